@@ -1,0 +1,43 @@
+# Everything a person types. Each target sets up .venv by itself on a machine that has only Python.
+PYTHON ?= python3
+BIN := .venv/bin
+RUNTIME := .venv/.runtime
+DEV := .venv/.dev
+
+.PHONY: demo test test-slow test-all check format clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+# The run time alone: no torch, no compiler, no test tools.
+$(RUNTIME): $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,openvino]'
+	touch $@
+
+# torch comes first and by its pinned version, so that pip does not fetch a CUDA build as a dependency.
+$(DEV): $(RUNTIME) pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,openvino,export,dev]'
+	touch $@
+
+test: $(DEV)
+	$(BIN)/pytest -m 'not slow'
+
+test-slow: $(DEV)
+	$(BIN)/pytest -m slow
+
+test-all: $(DEV)
+	$(BIN)/pytest
+
+check: $(DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_arrows.py
+
+format: $(DEV)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv demo-output

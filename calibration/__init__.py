@@ -1,0 +1,1 @@
+"""Post-training quantization: graphs, timestep ranges and statistics in, int8 graphs out."""

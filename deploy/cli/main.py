@@ -1,0 +1,58 @@
+"""The `idm-deploy` command: its list of commands, and the one place where errors become exit codes."""
+
+import sys
+from importlib import import_module
+
+import typer
+
+import deploy
+
+COMMANDS = ("doctor", "inspect")
+"""In the order of `--help`, which is the order in which a user needs them. Each is deploy.cli.<name>."""
+
+app = typer.Typer(
+    name="idm-deploy",
+    help="Deploy implicit diffusion super-resolution models: exact, small, fast, at any output scale.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"idm-deploy {deploy.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
+    del version
+
+
+for _name in COMMANDS:
+    app.command(_name.replace("_", "-"))(getattr(import_module(f"deploy.cli.{_name}"), _name))
+
+
+def main() -> None:
+    """Run the command; a refusal is one message and exit code 1, Ctrl-C is 130, a bug keeps its traceback."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if not _is_refusal(error):
+            raise
+        print(f"idm-deploy: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _is_refusal(error: Exception) -> bool:
+    from calibration.errors import CalibrationError
+    from deploy.errors import DeployError
+    from engines.errors import EngineError
+
+    return isinstance(error, DeployError | CalibrationError | EngineError)

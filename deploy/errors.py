@@ -1,0 +1,52 @@
+"""Everything that idm-deploy refuses, as exceptions with a sentence for the user.
+
+DeployError
+ |- CheckpointError    a file that is not a checkpoint, or not one of a known family
+ |- ConfigError        a configuration that is malformed or contradicts the weights
+ |- BundleError        a bundle that is missing, altered, newer than this tool, or would be overwritten
+ |- ImageError         a picture that cannot be read or written
+ |- SizeError          an output size, scale or tile that cannot be honoured
+ |- PlanError          an impossible choice of equation, steps or placement
+ |- OutputError        a network produced values that are not numbers
+ `- MissingPackage     an optional dependency is not installed
+
+The message says what was being done to which file, what was expected and found, and what to do next. The
+command line prints it and exits with 1; anything that is not a DeployError (or the base error of the
+packages below) is a bug and keeps its traceback.
+"""
+
+
+class DeployError(Exception):
+    """Base of every error that deploy raises on purpose."""
+
+
+class BundleError(DeployError):
+    """A bundle is missing, altered, newer than this tool, or would be overwritten."""
+
+
+class CheckpointError(DeployError):
+    """A file is not a checkpoint, or not one of a known family."""
+
+
+class ConfigError(DeployError):
+    """A configuration is malformed or contradicts the weights."""
+
+
+class ImageError(DeployError):
+    """A picture cannot be read or written."""
+
+
+class MissingPackage(DeployError):  # noqa: N818  a state of the installation rather than an error of the user
+    """An optional dependency is not installed; the message carries the pip command."""
+
+
+class OutputError(DeployError):
+    """A network produced values that are not numbers."""
+
+
+class PlanError(DeployError):
+    """An impossible choice of denoising equation, steps or placement."""
+
+
+class SizeError(DeployError):
+    """An output size, scale or tile that cannot be honoured."""
