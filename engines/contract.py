@@ -1,0 +1,179 @@
+"""What every backend owes its callers: named arrays in, named arrays out, checked before anything runs.
+
+A backend is a module with four public names (`engines.backends` lists them):
+
+    NAME         "onnxruntime-cpu", ...: what a user types and what Engine.name says
+    PRECISIONS   the values of `precision` that it takes; the first is the default
+    probe()      -> Availability, without importing the backend when it is not installed
+    open_engine(graph, *, precision="fp32", threads=None) -> Engine
+
+It subclasses Engine and writes `_run` and `_close`; those only work, all checks are here, so misuse gives the same
+sentence on every backend.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.errors import EngineError
+
+Array = NDArray[Any]
+
+ANONYMOUS = "?"
+"""Name of a dynamic axis that the graph leaves nameless: any size, not tied to another axis."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, numpy dtype name and shape of a graph's input or output; a str in the shape is a dynamic axis.
+
+    Axes of the same name have the same size in one run, except ANONYMOUS ones.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype}[{', '.join(str(size) for size in self.shape)}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Availability:
+    """Whether a backend can run here; if not, why (one sentence) and the line that installs it.
+
+    `reason` may be set although the backend is available: something about the installation to put right.
+    """
+
+    name: str
+    available: bool
+    version: str | None
+    reason: str
+    install: str
+
+
+class Engine(ABC):
+    """A graph opened on a backend; a context manager that releases the memory on exit.
+
+    One run at a time: calls from several threads wait for each other.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        precision: str,
+        graph: Path,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+    ) -> None:
+        self.name = name
+        self.precision = precision
+        self.graph = graph
+        self.inputs = inputs
+        self.outputs = outputs
+        self._closed = False
+        self._lock = Lock()
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs by name, as arrays that belong to the caller and that no later run changes.
+
+        `feeds` has exactly the inputs, of exactly their dtypes: nothing is converted in silence. Arrays need not be
+        contiguous and are not kept.
+        """
+        with self._lock:
+            self._check_open("run")
+            self._check_feeds(feeds)
+            # reshape: ascontiguousarray turns a 0-d array into a 1-d one
+            ready = {n: np.ascontiguousarray(a).reshape(np.shape(a)) for n, a in feeds.items()}
+            return self._run(ready)
+
+    def close(self) -> None:
+        """The backend's memory is released; `run` afterwards is an EngineError, another `close` is nothing."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def __enter__(self) -> Self:
+        self._check_open("enter")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def _run(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        """All outputs for checked, contiguous feeds; a failure of the backend as EngineError."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Drop every reference to the backend's objects; called once."""
+
+    def _check_open(self, doing: str) -> None:
+        if self._closed:
+            raise EngineError(f"Cannot {doing} {self.graph.name}: this engine is closed. Open it again.")
+
+    def _check_feeds(self, feeds: Mapping[str, Array]) -> None:
+        expected = [spec.name for spec in self.inputs]
+        unknown = [name for name in feeds if name not in expected]
+        missing = [name for name in expected if name not in feeds]
+        if unknown or missing:
+            raise EngineError(self._names_message(unknown, missing, expected))
+        sizes: dict[str, tuple[int, str]] = {}
+        for spec in self.inputs:
+            problem = problem_of_array(feeds[spec.name], spec, sizes)
+            if problem:
+                raise EngineError(f"Running {self.graph.name}: input {spec.name} {problem}.")
+
+    def _names_message(self, unknown: list[str], missing: list[str], expected: list[str]) -> str:
+        parts = []
+        if missing:
+            parts.append(f"missing {', '.join(missing)}")
+        if unknown:
+            near = get_close_matches(unknown[0], expected, 1)
+            parts.append(f"unknown {', '.join(unknown)}" + (f" (did you mean {near[0]}?)" if near else ""))
+        return (
+            f"Running {self.graph.name}: inputs {'; '.join(parts)}. It takes {', '.join(expected) or 'none'}."
+        )
+
+
+def problem_of_array(array: object, spec: TensorSpec, sizes: dict[str, tuple[int, str]]) -> str:
+    """What is wrong with `array` as the input `spec`, as the end of a sentence; empty if nothing.
+
+    `sizes` maps each named axis met so far in this run to (size, tensor) and is added to.
+    """
+    if not isinstance(array, np.ndarray):
+        return f"is a {type(array).__name__}; expected a numpy array of {spec.dtype}"
+    if array.dtype.name != spec.dtype:
+        return f"is {array.dtype.name}; expected {spec.dtype}. Convert it with astype(np.{spec.dtype}), knowingly"
+    if array.ndim != len(spec.shape):
+        return f"has shape {array.shape}; expected {len(spec.shape)} axes, {spec}"
+    for axis, (found, expected) in enumerate(zip(array.shape, spec.shape, strict=True)):
+        if found == 0:
+            return f"has shape {array.shape}; axis {axis} is empty"
+        if isinstance(expected, int):
+            if found != expected:
+                return f"has shape {array.shape}; axis {axis} must be {expected}, {spec}"
+        elif expected != ANONYMOUS:
+            size, where = sizes.setdefault(expected, (found, spec.name))
+            if size != found:
+                return f"has {expected} = {found} (axis {axis}), but {where} has {expected} = {size}"
+    return ""
