@@ -7,8 +7,8 @@ A backend is a module with four public names (`engines.backends` lists them):
     probe()      -> Availability, without importing the backend when it is not installed
     open_engine(graph, *, precision="fp32", threads=None) -> Engine
 
-It subclasses Engine and writes `_run` and `_close`; those only work, all checks are here, so misuse gives the same
-sentence on every backend.
+It subclasses Engine and writes `_run` and `_close`; those only work, all checks are here, so misuse gives the
+same sentence on every backend.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ class Engine(ABC):
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name, as arrays that belong to the caller and that no later run changes.
 
-        `feeds` has exactly the inputs, of exactly their dtypes: nothing is converted in silence. Arrays need not be
-        contiguous and are not kept.
+        `feeds` has exactly the inputs, of exactly their dtypes: nothing is converted in silence. Arrays need
+        not be contiguous and are not kept.
         """
         with self._lock:
             self._check_open("run")
@@ -99,7 +99,7 @@ class Engine(ABC):
             return self._run(ready)
 
     def close(self) -> None:
-        """The backend's memory is released; `run` afterwards is an EngineError, another `close` is nothing."""
+        """The backend's memory is released; `run` afterwards is an EngineError, `close` does nothing."""
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -163,7 +163,7 @@ def problem_of_array(array: object, spec: TensorSpec, sizes: dict[str, tuple[int
     if not isinstance(array, np.ndarray):
         return f"is a {type(array).__name__}; expected a numpy array of {spec.dtype}"
     if array.dtype.name != spec.dtype:
-        return f"is {array.dtype.name}; expected {spec.dtype}. Convert it with astype(np.{spec.dtype}), knowingly"
+        return f"is {array.dtype.name}; expected {spec.dtype} (nothing is converted in silence: use astype)"
     if array.ndim != len(spec.shape):
         return f"has shape {array.shape}; expected {len(spec.shape)} axes, {spec}"
     for axis, (found, expected) in enumerate(zip(array.shape, spec.shape, strict=True)):
