@@ -1,0 +1,231 @@
+"""Writes a description down as an ONNX graph whose nodes carry the names of the modules they stand for."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from deploy.rewrite.ops import Array
+from deploy.rewrite.parts import Part
+from engines.contract import TensorSpec
+
+OPSET = 21
+"""The newest that ONNX Runtime, OpenVINO and TensorRT 10 all accept; it has GroupNormalization with one scale per
+channel."""
+
+IR_VERSION = 10
+"""The IR version that belongs to opset 21; newer ones are refused by TensorRT 10's parser."""
+
+NormForm = Literal["group", "instance"]
+"""How group normalisation is written: as GroupNormalization, or as InstanceNormalization over reshaped groups followed
+by the affine map. The mathematics is the same; which one a backend runs well is measured (README)."""
+
+_SMALL = 64
+"""Arrays of at most this many bytes, and all integers, stay inside the graph file: shape inference reads them there."""
+
+
+class OnnxOps:
+    """`Ops` whose values are names of ONNX tensors. Collects nodes and the initializers they use."""
+
+    def __init__(self, weights: Mapping[str, Array], norm: NormForm) -> None:
+        self.nodes: list[NodeProto] = []
+        self.used: dict[str, np.ndarray[Any, Any]] = {}
+        """Initializers by name, in order of first use."""
+        self._weights = weights
+        self._norm = norm
+        self._taken: dict[str, int] = {}
+
+    def conv(
+        self,
+        x: str,
+        name: str,
+        *,
+        stride: int = 1,
+        padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+        groups: int = 1,
+    ) -> str:
+        weight = self._weights[f"{name}.weight"]
+        return self._node(
+            "Conv",
+            [x, *self._affine(name)],
+            name,
+            kernel_shape=list(weight.shape[2:]),
+            strides=[stride, stride],
+            pads=list(padding),
+            group=groups,
+        )
+
+    def linear(self, x: str, name: str) -> str:
+        transposed = f"{name}.weight.transposed"
+        if transposed not in self.used:
+            self.used[transposed] = np.ascontiguousarray(self._weights[f"{name}.weight"].T)
+        product = self._node("MatMul", [x, transposed], name)
+        if f"{name}.bias" not in self._weights:
+            return product
+        return self._node("Add", [product, self._initializer(f"{name}.bias")], name)
+
+    def group_norm(self, x: str, name: str, *, groups: int, epsilon: float) -> str:
+        if self._norm == "group":
+            return self._node("GroupNormalization", [x, *self._affine(name)], name, num_groups=groups, epsilon=epsilon)
+        ones = self._small(np.ones(groups, dtype=np.float32), f"ones.{groups}")
+        zeros = self._small(np.zeros(groups, dtype=np.float32), f"zeros.{groups}")
+        grouped = self.reshape(x, (0, groups, -1), f"{name}.groups")
+        normal = self._node("InstanceNormalization", [grouped, ones, zeros], name, epsilon=epsilon)
+        shape = self._node("Shape", [x], f"{name}.shape")
+        normal = self._node("Reshape", [normal, shape], f"{name}.channels")
+        weight, bias = (self._per_channel(f"{name}.{kind}") for kind in ("weight", "bias"))
+        return self.add(self.mul(normal, weight, name), bias, name)
+
+    def silu(self, x: str, name: str) -> str:
+        return self._node("Mul", [x, self._node("Sigmoid", [x], name)], name)
+
+    def relu(self, x: str, name: str) -> str:
+        return self._node("Relu", [x], name)
+
+    def leaky_relu(self, x: str, name: str, *, slope: float) -> str:
+        return self._node("LeakyRelu", [x], name, alpha=slope)
+
+    def add(self, a: str, b: str, name: str) -> str:
+        return self._node("Add", [a, b], name)
+
+    def mul(self, a: str, b: str, name: str) -> str:
+        return self._node("Mul", [a, b], name)
+
+    def scale(self, x: str, factor: float, name: str) -> str:
+        return self.mul(x, self._number(factor), name)
+
+    def reciprocal_root(self, x: str, name: str) -> str:
+        return self._node("Reciprocal", [self._node("Sqrt", [x], name)], name)
+
+    def sin(self, x: str, name: str) -> str:
+        return self._node("Sin", [x], name)
+
+    def cos(self, x: str, name: str) -> str:
+        return self._node("Cos", [x], name)
+
+    def absolute(self, x: str, name: str) -> str:
+        return self._node("Abs", [x], name)
+
+    def divide(self, a: str, b: str, name: str) -> str:
+        return self._node("Div", [a, b], name)
+
+    def exp(self, x: str, name: str) -> str:
+        return self._node("Exp", [x], name)
+
+    def clip(self, x: str, low: float, high: float, name: str) -> str:
+        return self._node("Clip", [x, self._number(low), self._number(high)], name)
+
+    def take(self, x: str, index: str, name: str, *, axis: int) -> str:
+        return self._node("Gather", [x, index], name, axis=axis)
+
+    def concat(self, parts: Sequence[str], name: str, *, axis: int) -> str:
+        return self._node("Concat", list(parts), name, axis=axis)
+
+    def split(self, x: str, sizes: Sequence[int], name: str, *, axis: int) -> list[str]:
+        lengths = self._small(np.array(sizes, dtype=np.int64), f"{name}.sizes")
+        node = self._name(name, "Split")
+        outputs = [f"{node}.out{number}" for number in range(len(sizes))]
+        self.nodes.append(helper.make_node("Split", [x, lengths], outputs, name=node, axis=axis))
+        return outputs
+
+    def reshape(self, x: str, shape: Sequence[int], name: str) -> str:
+        target = self._small(np.array(shape, dtype=np.int64), "shape." + ".".join(map(str, shape)))
+        return self._node("Reshape", [x, target], name)
+
+    def transpose(self, x: str, order: Sequence[int], name: str) -> str:
+        return self._node("Transpose", [x], name, perm=list(order))
+
+    def attention(self, q: str, k: str, v: str, name: str, *, scale: float) -> str:
+        """MatMul, Softmax, MatMul: the pattern that all three backends recognise as one attention."""
+        keys = self.transpose(k, (0, 1, 3, 2), f"{name}.keys")
+        logits = self._node("MatMul", [self.scale(q, scale, f"{name}.queries"), keys], f"{name}.logits")
+        return self._node("MatMul", [self._node("Softmax", [logits], name, axis=-1), v], f"{name}.mix")
+
+    def unflatten(self, x: str, like: str, channels: int, name: str) -> str:
+        size = self._node("Shape", [like], f"{name}.size", start=2, end=4)
+        head = self._small(np.array([0, channels], dtype=np.int64), f"head.{channels}")
+        return self._node("Reshape", [x, self.concat([head, size], f"{name}.shape", axis=0)], name)
+
+    def upsample(self, x: str, name: str) -> str:
+        scales = self._small(np.array([1, 1, 2, 2], dtype=np.float32), "scales.1.1.2.2")
+        return self._node(
+            "Resize",
+            [x, "", scales],
+            name,
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        )
+
+    def constant(self, value: Array, name: str) -> str:
+        self.used.setdefault(name, value)
+        return name
+
+    def _affine(self, name: str) -> list[str]:
+        names = [f"{name}.weight", f"{name}.bias"]
+        return [self._initializer(n) for n in names if n in self._weights]
+
+    def _per_channel(self, name: str) -> str:
+        return self.constant(self._weights[name][None, :, None, None], f"{name}.per_channel")
+
+    def _initializer(self, name: str) -> str:
+        self.used.setdefault(name, self._weights[name])
+        return name
+
+    def _number(self, value: float) -> str:
+        return self._small(np.array(value, dtype=np.float32), f"number.{value!r}")
+
+    def _small(self, value: np.ndarray[Any, Any], name: str) -> str:
+        self.used.setdefault(name, value)
+        return name
+
+    def _node(self, kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+        node = self._name(name, kind)
+        output = f"{node}.out"
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], name=node, **attributes))
+        return output
+
+    def _name(self, name: str, kind: str) -> str:
+        """`<module path>/<kind>`, numbered from the second one of the same name on."""
+        base = f"{name}/{kind}"
+        count = self._taken[base] = self._taken.get(base, 0) + 1
+        return base if count == 1 else f"{base}.{count}"
+
+
+def graph_of(part: Part, norm: NormForm) -> tuple[onnx.ModelProto, dict[str, np.ndarray[Any, Any]]]:
+    """The part as a model without its large weights, and those weights by name, in order of first use."""
+    ops = OnnxOps(part.weights, norm)
+    results = part.forward(ops, {spec.name: spec.name for spec in part.inputs})
+    for spec in part.outputs:
+        ops.nodes.append(helper.make_node("Identity", [results[spec.name]], [spec.name], name=f"{spec.name}/Identity"))
+    small = {n: value for n, value in ops.used.items() if value.nbytes <= _SMALL or value.dtype != np.float32}
+    large = {n: value for n, value in ops.used.items() if n not in small}
+    graph = helper.make_graph(
+        ops.nodes,
+        part.name,
+        [_value_info(spec) for spec in part.inputs],
+        [_value_info(spec) for spec in part.outputs],
+        initializer=[numpy_helper.from_array(value, name) for name, value in small.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    model.producer_name = "idm-deploy"
+    return model, large
+
+
+def attach_weights(
+    model: onnx.ModelProto, location: str, places: Mapping[str, tuple[str, Sequence[int], int, int]]
+) -> None:
+    """Adds initializers that live in the file `location` beside the graph: name -> (dtype, shape, offset, bytes)."""
+    for name, (dtype, shape, offset, length) in places.items():
+        tensor = TensorProto(name=name, dims=list(shape), data_type=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
+            tensor.external_data.add(key=key, value=value)
+        model.graph.initializer.append(tensor)
+
+
+def _value_info(spec: TensorSpec) -> onnx.ValueInfoProto:
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
+    return helper.make_tensor_value_info(spec.name, kind, list(spec.shape))
