@@ -1,0 +1,270 @@
+"""Pictures from files and into files: PNG, JPEG and WebP.
+
+What a picture is taken for depends on its content, not on its name. Everything arrives as 8-bit RGB, in
+the orientation that EXIF asks for. Grey, palette and CMYK are converted; of 16 bits per channel the upper
+eight are kept (`Origin` says so); an alpha channel is accepted where it is opaque everywhere and refused
+where it is not, because dropping it would change the picture.
+
+What is written appears under its name complete or not at all, and the same pixels give the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import stat
+import struct
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from deploy.errors import ImageError
+
+Pixels = NDArray[np.uint8]
+
+MAX_PIXELS = 250_000_000
+"""Largest picture read by default: 750 MB as RGB. A guard against files made to exhaust memory."""
+
+FORMAT_FROM_SUFFIX = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+LONGEST_SIDE = {"PNG": 2**31 - 1, "JPEG": 65_500, "WEBP": 16_383}
+"""What the formats can hold; for JPEG the limit of libjpeg."""
+
+# All that Pillow's decoders raise on damaged files, beside OSError.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error)
+_ORIENTATION_TAG = 0x0112
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What the file held before it became 8-bit RGB: format, Pillow's mode, bits per channel, EXIF orientation."""
+
+    format: str
+    mode: str
+    bits: int
+    orientation: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReadImage:
+    """A picture read from `path`: pixels are uint8 (H, W, 3) RGB, upright."""
+
+    path: Path
+    pixels: Pixels
+    origin: Origin
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height), as users say it."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+
+def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> ReadImage:
+    """The still picture in a PNG, JPEG or WebP file, as upright 8-bit RGB."""
+    path = Path(path)
+    with _open_regular(path) as file, warnings.catch_warnings():
+        # Pillow warns about damaged metadata; what matters here is whether the pixels can be read.
+        warnings.simplefilter("ignore")
+        try:
+            image, bits = _decoder(path, file)
+            _check_still(path, image, max_pixels)
+            image.load()
+            orientation = _orientation(image)
+            upright = image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
+            pixels = _rgb_from_image(path, upright, image.info.get("transparency"))
+        except _DAMAGE as error:
+            raise ImageError(
+                f"reading {path}: the file is damaged or cut short ({error}). Get it again from its source."
+            ) from error
+    origin = Origin(format=str(image.format), mode=image.mode, bits=bits, orientation=orientation)
+    return ReadImage(path=path, pixels=pixels, origin=origin)
+
+
+def write_image(pixels: Pixels, path: str | Path, *, jpeg_quality: int = 95) -> None:
+    """`path` holds the picture, in the format its suffix names, replacing what was there.
+
+    pixels: uint8 (H, W, 3). PNG and WebP keep every pixel; JPEG is written without chroma subsampling.
+    """
+    path = Path(path)
+    _check_pixels(path, pixels)
+    check_output(path, (pixels.shape[1], pixels.shape[0]))
+    encoded = encode_image(pixels, FORMAT_FROM_SUFFIX[path.suffix.lower()], jpeg_quality=jpeg_quality)
+    with new_file(path) as file:
+        file.write(encoded)
+
+
+def encode_image(pixels: Pixels, format: str, *, jpeg_quality: int = 95) -> bytes:
+    """The bytes of a file in `format` (PNG, JPEG or WEBP) that holds the uint8 (H, W, 3) picture."""
+    buffer = io.BytesIO()
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if format == "PNG":
+        image.save(buffer, "PNG")
+    elif format == "JPEG":
+        image.save(buffer, "JPEG", quality=jpeg_quality, subsampling=0)
+    else:
+        image.save(buffer, format, lossless=True)
+    return buffer.getvalue()
+
+
+def check_output(path: str | Path, size: tuple[int, int] | None = None) -> None:
+    """Nothing known stands in the way of writing a picture to `path`; to be asked before expensive work.
+
+    size: (width, height), where it is known already.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMAT_FROM_SUFFIX:
+        raise ImageError(
+            f"writing {path}: the suffix {path.suffix!r} names no format that can be written; "
+            f"use one of {', '.join(FORMAT_FROM_SUFFIX)}."
+        )
+    limit = LONGEST_SIDE[FORMAT_FROM_SUFFIX[path.suffix.lower()]]
+    if size is not None and max(size) > limit:
+        raise ImageError(
+            f"writing {path}: the picture is {size[0]}x{size[1]}, but this format holds at most {limit} pixels "
+            "a side; write PNG."
+        )
+    try:
+        if path.is_dir():
+            raise ImageError(f"writing {path}: there is a folder of that name. Choose another name.")
+        if not path.parent.is_dir():
+            raise ImageError(f"writing {path}: the folder {path.parent} does not exist. Create it first.")
+        # Only trying tells: permission bits do not know of read-only file systems and mounts.
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise ImageError(
+            f"writing {path}: the folder {path.parent} cannot be written to ({error.strerror}). "
+            "Change its permissions or choose another folder."
+        ) from error
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which becomes `path` once everything is on the disk, and vanishes after any failure."""
+    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException as error:  # Ctrl-C too must leave nothing behind
+        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise ImageError(
+                f"writing {path}: {error.strerror or error}; nothing was written. "
+                "Make room or choose another folder, then run again."
+            ) from error
+        raise
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    """The file, open for reading; pipes and devices are refused, as opening them may block for ever."""
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError(f"reading {path}: this is a folder, expected a picture. Name the file in it.")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"reading {path}: this is not a regular file, expected a picture. Copy it first.")
+        if status.st_size == 0:
+            raise ImageError(f"reading {path}: the file is empty. Get it again from its source.")
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise ImageError(f"reading {path}: there is no such file. Check the name and the folder.") from error
+    except OSError as error:
+        raise ImageError(
+            f"reading {path}: {error.strerror}. Check the permissions of the file and its folders."
+        ) from error
+
+
+def _decoder(path: Path, file: BinaryIO) -> tuple[ImageFile.ImageFile, int]:
+    """Pillow's reader for the file's content, and its bits per channel.
+
+    The reader is made directly rather than by Image.open, whose own size limit can be changed only for the
+    whole process, and which takes a JPEG with a second picture inside (as phones write them) for an animation.
+    """
+    start = file.read(26)
+    file.seek(0)
+    if start.startswith(b"\x89PNG\r\n\x1a\n"):
+        # Pillow keeps eight bits of 16-bit colour without saying so: the header's bit depth does.
+        return PngImageFile(file), start[24] if len(start) > 24 else 8
+    if start.startswith(b"\xff\xd8\xff"):
+        return JpegImageFile(file), 8
+    if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
+        return WebPImageFile(file), 8
+    raise ImageError(
+        f"reading {path}: this is not a PNG, JPEG or WebP picture by its content, whatever its name says. "
+        "Convert it to one of these."
+    )
+
+
+def _check_still(path: Path, image: ImageFile.ImageFile, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"reading {path}: it has {width}x{height} = {width * height} pixels, the limit is {max_pixels}. "
+            "Raise the limit (max_pixels) if you trust the file and have the memory."
+        )
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise ImageError(
+            f"reading {path}: it is an animation of {frames} frames, expected a still picture. "
+            "Save the frames as single files."
+        )
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none or the EXIF block is damaged."""
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except _DAMAGE:
+        return 1
+    return value if value in _TRANSPOSE else 1
+
+
+def _rgb_from_image(path: Path, image: Image.Image, key: object) -> Pixels:
+    """8-bit RGB pixels; `key` is the colour or table that marks transparency in files without an alpha channel."""
+    if image.mode.startswith("I"):  # 16-bit grey: older Pillow "I", newer "I;16"
+        values = np.asarray(image)
+        opaque = not (isinstance(key, int) and bool((values == key).any()))
+        pixels = np.repeat((values >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+    elif "A" in image.getbands() or key is not None:
+        four = np.asarray(image.convert("RGBA"))
+        opaque = bool((four[:, :, 3] == 255).all())
+        pixels = np.ascontiguousarray(four[:, :, :3])
+    else:
+        opaque = True
+        pixels = np.array(image.convert("RGB"))
+    if not opaque:
+        raise ImageError(
+            f"reading {path}: it has transparent pixels, and transparency cannot be carried through yet. "
+            "Flatten the picture onto a background first."
+        )
+    return pixels
+
+
+def _check_pixels(path: Path, pixels: Pixels) -> None:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise ImageError(
+            f"writing {path}: expected 8-bit pixels of shape (height, width, 3), found {pixels.dtype} of shape "
+            f"{tuple(pixels.shape)}."
+        )

@@ -1,0 +1,98 @@
+"""A PNG written row by row, for pictures larger than memory.
+
+Pillow needs the whole picture at once; this writer holds a few dozen rows. 8-bit RGB, not interlaced, as
+PNG (third edition) defines it: chunks of length, type, data and CRC-32; each row preceded by the number of
+the filter that was applied to it; all rows one zlib stream.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.errors import ImageError
+from deploy.images.files import check_output, new_file
+
+Pixels = NDArray[np.uint8]
+
+_ROWS_AT_A_TIME = 64
+_LEVEL = 6  # zlib's own default
+
+
+def write_png_rows(path: str | Path, width: int, height: int, blocks: Iterable[Pixels]) -> None:
+    """`path` holds the picture whose rows the blocks bring from top to bottom: uint8 (rows, width, 3) each.
+
+    The blocks may have any heights that add up to `height`. Memory beyond the blocks does not depend on the
+    height; the file appears complete or not at all, and has the same bytes however the rows are divided.
+    """
+    path = Path(path)
+    check_output(path, (width, height))
+    if path.suffix.lower() != ".png":
+        raise ImageError(f"writing {path}: only PNG can be written row by row. Name the file .png.")
+    if width < 1 or height < 1:
+        raise ImageError(f"writing {path}: the size is {width}x{height}, expected at least one pixel.")
+    with new_file(path) as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        _write_chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        stream = zlib.compressobj(_LEVEL)
+        previous = np.zeros((1, width, 3), np.uint8)
+        for rows in _strips(path, width, height, blocks):
+            _write_chunk(file, b"IDAT", stream.compress(_filtered(rows, previous)))
+            previous = rows[-1:].copy()
+        _write_chunk(file, b"IDAT", stream.flush())
+        _write_chunk(file, b"IEND", b"")
+
+
+def _strips(path: Path, width: int, height: int, blocks: Iterable[Pixels]) -> Iterator[Pixels]:
+    """The blocks' rows, checked, a few dozen at a time."""
+    done = 0
+    for block in blocks:
+        if block.dtype != np.uint8 or block.ndim != 3 or block.shape[1:] != (width, 3):
+            raise ImageError(
+                f"writing {path}: expected rows of 8-bit pixels (rows, {width}, 3), found {block.dtype} of "
+                f"shape {tuple(block.shape)} after row {done}."
+            )
+        done += block.shape[0]
+        if done > height:
+            break
+        for top in range(0, block.shape[0], _ROWS_AT_A_TIME):
+            yield block[top : top + _ROWS_AT_A_TIME]
+    if done != height:
+        found = f"more than {height}" if done > height else str(done)
+        raise ImageError(f"writing {path}: expected {height} rows, found {found}; nothing was written.")
+
+
+def _filtered(rows: Pixels, previous: Pixels) -> bytes:
+    """The rows as PNG filters them, each with whichever of Sub, Up and Paeth leaves the smallest differences.
+
+    The sum of absolute differences, taken as signed bytes, is the choice the PNG specification suggests (12.7).
+    """
+    here = rows.astype(np.int16)
+    up = np.concatenate([previous, rows[:-1]]).astype(np.int16)
+    left = np.pad(here, ((0, 0), (1, 0), (0, 0)))[:, :-1]
+    up_left = np.pad(up, ((0, 0), (1, 0), (0, 0)))[:, :-1]
+    predictions = {1: left, 2: up, 4: _paeth(left, up, up_left)}
+    residuals = {number: (here - guess).astype(np.uint8) for number, guess in predictions.items()}
+    numbers = np.array(list(residuals))
+    costs = np.stack([np.abs(r.view(np.int8).astype(np.int16)).sum(axis=(1, 2)) for r in residuals.values()])
+    chosen = numbers[costs.argmin(axis=0)]
+    return b"".join(bytes([number]) + residuals[int(number)][row].tobytes() for row, number in enumerate(chosen))
+
+
+def _paeth(left: NDArray[np.int16], up: NDArray[np.int16], up_left: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Of left, up and up-left the one nearest to left + up - up_left; ties in that order."""
+    to_left, to_up = np.abs(up - up_left), np.abs(left - up_left)
+    to_up_left = np.abs(left + up - 2 * up_left)
+    return np.where((to_left <= to_up) & (to_left <= to_up_left), left, np.where(to_up <= to_up_left, up, up_left))
+
+
+def _write_chunk(file: BinaryIO, kind: bytes, data: bytes) -> None:
+    if data or kind == b"IEND":  # the compressor often has nothing to hand out yet
+        file.write(struct.pack(">I", len(data)) + kind + data)
+        file.write(struct.pack(">I", zlib.crc32(data, zlib.crc32(kind))))
