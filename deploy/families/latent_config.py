@@ -117,7 +117,7 @@ class FirstStageConfig:
     attn_resolutions: tuple[int, ...] = ()
     in_channels: int = 3
     out_ch: int = 3
-    dropout: float = 0.0
+    dropout: float = 0.0  # of the training; inactive here
     hidden_list: tuple[int, ...] = (256, 256, 256, 256)
     cell_decode: bool = True
     local_ensemble: bool = True
@@ -177,7 +177,7 @@ class LatentConfig:
     timesteps: int = 1000
     linear_start: float = 0.0015
     linear_end: float = 0.0195
-    scale_by_std: bool = True
+    scale_by_std: bool = True  # how the training set scale_factor, which the checkpoint holds
 
     def __post_init__(self) -> None:
         """Refuses parts that do not fit together, all problems at once."""
@@ -189,9 +189,9 @@ class LatentConfig:
         needed: dict[str, tuple[str, ...]] = {"generation": ("image_size", "channels", "default_output_size")}
         needed["super-resolution"] = (*needed["generation"], "inp_size", "lr_size")
         problems += _not_positive(self, "timesteps", *needed.get(self.kind, ()))
-        if not 0 < self.linear_start <= self.linear_end < 1:
-            ends = f"{self.linear_start} and {self.linear_end}"
-            problems.append(f"linear_start and linear_end must rise between 0 and 1, not {ends}")
+        ends = (self.linear_start, self.linear_end)
+        if not all(type(end) is float for end in ends) or not 0 < ends[0] <= ends[1] < 1:
+            problems.append(f"linear_start and linear_end must be fractions that rise, not {ends[0]!r}, {ends[1]!r}")
         if not problems and self.unet is not None:
             problems += self._diffusion_problems(self.unet)
         _raise_problems("latent model", problems)
@@ -212,13 +212,17 @@ class LatentConfig:
             problems.append(f"{self.kind} needs conditioning_key {key}, not {self.conditioning_key}")
         if conditioned and not self.c_encode:
             problems.append("c_encode must be true: the condition is the encoded low-resolution image")
+        if conditioned and self.inp_size != (self.image_size or 0) * self.first_stage.stride:
+            found = f"inp_size {self.inp_size} is not {self.first_stage.stride} times image_size {self.image_size}"
+            problems.append(f"the encoded input must have the latent's size ({found})")
         return problems
 
-    def resized_size(self, height: int, width: int) -> tuple[int, int]:
+    def resized_size(self, height: int, width: int, *, squash: bool = False) -> tuple[int, int]:
         """Size (height, width) of the encoder's input for a low-resolution image, before padding.
 
         The training enlarges lr_size to inp_size; every other image is enlarged by the same factor, each side
-        rounded to the nearest whole number (half up).
+        rounded to the nearest whole number (half up). The official code squashes it to inp_size square instead
+        (quirk 6), which `squash` reproduces.
         """
         if self.inp_size is None or self.lr_size is None:
             raise ConfigError(
@@ -226,6 +230,8 @@ class LatentConfig:
             )
         if min(height, width) < 1:
             raise SizeError(f"A low-resolution image of {width}x{height} pixels has nothing to enlarge.")
+        if squash:
+            return self.inp_size, self.inp_size
         grow, base = self.inp_size, self.lr_size
         return max(1, (2 * height * grow + base) // (2 * base)), max(1, (2 * width * grow + base) // (2 * base))
 

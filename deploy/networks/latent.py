@@ -64,12 +64,8 @@ class LatentNetwork(nn.Module):
         two agree on the training's square.
         """
         height, width = lr.shape[2:]
-        if squash:
-            side = self.config.inp_size or height
-            size = padded = (side, side)
-        else:
-            size = self.config.resized_size(height, width)
-            padded = self.config.padded_size(height, width)
+        size = self.config.resized_size(height, width, squash=squash)
+        padded = size if squash else self.config.padded_size(height, width)
         rows, columns = (
             torch.from_numpy(resize_index(n, m)).to(lr.device) for n, m in zip((height, width), size, strict=True)
         )
