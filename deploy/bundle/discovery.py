@@ -1,0 +1,46 @@
+"""Which bundle a command means when none is named."""
+
+import os
+from pathlib import Path
+
+from deploy.bundle.naming import MANIFEST_NAME
+from deploy.errors import BundleError
+
+
+def discover(folder: str | Path | None = None, explicit: str | Path | None = None) -> Path:
+    """The folder of the bundle: `explicit` if given, else `folder` (default: the current one), else its only child.
+
+    Hidden children are passed over: a killed export may have left one.
+    """
+    if explicit is not None:
+        if not holds_manifest(Path(explicit)):
+            raise BundleError(
+                f"{explicit} is not a bundle: it has no {MANIFEST_NAME}. `idm-deploy export CKPT` makes a bundle."
+            )
+        return Path(explicit)
+    here = Path.cwd() if folder is None else Path(folder)
+    if holds_manifest(here):
+        return here
+    found = _children_with_manifest(here)
+    if not found:
+        raise BundleError(
+            f"found no bundle in {here} or the folders in it. Name one with --bundle, or make one with "
+            "`idm-deploy export CKPT`."
+        )
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise BundleError(f"found {len(found)} bundles in {here}: {names}. Name the one you mean with --bundle.")
+    return found[0]
+
+
+def holds_manifest(folder: Path) -> bool:
+    """Whether `folder` claims to be a bundle; one that cannot be looked into does not."""
+    return os.path.lexists(folder / MANIFEST_NAME)
+
+
+def _children_with_manifest(here: Path) -> list[Path]:
+    try:
+        children = sorted(here.iterdir())
+    except OSError as error:
+        raise BundleError(f"cannot look for a bundle in {here}: {error.strerror}.") from error
+    return [child for child in children if not child.name.startswith(".") and holds_manifest(child)]

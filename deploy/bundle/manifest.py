@@ -1,0 +1,168 @@
+"""bundle.json: what a bundle says about itself, as a validated value and as deterministic bytes.
+
+No time, user name or absolute path belongs in it: the same inputs give the same bytes.
+"""
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import deploy
+from deploy.bundle.checks import CHECKS, plain_json
+from deploy.errors import BundleError
+
+SCHEMA = 1
+"""The version of bundle.json that this tool writes, and the newest that it reads."""
+
+OPTIONAL = ("quantization", "calibration_images")
+"""Keys that bundle.json lacks until a command has something to say there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """What bundle.json records of one file: the SHA-256 of its content in hexadecimal and its size in bytes."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The content of bundle.json, checked when made; all problems are reported in one BundleError.
+
+    Nested values are plain JSON (tuples become lists) and copies, so what is written is what is read. Change
+    one with `dataclasses.replace`; `files` is filled in by BundleWriter.commit. Any string that equals the name
+    of a file of the bundle, wherever it stands, keeps that file in the bundle.
+    """
+
+    family: str
+    weights: str
+    """"raw" or "ema"."""
+    configuration: Mapping[str, Any]
+    """{name: {"value": JSON, "source": "config" | "metadata" | "weights" | "assumed"}}."""
+    value_range: Any
+    """[low, high] of the pictures the networks see, or {name: [low, high]} where inputs differ."""
+    scale_range: Mapping[str, Any]
+    """{"trained": [1, s_max] or null, ...}."""
+    schedule: Mapping[str, Any]
+    rewrites: Sequence[str]
+    opset: int
+    graphs: Mapping[str, Any]
+    """{name: {"forms": {form: file}, "inputs": [{name, dtype, shape}], "outputs": [...], "weights": [file], ...}}."""
+    tables: Mapping[str, str]
+    """{name: .npy file}."""
+    presets: Mapping[str, Any]
+    """{name: {"equation": ..., "steps": ..., ...}}."""
+    default_preset: str
+    source: Mapping[str, Any]
+    """The checkpoint: {"file": name without its folder, "sha256", "bytes"}."""
+    placements: Mapping[str, Any] = field(default_factory=dict)
+    samples: Sequence[str] = ()
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    """{package: version} of what wrote the graphs."""
+    tool: Mapping[str, str] = field(default_factory=lambda: {"name": "idm-deploy", "version": deploy.__version__})
+    quantization: Mapping[str, Any] | None = None
+    calibration_images: Mapping[str, str] | None = None
+    """{file name: SHA-256}."""
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        problems: list[str] = []
+        for name in _json_names():
+            object.__setattr__(self, name, plain_json(name, getattr(self, name), problems))
+        object.__setattr__(self, "files", dict(self.files))
+        if not problems:
+            problems = list(_problems(self))
+        if problems:
+            raise BundleError(f"bundle.json is not valid: {'; '.join(problems)}.")
+
+    @classmethod
+    def from_json(cls, data: object) -> "Manifest":
+        """The manifest that parsed JSON describes; a newer schema is refused before anything else is looked at."""
+        if not isinstance(data, dict):
+            raise BundleError(f"bundle.json is not valid: expected an object, found {type(data).__name__}.")
+        _refuse_other_schema(data)
+        problems = list(_key_problems(data)) + list(CHECKS["files"]("files", data.get("files", {})))
+        if problems:
+            raise BundleError(f"bundle.json is not valid: {'; '.join(problems)}.")
+        return cls(**{**data, "files": {name: FileRecord(**record) for name, record in data["files"].items()}})
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON of everything; the optional keys are absent while they are None."""
+        data = {name: getattr(self, name) for name in _json_names()}
+        data = {name: value for name, value in data.items() if name not in OPTIONAL or value is not None}
+        return data | {"files": _files_as_json(self.files)}
+
+    def as_bytes(self) -> bytes:
+        """The bytes of bundle.json: sorted keys, ASCII, a newline at the end; equal manifests give equal bytes."""
+        return (json.dumps(self.as_json(), sort_keys=True, indent=1, allow_nan=False) + "\n").encode("ascii")
+
+    def mentioned(self, names: Mapping[str, FileRecord]) -> dict[str, FileRecord]:
+        """Those of `names` that stand anywhere in this manifest, apart from the list of files itself."""
+        strings = set(_strings({name: getattr(self, name) for name in _json_names()}))
+        return {name: record for name, record in names.items() if name in strings}
+
+    def require_files(self) -> None:
+        """Every file that a graph, table or sample needs is in `files`; otherwise a BundleError names them."""
+        missing = [f"{where} names {name}" for where, name in self._needed() if name not in self.files]
+        if missing:
+            raise BundleError(f"bundle.json is not valid: {'; '.join(missing)}, which its files do not list.")
+
+    def _needed(self) -> Iterator[tuple[str, str]]:
+        for name, graph in self.graphs.items():
+            yield from ((f"graph {name}", file) for file in [*graph["forms"].values(), *graph["weights"]])
+        yield from ((f"table {name}", file) for name, file in self.tables.items())
+        yield from (("samples", file) for file in self.samples)
+
+
+def _json_names() -> list[str]:
+    return [entry.name for entry in fields(Manifest) if entry.name != "files"]
+
+
+def _files_as_json(files: Mapping[str, FileRecord]) -> dict[str, Any]:
+    return {name: {"sha256": record.sha256, "bytes": record.bytes} for name, record in files.items()}
+
+
+def _problems(manifest: Manifest) -> Iterator[str]:
+    data = manifest.as_json()
+    for name, value in data.items():
+        yield from CHECKS[name](name, value)
+    if isinstance(manifest.presets, dict) and manifest.default_preset not in manifest.presets:
+        yield f"default_preset {manifest.default_preset!r} is none of the presets ({', '.join(manifest.presets)})"
+
+
+def _refuse_other_schema(data: dict[str, Any]) -> None:
+    schema = data.get("schema")
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        raise BundleError(f"bundle.json is not valid: schema is {schema!r}, expected a number from 1 to {SCHEMA}.")
+    if schema > SCHEMA:
+        tool = data.get("tool")
+        writer = tool.get("version", "?") if isinstance(tool, dict) else "?"
+        raise BundleError(
+            f"it has bundle schema {schema}, written by idm-deploy {writer}; idm-deploy {deploy.__version__} reads "
+            f"up to schema {SCHEMA}. Update idm-deploy, or export the checkpoint again with this version."
+        )
+
+
+def _key_problems(data: dict[str, Any]) -> Iterator[str]:
+    known = [entry.name for entry in fields(Manifest)]
+    for key in sorted(data.keys() - set(known)):
+        nearest = difflib.get_close_matches(key, known, n=1)
+        yield f"unknown key {key!r}" + (f" (did you mean {nearest[0]!r}?)" if nearest else "")
+    for key in sorted(set(known) - data.keys() - set(OPTIONAL)):
+        yield f"missing key {key!r}"
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield key
+            yield from _strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)

@@ -1,0 +1,167 @@
+"""bundle.json: what is written is what is read, and everything else is refused with a sentence."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import deploy
+from deploy.bundle import SCHEMA, FileRecord, Manifest
+from deploy.errors import BundleError
+from tests.deploy.bundle.small_bundle import settings
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def as_json(**changes: Any) -> dict[str, Any]:
+    return Manifest(**settings()).as_json() | changes
+
+
+@given(schedule=st.dictionaries(st.text(), json_values, max_size=3), quantization=st.none() | st.just({"k": (1, 2)}))
+def test_writing_and_reading_is_identity(schedule: dict[str, Any], quantization: dict[str, Any] | None) -> None:
+    manifest = Manifest(**settings(schedule=schedule, quantization=quantization))
+    assert Manifest.from_json(json.loads(manifest.as_bytes())) == manifest
+
+
+def test_the_bytes_do_not_depend_on_the_order_of_the_keys() -> None:
+    turned = dict(reversed(list(settings().items())))
+    assert Manifest(**turned).as_bytes() == Manifest(**settings()).as_bytes()
+    assert Manifest(**settings()).as_bytes().endswith(b"}\n")
+
+
+def test_optional_keys_are_absent_until_they_say_something() -> None:
+    assert "quantization" not in as_json()
+    assert "calibration_images" not in as_json()
+    quantized = replace(Manifest(**settings()), quantization={"ranges": []}, calibration_images={"a.png": "0" * 64})
+    assert quantized.as_json()["quantization"] == {"ranges": []}
+
+
+def test_a_manifest_does_not_change_with_the_values_it_was_made_from() -> None:
+    made = settings()
+    manifest = Manifest(**made)
+    made["graphs"]["denoise"]["forms"]["later"] = "x"
+    assert manifest.graphs["denoise"]["forms"] == {}
+
+
+def test_a_newer_schema_is_refused_with_both_versions() -> None:
+    newer = as_json(schema=SCHEMA + 1, tool={"name": "idm-deploy", "version": "9.9"}, surprise=1)
+    with pytest.raises(
+        BundleError,
+        match=rf"schema {SCHEMA + 1}, written by idm-deploy 9\.9; idm-deploy {deploy.__version__} .*schema {SCHEMA}",
+    ):
+        Manifest.from_json(newer)
+
+
+def test_a_newer_schema_without_a_known_writer_is_refused_too() -> None:
+    with pytest.raises(BundleError, match=r"written by idm-deploy \?"):
+        Manifest.from_json({"schema": 99})
+
+
+@pytest.mark.parametrize("schema", [None, 0, -1, "1", 1.0, True])
+def test_a_schema_that_is_no_version_is_refused(schema: object) -> None:
+    with pytest.raises(BundleError, match=r"schema is .*, expected a number from 1"):
+        Manifest.from_json(as_json(schema=schema))
+
+
+@pytest.mark.parametrize("data", [None, [], "text", 3])
+def test_json_that_is_no_object_is_refused(data: object) -> None:
+    with pytest.raises(BundleError, match="expected an object, found"):
+        Manifest.from_json(data)
+
+
+def test_unknown_and_missing_keys_are_named_at_once() -> None:
+    data = as_json(famly="idm")
+    del data["family"], data["files"]
+    with pytest.raises(
+        BundleError, match=r"unknown key 'famly' \(did you mean 'family'\?\).*missing key 'family'; missing key 'files'"
+    ):
+        Manifest.from_json(data)
+
+
+GRAPH = settings()["graphs"]["denoise"]
+MALFORMED: list[tuple[str, Any, str]] = [
+    ("family", "", "family is '', expected a name"),
+    ("weights", "best", "weights is 'best', expected one of raw, ema"),
+    ("configuration", {"a": {"value": 1}}, "configuration.a lacks 'source'"),
+    ("configuration", {"a": {"value": 1, "source": "guess"}}, "configuration.a.source is 'guess', expected one of"),
+    ("configuration", {"a": {"value": 1, "source": "weights", "x": 1}}, "configuration.a has the unknown key 'x'"),
+    ("value_range", [1, -1], r"value_range is \[1, -1\], expected \[low, high\]"),
+    ("value_range", {"image": [0]}, "value_range.image is"),
+    ("scale_range", {}, "scale_range lacks 'trained'"),
+    ("scale_range", {"trained": 8}, r"scale_range.trained is 8, expected \[low, high\]"),
+    ("schedule", [1], r"schedule is \[1\], expected an object"),
+    ("rewrites", "fold", "rewrites is 'fold', expected a list"),
+    ("opset", 0, "opset is 0, expected a whole number above 0"),
+    ("graphs", {"denoise": GRAPH | {"forms": ["x"]}}, "graphs.denoise.forms is"),
+    ("graphs", {"denoise": {"forms": {}}}, "graphs.denoise lacks 'inputs'.*lacks 'outputs'.*lacks 'weights'"),
+    ("graphs", {"denoise": GRAPH | {"inputs": [{"name": "x", "dtype": "f", "shape": [-1]}]}}, r"inputs\[0\].shape is"),
+    ("tables", {"t": 3}, "tables.t is 3, expected a name"),
+    ("presets", {"balanced": {"equation": "ddim", "steps": 0}}, "presets.balanced.steps is 0"),
+    ("default_preset", "best", r"default_preset 'best' is none of the presets \(balanced\)"),
+    ("source", {"file": "/home/me/a.pt", "sha256": "0" * 64, "bytes": 1}, "file name without its folder"),
+    ("source", {"file": "a.pt", "sha256": "0" * 63, "bytes": -1}, "64 hexadecimal digits.*not negative"),
+    ("calibration_images", {"a.png": "x"}, "calibration_images.a.png is 'x'"),
+    ("quantization", [], "quantization is"),
+    ("tool", {"name": "idm-deploy"}, "tool lacks 'version'"),
+    ("schedule", {"start": float("nan")}, "schedule.start is nan, and JSON has no such number"),
+    ("schedule", {"steps": np.int64(3)}, r"schedule.steps is np.int64\(3\) \(int64\), which JSON cannot hold"),
+    ("schedule", {"a": ["x" * 99, {1: 2}]}, r"schedule.a\[1\] is \{1: 2\} \(dict\)"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "sentence"), MALFORMED)
+def test_a_malformed_value_is_named_with_its_place(key: str, value: Any, sentence: str) -> None:
+    with pytest.raises(BundleError, match=sentence):
+        Manifest(**settings(**{key: value}))
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    with pytest.raises(BundleError, match=r"family is .*opset is"):
+        Manifest(**settings(family="", opset=-3))
+
+
+@pytest.mark.parametrize("trained", [None, [1, 8]])
+def test_a_model_that_generates_has_no_trained_scale(trained: list[int] | None) -> None:
+    assert Manifest(**settings(scale_range={"trained": trained})).scale_range["trained"] == trained
+
+
+NAME = "x-" + "0" * 16 + ".bin"
+
+
+@pytest.mark.parametrize("name", ["../" + NAME, "/etc/" + NAME, "a/" + NAME, "..", "plain.bin", "bundle.json"])
+def test_a_listed_name_cannot_leave_the_bundle(name: str) -> None:
+    with pytest.raises(BundleError, match="is not the name of a file in the bundle"):
+        Manifest.from_json(as_json(files={name: {"sha256": "0" * 64, "bytes": 1}}))
+
+
+def test_a_listed_name_belongs_to_its_hash() -> None:
+    with pytest.raises(BundleError, match="does not begin with the digits in its name"):
+        Manifest.from_json(as_json(files={NAME: {"sha256": "1" * 64, "bytes": 1}}))
+
+
+def test_a_record_has_a_hash_and_a_size() -> None:
+    with pytest.raises(BundleError, match=r"lacks 'bytes'.*sha256 is 'x'"):
+        Manifest.from_json(as_json(files={NAME: {"sha256": "x"}}))
+
+
+def test_a_needed_file_must_be_listed() -> None:
+    graph = GRAPH | {"forms": {"plain": "g-" + NAME}, "weights": ["w-" + NAME]}
+    manifest = Manifest(**settings(graphs={"denoise": graph}, tables={"t": "t-" + NAME}, samples=["s-" + NAME]))
+    with pytest.raises(
+        BundleError, match=r"graph denoise names g-.*graph denoise names w-.*table t .*samples names s-"
+    ):
+        manifest.require_files()
+
+
+def test_a_file_mentioned_anywhere_is_kept() -> None:
+    record = FileRecord(sha256="0" * 64, bytes=1)
+    manifest = Manifest(**settings(quantization={"targets": [{"ort": {"ranges": NAME}}]}))
+    assert manifest.mentioned({NAME: record, "other-" + NAME: record}) == {NAME: record}
