@@ -1,0 +1,268 @@
+"""A checkpoint file as its authors' training code saved it -> a network that computes what theirs computes.
+
+Nothing in the file is run. The family and its configuration are recognised from names and shapes; every value
+is marked with where it comes from. The weights are mapped from the file, not copied, where its format allows.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import file_digest
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.config_files import read_config
+from deploy.errors import CheckpointError, ConfigError, MissingPackage
+from deploy.families import FAMILIES, Family
+from deploy.families.detection import Detection, Settings, Shape, Source, Stored, refuse_unknown, section
+from deploy.sampling.schedule import NoiseSchedule
+from deploy.state_dicts import QUANTIZER_BUFFERS, state_from_contents
+from deploy.weights_files import FLOATS, StoredTensor, open_weights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Weights = Literal["raw", "ema"]
+METADATA_KEY = "idm_deploy"
+RECORD_KEYS = ("family", "config", "schedule")
+NAMES_SHOWN = 4
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Checkpoint:
+    """A network with its weights, and what is known of it.
+
+    `network` is in evaluation mode without gradients. Its weights may be mapped from the file, which must
+    not be overwritten in place meanwhile.
+    """
+
+    path: Path
+    format: str
+    size: int
+    family: str
+    title: str
+    config: Any
+    sources: Mapping[str, Source]
+    schedule: NoiseSchedule
+    network: Any
+    unused: Mapping[str, Shape]
+    weights: Weights
+    value_range: tuple[float, float]
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the file, computed on first use."""
+        with self.path.open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()
+
+
+def load_checkpoint(
+    path: str | Path, config: str | Path | Mapping[str, Any] | None = None, weights: Weights = "raw"
+) -> Checkpoint:
+    """The network in a .pt, .pth, .ckpt or .safetensors file, ready to run in float32.
+
+    `config`: the authors' JSON or YAML file, or a mapping of the same layout or of configuration fields.
+    `weights`: "raw" as published inference uses them, or their moving average "ema" where the file has it.
+    """
+    torch = _torch()
+    contents = open_weights(path)
+    state = state_from_contents(contents, weights)
+    family = recognise(contents.path, state.shapes)
+    tensors = (
+        _averaged(contents.path, family, state.tensors) if weights == "ema" and not state.averaged else state.tensors
+    )
+    stored = Stored(path=contents.path, shapes=state.shapes, betas=_betas(contents.path, state.tensors))
+    settings = [
+        *_settings_from_config(family, config),
+        *_settings_from_metadata(family, contents.path, contents.metadata),
+    ]
+    found = _detected(family, stored, settings)
+    with torch.device("meta"):
+        network: nn.Module = family.build(found.config)
+    expected = network.state_dict()
+    computed = {name for name, value in expected.items() if not value.is_meta}
+    _refuse_other_shapes(
+        family, stored, found, {name: tuple(value.shape) for name, value in expected.items()}, computed
+    )
+    arrays = {name: _read_finite(stored.path, name, tensors[name]) for name in expected if name in tensors}
+    network.load_state_dict(
+        {name: torch.from_numpy(array) for name, array in arrays.items()}, strict=False, assign=True
+    )
+    return Checkpoint(
+        path=contents.path,
+        format=contents.format,
+        size=contents.size,
+        family=family.NAME,
+        title=family.TITLE,
+        config=found.config,
+        sources=found.sources,
+        schedule=found.schedule,
+        network=network.eval().requires_grad_(False),
+        unused={name: shape for name, shape in state.shapes.items() if name not in expected},
+        weights=weights,
+        value_range=family.VALUE_RANGE,
+    )
+
+
+def metadata_for(family: str, config: Any, schedule: NoiseSchedule) -> dict[str, str]:
+    """The safetensors metadata from which `load_checkpoint` reads everything that weights do not reveal."""
+    record = {
+        "family": family,
+        "config": _family_named(family).as_mapping(config),
+        "schedule": schedule.as_dict(),
+    }
+    return {METADATA_KEY: json.dumps(record, sort_keys=True)}
+
+
+def recognise(path: Path, shapes: Mapping[str, Shape]) -> Family:
+    """The first family whose marks are all there."""
+    missing = {family.NAME: [m for m in family.marks_of(shapes) if m not in shapes] for family in FAMILIES}
+    for family in FAMILIES:
+        if not missing[family.NAME]:
+            return family
+    nearest = min(FAMILIES, key=lambda family: len(missing[family.NAME]) / len(family.marks_of(shapes)))
+    lacking = missing[nearest.NAME]
+    raise CheckpointError(
+        f"{path} holds {len(shapes)} tensors of another network; the nearest known family is {nearest.TITLE}, of "
+        f"which it lacks {_some(lacking)}. Known families: {', '.join(family.NAME for family in FAMILIES)}."
+    )
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingPackage("Reading a checkpoint needs PyTorch: pip install 'idm-deploy[export]'.") from error
+    return torch
+
+
+def _family_named(name: Any) -> Family:
+    for family in FAMILIES:
+        if name == family.NAME:
+            return family
+    raise ConfigError(f"The family {name!r} is unknown; known are {', '.join(family.NAME for family in FAMILIES)}.")
+
+
+def _settings_from_config(family: Family, config: str | Path | Mapping[str, Any] | None) -> list[Settings]:
+    if config is None:
+        return []
+    label = "the configuration given" if isinstance(config, Mapping) else str(config)
+    mapping = config if isinstance(config, Mapping) else read_config(config)
+    if "model" in mapping:
+        return [family.settings_from_mapping(mapping, label)]
+    record = mapping if "config" in mapping else {"config": mapping}
+    return [_settings_from_record(family, record, label, "config")]
+
+
+def _settings_from_metadata(family: Family, path: Path, metadata: Mapping[str, str]) -> list[Settings]:
+    if METADATA_KEY not in metadata:
+        return []
+    label = f"the metadata of {path}"
+    try:
+        record = json.loads(metadata[METADATA_KEY])
+    except ValueError as error:
+        raise ConfigError(f"{label} are damaged: key {METADATA_KEY} is not JSON ({error}).") from error
+    if not isinstance(record, dict):
+        raise ConfigError(f"{label} are damaged: key {METADATA_KEY} holds {type(record).__name__}, expected an object.")
+    return [_settings_from_record(family, record, label, "metadata")]
+
+
+def _settings_from_record(family: Family, record: Mapping[str, Any], label: str, source: Source) -> Settings:
+    """What `metadata_for` wrote."""
+    refuse_unknown(label, record, RECORD_KEYS)
+    if record.get("family", family.NAME) != family.NAME:
+        raise ConfigError(f"{label} says the family is {record['family']!r}, the weights are of {family.NAME!r}.")
+    values = family.settings_from_record(section(label, record, "config"))
+    refuse_unknown(label, values, family.FIELDS)
+    schedule = section(label, record, "schedule")
+    schedules = {"schedule": NoiseSchedule.from_dict(schedule)} if schedule else {}
+    return Settings(source=source, label=label, values=values, schedules=schedules)
+
+
+def _detected(family: Family, stored: Stored, settings: list[Settings]) -> Detection:
+    try:
+        return family.detect(stored, settings)
+    except ConfigError as error:
+        if str(stored.path) in str(error) or any(given.label in str(error) for given in settings):
+            raise
+        raise ConfigError(f"{stored.path}: {error}") from error
+
+
+def _betas(path: Path, tensors: Mapping[str, StoredTensor]) -> NDArray[np.float32] | None:
+    return _read_finite(path, "betas", tensors["betas"]) if "betas" in tensors else None
+
+
+def _averaged(path: Path, family: Family, tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """The tensors with every live name standing for its moving average."""
+    names = family.averaged_names({name: tensor.shape for name, tensor in tensors.items()})
+    lost = [average for average in names.values() if average not in tensors]
+    if not names or lost:
+        what = f"lacks {_some(lost)}" if names else "holds none"
+        raise CheckpointError(
+            f"{path}: the moving average of the weights was asked for, but the file {what}. Use weights 'raw'."
+        )
+    return {**tensors, **{name: tensors[average] for name, average in names.items()}}
+
+
+def _refuse_other_shapes(
+    family: Family, stored: Stored, found: Detection, expected: Mapping[str, Shape], computed: set[str]
+) -> None:
+    """A CheckpointError if the file lacks what the network needs, or holds what it has no place for."""
+    shapes = stored.shapes
+    missing = [name for name in expected if name not in shapes and name not in computed]
+    if missing:
+        raise CheckpointError(
+            f"{stored.path} is {family.TITLE} but lacks {_some(missing)}; the file is incomplete or of another "
+            "version. Save the whole state_dict."
+        )
+    wrong = [
+        f"{name} has shape {list(shapes[name])}, expected {list(shape)}"
+        for name, shape in expected.items()
+        if name in shapes and shapes[name] != shape
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{stored.path} contradicts itself: by its other tensors' shapes, {_some(wrong)}. "
+            "The file mixes two networks or is of another version."
+        )
+    known = {*expected, *family.unused_shapes(found.config)}
+    other = [
+        name
+        for name in shapes
+        if name.startswith(family.LIVE_PREFIXES) and name not in known and not name.endswith(QUANTIZER_BUFFERS)
+    ]
+    if other:
+        raise CheckpointError(
+            f"{stored.path} is {family.TITLE} but also holds {_some(other)}, which that network does not have; "
+            "it is a variant whose result would differ."
+        )
+
+
+def _read_finite(path: Path, name: str, tensor: StoredTensor) -> NDArray[np.float32]:
+    """The weights of one tensor in float32."""
+    if tensor.dtype not in FLOATS:
+        raise CheckpointError(
+            f"{path}: {name} holds {tensor.dtype} numbers, expected one of {', '.join(FLOATS)}; "
+            "quantized checkpoints are not read. Pass the one they were made from."
+        )
+    array = tensor.read().astype(np.float32, copy=False)
+    with np.errstate(all="ignore"):
+        # The sum is not finite if any number is not, and takes one pass without a copy; the reverse may overflow.
+        if not np.isfinite(array.sum()) and not np.isfinite(array).all():
+            count = prod(array.shape) - int(np.isfinite(array).sum())
+            raise CheckpointError(
+                f"{path}: {name} holds {count} values that are NaN or infinite, of {prod(array.shape)}; "
+                "the training diverged or the file is damaged. Use an earlier checkpoint."
+            )
+    return array
+
+
+def _some(items: list[str]) -> str:
+    """The first few of the items, and how many more there are."""
+    rest = len(items) - NAMES_SHOWN
+    return ", ".join(items[:NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,72 @@
+"""Which of the dictionaries in a checkpoint file holds the weights, and under which names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from deploy.errors import CheckpointError, ConfigError
+from deploy.families.detection import Shape
+from deploy.weights_files import Contents, StoredTensor, is_tensor
+
+# In this order: Lightning and most trainers; common trainers; BasicSR; wrappers.
+RAW_KEYS = ("state_dict", "model_state_dict", "model", "params", "network", "net", "netG", "generator", "weights")
+EMA_KEYS = ("params_ema", "ema", "ema_state_dict", "state_dict_ema", "model_ema", "ema_model")
+WRAPPERS = ("module.", "_orig_mod.")
+"""What distributed training and torch.compile put before every name."""
+QUANTIZER_BUFFERS = ("_amax", "._scale", "._zero_point", "._pre_quant_scale")
+"""What quantization-aware training (pytorch-quantization, ModelOpt) adds beside the weights."""
+DEEPEST = 3
+
+
+@dataclass(frozen=True)
+class State:
+    """The tensors of one state dict. `averaged`: they are the moving average, under the live names."""
+
+    tensors: dict[str, StoredTensor]
+    averaged: bool
+
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """Shape of each tensor."""
+        return {name: tensor.shape for name, tensor in self.tensors.items()}
+
+
+def state_from_contents(contents: Contents, weights: str) -> State:
+    """The state dict to read: for "ema" a separate one if there is one, else the raw one."""
+    if weights not in ("raw", "ema"):
+        raise ConfigError(f"The weights to load are {weights!r}, expected 'raw' or 'ema'.")
+    raw, averaged = _find(contents.root, RAW_KEYS), _find_averaged(contents.root)
+    chosen = averaged if weights == "ema" and averaged is not None else raw
+    if chosen is None and averaged is not None:
+        raise CheckpointError(f"{contents.path} holds only the moving average of the weights; use weights 'ema'.")
+    if chosen is None:
+        raise CheckpointError(
+            f"{contents.path} holds no state_dict: no dictionary of named tensors, at its top or under the usual keys "
+            f"({', '.join(RAW_KEYS)}). A network that was saved whole has to be saved as its state_dict()."
+        )
+    return State(_unwrapped(contents.tensors(chosen)), averaged=chosen is averaged)
+
+
+def _find(value: Any, keys: tuple[str, ...], depth: int = 0) -> Mapping[Any, Any] | None:
+    """The first dictionary of tensors under the keys, else the dictionary itself if it has tensors."""
+    if not isinstance(value, Mapping) or depth > DEEPEST:
+        return None
+    for key in keys:
+        found = _find(value.get(key), RAW_KEYS, depth + 1)
+        if found is not None:
+            return found
+    return value if any(is_tensor(name, entry) for name, entry in value.items()) else None
+
+
+def _find_averaged(value: Any) -> Mapping[Any, Any] | None:
+    found = _find(value, EMA_KEYS)
+    return None if found is value else found
+
+
+def _unwrapped(tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """The tensors without what wrappers put before every name."""
+    for prefix in WRAPPERS * 2:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors

@@ -1,0 +1,302 @@
+"""Where each tensor of a checkpoint file lies, without loading any of them and without torch.
+
+Three formats: torch's zip archive, torch's older row of pickles, and safetensors. Each gives a `Contents`; the
+numbers stay in the file and are mapped into memory when a tensor is read.
+"""
+
+import json
+import os
+import re
+import struct
+import zipfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.errors import CheckpointError
+from deploy.unpickling import STORAGE_DTYPES, PickledTensor, load_pickle
+
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+LEGACY_VERSION = 1001
+TEXT_PICKLE = re.compile(rb"[(\]}]*c[\w.]+\n[\w.]+\n")
+"""How a pickle of Python 2's text protocol starts when it begins with a class or function."""
+ZIP_LOCAL_HEADER = 30
+SAFETENSORS_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+# NumPy has no bfloat16: its bits are read as whole numbers and widened by hand.
+NUMPY_DTYPES = {name: np.dtype("uint16" if name == "bfloat16" else name) for name in STORAGE_DTYPES.values()}
+FLOATS = ("float64", "float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a file: `position` in bytes, strides in numbers."""
+
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    position: int
+
+    def read(self) -> NDArray[Any]:
+        """The numbers, in the stored type (bfloat16 as float32), mapped from the file where that is possible.
+
+        Changes to the array stay in memory and never reach the file.
+        """
+        stored = NUMPY_DTYPES[self.dtype]
+        if 0 in self.shape:
+            return np.zeros(self.shape, dtype=np.float32 if self.dtype == "bfloat16" else stored)
+        count = 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
+        run = self._run(stored, count)
+        byte_strides = tuple(stride * stored.itemsize for stride in self.strides)
+        view = np.lib.stride_tricks.as_strided(run, self.shape, byte_strides)
+        if self.dtype == "bfloat16":
+            return np.asarray(np.left_shift(view, 16, dtype=np.uint32)).view(np.float32)
+        return view
+
+    def _run(self, stored: np.dtype[Any], count: int) -> NDArray[Any]:
+        if self.position % stored.itemsize:  # torch's older format does not align its numbers: a mapping would not do
+            return np.fromfile(self.path, stored, count, offset=self.position)
+        run: NDArray[Any] = np.memmap(self.path, stored, mode="c", offset=self.position, shape=(count,))
+        return run.view(np.ndarray)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a checkpoint file holds: nested dictionaries, other objects, and tensors that `locate` finds."""
+
+    path: Path
+    format: str
+    size: int
+    root: Any
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    locate: Callable[[Any], StoredTensor] = lambda stored: stored
+
+    def tensors(self, mapping: Mapping[Any, Any]) -> dict[str, StoredTensor]:
+        """The tensors among the values of one of the dictionaries in `root`."""
+        return {name: self.locate(value) for name, value in mapping.items() if is_tensor(name, value)}
+
+
+def is_tensor(name: object, value: object) -> bool:
+    """Whether an entry of a dictionary in a file is a named tensor."""
+    return isinstance(name, str) and isinstance(value, PickledTensor | StoredTensor)
+
+
+def open_weights(path: str | Path) -> Contents:
+    """The contents of a .pt, .pth, .ckpt or .safetensors file; the format is told by the file, not by its name."""
+    path = Path(path)
+    size = _readable_size(path)
+    try:
+        with path.open("rb") as file:
+            first = file.read(512)
+            file.seek(0)
+            if first.startswith(b"PK\x03\x04"):
+                return _zip_contents(path, size, file)
+            if first.startswith(b"\x80") or TEXT_PICKLE.match(first):
+                return _pickle_contents(path, size, file)
+            if len(first) > 8 and first[8:9] == b"{":
+                return _safetensors_contents(path, size, file)
+    except PermissionError as error:
+        raise CheckpointError(f"{path} cannot be read: permission denied. Change its permissions or owner.") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+    raise CheckpointError(
+        f"{path} is not a checkpoint but {_kind_of(first)}; expected a file that torch.save or safetensors wrote. "
+        "Check where it came from."
+    )
+
+
+def _readable_size(path: Path) -> int:
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path} is a directory; name the checkpoint file (.pt, .pth, .ckpt or .safetensors) in it."
+        )
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist{_nearest_file(path)}.")
+    size = path.stat().st_size
+    if size == 0:
+        raise CheckpointError(f"{path} is empty; copy or download the checkpoint again.")
+    return size
+
+
+def _nearest_file(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f", nor does the folder {path.parent}"
+    try:
+        names = [entry.name for entry in os.scandir(path.parent)]
+    except OSError:
+        return ""
+    near = get_close_matches(path.name, names, n=1)
+    return f"; the nearest name there is {near[0]}" if near else ""
+
+
+def _kind_of(first: bytes) -> str:
+    """What the first bytes of a file that is no checkpoint look like, with its article."""
+    text = first.lstrip().lower()
+    if first.startswith(b"\x89PNG"):
+        return "a PNG picture"
+    if first.startswith(b"\xff\xd8\xff"):
+        return "a JPEG picture"
+    if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return "a web page (a download that asked for a login, perhaps)"
+    if first.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer (run `git lfs pull`)"
+    if first.startswith((b"\x1f\x8b", b"7z\xbc\xaf", b"BZh", b"\xfd7zXZ", b"Rar!")):
+        return "a compressed archive (unpack it first)"
+    return "something else"
+
+
+def _damaged(path: Path, found: object) -> CheckpointError:
+    return CheckpointError(f"{path} is truncated or damaged ({found}); copy or download the checkpoint again.")
+
+
+# --- torch's formats: a pickle that mentions storages by key, and the storages ---------------------------------
+
+
+@dataclass(frozen=True)
+class StoragePlaces:
+    """Where each storage lies in the file: its first byte and its length."""
+
+    path: Path
+    file_size: int
+    places: Mapping[str, tuple[int, int]]
+
+    def locate(self, tensor: PickledTensor) -> StoredTensor:
+        """The tensor's place, after checking that every number of it lies within its storage and the file."""
+        storage, width = tensor.storage, NUMPY_DTYPES[tensor.storage.dtype].itemsize
+        if storage.key not in self.places:
+            raise _damaged(self.path, f"storage {storage.key} is missing")
+        start, length = self.places[storage.key]
+        if start + length > self.file_size:
+            raise _damaged(self.path, f"storage {storage.key} ends after the file's last byte")
+        last = tensor.offset + sum(
+            (size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=False)
+        )
+        negative = min((tensor.offset, *tensor.shape, *tensor.strides)) < 0
+        if (
+            negative
+            or len(tensor.shape) != len(tensor.strides)
+            or (0 not in tensor.shape and (last + 1) * width > length)
+        ):
+            raise _damaged(self.path, f"a tensor reaches outside storage {storage.key}")
+        return StoredTensor(
+            path=self.path,
+            dtype=storage.dtype,
+            shape=tensor.shape,
+            strides=tensor.strides,
+            position=start + tensor.offset * width,
+        )
+
+
+def _zip_contents(path: Path, size: int, file: IO[bytes]) -> Contents:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            records = {info.filename: info for info in archive.infolist()}
+            prefix = _zip_prefix(path, records)
+            order = f"{prefix}byteorder"
+            if order in records and archive.read(order).strip() == b"big":
+                raise CheckpointError(f"{path} was saved on a big-endian machine; load and save it on a common one.")
+            with archive.open(f"{prefix}data.pkl") as pickled:
+                root, storages = load_pickle(pickled, str(path))
+        infos = {key: records[name] for key in storages if (name := f"{prefix}data/{key}") in records}
+        places = {key: (_first_byte(path, file, info), info.file_size) for key, info in infos.items()}
+    except (zipfile.BadZipFile, EOFError, struct.error) as error:
+        raise _damaged(path, error) from error
+    return Contents(path, "torch zip", size, root, locate=StoragePlaces(path, size, places).locate)
+
+
+def _zip_prefix(path: Path, records: Collection[str]) -> str:
+    """The folder within the archive, which torch names after the file."""
+    pickles = [name for name in records if name == "data.pkl" or name.endswith("/data.pkl")]
+    program = any(name.endswith("constants.pkl") for name in records)
+    if not pickles or program:
+        what = "a TorchScript program" if program else "a zip archive of something else"
+        raise CheckpointError(
+            f"{path} is not a checkpoint but {what}; expected a file that torch.save or safetensors wrote. "
+            "Save the network's state_dict()."
+        )
+    return pickles[0].removesuffix("data.pkl")
+
+
+def _first_byte(path: Path, file: IO[bytes], info: zipfile.ZipInfo) -> int:
+    """Position of a record's own bytes; the header before them has two parts of variable length."""
+    if info.compress_type != zipfile.ZIP_STORED:
+        raise CheckpointError(f"{path} is a compressed archive, which torch.save never writes; load and save it again.")
+    file.seek(info.header_offset)
+    name_length, extra_length = struct.unpack("<HH", file.read(ZIP_LOCAL_HEADER)[26:30])
+    return info.header_offset + ZIP_LOCAL_HEADER + int(name_length) + int(extra_length)
+
+
+def _pickle_contents(path: Path, size: int, file: IO[bytes]) -> Contents:
+    """Torch's format before 1.6: magic number, version, system, object, keys; then per key a count and numbers."""
+    for expected in (LEGACY_MAGIC, LEGACY_VERSION):
+        if load_pickle(file, str(path))[0] != expected:
+            raise CheckpointError(
+                f"{path} is a pickle but not a checkpoint; expected a file that torch.save or safetensors wrote. "
+                "Save the network's state_dict()."
+            )
+    load_pickle(file, str(path))  # sizes of C types on the machine that wrote the file
+    root, storages = load_pickle(file, str(path))
+    keys, _ = load_pickle(file, str(path))
+    places: dict[str, tuple[int, int]] = {}
+    for key in keys if isinstance(keys, list) else []:
+        count = int.from_bytes(file.read(8), "little")
+        if key not in storages:
+            raise _damaged(path, f"storage {key!r:.20} belongs to no tensor")
+        length = count * NUMPY_DTYPES[storages[key].dtype].itemsize
+        places[key] = (file.tell(), length)
+        file.seek(length, os.SEEK_CUR)
+    return Contents(path, "torch pickle", size, root, locate=StoragePlaces(path, size, places).locate)
+
+
+# --- safetensors -------------------------------------------------------------------------------------------
+
+
+def _safetensors_contents(path: Path, size: int, file: IO[bytes]) -> Contents:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        # The library checks the header: no overlaps, nothing outside the file, shapes that fit.
+        with safe_open(path, "np") as checked:
+            metadata = checked.metadata() or {}
+    except SafetensorError as error:
+        raise _damaged(path, error) from error
+    length = int.from_bytes(file.read(8), "little")
+    header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    root: dict[str, StoredTensor] = {}
+    for name, entry in header.items():
+        if entry["dtype"] not in SAFETENSORS_DTYPES:
+            raise CheckpointError(
+                f"{path}: tensor {name} is stored as {entry['dtype']}, expected one of {', '.join(FLOATS)}. "
+                "Convert it to one of these."
+            )
+        root[name] = StoredTensor(
+            path=path,
+            dtype=SAFETENSORS_DTYPES[entry["dtype"]],
+            shape=tuple(entry["shape"]),
+            strides=contiguous_strides(entry["shape"]),
+            position=8 + length + entry["data_offsets"][0],
+        )
+    return Contents(path, "safetensors", size, root, metadata)
+
+
+def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides in numbers of an array without gaps."""
+    return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
