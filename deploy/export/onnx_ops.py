@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from deploy.export.weights_file import Place
 from deploy.rewrite.ops import Array
 from deploy.rewrite.parts import Part
 from engines.contract import TensorSpec
@@ -214,14 +215,12 @@ def graph_of(part: Part, norm: NormForm) -> tuple[onnx.ModelProto, dict[str, np.
     return model, large
 
 
-def attach_weights(
-    model: onnx.ModelProto, location: str, places: Mapping[str, tuple[str, Sequence[int], int, int]]
-) -> None:
-    """Adds initializers that live in the file `location` beside the graph: name -> (dtype, shape, offset, bytes)."""
-    for name, (dtype, shape, offset, length) in places.items():
-        tensor = TensorProto(name=name, dims=list(shape), data_type=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
-        tensor.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
+def attach_weights(model: onnx.ModelProto, location: str, places: Mapping[str, Place]) -> None:
+    """Adds initializers whose bytes lie in the file `location` beside the graph."""
+    for name, place in places.items():
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(place.dtype))
+        tensor = TensorProto(name=name, dims=place.shape, data_type=kind, data_location=TensorProto.EXTERNAL)
+        for key, value in (("location", location), ("offset", str(place.offset)), ("length", str(place.length))):
             tensor.external_data.add(key=key, value=value)
         model.graph.initializer.append(tensor)
 

@@ -1,0 +1,180 @@
+"""A checkpoint becomes a bundle: rewritten, written as ONNX graphs that share one weights file."""
+
+import importlib.metadata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from deploy.bundle import Bundle, BundleWriter, Manifest, stem_from_name
+from deploy.checkpoint import Checkpoint
+from deploy.errors import ConfigError
+from deploy.export.onnx_ops import OPSET, NormForm, attach_weights, graph_of
+from deploy.export.weights_file import Place, places_of, write_tensors
+from deploy.images.files import read_image
+from deploy.rewrite.parts import Part
+from deploy.rewrite.table import REWRITES_OF_FAMILY
+from engines.contract import TensorSpec
+
+FORMS: tuple[NormForm, ...] = get_args(NormForm)
+
+PLAIN_PRESETS = {
+    "draft": {"equation": "ddim", "steps": 10},
+    "balanced": {"equation": "ddim", "steps": 20},
+    "best": {"equation": "ddim", "steps": 50},
+}
+"""What a checkpoint starts with: the published reduced-step equation, nothing searched, no aids. `idm-deploy schedule`
+measures better ones and stores them."""
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and the fraction done."""
+
+
+def silent(_doing: str, _fraction: float) -> None:
+    """No progress is shown."""
+
+
+def export_bundle(
+    checkpoint: Checkpoint,
+    path: Path,
+    *,
+    without: Iterable[str] = (),
+    samples: Iterable[Path] = (),
+    force: bool = False,
+    progress: Progress = silent,
+) -> Bundle:
+    """The bundle at `path`: every graph in every form, the schedule, the configuration and the sample images.
+
+    `without` names rewrites to leave out. Everything that can be refused is refused before the first byte is written.
+    """
+    chosen = chosen_rewrites(checkpoint.family, without)
+    samples = [read_image(sample).path for sample in samples]
+    with BundleWriter.create(path, force=force) as writer:
+        progress("rewriting", 0.0)
+        parts = parts_of(checkpoint, chosen)
+        graphs, tensors = _graphs_and_tensors(parts, checkpoint, chosen)
+        places = places_of(tensors)
+        total = sum(place.length for place in places.values())
+        writer.reserve_space(total + total // 50 + (16 << 20))
+        weights = _write_weights(writer, tensors, places, total, progress)
+        described = _write_graphs(writer, parts, graphs, places, weights)
+        names = [writer.add_file(stem_from_name(s.stem), s.suffix.lstrip(".").lower(), s) for s in samples]
+        progress("hashing the checkpoint", 1.0)
+        return writer.commit(_manifest(checkpoint, chosen, described, names))
+
+
+def chosen_rewrites(family: str, without: Iterable[str]) -> frozenset[str]:
+    """All rewrites of the family but those named; an unknown name is refused."""
+    known = REWRITES_OF_FAMILY[family].rewrites
+    left_out = frozenset(without)
+    if unknown := sorted(left_out - set(known)):
+        raise ConfigError(
+            f"there is no rewrite {unknown[0]!r} for the {family} family; known are {', '.join(known)}. "
+            "Name one of these after --no-rewrite."
+        )
+    return frozenset(known) - left_out
+
+
+def parts_of(checkpoint: Checkpoint, chosen: frozenset[str]) -> list[Part]:
+    """The rewritten graphs of a checkpoint. The weights stay views of the checkpoint's memory where possible."""
+    weights = {name: tensor.numpy() for name, tensor in checkpoint.network.state_dict().items()}
+    return REWRITES_OF_FAMILY[checkpoint.family].parts(checkpoint.config, weights, chosen)
+
+
+Graphs = dict[tuple[str, NormForm], tuple[onnx.ModelProto, list[str]]]
+
+
+def _graphs_and_tensors(
+    parts: list[Part], checkpoint: Checkpoint, chosen: frozenset[str]
+) -> tuple[Graphs, dict[str, NDArray[Any]]]:
+    """Every graph with the names of the tensors it needs, and all tensors once, in order of first use."""
+    graphs: Graphs = {}
+    tensors: dict[str, NDArray[Any]] = {}
+    for part in parts:
+        for form in FORMS:
+            model, large = graph_of(part, form)
+            graphs[part.name, form] = (model, list(large))
+            tensors |= large
+    if "drop-unused" not in chosen:
+        tensors |= checkpoint.unused_tensors()
+    return graphs, tensors
+
+
+def _write_weights(
+    writer: BundleWriter,
+    tensors: Mapping[str, NDArray[Any]],
+    places: Mapping[str, Place],
+    total: int,
+    progress: Progress,
+) -> str:
+    done = 0
+    with writer.open_file("weights", "bin") as stream:
+        for length in write_tensors(stream, tensors, places):
+            done += length
+            progress("writing weights", done / max(total, 1))
+    return stream.name
+
+
+def _write_graphs(
+    writer: BundleWriter, parts: list[Part], graphs: Graphs, places: Mapping[str, Place], weights: str
+) -> dict[str, Any]:
+    """The manifest's entry of every graph. A graph without normalisation is one file under both forms."""
+    described = {}
+    for part in parts:
+        forms = {}
+        for form in FORMS:
+            model, names = graphs[part.name, form]
+            attach_weights(model, weights, {name: places[name] for name in names})
+            forms[form] = writer.add_bytes(part.name, "onnx", model.SerializeToString(deterministic=True))
+        described[part.name] = {
+            "forms": forms,
+            "inputs": [_spec_json(spec) for spec in part.inputs],
+            "outputs": [_spec_json(spec) for spec in part.outputs],
+            "weights": [weights],
+        }
+    return described
+
+
+def _spec_json(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
+
+
+def _manifest(checkpoint: Checkpoint, chosen: frozenset[str], graphs: dict[str, Any], samples: list[str]) -> Manifest:
+    values = asdict(checkpoint.config)
+    configuration = {
+        name: {"value": _plain(value), "source": checkpoint.sources[name]} for name, value in values.items()
+    }
+    s_max = values.get("s_max")
+    return Manifest(
+        family=checkpoint.family,
+        weights=checkpoint.weights,
+        configuration=configuration,
+        value_range=[-1.0, 1.0],
+        scale_range={"trained": [1.0, s_max] if s_max else None},
+        schedule=checkpoint.schedule.as_dict(),
+        rewrites=sorted(chosen),
+        opset=OPSET,
+        graphs=graphs,
+        tables={},
+        presets=PLAIN_PRESETS,
+        default_preset="balanced",
+        source={
+            "file": checkpoint.path.name,
+            "sha256": checkpoint.sha256,
+            "bytes": checkpoint.path.stat().st_size,
+        },
+        samples=samples,
+        libraries={name: importlib.metadata.version(name) for name in ("numpy", "onnx")},
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,50 @@
+"""One file of weights that all graphs of a bundle point into, each tensor once, whatever number of graphs uses it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+ALIGNMENT = 4096
+"""Tensors start at multiples of a memory page, so that a runtime can map them instead of copying them."""
+
+
+class ByteSink(Protocol):
+    """Where the bytes go."""
+
+    def write(self, data: Any, /) -> object:
+        """Appends the bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where one tensor lies in the weights file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    length: int
+
+
+def places_of(tensors: Mapping[str, NDArray[Any]]) -> dict[str, Place]:
+    """The place of every tensor, in the order of the mapping."""
+    places, offset = {}, 0
+    for name, tensor in tensors.items():
+        offset = -(-offset // ALIGNMENT) * ALIGNMENT
+        places[name] = Place(dtype=tensor.dtype.name, shape=tensor.shape, offset=offset, length=tensor.nbytes)
+        offset += tensor.nbytes
+    return places
+
+
+def write_tensors(sink: ByteSink, tensors: Mapping[str, NDArray[Any]], places: Mapping[str, Place]) -> Iterable[int]:
+    """Writes every tensor to its place, little-endian, and yields its size in bytes when it is written."""
+    position = 0
+    for name, tensor in tensors.items():
+        place = places[name]
+        sink.write(b"\0" * (place.offset - position))
+        plain = np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<"))
+        sink.write(plain.reshape(-1).view(np.uint8).data)
+        position = place.offset + place.length
+        yield place.length
