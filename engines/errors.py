@@ -1,12 +1,45 @@
 """Everything that engines refuses, as exceptions with a sentence for the user.
 
-EngineError           a backend that is unknown or not installed, a graph that cannot be opened, inputs that
-                      do not fit it, or a run that failed
+EngineError      a backend that is unknown or not installed, a graph that cannot be opened, inputs that do not fit
+ |               it, or a run that failed
+ `- OutOfMemory  a run needed more memory than it could get; the engine still works for smaller inputs
 
 The message says what was being done with which graph or tensor, what was expected and found, and what to do
-next. Words of a backend are quoted shortened; the whole text is the exception's __cause__.
+next. A backend's own words are quoted shortened; the whole text is the exception's __cause__.
 """
+
+import re
 
 
 class EngineError(Exception):
     """Base of every error that engines raises on purpose."""
+
+
+class OutOfMemory(EngineError):  # noqa: N818  a state of the machine; "Error" would add nothing
+    """A run needed more memory than it could get; the engine still works for smaller inputs."""
+
+
+NOISE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed:"
+    r"|Exception from\s|Check '[^']*' failed at\s|FrontEnd API failed with \w+:|\S+\.(?:cc|cpp|h|hpp):\d+:?(?=\s|$)"
+)
+"""What both backends put around the words that help: error codes and the places in their own sources."""
+
+
+def short_words(error: BaseException, limit: int = 200) -> str:
+    """What a backend said, on one line of at most `limit` characters; of a longer text the middle is left out."""
+    told = " ".join(NOISE.sub("", str(error)).split()) or type(error).__name__
+    if len(told) <= limit:
+        return told
+    tail = 2 * limit // 3  # the cause comes last
+    return f"{told[: limit - tail - 1]}…{told[-tail:]}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a backend's exception says that memory could not be had.
+
+    Neither backend has a type for it: both were seen to say "Failed to allocate ..." (ONNX Runtime 1.31, OpenVINO
+    2026.4), and std::bad_alloc passes through as its name.
+    """
+    told = str(error).lower()
+    return isinstance(error, MemoryError) or "failed to allocate" in told or "bad_alloc" in told
