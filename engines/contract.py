@@ -25,9 +25,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import EngineError
+from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
 
 Array = NDArray[Any]
+
+AxisSizes = dict[str, tuple[int, str]]
+"""Name of a dynamic axis -> its size in this run and the tensor that said so first."""
 
 ANONYMOUS = "?"
 """Name of a dynamic axis that the graph leaves nameless: any size, not tied to another axis."""
@@ -89,14 +92,14 @@ class Engine(ABC):
         """All outputs by name, as arrays that belong to the caller and that no later run changes.
 
         `feeds` has exactly the inputs, of exactly their dtypes: nothing is converted in silence. Arrays need
-        not be contiguous and are not kept.
+        not be contiguous; they are never written to, and may be held until the next run.
         """
         with self._lock:
             self._check_open("run")
-            self._check_feeds(feeds)
+            sizes = self._check_feeds(feeds)
             # reshape: ascontiguousarray turns a 0-d array into a 1-d one
             ready = {n: np.ascontiguousarray(a).reshape(np.shape(a)) for n, a in feeds.items()}
-            return self._run(ready)
+            return self._checked(self._run(ready), sizes)
 
     def close(self) -> None:
         """The backend's memory is released; `run` afterwards is an EngineError, `close` does nothing."""
@@ -127,21 +130,42 @@ class Engine(ABC):
     def _close(self) -> None:
         """Drop every reference to the backend's objects; called once."""
 
+    def _run_error(self, error: Exception) -> EngineError:
+        """What to raise for an exception of the backend during a run."""
+        if is_out_of_memory(error):
+            return OutOfMemory(
+                f"Running {self.graph.name} on {self.name}: not enough memory ({short_words(error)}). "
+                "Use smaller tiles or a smaller batch."
+            )
+        return EngineError(f"Running {self.graph.name}: {self.name} failed: {short_words(error)}")
+
     def _check_open(self, doing: str) -> None:
         if self._closed:
             raise EngineError(f"Cannot {doing} {self.graph.name}: this engine is closed. Open it again.")
 
-    def _check_feeds(self, feeds: Mapping[str, Array]) -> None:
+    def _check_feeds(self, feeds: Mapping[str, Array]) -> AxisSizes:
         expected = [spec.name for spec in self.inputs]
         unknown = [name for name in feeds if name not in expected]
         missing = [name for name in expected if name not in feeds]
         if unknown or missing:
             raise EngineError(self._names_message(unknown, missing, expected))
-        sizes: dict[str, tuple[int, str]] = {}
+        sizes: AxisSizes = {}
         for spec in self.inputs:
             problem = problem_of_array(feeds[spec.name], spec, sizes)
             if problem:
                 raise EngineError(f"Running {self.graph.name}: input {spec.name} {problem}.")
+        return sizes
+
+    def _checked(self, results: dict[str, Array], sizes: AxisSizes) -> dict[str, Array]:
+        """The promised outputs as arrays of their own: a view would keep the backend's memory pool alive."""
+        outputs = {}
+        for spec in self.outputs:
+            array = results[spec.name]
+            problem = problem_of_array(array, spec, sizes)
+            if problem:
+                raise EngineError(f"Running {self.graph.name} on {self.name}: output {spec.name} {problem}.")
+            outputs[spec.name] = array if array.flags.owndata else array.copy()
+        return outputs
 
     def _names_message(self, unknown: list[str], missing: list[str], expected: list[str]) -> str:
         parts = []
@@ -150,20 +174,26 @@ class Engine(ABC):
         if unknown:
             near = get_close_matches(unknown[0], expected, 1)
             parts.append(f"unknown {', '.join(unknown)}" + (f" (did you mean {near[0]}?)" if near else ""))
-        return (
-            f"Running {self.graph.name}: inputs {'; '.join(parts)}. It takes {', '.join(expected) or 'none'}."
-        )
+        return f"Running {self.graph.name}: inputs {'; '.join(parts)}. It takes {', '.join(expected) or 'none'}."
 
 
-def problem_of_array(array: object, spec: TensorSpec, sizes: dict[str, tuple[int, str]]) -> str:
-    """What is wrong with `array` as the input `spec`, as the end of a sentence; empty if nothing.
+def check_request(name: str, precision: str, precisions: tuple[str, ...], threads: int | None) -> None:
+    """EngineError unless the backend `name` has this precision and the number of threads can be one."""
+    if precision not in precisions:
+        raise EngineError(f"The engine {name} has no precision {precision!r}. It has {', '.join(precisions)}.")
+    if threads is not None and threads < 1:
+        raise EngineError(f"The engine {name} cannot run on {threads} threads. Give 1 or more, or none.")
 
-    `sizes` maps each named axis met so far in this run to (size, tensor) and is added to.
+
+def problem_of_array(array: object, spec: TensorSpec, sizes: AxisSizes) -> str:
+    """What is wrong with `array` as the input or output `spec`, as the end of a sentence; empty if nothing.
+
+    `sizes` holds the named axes met so far in this run and is added to.
     """
     if not isinstance(array, np.ndarray):
         return f"is a {type(array).__name__}; expected a numpy array of {spec.dtype}"
     if array.dtype.name != spec.dtype:
-        return f"is {array.dtype.name}; expected {spec.dtype} (nothing is converted in silence: use astype)"
+        return f"is {array.dtype.name}; expected {spec.dtype}. Nothing is converted in silence"
     if array.ndim != len(spec.shape):
         return f"has shape {array.shape}; expected {len(spec.shape)} axes, {spec}"
     for axis, (found, expected) in enumerate(zip(array.shape, spec.shape, strict=True)):

@@ -1,0 +1,191 @@
+"""What an ONNX file says about itself, read with the standard library alone.
+
+Backends disagree here: OpenVINO forgets the names of dynamic axes, renames tensors and, given a damaged file, tries
+five other formats on stderr. Reading the few fields that matter from the file gives every backend the same
+signature and the same sentence for a file that is damaged or whose weights are missing. The format is Protocol
+Buffers (https://protobuf.dev/programming-guides/encoding/) with the field numbers of onnx/onnx.proto.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from engines.contract import ANONYMOUS, TensorSpec
+from engines.errors import EngineError
+
+NUMPY_DTYPES = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    4: "uint16",
+    5: "int16",
+    6: "int32",
+    7: "int64",
+    9: "bool",
+    10: "float16",
+    11: "float64",
+    12: "uint32",
+    13: "uint64",
+}
+"""TensorProto.DataType -> numpy; the rest (strings, complex, bfloat16, 8- and 4-bit floats) is not exchanged."""
+
+EXTERNAL = 1
+"""TensorProto.DataLocation of weights that lie in another file."""
+
+
+@dataclass(frozen=True)
+class GraphSignature:
+    """Inputs and outputs of an ONNX file, and the weights files beside it that it needs."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    weights: tuple[Path, ...]
+
+
+def read_signature(graph: Path) -> GraphSignature:
+    """The signature of `graph`, whose weights files exist and are long enough; nothing is said of their contents."""
+    try:
+        return _signature_of_model(graph.read_bytes(), graph)
+    except FileNotFoundError:
+        raise EngineError(f"Opening {graph}: there is no such file.") from None
+    except OSError as error:
+        raise EngineError(f"Opening {graph}: it cannot be read ({error.strerror}).") from error
+    except ValueError as error:  # a damaged message (_fields), or a name that is not UTF-8
+        raise EngineError(f"Opening {graph}: it is not a complete ONNX graph ({error}). Write it again.") from error
+
+
+def _signature_of_model(model: bytes, graph: Path) -> GraphSignature:
+    body = _last(model, 7)  # ModelProto.graph
+    if body is None:
+        raise ValueError("it holds no graph")
+    inputs, outputs, initializers = [], [], []
+    for number, value in _fields(body):
+        if number == 5 and isinstance(value, memoryview):
+            initializers.append(value)
+        elif number == 11 and isinstance(value, memoryview):
+            inputs.append(value)
+        elif number == 12 and isinstance(value, memoryview):
+            outputs.append(value)
+    if not outputs:
+        raise ValueError("its graph has no output")
+    constants = {_text(tensor, 8) for tensor in initializers}
+    needs: dict[Path, int] = {}
+    for tensor in initializers:
+        _note_weights(tensor, graph, needs)
+    _check_weights(needs, graph)
+    return GraphSignature(
+        # a graph of IR version 3 lists its initializers among the inputs
+        inputs=tuple(_spec(value, graph) for value in inputs if _text(value, 1) not in constants),
+        outputs=tuple(_spec(value, graph) for value in outputs),
+        weights=tuple(needs),
+    )
+
+
+def _spec(value_info: memoryview, graph: Path) -> TensorSpec:
+    name = _text(value_info, 1)
+    tensor = _last(_last(value_info, 2) or b"", 1)  # ValueInfoProto.type.tensor_type
+    code = _number(tensor, 1) if tensor is not None else 0
+    if code not in NUMPY_DTYPES:
+        raise EngineError(
+            f"Opening {graph}: {name} has element type {code} of ONNX, which numpy does not know. "
+            f"Export inputs and outputs as {', '.join(NUMPY_DTYPES.values())}."
+        )
+    shape = _last(tensor or b"", 2)
+    if shape is None:
+        raise EngineError(f"Opening {graph}: {name} has no shape. Export it with its number of axes.")
+    return TensorSpec(name, NUMPY_DTYPES[code], tuple(_axis(dim) for dim in _messages(shape, 1)))
+
+
+def _axis(dimension: memoryview) -> int | str:
+    for number, value in _fields(dimension):
+        if number == 1 and isinstance(value, int):
+            return value
+        if number == 2 and isinstance(value, memoryview):
+            return bytes(value).decode() or ANONYMOUS
+    return ANONYMOUS
+
+
+def _note_weights(tensor: memoryview, graph: Path, needs: dict[Path, int]) -> None:
+    """`needs` (file -> bytes it must have) covers `tensor` too, if its data lie outside the graph."""
+    if _number(tensor, 14) != EXTERNAL:
+        return
+    entries = {_text(entry, 1): _text(entry, 2) for entry in _messages(tensor, 13)}
+    location = entries.get("location", "")
+    inside = not (PurePosixPath(location).is_absolute() or PureWindowsPath(location).is_absolute())
+    if not location or not inside or ".." in PurePosixPath(location.replace("\\", "/")).parts:
+        raise EngineError(f"Opening {graph}: weights of {_text(tensor, 8)} lie outside its folder: {location!r}.")
+    end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
+    path = graph.parent / location
+    needs[path] = max(needs.get(path, 0), end)
+
+
+def _check_weights(needs: dict[Path, int], graph: Path) -> None:
+    for path, size in needs.items():
+        if not path.is_file():
+            raise EngineError(f"Opening {graph}: its weights file {path.name} is missing. Put it beside the graph.")
+        found = path.stat().st_size
+        if found < size:
+            raise EngineError(
+                f"Opening {graph}: its weights file {path.name} has {found} bytes where {size} are needed. "
+                "It was cut short: copy it again."
+            )
+
+
+def _fields(message: bytes | memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """(field number, integer or bytes) in file order; ValueError where the bytes are not a message."""
+    view = memoryview(message)
+    at = 0
+    while at < len(view):
+        key, at = _varint(view, at)
+        number, kind = key >> 3, key & 7
+        if kind == 0:
+            value, at = _varint(view, at)
+            yield number, value
+            continue
+        if kind == 2:
+            length, at = _varint(view, at)
+        elif kind in (1, 5):
+            length = 8 if kind == 1 else 4
+        else:
+            raise ValueError(f"unknown wire type {kind}")
+        if number == 0 or at + length > len(view):
+            raise ValueError("it ends too early or is damaged")
+        yield number, view[at : at + length]
+        at += length
+
+
+def _varint(view: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(view):
+            raise ValueError("it ends too early")
+        byte = view[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise ValueError("a number is too long")
+
+
+def _messages(message: bytes | memoryview, wanted: int) -> Iterator[memoryview]:
+    for number, value in _fields(message):
+        if number == wanted and isinstance(value, memoryview):
+            yield value
+
+
+def _last(message: bytes | memoryview, wanted: int) -> memoryview | None:
+    """The last sub-message of that number, which is the one that counts in Protocol Buffers."""
+    found = list(_messages(message, wanted))
+    return found[-1] if found else None
+
+
+def _number(message: bytes | memoryview | None, wanted: int) -> int:
+    values = [value for number, value in _fields(message or b"") if number == wanted and isinstance(value, int)]
+    return values[-1] if values else 0
+
+
+def _text(message: bytes | memoryview, wanted: int) -> str:
+    found = _last(message, wanted)
+    return "" if found is None else bytes(found).decode()
