@@ -1,0 +1,61 @@
+"""The table of backends, and opening a graph on one of them by name.
+
+A new backend is one file with the names that engines.contract lists, one line in BACKENDS, one extra in
+pyproject.toml and one README row; the tests of the contract then run on it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
+
+from engines import onnxruntime_engine, openvino_engine
+from engines.contract import Availability, Engine
+from engines.errors import EngineError
+
+
+class Backend(Protocol):
+    """The public names of a backend's module."""
+
+    NAME: str
+    PRECISIONS: tuple[str, ...]
+
+    def probe(self) -> Availability: ...
+
+    def open_engine(self, graph: Path, *, precision: str = ..., threads: int | None = ...) -> Engine: ...
+
+
+_MODULES: tuple[Backend, ...] = (onnxruntime_engine, openvino_engine)
+
+BACKENDS: Mapping[str, Backend] = MappingProxyType({module.NAME: module for module in _MODULES})
+"""Name -> module, the default first. None of them imports its package before it is asked to open a graph."""
+
+DEFAULT_BACKEND = onnxruntime_engine.NAME
+
+
+def open_engine(
+    graph: Path, *, backend: str = DEFAULT_BACKEND, precision: str = "fp32", threads: int | None = None
+) -> Engine:
+    """`graph`, an ONNX file with its weights files beside it, ready to run on `backend`; close it after use."""
+    module = backend_named(backend)
+    found = module.probe()
+    if not found.available:
+        raise EngineError(f"The engine {backend} cannot start: {found.reason}. Type {found.install}.")
+    return module.open_engine(graph, precision=precision, threads=threads)
+
+
+def backend_named(name: str) -> Backend:
+    """The backend of that name; EngineError with the nearest name if there is none."""
+    if name not in BACKENDS:
+        near = get_close_matches(name, BACKENDS, 1)
+        hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(BACKENDS)}."
+        raise EngineError(f"There is no engine called {name!r}. {hint}")
+    return BACKENDS[name]
+
+
+def probe_all() -> tuple[Availability, ...]:
+    """What each backend says about this machine, in the table's order; nothing heavy is imported."""
+    return tuple(module.probe() for module in BACKENDS.values())

@@ -1,0 +1,90 @@
+"""The table of backends: looking up, probing, and what is missing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engines.backends import BACKENDS, DEFAULT_BACKEND, backend_named, open_engine, probe_all
+from engines.errors import EngineError
+from tests.engines.graphs import write_lookup
+
+MODULES = {"onnxruntime-cpu": "onnxruntime", "openvino-cpu": "openvino"}
+"""Backend -> the module that it cannot do without."""
+
+
+def test_every_backend_is_covered_here() -> None:
+    assert set(MODULES) == set(BACKENDS)
+    assert next(iter(BACKENDS)) == DEFAULT_BACKEND
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("onnxruntime", r"There is no engine called 'onnxruntime'\. Did you mean onnxruntime-cpu\?"),
+        ("opnvino-cpu", r"Did you mean openvino-cpu\?"),
+        ("zzz", r"There are onnxruntime-cpu, openvino-cpu\."),
+    ],
+)
+def test_unknown_backend(name: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=message):
+        open_engine(write_lookup(tmp_path), backend=name)
+
+
+def test_the_default_is_onnxruntime(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    with open_engine(write_lookup(tmp_path), threads=1) as engine:
+        assert engine.name == "onnxruntime-cpu"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_missing_package_is_a_sentence_and_a_pip_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, MODULES[name], None)
+    found = backend_named(name).probe()
+    assert not found.available
+    assert found.version is None
+    assert found.reason == f"the package {MODULES[name]} is not installed"
+    graph = write_lookup(tmp_path)
+    with pytest.raises(EngineError, match=rf"{name} cannot start: .* not installed\. Type pip install 'idm-deploy\["):
+        open_engine(graph, backend=name)
+    # the package is there by name, but its import fails
+    with pytest.raises(EngineError, match=rf"The engine {name} cannot start \(.*{MODULES[name]}.*\)\. Type pip"):
+        BACKENDS[name].open_engine(graph)
+
+
+def test_both_distributions_of_onnxruntime_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    for name in ("onnxruntime", "onnxruntime_gpu"):
+        info = tmp_path / f"{name}-1.99.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.99.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = BACKENDS["onnxruntime-cpu"].probe()
+    assert found.available
+    assert found.reason == (
+        "onnxruntime 1.99.0 and onnxruntime-gpu 1.99.0 are both installed and overwrite each other's files: "
+        "pip uninstall onnxruntime onnxruntime-gpu, then install one of them"
+    )
+
+
+def test_probing_names_versions_and_imports_nothing() -> None:
+    program = """
+import sys
+from engines.backends import probe_all
+for found in probe_all():
+    print(found.name, found.available, found.version)
+assert not {"onnxruntime", "openvino", "onnx", "torch"} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"{f.name} {f.available} {f.version}" for f in probe_all()]
+    assert len(probe_all()) == len(BACKENDS)
+
+
+def test_precisions_are_complete() -> None:
+    assert {name: module.PRECISIONS for name, module in BACKENDS.items()} == {
+        "onnxruntime-cpu": ("fp32",),
+        "openvino-cpu": ("fp32", "bf16"),
+    }
