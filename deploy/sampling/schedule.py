@@ -103,9 +103,7 @@ class NoiseSchedule:
         for key in record:
             if key not in known:
                 nearest = get_close_matches(key, known, n=1, cutoff=0.0)[0]
-                raise ConfigError(
-                    f"The noise schedule record has an unknown key {key!r}; did you mean {nearest!r}?"
-                )
+                raise ConfigError(f"The noise schedule record has an unknown key {key!r}; did you mean {nearest!r}?")
         if "betas" in record:
             return cls(betas=np.array(record["betas"], dtype=np.float64))
         missing = [key for key in ("kind", "timesteps") if key not in record]
@@ -163,9 +161,7 @@ class NoiseSchedule:
     def log_snr(self) -> Float64Array:
         """Logarithm of alpha_bar/(1 - alpha_bar) per timestep, shape (T,), falling."""
         with np.errstate(divide="ignore"):  # alpha_bar may end at 0, whose log-SNR is minus infinity
-            return _read_only(
-                np.asarray(np.log(self.alpha_bar) - np.log1p(-self.alpha_bar), dtype=np.float64)
-            )
+            return _read_only(np.asarray(np.log(self.alpha_bar) - np.log1p(-self.alpha_bar), dtype=np.float64))
 
     def noise_level(self, timestep: int) -> float:
         """sqrt(alpha_bar) at `timestep`."""
@@ -179,9 +175,7 @@ class NoiseSchedule:
         Noise levels crowd near 1, where a plain difference would not tell one timestep from the next.
         """
         target = log_snr_from_noise_level(noise_level)
-        if (
-            target <= self.log_snr[-1]
-        ):  # also keeps infinities, whose difference is undefined, out of the search
+        if target <= self.log_snr[-1]:  # also keeps infinities, whose difference is undefined, out of the search
             return self.timesteps - 1
         if target >= self.log_snr[0]:
             return 0

@@ -19,8 +19,4 @@ def recording(name: str) -> dict[str, NDArray[Any]]:
 
 def tables(name: str, case: str) -> dict[str, NDArray[Any]]:
     """The arrays `case`/... of a recording, without the case in their names."""
-    return {
-        key.removeprefix(f"{case}/"): value
-        for key, value in recording(name).items()
-        if key.startswith(f"{case}/")
-    }
+    return {key.removeprefix(f"{case}/"): value for key, value in recording(name).items() if key.startswith(f"{case}/")}

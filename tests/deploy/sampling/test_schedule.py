@@ -130,9 +130,7 @@ def test_log_snr_by_hand() -> None:
     assert log_snr_from_noise_level(math.sqrt(0.5)) == pytest.approx(0.0, abs=1e-15)
     assert log_snr_from_noise_level(math.sqrt(0.8)) == pytest.approx(math.log(4))
     assert log_snr_from_noise_level(0.0) == -math.inf and log_snr_from_noise_level(1.0) == math.inf
-    np.testing.assert_allclose(
-        NoiseSchedule(betas=np.array([0.2, 0.375])).log_snr, [math.log(4), 0], atol=1e-15
-    )
+    np.testing.assert_allclose(NoiseSchedule(betas=np.array([0.2, 0.375])).log_snr, [math.log(4), 0], atol=1e-15)
 
 
 def test_the_nearest_timestep_of_a_timesteps_own_level_is_that_timestep() -> None:
@@ -161,9 +159,7 @@ def test_an_unknown_kind_names_the_nearest() -> None:
 
 
 def test_all_wrong_parameters_are_reported_at_once() -> None:
-    with pytest.raises(
-        ConfigError, match=r"positive integer, found 0; beta start .* found None; beta end .* 2"
-    ):
+    with pytest.raises(ConfigError, match=r"positive integer, found 0; beta start .* found None; beta end .* 2"):
         NoiseSchedule.from_kind("linear", 0, None, 2)
 
 

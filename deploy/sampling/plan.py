@@ -1,0 +1,244 @@
+"""The plan of a sampler: one row per evaluation of the network, made once in float64 from schedule and settings.
+
+A row carries everything that the loop needs for its step: the noise level and timestep that condition the
+network, the factors that turn the predicted noise into an estimate of the picture, the coefficients of the
+update, whether the estimate is clipped, and the index of its int8 range.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
+from itertools import pairwise
+from typing import Any
+
+from deploy.errors import PlanError
+from deploy.sampling.equations import EQUATIONS, Coefficients, Step
+from deploy.sampling.placement import (
+    PLACEMENTS,
+    Placement,
+    Point,
+    place,
+    place_explicitly,
+    place_published,
+    published_idm_timesteps,
+    published_latent_timesteps,
+)
+from deploy.sampling.schedule import NoiseSchedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSettings:
+    """How to sample; the default is the published equation with few steps."""
+
+    equation: str = "ddim"
+    steps: int = 20
+    placement: str | tuple[float, ...] = "uniform"  # a rule by name, or the noise levels themselves, noisiest first
+    start: float | None = None  # noise level to begin at, from the noised upsampled input; None: pure noise
+    eta: float = 0.0  # share of the ancestral noise in DDIM
+    clip: bool | None = None  # limit the estimate to [-1, 1]; None: as suits the family
+    published: bool = False  # the authors' own grid, without its last step and without clipping in DDIM
+
+    def __post_init__(self) -> None:
+        problems = [*_equation_problems(self), *_placement_problems(self)]
+        if self.published and (self.start is not None or self.placement != "uniform"):
+            problems.append("`published` has its own grid and takes neither a start nor a placement")
+        if problems:
+            raise PlanError(f"The sampler cannot be planned: {'; '.join(problems)}.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON-ready record of every setting."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "PlanSettings":
+        """The settings that `as_dict` wrote; what is left out has its default."""
+        known = [field.name for field in fields(cls)]
+        for key in record:
+            if key not in known:
+                nearest = get_close_matches(key, known, n=1, cutoff=0.0)[0]
+                raise PlanError(f"The sampler settings have an unknown key {key!r}; did you mean {nearest!r}?")
+        values = dict(record)
+        if isinstance(values.get("placement"), list):
+            values["placement"] = tuple(values["placement"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyRules:
+    """What a family of networks requires of a plan."""
+
+    integer_timesteps: bool  # conditioned on timesteps, rather than on the noise level itself
+    clip: bool  # x0 is a picture in [-1, 1], rather than a latent without limits
+    published_grid: Callable[[int, int], list[int]]
+
+
+FAMILY_RULES: dict[str, FamilyRules] = {
+    "idm": FamilyRules(integer_timesteps=False, clip=True, published_grid=published_idm_timesteps),
+    "latent": FamilyRules(integer_timesteps=True, clip=False, published_grid=published_latent_timesteps),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRow:
+    """One evaluation and its update: x_next = x*state + x0[0]*estimate + x0[1]*previous estimate + ... + noise*normal.
+
+    The estimate of the picture is (state - sigma*predicted noise)/noise_level, limited to [-1, 1] if `clip`.
+    """
+
+    noise_level: float  # sqrt(alpha_bar) of the state before the step: IDM's network is conditioned on this
+    sigma: float  # sqrt(1 - alpha_bar) of the same
+    timestep: int  # the nearest timestep of the training schedule: the latent network is conditioned on this
+    x: float
+    x0: tuple[float, ...]
+    noise: float
+    clip: bool
+    range_index: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The rows in the order in which they run, the noise level that the last one leads to, and where they come from."""
+
+    rows: tuple[PlanRow, ...]
+    end_noise_level: float
+    family: str
+    settings: PlanSettings
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise PlanError("A plan needs at least one row.")
+        levels = [*(row.noise_level for row in self.rows), self.end_noise_level]
+        for index, (before, after) in enumerate(pairwise(levels)):
+            if not 0 < before < after <= 1:
+                raise PlanError(f"Row {index} of the plan leads from noise level {before:g} to {after:g}, not upwards.")
+        for index, row in enumerate(self.rows):
+            if not all(math.isfinite(value) for value in (row.x, *row.x0, row.noise)):
+                raise PlanError(f"Row {index} of the plan has a coefficient that is not a number: {row}.")
+            if not 1 <= len(row.x0) <= index + 1:
+                raise PlanError(f"Row {index} of the plan uses {len(row.x0)} estimates, but {index + 1} exist by then.")
+
+    def __len__(self) -> int:
+        """The number of evaluations of the network."""
+        return len(self.rows)
+
+    @property
+    def history(self) -> int:
+        """How many estimates of the picture, the newest included, the loop must keep."""
+        return max(len(row.x0) for row in self.rows)
+
+    def with_range_indices(self, indices: Sequence[int]) -> "Plan":
+        """The same plan with the int8 range of each row."""
+        if len(indices) != len(self.rows):
+            raise PlanError(f"The plan has {len(self.rows)} rows, but {len(indices)} range indices were given.")
+        rows = tuple(replace(row, range_index=index) for row, index in zip(self.rows, indices, strict=True))
+        return replace(self, rows=rows)
+
+
+def make_plan(schedule: NoiseSchedule, settings: PlanSettings | None = None, *, family: str) -> Plan:
+    """The plan for a network of `family` ("idm", "latent") that was trained on `schedule`."""
+    settings = settings or PlanSettings()
+    if family not in FAMILY_RULES:
+        raise PlanError(f"The network family {family!r} is unknown; known are {', '.join(FAMILY_RULES)}.")
+    rules = FAMILY_RULES[family]
+    placed = _placement(schedule, settings, rules)
+    clip = settings.clip
+    if clip is None:
+        clip = rules.clip and not (settings.published and settings.equation == "ddim")
+    levels = (*placed.points, placed.end)
+    rows = []
+    for index, point in enumerate(placed.points):
+        step = Step(
+            levels=levels[: index + 1],
+            next=levels[index + 1],
+            steps_after=len(placed.points) - 1 - index,
+            eta=settings.eta,
+            beta=_beta(schedule, point, levels[index + 1]),
+        )
+        rows.append(_row(point, EQUATIONS[settings.equation].coefficients(step), clip))
+    return Plan(rows=tuple(rows), end_noise_level=placed.end.alpha, family=family, settings=settings)
+
+
+def _row(point: Point, factors: Coefficients, clip: bool) -> PlanRow:
+    return PlanRow(
+        noise_level=point.alpha,
+        sigma=point.sigma,
+        timestep=point.timestep,
+        x=factors.x,
+        x0=factors.x0,
+        noise=factors.noise,
+        clip=clip,
+    )
+
+
+def _placement(schedule: NoiseSchedule, settings: PlanSettings, rules: FamilyRules) -> Placement:
+    if isinstance(settings.placement, tuple):
+        return place_explicitly(schedule, settings.placement, rules.integer_timesteps)
+    if settings.published and settings.equation == "ddim":
+        return place_published(schedule, settings.steps, rules.published_grid)
+    if settings.published and settings.steps != schedule.timesteps:
+        raise PlanError(
+            f"The published ancestral sampler makes all {schedule.timesteps} steps of the schedule, "
+            f"{settings.steps} were asked for; ask for {schedule.timesteps}, or leave out `published`."
+        )
+    return place(
+        schedule,
+        placement=settings.placement,
+        steps=settings.steps,
+        start=settings.start,
+        integer_timesteps=rules.integer_timesteps,
+    )
+
+
+def _beta(schedule: NoiseSchedule, now: Point, after: Point) -> float:
+    """1 - alpha^2/alpha_next^2; between neighbouring timesteps the schedule's own beta, free of cancellation."""
+    if now.is_timestep and after.timestep == now.timestep - 1 and (after.is_timestep or after.alpha == 1.0):
+        return float(schedule.betas[now.timestep])
+    return 1.0 - (now.alpha / after.alpha) ** 2
+
+
+def _equation_problems(settings: PlanSettings) -> list[str]:
+    """What is wrong with the equation and its own options, one phrase each."""
+    problems = []
+    equation = EQUATIONS.get(settings.equation)
+    if equation is None:
+        nearest = get_close_matches(str(settings.equation), EQUATIONS, n=1, cutoff=0.0)[0]
+        problems.append(
+            f"the equation {settings.equation!r} is unknown, the nearest is {nearest!r} (known: {', '.join(EQUATIONS)})"
+        )
+    if not _is_number(settings.eta) or not 0 <= settings.eta <= 1:
+        problems.append(f"eta must be from 0 to 1, found {settings.eta!r}")
+    elif settings.eta and equation and not equation.uses_eta:
+        problems.append(f"the equation {settings.equation!r} has no eta, found {settings.eta:g}")
+    if settings.published and equation and not equation.has_published_grid:
+        problems.append(f"the equation {settings.equation!r} has no published form")
+    if settings.clip not in (None, True, False):
+        problems.append(f"clip must be true, false or left out, found {settings.clip!r}")
+    return problems
+
+
+def _placement_problems(settings: PlanSettings) -> list[str]:
+    """What is wrong with steps, placement and start, one phrase each."""
+    problems = []
+    steps, start, placement = settings.steps, settings.start, settings.placement
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        problems.append(f"the number of steps must be a positive integer, found {steps!r}")
+    if start is not None and not (_is_number(start) and 0 < start < 1):
+        problems.append(f"start must be a noise level between 0 (pure noise) and 1 (clean), found {start!r}")
+    if isinstance(placement, tuple):
+        if not all(_is_number(level) for level in placement):
+            problems.append(f"the listed noise levels must be numbers, found {placement!r}")
+        if len(placement) != steps:
+            problems.append(f"{len(placement)} noise levels are listed for {steps} steps")
+        if start is not None:
+            problems.append("a list of noise levels begins at its first and takes no start")
+    elif placement not in PLACEMENTS:
+        nearest = get_close_matches(str(placement), PLACEMENTS, n=1, cutoff=0.0)[0]
+        problems.append(
+            f"the placement {placement!r} is unknown, the nearest is {nearest!r} (known: {', '.join(PLACEMENTS)})"
+        )
+    return problems
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
