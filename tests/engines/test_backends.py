@@ -32,8 +32,13 @@ def test_unknown_backend(name: str, message: str, tmp_path: Path) -> None:
         open_engine(write_lookup(tmp_path), backend=name)
 
 
+needs_onnxruntime = pytest.mark.skipif(
+    not BACKENDS["onnxruntime-cpu"].probe().available, reason="onnxruntime is not installed"
+)
+
+
+@needs_onnxruntime
 def test_the_default_is_onnxruntime(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
     with open_engine(write_lookup(tmp_path), threads=1) as engine:
         assert engine.name == "onnxruntime-cpu"
 
@@ -55,8 +60,8 @@ def test_a_missing_package_is_a_sentence_and_a_pip_line(
         BACKENDS[name].open_engine(graph)
 
 
+@needs_onnxruntime
 def test_both_distributions_of_onnxruntime_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("onnxruntime")
     for name in ("onnxruntime", "onnxruntime_gpu"):
         info = tmp_path / f"{name}-1.99.0.dist-info"
         info.mkdir()

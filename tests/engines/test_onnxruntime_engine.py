@@ -10,7 +10,9 @@ from engines import onnxruntime_engine
 from engines.errors import EngineError, OutOfMemory
 from tests.engines.graphs import lookup_feeds, write_lookup
 
-pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.skipif(
+    not onnxruntime_engine.probe().available, reason=onnxruntime_engine.probe().reason or "-"
+)
 
 
 def test_an_index_out_of_range_is_refused(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import pytest
 from onnx import TensorProto as T
 from onnx import helper
 
-from engines import openvino_engine
+from engines import onnxruntime_engine, openvino_engine
 from engines.errors import EngineError, OutOfMemory
 from tests.engines.graphs import value, write_lookup, write_model
 
-pytest.importorskip("openvino")
+pytestmark = pytest.mark.skipif(not openvino_engine.probe().available, reason=openvino_engine.probe().reason or "-")
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def test_bfloat16_is_close_and_fp32_is_not_bfloat16(deep: Path) -> None:
     capabilities = openvino_engine.import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if "BF16" not in capabilities:
         pytest.skip("this CPU has no bfloat16 arithmetic")
-    onnxruntime_engine = pytest.importorskip("engines.onnxruntime_engine")
-    pytest.importorskip("onnxruntime")
+    if not onnxruntime_engine.probe().available:
+        pytest.skip(onnxruntime_engine.probe().reason)
     feeds = {"y0": np.random.default_rng(5).standard_normal((1, 32, 24, 20)).astype(np.float32)}
     with onnxruntime_engine.open_engine(deep, threads=1) as engine:
         expected = engine.run(feeds)["y6"]
