@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.config_files import read_config
+from deploy.checkpoint_settings import METADATA_KEY, settings_of
 from deploy.errors import CheckpointError, ConfigError, MissingPackage
 from deploy.families import FAMILIES, Family
-from deploy.families.detection import Detection, Settings, Shape, Source, Stored, refuse_unknown, section
+from deploy.families.detection import Detection, Settings, Shape, Source, Stored
 from deploy.sampling.schedule import NoiseSchedule
 from deploy.state_dicts import QUANTIZER_BUFFERS, state_from_contents
 from deploy.weights_files import FLOATS, StoredTensor, open_weights
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 Weights = Literal["raw", "ema"]
-METADATA_KEY = "idm_deploy"
-RECORD_KEYS = ("family", "config", "schedule")
 NAMES_SHOWN = 4
 
 
@@ -51,14 +49,40 @@ class Checkpoint:
     schedule: NoiseSchedule
     network: Any
     unused: Mapping[str, Shape]
+    stored: Mapping[str, StoredTensor]
     weights: Weights
     value_range: tuple[float, float]
+    scale_range: tuple[float, float] | None
 
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the file, computed on first use."""
         with self.path.open("rb") as file:
             return file_digest(file, "sha256").hexdigest()
+
+    @property
+    def configuration(self) -> dict[str, dict[str, Any]]:
+        """Each field's value in JSON's types and its source; fields of parts are named `unet.model_channels`."""
+        family = family_named(self.family)
+        values = family.settings_from_record(family.as_mapping(self.config))
+        return {name: {"value": values[name], "source": self.sources[name]} for name in values if name in self.sources}
+
+    def unused_tensors(self) -> dict[str, NDArray[Any]]:
+        """The tensors of `unused` in their stored types, mapped from the file."""
+        return {name: self.stored[name].read() for name in self.unused}
+
+    @property
+    def parameters_by_part(self) -> dict[str, dict[str, int]]:
+        """How many stored numbers each part of the network uses, and how many no output depends on."""
+        parts = family_named(self.family).PARTS
+        counts: dict[str, dict[str, int]] = {}
+        used = {name: tuple(value.shape) for name, value in self.network.state_dict().items()}
+        for use, shapes in (("used", used), ("unused", self.unused)):
+            for name, shape in shapes.items():
+                part = next((part for prefix, part in parts.items() if name.startswith(prefix)), "tables")
+                part = "quantizers" if name.endswith(QUANTIZER_BUFFERS) else part
+                counts.setdefault(part, {"used": 0, "unused": 0})[use] += prod(shape)
+        return counts
 
 
 def load_checkpoint(
@@ -69,6 +93,7 @@ def load_checkpoint(
     `config`: the authors' JSON or YAML file, or a mapping of the same layout or of configuration fields.
     `weights`: "raw" as published inference uses them, or their moving average "ema" where the file has it.
     """
+    weights_named(weights)
     torch = _torch()
     contents = open_weights(path)
     state = state_from_contents(contents, weights)
@@ -77,10 +102,7 @@ def load_checkpoint(
         _averaged(contents.path, family, state.tensors) if weights == "ema" and not state.averaged else state.tensors
     )
     stored = Stored(path=contents.path, shapes=state.shapes, betas=_betas(contents.path, state.tensors))
-    settings = [
-        *_settings_from_config(family, config),
-        *_settings_from_metadata(family, contents.path, contents.metadata),
-    ]
+    settings = settings_of(family, config, contents.path, contents.metadata)
     found = _detected(family, stored, settings)
     with torch.device("meta"):
         network: nn.Module = family.build(found.config)
@@ -104,16 +126,27 @@ def load_checkpoint(
         schedule=found.schedule,
         network=network.eval().requires_grad_(False),
         unused={name: shape for name, shape in state.shapes.items() if name not in expected},
+        stored=state.tensors,
         weights=weights,
         value_range=family.VALUE_RANGE,
+        scale_range=family.scale_range(found.config),
     )
+
+
+def weights_named(name: str) -> Weights:
+    """The choice of weights that a user typed."""
+    if name == "raw":
+        return "raw"
+    if name == "ema":
+        return "ema"
+    raise ConfigError(f"The weights to load are {name!r}, expected 'raw' or 'ema'.")
 
 
 def metadata_for(family: str, config: Any, schedule: NoiseSchedule) -> dict[str, str]:
     """The safetensors metadata from which `load_checkpoint` reads everything that weights do not reveal."""
     record = {
         "family": family,
-        "config": _family_named(family).as_mapping(config),
+        "config": family_named(family).as_mapping(config),
         "schedule": schedule.as_dict(),
     }
     return {METADATA_KEY: json.dumps(record, sort_keys=True)}
@@ -141,47 +174,11 @@ def _torch() -> Any:
     return torch
 
 
-def _family_named(name: Any) -> Family:
+def family_named(name: Any) -> Family:
     for family in FAMILIES:
         if name == family.NAME:
             return family
     raise ConfigError(f"The family {name!r} is unknown; known are {', '.join(family.NAME for family in FAMILIES)}.")
-
-
-def _settings_from_config(family: Family, config: str | Path | Mapping[str, Any] | None) -> list[Settings]:
-    if config is None:
-        return []
-    label = "the configuration given" if isinstance(config, Mapping) else str(config)
-    mapping = config if isinstance(config, Mapping) else read_config(config)
-    if "model" in mapping:
-        return [family.settings_from_mapping(mapping, label)]
-    record = mapping if "config" in mapping else {"config": mapping}
-    return [_settings_from_record(family, record, label, "config")]
-
-
-def _settings_from_metadata(family: Family, path: Path, metadata: Mapping[str, str]) -> list[Settings]:
-    if METADATA_KEY not in metadata:
-        return []
-    label = f"the metadata of {path}"
-    try:
-        record = json.loads(metadata[METADATA_KEY])
-    except ValueError as error:
-        raise ConfigError(f"{label} are damaged: key {METADATA_KEY} is not JSON ({error}).") from error
-    if not isinstance(record, dict):
-        raise ConfigError(f"{label} are damaged: key {METADATA_KEY} holds {type(record).__name__}, expected an object.")
-    return [_settings_from_record(family, record, label, "metadata")]
-
-
-def _settings_from_record(family: Family, record: Mapping[str, Any], label: str, source: Source) -> Settings:
-    """What `metadata_for` wrote."""
-    refuse_unknown(label, record, RECORD_KEYS)
-    if record.get("family", family.NAME) != family.NAME:
-        raise ConfigError(f"{label} says the family is {record['family']!r}, the weights are of {family.NAME!r}.")
-    values = family.settings_from_record(section(label, record, "config"))
-    refuse_unknown(label, values, family.FIELDS)
-    schedule = section(label, record, "schedule")
-    schedules = {"schedule": NoiseSchedule.from_dict(schedule)} if schedule else {}
-    return Settings(source=source, label=label, values=values, schedules=schedules)
 
 
 def _detected(family: Family, stored: Stored, settings: list[Settings]) -> Detection:

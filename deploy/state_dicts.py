@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from deploy.errors import CheckpointError, ConfigError
+from deploy.errors import CheckpointError
 from deploy.families.detection import Shape
 from deploy.weights_files import Contents, StoredTensor, is_tensor
 
@@ -34,8 +34,6 @@ class State:
 
 def state_from_contents(contents: Contents, weights: str) -> State:
     """The state dict to read: for "ema" a separate one if there is one, else the raw one."""
-    if weights not in ("raw", "ema"):
-        raise ConfigError(f"The weights to load are {weights!r}, expected 'raw' or 'ema'.")
     raw, averaged = _find(contents.root, RAW_KEYS), _find_averaged(contents.root)
     chosen = averaged if weights == "ema" and averaged is not None else raw
     if chosen is None and averaged is not None:

@@ -121,7 +121,9 @@ class TensorUnpickler(pickle.Unpickler):
         kind, storage_type, key, _location, count, *view = pid
         if kind != "storage" or not isinstance(count, int) or count < 0 or any(view):
             raise pickle.UnpicklingError(f"storage record {pid!r:.80}")
-        storage = Storage(key=str(key), dtype=storage_type.dtype, numbers=count)
+        # Tensors of rarer types lie in untyped storages, counted in bytes; they are not rebuilt.
+        dtype = storage_type.dtype if isinstance(storage_type, StorageType) else "uint8"
+        storage = Storage(key=str(key), dtype=dtype, numbers=count)
         self.storages[storage.key] = storage
         return storage
 

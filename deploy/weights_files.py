@@ -185,15 +185,10 @@ class StoragePlaces:
         start, length = self.places[storage.key]
         if start + length > self.file_size:
             raise _damaged(self.path, f"storage {storage.key} ends after the file's last byte")
-        last = tensor.offset + sum(
-            (size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=False)
-        )
-        negative = min((tensor.offset, *tensor.shape, *tensor.strides)) < 0
-        if (
-            negative
-            or len(tensor.shape) != len(tensor.strides)
-            or (0 not in tensor.shape and (last + 1) * width > length)
-        ):
+        sides = list(zip(tensor.shape, tensor.strides, strict=False))
+        last = tensor.offset + sum((size - 1) * stride for size, stride in sides)
+        odd = len(tensor.shape) != len(tensor.strides) or min((tensor.offset, *tensor.shape, *tensor.strides)) < 0
+        if odd or (0 not in tensor.shape and (last + 1) * width > length):
             raise _damaged(self.path, f"a tensor reaches outside storage {storage.key}")
         return StoredTensor(
             path=self.path,

@@ -8,7 +8,7 @@ another's has to stand behind it.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from deploy.families import idm
+from deploy.families import idm, latent
 from deploy.families.detection import Detection, Settings, Shape, Stored
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class Family(Protocol):
     def as_mapping(self, config: Any, /) -> dict[str, Any]:
         """The configuration in JSON's types."""
 
+    def scale_range(self, config: Any, /) -> tuple[float, float] | None:
+        """The magnifications seen in training; beyond them the network extrapolates. None: it magnifies nothing."""
+
     def build(self, config: Any, /) -> "nn.Module":
         """The network, with any weights."""
 
@@ -50,4 +53,4 @@ class Family(Protocol):
         """Live name -> name of its moving average in the same state dict."""
 
 
-FAMILIES: Sequence[Family] = (idm,)
+FAMILIES: Sequence[Family] = (latent, idm)

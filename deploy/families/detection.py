@@ -106,6 +106,36 @@ def resolve(
     return Resolved(values, sources)
 
 
+def resolve_attention(
+    stored: Stored,
+    found: Resolved,
+    settings: Sequence[Settings],
+    name: str,
+    at_level: Sequence[int],
+    levels: tuple[int, ...],
+) -> None:
+    """Adds `name` to `found`: the configurations list sizes or rates, the weights show levels; the two must agree.
+
+    `at_level` has the size or rate of each level, `levels` those with attention. A configuration may list
+    others beside them, which published ones do.
+    """
+    read = tuple(at_level[level] for level in levels)
+    found.values[name], found.sources[name] = read, "weights"
+    for given in reversed(settings):
+        if name not in given.values:
+            continue
+        said = typed(given, name, given.values[name], read)
+        if tuple(level for level, entry in enumerate(at_level) if entry in said) != levels:
+            refuse_contradictions(
+                stored,
+                [
+                    f"{given.label} says {name} is {plain(said)}, the weights have attention at {plain(read)} "
+                    f"of the levels' {plain(tuple(at_level))}"
+                ],
+            )
+        found.values[name], found.sources[name] = said, given.source
+
+
 def refuse_contradictions(stored: Stored, problems: Sequence[str]) -> None:
     """A ConfigError with all the problems, if there are any."""
     if problems:

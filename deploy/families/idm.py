@@ -21,6 +21,7 @@ from deploy.families.detection import (
     refuse_contradictions,
     refuse_unknown,
     resolve,
+    resolve_attention,
     section,
 )
 from deploy.families.idm_config import IdmConfig
@@ -73,7 +74,9 @@ def detect(stored: Stored, settings: list[Settings]) -> Detection:
     assumed["norm_groups"] = divisor(default.norm_groups, channels)
     assumed["image_size"] = max(default.image_size, 2 ** len(channels))
     found = resolve(stored, read, settings, assumed)
-    _add_attention(stored, levels, found.values, found.sources, settings)
+    # `attn_res` names sizes, as they are when the largest is the image size.
+    sizes = [found.values["image_size"] // 2**level for level in range(len(channels))]
+    resolve_attention(stored, found, settings, "attn_res", sizes, levels)
     schedule, found.sources["schedule"] = _schedule(stored, settings)
     return Detection(config=IdmConfig(**found.values), sources=found.sources, schedule=schedule)
 
@@ -112,33 +115,6 @@ def read_from_shapes(stored: Stored) -> dict[str, Any]:
     if hidden:
         read["implicit_hidden"] = stored.shape(f"{unet}ups.{hidden[0]}.imnet.0.weight", 2)[0]
     return read | {"attention_levels": tuple(sorted(attention))}
-
-
-def _add_attention(
-    stored: Stored,
-    levels: tuple[int, ...],
-    values: dict[str, Any],
-    sources: dict[str, Source],
-    settings: list[Settings],
-) -> None:
-    """`attn_res` names sizes; the weights show levels. The two must agree at the image size."""
-    size = values["image_size"]
-    read = tuple(size // 2**level for level in levels)
-    values["attn_res"], sources["attn_res"] = read, "weights"
-    for given in reversed(settings):
-        if "attn_res" not in given.values:
-            continue
-        found = resolve(stored, {}, [given], {"attn_res": read})
-        said = found.values["attn_res"]
-        if tuple(level for level in range(len(values["channel_multiplier"])) if size // 2**level in said) != levels:
-            refuse_contradictions(
-                stored,
-                [
-                    f"{given.label} says attn_res is {list(said)} at image_size {size}, "
-                    f"the weights have attention at {list(read)}"
-                ],
-            )
-        values["attn_res"], sources["attn_res"] = said, given.source
 
 
 def _schedule(stored: Stored, settings: list[Settings]) -> tuple[NoiseSchedule, Source]:
@@ -186,6 +162,11 @@ def settings_from_mapping(mapping: Mapping[str, Any], label: str) -> Settings:
             refuse_unknown(f"{label}, model.beta_schedule.{use}", table, known)
             schedules[use] = NoiseSchedule.from_kind(*(table.get(key) for key in known))  # type: ignore[arg-type]
     return Settings(source="config", label=label, values=values, schedules=schedules)
+
+
+def scale_range(config: IdmConfig) -> tuple[float, float]:
+    """The magnifications seen in training."""
+    return (1.0, config.s_max)
 
 
 def build(config: IdmConfig) -> "nn.Module":
