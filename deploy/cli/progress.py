@@ -1,0 +1,52 @@
+"""Progress on stderr: a bar on a terminal, a line every few seconds in a pipe."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+SECONDS_BETWEEN_LINES = 5.0
+
+Report = Callable[[str, float], None]
+"""Called with what is being done and the fraction done, from 0 to 1."""
+
+
+@contextmanager
+def shown_progress(title: str) -> Iterator[Report]:
+    """A function to report progress to while the block runs."""
+    if sys.stderr.isatty():
+        with _bar(title) as report:
+            yield report
+    else:
+        yield _lines(title)
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Report]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=1.0)
+
+        def report(doing: str, fraction: float) -> None:
+            progress.update(task, completed=fraction, description=f"{title}: {doing}")
+
+        yield report
+
+
+def _lines(title: str) -> Report:
+    started = last = time.monotonic()
+
+    def report(doing: str, fraction: float) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < SECONDS_BETWEEN_LINES:
+            return
+        last = now
+        left = (now - started) * (1.0 - fraction) / fraction if fraction > 0 else None
+        tail = "" if left is None else f", about {left:.0f} s left"
+        print(f"{title}: {doing}, {fraction:.0%}{tail}", file=sys.stderr, flush=True)
+
+    return report

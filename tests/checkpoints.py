@@ -1,0 +1,34 @@
+"""Checkpoint files as the authors' training codes save them, with the weights of the recordings."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from deploy.sampling.schedule import NoiseSchedule
+from tests.recordings import manifest, recorded_json
+from tests.synthetic import make
+
+IDM_SCHEDULE = NoiseSchedule.from_kind("linear", 2000, 1e-6, 1e-2)
+
+
+def idm_state(name: str, *, unused: bool = True) -> dict[str, torch.Tensor]:
+    """The state dict of `<name>_gen.pth`: schedule tables, live and unused parameters."""
+    tables = IDM_SCHEDULE.training_tables()
+    buffers = set(recorded_json("manifests/buffers.json")[name])
+    state = {}
+    for tensor, (shape, _) in manifest(name).items():
+        if tensor in tables:
+            state[tensor] = torch.from_numpy(tables[tensor].astype(np.float32))
+        elif tensor in buffers:
+            state[tensor] = torch.zeros(shape)
+        elif unused or not tensor.startswith(("imnet.", "denoise_fn.final_down", "denoise_fn.final_linear")):
+            state[tensor] = torch.from_numpy(make(tensor, shape))
+    return state
+
+
+def save_idm(folder: Path, name: str = "idm_micro") -> Path:
+    """An IDM checkpoint file in `folder`."""
+    path = folder / f"{name}_gen.pth"
+    torch.save(idm_state(name), path)
+    return path
