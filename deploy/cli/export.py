@@ -15,9 +15,7 @@ def export(
         None, "--output", "-o", help="The bundle's folder; ./<name>.bundle if not given."
     ),
     config: Path | None = typer.Option(None, "--config", help="The authors' configuration file, JSON or YAML."),
-    weights: Literal["raw", "ema"] = typer.Option(
-        "raw", "--weights", help="ema: the moving average, if the file has it."
-    ),
+    weights: Literal["raw", "ema"] = typer.Option("raw", "--weights", help="ema: the file's moving average."),
     no_rewrite: list[str] = typer.Option([], "--no-rewrite", help="Leave out one exact rewrite; repeatable."),
     sample: list[Path] = typer.Option([], "--sample", help="A low-resolution picture to put in; repeatable."),
     force: bool = typer.Option(False, "--force", help="Replace an existing bundle."),

@@ -67,6 +67,11 @@ def export_bundle(
         return writer.commit(_manifest(checkpoint, chosen, described, names))
 
 
+def default_path(checkpoint: Path) -> Path:
+    """./<stem>.bundle, where a checkpoint is exported unless told otherwise."""
+    return Path(f"{checkpoint.stem}.bundle")
+
+
 def chosen_rewrites(family: str, without: Iterable[str]) -> frozenset[str]:
     """All rewrites of the family but those named; an unknown name is refused."""
     known = REWRITES_OF_FAMILY[family].rewrites

@@ -138,7 +138,7 @@ def test_too_little_disk_is_said_before_anything_is_written(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=1 << 20))
-    with pytest.raises(BundleError, match="the disk has 1.0 MB free"):
+    with pytest.raises(BundleError, match=r"the disk has 1\.0 MB free"):
         export_bundle(checkpoint, tmp_path / "b.bundle")
     assert list(tmp_path.iterdir()) == []
 
