@@ -2,7 +2,6 @@
 
 import importlib.metadata
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -104,6 +103,7 @@ def _graphs_and_tensors(
             model, large = graph_of(part, form)
             graphs[part.name, form] = (model, list(large))
             tensors |= large
+        tensors |= {name: np.asarray(part.weights[name]) for name in part.extra}
     if "drop-unused" not in chosen:
         tensors |= checkpoint.unused_tensors()
     return graphs, tensors
@@ -149,17 +149,12 @@ def _spec_json(spec: TensorSpec) -> dict[str, Any]:
 
 
 def _manifest(checkpoint: Checkpoint, chosen: frozenset[str], graphs: dict[str, Any], samples: list[str]) -> Manifest:
-    values = asdict(checkpoint.config)
-    configuration = {
-        name: {"value": _plain(value), "source": checkpoint.sources[name]} for name, value in values.items()
-    }
-    s_max = values.get("s_max")
     return Manifest(
         family=checkpoint.family,
         weights=checkpoint.weights,
-        configuration=configuration,
-        value_range=[-1.0, 1.0],
-        scale_range={"trained": [1.0, s_max] if s_max else None},
+        configuration=checkpoint.configuration,
+        value_range=list(checkpoint.value_range),
+        scale_range={"trained": checkpoint.scale_range and list(checkpoint.scale_range)},
         schedule=checkpoint.schedule.as_dict(),
         rewrites=sorted(chosen),
         opset=OPSET,
@@ -167,19 +162,7 @@ def _manifest(checkpoint: Checkpoint, chosen: frozenset[str], graphs: dict[str, 
         tables={},
         presets=PLAIN_PRESETS,
         default_preset="balanced",
-        source={
-            "file": checkpoint.path.name,
-            "sha256": checkpoint.sha256,
-            "bytes": checkpoint.path.stat().st_size,
-        },
+        source={"file": checkpoint.path.name, "sha256": checkpoint.sha256, "bytes": checkpoint.size},
         samples=samples,
         libraries={name: importlib.metadata.version(name) for name in ("numpy", "onnx")},
     )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value.item() if isinstance(value, np.generic) else value
