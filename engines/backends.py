@@ -25,7 +25,14 @@ class Backend(Protocol):
 
     def probe(self) -> Availability: ...
 
-    def open_engine(self, graph: Path, *, precision: str = ..., threads: int | None = ...) -> Engine: ...
+    def open_engine(
+        self,
+        graph: Path,
+        *,
+        precision: str = ...,
+        threads: int | None = ...,
+        sizes: Mapping[str, int] | None = ...,
+    ) -> Engine: ...
 
 
 _MODULES: tuple[Backend, ...] = (onnxruntime_engine, openvino_engine)
@@ -37,14 +44,24 @@ DEFAULT_BACKEND = onnxruntime_engine.NAME
 
 
 def open_engine(
-    graph: Path, *, backend: str = DEFAULT_BACKEND, precision: str = "fp32", threads: int | None = None
+    graph: Path,
+    *,
+    backend: str = DEFAULT_BACKEND,
+    precision: str = "fp32",
+    threads: int | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> Engine:
-    """`graph`, an ONNX file with its weights files beside it, ready to run on `backend`; close it after use."""
+    """`graph`, an ONNX file with its weights files beside it, ready to run on `backend`; close it after use.
+
+    One engine serves every size that its dynamic axes allow. `sizes` (axis name -> size) fixes some or all of them,
+    for an engine that will meet no others: it takes less memory, and OpenVINO in bf16 runs 4 to 8 % faster (seen on
+    the full IDM step at 128x128; in fp32 neither backend gained anything that could be told from noise).
+    """
     module = backend_named(backend)
     found = module.probe()
     if not found.available:
         raise EngineError(f"The engine {backend} cannot start: {found.reason}. Type {found.install}.")
-    return module.open_engine(graph, precision=precision, threads=threads)
+    return module.open_engine(graph, precision=precision, threads=threads, sizes=sizes)
 
 
 def backend_named(name: str) -> Backend:

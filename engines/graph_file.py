@@ -8,8 +8,9 @@ Buffers (https://protobuf.dev/programming-guides/encoding/) with the field numbe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from engines.contract import ANONYMOUS, TensorSpec
@@ -42,6 +43,27 @@ class GraphSignature:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     weights: tuple[Path, ...]
+
+    def with_sizes(self, graph: Path, sizes: Mapping[str, int]) -> GraphSignature:
+        """The same with the named dynamic axes fixed to `sizes`; EngineError if an input has no such axis."""
+        axes = sorted({axis for spec in self.inputs for axis in spec.shape if isinstance(axis, str)} - {ANONYMOUS})
+        for name, size in sizes.items():
+            if name not in axes:
+                near = get_close_matches(name, axes, 1)
+                hint = f"Did you mean {near[0]}?" if near else f"It has {', '.join(axes) or 'none'}."
+                raise EngineError(f"Opening {graph}: it has no dynamic axis {name!r} to fix. {hint}")
+            if size < 1:
+                raise EngineError(f"Opening {graph}: the axis {name} cannot be fixed to {size}. Give 1 or more.")
+        return replace(
+            self,
+            inputs=tuple(_fixed(spec, sizes) for spec in self.inputs),
+            outputs=tuple(_fixed(spec, sizes) for spec in self.outputs),
+        )
+
+
+def _fixed(spec: TensorSpec, sizes: Mapping[str, int]) -> TensorSpec:
+    shape = (sizes.get(axis, axis) if isinstance(axis, str) else axis for axis in spec.shape)
+    return replace(spec, shape=tuple(shape))
 
 
 def read_signature(graph: Path) -> GraphSignature:

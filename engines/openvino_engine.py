@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engines.contract import Array, Availability, Engine, check_request
+from engines.contract import Array, Availability, Engine, TensorSpec, check_request
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
 from engines.graph_file import GraphSignature, read_signature
 from engines.packages import installed_version, is_importable
@@ -55,22 +56,27 @@ def import_openvino() -> Any:
     return openvino
 
 
-def open_engine(graph: Path, *, precision: str = "fp32", threads: int | None = None) -> Engine:
+def open_engine(
+    graph: Path, *, precision: str = "fp32", threads: int | None = None, sizes: Mapping[str, int] | None = None
+) -> Engine:
     """`graph` ready to run; `threads` None leaves their number to OpenVINO (one per physical core).
 
-    bf16 is refused on a CPU without it, and so are more threads than OpenVINO would use.
+    `sizes` fixes named dynamic axes, and every other size is refused. bf16 is refused on a CPU without it, and so
+    are more threads than OpenVINO would use.
     """
     check_request(NAME, precision, PRECISIONS, threads)
-    signature = read_signature(graph)
+    signature = read_signature(graph).with_sizes(graph, sizes or {})
     openvino = import_openvino()
     core = openvino.Core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise EngineError(f"Opening {graph}: this CPU has no bfloat16 arithmetic. Ask for --precision fp32.")
     try:
-        # One model for all shapes. Compiled per shape instead, steps are 1 to 3 % faster and take a third less
-        # memory for activations, but each shape costs the weights again (measured with OpenVINO 2026.4, U-Nets of
-        # 13 M and 53 M parameters at 64x64 to 256x256, fp32 and bf16); a new shape costs 10 ms here, 0.2 s there.
-        compiled = core.compile_model(core.read_model(graph), "CPU", _options(precision, threads))
+        model = core.read_model(graph)
+        # Dynamic axes stay so unless they were fixed: a new size then costs 10 ms, compiling for it 0.2 to 0.8 s and
+        # the weights' memory again (OpenVINO 2026.4, U-Nets of 13 M to 100 M parameters).
+        if sizes:
+            model.reshape({spec.name: _partial_shape(spec) for spec in signature.inputs})
+        compiled = core.compile_model(model, "CPU", _options(precision, threads))
         ports = [compiled.output(spec.name) for spec in signature.outputs]
         given = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         request = compiled.create_infer_request()
@@ -84,6 +90,10 @@ def open_engine(graph: Path, *, precision: str = "fp32", threads: int | None = N
             f"Ask for at most {given}."
         )
     return OpenVinoEngine(graph, signature, precision, openvino, request, ports)
+
+
+def _partial_shape(spec: TensorSpec) -> list[int]:
+    return [size if isinstance(size, int) else -1 for size in spec.shape]
 
 
 def _options(precision: str, threads: int | None) -> dict[str, Any]:

@@ -74,6 +74,33 @@ def test_shapes_may_change_from_run_to_run(engine: Engine) -> None:
         np.testing.assert_allclose(engine.run(feeds)["picked"], lookup_results(feeds)["picked"], atol=2e-6)
 
 
+def test_fixed_sizes_give_the_same_results_and_refuse_others(backend: str, tmp_path: Path) -> None:
+    graph = write_lookup(tmp_path)
+    feeds = lookup_feeds(1, 5, 6)
+    sizes = {"batch": 1, "height": 5, "width": 6, "rows": 4}
+    for fixed in (sizes, {"batch": 1}):
+        with open_engine(graph, backend=backend, threads=1, sizes=fixed) as engine:
+            assert engine.inputs[0].shape == (1, 4, fixed.get("height", "height"), fixed.get("width", "width"))
+            for _ in range(2):
+                picked = engine.run(feeds)["picked"]
+                np.testing.assert_allclose(picked, lookup_results(feeds)["picked"], atol=2e-6)
+            with pytest.raises(EngineError, match=r"input x has shape \(2, 4, 5, 6\); axis 0 must be 1"):
+                engine.run(lookup_feeds(2, 5, 6))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"heigth": 5}, r"it has no dynamic axis 'heigth' to fix\. Did you mean height\?"),
+        ({"z": 5}, r"It has batch, height, rows, width\."),
+        ({"width": 0}, r"the axis width cannot be fixed to 0"),
+    ],
+)
+def test_sizes_that_cannot_be_fixed(backend: str, sizes: dict[str, int], message: str, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=message):
+        open_engine(write_lookup(tmp_path), backend=backend, sizes=sizes)
+
+
 def test_inputs_may_be_strided_and_read_only(engine: Engine) -> None:
     feeds = lookup_feeds()
     expected = lookup_results(feeds)["picked"]
