@@ -142,13 +142,10 @@ def weights_named(name: str) -> Weights:
     raise ConfigError(f"The weights to load are {name!r}, expected 'raw' or 'ema'.")
 
 
-def metadata_for(family: str, config: Any, schedule: NoiseSchedule) -> dict[str, str]:
+def metadata_for(config: Any, schedule: NoiseSchedule) -> dict[str, str]:
     """The safetensors metadata from which `load_checkpoint` reads everything that weights do not reveal."""
-    record = {
-        "family": family,
-        "config": family_named(family).as_mapping(config),
-        "schedule": schedule.as_dict(),
-    }
+    family = next(family for family in FAMILIES if isinstance(config, family.CONFIG))
+    record = {"family": family.NAME, "config": family.as_mapping(config), "schedule": schedule.as_dict()}
     return {METADATA_KEY: json.dumps(record, sort_keys=True)}
 
 
@@ -174,11 +171,9 @@ def _torch() -> Any:
     return torch
 
 
-def family_named(name: Any) -> Family:
-    for family in FAMILIES:
-        if name == family.NAME:
-            return family
-    raise ConfigError(f"The family {name!r} is unknown; known are {', '.join(family.NAME for family in FAMILIES)}.")
+def family_named(name: str) -> Family:
+    """The family of that name, as `Checkpoint.family` has it."""
+    return next(family for family in FAMILIES if name == family.NAME)
 
 
 def _detected(family: Family, stored: Stored, settings: list[Settings]) -> Detection:

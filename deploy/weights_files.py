@@ -27,6 +27,8 @@ LEGACY_VERSION = 1001
 TEXT_PICKLE = re.compile(rb"[(\]}]*c[\w.]+\n[\w.]+\n")
 """How a pickle of Python 2's text protocol starts when it begins with a class or function."""
 ZIP_LOCAL_HEADER = 30
+MOST_HEADER_BYTES = 100_000_000
+"""Of a safetensors header, by its specification."""
 SAFETENSORS_DTYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -101,17 +103,18 @@ def is_tensor(name: object, value: object) -> bool:
 def open_weights(path: str | Path) -> Contents:
     """The contents of a .pt, .pth, .ckpt or .safetensors file; the format is told by the file, not by its name."""
     path = Path(path)
-    size = _readable_size(path)
     try:
+        size = _readable_size(path)
         with path.open("rb") as file:
             first = file.read(512)
             file.seek(0)
+            # First, because the length that starts such a file can look like the start of a pickle.
+            if first[8:9] == b"{" and int.from_bytes(first[:8], "little") < MOST_HEADER_BYTES:
+                return _safetensors_contents(path, size, file)
             if first.startswith(b"PK\x03\x04"):
                 return _zip_contents(path, size, file)
             if first.startswith(b"\x80") or TEXT_PICKLE.match(first):
                 return _pickle_contents(path, size, file)
-            if len(first) > 8 and first[8:9] == b"{":
-                return _safetensors_contents(path, size, file)
     except PermissionError as error:
         raise CheckpointError(f"{path} cannot be read: permission denied. Change its permissions or owner.") from error
     except OSError as error:
@@ -149,10 +152,8 @@ def _nearest_file(path: Path) -> str:
 def _kind_of(first: bytes) -> str:
     """What the first bytes of a file that is no checkpoint look like, with its article."""
     text = first.lstrip().lower()
-    if first.startswith(b"\x89PNG"):
-        return "a PNG picture"
-    if first.startswith(b"\xff\xd8\xff"):
-        return "a JPEG picture"
+    if first.startswith((b"\x89PNG", b"\xff\xd8\xff")):
+        return "a picture"
     if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
         return "a web page (a download that asked for a login, perhaps)"
     if first.startswith(b"version https://git-lfs"):

@@ -20,6 +20,7 @@ class Family(Protocol):
 
     NAME: str  # as in bundles and on the command line
     TITLE: str  # as a person would name it
+    CONFIG: type[Any]  # the class of its configurations
     PARTS: Mapping[str, str]  # prefix of parameter names -> name of the part, for `inspect`
     LIVE_PREFIXES: tuple[str, ...]  # below these, a name that is not known means another network
     VALUE_RANGE: tuple[float, float]  # of the images that the network sees
@@ -39,6 +40,9 @@ class Family(Protocol):
 
     def as_mapping(self, config: Any, /) -> dict[str, Any]:
         """The configuration in JSON's types."""
+
+    def config_from_values(self, values: Mapping[str, Any], /) -> Any:
+        """The configuration from the fields and values that a checkpoint's or a bundle's `configuration` lists."""
 
     def scale_range(self, config: Any, /) -> tuple[float, float] | None:
         """The magnifications seen in training; beyond them the network extrapolates. None: it magnifies nothing."""

@@ -40,6 +40,7 @@ MARKS = (
     "denoise_fn.conv_body_first.0.weight",
     "encoder.head.0.weight",
 )
+CONFIG: type[Any] = IdmConfig
 PARTS: Mapping[str, str] = {"encoder.": "encoder", "denoise_fn.": "denoiser", "imnet.": "outer imnet"}
 LIVE_PREFIXES: tuple[str, ...] = ("encoder.", "denoise_fn.")
 VALUE_RANGE = (-1.0, 1.0)
@@ -79,6 +80,14 @@ def detect(stored: Stored, settings: list[Settings]) -> Detection:
     resolve_attention(stored, found, settings, "attn_res", sizes, levels)
     schedule, found.sources["schedule"] = _schedule(stored, settings)
     return Detection(config=IdmConfig(**found.values), sources=found.sources, schedule=schedule)
+
+
+def config_from_values(values: Mapping[str, Any]) -> IdmConfig:
+    """The configuration from its fields, lists made tuples."""
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    return IdmConfig(**fields)
 
 
 def read_from_shapes(stored: Stored) -> dict[str, Any]:

@@ -50,6 +50,7 @@ MARKS = (
     f"{UNET}out.2.weight",
     *(f"first_stage_model.{name}" for name in FIRST_STAGE_MARKS),
 )
+CONFIG: type[Any] = LatentConfig
 PARTS: Mapping[str, str] = {
     "model.": "denoiser",
     "model_ema.": "denoiser, moving average",
@@ -117,7 +118,7 @@ def detect(stored: Stored, settings: list[Settings]) -> Detection:
         rates = [1 << level for level in range(len(values["unet.channel_mult"]))]
         resolve_attention(stored, found, settings, "unet.attention_resolutions", rates, unet_levels)
     schedule, found.sources["schedule"] = _schedule(stored, settings, schedule, found)
-    return Detection(config=_config(values), sources=found.sources, schedule=schedule)
+    return Detection(config=config_from_values(values), sources=found.sources, schedule=schedule)
 
 
 def _read(stored: Stored) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]:
@@ -200,7 +201,8 @@ def _schedule(
     return made, found.sources["linear_start"]
 
 
-def _config(values: Mapping[str, Any]) -> LatentConfig:
+def config_from_values(values: Mapping[str, Any]) -> LatentConfig:
+    """The configuration from its fields, those of the parts named as `unet.model_channels`."""
     nested: dict[str, Any] = {}
     for name, value in values.items():
         part, dot, key = name.partition(".")
