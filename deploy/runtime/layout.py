@@ -1,0 +1,136 @@
+"""How a run is laid out under a memory budget: how many pictures at once, in which tiles, where the state lives.
+
+The prediction adds what the models say of their networks to what this process holds already (engines and weights,
+measured), so it is made after the engines are open and before the first picture is touched.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+from deploy.errors import SizeError
+from deploy.runtime.memory import resident_bytes, text_from_bytes
+from deploy.runtime.model import Model
+from deploy.runtime.tiles import Size, Tiling, smallest_tile, whole_tiling
+
+LARGEST_BATCH = 8
+"""Pictures at once. On two cores a batch gains nothing beyond a few."""
+
+LARGEST_TILE = 1024
+"""Pixels. The work of attention grows with the fourth power of the side."""
+
+SLACK_BYTES = 24 << 20
+"""What strips of the state, noise, resizing and Python take meanwhile; 10 to 20 MiB were seen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is to be laid out: pictures of one size on their way to one size, sizes as (height, width)."""
+
+    lr: Size
+    size: Size
+    count: int
+    state_arrays: int
+    keeps_pixels: bool  # results are returned rather than streamed to a file
+    tile: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The decision, and the resident memory that is predicted for it."""
+
+    batch: int
+    tiling: Tiling
+    state_on_disk: bool
+    cache_bytes: int
+    decode_bytes: int
+    predicted_bytes: int
+
+
+def layout_for(model: Model, job: Job, budget: int) -> Layout:
+    """The fastest layout that stays within `budget` resident bytes."""
+    room = budget - resident_bytes() - SLACK_BYTES
+    if job.tile is None:
+        batch = min(job.count, LARGEST_BATCH)
+        while batch:
+            needed = _whole_bytes(model, job, batch)
+            if needed <= room:
+                return _whole_layout(model, job, batch, room, budget - room + needed)
+            batch //= 2
+    return _tiled_layout(model, job, room, budget)
+
+
+def _state_size(model: Model, job: Job) -> Size:
+    return model.state_size(job.lr, job.size)
+
+
+def _state_bytes(model: Model, job: Job) -> int:
+    """All arrays of the state's shape for one picture: 12 bytes per pixel and array for a picture of three channels."""
+    return 4 * model.channels * prod(_state_size(model, job)) * job.state_arrays
+
+
+def _pixel_bytes(job: Job) -> int:
+    return 3 * prod(job.size) if job.keeps_pixels else 0
+
+
+def _window_bytes(model: Model, window: Size, batch: int) -> int:
+    """One window: twice its condition, because an engine hands out copies of what it holds."""
+    return model.working_bytes(window, batch) + 2 * model.condition_bytes(window, batch)
+
+
+def _fixed_bytes(model: Model, job: Job, batch: int) -> int:
+    return model.whole_picture_bytes(job.lr, job.size, batch)
+
+
+def _whole_bytes(model: Model, job: Job, batch: int) -> int:
+    window = _window_bytes(model, _state_size(model, job), batch)
+    # Encoding and decoding come before and after the steps, but engines keep what they once took.
+    return window + _fixed_bytes(model, job, batch) + batch * (_state_bytes(model, job) + _pixel_bytes(job))
+
+
+def _whole_layout(model: Model, job: Job, batch: int, room: int, predicted: int) -> Layout:
+    size = _state_size(model, job)
+    return Layout(
+        batch=batch,
+        tiling=whole_tiling(size, model.stride),
+        state_on_disk=False,
+        cache_bytes=model.condition_bytes(size, batch),
+        decode_bytes=room // 2,
+        predicted_bytes=predicted,
+    )
+
+
+def _tiled_layout(model: Model, job: Job, room: int, budget: int) -> Layout:
+    size = _state_size(model, job)
+    fixed = _fixed_bytes(model, job, 1) + _pixel_bytes(job)
+    state = _state_bytes(model, job)
+    on_disk = state > (room - fixed) // 4
+    left = room - fixed - (0 if on_disk else state)
+    tiling = Tiling(size=size, tile=job.tile, stride=model.stride) if job.tile else _largest_tiling(model, size, left)
+    working = _window_bytes(model, tiling.largest, 1)
+    if working > left:
+        needed = budget - left + working
+        raise SizeError(
+            f"Enlarging {job.lr[1]}x{job.lr[0]} to {job.size[1]}x{job.size[0]} in tiles of {tiling.tile} needs about "
+            f"{text_from_bytes(needed)} of memory, {text_from_bytes(budget)} are allowed. "
+            f"Allow more with max_memory (--max-memory){', or use smaller tiles' if job.tile else ''}."
+        )
+    cache = 0 if tiling.is_whole else max(0, left - working)
+    return Layout(
+        batch=1,
+        tiling=tiling,
+        state_on_disk=on_disk,
+        cache_bytes=cache if not tiling.is_whole else model.condition_bytes(size, 1),
+        decode_bytes=max(left // 2, 1),
+        predicted_bytes=budget - left + working + min(cache, len(tiling) * model.condition_bytes(tiling.largest, 1)),
+    )
+
+
+def _largest_tiling(model: Model, size: Size, left: int) -> Tiling:
+    """The largest tiles whose windows fit into `left` bytes, or the smallest there are."""
+    stride = model.stride
+    smallest = smallest_tile(stride)
+    for tile in range(min(LARGEST_TILE, max(size)) // stride * stride, smallest, -stride):
+        tiling = Tiling(size=size, tile=tile, stride=stride)
+        if _window_bytes(model, tiling.largest, 1) <= left:
+            return tiling
+    return Tiling(size=size, tile=smallest, stride=stride)

@@ -1,0 +1,67 @@
+"""Where a run's random numbers come from: the seeded field of DESIGN's rule, or the caller's own callable."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.errors import PlanError
+from deploy.sampling.noise import POSTERIOR_NOISE, normal_field
+
+Float32 = NDArray[np.float32]
+Shape = tuple[int, int, int, int]
+NoiseCallable = Callable[[tuple[int, ...], int], Any]
+"""(shape, step_index) -> float32 array; step_index -1 is the start, -2 the draw from an encoder's posterior."""
+
+
+@dataclass(kw_only=True)
+class NoiseSource:
+    """Noise for one batch. `images` are the pictures' noise keys; `custom` replaces the seeded numbers."""
+
+    seed: int
+    sample: int
+    images: Sequence[int]
+    custom: NoiseCallable | None = None
+    _kept: tuple[int, Float32] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        for name, value, bits in (("seed", self.seed, 64), ("sample", self.sample, 32)):
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << bits:
+                raise PlanError(f"The {name} must be a whole number from 0 to 2^{bits} - 1, found {value!r}.")
+
+    def rows(self, shape: Shape, step_index: int, rows: slice) -> Float32:
+        """Rows of the field of one step for states of `shape`: (batch, channels, rows, width)."""
+        if self.custom is not None:
+            return self._custom_field(shape, step_index)[:, :, rows]
+        parts = [
+            normal_field(
+                seed=self.seed,
+                image=image,
+                sample=self.sample,
+                step=step_index,
+                channels=shape[1],
+                rows=range(rows.start, rows.stop),
+                columns=range(shape[3]),
+            )
+            for image in self.images
+        ]
+        return np.stack(parts)
+
+    def posterior(self, shape: Shape) -> Float32:
+        """The noise of an encoder's draw."""
+        return self.rows(shape, POSTERIOR_NOISE, slice(0, shape[2]))
+
+    def _custom_field(self, shape: Shape, step_index: int) -> Float32:
+        """The caller's field, asked for once per step."""
+        assert self.custom is not None
+        if self._kept is None or self._kept[0] != step_index or self._kept[1].shape != shape:
+            made = np.asarray(self.custom(shape, step_index))
+            if made.dtype != np.float32 or made.shape != shape:
+                raise PlanError(
+                    f"The noise callable was asked for float32 {shape} of step {step_index} and returned {made.dtype} "
+                    f"{made.shape}."
+                )
+            self._kept = (step_index, made)
+        return self._kept[1]

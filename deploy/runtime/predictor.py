@@ -1,0 +1,108 @@
+"""The network's prediction for a whole state, made in one piece or in overlapping tiles within the step."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.runtime.graphs import Array
+from deploy.runtime.memory import StateArrays
+from deploy.runtime.model import Feeds, Model, Subject
+from deploy.runtime.sampler import strips_of_rows
+from deploy.runtime.tiles import Tiling, Window
+from engines.errors import OutOfMemory
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileDone:
+    """One tile of one step is done."""
+
+    step_index: int
+    tile: int  # how many are done in this step
+    tiles: int
+
+
+class Predictor:
+    """Callable like the networks themselves, on states of any size.
+
+    Conditions are kept from step to step as far as `cache_bytes` go, and made again otherwise. When an engine runs
+    out of memory the tiles are halved, `notice` is told, and the step goes on from its beginning: the state is only
+    read here, so nothing is lost.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        subject: Subject,
+        rows: Sequence[Mapping[str, Array]],
+        tiling: Tiling,
+        arrays: StateArrays,
+        *,
+        cache_bytes: int,
+        notice: Callable[[str], None],
+        after_tile: Callable[[TileDone], None],
+    ) -> None:
+        self.tiling = tiling
+        self._model = model
+        self._subject = subject
+        self._rows = rows
+        self._arrays = arrays
+        self._cache_bytes = cache_bytes
+        self._notice = notice
+        self._after_tile = after_tile
+        self._conditions: dict[Window, Feeds] = {}
+        self._blended: Float32 | None = None
+
+    def __call__(self, x: Float32, step_index: int) -> Float32:
+        """The predicted noise of the whole state `x`. The result is valid until the next call."""
+        while True:
+            try:
+                return self._predict(x, step_index)
+            except (OutOfMemory, MemoryError):
+                smaller = self.tiling.halved()
+                if smaller is None:
+                    raise
+                self._conditions.clear()
+                # The next tiles must leave room for what made this one fail.
+                self._cache_bytes //= 2
+                self.tiling = smaller
+                self._notice(f"memory ran out; going on in tiles of {smaller.tile} pixels")
+
+    def release(self) -> None:
+        """What was kept for the next step is free."""
+        self._conditions.clear()
+        self._blended = None
+
+    def _predict(self, x: Float32, step_index: int) -> Float32:
+        row = self._rows[step_index]
+        if self.tiling.is_whole:
+            window = Window.whole((x.shape[2], x.shape[3]))
+            predicted = self._model.predict(x, self._condition(window), row)
+            self._after_tile(TileDone(step_index=step_index, tile=1, tiles=1))
+            return predicted
+        if self._blended is None:
+            self._blended = self._arrays.empty(x.shape)
+        blended = self._blended
+        for rows in strips_of_rows(x.shape):
+            blended[:, :, rows] = 0.0
+            self._arrays.trim()
+        for done, (window, weights) in enumerate(self.tiling.windows(), start=1):
+            part = np.ascontiguousarray(x[:, :, window.rows, window.columns])
+            predicted = self._model.predict(part, self._condition(window), row)
+            predicted *= weights
+            blended[:, :, window.rows, window.columns] += predicted
+            self._arrays.trim()
+            self._after_tile(TileDone(step_index=step_index, tile=done, tiles=len(self.tiling)))
+        return blended
+
+    def _condition(self, window: Window) -> Feeds:
+        if window in self._conditions:
+            return self._conditions[window]
+        condition = self._subject.condition(window)
+        held = sum(feed.nbytes for kept in self._conditions.values() for feed in kept.values())
+        if held + sum(feed.nbytes for feed in condition.values()) <= self._cache_bytes:
+            self._conditions[window] = condition
+        return condition

@@ -1,0 +1,138 @@
+"""One batch from its low-resolution pictures to a finished state, and from there to pixels row by row."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from deploy.images.values import Pixels, pixels_from_network
+from deploy.runtime.layout import Layout
+from deploy.runtime.memory import StateArrays
+from deploy.runtime.model import Float32, Model, Subject
+from deploy.runtime.noise_source import NoiseSource
+from deploy.runtime.predictor import Predictor, TileDone
+from deploy.runtime.sampler import Rows, run_in_strips, starting_state
+from deploy.runtime.tiles import Size
+from deploy.sampling.plan import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a batch is. `fraction` counts tiles of all steps."""
+
+    step: int  # of the steps made or in the making, from 1
+    steps: int
+    tile: int
+    tiles: int
+    seconds: float
+
+    @property
+    def fraction(self) -> float:
+        """From 0 to 1."""
+        return (self.step - 1 + self.tile / self.tiles) / self.steps
+
+    @property
+    def seconds_left(self) -> float:
+        """At the pace so far."""
+        return self.seconds * (1.0 / self.fraction - 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """A finished state on its way to pixels."""
+
+    state: Float32
+    evaluations: int
+    seconds: float
+    tile: int | None  # side of the tiles; None: the whole picture at once
+    size: Size
+    family: str
+    subject: Subject
+    arrays: StateArrays
+    decode_bytes: int
+
+    def rows(self) -> Iterator[Pixels]:
+        """Rows of the pictures from top to bottom, uint8 (batch, rows, width, 3)."""
+        for block in self.subject.picture_rows(self.state, self.decode_bytes):
+            yield pixels_from_network(block, self.family)
+            self.arrays.trim()
+
+    def pixels(self) -> list[Pixels]:
+        """Each picture, uint8 (height, width, 3)."""
+        whole = np.empty((self.state.shape[0], *self.size, 3), np.uint8)
+        top = 0
+        for block in self.rows():
+            whole[:, top : top + block.shape[1]] = block
+            top += block.shape[1]
+        return list(whole)
+
+
+@contextmanager
+def sampled_batch(
+    model: Model,
+    lr: Float32,
+    size: Size,
+    plan: Plan,
+    noise: NoiseSource,
+    layout: Layout,
+    *,
+    from_guess: bool = False,
+    consistency: float = 0.0,
+    scratch: Path,
+    progress: Callable[[Progress], None],
+    notice: Callable[[str], None],
+    after_step: Callable[[int, Float32], None] | None = None,
+) -> Iterator[Sampled]:
+    """The sampled state of the pictures `lr` (batch, 3, h, w) at `size`, alive while the block runs."""
+    began = time.perf_counter()
+
+    def tell(done: TileDone) -> None:
+        seconds = time.perf_counter() - began
+        step = done.step_index + 1
+        progress(Progress(step=step, steps=len(plan), tile=done.tile, tiles=done.tiles, seconds=seconds))
+
+    with StateArrays(scratch if layout.state_on_disk else None) as arrays:
+        subject = model.subject(lr, size, noise.posterior)
+        shape = subject.state_shape
+        predict = Predictor(
+            model,
+            subject,
+            model.rows([row.noise_level for row in plan.rows], [row.timestep for row in plan.rows]),
+            layout.tiling,
+            arrays,
+            cache_bytes=layout.cache_bytes,
+            notice=notice,
+            after_tile=tell,
+        )
+
+        def noise_rows(step_index: int, rows: Rows) -> Float32:
+            return noise.rows(shape, step_index, rows)
+
+        def make_consistent(estimate: Float32) -> None:
+            subject.make_consistent(estimate, consistency, arrays.trim)
+
+        state = starting_state(plan, shape, arrays, noise_rows, subject.first_guess if from_guess else None)
+        evaluations = run_in_strips(
+            plan,
+            predict,
+            state,
+            arrays,
+            noise_rows,
+            adjust_estimate=make_consistent if consistency else None,
+            after_step=after_step,
+        )
+        predict.release()
+        yield Sampled(
+            state=state,
+            evaluations=evaluations,
+            seconds=time.perf_counter() - began,
+            tile=None if predict.tiling.is_whole else predict.tiling.tile,
+            size=size,
+            family=model.family,
+            subject=subject,
+            arrays=arrays,
+            decode_bytes=layout.decode_bytes,
+        )

@@ -1,0 +1,139 @@
+"""How a picture is sampled: a preset of the bundle, with whatever the caller says instead."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from deploy.bundle import Manifest
+from deploy.errors import PlanError
+from deploy.sampling.equations import EQUATIONS
+from deploy.sampling.plan import PlanSettings
+
+SEARCHED = "searched"
+"""The placement that `idm-deploy schedule` found for this checkpoint, equation, number of steps and start."""
+
+PRESET_KEYS = ("equation", "steps", "placement", "start", "eta", "consistency")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What the caller says; None is what the preset says."""
+
+    preset: str | None = None
+    equation: str | None = None
+    steps: int | None = None
+    start: float | None = None
+    consistency: float | None = None
+    eta: float | None = None
+    placement: str | Sequence[float] | None = None
+    published: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """A checked way to sample. `from_guess`: the state begins at the noised enlarged input, not at pure noise."""
+
+    plan: PlanSettings
+    consistency: float
+    from_guess: bool
+    preset: str | None  # None: published
+
+    def describe(self) -> str:
+        """One line for people, e.g. "balanced: ddim, 20 steps placed uniform, from pure noise"."""
+        plan = self.plan
+        placed = "placed by search" if isinstance(plan.placement, tuple) else f"placed {plan.placement}"
+        start = plan.start if isinstance(plan.placement, str) else plan.placement[0]
+        origin = f"from the enlarged input noised to level {start:.4g}" if self.from_guess else "from pure noise"
+        parts = [plan.equation, f"{plan.steps} steps {'as published' if plan.published else placed}", origin]
+        if plan.eta:
+            parts.append(f"eta {plan.eta:g}")
+        if self.consistency:
+            parts.append(f"data consistency {self.consistency:g}")
+        return f"{self.preset or 'published'}: {', '.join(parts)}"
+
+
+def sampling_from(manifest: Manifest, choices: Choices) -> Sampling:
+    """The bundle's preset with the caller's choices in place of its own; everything is checked."""
+    name = choices.preset or manifest.default_preset
+    values = {} if choices.published else preset_values(manifest, name)
+    given = {key: getattr(choices, key) for key in PRESET_KEYS if getattr(choices, key) is not None}
+    _drop_what_no_longer_fits(values, given)
+    values |= given
+    consistency = _checked_consistency(values.pop("consistency", None) or 0.0)
+    start = values.pop("start", None)
+    placement = values.get("placement", "uniform")
+    if placement == SEARCHED:
+        placement = searched_placement(manifest, values, start)
+    if not isinstance(placement, str):
+        placement = _listed_placement(placement, start)
+        values["steps"] = values.get("steps", len(placement)) if "steps" in given else len(placement)
+    plan = PlanSettings(
+        **{**values, "placement": placement, "start": start if isinstance(placement, str) else None},
+        published=choices.published,
+    )
+    return Sampling(
+        plan=plan, consistency=consistency, from_guess=start is not None, preset=None if choices.published else name
+    )
+
+
+def preset_values(manifest: Manifest, name: str) -> dict[str, Any]:
+    """What a preset of the bundle says, by PRESET_KEYS."""
+    if name not in manifest.presets:
+        nearest = get_close_matches(name, manifest.presets, n=1, cutoff=0.0)[0]
+        raise PlanError(
+            f"The preset {name!r} is unknown, the nearest is {nearest!r}; this bundle has "
+            f"{', '.join(manifest.presets)}."
+        )
+    values = manifest.presets[name]
+    # Keys that begin otherwise (what was measured, when) are for `inspect`.
+    return {key: values[key] for key in PRESET_KEYS if values.get(key) is not None}
+
+
+def placement_key(equation: str, steps: int, start: float | None) -> str:
+    """The name under which a searched placement is stored in a bundle, e.g. "ddim/8/0.5"."""
+    return f"{equation}/{steps}/{'noise' if start is None else f'{start:g}'}"
+
+
+def searched_placement(manifest: Manifest, values: Mapping[str, Any], start: float | None) -> tuple[float, ...]:
+    """The noise levels that the search found for these settings."""
+    defaults = PlanSettings()
+    equation, steps = values.get("equation", defaults.equation), values.get("steps", defaults.steps)
+    key = placement_key(equation, steps, start)
+    if key not in manifest.placements:
+        known = ", ".join(sorted(manifest.placements)) or "none"
+        raise PlanError(
+            f"This bundle has no searched placement {key} (equation/steps/start); it has {known}. Run "
+            f"`idm-deploy schedule --equation {equation} --steps {steps}`, or choose another placement."
+        )
+    return tuple(float(level) for level in manifest.placements[key]["noise_levels"])
+
+
+def _drop_what_no_longer_fits(values: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """A preset's list of noise levels goes with the steps or start it was made for, its eta with its equation."""
+    changed = any(given.get(key, values.get(key)) != values.get(key) for key in ("steps", "start"))
+    if changed and not isinstance(values.get("placement", ""), str):
+        del values["placement"]
+    if "placement" in given and not isinstance(given["placement"], str):
+        values.pop("steps", None)
+        values.pop("start", None)
+    equation = EQUATIONS.get(str(given.get("equation", values.get("equation"))))
+    if equation is not None and not equation.uses_eta:
+        values.pop("eta", None)
+
+
+def _listed_placement(levels: Sequence[float], start: float | None) -> tuple[float, ...]:
+    listed = tuple(levels)
+    if start is not None and listed and not math.isclose(listed[0], start):
+        raise PlanError(
+            f"The list of noise levels begins at {listed[0]!r}, but the start is {start!r}; leave out one of them "
+            "or make them equal."
+        )
+    return listed
+
+
+def _checked_consistency(value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise PlanError(f"The data consistency must be a strength from 0 (none) to 1 (full), found {value!r}.")
+    return float(value)

@@ -1,0 +1,83 @@
+"""How large the result is: from a scale, a size or a long edge, with every refusal said before any work.
+
+Sizes here are a user's: (width, height).
+"""
+
+import math
+
+from deploy.errors import SizeError
+
+PixelSize = tuple[int, int]
+
+MAX_PIXELS = 1_000_000_000
+"""Largest result by default, in pixels: 31 622 x 31 622. A guard against a slip of the finger, no limit of the tool."""
+
+
+def output_size(
+    lr: PixelSize,
+    *,
+    scale: float | None = None,
+    size: PixelSize | None = None,
+    long_edge: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> PixelSize:
+    """(width, height) of the result for an input of `lr` pixels; exactly one of the three ways to say it is given.
+
+    A scale gives round(scale * side) on both sides, a long edge keeps the proportions in the same way.
+    """
+    ways = {"scale": scale, "size": size, "long edge": long_edge}
+    given = [name for name, value in ways.items() if value is not None]
+    if len(given) != 1:
+        found = " and ".join(given) or "none of them"
+        raise SizeError(f"The output size needs exactly one of scale, size and long edge; {found} was given.")
+    if scale is not None:
+        wanted = _scaled(lr, scale, max_pixels)
+    elif long_edge is not None:
+        wanted = _with_long_edge(lr, long_edge)
+    else:
+        assert size is not None
+        wanted = _checked_size(size)
+    return _within_limits(lr, wanted, max_pixels)
+
+
+def _scaled(lr: PixelSize, scale: float, max_pixels: int) -> PixelSize:
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale) or scale <= 0:
+        raise SizeError(f"The scale must be a number of 1 or more, such as 4 or 2.5; found {scale!r}.")
+    if scale < 1:
+        raise SizeError(
+            f"The scale {scale:g} would shrink the picture; these models enlarge, give a scale of 1 or more."
+        )
+    if scale * scale * lr[0] * lr[1] > 4.0 * max_pixels:  # also keeps floats out of reach of overflow
+        raise SizeError(
+            f"The scale {scale:g} makes {scale * lr[0]:.4g}x{scale * lr[1]:.4g} pixels of {lr[0]}x{lr[1]}, the limit "
+            f"is {max_pixels} pixels. Choose a smaller scale, or raise the limit with max_pixels (--max-pixels)."
+        )
+    return round(scale * lr[0]), round(scale * lr[1])
+
+
+def _with_long_edge(lr: PixelSize, long_edge: int) -> PixelSize:
+    if isinstance(long_edge, bool) or not isinstance(long_edge, int) or long_edge < 1:
+        raise SizeError(f"The long edge must be a whole number of pixels, found {long_edge!r}.")
+    factor = long_edge / max(lr)
+    return (long_edge, round(factor * lr[1])) if lr[0] >= lr[1] else (round(factor * lr[0]), long_edge)
+
+
+def _checked_size(size: PixelSize) -> PixelSize:
+    whole = len(size) == 2 and all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in size)
+    if not whole:
+        raise SizeError(f"The output size must be (width, height) in whole pixels above 0, found {size!r}.")
+    return size[0], size[1]
+
+
+def _within_limits(lr: PixelSize, wanted: PixelSize, max_pixels: int) -> PixelSize:
+    if wanted[0] < lr[0] or wanted[1] < lr[1]:
+        raise SizeError(
+            f"The output {wanted[0]}x{wanted[1]} is smaller than the input {lr[0]}x{lr[1]} on a side; these models "
+            "enlarge, ask for at least the input's size."
+        )
+    if wanted[0] * wanted[1] > max_pixels:
+        raise SizeError(
+            f"The output {wanted[0]}x{wanted[1]} has {wanted[0] * wanted[1]} pixels, the limit is {max_pixels}. Choose "
+            "a smaller size, or raise the limit with max_pixels (--max-pixels)."
+        )
+    return wanted

@@ -1,0 +1,256 @@
+"""A bundle as one object that enlarges pictures: encode, loop, decode, in as much memory as it is allowed."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from deploy.bundle import Bundle
+from deploy.errors import BundleError, PlanError, SizeError
+from deploy.images.values import network_from_pixels
+from deploy.runtime.engine_choice import AUTO, engine_choice
+from deploy.runtime.graphs import GraphSet
+from deploy.runtime.idm import IdmModel
+from deploy.runtime.layout import Job, Layout, layout_for
+from deploy.runtime.memory import bytes_from_text, default_budget
+from deploy.runtime.model import Float32, Model
+from deploy.runtime.noise_source import NoiseCallable, NoiseSource
+from deploy.runtime.pictures import Pixels, picture_from_pixels, pixels_from_picture
+from deploy.runtime.run import Progress, Sampled, sampled_batch
+from deploy.runtime.settings import Choices, Sampling, sampling_from
+from deploy.runtime.sizes import MAX_PIXELS, PixelSize, output_size
+from deploy.sampling.noise import image_key
+from deploy.sampling.plan import Plan, make_plan
+from deploy.sampling.schedule import NoiseSchedule
+
+MODELS: dict[str, Callable[[GraphSet], Model]] = {"idm": IdmModel}
+"""The run time of each family."""
+
+
+def ignore(_: Any) -> None:
+    """Progress and notices go nowhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What a run is told besides how to sample; see `Upscaler.upscale`."""
+
+    seed: int = 0
+    sample: int = 0
+    noise: NoiseCallable | None = None
+    tile: int | None = None
+    scratch: Path | None = None
+    progress: Callable[[Progress], None] = ignore
+    notice: Callable[[str], None] = ignore
+
+
+class Upscaler:
+    """A bundle's networks, ready to run; a context manager that frees them.
+
+    `engine` and `precision`: "auto", or as `idm-deploy doctor` lists them. `threads`: None is the engine's own number.
+    `max_memory` bounds the resident memory of the process, in bytes or as text such as "1GiB"; None is 60 % of what is
+    free when a picture comes.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: str = AUTO,
+        precision: str = AUTO,
+        threads: int | None = None,
+        max_memory: int | str | None = None,
+    ) -> None:
+        family = bundle.manifest.family
+        if family not in MODELS:
+            raise BundleError(
+                f"{bundle.path} holds a network of the family {family!r}, which this version cannot run; it runs "
+                f"{', '.join(MODELS)}."
+            )
+        self.bundle = bundle
+        self.choice = engine_choice(engine, precision, threads)
+        self._max_memory = bytes_from_text(max_memory) if isinstance(max_memory, str) else max_memory
+        if self._max_memory is not None and self._max_memory < 1:
+            raise SizeError(f"max_memory must be a positive number of bytes, found {max_memory!r}.")
+        self.schedule = NoiseSchedule.from_dict(bundle.manifest.schedule)
+        self.graphs = GraphSet(bundle, self.choice)
+        self.model = MODELS[family](self.graphs)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """The engines' memory is free; the next picture opens them again."""
+        self.graphs.close()
+
+    def upscale(
+        self,
+        image: Any,
+        scale: float | None = None,
+        equation: str | None = None,
+        steps: int | None = None,
+        start: float | None = None,
+        consistency: float | None = None,
+        seed: int = 0,
+        noise: NoiseCallable | None = None,
+        *,
+        size: PixelSize | None = None,
+        long_edge: int | None = None,
+        preset: str | None = None,
+        published: bool = False,
+        placement: str | Sequence[float] | None = None,
+        eta: float | None = None,
+        tile: int | None = None,
+        sample: int = 0,
+        max_pixels: int = MAX_PIXELS,
+        progress: Callable[[Progress], None] = ignore,
+        notice: Callable[[str], None] = ignore,
+    ) -> Any:
+        """`image` enlarged: a PIL image or uint8 array (H, W, 3), or a list of either; the result is of the same kind.
+
+        Exactly one of `scale`, `size` (width, height) and `long_edge` says how large. `preset` names a way to sample,
+        the bundle's default otherwise; `equation`, `steps`, `start`, `consistency`, `eta` and `placement` replace parts
+        of it, `published` takes the authors' own sampler. The random numbers follow from `seed`, the picture and
+        `sample`, the number of the draw, or come from `noise(shape, step_index)`.
+        """
+        choices = Choices(
+            preset=preset,
+            equation=equation,
+            steps=steps,
+            start=start,
+            consistency=consistency,
+            eta=eta,
+            placement=placement,
+            published=published,
+        )
+        options = RunOptions(seed=seed, sample=sample, noise=noise, tile=tile, progress=progress, notice=notice)
+        images = image if isinstance(image, list) else [image]
+        pixels = [pixels_from_picture(one) for one in images]
+        sizes = [
+            output_size(
+                (one.shape[1], one.shape[0]), scale=scale, size=size, long_edge=long_edge, max_pixels=max_pixels
+            )
+            for one in pixels
+        ]
+        results = self._all_pixels(pixels, sizes, self.sampling(choices), options)
+        pictures = [picture_from_pixels(made, like) for made, like in zip(results, images, strict=True)]
+        return pictures if isinstance(image, list) else pictures[0]
+
+    def sampling(self, choices: Choices | None = None) -> Sampling:
+        """A checked way to sample with this bundle."""
+        sampling = sampling_from(self.bundle.manifest, choices or Choices())
+        refusal = self.model.refusal_of_consistency()
+        if sampling.consistency and refusal is not None:
+            raise PlanError(refusal)
+        self.plan(sampling)
+        return sampling
+
+    def plan(self, sampling: Sampling) -> Plan:
+        """The steps of a way to sample."""
+        return make_plan(self.schedule, sampling.plan, family=self.model.family)
+
+    def notice_of_scale(self, lr: PixelSize, size: PixelSize) -> str | None:
+        """What to tell about an output size that training did not cover."""
+        return self.model.notice_of_scale(lr[::-1], size[::-1])
+
+    @contextmanager
+    def sampled(
+        self, pixels: Pixels, size: PixelSize, sampling: Sampling, options: RunOptions | None = None
+    ) -> Iterator[Sampled]:
+        """One picture, sampled; its rows can be taken, top to bottom, until the block is left."""
+        options = options or RunOptions()
+        layout = self._layout([pixels], size, sampling, options, keeps_pixels=False)
+        with self._batch([pixels], size, sampling, options, layout) as sampled:
+            yield sampled
+
+    def _all_pixels(
+        self, pixels: list[Pixels], sizes: list[PixelSize], sampling: Sampling, options: RunOptions
+    ) -> list[Pixels]:
+        """The results in the order of the inputs; inputs of one size and output size run in batches."""
+        groups: dict[tuple[tuple[int, ...], PixelSize], list[int]] = {}
+        for index, (one, size) in enumerate(zip(pixels, sizes, strict=True)):
+            groups.setdefault((one.shape, size), []).append(index)
+        results: dict[int, Pixels] = {}
+        for (_, size), members in groups.items():
+            self._tell_of_scale(pixels[members[0]], size, options)
+            layout = self._layout([pixels[index] for index in members], size, sampling, options, keeps_pixels=True)
+            for first in range(0, len(members), layout.batch):
+                batch = members[first : first + layout.batch]
+                with self._batch([pixels[index] for index in batch], size, sampling, options, layout) as sampled:
+                    made = sampled.pixels()
+                results |= dict(zip(batch, made, strict=True))
+        return [results[index] for index in range(len(pixels))]
+
+    def _tell_of_scale(self, pixels: Pixels, size: PixelSize, options: RunOptions) -> None:
+        told = self.notice_of_scale((pixels.shape[1], pixels.shape[0]), size)
+        if told is not None:
+            options.notice(told)
+
+    def _layout(
+        self, pixels: list[Pixels], size: PixelSize, sampling: Sampling, options: RunOptions, *, keeps_pixels: bool
+    ) -> Layout:
+        self.model.open_engines()
+        job = Job(
+            lr=(pixels[0].shape[0], pixels[0].shape[1]),
+            size=(size[1], size[0]),
+            count=len(pixels),
+            state_arrays=2 + self.plan(sampling).history,
+            keeps_pixels=keeps_pixels,
+            tile=options.tile,
+        )
+        return layout_for(self.model, job, self._max_memory or default_budget())
+
+    @contextmanager
+    def _batch(
+        self, pixels: list[Pixels], size: PixelSize, sampling: Sampling, options: RunOptions, layout: Layout
+    ) -> Iterator[Sampled]:
+        lr: Float32 = np.stack([network_from_pixels(one, self.model.family) for one in pixels])
+        source = NoiseSource(
+            seed=options.seed,
+            sample=options.sample,
+            images=[image_key(one) for one in pixels],
+            custom=options.noise,
+        )
+        with sampled_batch(
+            self.model,
+            lr,
+            (size[1], size[0]),
+            self.plan(sampling),
+            source,
+            layout,
+            from_guess=sampling.from_guess,
+            consistency=sampling.consistency,
+            scratch=options.scratch or Path(tempfile.gettempdir()),
+            progress=options.progress,
+            notice=options.notice,
+        ) as sampled:
+            yield sampled
+
+    def seconds_estimated(self, lr: PixelSize, size: PixelSize, sampling: Sampling) -> float:
+        """About how long the steps of one picture will take, from one evaluation of a small window just made."""
+        lr_size, full = lr[::-1], size[::-1]
+        subject = self.model.subject(
+            np.zeros((1, 3, *lr_size), np.float32), full, lambda shape: np.zeros(shape, np.float32)
+        )
+        height, width = subject.state_shape[2:]
+        probe = self.model.probe_window((height, width))
+        condition = subject.condition(probe)
+        row = self.model.rows([0.5], [self.schedule.timesteps // 2])[0]
+        x = np.zeros((1, self.model.channels, *probe.size), np.float32)
+        seconds = []
+        for _ in range(2):  # the first run of a shape also prepares the engine
+            began = time.perf_counter()
+            self.model.predict(x, condition, row)
+            seconds.append(time.perf_counter() - began)
+        share = probe.size[0] * probe.size[1] / (height * width)
+        return min(seconds) / share * len(self.plan(sampling))
