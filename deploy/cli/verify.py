@@ -13,14 +13,22 @@ if TYPE_CHECKING:
 def verify(
     bundle: Path | None = typer.Argument(None, help="The bundle's folder; found by itself if there is only one here."),
     clean: bool = typer.Option(False, "--clean", help="Remove the files that bundle.json does not list."),
+    against: Path | None = typer.Option(
+        None, "--against", help="The checkpoint it was made from: compare every graph with the network as published."
+    ),
+    engine: str = typer.Option("onnxruntime-cpu", "--engine", help="The engine that runs the graphs for --against."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
-    """Check every file of a bundle against its SHA-256."""
+    """Check every file of a bundle against its SHA-256, and with --against its graphs against their checkpoint."""
     from deploy.bundle import Bundle, discover
 
     opened = Bundle.open(discover(explicit=bundle), verify="full")
     report = files_report(opened, clean=clean)
-    typer.echo(json.dumps(report, indent=1, sort_keys=True) if as_json else "\n".join(text_from_files_report(report)))
+    lines = text_from_files_report(report)
+    if against is not None:
+        report["parity"] = parity_records(opened, against, engine)
+        lines += text_from_parity(report["parity"])
+    typer.echo(json.dumps(report, indent=1, sort_keys=True) if as_json else "\n".join(lines))
 
 
 def files_report(bundle: "Bundle", *, clean: bool) -> dict[str, Any]:
@@ -42,4 +50,41 @@ def text_from_files_report(report: dict[str, Any]) -> list[str]:
     lines += [f"removed {name}" for name in report["removed"]]
     if report["unlisted"]:
         lines.append(f"not part of the bundle (--clean removes them): {', '.join(report['unlisted'])}")
+    return lines
+
+
+def parity_records(bundle: "Bundle", checkpoint: Path, engine: str) -> list[dict[str, Any]]:
+    """One record per graph output, size and reference."""
+    from dataclasses import asdict
+
+    from deploy.checkpoint import family_named, load_checkpoint, weights_named
+    from deploy.cli.progress import shown_progress
+    from deploy.export.parity import parity_report
+    from deploy.families import recorded_config
+    from deploy.runtime.graphs import EngineChoice
+
+    with shown_progress("verify") as progress:
+        manifest = bundle.manifest
+        config = family_named(manifest.family).as_mapping(recorded_config(manifest.family, manifest.configuration))
+        loaded = load_checkpoint(checkpoint, config=config, weights=weights_named(manifest.weights))
+        rows = parity_report(bundle, loaded, EngineChoice(backend=engine), progress=progress)
+    return [asdict(row) for row in rows]
+
+
+def text_from_parity(records: list[dict[str, Any]]) -> list[str]:
+    """The worst case of each output against each reference, over all sizes."""
+    worst: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for record in records:
+        key = record["graph"], record["output"], record["reference"]
+        if key not in worst or record["max_error"] > worst[key]["max_error"]:
+            worst[key] = record
+    lines = ["worst of all sizes:"]
+    for (graph, output, reference), record in worst.items():
+        height, width = record["size"]
+        sqnr = "equal" if record["sqnr_db"] is None else f"SQNR {record['sqnr_db']:.0f} dB"
+        lines.append(
+            f"  {graph + '.' + output:22} against the {reference:21} max {record['max_error']:.1e}, "
+            f"mean {record['mean_error']:.1e}, {sqnr} (at {width}x{height}, "
+            f"batch {record['batch']})"
+        )
     return lines

@@ -58,3 +58,9 @@ class Family(Protocol):
 
 
 FAMILIES: Sequence[Family] = (latent, idm)
+
+
+def recorded_config(family: str, configuration: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The configuration that a bundle records field by field, as the class of its family."""
+    values = {name: entry["value"] for name, entry in configuration.items()}
+    return next(module for module in FAMILIES if family == module.NAME).config_from_values(values)

@@ -1,8 +1,10 @@
 """Runs a description with PyTorch, eagerly: the yardstick between the published network and its ONNX graphs."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -116,4 +118,9 @@ class PartRunner:
 
     @torch.inference_mode()
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return self._part.forward(self._ops, feeds)
+        """The outputs; `feeds` may hold more than the part asks for."""
+        return self._part.forward(self._ops, {spec.name: feeds[spec.name] for spec in self._part.inputs})
+
+    def tensors(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
+        """The arrays that the part asks for, as tensors on the same memory."""
+        return {spec.name: torch.from_numpy(feeds[spec.name]) for spec in self._part.inputs}

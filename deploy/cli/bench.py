@@ -1,0 +1,87 @@
+"""`idm-deploy bench`: how long one step takes on every engine, beside the network as published."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from deploy.cli.progress import shown_progress
+
+if TYPE_CHECKING:
+    from deploy.bench import Timing
+
+
+def bench(
+    bundle: Path | None = typer.Argument(None, help="The bundle's folder; found by itself if there is only one here."),
+    size: str = typer.Option("128x128", "--size", help="The output size, WIDTHxHEIGHT."),
+    batch: int = typer.Option(1, "--batch", help="Pictures per step."),
+    threads: int = typer.Option(2, "--threads", help="Threads of every contender."),
+    rounds: int = typer.Option(7, "--rounds", help="Rounds in which all contenders take their turn."),
+    checkpoint: Path | None = typer.Option(
+        None, "--checkpoint", help="Weights of the PyTorch rows; random ones, which take the same time, if not given."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+) -> None:
+    """Time one denoising step: PyTorch as published, rewritten, and every engine and precision this machine has."""
+    from deploy.bench import BenchSettings, bench_steps
+    from deploy.bundle import Bundle, discover
+    from deploy.cli.values import size_from_text
+
+    width, height = size_from_text(size)
+    settings = BenchSettings(size=(height, width), batch=batch, threads=threads, rounds=rounds)
+    opened = Bundle.open(discover(explicit=bundle))
+    network = None
+    if checkpoint is not None:
+        from deploy.checkpoint import load_checkpoint
+
+        network = load_checkpoint(checkpoint).network
+    with shown_progress("bench") as progress:
+        timings = bench_steps(opened, settings, network, progress)
+    report = report_from_timings(timings, str(opened.path), size, batch, threads)
+    if as_json:
+        typer.echo(json.dumps(report, indent=1, sort_keys=True))
+    else:
+        _print(report)
+    if any(timing.failure for timing in timings):
+        raise typer.Exit(1)
+
+
+def report_from_timings(timings: "list[Timing]", bundle: str, size: str, batch: int, threads: int) -> dict[str, Any]:
+    """Everything measured, in JSON's types."""
+    from deploy.bench import ratios
+    from deploy.doctor import find_cpu
+
+    faster = ratios(timings)
+    rows = [
+        {"name": t.name, "failure": t.failure}
+        if t.failure
+        else {"name": t.name, "median_ms": t.median_ms, "times_ms": list(t.times_ms), "ratio": faster[t.name]}
+        for t in timings
+    ]
+    return {
+        "bundle": bundle,
+        "size": size,
+        "batch": batch,
+        "threads": threads,
+        "cpu": find_cpu().model,
+        "steps": rows,
+    }
+
+
+def _print(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"one step at {report['size']}, batch {report['batch']}, {report['threads']} threads, {report['cpu']}"
+    table = Table("", box=None, title=title, title_justify="left", pad_edge=False)
+    for name in ("median", "fastest", "slowest", "times faster"):
+        table.add_column(name, justify="right")
+    for row in report["steps"]:
+        if row.get("failure"):
+            table.add_row(row["name"], row["failure"])
+            continue
+        times = row["times_ms"]
+        cells = (f"{value:.1f} ms" for value in (row["median_ms"], min(times), max(times)))
+        table.add_row(row["name"], *cells, f"{row['ratio']:.2f}")
+    Console(markup=False, highlight=False).print(table)
