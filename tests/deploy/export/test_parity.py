@@ -1,10 +1,13 @@
 """The parity report states real differences, against the right references, and refuses the wrong checkpoint."""
 
+import copy
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from deploy.bundle import Bundle
@@ -12,6 +15,10 @@ from deploy.checkpoint import Checkpoint
 from deploy.cli.main import app
 from deploy.errors import BundleError
 from deploy.export.parity import AS_PUBLISHED, REWRITTEN, compared, parity_report
+from deploy.runtime.graphs import EngineChoice, GraphSet
+from deploy.trials import TRIALS, chain
+from engines.backends import open_engine
+from engines.half import write_half_graph
 
 SMALL = (((16, 16), 1), ((19, 24), 2))
 
@@ -39,10 +46,6 @@ def test_every_graph_is_compared_and_agrees(bundle: Bundle, checkpoint: Checkpoi
 
 def test_other_weights_show(bundle: Bundle, checkpoint: Checkpoint) -> None:
     """The report would not agree with whatever network it is handed."""
-    import copy
-
-    import torch
-
     network = copy.deepcopy(checkpoint.network)
     with torch.no_grad():
         network.denoise_fn.final_conv.block[3].bias += 0.01
@@ -66,3 +69,18 @@ def test_verify_against_prints_the_report(bundle: Bundle, checkpoint: Checkpoint
     assert result.exit_code == 0, result.output
     records = json.loads(result.stdout)["parity"]
     assert max(record["max_error"] for record in records) < 2e-4
+
+
+def test_the_step_graph_in_half_precision_keeps_fifty_decibels(
+    bundle: Bundle, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    """One rounding to fp16 is 66 dB; some hundred in a row leave more than 50 (an issue's bar for the full size)."""
+    write_half_graph(bundle.graph("denoise", "group"), tmp_path / "half.onnx")
+    trial = TRIALS["idm"](checkpoint.config, (32, 40), 1)
+    with GraphSet(bundle, EngineChoice(threads=1)) as graphs:
+        feeds = chain(trial, ["tabulate", "encode", "denoise"], graphs.run)
+    with open_engine(tmp_path / "half.onnx", threads=1) as engine:
+        found = engine.run({spec.name: feeds[spec.name] for spec in engine.inputs})["noise"]
+    row = compared("denoise", "noise", REWRITTEN, feeds["noise"], found, (32, 40), 1)
+    assert row.sqnr_db is not None
+    assert 50 < row.sqnr_db < 90
