@@ -22,7 +22,8 @@ from deploy.families import FAMILIES, Family
 from deploy.families.detection import Detection, Settings, Shape, Source, Stored
 from deploy.sampling.schedule import NoiseSchedule
 from deploy.state_dicts import QUANTIZER_BUFFERS, state_from_contents
-from deploy.weights_files import FLOATS, StoredTensor, open_weights
+from deploy.stored_tensors import FLOATS, StoredTensor
+from deploy.weights_files import open_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -242,10 +243,12 @@ def _read_finite(path: Path, name: str, tensor: StoredTensor) -> NDArray[np.floa
             f"{path}: {name} holds {tensor.dtype} numbers, expected one of {', '.join(FLOATS)}; "
             "quantized checkpoints are not read. Pass the one they were made from."
         )
-    array = tensor.read().astype(np.float32, copy=False)
     with np.errstate(all="ignore"):
-        # The sum is not finite if any number is not, and takes one pass without a copy; the reverse may overflow.
-        if not np.isfinite(array.sum()) and not np.isfinite(array).all():
+        array = tensor.read().astype(np.float32, copy=False)
+        flat = array.reshape(-1)
+        # The sum of squares is not finite if any number is not, and takes one quick pass without a copy. It may
+        # overflow as well, hence the second look.
+        if not np.isfinite(np.dot(flat, flat)) and not np.isfinite(flat).all():
             count = prod(array.shape) - int(np.isfinite(array).sum())
             raise CheckpointError(
                 f"{path}: {name} holds {count} values that are NaN or infinite, of {prod(array.shape)}; "

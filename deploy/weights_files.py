@@ -9,18 +9,15 @@ import os
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from math import prod
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from deploy.errors import CheckpointError
-from deploy.unpickling import STORAGE_DTYPES, PickledTensor, load_pickle
+from deploy.stored_tensors import FLOATS, NUMPY_DTYPES, StoredTensor, WeightsFile, contiguous_strides
+from deploy.unpickling import PickledTensor, load_pickle
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001
@@ -41,42 +38,6 @@ SAFETENSORS_DTYPES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
-# NumPy has no bfloat16: its bits are read as whole numbers and widened by hand.
-NUMPY_DTYPES = {name: np.dtype("uint16" if name == "bfloat16" else name) for name in STORAGE_DTYPES.values()}
-FLOATS = ("float64", "float32", "float16", "bfloat16")
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor in a file: `position` in bytes, strides in numbers."""
-
-    path: Path
-    dtype: str
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    position: int
-
-    def read(self) -> NDArray[Any]:
-        """The numbers, in the stored type (bfloat16 as float32), mapped from the file where that is possible.
-
-        Changes to the array stay in memory and never reach the file.
-        """
-        stored = NUMPY_DTYPES[self.dtype]
-        if 0 in self.shape:
-            return np.zeros(self.shape, dtype=np.float32 if self.dtype == "bfloat16" else stored)
-        count = 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
-        run = self._run(stored, count)
-        byte_strides = tuple(stride * stored.itemsize for stride in self.strides)
-        view = np.lib.stride_tricks.as_strided(run, self.shape, byte_strides)
-        if self.dtype == "bfloat16":
-            return np.asarray(np.left_shift(view, 16, dtype=np.uint32)).view(np.float32)
-        return view
-
-    def _run(self, stored: np.dtype[Any], count: int) -> NDArray[Any]:
-        if self.position % stored.itemsize:  # torch's older format does not align its numbers: a mapping would not do
-            return np.fromfile(self.path, stored, count, offset=self.position)
-        run: NDArray[Any] = np.memmap(self.path, stored, mode="c", offset=self.position, shape=(count,))
-        return run.view(np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -174,25 +135,24 @@ def _damaged(path: Path, found: object) -> CheckpointError:
 class StoragePlaces:
     """Where each storage lies in the file: its first byte and its length."""
 
-    path: Path
-    file_size: int
+    file: WeightsFile
     places: Mapping[str, tuple[int, int]]
 
     def locate(self, tensor: PickledTensor) -> StoredTensor:
         """The tensor's place, after checking that every number of it lies within its storage and the file."""
         storage, width = tensor.storage, NUMPY_DTYPES[tensor.storage.dtype].itemsize
         if storage.key not in self.places:
-            raise _damaged(self.path, f"storage {storage.key} is missing")
+            raise _damaged(self.file.path, f"storage {storage.key} is missing")
         start, length = self.places[storage.key]
-        if start + length > self.file_size:
-            raise _damaged(self.path, f"storage {storage.key} ends after the file's last byte")
+        if start + length > self.file.size:
+            raise _damaged(self.file.path, f"storage {storage.key} ends after the file's last byte")
         sides = list(zip(tensor.shape, tensor.strides, strict=False))
         last = tensor.offset + sum((size - 1) * stride for size, stride in sides)
         odd = len(tensor.shape) != len(tensor.strides) or min((tensor.offset, *tensor.shape, *tensor.strides)) < 0
         if odd or (0 not in tensor.shape and (last + 1) * width > length):
-            raise _damaged(self.path, f"a tensor reaches outside storage {storage.key}")
+            raise _damaged(self.file.path, f"a tensor reaches outside storage {storage.key}")
         return StoredTensor(
-            path=self.path,
+            file=self.file,
             dtype=storage.dtype,
             shape=tensor.shape,
             strides=tensor.strides,
@@ -214,7 +174,7 @@ def _zip_contents(path: Path, size: int, file: IO[bytes]) -> Contents:
         places = {key: (_first_byte(path, file, info), info.file_size) for key, info in infos.items()}
     except (zipfile.BadZipFile, EOFError, struct.error) as error:
         raise _damaged(path, error) from error
-    return Contents(path, "torch zip", size, root, locate=StoragePlaces(path, size, places).locate)
+    return Contents(path, "torch zip", size, root, locate=StoragePlaces(WeightsFile(path, size), places).locate)
 
 
 def _zip_prefix(path: Path, records: Collection[str]) -> str:
@@ -258,7 +218,7 @@ def _pickle_contents(path: Path, size: int, file: IO[bytes]) -> Contents:
         length = count * NUMPY_DTYPES[storages[key].dtype].itemsize
         places[key] = (file.tell(), length)
         file.seek(length, os.SEEK_CUR)
-    return Contents(path, "torch pickle", size, root, locate=StoragePlaces(path, size, places).locate)
+    return Contents(path, "torch pickle", size, root, locate=StoragePlaces(WeightsFile(path, size), places).locate)
 
 
 # --- safetensors -------------------------------------------------------------------------------------------
@@ -277,6 +237,7 @@ def _safetensors_contents(path: Path, size: int, file: IO[bytes]) -> Contents:
     header = json.loads(file.read(length))
     header.pop("__metadata__", None)
     root: dict[str, StoredTensor] = {}
+    weights = WeightsFile(path, size)
     for name, entry in header.items():
         if entry["dtype"] not in SAFETENSORS_DTYPES:
             raise CheckpointError(
@@ -284,15 +245,10 @@ def _safetensors_contents(path: Path, size: int, file: IO[bytes]) -> Contents:
                 "Convert it to one of these."
             )
         root[name] = StoredTensor(
-            path=path,
+            file=weights,
             dtype=SAFETENSORS_DTYPES[entry["dtype"]],
             shape=tuple(entry["shape"]),
             strides=contiguous_strides(entry["shape"]),
             position=8 + length + entry["data_offsets"][0],
         )
     return Contents(path, "safetensors", size, root, metadata)
-
-
-def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:
-    """Strides in numbers of an array without gaps."""
-    return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
