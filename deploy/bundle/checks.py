@@ -10,6 +10,10 @@ from deploy.bundle.naming import digits_of_name
 Check = Callable[[str, Any], Iterator[str]]
 """Yields a sentence per problem; the first argument names the place, as in `graphs.denoise.forms`."""
 
+NEWEST_OPSET = 21
+"""The ONNX operator set of the graphs: the newest that ONNX Runtime, OpenVINO and TensorRT 10 all accept; it has
+GroupNormalization with one scale per channel."""
+
 WEIGHTS = ("raw", "ema")
 VALUE_SOURCES = ("config", "metadata", "weights", "assumed")
 
@@ -145,6 +149,13 @@ _graph = _record(
     open_ended=True,
 )
 
+
+def _opset(where: str, value: Any) -> Iterator[str]:
+    yield from _positive(where, value)
+    if _is_count(value) and value > NEWEST_OPSET:
+        yield f"{where} is {value}, this version of idm-deploy runs graphs up to opset {NEWEST_OPSET}"
+
+
 CHECKS: dict[str, Check] = {
     "schema": _positive,
     "tool": _record({"name": _text, "version": _text}, open_ended=False),
@@ -156,7 +167,7 @@ CHECKS: dict[str, Check] = {
     "scale_range": _record({"trained": _trained_range}, open_ended=True),
     "schedule": _object,
     "rewrites": _list_of(_text),
-    "opset": _positive,
+    "opset": _opset,
     "graphs": _each(_graph),
     "tables": _each(_text),
     "presets": _each(_record({"equation": _text, "steps": _positive}, open_ended=True)),

@@ -10,9 +10,10 @@ import onnx
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle, BundleWriter, Manifest, stem_from_name
+from deploy.bundle.checks import NEWEST_OPSET
 from deploy.checkpoint import Checkpoint
 from deploy.errors import ConfigError
-from deploy.export.onnx_ops import OPSET, NormForm, attach_weights, graph_of
+from deploy.export.onnx_ops import NormForm, attach_weights, graph_of
 from deploy.export.weights_file import Place, places_of, write_tensors
 from deploy.images.files import read_image
 from deploy.rewrite.parts import Part
@@ -157,7 +158,7 @@ def _manifest(checkpoint: Checkpoint, chosen: frozenset[str], graphs: dict[str, 
         scale_range={"trained": checkpoint.scale_range and list(checkpoint.scale_range)},
         schedule=checkpoint.schedule.as_dict(),
         rewrites=sorted(chosen),
-        opset=OPSET,
+        opset=NEWEST_OPSET,
         graphs=graphs,
         tables={},
         presets=PLAIN_PRESETS,

@@ -7,14 +7,11 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from deploy.bundle.checks import NEWEST_OPSET
 from deploy.export.weights_file import Place
 from deploy.rewrite.ops import Array
 from deploy.rewrite.parts import Part
 from engines.contract import TensorSpec
-
-OPSET = 21
-"""The newest that ONNX Runtime, OpenVINO and TensorRT 10 all accept; it has GroupNormalization with one scale per
-channel."""
 
 IR_VERSION = 10
 """The IR version that belongs to opset 21; newer ones are refused by TensorRT 10's parser."""
@@ -210,7 +207,7 @@ def graph_of(part: Part, norm: NormForm) -> tuple[onnx.ModelProto, dict[str, np.
         [_value_info(spec) for spec in part.outputs],
         initializer=[numpy_helper.from_array(value, name) for name, value in small.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", NEWEST_OPSET)], ir_version=IR_VERSION)
     model.producer_name = "idm-deploy"
     return model, large
 

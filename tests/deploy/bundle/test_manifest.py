@@ -100,6 +100,7 @@ MALFORMED: list[tuple[str, Any, str]] = [
     ("schedule", [1], r"schedule is \[1\], expected an object"),
     ("rewrites", "fold", "rewrites is 'fold', expected a list"),
     ("opset", 0, "opset is 0, expected a whole number above 0"),
+    ("opset", 99, "opset is 99, this version of idm-deploy runs graphs up to opset 21"),
     ("graphs", {"denoise": GRAPH | {"forms": ["x"]}}, "graphs.denoise.forms is"),
     ("graphs", {"denoise": {"forms": {}}}, "graphs.denoise lacks 'inputs'.*lacks 'outputs'.*lacks 'weights'"),
     ("graphs", {"denoise": GRAPH | {"inputs": [{"name": "x", "dtype": "f", "shape": [-1]}]}}, r"inputs\[0\].shape is"),
