@@ -57,7 +57,7 @@ class IdmModel:
         self._features = int(configuration["n_feats"]["value"])
         self._level_channels = [self._inner_channels * m for m in configuration["channel_multiplier"]["value"]]
         attended = configuration["attn_res"]["value"]
-        image_size = self._trained_side = int(configuration["image_size"]["value"])
+        image_size = int(configuration["image_size"]["value"])
         levels = [level for level in range(self.levels) if image_size // 2**level in attended]
         self._finest_attention = min([*levels, self.levels - 1])  # the middle always has attention
         # Head, residual blocks, closing convolution: the LR pixels around a window that its condition depends on.
@@ -148,10 +148,9 @@ class IdmModel:
         del lr, size, batch
         return 0
 
-    def probe_window(self, state: Size) -> Window:
-        """Half the training's output on a side, at most: 64x64 for the published network."""
-        side = max(self.stride * 4, self._trained_side // 2)
-        return Window(top=0, left=0, bottom=min(state[0], side), right=min(state[1], side))
+    def blank_condition(self, lr: Size, size: Size, window: Window) -> dict[str, Array]:
+        """The condition of a black picture."""
+        return self.condition(np.zeros((1, self.channels, *lr), np.float32), size, window)
 
     def refusal_of_consistency(self) -> str | None:
         """Data consistency works on pictures, which this family's state is."""

@@ -77,8 +77,8 @@ class Model(Protocol):
     def open_engines(self) -> None:
         """All graphs that a run needs are open, so that what they hold can be measured."""
 
-    def probe_window(self, state: Size) -> Window:
-        """A small window, for timing: the smallest that is typical of the work per pixel."""
+    def blank_condition(self, lr: Size, size: Size, window: Window) -> Feeds:
+        """A condition of one window without a picture, for timing."""
 
     def refusal_of_consistency(self) -> str | None:
         """Why data consistency cannot be had, as one sentence; None where it can."""

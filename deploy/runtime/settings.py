@@ -62,7 +62,7 @@ def sampling_from(manifest: Manifest, choices: Choices) -> Sampling:
     _drop_what_no_longer_fits(values, given)
     values |= given
     consistency = _checked_consistency(values.pop("consistency", None) or 0.0)
-    start = values.pop("start", None)
+    start = values.pop("start", None) or None  # 0 is pure noise, to say so against a preset
     placement = values.get("placement", "uniform")
     if placement == SEARCHED:
         placement = searched_placement(manifest, values, start)

@@ -25,28 +25,46 @@ def output_size(
 
     A scale gives round(scale * side) on both sides, a long edge keeps the proportions in the same way.
     """
-    ways = {"scale": scale, "size": size, "long edge": long_edge}
-    given = [name for name, value in ways.items() if value is not None]
-    if len(given) != 1:
-        found = " and ".join(given) or "none of them"
-        raise SizeError(f"The output size needs exactly one of scale, size and long edge; {found} was given.")
+    check_request(scale=scale, size=size, long_edge=long_edge)
     if scale is not None:
         wanted = _scaled(lr, scale, max_pixels)
     elif long_edge is not None:
         wanted = _with_long_edge(lr, long_edge)
     else:
         assert size is not None
-        wanted = _checked_size(size)
+        wanted = size[0], size[1]
     return _within_limits(lr, wanted, max_pixels)
 
 
-def _scaled(lr: PixelSize, scale: float, max_pixels: int) -> PixelSize:
+def check_request(*, scale: float | None, size: PixelSize | None, long_edge: int | None) -> None:
+    """Exactly one is given, and it makes sense by itself, whatever the picture."""
+    ways = {"scale": scale, "size": size, "long edge": long_edge}
+    given = [name for name, value in ways.items() if value is not None]
+    if len(given) != 1:
+        found = " and ".join(given) or "none of them"
+        raise SizeError(f"The output size needs exactly one of scale, size and long edge; {found} was given.")
+    if scale is not None:
+        _check_scale(scale)
+    if size is not None and not (len(size) == 2 and all(map(_is_side, size))):
+        raise SizeError(f"The output size must be (width, height) in whole pixels above 0, found {size!r}.")
+    if long_edge is not None and not _is_side(long_edge):
+        raise SizeError(f"The long edge must be a whole number of pixels, found {long_edge!r}.")
+
+
+def _is_side(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _check_scale(scale: float) -> None:
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale) or scale <= 0:
         raise SizeError(f"The scale must be a number of 1 or more, such as 4 or 2.5; found {scale!r}.")
     if scale < 1:
         raise SizeError(
             f"The scale {scale:g} would shrink the picture; these models enlarge, give a scale of 1 or more."
         )
+
+
+def _scaled(lr: PixelSize, scale: float, max_pixels: int) -> PixelSize:
     if scale * scale * lr[0] * lr[1] > 4.0 * max_pixels:  # also keeps floats out of reach of overflow
         raise SizeError(
             f"The scale {scale:g} makes {scale * lr[0]:.4g}x{scale * lr[1]:.4g} pixels of {lr[0]}x{lr[1]}, the limit "
@@ -56,17 +74,8 @@ def _scaled(lr: PixelSize, scale: float, max_pixels: int) -> PixelSize:
 
 
 def _with_long_edge(lr: PixelSize, long_edge: int) -> PixelSize:
-    if isinstance(long_edge, bool) or not isinstance(long_edge, int) or long_edge < 1:
-        raise SizeError(f"The long edge must be a whole number of pixels, found {long_edge!r}.")
     factor = long_edge / max(lr)
     return (long_edge, round(factor * lr[1])) if lr[0] >= lr[1] else (round(factor * lr[0]), long_edge)
-
-
-def _checked_size(size: PixelSize) -> PixelSize:
-    whole = len(size) == 2 and all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in size)
-    if not whole:
-        raise SizeError(f"The output size must be (width, height) in whole pixels above 0, found {size!r}.")
-    return size[0], size[1]
 
 
 def _within_limits(lr: PixelSize, wanted: PixelSize, max_pixels: int) -> PixelSize:

@@ -1,7 +1,6 @@
 """A bundle as one object that enlarges pictures: encode, loop, decode, in as much memory as it is allowed."""
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,10 +20,12 @@ from deploy.runtime.layout import Job, Layout, layout_for
 from deploy.runtime.memory import bytes_from_text, default_budget
 from deploy.runtime.model import Float32, Model
 from deploy.runtime.noise_source import NoiseCallable, NoiseSource
+from deploy.runtime.pace import seconds_of_evaluation
 from deploy.runtime.pictures import Pixels, picture_from_pixels, pixels_from_picture
 from deploy.runtime.run import Progress, Sampled, sampled_batch
 from deploy.runtime.settings import Choices, Sampling, sampling_from
 from deploy.runtime.sizes import MAX_PIXELS, PixelSize, output_size
+from deploy.runtime.tiles import Tiling
 from deploy.sampling.noise import image_key
 from deploy.sampling.plan import Plan, make_plan
 from deploy.sampling.schedule import NoiseSchedule
@@ -236,21 +237,11 @@ class Upscaler:
         ) as sampled:
             yield sampled
 
-    def seconds_estimated(self, lr: PixelSize, size: PixelSize, sampling: Sampling) -> float:
-        """About how long the steps of one picture will take, from one evaluation of a small window just made."""
-        lr_size, full = lr[::-1], size[::-1]
-        subject = self.model.subject(
-            np.zeros((1, 3, *lr_size), np.float32), full, lambda shape: np.zeros(shape, np.float32)
-        )
-        height, width = subject.state_shape[2:]
-        probe = self.model.probe_window((height, width))
-        condition = subject.condition(probe)
-        row = self.model.rows([0.5], [self.schedule.timesteps // 2])[0]
-        x = np.zeros((1, self.model.channels, *probe.size), np.float32)
-        seconds = []
-        for _ in range(2):  # the first run of a shape also prepares the engine
-            began = time.perf_counter()
-            self.model.predict(x, condition, row)
-            seconds.append(time.perf_counter() - began)
-        share = probe.size[0] * probe.size[1] / (height * width)
-        return min(seconds) / share * len(self.plan(sampling))
+    def seconds_estimated(self, lr: PixelSize, size: PixelSize, sampling: Sampling, tile: int | None = None) -> float:
+        """About how long the steps of one picture will take, from evaluations of two small windows made now."""
+        self.model.open_engines()
+        state = self.model.state_size(lr[::-1], size[::-1])
+        tiling = Tiling(size=state, tile=tile, stride=self.model.stride) if tile else None
+        window = (min(tile, state[0]), min(tile, state[1])) if tile else state
+        seconds = seconds_of_evaluation(self.model, lr[::-1], size[::-1], window)
+        return seconds * (len(tiling) if tiling else 1) * len(self.plan(sampling))

@@ -1,0 +1,136 @@
+"""`idm-deploy infer`: pictures in, larger pictures out, from a bundle alone."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from deploy.cli.progress import shown_progress
+
+if TYPE_CHECKING:
+    from deploy.runtime.settings import Choices
+
+
+def infer(
+    images: list[Path] | None = typer.Argument(None, help="PNG, JPEG or WebP; the bundle's sample if none is given."),
+    scale: float | None = typer.Option(None, "--scale", "-s", help="How many times larger, such as 4 or 2.5."),
+    size: str | None = typer.Option(None, "--size", help="Output size in pixels, WIDTHxHEIGHT."),
+    long_edge: int | None = typer.Option(None, "--long-edge", help="Pixels of the output's longer side."),
+    output: Path | None = typer.Option(
+        None, "--output", "-o", help="File, or folder; ./<image>_x<scale>.png if absent."
+    ),
+    bundle: Path | None = typer.Option(
+        None, "--bundle", help="The bundle's folder; found by itself if only one is here."
+    ),
+    preset: str | None = typer.Option(None, "--preset", help="draft, balanced or best: how much work to spend."),
+    equation: str | None = typer.Option(None, "--equation", help="ddim, ddpm, dpmpp-2m or dpmpp-3m."),
+    steps: int | None = typer.Option(None, "--steps", help="Evaluations of the network."),
+    start: float | None = typer.Option(None, "--start", help="Noise level to begin at, 0..1; 0 is pure noise."),
+    consistency: float | None = typer.Option(None, "--consistency", help="Pull towards the input at each step, 0..1."),
+    eta: float | None = typer.Option(None, "--eta", help="Share of fresh noise in ddim, 0..1."),
+    placement: str | None = typer.Option(
+        None, "--placement", help="uniform, logsnr, quadratic, searched, or noise levels separated by commas."
+    ),
+    published: bool = typer.Option(False, "--published", help="The authors' own sampler, without any improvement."),
+    seed: int = typer.Option(0, "--seed", help="Another number, another picture."),
+    engine: str = typer.Option("auto", "--engine", help="auto, or one that `doctor` lists."),
+    precision: str = typer.Option("auto", "--precision", help="auto, fp32, bf16, fp16 or int8."),
+    threads: int | None = typer.Option(None, "--threads", help="Threads of the engine."),
+    max_memory: str | None = typer.Option(
+        None, "--max-memory", help="Memory of the process, such as 1GiB; 60 % of what is free if not given."
+    ),
+    tile: int | None = typer.Option(
+        None, "--tile", help="Side of the tiles in pixels, instead of what memory asks for."
+    ),
+    max_pixels: int | None = typer.Option(None, "--max-pixels", help="Raise the limit on the output's pixels."),
+    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+    force: bool = typer.Option(False, "--force", help="Make pictures again that exist already."),
+) -> None:
+    """Enlarge pictures by any factor."""
+    from deploy.bundle import Bundle, discover
+    from deploy.runtime.infer import Request, infer_pictures
+    from deploy.runtime.sizes import MAX_PIXELS
+    from deploy.runtime.upscaler import Upscaler
+
+    opened = Bundle.open(discover(explicit=bundle))
+    request = Request(
+        images=tuple(images or opened.sample_images()[:1]),
+        scale=scale,
+        size=size_from_text(size) if size is not None else None,
+        long_edge=long_edge,
+        output=output,
+        seed=seed,
+        tile=tile,
+        max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
+        force=force,
+        choices=_choices(preset, equation, steps, start, consistency, eta, placement, published),
+    )
+    with (
+        Upscaler(opened, engine=engine, precision=precision, threads=threads, max_memory=max_memory) as upscaler,
+        shown_progress("infer") as progress,
+    ):
+        report = infer_pictures(upscaler, request, say=_say, progress=progress)
+    typer.echo(json.dumps(report, indent=1, sort_keys=True) if as_json else text_from_report(report))
+    if report["failed"]:
+        raise typer.Exit(1)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _choices(
+    preset: str | None,
+    equation: str | None,
+    steps: int | None,
+    start: float | None,
+    consistency: float | None,
+    eta: float | None,
+    placement: str | None,
+    published: bool,
+) -> "Choices":
+    from deploy.runtime.settings import Choices
+
+    return Choices(
+        preset=preset,
+        equation=equation,
+        steps=steps,
+        start=start,
+        consistency=consistency,
+        eta=eta,
+        placement=placement_from_text(placement) if placement is not None else None,
+        published=published,
+    )
+
+
+def size_from_text(text: str) -> tuple[int, int]:
+    """(width, height) of "640x480"."""
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.strip().isdecimal() for side in sides):
+        raise typer.BadParameter(f"{text!r} is no size; write WIDTHxHEIGHT, such as 640x480.", param_hint="--size")
+    return int(sides[0]), int(sides[1])
+
+
+def placement_from_text(text: str) -> str | tuple[float, ...]:
+    """A placement's name, or the noise levels that stand there."""
+    if not text[:1].isdecimal() and not text.startswith("."):
+        return text
+    try:
+        return tuple(float(level) for level in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is neither a placement nor noise levels; write them like 0.05,0.3,0.8.",
+            param_hint="--placement",
+        ) from None
+
+
+def text_from_report(report: dict[str, Any]) -> str:
+    """The lines that a person reads: what was made, what was there already; failures were told on stderr."""
+    lines = [
+        f"{row['output']}: {row['width']}x{row['height']}, {row['evaluations']} evaluations, {row['seconds']:.1f} s"
+        + (f", tiles of {row['tile']}" if row["tile"] else "")
+        for row in report["pictures"]
+    ]
+    return "\n".join(lines + [f"{path}: exists, skipped" for path in report["skipped"]])
