@@ -76,14 +76,12 @@ class Quantizer:
 
 @dataclass(frozen=True, kw_only=True)
 class Symmetric:
-    """Signed codes around 0: -127..127, or with `reduced` -63..63, which cannot saturate without VNNI."""
-
-    reduced: bool = False
+    """Signed codes around 0: -127..127."""
 
     @property
     def levels(self) -> int:
         """How many codes there are."""
-        return 127 if self.reduced else 255
+        return 255
 
     @property
     def lowest_codes(self) -> NDArray[np.int64]:

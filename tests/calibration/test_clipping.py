@@ -23,7 +23,7 @@ from calibration.quantizer import Asymmetric, Form, Quantizer, Shifted, Symmetri
 from calibration.statistics import histogram_of
 from tests.calibration.test_density import even_density
 
-FORMS: list[Form] = [Symmetric(), Symmetric(reduced=True), Asymmetric(), Shifted()]
+FORMS: list[Form] = [Symmetric(), Asymmetric(), Shifted()]
 METHODS: list[Method] = [MinMax(), Percentile(), Mse(), Entropy()]
 
 
