@@ -96,8 +96,12 @@ class Inert:
         """Ignores an item of a set's subclass."""
 
 
-class TensorUnpickler(pickle.Unpickler):
-    """Loads one pickle of the file that `subject` names, with `PickledTensor` for every tensor in it."""
+class TensorUnpickler(pickle._Unpickler):
+    """Loads one pickle of the file that `subject` names, with `PickledTensor` for every tensor in it.
+
+    The unpickler written in Python: the one in C reserves memory for any index that a damaged file names, up
+    to gigabytes. A checkpoint's pickle is short enough for either.
+    """
 
     def __init__(self, file: IO[bytes], subject: str) -> None:
         super().__init__(file, encoding="latin1")  # Python 2 checkpoints hold byte strings

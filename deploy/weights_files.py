@@ -9,6 +9,7 @@ import os
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -24,6 +25,8 @@ LEGACY_VERSION = 1001
 TEXT_PICKLE = re.compile(rb"[(\]}]*c[\w.]+\n[\w.]+\n")
 """How a pickle of Python 2's text protocol starts when it begins with a class or function."""
 ZIP_LOCAL_HEADER = 30
+# Besides its own error, zipfile lets these through when names, sizes, flags or methods are damaged.
+ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, ValueError, RuntimeError, OverflowError)
 MOST_HEADER_BYTES = 100_000_000
 """Of a safetensors header, by its specification."""
 SAFETENSORS_DTYPES = {
@@ -172,7 +175,7 @@ def _zip_contents(path: Path, size: int, file: IO[bytes]) -> Contents:
                 root, storages = load_pickle(pickled, str(path))
         infos = {key: records[name] for key in storages if (name := f"{prefix}data/{key}") in records}
         places = {key: (_first_byte(path, file, info), info.file_size) for key, info in infos.items()}
-    except (zipfile.BadZipFile, EOFError, struct.error) as error:
+    except ZIP_DAMAGE as error:
         raise _damaged(path, error) from error
     return Contents(path, "torch zip", size, root, locate=StoragePlaces(WeightsFile(path, size), places).locate)
 
@@ -217,7 +220,7 @@ def _pickle_contents(path: Path, size: int, file: IO[bytes]) -> Contents:
             raise _damaged(path, f"storage {key!r:.20} belongs to no tensor")
         length = count * NUMPY_DTYPES[storages[key].dtype].itemsize
         places[key] = (file.tell(), length)
-        file.seek(length, os.SEEK_CUR)
+        file.seek(min(length, size), os.SEEK_CUR)  # a damaged count may be beyond any file
     return Contents(path, "torch pickle", size, root, locate=StoragePlaces(WeightsFile(path, size), places).locate)
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from deploy.checkpoint import load_checkpoint
 from deploy.errors import CheckpointError, ConfigError
-from tests.deploy.test_checkpoint import SMALL
+from tests.deploy.test_checkpoint import SAVERS, SMALL
 from tests.idm_models import filled
 from tests.latent_checkpoints import latent_state
 
@@ -313,3 +313,24 @@ def test_yaml_is_not_installed(tmp_path: Path) -> None:
     )
     run = subprocess.run([sys.executable, "-c", code, tmp_path / "a.yaml"], capture_output=True, text=True, check=False)
     assert run.stderr.splitlines()[-1].endswith("a.yaml needs PyYAML: pip install 'idm-deploy[export]'.")
+
+
+@pytest.mark.parametrize("form", SAVERS)
+def test_damaged_bytes_end_in_a_refusal_or_do_no_harm(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "a.any"
+    SAVERS[form](state(), path)
+    data = path.read_bytes()
+    # Where the structure is: the pickle or header at the start, the archive's directory at the end.
+    places = [*range(min(len(data), 30_000)), *(range(len(data) - 8_000, len(data)) if form == "torch zip" else ())]
+    generator = np.random.default_rng(0)
+    refusals = 0
+    for _ in range(60):
+        damaged = bytearray(data)
+        for place in generator.choice(places, size=3):
+            damaged[place] = generator.integers(256)
+        with_bytes(path, bytes(damaged))
+        try:
+            load_checkpoint(path)
+        except (CheckpointError, ConfigError):
+            refusals += 1
+    assert refusals > 10
