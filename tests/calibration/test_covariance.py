@@ -143,6 +143,8 @@ def test_misfits_are_refused() -> None:
         _ = covariance.mean
     with pytest.raises(StatisticsError, match=r"\(batch, 4, rows, columns\) was expected, found \(2, 3, 7, 5\)"):
         covariance.add(inputs(channels=3))
+    with pytest.raises(StatisticsError, match=r"its weight, -1.0, must be positive"):
+        covariance.add(inputs(), weight=-1.0)
     with pytest.raises(StatisticsError, match="not finite or too large"):
         covariance.add(np.full((1, 4, 7, 5), np.nan, dtype=np.float32))
     with pytest.raises(StatisticsError, match="both must come from the same layer"):
