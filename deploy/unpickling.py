@@ -205,6 +205,6 @@ def load_pickle(file: IO[bytes], subject: str) -> tuple[Any, dict[str, Storage]]
         raise
     except Exception as error:  # a damaged pickle fails in any way that Python knows
         raise CheckpointError(
-            f"{subject} is truncated or damaged (its pickle: {error or type(error).__name__}); "
+            f"{subject} is truncated or damaged (its pickle: {str(error) or type(error).__name__}); "
             "copy or download the checkpoint again."
         ) from error
