@@ -1,7 +1,9 @@
 """Where one timestep range ends and the next begins: the K contiguous ranges of least expected error, exactly.
 
-    costs = sum(w * range_costs([density_of(h) for h in statistics.of_tensor(name)], form, method) ...)
-    partitions = best_partitions(costs)
+    steps = [density_of(histogram) for histogram in statistics.of_tensor(name)]
+    tables.append(range_costs(steps, form, method, relative_weights(steps)))
+    ...
+    partitions = best_partitions(total_costs(tables))
     chosen = choose_partition(partitions, MarginalGain())
 
 Cost. costs[i, j] is the error of the steps i..j-1 if they share one scale. For the mean squared error it needs no
@@ -86,8 +88,8 @@ def range_costs(
 ) -> FloatArray:
     """costs[i, j] of one tensor: the weighted sum of errors of steps i..j-1 under one scale; shape (n, n + 1).
 
-    weights: one per step, 1 by default; 1 / density.power makes the errors relative to the signal. Entries with
-    j <= i are infinite, there being no such range.
+    weights: one per step, 1 by default; see `relative_weights`. Entries with j <= i are infinite, there being no such
+    range.
     """
     if not steps:
         raise StatisticsError("measuring what shared scales cost: no step was given; at least one is needed.")
@@ -100,6 +102,14 @@ def range_costs(
     if isinstance(method, Mse):
         return _costs_of_least_error(steps, form, method, factors)
     return _costs_of_mixtures(steps, form, method, factors)
+
+
+def relative_weights(steps: Sequence[Density]) -> FloatArray:
+    """Weights that make the error of each step a share of the tensor's power there; 0 where it is always zero.
+
+    The layers behind see relative errors: normalisation rescales whatever arrives.
+    """
+    return np.array([0.0 if step.minimum == step.maximum == 0.0 else 1 / step.power for step in steps])
 
 
 def _costs_of_least_error(steps: Sequence[Density], form: Form, method: Mse, weights: FloatArray) -> FloatArray:

@@ -17,6 +17,7 @@ from calibration.partition import (
     best_partitions,
     choose_partition,
     range_costs,
+    relative_weights,
     total_costs,
 )
 from calibration.quantizer import Asymmetric, Form, Symmetric
@@ -77,13 +78,22 @@ def test_costs_are_the_errors_under_the_scale_that_is_then_chosen(form: Form, me
 
 def test_ranges_that_grow_with_the_steps_are_worth_dividing_and_equal_ones_are_not() -> None:
     steps = growing_steps(6)
-    weights = [1 / step.power for step in steps]
+    weights = relative_weights(steps)
+    assert weights == pytest.approx([1 / step.power for step in steps])
     partitions = best_partitions(range_costs(steps, Symmetric(), Mse(), weights))
     costs = [partition.cost for partition in partitions]
     assert costs == sorted(costs, reverse=True)
     assert choose_partition(partitions, MarginalGain()).ranges > 1
     alike = best_partitions(range_costs([steps[0]] * 6, Symmetric(), Mse()))
     assert choose_partition(alike, MarginalGain()).ranges == 1
+
+
+def test_a_tensor_that_is_zero_at_a_step_costs_nothing_there() -> None:
+    zero = density_of(histogram_of(np.zeros(10, dtype=np.float32)))
+    steps = [*growing_steps(1), zero]
+    costs = range_costs(steps, Symmetric(), Mse(), relative_weights(steps))
+    assert costs[1, 2] == 0
+    assert costs[0, 2] == pytest.approx(costs[0, 1])
 
 
 def partitions_costing(costs: list[float]) -> list[Partition]:
