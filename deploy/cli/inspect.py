@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,20 +13,21 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from deploy.bundle import Bundle
     from deploy.checkpoint import Checkpoint
 
 Record = dict[str, Any]
 
 
 def inspect(
-    file: Path = typer.Argument(..., help="A checkpoint: .pt, .pth, .ckpt or .safetensors."),
+    file: Path = typer.Argument(..., help="A checkpoint (.pt, .pth, .ckpt or .safetensors) or a bundle's folder."),
     config: Path | None = typer.Option(None, "--config", help="The authors' configuration file, JSON or YAML."),
     weights: str = typer.Option("raw", "--weights", help="raw, as published inference uses them, or ema."),
     sha256: bool = typer.Option(False, "--sha256", help="Hash the file too."),
     as_json: bool = typer.Option(False, "--json", help="Print the record as JSON."),
 ) -> None:
-    """Show a checkpoint's family, configuration with the source of each value, schedule, scales and sizes."""
-    record, tables = _checkpoint(file, config, weights, sha256)
+    """Show what a checkpoint or bundle is: family, configuration and the source of each value, schedule, sizes."""
+    record, tables = _bundle(file) if file.is_dir() else _checkpoint(file, config, weights, sha256)
     if as_json:
         typer.echo(json.dumps(record, indent=2))
         return
@@ -47,6 +49,68 @@ def _checkpoint(
     if sha256:
         record["sha256"] = loaded.sha256
     return record, (_summary, _configuration, _parameters)
+
+
+def _bundle(folder: Path) -> tuple[Record, tuple[Callable[[Record], Table], ...]]:
+    """The record of a bundle, its files verified, and the tables that show it."""
+    from deploy.bundle import Bundle
+
+    return bundle_record(Bundle.open(folder)), (_bundle_summary, _configuration, _graphs, _presets)
+
+
+def bundle_record(bundle: Bundle) -> Record:
+    """Everything that `inspect` tells of a bundle: its bundle.json, and what follows from it."""
+    from deploy.sampling.schedule import NoiseSchedule
+
+    manifest = bundle.manifest
+    return {
+        **manifest.as_json(),
+        "path": str(bundle.path),
+        "bytes": sum(record.bytes for record in manifest.files.values()),
+        "schedule_text": str(NoiseSchedule.from_dict(manifest.schedule)),
+    }
+
+
+def _bundle_summary(record: Record) -> Table:
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    tool, source = record["tool"], record["source"]
+    table.add_row("bundle", f"{record['path']}, {record['bytes'] / 1e6:.1f} MB in {len(record['files'])} files")
+    table.add_row("made by", f"{tool['name']} {tool['version']} (schema {record['schema']}, opset {record['opset']})")
+    table.add_row("from", f"{source['file']}, {source['bytes'] / 1e6:.1f} MB, SHA-256 {source['sha256'][:16]}...")
+    table.add_row("family", f"{record['family']}, {record['weights']} weights")
+    table.add_row("schedule", record["schedule_text"])
+    trained = record["scale_range"].get("trained")
+    if trained:
+        table.add_row("scales", f"{trained[0]:g} to {trained[1]:g} in training; more is extrapolated")
+    table.add_row("rewrites", ", ".join(record["rewrites"]) or "none")
+    table.add_row("samples", ", ".join(record["samples"]) or "none")
+    return table
+
+
+def _graphs(record: Record) -> Table:
+    from rich.table import Table
+
+    table = Table("graph", "takes", "makes", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, graph in record["graphs"].items():
+        table.add_row(name, *(_names(graph[side]) for side in ("inputs", "outputs")))
+    return table
+
+
+def _names(tensors: list[Record]) -> str:
+    """Their names; the levels' tables, which differ by a number only, once."""
+    return ", ".join(dict.fromkeys(re.sub(r"_\d+$", "_*", tensor["name"]) for tensor in tensors))
+
+
+def _presets(record: Record) -> Table:
+    from rich.table import Table
+
+    table = Table("preset", "settings", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, settings in sorted(record["presets"].items(), key=lambda item: item[1]["steps"]):
+        mark = " (default)" if name == record["default_preset"] else ""
+        table.add_row(name + mark, ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None))
+    return table
 
 
 def checkpoint_record(loaded: Checkpoint) -> Record:
