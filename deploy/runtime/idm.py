@@ -33,12 +33,13 @@ class WorkingMemory:
 
     denoise: float
     encode: float
+    attention: float  # maps of 4 bytes per pair of tokens: logits, their softmax and what the backend adds
     weights_again: float  # share of the weights that the first run copies into the backend's own layout
 
 
 WORKING_MEMORY = {
-    "onnxruntime-cpu": WorkingMemory(denoise=16.0, encode=2.0, weights_again=0.1),
-    "openvino-cpu": WorkingMemory(denoise=31.0, encode=3.5, weights_again=1.0),
+    "onnxruntime-cpu": WorkingMemory(denoise=16.0, encode=2.0, attention=2.2, weights_again=0.1),
+    "openvino-cpu": WorkingMemory(denoise=31.0, encode=3.5, attention=5.5, weights_again=1.0),
 }
 
 
@@ -132,7 +133,7 @@ class IdmModel:
             self._inner_channels + self._features
         )
         tokens = prod(-(-side // 2**self._finest_attention) for side in window)
-        attention = 2 * tokens**2 * batch  # logits and their softmax
+        attention = per_channel.attention * tokens**2 * batch
         once = per_channel.weights_again * self._weight_bytes()
         return int(4 * (linear * pixels + attention) + once)
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,10 @@ class Sampled:
             yield pixels_from_network(block, self.family)
             self.arrays.trim()
 
+    def at_size(self, subject: Subject, size: Size) -> "Sampled":
+        """The same state on its way to another size, which `subject` knows how to decode."""
+        return replace(self, subject=subject, size=size)
+
     def pixels(self) -> list[Pixels]:
         """Each picture, uint8 (height, width, 3)."""
         whole = np.empty((self.state.shape[0], *self.size, 3), np.uint8)
@@ -73,7 +77,7 @@ class Sampled:
 @contextmanager
 def sampled_batch(
     model: Model,
-    lr: Float32,
+    subject: Subject,
     size: Size,
     plan: Plan,
     noise: NoiseSource,
@@ -86,7 +90,7 @@ def sampled_batch(
     notice: Callable[[str], None],
     after_step: Callable[[int, Float32], None] | None = None,
 ) -> Iterator[Sampled]:
-    """The sampled state of the pictures `lr` (batch, 3, h, w) at `size`, alive while the block runs."""
+    """The sampled state of the subject's pictures, to become pixels at `size`, alive while the block runs."""
     began = time.perf_counter()
 
     def tell(done: TileDone) -> None:
@@ -95,7 +99,6 @@ def sampled_batch(
         progress(Progress(step=step, steps=len(plan), tile=done.tile, tiles=done.tiles, seconds=seconds))
 
     with StateArrays(scratch if layout.state_on_disk else None) as arrays:
-        subject = model.subject(lr, size, noise.posterior)
         shape = subject.state_shape
         predict = Predictor(
             model,

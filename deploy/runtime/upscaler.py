@@ -14,8 +14,10 @@ from deploy.bundle import Bundle
 from deploy.errors import BundleError, PlanError, SizeError
 from deploy.images.values import network_from_pixels
 from deploy.runtime.engine_choice import AUTO, engine_choice
+from deploy.runtime.generation import Generation, generate_pictures
 from deploy.runtime.graphs import GraphSet
 from deploy.runtime.idm import IdmModel
+from deploy.runtime.latent import LatentModel
 from deploy.runtime.layout import Job, Layout, layout_for
 from deploy.runtime.memory import bytes_from_text, default_budget
 from deploy.runtime.model import Float32, Model
@@ -30,7 +32,7 @@ from deploy.sampling.noise import image_key
 from deploy.sampling.plan import Plan, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 
-MODELS: dict[str, Callable[[GraphSet], Model]] = {"idm": IdmModel}
+MODELS: dict[str, Callable[[GraphSet], Model]] = {"idm": IdmModel, "latent": LatentModel}
 """The run time of each family."""
 
 
@@ -147,6 +149,29 @@ class Upscaler:
         pictures = [picture_from_pixels(made, like) for made, like in zip(results, images, strict=True)]
         return pictures if isinstance(image, list) else pictures[0]
 
+    def generate(
+        self,
+        sizes: Sequence[PixelSize] = (),
+        count: int = 1,
+        seed: int = 0,
+        *,
+        latent: PixelSize | None = None,
+        choices: Choices | None = None,
+        noise: NoiseCallable | None = None,
+        sample: int = 0,
+        tile: int | None = None,
+        progress: Callable[[Progress], None] = ignore,
+        notice: Callable[[str], None] = ignore,
+    ) -> list[list[Pixels]]:
+        """`count` pictures from noise alone, each at every size (width, height) from one and the same latent.
+
+        For unconditional latent models. `latent` (width, height) gives another shape than the training's square;
+        `sample` is the number of the first picture.
+        """
+        options = RunOptions(seed=seed, sample=sample, noise=noise, tile=tile, progress=progress, notice=notice)
+        wanted = Generation(count=count, sizes=sizes, latent=latent)
+        return generate_pictures(self, wanted, self.sampling(choices), options)
+
     def sampling(self, choices: Choices | None = None) -> Sampling:
         """A checked way to sample with this bundle."""
         sampling = sampling_from(self.bundle.manifest, choices or Choices())
@@ -159,6 +184,10 @@ class Upscaler:
     def plan(self, sampling: Sampling) -> Plan:
         """The steps of a way to sample."""
         return make_plan(self.schedule, sampling.plan, family=self.model.family)
+
+    def budget(self) -> int:
+        """Bytes that may be resident now."""
+        return self._max_memory or default_budget()
 
     def notice_of_scale(self, lr: PixelSize, size: PixelSize) -> str | None:
         """What to tell about an output size that training did not cover."""
@@ -209,22 +238,18 @@ class Upscaler:
             keeps_pixels=keeps_pixels,
             tile=options.tile,
         )
-        return layout_for(self.model, job, self._max_memory or default_budget())
+        return layout_for(self.model, job, self.budget())
 
     @contextmanager
     def _batch(
         self, pixels: list[Pixels], size: PixelSize, sampling: Sampling, options: RunOptions, layout: Layout
     ) -> Iterator[Sampled]:
         lr: Float32 = np.stack([network_from_pixels(one, self.model.family) for one in pixels])
-        source = NoiseSource(
-            seed=options.seed,
-            sample=options.sample,
-            images=[image_key(one) for one in pixels],
-            custom=options.noise,
-        )
+        keys = [image_key(one) for one in pixels]
+        source = NoiseSource(seed=options.seed, sample=options.sample, images=keys, custom=options.noise)
         with sampled_batch(
             self.model,
-            lr,
+            self.model.subject(lr, (size[1], size[0]), source.posterior),
             (size[1], size[0]),
             self.plan(sampling),
             source,

@@ -66,12 +66,13 @@ def run(bundle: Bundle, case: dict[str, Any], settings: PlanSettings, noise: Any
     with GraphSet(bundle, EngineChoice(threads=1)) as graphs:
         model = GivenScaler(graphs)
         model.given = float(case["scaler"][0])
+        source = NoiseSource(seed=0, sample=0, images=[0] * shape[0], custom=noise)
         with sampled_batch(
             model,
-            case["lr"],
+            model.subject(case["lr"], shape[2:], source.posterior),
             shape[2:],
             make_plan(schedule, settings, family="idm"),
-            NoiseSource(seed=0, sample=0, images=[0] * shape[0], custom=noise),
+            source,
             whole(shape[2:]),
             scratch=Path("unused"),
             progress=ignore,

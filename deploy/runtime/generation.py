@@ -1,0 +1,95 @@
+"""Pictures from noise alone: one latent per picture, decoded to as many sizes as are asked for."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy.errors import PlanError, SizeError
+from deploy.runtime.latent import LatentModel
+from deploy.runtime.layout import Job, layout_for
+from deploy.runtime.noise_source import NoiseSource
+from deploy.runtime.pictures import Pixels
+from deploy.runtime.run import Sampled, sampled_batch
+from deploy.runtime.settings import Sampling
+from deploy.runtime.sizes import MAX_PIXELS, PixelSize, check_request
+
+if TYPE_CHECKING:
+    from deploy.runtime.upscaler import RunOptions, Upscaler
+
+NO_PICTURE = 0
+"""The noise key where there is no input picture; the sample's number tells the pictures apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """What to generate: `count` pictures, each at all of `sizes` (width, height)."""
+
+    count: int = 1
+    sizes: Sequence[PixelSize] = ()  # none: the size that the configuration names
+    latent: PixelSize | None = None  # (width, height) of the latent; None: the training's square
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        if isinstance(self.count, bool) or not isinstance(self.count, int) or self.count < 1:
+            raise PlanError(f"The number of pictures to generate must be 1 or more, found {self.count!r}.")
+        for size in self.sizes:
+            check_request(scale=None, size=size, long_edge=None)
+            if size[0] * size[1] > self.max_pixels:
+                raise SizeError(
+                    f"The output {size[0]}x{size[1]} has {size[0] * size[1]} pixels, the limit is {self.max_pixels}. "
+                    "Choose a smaller size, or raise the limit with max_pixels."
+                )
+
+
+def generate_pictures(
+    upscaler: "Upscaler", wanted: Generation, sampling: Sampling, options: "RunOptions"
+) -> list[list[Pixels]]:
+    """Per picture, its pixels at each size. A picture is the same whatever the sizes and the count."""
+    model = upscaler.model
+    if not isinstance(model, LatentModel) or not model.generates:
+        raise PlanError(f"{upscaler.bundle.path} holds a model that enlarges pictures; use `upscale` (infer).")
+    if sampling.from_guess:
+        raise PlanError("A picture made from noise alone has no input to begin from; leave out the start.")
+    side = model.config.default_output_size or 0
+    sizes = [(size[1], size[0]) for size in wanted.sizes] or [(side, side)]
+    latent = _latent_size(model, wanted.latent)
+    upscaler.model.open_engines()
+    plan = upscaler.plan(sampling)
+    largest = max(sizes, key=lambda size: size[0] * size[1])
+    job = Job(lr=latent, size=largest, count=1, state_arrays=2 + plan.history, keeps_pixels=True, tile=options.tile)
+    layout = layout_for(model, job, upscaler.budget())
+    results = []
+    for number in range(options.sample, options.sample + wanted.count):
+        source = NoiseSource(seed=options.seed, sample=number, images=[NO_PICTURE], custom=options.noise)
+        with sampled_batch(
+            model,
+            model.generation(1, latent, largest),
+            largest,
+            plan,
+            source,
+            layout,
+            scratch=options.scratch or Path(tempfile.gettempdir()),
+            progress=options.progress,
+            notice=options.notice,
+        ) as sampled:
+            results.append([_at_size(model, sampled, latent, size) for size in sizes])
+    return results
+
+
+def _latent_size(model: LatentModel, wanted: PixelSize | None) -> tuple[int, int]:
+    """(height, width) of the latent, checked against the U-Net's stride."""
+    side = model.config.image_size or 0
+    latent = (side, side) if wanted is None else (wanted[1], wanted[0])
+    if min(latent) < 1 or any(length % model.stride for length in latent):
+        raise SizeError(
+            f"A latent of {latent[1]}x{latent[0]} does not suit this U-Net: both sides must be multiples of "
+            f"{model.stride}."
+        )
+    return latent
+
+
+def _at_size(model: LatentModel, sampled: Sampled, latent: tuple[int, int], size: tuple[int, int]) -> Pixels:
+    """The one picture of a finished latent at (height, width)."""
+    return sampled.at_size(model.generation(1, latent, size), size).pixels()[0]
