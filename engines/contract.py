@@ -87,25 +87,45 @@ class Engine(ABC):
         self.outputs = outputs
         self._closed = False
         self._lock = Lock()
+        self._held: dict[str, Array] = {}
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name, as arrays that belong to the caller and that no later run changes.
 
-        `feeds` has exactly the inputs, of exactly their dtypes: nothing is converted in silence. Arrays need
-        not be contiguous; they are never written to, and may be held until the next run.
+        `feeds` has exactly the inputs that are not held, of exactly their dtypes: nothing is converted in silence.
+        Arrays need not be contiguous; they are never written to, and may be held until the next run.
         """
         with self._lock:
             self._check_open("run")
             sizes = self._check_feeds(feeds)
-            # reshape: ascontiguousarray turns a 0-d array into a 1-d one
-            ready = {n: np.ascontiguousarray(a).reshape(np.shape(a)) for n, a in feeds.items()}
-            return self._checked(self._run(ready), sizes)
+            return self._checked(self._run(self._held | _contiguous(feeds)), sizes)
+
+    def hold(self, feeds: Mapping[str, Array]) -> None:
+        """These inputs keep these values in every later run, which is given the others; what was held is let go.
+
+        For what stays the same from step to step: a GPU copies it to the device once. The arrays are copied nowhere
+        else, so they must not be written to while they are held. `hold({})` lets everything go.
+        """
+        with self._lock:
+            self._check_open("hold inputs of")
+            expected = [spec.name for spec in self.inputs]
+            unknown = [name for name in feeds if name not in expected]
+            if unknown:
+                raise EngineError(self._names_message("Holding inputs of", unknown, [], expected))
+            sizes: AxisSizes = {}
+            for spec in self.inputs:
+                problem = problem_of_array(feeds[spec.name], spec, sizes) if spec.name in feeds else ""
+                if problem:
+                    raise EngineError(f"Holding inputs of {self.graph.name}: input {spec.name} {problem}.")
+            self._held = _contiguous(feeds)
+            self._hold()
 
     def close(self) -> None:
         """The backend's memory is released; `run` afterwards is an EngineError, `close` does nothing."""
         with self._lock:
             if not self._closed:
                 self._closed = True
+                self._held = {}
                 self._close()
 
     @property
@@ -124,7 +144,10 @@ class Engine(ABC):
 
     @abstractmethod
     def _run(self, feeds: dict[str, Array]) -> dict[str, Array]:
-        """All outputs for checked, contiguous feeds; a failure of the backend as EngineError."""
+        """All outputs for checked, contiguous feeds, the held ones among them; a backend's failure as EngineError."""
+
+    def _hold(self) -> None:  # noqa: B027  a backend without a device of its own has nothing to do
+        """What `self._held` holds, contiguous arrays by name, is on the device, and what was held before is not."""
 
     @abstractmethod
     def _close(self) -> None:
@@ -145,13 +168,18 @@ class Engine(ABC):
 
     def _check_feeds(self, feeds: Mapping[str, Array]) -> AxisSizes:
         expected = [spec.name for spec in self.inputs]
-        unknown = [name for name in feeds if name not in expected]
-        missing = [name for name in expected if name not in feeds]
+        if twice := [name for name in feeds if name in self._held]:
+            raise EngineError(
+                f"Running {self.graph.name}: {', '.join(twice)} is held already. Leave it out, or hold other inputs."
+            )
+        given = self._held | dict(feeds)
+        unknown = [name for name in given if name not in expected]
+        missing = [name for name in expected if name not in given]
         if unknown or missing:
-            raise EngineError(self._names_message(unknown, missing, expected))
+            raise EngineError(self._names_message("Running", unknown, missing, expected))
         sizes: AxisSizes = {}
         for spec in self.inputs:
-            problem = problem_of_array(feeds[spec.name], spec, sizes)
+            problem = problem_of_array(given[spec.name], spec, sizes)
             if problem:
                 raise EngineError(f"Running {self.graph.name}: input {spec.name} {problem}.")
         return sizes
@@ -167,14 +195,19 @@ class Engine(ABC):
             outputs[spec.name] = array if array.flags.owndata else array.copy()
         return outputs
 
-    def _names_message(self, unknown: list[str], missing: list[str], expected: list[str]) -> str:
+    def _names_message(self, doing: str, unknown: list[str], missing: list[str], expected: list[str]) -> str:
         parts = []
         if missing:
             parts.append(f"missing {', '.join(missing)}")
         if unknown:
             near = get_close_matches(unknown[0], expected, 1)
             parts.append(f"unknown {', '.join(unknown)}" + (f" (did you mean {near[0]}?)" if near else ""))
-        return f"Running {self.graph.name}: inputs {'; '.join(parts)}. It takes {', '.join(expected) or 'none'}."
+        return f"{doing} {self.graph.name}: inputs {'; '.join(parts)}. It takes {', '.join(expected) or 'none'}."
+
+
+def _contiguous(feeds: Mapping[str, Array]) -> dict[str, Array]:
+    # reshape: ascontiguousarray turns a 0-d array into a 1-d one
+    return {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in feeds.items()}
 
 
 def check_request(name: str, precision: str, precisions: tuple[str, ...], threads: int | None) -> None:

@@ -136,6 +136,50 @@ def test_same_feeds_give_the_same_bits(engine: Engine) -> None:
         np.testing.assert_array_equal(first[name], second[name])
 
 
+def test_held_inputs_need_not_be_given_again(engine: Engine) -> None:
+    feeds = lookup_feeds()
+    engine.hold({"index": feeds["index"], "gain": feeds["gain"]})
+    for factor in (1, -2):
+        changed = {"x": feeds["x"] * np.float32(factor)}
+        expected = lookup_results(feeds | changed)["picked"]
+        np.testing.assert_allclose(engine.run(changed)["picked"], expected, atol=4e-6)
+    engine.hold({"x": feeds["x"]})  # replaces what was held, and another size may follow
+    rest = {"index": np.array([2], np.int64), "gain": np.array(3, np.float32)}
+    np.testing.assert_allclose(engine.run(rest)["picked"], lookup_results(feeds | rest)["picked"], atol=6e-6)
+    engine.hold({})
+    np.testing.assert_allclose(engine.run(feeds)["picked"], lookup_results(feeds)["picked"], atol=2e-6)
+
+
+def test_inputs_that_cannot_be_held(engine: Engine) -> None:
+    feeds = lookup_feeds()
+    with pytest.raises(EngineError, match=r"Holding inputs of lookup\.onnx: inputs unknown gian \(did you mean gain"):
+        engine.hold({"gian": feeds["gain"]})
+    with pytest.raises(EngineError, match=r"Holding inputs of lookup\.onnx: input index is int32; expected int64"):
+        engine.hold({"index": np.zeros(2, np.int32)})
+    engine.hold({"x": feeds["x"]})
+    with pytest.raises(EngineError, match=r"Running lookup\.onnx: x is held already\. Leave it out"):
+        engine.run(feeds)
+    with pytest.raises(EngineError, match=r"Running lookup\.onnx: inputs missing gain"):
+        engine.run({"index": feeds["index"]})
+    engine.close()
+    with pytest.raises(EngineError, match=r"Cannot hold inputs of lookup\.onnx: this engine is closed"):
+        engine.hold({})
+
+
+def test_held_and_given_inputs_must_agree_on_their_axes(backend: str, tmp_path: Path) -> None:
+    graph = write_model(
+        tmp_path / "add.onnx",
+        [helper.make_node("Add", ["a", "b"], ["y"])],
+        [value("a", T.FLOAT, "n"), value("b", T.FLOAT, "n")],
+        [value("y", T.FLOAT, "n")],
+    )
+    with open_engine(graph, backend=backend, threads=1) as engine:
+        engine.hold({"b": np.ones(3, np.float32)})
+        np.testing.assert_array_equal(engine.run({"a": np.zeros(3, np.float32)})["y"], [1, 1, 1])
+        with pytest.raises(EngineError, match=r"input b has n = 3 \(axis 0\), but a has n = 2"):
+            engine.run({"a": np.zeros(2, np.float32)})
+
+
 def test_an_unused_input_and_a_nameless_axis(backend: str, tmp_path: Path) -> None:
     graph = write_model(
         tmp_path / "odd.onnx",
