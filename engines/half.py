@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import EngineError
+from engines.stored_weights import widen_weights
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
@@ -48,6 +49,7 @@ def half_model(model: ModelProto) -> ModelProto:
 
     converted = onnx.ModelProto()
     converted.CopyFrom(model)
+    widen_weights(converted)
     _Conversion(converted.graph).run()
     return converted
 
@@ -97,6 +99,10 @@ class _Conversion:
 
         if node.op_type == "Shape":
             return int(TensorProto.INT64)
+        if node.op_type == "QuantizeLinear":  # its zero point says which
+            return self._types[node.input[2]] if len(node.input) > 2 else int(TensorProto.UINT8)
+        if node.op_type == "DequantizeLinear":
+            return wanted
         first = self._types.get(node.input[0], wanted)
         return wanted if first in (self._float, self._half) else first
 

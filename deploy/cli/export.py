@@ -18,6 +18,9 @@ def export(
     weights: Literal["raw", "ema"] = typer.Option("raw", "--weights", help="ema: the file's moving average."),
     no_rewrite: list[str] = typer.Option([], "--no-rewrite", help="Leave out one exact rewrite; repeatable."),
     sample: list[Path] = typer.Option([], "--sample", help="A low-resolution picture to put in; repeatable."),
+    compact: bool = typer.Option(
+        False, "--compact", help="Store weights that fp16 holds exactly in two bytes; results do not change."
+    ),
     force: bool = typer.Option(False, "--force", help="Replace an existing bundle."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
@@ -28,7 +31,9 @@ def export(
     place = output or default_path(checkpoint)
     with shown_progress("export") as progress:
         loaded = load_checkpoint(checkpoint, config=config, weights=weights)
-        bundle = export_bundle(loaded, place, without=no_rewrite, samples=sample, force=force, progress=progress)
+        bundle = export_bundle(
+            loaded, place, without=no_rewrite, samples=sample, compact=compact, force=force, progress=progress
+        )
     report: dict[str, Any] = {
         "bundle": str(place),
         "family": bundle.manifest.family,

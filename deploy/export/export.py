@@ -44,19 +44,22 @@ def export_bundle(
     *,
     without: Iterable[str] = (),
     samples: Iterable[Path] = (),
+    compact: bool = False,
     force: bool = False,
     progress: Progress = silent,
 ) -> Bundle:
     """The bundle at `path`: every graph in every form, the schedule, the configuration and the sample images.
 
-    `without` names rewrites to leave out. Everything that can be refused is refused before the first byte is written.
+    `without` names rewrites to leave out. `compact` stores weights that fp16 holds exactly in two bytes, which are most
+    of an fp16 checkpoint's; the graphs compute with the same float32 numbers. Everything that can be refused is refused
+    before the first byte is written.
     """
     chosen = chosen_rewrites(checkpoint.family, without)
     samples = [read_image(sample).path for sample in samples]
     with BundleWriter.create(path, force=force) as writer:
         progress("rewriting", 0.0)
         parts = parts_of(checkpoint, chosen)
-        graphs, tensors = _graphs_and_tensors(parts, checkpoint, chosen)
+        graphs, tensors = _graphs_and_tensors(parts, checkpoint, chosen, compact)
         places = places_of(tensors)
         total = sum(place.length for place in places.values())
         writer.reserve_space(total + total // 50 + (16 << 20))
@@ -94,14 +97,14 @@ Graphs = dict[tuple[str, NormForm], tuple[onnx.ModelProto, list[str]]]
 
 
 def _graphs_and_tensors(
-    parts: list[Part], checkpoint: Checkpoint, chosen: frozenset[str]
+    parts: list[Part], checkpoint: Checkpoint, chosen: frozenset[str], compact: bool
 ) -> tuple[Graphs, dict[str, NDArray[Any]]]:
     """Every graph with the names of the tensors it needs, and all tensors once, in order of first use."""
     graphs: Graphs = {}
     tensors: dict[str, NDArray[Any]] = {}
     for part in parts:
         for form in FORMS:
-            model, large = graph_of(part, form)
+            model, large = graph_of(part, form, compact=compact)
             graphs[part.name, form] = (model, list(large))
             tensors |= large
         tensors |= {name: np.asarray(part.weights[name]) for name in part.extra}

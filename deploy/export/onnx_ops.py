@@ -192,16 +192,24 @@ class OnnxOps:
         return base if count == 1 else f"{base}.{count}"
 
 
-def graph_of(part: Part, norm: NormForm) -> tuple[onnx.ModelProto, dict[str, np.ndarray[Any, Any]]]:
-    """The part as a model without its large weights, and those weights by name, in order of first use."""
+def graph_of(
+    part: Part, norm: NormForm, *, compact: bool = False
+) -> tuple[onnx.ModelProto, dict[str, np.ndarray[Any, Any]]]:
+    """The part as a model without its large weights, and those weights by name, in order of first use.
+
+    `compact`: weights that fp16 holds exactly are stored as fp16, see `compacted`.
+    """
     ops = OnnxOps(part.weights, norm)
     results = part.forward(ops, {spec.name: spec.name for spec in part.inputs})
     for spec in part.outputs:
         ops.nodes.append(helper.make_node("Identity", [results[spec.name]], [spec.name], name=f"{spec.name}/Identity"))
     small = {n: value for n, value in ops.used.items() if value.nbytes <= _SMALL or value.dtype != np.float32}
     large = {n: value for n, value in ops.used.items() if n not in small}
+    widening: list[NodeProto] = []
+    if compact:
+        widening, large = compacted(large)
     graph = helper.make_graph(
-        ops.nodes,
+        [*widening, *ops.nodes],
         part.name,
         [_value_info(spec) for spec in part.inputs],
         [_value_info(spec) for spec in part.outputs],
@@ -210,6 +218,27 @@ def graph_of(part: Part, norm: NormForm) -> tuple[onnx.ModelProto, dict[str, np.
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", NEWEST_OPSET)], ir_version=IR_VERSION)
     model.producer_name = "idm-deploy"
     return model, large
+
+
+def compacted(
+    weights: Mapping[str, np.ndarray[Any, Any]],
+) -> tuple[list[NodeProto], dict[str, np.ndarray[Any, Any]]]:
+    """The weights with those that fp16 holds exactly as fp16 under `<name>.half`, and a Cast each that restores them.
+
+    The Cast's output has the weight's own name, so nothing else in the graph changes. Backends fold it when they open
+    the graph: the file is smaller, the arithmetic and the memory of a run are the same.
+    """
+    nodes: list[NodeProto] = []
+    stored: dict[str, np.ndarray[Any, Any]] = {}
+    for name, value in weights.items():
+        with np.errstate(over="ignore"):  # beyond the range of fp16: infinite, and therefore not equal
+            half = value.astype(np.float16)
+        if np.array_equal(half.astype(value.dtype), value):
+            stored[f"{name}.half"] = half
+            nodes.append(helper.make_node("Cast", [f"{name}.half"], [name], name=f"{name}/Cast", to=TensorProto.FLOAT))
+        else:
+            stored[name] = value
+    return nodes, stored
 
 
 def attach_weights(model: onnx.ModelProto, location: str, places: Mapping[str, Place]) -> None:

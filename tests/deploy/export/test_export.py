@@ -13,13 +13,15 @@ import pytest
 import torch
 
 from deploy.bundle import Bundle
-from deploy.checkpoint import Checkpoint
+from deploy.checkpoint import Checkpoint, load_checkpoint
 from deploy.errors import BundleError, ConfigError, ImageError
 from deploy.export.export import chosen_rewrites, export_bundle
+from deploy.export.onnx_ops import compacted
 from deploy.rewrite.idm import REWRITES
 from deploy.runtime.graphs import EngineChoice, GraphSet
 from deploy.runtime.idm import IdmModel, Window
 from engines.backends import BACKENDS
+from tests.checkpoints import idm_state
 
 BACKEND_NAMES = sorted(BACKENDS)
 CASES = (((8, 8), (32, 32), 1), ((9, 9), (77, 77), 1), ((12, 20), (96, 160), 3), ((16, 16), (128, 128), 1))
@@ -184,3 +186,42 @@ def test_configuration_values_carry_their_source(bundle: Bundle) -> None:
     assert configuration["inner_channel"] == {"source": "weights", "value": 16}
     assert configuration["norm_groups"] == {"source": "config", "value": 8}
     assert configuration["s_max"]["source"] == "assumed"
+
+
+def fp16_checkpoint(folder: Path) -> Checkpoint:
+    """A small IDM whose weights are fp16 numbers, as a checkpoint in half precision loads."""
+    path = folder / "half.pth"
+    torch.save({name: tensor.half().float() for name, tensor in idm_state("idm_micro").items()}, path)
+    return load_checkpoint(path, config={"norm_groups": 8, "image_size": 16})
+
+
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
+def test_compact_weights_take_less_room_and_change_nothing(tmp_path: Path, backend: str) -> None:
+    checkpoint = fp16_checkpoint(tmp_path)
+    plain = export_bundle(checkpoint, tmp_path / "plain.bundle")
+    compact = export_bundle(checkpoint, tmp_path / "compact.bundle", compact=True)
+    answers = []
+    for made in (plain, compact):
+        with GraphSet(made, EngineChoice(backend=backend, threads=1)) as graphs:
+            model = IdmModel(graphs)
+            lr, x = np.full((1, 3, 8, 8), 0.25, np.float32), np.full((1, 3, 32, 32), -0.5, np.float32)
+            condition = model.condition(lr, (32, 32), Window.whole((32, 32)))
+            answers.append(model.predict(x, condition, model.rows([0.3], [0])[0]))
+    np.testing.assert_array_equal(*answers)
+    sizes = [sum(p.stat().st_size for p in made.path.glob("weights-*")) for made in (plain, compact)]
+    assert sizes[1] < sizes[0]
+
+
+def test_only_what_fp16_holds_exactly_is_stored_in_it() -> None:
+    weights = {
+        "exact": np.array([1.0, -0.5, 65504.0], np.float32),
+        "rounded": np.array([1.0, 0.1], np.float32),
+        "too_large": np.array([1e6], np.float32),
+    }
+    nodes, stored = compacted(weights)
+    assert {name: value.dtype.name for name, value in stored.items()} == {
+        "exact.half": "float16",
+        "rounded": "float32",
+        "too_large": "float32",
+    }
+    assert [(node.op_type, *node.input, *node.output) for node in nodes] == [("Cast", "exact.half", "exact")]
