@@ -7,10 +7,13 @@ from deploy.bundle.naming import MANIFEST_NAME
 from deploy.errors import BundleError
 
 
-def discover(folder: str | Path | None = None, explicit: str | Path | None = None) -> Path:
+def discover(
+    folder: str | Path | None = None, explicit: str | Path | None = None, fallback: Path | None = None
+) -> Path:
     """The folder of the bundle: `explicit` if given, else `folder` (default: the current one), else its only child.
 
-    Hidden children are passed over: a killed export may have left one.
+    Where there is none at all it is `fallback`, if that is given. Hidden children are passed over: a killed export
+    may have left one.
     """
     if explicit is not None:
         if not holds_manifest(Path(explicit)):
@@ -22,6 +25,8 @@ def discover(folder: str | Path | None = None, explicit: str | Path | None = Non
     if holds_manifest(here):
         return here
     found = _children_with_manifest(here)
+    if not found and fallback is not None:
+        return fallback
     if not found:
         raise BundleError(
             f"found no bundle in {here} or the folders in it. Name one with --bundle, or make one with "

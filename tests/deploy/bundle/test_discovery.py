@@ -47,3 +47,16 @@ def test_a_named_bundle_is_taken_and_never_searched_in(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_a_refusal(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"cannot look for a bundle in .*: No such file"):
         discover(tmp_path / "gone")
+
+
+def test_the_fallback_stands_in_only_where_there_is_no_bundle(tmp_path: Path) -> None:
+    packaged = tmp_path / "packaged"
+    (tmp_path / "here").mkdir()
+    assert discover(tmp_path / "here", fallback=packaged) == packaged
+    path = write_bundle(tmp_path / "here" / "a.bundle").path
+    assert discover(tmp_path / "here", fallback=packaged) == path
+    write_bundle(tmp_path / "here" / "b.bundle")
+    with pytest.raises(BundleError, match="found 2 bundles"):
+        discover(tmp_path / "here", fallback=packaged)
+    with pytest.raises(BundleError, match="is not a bundle"):
+        discover(explicit=tmp_path / "none", fallback=packaged)
