@@ -1,0 +1,1 @@
+"""A float graph and a recipe become int8 graphs, in the form that each kind of backend really runs in int8."""

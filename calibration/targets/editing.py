@@ -1,0 +1,190 @@
+"""A float graph being rewritten: layers replaced node by node, everything else left as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from calibration.errors import GraphError
+from calibration.layers import LINEAR, Layer, layers_of
+from calibration.range_rows import RangeRows, RowWriter
+from calibration.recipe import LayerRecipe, Recipe
+
+Array = NDArray[Any]
+
+NUMBERS = "range_numbers"
+"""The graph input of shape (n,) that holds single numbers and the vectors of linear layers."""
+CHANNELS = "range_channels"
+"""The graph input of shape (1, n, 1, 1) that holds one number per channel of convolutions."""
+
+SMALL = 64
+"""Arrays of at most this many bytes stay inside the graph file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Int8Graphs:
+    """What one target needs: graphs, the tensors they share, and the rows that change with the timestep range.
+
+    models: one per range for a target with constant scales, else one. Their float weights are still those of the
+    float graph's weights file; `tensors` (int8 weights above all) have no initializer yet: store them once, under
+    the same names for all targets, and add initializers that point there.
+    """
+
+    models: tuple[ModelProto, ...]
+    tensors: dict[str, Array]
+    rows: tuple[RangeRows, ...] = ()
+
+
+Replace = Callable[["Editor", NodeProto, Layer, LayerRecipe], None]
+"""Emits what stands in for one node, ending in a tensor of the node's output name."""
+
+
+class Editor:
+    """Nodes and constants of the new graph. Values that differ between ranges become inputs, others constants."""
+
+    def __init__(self, ranges: int) -> None:
+        self.ranges = ranges
+        self.nodes: list[NodeProto] = []
+        self.tensors: dict[str, Array] = {}
+        self.domains: set[str] = set()
+        self._small: dict[str, TensorProto] = {}
+        self._done: dict[Any, str] = {}
+        self._writers = {name: RowWriter(name, ranges) for name in (NUMBERS, CHANNELS)}
+
+    def node(
+        self,
+        kind: str,
+        inputs: Sequence[str],
+        name: str,
+        *,
+        output: str | None = None,
+        domain: str = "",
+        like: NodeProto | None = None,
+        **attributes: Any,
+    ) -> str:
+        """One more node; its output, called after it unless named. `like` lends its attributes."""
+        made = helper.make_node(kind, list(inputs), [output or f"{name}.out"], name=name, domain=domain, **attributes)
+        if like is not None:
+            made.attribute.extend(a for a in like.attribute if a.name not in attributes)
+        self.nodes.append(made)
+        self.domains.add(domain)
+        return str(made.output[0])
+
+    def once(self, key: Any, make: Callable[[], str]) -> str:
+        """What `make` returned for this key the first time."""
+        if key not in self._done:
+            self._done[key] = make()
+        return self._done[key]
+
+    def constant(self, value: Array, name: str) -> str:
+        """An initializer: inside the graph if it is small, else one of `tensors`."""
+        if value.nbytes > SMALL:
+            self.tensors.setdefault(name, value)
+        elif name not in self._small:
+            self._small[name] = numpy_helper.from_array(value, name)  # keeps 0-d arrays 0-d
+        return name
+
+    def number(self, values: NDArray[np.floating], name: str) -> str:
+        """One number per range: a 0-d constant if it never changes, else of shape (1,)."""
+        if (values == values[0]).all():
+            return self.constant(np.asarray(values[0], dtype=np.float32).reshape(()), name)
+        return self._writers[NUMBERS].add(name, values)
+
+    def channels(
+        self,
+        factors: NDArray[np.floating],
+        name: str,
+        *,
+        slopes: NDArray[np.float32],
+        constants: NDArray[np.float32] | None = None,
+        corrections: NDArray[np.float32] | None = None,
+        linear: bool = False,
+    ) -> str:
+        """constants + factor * slopes + corrections per channel: (1, O, 1, 1) for a convolution, (O,) if linear."""
+        one_row = self.ranges == 1 or (corrections is None and (factors == factors[0]).all())
+        if one_row:
+            value = factors[0] * slopes.astype(np.float64)
+            for part in (constants, None if corrections is None else corrections[0]):
+                value = value if part is None else value + part
+            return self.constant(value.astype(np.float32).reshape((-1,) if linear else (1, -1, 1, 1)), name)
+        return self._writers[NUMBERS if linear else CHANNELS].add(name, factors, slopes, constants, corrections)
+
+    def finish(self, model: ModelProto) -> tuple[ModelProto, tuple[RangeRows, ...]]:
+        """The new model, and the rows of its new inputs, if any."""
+        made = ModelProto()
+        made.CopyFrom(model)
+        rows = []
+        heads: list[NodeProto] = []
+        for name, writer in self._writers.items():
+            if not writer.names:
+                continue
+            wide = name == CHANNELS
+            row = writer.rows(leading=(1,) if wide else (), trailing=(1, 1) if wide else ())
+            rows.append(row)
+            made.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, row.shape))
+            sizes = f"{name}.sizes"
+            self._small[sizes] = numpy_helper.from_array(row.sizes, sizes)
+            heads.append(
+                helper.make_node("Split", [name, sizes], writer.names, name=f"{name}/Split", axis=1 if wide else 0)
+            )
+        del made.graph.node[:]
+        made.graph.node.extend([*heads, *self.nodes])
+        used = {name for node in made.graph.node for name in node.input}
+        kept = [tensor for tensor in made.graph.initializer if tensor.name in used]
+        del made.graph.initializer[:]
+        made.graph.initializer.extend([*kept, *self._small.values()])
+        for domain in sorted(self.domains - {entry.domain for entry in made.opset_import}):
+            made.opset_import.append(helper.make_opsetid(domain, 1))
+        return made, tuple(rows)
+
+
+def rewritten(model: ModelProto, recipe: Recipe, editor: Editor, replace: Replace) -> None:
+    """Every node of the model goes to the editor, those of the recipe through `replace`."""
+    layers = {layer.node: layer for layer in layers_of(model)}
+    check_fit(recipe, layers)
+    recipes = recipe.by_node
+    for node in model.graph.node:
+        if node.name in recipes:
+            replace(editor, node, layers[node.name], recipes[node.name])
+        else:
+            editor.nodes.append(node)
+
+
+def check_fit(recipe: Recipe, layers: dict[str, Layer]) -> None:
+    """GraphError unless every layer of the recipe is one of the graph, with weights of the same shape."""
+    problems = []
+    for layer in recipe.layers:
+        known = layers.get(layer.node)
+        if known is None:
+            problems.append(f"{layer.node} is no convolution or linear layer of this graph")
+        elif layer.codes.shape != known.weight_shape:
+            problems.append(f"{layer.node} has weights {known.weight_shape} and the recipe codes {layer.codes.shape}")
+    if problems:
+        raise GraphError(f"writing an int8 graph: {'; '.join(problems)}. Calibrate this graph again.")
+
+
+def check_zero_points(recipe: Recipe) -> None:
+    """GraphError unless the input of every layer has one zero point in all ranges that fits unsigned codes."""
+    problems = []
+    for layer in recipe.layers:
+        lowest = sorted({quantizer.lowest for quantizer in layer.inputs})
+        if len(lowest) > 1:
+            problems.append(f"{layer.node} has the zero points {[-code for code in reversed(lowest)]}")
+        elif lowest[0] < -255 or any(q.highest - q.lowest > 255 for q in layer.inputs):
+            problems.append(f"{layer.node} has codes {layer.inputs[0].lowest}..{layer.inputs[0].highest}")
+    if problems:
+        raise GraphError(
+            "writing an int8 graph: one zero point for all ranges, from 0 to 255, and at most 256 codes were expected;"
+            f" {'; '.join(problems)}. Choose the windows of a layer's ranges together."
+        )
+
+
+def int8_weights(editor: Editor, layer: Layer, recipe: LayerRecipe) -> str:
+    """The int8 weights in the layout of the graph, under a name that all targets share."""
+    codes = np.ascontiguousarray(recipe.codes.T) if layer.kind == LINEAR else recipe.codes
+    return editor.constant(codes, f"{layer.weight}.int8")

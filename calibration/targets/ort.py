@@ -1,0 +1,163 @@
+"""Int8 for ONNX Runtime on the CPU: literal QLinearConv, whose outputs are 8-bit codes too.
+
+ONNX Runtime (1.31) keeps a Q/DQ convolution in float unless its output is quantized, so outputs are. One output scale
+for all channels loses much; but weight scales are per channel, and all that the kernel makes of them is one multiplier
+per channel. So the multiplier is given directly, as 1 / step of the channel, and an int32 bias centres each channel:
+every channel then fills its own 256 codes, and a scale and an offset afterwards bring them back exactly.
+
+    code = round(accumulator / (step * gain)) + 128,  with  accumulator = sum (c - z) w - centre
+    out  = (code - 128) * step * gain * s_x s_w + centre * s_x s_w + bias
+
+What was measured on the full IDM step (1.31, one thread, 107 convolutions, kernels alone):
+
+* A run-time bias makes QLinearConv 1.9 times slower (156 against 82 ms); run-time output scale, input scale and
+  multipliers cost nothing. So the int32 bias is constant (in accumulator units it may be) and what depends on the
+  range is in `out` above. The zero point of the input is constant as well.
+* DequantizeLinear with a scale per channel takes 36 ms; a scalar one 4, and Mul and Add after it 10.
+
+A linear layer is com.microsoft's MatMulIntegerToFloat, which needs no quantized output.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from onnx import ModelProto, NodeProto
+
+from calibration.errors import GraphError
+from calibration.layers import LINEAR, Layer, bias_of, layers_of
+from calibration.recipe import FloatArray, LayerRecipe, OutputWindow, Recipe
+from calibration.targets.editing import Editor, Int8Graphs, check_zero_points, int8_weights, rewritten
+
+NAME: Final = "ort"
+
+WeightForm = Literal["int8", "uint8"]
+"""How weights are stored: int8, or the same codes plus 128 as uint8, which no CPU multiplies with saturation."""
+
+MIDDLE: Final = 128
+
+
+def int8_graphs(model: ModelProto, folder: Path, recipe: Recipe, *, weights: WeightForm = "int8") -> Int8Graphs:
+    """One graph for all ranges. `folder` is where the float graph's weights file lies: biases are read from it."""
+    check_zero_points(recipe)
+    _check_outputs(model, recipe)
+    editor = Editor(recipe.ranges)
+
+    def replace(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe) -> None:
+        if layer.kind == LINEAR:
+            _linear(editor, node, layer, told, weights)
+        else:
+            _conv(editor, node, layer, told, weights, bias_of(model, folder, layer))
+
+    rewritten(model, recipe, editor, replace)
+    made, rows = editor.finish(model)
+    return Int8Graphs(models=(made,), tensors=editor.tensors, rows=rows)
+
+
+def _check_outputs(model: ModelProto, recipe: Recipe) -> None:
+    linear = {layer.node for layer in layers_of(model) if layer.kind == LINEAR}
+    missing = [told.node for told in recipe.layers if told.output is None and told.node not in linear]
+    if missing:
+        raise GraphError(
+            f"writing an int8 graph for ONNX Runtime: {len(missing)} convolutions have no output window (first"
+            f" {missing[0]}); QLinearConv needs one. Make it with output_window."
+        )
+
+
+def _conv(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe, form: WeightForm, bias: FloatArray) -> None:
+    window = told.output
+    assert window is not None  # _check_outputs
+    codes, zero = _quantized_input(editor, layer, told)
+    weight, weight_zero = _weights(editor, layer, told, form)
+    one = editor.constant(np.array(1, dtype=np.float32), "one")
+    y = editor.node(
+        "QLinearConv",
+        [
+            codes,
+            one,
+            zero,
+            weight,
+            editor.constant((1 / window.steps).astype(np.float32), f"{layer.module}.multipliers"),
+            weight_zero,
+            editor.number(window.gains, f"{layer.module}.output_gain"),
+            _middle(editor),
+            editor.constant(-window.centres, f"{layer.module}.centring"),
+        ],
+        f"{layer.node}.int8",
+        like=node,
+    )
+    _restore(editor, layer, told, window, bias, y)
+
+
+def _restore(
+    editor: Editor,
+    layer: Layer,
+    told: LayerRecipe,
+    window: OutputWindow,
+    bias: FloatArray,
+    y: str,
+) -> None:
+    """(code - 128) * scale + offset: the range's part of the scale is one number, the channels' part constant."""
+    unit = told.weight_scales.astype(np.float64)
+    offset = editor.channels(
+        told.input_scales,
+        f"{layer.module}.offset",
+        slopes=(unit * window.centres).astype(np.float32),
+        constants=bias,
+        corrections=told.corrections,
+    )
+    scale = editor.number(told.input_scales * window.gains, f"{layer.module}.output_scale")
+    steps = editor.constant((unit * window.steps).astype(np.float32)[None, :, None, None], f"{layer.module}.steps")
+    plain = editor.node("DequantizeLinear", [y, scale, _middle(editor)], f"{layer.node}.codes")
+    scaled = editor.node("Mul", [plain, steps], f"{layer.node}.scaled")
+    editor.node("Add", [scaled, offset], f"{layer.node}.restored", output=layer.output)
+
+
+def _middle(editor: Editor) -> str:
+    return editor.constant(np.array(MIDDLE, dtype=np.uint8), "zero_point.middle")
+
+
+def _linear(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe, form: WeightForm) -> None:
+    codes, zero = _quantized_input(editor, layer, told)
+    weight, weight_zero = _weights(editor, layer, told, form)
+    inputs = [
+        codes,
+        weight,
+        editor.number(told.input_scales, f"{layer.node}.input_scale"),
+        editor.constant(told.weight_scales.astype(np.float32), f"{layer.weight}.scales"),
+        zero,
+        weight_zero,
+    ]
+    if told.corrections is not None:
+        zeros = np.zeros(layer.outputs, dtype=np.float32)
+        nothing = np.zeros(told.corrections.shape[0], dtype=np.float32)
+        inputs.append(
+            editor.channels(
+                nothing, f"{layer.node}.correction", slopes=zeros, corrections=told.corrections, linear=True
+            )
+        )
+    editor.node("MatMulIntegerToFloat", inputs, f"{layer.node}.int8", output=node.output[0], domain="com.microsoft")
+
+
+def _quantized_input(editor: Editor, layer: Layer, told: LayerRecipe) -> tuple[str, str]:
+    """The codes of the input, made once for all layers that read it with the same scales, and their zero point."""
+    zero_point = told.inputs[0].zero_point
+    zero = editor.constant(np.array(zero_point, dtype=np.uint8), f"zero_point.{zero_point}")
+
+    def quantize() -> str:
+        scale = editor.number(told.input_scales, f"{layer.module}.input_scale")
+        return editor.node("QuantizeLinear", [layer.input, scale, zero], f"{layer.node}.input")
+
+    return editor.once((layer.input, told.inputs), quantize), zero
+
+
+def _weights(editor: Editor, layer: Layer, told: LayerRecipe, form: WeightForm) -> tuple[str, str]:
+    if form == "int8":
+        zero = editor.constant(np.array(0, dtype=np.int8), "zero_point.weights.int8")
+        return int8_weights(editor, layer, told), zero
+    codes = told.codes.T if layer.kind == LINEAR else told.codes
+    unsigned = np.ascontiguousarray(codes.astype(np.int16) + MIDDLE).astype(np.uint8)
+    zero = editor.constant(np.array(MIDDLE, dtype=np.uint8), "zero_point.weights.uint8")
+    return editor.constant(unsigned, f"{layer.weight}.uint8"), zero
