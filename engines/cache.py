@@ -1,0 +1,236 @@
+"""What was built or measured on this machine, kept in the user's cache directory and found again by what it depends on.
+
+An entry is a folder with entry.json and the files that were built. It is found by its `key`: graph hash, backend and
+version, device and driver, precision, profile, each a named string. All must be equal; if one is not, the entry is
+made again and the reason names it. Entries are written under a temporary name and renamed, one process at a time per
+key, so that no reader meets half of one.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from engines.errors import EngineError
+
+SCHEMA = 1
+ENTRY = "entry.json"
+_UNFINISHED = ".unfinished-"
+
+Figures = dict[str, Any]
+"""What is recorded beside the files: sizes, times, counts; plain JSON."""
+
+
+def default_cache_dir() -> Path:
+    """Where caches belong: $XDG_CACHE_HOME/idm-deploy, else ~/.cache/idm-deploy (Windows: in %LOCALAPPDATA%)."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME")
+    # The XDG specification has relative paths ignored.
+    usable = base and Path(base).is_absolute()
+    return (Path(base) if base and usable else Path.home() / ".cache") / "idm-deploy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One thing in the cache. `label` is for people: which bundle and graph it was made from."""
+
+    path: Path
+    label: str
+    key: Mapping[str, str]
+    files: Mapping[str, int]
+    """Name -> bytes."""
+    figures: Figures
+    built: float
+    """Seconds since 1970."""
+
+    @property
+    def bytes(self) -> int:
+        """Of all its files."""
+        return sum(self.files.values())
+
+    @property
+    def used(self) -> float:
+        """When it was last found, in seconds since 1970."""
+        return (self.path / ENTRY).stat().st_mtime
+
+    def file(self, name: str) -> Path:
+        """The path of one of its files."""
+        return self.path / name
+
+
+class Cache:
+    """The cache in one folder; nothing is created before there is something to keep."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = default_cache_dir() if root is None else root
+
+    def find(self, key: Mapping[str, str]) -> Entry | None:
+        """The entry of exactly this key, whole, marked as used now; None if there is none."""
+        entry = self._read(self._place(key))
+        if entry is not None and dict(entry.key) == dict(key):
+            _touch(entry.path / ENTRY)
+            return entry
+        return None
+
+    def obtain(
+        self, label: str, key: Mapping[str, str], build: Callable[[Path], Figures], *, rebuild: bool = False
+    ) -> tuple[Entry, str]:
+        """The entry of this key, and why it was built just now; "" if it was there.
+
+        `build` is given an empty folder to fill and returns the figures. If it fails, nothing is kept. Of several
+        processes that ask at once, one builds and the others wait for it.
+        """
+        place = self._place(key)
+        with self._writing(f"keeping {label} in {self.root}"):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(self.root / "locks" / f"{place.name}.lock"):
+                found = None if rebuild else self.find(key)
+                if found is not None:
+                    return found, ""
+                reason = "--rebuild was given" if rebuild else self._reason(label, key, place)
+                return self._write(place, label, key, build), reason
+
+    def entries(self) -> list[Entry]:
+        """Everything that is whole, the last used first."""
+        folder = self.root / "entries"
+        names = sorted(folder.iterdir()) if folder.is_dir() else []
+        found = [entry for path in names if not path.name.startswith(_UNFINISHED) and (entry := self._read(path))]
+        return sorted(found, key=lambda entry: -entry.used)
+
+    def prune(self, *, max_bytes: int | None = None, unused_days: float | None = None) -> list[Entry]:
+        """What was removed: entries not used for so long, then the longest unused until the rest fits `max_bytes`.
+
+        Leftovers of processes that were killed and entries that are damaged go as well; they are not listed.
+        """
+        with self._writing(f"pruning {self.root}"):
+            self._remove_damaged()
+            kept = self.entries()
+            limit = None if unused_days is None else time.time() - unused_days * 86400
+            gone = [entry for entry in kept if limit is not None and entry.used < limit]
+            kept = [entry for entry in kept if entry not in gone]
+            while max_bytes is not None and kept and sum(entry.bytes for entry in kept) > max_bytes:
+                gone.append(kept.pop())
+            for entry in gone:
+                shutil.rmtree(entry.path)
+            return gone
+
+    def _place(self, key: Mapping[str, str]) -> Path:
+        text = json.dumps(dict(key), sort_keys=True)
+        return self.root / "entries" / hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    def _read(self, path: Path) -> Entry | None:
+        """The entry in a folder; None unless it is whole."""
+        try:
+            stored = json.loads((path / ENTRY).read_bytes())
+            if stored["schema"] != SCHEMA:
+                return None
+            entry = Entry(path=path, **{name: value for name, value in stored.items() if name != "schema"})
+            whole = all((path / name).stat().st_size == size for name, size in entry.files.items())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return entry if whole else None
+
+    def _reason(self, label: str, key: Mapping[str, str], place: Path) -> str:
+        """Why there is no entry of this key: a damaged one, or what sets it apart from the nearest of this label."""
+        if place.exists():
+            return "the one in the cache is damaged or of another version of this tool"
+        others = [entry for entry in self.entries() if entry.label == label]
+        if not others:
+            return "it was not built before"
+        nearest = min(others, key=lambda entry: len(_differences(entry.key, key)))
+        return f"built before with {'; '.join(_differences(nearest.key, key))}"
+
+    def _write(self, place: Path, label: str, key: Mapping[str, str], build: Callable[[Path], Figures]) -> Entry:
+        unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=place.parent))
+        try:
+            figures = build(unfinished)
+            files = {path.name: path.stat().st_size for path in sorted(unfinished.iterdir())}
+            entry = Entry(path=place, label=label, key=dict(key), files=files, figures=figures, built=time.time())
+            stored = {"schema": SCHEMA, **{n: v for n, v in asdict(entry).items() if n != "path"}}
+            (unfinished / ENTRY).write_text(json.dumps(stored, indent=1, sort_keys=True))
+            if place.exists():
+                shutil.rmtree(place)
+            unfinished.rename(place)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        return entry
+
+    def _remove_damaged(self) -> None:
+        folder = self.root / "entries"
+        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+            # One that is being written is left alone: nothing takes a day to build.
+            old = time.time() - path.stat().st_mtime > 86400
+            if path.name.startswith(_UNFINISHED) and old:
+                shutil.rmtree(path, ignore_errors=True)
+            elif not path.name.startswith(_UNFINISHED) and self._read(path) is None:
+                shutil.rmtree(path)
+
+    @contextmanager
+    def _writing(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or error
+            raise EngineError(
+                f"While {doing}: {what}. Free some space (`idm-deploy engines --prune`) or name another --cache-dir."
+            ) from error
+
+
+def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    names = [*now, *(name for name in before if name not in now)]
+    return [
+        f"{name} {_short(before.get(name, 'unknown'))}, now {_short(now.get(name, 'unknown'))}"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _short(text: str) -> str:
+    return f"{text[:12]}…" if len(text) == 64 and all(letter in "0123456789abcdef" for letter in text) else text
+
+
+def _touch(path: Path) -> None:
+    try:
+        os.utime(path)
+    except OSError:
+        return  # a cache that may only be read still serves
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """The only process in the block, where the system has such locks; the rename keeps entries whole without."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def fingerprint(hashes: list[str]) -> str:
+    """One SHA-256 for a graph, from those of its file and of its weights files in any order."""
+    return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
+
+
+def fingerprint_of_graph(graph: Path, weights: tuple[Path, ...]) -> str:
+    """The same, from the files themselves."""
+    hashes = []
+    for path in (graph, *weights):
+        with path.open("rb") as stream:
+            hashes.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return fingerprint(hashes)
