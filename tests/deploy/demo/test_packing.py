@@ -1,0 +1,98 @@
+"""The packaged pictures are what the rules make of the photographs, and the sets are apart."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deploy.demo.packaged import (
+    CALIBRATION_IMAGES,
+    EVALUATION_IMAGES,
+    PACKAGED,
+    SAMPLE_IMAGES,
+    SAMPLE_ORIGINALS,
+    packaged_pictures,
+)
+from deploy.demo.packing import (
+    CALIBRATION,
+    EVALUATION,
+    SAMPLES,
+    Grid,
+    Pixels,
+    calibration_pictures,
+    evaluation_pictures,
+    photograph_named,
+    sample_originals,
+    sample_pictures,
+)
+from deploy.demo.training.photographs import held_out_photographs, training_photographs
+from deploy.images.files import read_image
+
+
+def packaged(folder: Path) -> dict[str, Pixels]:
+    return {path.name: read_image(path).pixels for path in sorted(folder.glob("*.png"))}
+
+
+@pytest.mark.parametrize(
+    ("folder", "made"),
+    [
+        (EVALUATION_IMAGES, evaluation_pictures),
+        (CALIBRATION_IMAGES, calibration_pictures),
+        (SAMPLE_IMAGES, sample_pictures),
+        (SAMPLE_ORIGINALS, sample_originals),
+    ],
+)
+def test_the_packaged_pictures_follow_from_the_rules(folder: Path, made) -> None:  # type: ignore[no-untyped-def]
+    expected = made()
+    found = packaged(folder)
+    assert found.keys() == expected.keys()
+    for name, pixels in expected.items():
+        np.testing.assert_array_equal(found[name], pixels, err_msg=name)
+
+
+def test_evaluation_and_samples_are_held_out_and_calibration_is_not() -> None:
+    held_out = {photograph.name for photograph in held_out_photographs()}
+    assert {grid.photograph for grid in EVALUATION} == held_out
+    assert set(SAMPLES) <= held_out
+    assert {grid.photograph for grid in CALIBRATION} <= {photograph.name for photograph in training_photographs()}
+
+
+def test_the_sets_have_the_sizes_that_are_stated() -> None:
+    evaluation, calibration = packaged(EVALUATION_IMAGES), packaged(CALIBRATION_IMAGES)
+    assert (len(evaluation), len(calibration)) == (24, 16)
+    assert {pixels.shape for pixels in evaluation.values()} == {(128, 128, 3)}
+    assert {pixels.shape for pixels in calibration.values()} == {(144, 144, 3)}
+    assert [path.stem for path in packaged_pictures()] == sorted(SAMPLES)
+
+
+@pytest.mark.parametrize("folder", [EVALUATION_IMAGES, CALIBRATION_IMAGES, SAMPLE_IMAGES])
+def test_every_photograph_is_listed_with_its_licence(folder: Path) -> None:
+    text = (folder / "README.md").read_text()
+    for name in {path.stem.split("-")[0] for path in folder.glob("*.png")}:
+        assert f"| {name} |" in text
+        assert f"| {photograph_named(name).licence} |" in text
+
+
+def test_a_grid_reaches_from_border_to_border() -> None:
+    """coffee is 600x400: the last of 4 columns begins at 472, the last of 3 rows at 272."""
+    from deploy.demo.training.photographs import read_photograph
+
+    picture = read_photograph(photograph_named("coffee"))
+    crops = Grid(photograph="coffee", rows=3, columns=4, side=128).crops()
+    np.testing.assert_array_equal(crops["coffee-00.png"], picture[:128, :128])
+    np.testing.assert_array_equal(crops["coffee-23.png"], picture[272:, 472:])
+    middle = Grid(photograph="coffee", rows=1, columns=1, side=100, box=(0, 0, 200, 300)).crops()["coffee-00.png"]
+    np.testing.assert_array_equal(middle, picture[50:150, 100:200])
+
+
+def test_the_package_holds_all_of_it() -> None:
+    """What setuptools is told to package covers every file under deploy/demo that is not Python."""
+    import tomllib
+
+    root = PACKAGED.parent.parent
+    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["deploy"]
+    files = [p for p in PACKAGED.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")]
+    assert files
+    for path in files:
+        inside = path.relative_to(root / "deploy")
+        assert any(inside.match(pattern) and len(inside.parts) == pattern.count("/") + 1 for pattern in patterns), path
