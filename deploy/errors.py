@@ -4,6 +4,7 @@ DeployError
  |- CheckpointError    a file that is not a checkpoint, or not one of a known family
  |- ConfigError        a configuration that is malformed or contradicts the weights
  |- BundleError        a bundle that is missing, altered, newer than this tool, or would be overwritten
+ |- FolderError        an output folder that cannot be used
  |- ImageError         a picture that cannot be read or written
  |- SizeError          an output size, scale or tile that cannot be honoured
  |- PlanError          an impossible choice of equation, steps or placement
@@ -30,6 +31,10 @@ class CheckpointError(DeployError):
 
 class ConfigError(DeployError):
     """A configuration is malformed or contradicts the weights."""
+
+
+class FolderError(DeployError):
+    """An output folder cannot be used: it is not empty, or cannot be written to."""
 
 
 class ImageError(DeployError):
