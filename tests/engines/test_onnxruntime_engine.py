@@ -26,10 +26,10 @@ def test_an_index_out_of_range_is_refused(tmp_path: Path) -> None:
 
 def test_spinning_stops_after_each_run() -> None:
     onnxruntime = onnxruntime_engine.import_onnxruntime()
-    options = onnxruntime_engine._options(onnxruntime, 2, {})
+    options = onnxruntime_engine.session_options(onnxruntime, 2, {})
     assert options.get_session_config_entry("session.force_spinning_stop") == "1"
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
-    assert onnxruntime_engine._options(onnxruntime, None, {}).intra_op_num_threads == 0
+    assert onnxruntime_engine.session_options(onnxruntime, None, {}).intra_op_num_threads == 0
 
 
 def test_another_provider_than_asked_for_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
