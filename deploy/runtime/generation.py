@@ -12,6 +12,7 @@ from deploy.runtime.layout import Job, layout_for
 from deploy.runtime.noise_source import NoiseSource
 from deploy.runtime.pictures import Pixels
 from deploy.runtime.run import Sampled, sampled_batch
+from deploy.runtime.sampler import state_arrays_needed
 from deploy.runtime.settings import Sampling
 from deploy.runtime.sizes import MAX_PIXELS, PixelSize, check_request
 
@@ -58,7 +59,9 @@ def generate_pictures(
     upscaler.model.open_engines()
     plan = upscaler.plan(sampling)
     largest = max(sizes, key=lambda size: size[0] * size[1])
-    job = Job(lr=latent, size=largest, count=1, state_arrays=2 + plan.history, keeps_pixels=True, tile=options.tile)
+    job = Job(
+        lr=latent, size=largest, count=1, state_arrays=state_arrays_needed(plan), keeps_pixels=True, tile=options.tile
+    )
     layout = layout_for(model, job, upscaler.budget())
     results = []
     for number in range(options.sample, options.sample + wanted.count):

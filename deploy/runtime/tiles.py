@@ -107,10 +107,12 @@ class Tiling:
         return tuple(max(stop - start for start, stop in spans) for spans in (self.row_spans, self.column_spans))  # type: ignore[return-value]
 
     def halved(self) -> "Tiling | None":
-        """Tiles of about half the side; None where they would be too small."""
-        side = min(self.tile, max(self.size))
-        half = side // 2 // self.stride * self.stride
-        return Tiling(size=self.size, tile=half, stride=self.stride) if half >= smallest_tile(self.stride) else None
+        """Tiles of about half the side, the smallest at least; None where these are the smallest."""
+        side, smallest = min(self.tile, max(self.size)), smallest_tile(self.stride)
+        if side <= smallest:
+            return None
+        half = max(side // 2 // self.stride * self.stride, smallest)
+        return Tiling(size=self.size, tile=half, stride=self.stride)
 
 
 def smallest_tile(stride: int) -> int:

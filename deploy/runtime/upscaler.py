@@ -25,6 +25,7 @@ from deploy.runtime.noise_source import NoiseCallable, NoiseSource
 from deploy.runtime.pace import seconds_of_evaluation
 from deploy.runtime.pictures import Pixels, picture_from_pixels, pixels_from_picture
 from deploy.runtime.run import Progress, Sampled, sampled_batch
+from deploy.runtime.sampler import state_arrays_needed
 from deploy.runtime.settings import Choices, Sampling, sampling_from
 from deploy.runtime.sizes import MAX_PIXELS, PixelSize, output_size
 from deploy.runtime.tiles import Tiling
@@ -234,7 +235,7 @@ class Upscaler:
             lr=(pixels[0].shape[0], pixels[0].shape[1]),
             size=(size[1], size[0]),
             count=len(pixels),
-            state_arrays=2 + self.plan(sampling).history,
+            state_arrays=state_arrays_needed(self.plan(sampling)),
             keeps_pixels=keeps_pixels,
             tile=options.tile,
         )

@@ -1,0 +1,56 @@
+"""The output size is exactly what was asked for, or one sentence says why not."""
+
+import math
+from typing import Any
+
+import pytest
+
+from deploy.errors import SizeError
+from deploy.runtime.sizes import output_size
+
+
+@pytest.mark.parametrize(
+    ("lr", "way", "expected"),
+    [
+        ((16, 12), {"scale": 12.0}, (192, 144)),
+        ((17, 5), {"scale": 3.7}, (63, 18)),  # 62.9 and 18.5, the half rounded to even as Python does
+        ((1, 1), {"scale": 1}, (1, 1)),
+        ((16, 12), {"size": (100, 12)}, (100, 12)),
+        ((30, 20), {"long_edge": 100}, (100, 67)),
+        ((20, 30), {"long_edge": 100}, (67, 100)),
+        ((30_000, 600), {"scale": 4}, (120_000, 2_400)),
+    ],
+)
+def test_the_size_is_exact(lr: tuple[int, int], way: dict[str, Any], expected: tuple[int, int]) -> None:
+    assert output_size(lr, **way) == expected
+
+
+@pytest.mark.parametrize("scale", [0, -2.0, math.nan, math.inf, -math.inf, True, "4"])
+def test_a_scale_must_be_a_number_above_zero(scale: Any) -> None:
+    with pytest.raises(SizeError, match=r"scale must be a number of 1 or more, such as 4 or 2\.5; found"):
+        output_size((16, 16), scale=scale)
+
+
+@pytest.mark.parametrize(
+    ("way", "told"),
+    [
+        ({"scale": 0.5}, r"scale 0\.5 would shrink the picture"),
+        ({"scale": 1e9}, r"scale 1e\+09 makes .* the limit is 1000000000 pixels.* raise the limit with max_pixels"),
+        ({"scale": 1e300}, r"the limit is 1000000000 pixels"),
+        ({"scale": 2000.0}, r"output 32000x32000 has 1024000000 pixels, the limit is 1000000000.*--max-pixels"),
+        ({"size": (8, 200)}, r"output 8x200 is smaller than the input 16x16"),
+        ({"size": (0, 200)}, r"\(width, height\) in whole pixels above 0, found \(0, 200\)"),
+        ({"size": (1.5, 200)}, r"whole pixels above 0"),
+        ({"long_edge": 0}, r"long edge must be a whole number of pixels, found 0"),
+        ({"long_edge": 10}, r"output 10x10 is smaller"),
+        ({}, r"exactly one of scale, size and long edge; none of them was given"),
+        ({"scale": 2.0, "long_edge": 64}, r"exactly one .*; scale and long edge was given"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused(way: dict[str, Any], told: str) -> None:
+    with pytest.raises(SizeError, match=told):
+        output_size((16, 16), **way)
+
+
+def test_the_limit_can_be_raised() -> None:
+    assert output_size((16, 16), scale=2000.0, max_pixels=2_000_000_000) == (32_000, 32_000)
