@@ -63,17 +63,25 @@ def read_graph(path: Path) -> ModelProto:
 
 def layers_of(model: ModelProto) -> list[Layer]:
     """All convolutions over images and all products with a constant matrix, in the order of the graph."""
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants = _constants(model)
     layers = []
     for node in model.graph.node:
         weight = constants.get(node.input[1]) if node.op_type in (CONV, LINEAR) else None
         if weight is None or len(weight.dims) != (4 if node.op_type == CONV else 2):
             continue
-        layers.append(_conv(node, weight) if node.op_type == CONV else _linear(node, weight))
+        shape = tuple(weight.dims)
+        layers.append(_conv(node, shape) if node.op_type == CONV else _linear(node, shape))
     return layers
 
 
-def _conv(node: NodeProto, weight: TensorProto) -> Layer:
+def _constants(model: ModelProto) -> dict[str, TensorProto]:
+    """Every constant by the name it is used under: itself, or what a Cast makes of one stored in half precision."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    casts = [node for node in model.graph.node if node.op_type == "Cast" and node.input[0] in constants]
+    return constants | {node.output[0]: constants[node.input[0]] for node in casts}
+
+
+def _conv(node: NodeProto, shape: tuple[int, ...]) -> Layer:
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     groups = int(attributes.get("group", 1))
     down, across = attributes.get("strides", (1, 1))
@@ -83,12 +91,12 @@ def _conv(node: NodeProto, weight: TensorProto) -> Layer:
         kind=CONV,
         input=node.input[0],
         output=node.output[0],
-        weight=weight.name,
+        weight=node.input[1],
         bias=node.input[2] if len(node.input) > 2 and node.input[2] else None,
-        weight_shape=tuple(weight.dims),
+        weight_shape=shape,
         geometry=Geometry(
-            channels=weight.dims[1] * groups,
-            kernel=(weight.dims[2], weight.dims[3]),
+            channels=shape[1] * groups,
+            kernel=(shape[2], shape[3]),
             stride=(down, across),
             padding=(top, left, bottom, right),
             groups=groups,
@@ -96,14 +104,14 @@ def _conv(node: NodeProto, weight: TensorProto) -> Layer:
     )
 
 
-def _linear(node: NodeProto, weight: TensorProto) -> Layer:
-    features, outputs = weight.dims
+def _linear(node: NodeProto, shape: tuple[int, ...]) -> Layer:
+    features, outputs = shape
     return Layer(
         node=node.name,
         kind=LINEAR,
         input=node.input[0],
         output=node.output[0],
-        weight=weight.name,
+        weight=node.input[1],
         bias=None,
         weight_shape=(outputs, features),
         geometry=Geometry(channels=features),
@@ -123,12 +131,12 @@ def bias_of(model: ModelProto, folder: Path, layer: Layer) -> NDArray[np.float32
     return constant_of(model, folder, layer.bias)
 
 
-def constant_of(model: ModelProto, folder: Path, name: str) -> NDArray[Any]:
-    """The value of an initializer, read from the weights file beside the graph if it lies there."""
-    for tensor in model.graph.initializer:
-        if tensor.name == name:
-            return np.array(numpy_helper.to_array(tensor, str(folder)))
-    raise GraphError(f"reading {name} from {folder}: the graph has no initializer of that name. Export it again.")
+def constant_of(model: ModelProto, folder: Path, name: str) -> NDArray[np.float32]:
+    """The value of a constant as float32, read from the weights file beside the graph if it lies there."""
+    tensor = _constants(model).get(name)
+    if tensor is None:
+        raise GraphError(f"reading {name} from {folder}: the graph has no constant of that name. Export it again.")
+    return np.array(numpy_helper.to_array(tensor, str(folder)), dtype=np.float32)
 
 
 def take_external(model: ModelProto, folder: Path) -> dict[str, NDArray[Any]]:

@@ -132,9 +132,14 @@ class Editor:
             heads.append(
                 helper.make_node("Split", [name, sizes], writer.names, name=f"{name}/Split", axis=1 if wide else 0)
             )
+        used = {entry.name for entry in made.graph.output}
+        nodes = []
+        for node in reversed([*heads, *self.nodes]):  # without what no output needs: Casts of weights replaced
+            if used & set(node.output):
+                nodes.append(node)
+                used |= set(node.input)
         del made.graph.node[:]
-        made.graph.node.extend([*heads, *self.nodes])
-        used = {name for node in made.graph.node for name in node.input}
+        made.graph.node.extend(nodes[::-1])
         kept = [tensor for tensor in made.graph.initializer if tensor.name in used]
         del made.graph.initializer[:]
         made.graph.initializer.extend([*kept, *self._small.values()])

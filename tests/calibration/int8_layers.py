@@ -1,6 +1,6 @@
 """Single-layer float graphs, recipes for them, and what int8 arithmetic makes of them by NumPy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,21 @@ def _model(node: Any, shapes: Any, tensors: dict[str, Array], folder: Path) -> o
     path = folder / "float.onnx"
     onnx.save(model, path, save_as_external_data=True, location="float.bin", size_threshold=0)
     return onnx.load(path, load_external_data=False)
+
+
+def in_half(single: Single) -> Single:
+    """The same layer with its constants stored in half precision, each behind a Cast."""
+    model = onnx.ModelProto()
+    model.CopyFrom(single.model)
+    constants = {t.name: numpy_helper.to_array(t, str(single.folder)) for t in single.model.graph.initializer}
+    casts = [helper.make_node("Cast", [f"{name}.half"], [name], name=f"{name}/Cast", to=1) for name in constants]
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(
+        numpy_helper.from_array(value.astype(np.float16), f"{name}.half") for name, value in constants.items()
+    )
+    return replace(single, model=model)
 
 
 def recipe(

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from calibration.covariance import Geometry
 from calibration.errors import GraphError
 from calibration.layers import bias_of, constant_of, layers_of, take_external, weights_of
-from tests.calibration.int8_layers import conv, linear
+from tests.calibration.int8_layers import conv, in_half, linear
 
 
 def test_a_convolution_is_described(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_products_of_two_activations_are_no_layers() -> None:
 
 
 def test_a_missing_constant_is_named(tmp_path: Path) -> None:
-    with pytest.raises(GraphError, match=r"reading other from .*: the graph has no initializer"):
+    with pytest.raises(GraphError, match=r"reading other from .*: the graph has no constant"):
         constant_of(conv(tmp_path).model, tmp_path, "other")
 
 
@@ -48,3 +48,13 @@ def test_external_weights_can_move_to_another_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(arrays["m.weight"], single.weight)
     single.model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in arrays.items())
     onnx.checker.check_model(single.model)
+
+
+def test_weights_stored_in_half_precision_are_read_through_their_cast(tmp_path: Path) -> None:
+    single = in_half(conv(tmp_path))
+    (layer,) = layers_of(single.model)
+    assert (layer.weight, layer.bias, layer.weight_shape) == ("m.weight", "m.bias", (5, 6, 3, 3))
+    found = weights_of(single.model, tmp_path, layer)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, single.weight.astype(np.float16))
+    np.testing.assert_array_equal(bias_of(single.model, tmp_path, layer), single.bias.astype(np.float16))

@@ -10,7 +10,7 @@ from calibration.errors import ChoiceError, GraphError
 from calibration.quantizer import Quantizer
 from calibration.recipe import Recipe
 from calibration.targets.table import TARGETS, target_named
-from tests.calibration.int8_layers import OPSET, conv, recipe, stored
+from tests.calibration.int8_layers import OPSET, conv, in_half, recipe, stored
 
 
 def with_inputs(told: Recipe, *windows: tuple[int, int]) -> Recipe:
@@ -72,6 +72,15 @@ def test_the_same_recipe_gives_the_same_bytes_and_shares_its_weights_by_name(tmp
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     codes = writer(single.model, tmp_path, told).tensors["m.weight.int8"]
     np.testing.assert_array_equal(codes, told.layers[0].codes)
+
+
+@pytest.mark.parametrize("target", list(TARGETS))
+def test_replaced_weights_are_gone_with_their_cast(tmp_path: Path, target: str) -> None:
+    writer, form = target_named(target)
+    single = in_half(conv(tmp_path))
+    (model,) = writer(single.model, tmp_path, recipe(single, form)).models
+    assert not any(node.name == "m.weight/Cast" for node in model.graph.node)
+    assert "m.weight.half" not in {tensor.name for tensor in model.graph.initializer}
 
 
 @pytest.mark.parametrize("target", list(TARGETS))
