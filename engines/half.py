@@ -124,14 +124,14 @@ class _Conversion:
         return self._casts[name, kind]
 
     def _end_in_float32(self, name: str) -> None:
-        """The graph's output keeps its name and type: what made it is renamed, and a cast follows."""
+        """The graph's output keeps its name and type: what makes and reads it is renamed, and a cast follows."""
         from onnx import helper
 
         inner = f"{name}.half"
         for node in self._nodes:
-            for position, output in enumerate(node.output):
-                if output == name:
-                    node.output[position] = inner
+            for names in (node.output, node.input):  # an output may be read inside the graph as well
+                for position in (at for at, found in enumerate(names) if found == name):
+                    names[position] = inner
         self._nodes.append(helper.make_node("Cast", [inner], [name], name=f"{name}/Cast.float", to=self._float))
 
 

@@ -14,6 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from engines.backends import open_engine
 from engines.errors import EngineError
 from engines.half import half_model, half_weights, largest_activation, write_half_graph
+from tests.engines.graphs import lookup_feeds, lookup_results, write_lookup
+from tests.engines.quantized_graphs import write_quantized
 
 RNG = np.random.default_rng(0)
 
@@ -107,3 +109,23 @@ def test_the_source_is_left_as_it_was() -> None:
     before = model.SerializeToString()
     half_model(model)
     assert model.SerializeToString() == before
+
+
+def test_an_output_that_is_read_inside_as_well(tmp_path: Path) -> None:
+    graph = write_lookup(tmp_path)
+    write_half_graph(graph, tmp_path / "half.onnx")
+    onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "half.onnx"), check_type=True, strict_mode=True)
+    feeds = lookup_feeds()
+    with open_engine(tmp_path / "half.onnx", threads=1) as engine:
+        results = engine.run(feeds)
+    for name, expected in lookup_results(feeds).items():
+        np.testing.assert_allclose(results[name], expected, atol=5e-3)  # fp16 rounds values of order one by 5e-4
+
+
+def test_quantized_graphs_keep_their_codes(tmp_path: Path) -> None:
+    write_quantized(tmp_path / "float.onnx", kind=np.float32)
+    model = half_model(onnx.load(tmp_path / "float.onnx"))
+    onnx.checker.check_model(model, full_check=True)
+    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    assert kinds["weight"] == kinds["matrix"] == TensorProto.INT8
+    assert kinds["scale.half"] == kinds["weight_scale.half"] == TensorProto.FLOAT16
