@@ -42,4 +42,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     2026.4), and std::bad_alloc passes through as its name.
     """
     told = str(error).lower()
-    return isinstance(error, MemoryError) or "failed to allocate" in told or "bad_alloc" in told
+    return isinstance(error, MemoryError) or any(words in told for words in _MEMORY_WORDS)
+
+
+_MEMORY_WORDS = ("failed to allocate", "bad_alloc", "out of memory")
+"""The last is CUDA's own text for its error 2, which GPU backends pass on."""
