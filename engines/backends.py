@@ -12,9 +12,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from engines import onnxruntime_engine, openvino_engine
+from engines import onnxruntime_cuda_engine, onnxruntime_engine, openvino_engine
 from engines.contract import Availability, Engine
 from engines.errors import EngineError
+from engines.tensorrt_engine import TENSORRT_BACKEND, TENSORRT_RTX_BACKEND
 
 
 class Backend(Protocol):
@@ -32,10 +33,17 @@ class Backend(Protocol):
         precision: str = ...,
         threads: int | None = ...,
         sizes: Mapping[str, int] | None = ...,
+        cache_dir: Path | None = ...,
     ) -> Engine: ...
 
 
-_MODULES: tuple[Backend, ...] = (onnxruntime_engine, openvino_engine)
+_MODULES: tuple[Backend, ...] = (
+    onnxruntime_engine,
+    openvino_engine,
+    onnxruntime_cuda_engine,
+    TENSORRT_BACKEND,
+    TENSORRT_RTX_BACKEND,
+)
 
 BACKENDS: Mapping[str, Backend] = MappingProxyType({module.NAME: module for module in _MODULES})
 """Name -> module, the default first. None of them imports its package before it is asked to open a graph."""
@@ -50,18 +58,20 @@ def open_engine(
     precision: str = "fp32",
     threads: int | None = None,
     sizes: Mapping[str, int] | None = None,
+    cache_dir: Path | None = None,
 ) -> Engine:
     """`graph`, an ONNX file with its weights files beside it, ready to run on `backend`; close it after use.
 
     One engine serves every size that its dynamic axes allow. `sizes` (axis name -> size) fixes some or all of them,
     for an engine that will meet no others: it takes less memory, and OpenVINO in bf16 runs 4 to 8 % faster (seen on
     the full IDM step at 128x128; in fp32 neither backend gained anything that could be told from noise).
+    `cache_dir` is where the forms that GPU backends run are kept; None is the user's cache directory.
     """
     module = backend_named(backend)
     found = module.probe()
     if not found.available:
         raise EngineError(f"The engine {backend} cannot start: {found.reason}. Type {found.install}.")
-    return module.open_engine(graph, precision=precision, threads=threads, sizes=sizes)
+    return module.open_engine(graph, precision=precision, threads=threads, sizes=sizes, cache_dir=cache_dir)
 
 
 def backend_named(name: str) -> Backend:

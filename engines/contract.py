@@ -5,7 +5,7 @@ A backend is a module with four public names (`engines.backends` lists them):
     NAME         "onnxruntime-cpu", ...: what a user types and what Engine.name says
     PRECISIONS   the values of `precision` that it takes; the first is the default
     probe()      -> Availability, without importing the backend when it is not installed
-    open_engine(graph, *, precision="fp32", threads=None, sizes=None) -> Engine
+    open_engine(graph, *, precision="fp32", threads=None, sizes=None, cache_dir=None) -> Engine
 
 It subclasses Engine and writes `_run` and `_close`; those only work, all checks are here, so misuse gives the
 same sentence on every backend.

@@ -58,7 +58,12 @@ def import_onnxruntime() -> Any:
 
 
 def open_engine(
-    graph: Path, *, precision: str = "fp32", threads: int | None = None, sizes: Mapping[str, int] | None = None
+    graph: Path,
+    *,
+    precision: str = "fp32",
+    threads: int | None = None,
+    sizes: Mapping[str, int] | None = None,
+    cache_dir: Path | None = None,  # noqa: ARG001  this backend runs the graph as it is
 ) -> Engine:
     """`graph` ready to run; `threads` None leaves their number to ONNX Runtime (one per physical core).
 

@@ -6,16 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from engines import onnxruntime_cuda_engine, tensorrt_names
 from engines.backends import BACKENDS, DEFAULT_BACKEND, backend_named, open_engine, probe_all
 from engines.errors import EngineError
 from tests.engines.graphs import write_lookup
 
 MODULES = {"onnxruntime-cpu": "onnxruntime", "openvino-cpu": "openvino"}
 """Backend -> the module that it cannot do without."""
+GPU_PACKAGES = {"onnxruntime-cuda": "onnxruntime-gpu", "tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+"""Backend -> what its refusal names. A GPU is asked for before their modules are imported."""
 
 
 def test_every_backend_is_covered_here() -> None:
-    assert set(MODULES) == set(BACKENDS)
+    assert {*MODULES, *GPU_PACKAGES} == set(BACKENDS)
     assert next(iter(BACKENDS)) == DEFAULT_BACKEND
 
 
@@ -24,7 +27,7 @@ def test_every_backend_is_covered_here() -> None:
     [
         ("onnxruntime", r"There is no engine called 'onnxruntime'\. Did you mean onnxruntime-cpu\?"),
         ("opnvino-cpu", r"Did you mean openvino-cpu\?"),
-        ("zzz", r"There are onnxruntime-cpu, openvino-cpu\."),
+        ("zzz", r"There are onnxruntime-cpu, openvino-cpu, onnxruntime-cuda, tensorrt, tensorrt-rtx\."),
     ],
 )
 def test_unknown_backend(name: str, message: str, tmp_path: Path) -> None:
@@ -60,6 +63,21 @@ def test_a_missing_package_is_a_sentence_and_a_pip_line(
         BACKENDS[name].open_engine(graph)
 
 
+@pytest.mark.parametrize("name", GPU_PACKAGES)
+def test_a_missing_gpu_package_is_a_sentence_and_a_pip_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(_: str) -> None: ...
+
+    monkeypatch.setattr(onnxruntime_cuda_engine, "installed_version", nothing)
+    monkeypatch.setattr(tensorrt_names, "installed_version", nothing)
+    found = backend_named(name).probe()
+    assert (found.available, found.version) == (False, None)
+    assert found.reason == f"the package {GPU_PACKAGES[name]} is not installed"
+    with pytest.raises(EngineError, match=rf"{name} cannot start: .* not installed\. Type pip install 'idm-deploy\["):
+        open_engine(write_lookup(tmp_path), backend=name)
+
+
 @needs_onnxruntime
 def test_both_distributions_of_onnxruntime_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("onnxruntime", "onnxruntime_gpu"):
@@ -81,7 +99,7 @@ import sys
 from engines.backends import probe_all
 for found in probe_all():
     print(found.name, found.available, found.version)
-assert not {"onnxruntime", "openvino", "onnx", "torch"} & set(sys.modules)
+assert not {"onnxruntime", "openvino", "onnx", "torch", "tensorrt", "tensorrt_rtx"} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [f"{f.name} {f.available} {f.version}" for f in probe_all()]
@@ -92,4 +110,7 @@ def test_precisions_are_complete() -> None:
     assert {name: module.PRECISIONS for name, module in BACKENDS.items()} == {
         "onnxruntime-cpu": ("fp32",),
         "openvino-cpu": ("fp32", "bf16"),
+        "onnxruntime-cuda": ("fp32", "fp16"),
+        "tensorrt": ("fp16", "fp32", "int8"),
+        "tensorrt-rtx": ("fp16", "fp32", "int8"),
     }
