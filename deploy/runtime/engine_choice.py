@@ -1,7 +1,8 @@
 """Which engine and precision a run uses when it is told "auto"."""
 
 from deploy.errors import MissingPackage
-from deploy.runtime.graphs import FORM_OF_BACKEND, EngineChoice
+from deploy.runtime.graphs import FORM_OF_BACKEND, INT8, EngineChoice
+from deploy.runtime.int8 import TARGET_OF_BACKEND
 from engines.backends import backend_named, probe_all
 from engines.contract import check_request
 
@@ -16,7 +17,8 @@ def engine_choice(engine: str = AUTO, precision: str = AUTO, threads: int | None
     backend = _first_installed() if engine == AUTO else engine
     module = backend_named(backend)
     wanted = "fp32" if precision == AUTO else precision
-    check_request(backend, wanted, module.PRECISIONS, threads)
+    int8 = (INT8,) if backend in TARGET_OF_BACKEND else ()
+    check_request(backend, wanted, (*module.PRECISIONS, *int8), threads)
     return EngineChoice(backend=backend, precision=wanted, threads=threads)
 
 

@@ -1,32 +1,54 @@
 """A bundle's graphs on one engine: opened when first needed, fed by name, closed together."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
+from deploy.runtime.int8 import RANGE_INDEX, TARGET_OF_BACKEND, Int8Denoiser
 from engines.backends import DEFAULT_BACKEND, open_engine
 from engines.contract import Engine
 
 Array = NDArray[Any]
 
-FORM_OF_BACKEND = {"onnxruntime-cpu": "instance", "openvino-cpu": "group"}
-"""How group normalisation is written in the graphs that a backend runs; measured, see the README."""
+FORM_OF_BACKEND = {
+    "onnxruntime-cpu": "instance",
+    "openvino-cpu": "group",
+    "onnxruntime-cuda": "instance",
+    "tensorrt": "group",
+    "tensorrt-rtx": "group",
+}
+"""How group normalisation is written in the graphs that a backend runs; measured on the CPU, see the README. On GPUs it
+follows from what they have a kernel for: ONNX Runtime has none for GroupNormalization, TensorRT has."""
 
 FLOAT_GRAPHS = frozenset({"tabulate", "encode", "condition"})
 """Run once per plan or picture, where float32 costs nothing and a rounding error would stay for every step."""
 
 
+INT8 = "int8"
+"""The precision of a denoiser that was quantized; see AROUND_INT8 for the rest."""
+
+AROUND_INT8 = {"openvino-cpu": "fp32"}
+"""The precision that a backend is asked for when it opens an int8 graph, and for graphs that have no int8 form."""
+
+DENOISE = "denoise"
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineChoice:
-    """A backend, the precision of the graphs that run often, and the number of threads (None: the backend's own)."""
+    """A backend, the precision of the graphs that run often, and the number of threads (None: the backend's own).
+
+    int8_target: whose int8 graphs are run; None: those made for the backend. For comparisons.
+    """
 
     backend: str = DEFAULT_BACKEND
     precision: str = "fp32"
     threads: int | None = None
+    int8_target: str | None = None
 
 
 class GraphSet:
@@ -46,28 +68,53 @@ class GraphSet:
         self.close()
 
     def __contains__(self, name: str) -> bool:
-        return name in self.bundle.manifest.graphs
+        return name in self.bundle.manifest.graphs or (name == DENOISE and self.int8 is not None)
 
-    def engine(self, name: str) -> Engine:
-        """The engine of one graph, opened now if it was not yet."""
-        if name not in self._open:
+    @cached_property
+    def int8(self) -> Int8Denoiser | None:
+        """The int8 form of the denoiser, if that is what was chosen."""
+        choice = self.choice
+        if choice.precision != INT8:
+            return None
+        return Int8Denoiser(self.bundle, choice.int8_target or TARGET_OF_BACKEND[choice.backend])
+
+    def engine(self, name: str, range_index: int = 0) -> Engine:
+        """The engine of one graph, opened now if it was not yet. range_index: of a graph that has one per range."""
+        int8 = self.int8 if name == DENOISE else None
+        index = range_index if int8 is not None and len(int8.graphs) > 1 else 0
+        key = f"{name}.{index}" if index else name
+        if key not in self._open:
             choice = self.choice
-            precision = "fp32" if name in FLOAT_GRAPHS else choice.precision
-            graph = self.bundle.graph(name, FORM_OF_BACKEND[choice.backend])
-            self._open[name] = open_engine(graph, backend=choice.backend, precision=precision, threads=choice.threads)
-        return self._open[name]
+            precision = AROUND_INT8.get(choice.backend, "fp32") if choice.precision == INT8 else choice.precision
+            graph = int8.graphs[index] if int8 else self.bundle.graph(name, FORM_OF_BACKEND[choice.backend])
+            self._open[key] = open_engine(
+                graph,
+                backend=choice.backend,
+                precision="fp32" if name in FLOAT_GRAPHS else precision,
+                threads=choice.threads,
+            )
+        return self._open[key]
 
     def run(self, name: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs of one graph; `feeds` may hold more than the graph asks for."""
-        engine = self.engine(name)
-        return engine.run({spec.name: feeds[spec.name] for spec in engine.inputs if spec.name in feeds})
+        engine = self.engine(name, int(feeds.get(RANGE_INDEX, 0)))
+        made = engine.run({spec.name: feeds[spec.name] for spec in engine.inputs if spec.name in feeds})
+        if self.int8 is not None and name == DENOISE:
+            made["noise"] = self.int8.corrected(made["noise"], feeds)
+        return made
+
+    def rows_in_precision(self, rows: list[dict[str, Array]], noise_levels: Sequence[float]) -> list[dict[str, Array]]:
+        """The rows of a plan with what the chosen precision needs in each of them besides."""
+        if self.int8 is None:
+            return rows
+        return [row | more for row, more in zip(rows, self.int8.row_feeds(noise_levels), strict=True)]
 
     def release(self, name: str) -> None:
         """Frees the memory of one graph; it opens again when it is next needed."""
-        if name in self._open:
-            self._open.pop(name).close()
+        for key in [key for key in self._open if key == name or key.startswith(f"{name}.")]:
+            self._open.pop(key).close()
 
     def close(self) -> None:
         """Frees the memory of all graphs."""
         for name in list(self._open):
-            self.release(name)
+            self._open.pop(name).close()

@@ -79,9 +79,9 @@ class IdmModel:
         del timesteps
         levels = np.array(noise_levels, dtype=np.float32)[:, None]
         if "tabulate" not in self._graphs:
-            return [{"noise_level": level[None]} for level in levels]
+            return self._graphs.rows_in_precision([{"noise_level": level[None]} for level in levels], noise_levels)
         table = self._graphs.run("tabulate", {"noise_level": levels})["noise_row"]
-        return [{"noise_row": row[None]} for row in table]
+        return self._graphs.rows_in_precision([{"noise_row": row[None]} for row in table], noise_levels)
 
     def condition(self, lr: Float32, size: Size, window: Window) -> dict[str, Array]:
         """Everything about the picture that does not change from step to step, for one window of the output."""
@@ -169,7 +169,9 @@ class IdmModel:
 
     def _weight_bytes(self) -> int:
         manifest = self._graphs.bundle.manifest
-        return sum(manifest.files[name].bytes for name in manifest.graphs["denoise"]["weights"])
+        """Of the float denoiser; without one, of all that is left in floating point."""
+        described = manifest.graphs.get("denoise", manifest.graphs["encode"])
+        return sum(manifest.files[name].bytes for name in described["weights"])
 
     def _lookups(self, size: Size) -> dict[str, Array]:
         """Indices and relative coordinates of every implicit layer for one size; kept for the next window."""

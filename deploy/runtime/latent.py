@@ -83,13 +83,12 @@ class LatentModel:
         return rows // self.config.first_stage.stride, columns // self.config.first_stage.stride
 
     def rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
-        """What each step feeds besides the state; this family looks at the timestep only."""
-        del noise_levels
+        """What each step feeds besides the state; the float graphs of this family look at the timestep only."""
         steps = np.array(timesteps, dtype=np.float32)
         if "tabulate" not in self.graphs:
-            return [{"timestep": step[None]} for step in steps]
+            return self.graphs.rows_in_precision([{"timestep": step[None]} for step in steps], noise_levels)
         table = self.graphs.run("tabulate", {"timestep": steps})["time_row"]
-        return [{"time_row": row[None]} for row in table]
+        return self.graphs.rows_in_precision([{"time_row": row[None]} for row in table], noise_levels)
 
     def predict(self, x: Float32, condition: Mapping[str, Array], row: Mapping[str, Array]) -> Float32:
         """The noise that the network sees in x."""
@@ -129,7 +128,7 @@ class LatentModel:
 
     def open_engines(self) -> None:
         """All graphs of the bundle are open."""
-        for name in self.graphs.bundle.manifest.graphs:
+        for name in sorted({*self.graphs.bundle.manifest.graphs, "denoise"}):
             self.graphs.engine(name)
 
     def refusal_of_consistency(self) -> str | None:

@@ -1,0 +1,129 @@
+"""The int8 graphs of a bundle at run time: which graph and which numbers serve a noise level.
+
+What changes from one timestep range to the next comes with the row of each step (`row_feeds`), so the loop knows
+nothing of ranges. A target whose scales are constants has one graph per range instead, chosen by the row's index.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.range_rows import RangeRows
+from calibration.ranges import TimestepRanges
+from deploy.bundle import Bundle
+from deploy.errors import BundleError
+
+Array = NDArray[Any]
+
+TARGET_OF_BACKEND = {"onnxruntime-cpu": "ort", "openvino-cpu": "openvino"}
+"""Whose graphs a backend runs in int8."""
+
+RANGE_INDEX = "int8_range"
+NOISE_GAIN = "int8_noise_gain"
+NOISE_OFFSET = "int8_noise_offset"
+"""Names of row entries that no graph takes: the index of the graph, and the correction of the predicted noise."""
+
+SAME_LEVEL = 1e-6
+"""Noise levels closer than this are one: plans are made in float64 from the same schedule."""
+
+
+@dataclass(frozen=True)
+class Int8Denoiser:
+    """The int8 form of `denoise` for one target."""
+
+    bundle: Bundle
+    target: str
+
+    def __post_init__(self) -> None:
+        """Refuse a bundle that has no such graphs."""
+        quantization = self.bundle.manifest.quantization
+        if quantization is None:
+            raise BundleError(f"{self.bundle.path} has no int8 graphs. Make them with `idm-deploy quantize`.")
+        if self.target not in quantization["targets"]:
+            raise BundleError(
+                f"{self.bundle.path} has no int8 graphs for the target {self.target}, only for"
+                f" {', '.join(sorted(quantization['targets']))}. Quantize again with --force --targets."
+            )
+
+    @property
+    def graphs(self) -> list[Path]:
+        """One graph, or one per range."""
+        return [self.bundle.file(name) for name in self._described["graphs"]]
+
+    def row_feeds(self, noise_levels: Sequence[float]) -> list[dict[str, Array]]:
+        """What each step feeds besides what the float graph takes."""
+        return [self._feeds_of(float(level)) for level in noise_levels]
+
+    def corrected(self, noise: NDArray[np.float32], feeds: Mapping[str, Array]) -> NDArray[np.float32]:
+        """The predicted noise with its mean error taken back; changed in place."""
+        if NOISE_GAIN in feeds:
+            noise *= feeds[NOISE_GAIN]
+            noise += feeds[NOISE_OFFSET]
+        return noise
+
+    def notice_of_levels(self, noise_levels: Sequence[float]) -> str | None:
+        """One line when steps lie elsewhere than those of the calibration; None when they are the same."""
+        known = np.array(self._quantization["noise_levels"])
+        apart = np.abs(np.asarray(noise_levels, dtype=np.float64)[:, None] - known).min(axis=1)
+        strange = int((apart > SAME_LEVEL).sum())
+        if not strange:
+            return None
+        return (
+            f"int8: {strange} of {len(noise_levels)} steps lie at noise levels that were not calibrated; they use the"
+            " scales of the ranges that hold them"
+        )
+
+    @property
+    def _quantization(self) -> Mapping[str, Any]:
+        assert self.bundle.manifest.quantization is not None  # __post_init__
+        return self.bundle.manifest.quantization
+
+    @property
+    def _described(self) -> Mapping[str, Any]:
+        described: Mapping[str, Any] = self._quantization["targets"][self.target]
+        return described
+
+    @cached_property
+    def _ranges(self) -> TimestepRanges:
+        return TimestepRanges(tuple(self._described["edges"]))
+
+    @cached_property
+    def _rows(self) -> list[RangeRows]:
+        rows = []
+        for name, arrays in sorted(self._described["rows"].items()):
+            read = {key: read_array(self.bundle.file(file)) for key, file in arrays.items()}
+            rows.append(RangeRows.from_arrays(name, read))
+        return rows
+
+    @cached_property
+    def _corrections(self) -> tuple[Array, Array, Array] | None:
+        """Noise levels (rising), gains and offsets (levels, channels)."""
+        found = self._described["noise_corrections"]
+        if not found:
+            return None
+        levels, gains, offsets = ([entry[key] for entry in found] for key in ("noise_level", "gain", "offset"))
+        return np.array(levels), np.array(gains), np.array(offsets)
+
+    def _feeds_of(self, level: float) -> dict[str, Array]:
+        index = self._ranges.index_of(min(max(level, 0.0), 1.0))
+        feeds: dict[str, Array] = {RANGE_INDEX: np.array(index)}
+        feeds |= {rows.input: rows.row(index) for rows in self._rows}
+        if self._corrections is not None:
+            levels, gains, offsets = self._corrections
+            for name, table in ((NOISE_GAIN, gains), (NOISE_OFFSET, offsets)):
+                between = [np.interp(level, levels, column) for column in table.T]
+                feeds[name] = np.array(between, dtype=np.float32).reshape(1, -1, 1, 1)
+        return feeds
+
+
+def read_array(path: Path) -> Array:
+    """One array of a bundle; nothing in the file is executed."""
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} is not a .npy array of numbers ({error}). Quantize again with --force.") from error

@@ -1,0 +1,101 @@
+"""Which numbers serve a noise level, on hand-made manifests."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from calibration.range_rows import RowWriter
+from deploy.bundle import Bundle
+from deploy.errors import BundleError
+from deploy.runtime.engine_choice import engine_choice
+from deploy.runtime.int8 import NOISE_GAIN, NOISE_OFFSET, RANGE_INDEX, Int8Denoiser, read_array
+from engines.errors import EngineError
+
+
+@dataclass(frozen=True)
+class FakeManifest:
+    quantization: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class FakeBundle:
+    """A folder of arrays and what a manifest says of them."""
+
+    path: Path
+    manifest: FakeManifest
+
+    def file(self, name: str) -> Path:
+        return self.path / name
+
+
+def denoiser(folder: Path, target: str = "ort", quantized: bool = True) -> Int8Denoiser:
+    writer = RowWriter("range_numbers", 2)
+    writer.add("scale", np.array([0.5, 0.25]))
+    rows = {}
+    for name, array in writer.rows().to_arrays().items():
+        np.save(folder / f"{name}.npy", array)
+        rows[name] = f"{name}.npy"
+    described = {
+        "graphs": ["a.onnx", "b.onnx"],
+        "edges": [0.0, 0.6, 1.0],
+        "rows": {"range_numbers": rows},
+        "noise_corrections": [
+            {"noise_level": 0.2, "gain": [1.0], "offset": [0.0]},
+            {"noise_level": 0.4, "gain": [2.0], "offset": [1.0]},
+        ],
+    }
+    told = {"noise_levels": [0.2, 0.4, 0.8], "targets": {"ort": described}} if quantized else None
+    bundle: Any = FakeBundle(folder, FakeManifest(told))
+    return Int8Denoiser(bundle, target)
+
+
+def test_each_step_is_fed_the_row_of_its_range(tmp_path: Path) -> None:
+    first, second = denoiser(tmp_path).row_feeds([0.2, 0.8])
+    assert (int(first[RANGE_INDEX]), int(second[RANGE_INDEX])) == (0, 1)
+    assert first["range_numbers"].tolist() == [0.5]
+    assert second["range_numbers"].tolist() == [0.25]
+
+
+def test_the_correction_between_two_levels_is_interpolated(tmp_path: Path) -> None:
+    """Half-way from 0.2 to 0.4: gain 1.5, offset 0.5; a prediction of 2 becomes 3.5."""
+    int8 = denoiser(tmp_path)
+    (feeds,) = int8.row_feeds([0.3])
+    assert feeds[NOISE_GAIN].item() == pytest.approx(1.5)
+    assert feeds[NOISE_OFFSET].item() == pytest.approx(0.5)
+    noise = np.full((1, 1, 2, 2), 2.0, np.float32)
+    assert int8.corrected(noise, feeds) == pytest.approx(3.5)
+
+
+def test_other_steps_than_the_calibrated_ones_are_told_once(tmp_path: Path) -> None:
+    int8 = denoiser(tmp_path)
+    assert int8.notice_of_levels([0.2, 0.8]) is None
+    told = int8.notice_of_levels([0.2, 0.5, 0.8])
+    assert told is not None and told.startswith("int8: 1 of 3 steps lie at noise levels that were not calibrated")
+
+
+def test_a_bundle_without_int8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"has no int8 graphs\. Make them with `idm-deploy quantize`"):
+        denoiser(tmp_path, quantized=False)
+    with pytest.raises(BundleError, match=r"no int8 graphs for the target openvino, only for ort.*--targets"):
+        denoiser(tmp_path, target="openvino")
+
+
+def test_a_damaged_array_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_bytes(b"nothing")
+    with pytest.raises(BundleError, match=r"x\.npy is not a \.npy array.*Quantize again"):
+        read_array(tmp_path / "x.npy")
+
+
+def test_int8_is_a_precision_where_a_target_runs() -> None:
+    assert engine_choice("onnxruntime-cpu", "int8").precision == "int8"
+    with pytest.raises(EngineError, match="has no precision 'int4'"):
+        engine_choice("onnxruntime-cpu", "int4")
+
+
+def test_a_bundle_type_fits(idm_tiny: Bundle) -> None:
+    """The fakes above stand for this type: an exported bundle is refused in the same words."""
+    with pytest.raises(BundleError, match="has no int8 graphs"):
+        Int8Denoiser(idm_tiny, "ort")
