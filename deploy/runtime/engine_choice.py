@@ -5,6 +5,7 @@ from deploy.runtime.graphs import FORM_OF_BACKEND, INT8, EngineChoice
 from deploy.runtime.int8 import TARGET_OF_BACKEND
 from engines.backends import backend_named, probe_all
 from engines.contract import check_request
+from engines.errors import EngineError
 
 AUTO = "auto"
 
@@ -16,6 +17,10 @@ def engine_choice(engine: str = AUTO, precision: str = AUTO, threads: int | None
     """
     backend = _first_installed() if engine == AUTO else engine
     module = backend_named(backend)
+    if backend not in FORM_OF_BACKEND:
+        raise EngineError(
+            f"The engine {backend} cannot run a bundle's graphs yet; use {' or '.join(FORM_OF_BACKEND)} (--engine)."
+        )
     wanted = "fp32" if precision == AUTO else precision
     int8 = (INT8,) if backend in TARGET_OF_BACKEND else ()
     check_request(backend, wanted, (*module.PRECISIONS, *int8), threads)

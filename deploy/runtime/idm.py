@@ -14,6 +14,7 @@ from deploy.runtime.model import NoiseOfShape
 from deploy.runtime.sampler import strips_of_rows
 from deploy.runtime.tiles import Size
 from deploy.runtime.tiles import Window as Window
+from engines.backends import DEFAULT_BACKEND
 
 Float32 = NDArray[np.float32]
 
@@ -127,7 +128,7 @@ class IdmModel:
 
     def working_bytes(self, window: Size, batch: int) -> int:
         """Memory that the networks take for one window, from the measurements in WORKING_MEMORY."""
-        per_channel = WORKING_MEMORY[self._graphs.choice.backend]
+        per_channel = WORKING_MEMORY.get(self._graphs.choice.backend, WORKING_MEMORY[DEFAULT_BACKEND])
         pixels = prod(window) * batch
         linear = per_channel.denoise * self._inner_channels + per_channel.encode * (
             self._inner_channels + self._features
@@ -168,8 +169,8 @@ class IdmModel:
         )
 
     def _weight_bytes(self) -> int:
-        manifest = self._graphs.bundle.manifest
         """Of the float denoiser; without one, of all that is left in floating point."""
+        manifest = self._graphs.bundle.manifest
         described = manifest.graphs.get("denoise", manifest.graphs["encode"])
         return sum(manifest.files[name].bytes for name in described["weights"])
 

@@ -5,6 +5,7 @@ from math import prod
 
 from deploy.families.latent_config import LatentConfig
 from deploy.runtime.tiles import Size
+from engines.backends import DEFAULT_BACKEND
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class LatentMemory:
 
     def __init__(self, config: LatentConfig, backend: str, weight_bytes: int) -> None:
         self._config = config
-        self._taken = TAKEN[backend]
+        self._taken = TAKEN.get(backend, TAKEN[DEFAULT_BACKEND])
         self._again = int(self._taken.weights_again * weight_bytes)
 
     def denoise_bytes(self, latent: Size, batch: int) -> int:

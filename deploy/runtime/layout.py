@@ -22,6 +22,10 @@ SLACK_BYTES = 24 << 20
 """What strips of the state, noise, resizing and Python take meanwhile; 10 to 20 MiB were seen."""
 
 
+SLACK_SHARE = 0.03
+"""Part of the budget left for what the allocators of engines round up."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """What is to be laid out: pictures of one size on their way to one size, sizes as (height, width)."""
@@ -48,7 +52,7 @@ class Layout:
 
 def layout_for(model: Model, job: Job, budget: int) -> Layout:
     """The fastest layout that stays within `budget` resident bytes."""
-    room = budget - resident_bytes() - SLACK_BYTES
+    room = budget - resident_bytes() - SLACK_BYTES - int(SLACK_SHARE * budget)
     if job.tile is None:
         batch = min(job.count, LARGEST_BATCH)
         while batch:

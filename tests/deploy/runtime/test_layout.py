@@ -1,0 +1,79 @@
+"""Which layout a budget allows, by arithmetic on the stub's 1024 bytes per pixel."""
+
+import pytest
+
+import deploy.runtime.layout as layout
+from deploy.errors import SizeError
+from deploy.runtime.layout import Job, Layout, layout_for
+from tests.deploy.runtime.stub_model import StubModel
+
+MB = 1_000_000
+
+
+@pytest.fixture(autouse=True)
+def nothing_resident(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "resident_bytes", lambda: 0)
+    monkeypatch.setattr(layout, "SLACK_BYTES", 0)
+    monkeypatch.setattr(layout, "SLACK_SHARE", 0.0)
+
+
+def laid_out(budget: int, *, side: int = 400, count: int = 1, tile: int | None = None, keeps: bool = False) -> Layout:
+    job = Job(
+        lr=(side // 4, side // 4),
+        size=(side, side),
+        count=count,
+        state_arrays=3,
+        keeps_pixels=keeps,
+        tile=tile,
+    )
+    return layout_for(StubModel(), job, budget)
+
+
+def test_a_picture_that_fits_is_one_piece() -> None:
+    """400 x 400 pixels times 1000 (network) + 24 (condition twice) + 36 (state) is 169.6 MB."""
+    made = laid_out(170 * MB)
+    assert made.tiling.is_whole and made.batch == 1 and not made.state_on_disk
+    assert made.predicted_bytes == 160_000 * 1060
+
+
+def test_as_many_pictures_at_once_as_fit() -> None:
+    assert [laid_out(170 * MB * n, count=20).batch for n in (1, 2, 3, 4, 100)] == [1, 2, 2, 4, 8]
+    assert laid_out(10_000 * MB, count=3).batch == 3
+
+
+def test_results_that_are_kept_count_as_well() -> None:
+    """3 bytes more per pixel."""
+    assert laid_out(160_000 * 1060, keeps=False).tiling.is_whole
+    assert not laid_out(160_000 * 1060, keeps=True).tiling.is_whole
+    assert laid_out(160_000 * 1063, keeps=True).tiling.is_whole
+
+
+def test_below_that_the_tiles_are_the_largest_that_fit() -> None:
+    made = laid_out(100 * MB)
+    side = made.tiling.tile
+    assert not made.tiling.is_whole and not made.state_on_disk  # 5.8 MB of state, less than a quarter
+    left = 100 * MB - 5_760_000
+    assert side % 8 == 0 and side**2 * 1024 <= left < (side + 16) ** 2 * 1024
+    assert made.cache_bytes == left - made.tiling.largest[0] ** 2 * 1024
+    assert made.predicted_bytes <= 100 * MB
+
+
+def test_a_state_of_more_than_a_quarter_of_the_room_goes_to_disk() -> None:
+    assert laid_out(30 * MB).state_on_disk is False
+    assert laid_out(20 * MB).state_on_disk is True
+
+
+def test_the_users_tile_is_honoured_or_refused() -> None:
+    assert laid_out(1000 * MB, tile=64).tiling.tile == 64
+    with pytest.raises(SizeError, match=r"100x100 to 400x400 in tiles of 320 needs about .* or use smaller tiles"):
+        laid_out(50 * MB, tile=320)
+
+
+def test_a_budget_that_cannot_be_kept_says_what_is_needed() -> None:
+    with pytest.raises(SizeError, match=r"in tiles of 32 needs about 1\.0 MiB of memory, 488\.3 KiB are allowed"):
+        laid_out(500_000)
+
+
+def test_the_largest_tile_is_bounded_because_attention_is_not_cheap() -> None:
+    made = laid_out(3000 * MB, side=4000)
+    assert made.tiling.tile == 1024
