@@ -32,7 +32,7 @@ FLOAT_GRAPHS = frozenset({"tabulate", "encode", "condition"})
 INT8 = "int8"
 """The precision of a denoiser that was quantized; see AROUND_INT8 for the rest."""
 
-AROUND_INT8 = {"openvino-cpu": "fp32"}
+AROUND_INT8 = {"openvino-cpu": "fp32", "tensorrt": "fp16", "tensorrt-rtx": "fp16"}
 """The precision that a backend is asked for when it opens an int8 graph, and for graphs that have no int8 form."""
 
 DENOISE = "denoise"

@@ -20,7 +20,12 @@ from deploy.errors import BundleError
 
 Array = NDArray[Any]
 
-TARGET_OF_BACKEND = {"onnxruntime-cpu": "ort", "openvino-cpu": "openvino"}
+TARGET_OF_BACKEND = {
+    "onnxruntime-cpu": "ort",
+    "openvino-cpu": "openvino",
+    "tensorrt": "tensorrt",
+    "tensorrt-rtx": "tensorrt",
+}
 """Whose graphs a backend runs in int8."""
 
 RANGE_INDEX = "int8_range"

@@ -112,7 +112,7 @@ def test_every_package_is_brought_by_an_extra_of_this_project() -> None:
     project = tomllib.loads(file.read_text())["project"]
     extras = project["optional-dependencies"] | {"": project["dependencies"]}
     for name, (extra, _) in doctor.PACKAGES.items():
-        assert any(line.startswith((f"{name}>", f"{name}=")) for line in extras[extra]), name
+        assert any(line.startswith((f"{name}>", f"{name}=", f"{name}[")) for line in extras[extra]), name
 
 
 def test_packages_have_versions_or_pip_lines() -> None:

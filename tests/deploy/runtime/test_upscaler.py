@@ -172,7 +172,7 @@ def test_an_estimate_of_the_time_is_of_the_right_size(up: Upscaler) -> None:
         assert estimated / 5 < sampled.seconds < estimated * 5
 
 
-@pytest.mark.parametrize("engine", sorted(FORM_OF_BACKEND))
+@pytest.mark.parametrize("engine", [name for name in sorted(FORM_OF_BACKEND) if BACKENDS[name].probe().available])
 def test_the_engines_agree(idm_micro: Bundle, up: Upscaler, engine: str) -> None:
     """Twenty float32 steps apart by rounding alone: 8-bit pictures agree to 60 dB."""
     with Upscaler(idm_micro, engine=engine, threads=1) as other:
@@ -245,10 +245,6 @@ def test_impossible_requests_are_refused(up: Upscaler, options: dict[str, Any], 
     ("options", "told"),
     [
         ({"engine": "tensorflow"}, r"There is no engine called 'tensorflow'"),
-        (
-            {"engine": next(name for name in BACKENDS if name not in FORM_OF_BACKEND)},
-            r"cannot run a bundle's graphs yet",
-        ),
         ({"precision": "int4"}, r"has no precision 'int4'"),
         ({"threads": 0}, r"cannot run on 0 threads"),
         ({"max_memory": "lots"}, r"'lots' is no amount of memory"),
@@ -258,6 +254,12 @@ def test_impossible_requests_are_refused(up: Upscaler, options: dict[str, Any], 
 def test_impossible_upscalers_are_refused(idm_micro: Bundle, options: dict[str, Any], told: str) -> None:
     with pytest.raises((EngineError, SizeError), match=told):
         Upscaler(idm_micro, **options)
+
+
+def test_a_backend_without_a_form_of_the_graphs(idm_micro: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_choice, "FORM_OF_BACKEND", {"onnxruntime-cpu": "instance"})
+    with pytest.raises(EngineError, match=r"openvino-cpu cannot run a bundle's graphs yet; use onnxruntime-cpu"):
+        Upscaler(idm_micro, engine="openvino-cpu")
 
 
 def test_a_family_of_a_later_version_is_refused(idm_micro: Bundle) -> None:
