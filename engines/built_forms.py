@@ -24,9 +24,7 @@ from engines.tensorrt_names import TensorRtPackage
 HALF_RULES = "1"
 """Counts up when engines.half writes another graph for the same source."""
 
-HALF_PRECISIONS = frozenset({"fp16", "int8"})
-"""Precisions whose graphs are fp16 around what is quantized."""
-
+HALF = "fp16"
 HALF_FILE = "half.onnx"
 PLAN_FILE = "engine.plan"
 
@@ -106,7 +104,7 @@ def plan_key(source: Source, settings: PlanSettings) -> dict[str, str]:
 def _plan_base(source: Source, package: TensorRtPackage, precision: str) -> dict[str, str]:
     return {
         "graph": source.fingerprint,
-        "rules": HALF_RULES if precision in HALF_PRECISIONS else "none",
+        "rules": HALF_RULES if precision == HALF else "none",
         "backend": package.backend,
         "version": package.version() or "none",
         "precision": precision,
@@ -131,7 +129,7 @@ def make_plan(
     """The entry whose PLAN_FILE is the plan, and why it was built just now ("" if it was there)."""
 
     def write(folder: Path) -> Figures:
-        half = settings.precision in HALF_PRECISIONS
+        half = settings.precision == HALF
         graph = make_half_graph(source, cache)[0] if half else source.graph
         timing = settings.timing_cache
         request = BuildRequest(

@@ -43,7 +43,7 @@ def find_device() -> Device | str:
     try:
         library = ctypes.CDLL(LIBRARY)
     except OSError:
-        return f"no NVIDIA driver was found ({LIBRARY} is not here)"
+        return f"no NVIDIA driver found ({LIBRARY} is missing)"
     if code := library.cuInit(0):
         return f"the NVIDIA driver found no usable GPU ({_error_text(library, code)})"
     return _first_device(library)

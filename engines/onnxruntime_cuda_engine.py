@@ -42,7 +42,7 @@ def probe() -> Availability:
     """Whether the package and a GPU with a driver new enough for it are here; onnxruntime is not imported."""
     version = installed_version(DISTRIBUTION)
     if version is None or not is_importable("onnxruntime"):
-        reason = f"the package {DISTRIBUTION} is not installed"
+        reason = f"{DISTRIBUTION} is not installed"
     else:
         reason = problem_of_driver(find_device(), cuda_of_wheel())
     available = not reason

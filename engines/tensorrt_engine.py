@@ -24,7 +24,8 @@ from engines.graph_file import GraphSignature, read_signature
 from engines.profiles import Profile
 from engines.tensorrt_names import TENSORRT, TENSORRT_RTX, TensorRtPackage
 
-PRECISIONS = ("fp16", "fp32", "int8")
+PRECISIONS = ("fp16", "fp32")
+"""int8 graphs carry their own precision, with fp16 around it."""
 
 
 class TensorRtBackend:
@@ -39,7 +40,7 @@ class TensorRtBackend:
         """Whether the package and a GPU with a driver new enough are here. Building needs less: see build-engine."""
         version = self.package.version()
         if version is None:
-            reason = f"the package {self.package.module} is not installed"
+            reason = f"{self.package.module} is not installed"
         else:
             reason = problem_of_driver(find_device(), self.package.needed_cuda())
         available = version is not None and not reason

@@ -73,7 +73,7 @@ def test_a_missing_gpu_package_is_a_sentence_and_a_pip_line(
     monkeypatch.setattr(tensorrt_names, "installed_version", nothing)
     found = backend_named(name).probe()
     assert (found.available, found.version) == (False, None)
-    assert found.reason == f"the package {GPU_PACKAGES[name]} is not installed"
+    assert found.reason == f"{GPU_PACKAGES[name]} is not installed"
     with pytest.raises(EngineError, match=rf"{name} cannot start: .* not installed\. Type pip install 'idm-deploy\["):
         open_engine(write_lookup(tmp_path), backend=name)
 
@@ -111,6 +111,6 @@ def test_precisions_are_complete() -> None:
         "onnxruntime-cpu": ("fp32",),
         "openvino-cpu": ("fp32", "bf16"),
         "onnxruntime-cuda": ("fp32", "fp16"),
-        "tensorrt": ("fp16", "fp32", "int8"),
-        "tensorrt-rtx": ("fp16", "fp32", "int8"),
+        "tensorrt": ("fp16", "fp32"),
+        "tensorrt-rtx": ("fp16", "fp32"),
     }

@@ -18,8 +18,8 @@ def test_a_machine_without_a_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(cuda, "LIBRARY", str(tmp_path / "libcuda.so.1"))
     find_device.cache_clear()
     try:
-        assert find_device() == f"no NVIDIA driver was found ({tmp_path / 'libcuda.so.1'} is not here)"
-        with pytest.raises(EngineError, match=r"The GPU cannot be used: no NVIDIA driver was found"):
+        assert find_device() == f"no NVIDIA driver found ({tmp_path / 'libcuda.so.1'} is missing)"
+        with pytest.raises(EngineError, match=r"The GPU cannot be used: no NVIDIA driver found"):
             Cuda()
     finally:
         find_device.cache_clear()
