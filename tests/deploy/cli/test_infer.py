@@ -1,0 +1,230 @@
+"""`idm-deploy infer` as a user types it."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deploy.bundle import Bundle
+from deploy.checkpoint import load_checkpoint
+from deploy.export.export import export_bundle
+from tests.checkpoints import save_idm
+
+ENTRY = [sys.executable, "-c", "from deploy.cli.main import main; main()", "infer"]
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "onnx"):
+    sys.modules[name] = None  # importing it is an ImportError
+from deploy.cli.main import main
+main()
+"""
+GENERATOR = np.random.default_rng(4)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("infer")
+    Image.fromarray(GENERATOR.integers(0, 256, (8, 10, 3), np.uint8)).save(folder / "sample.png")
+    checkpoint = load_checkpoint(save_idm(folder), config={"norm_groups": 8, "image_size": 16})
+    return export_bundle(checkpoint, folder / "micro.bundle", samples=[folder / "sample.png"])
+
+
+@pytest.fixture
+def place(tmp_path: Path, bundle: Bundle) -> Path:
+    """A folder with one bundle and some pictures."""
+    (tmp_path / "micro.bundle").symlink_to(bundle.path)
+    pixels = GENERATOR.integers(0, 256, (6, 9, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    Image.fromarray(pixels).save(tmp_path / "b.jpg")
+    Image.fromarray(pixels).save(tmp_path / "c.webp")
+    return tmp_path
+
+
+def infer(place: Path, *arguments: str, code: int = 0, entry: list[str] = ENTRY) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*entry, *arguments], cwd=place, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        image.load()
+        return image.size
+
+
+def partials(place: Path) -> list[str]:
+    return [path.name for path in place.iterdir() if path.name.endswith(".partial")]
+
+
+def test_the_sample_of_the_only_bundle_is_enlarged_and_told_of(place: Path) -> None:
+    done = infer(place, "--scale", "12", "--steps", "2", "--threads", "1")
+    (made,) = place.glob("sample-*_x12.png")
+    assert size_of(made) == (120, 96)
+    assert "balanced: ddim, 2 steps placed uniform, from pure noise" in done.stderr
+    assert "10x8 ->" in done.stderr and "120x96: about" in done.stderr and "onnxruntime-cpu fp32" in done.stderr
+    assert "scale 12 is beyond the trained 1 to 8" in done.stderr
+    assert done.stdout.startswith(f"{made.name}: 120x96, 2 evaluations, ")
+
+
+def test_a_batch_goes_on_past_a_bad_file_and_exits_1(place: Path) -> None:
+    (place / "bad.png").write_bytes(b"")
+    (place / "out").mkdir()
+    arguments = ("a.png", "bad.png", "missing.png", "b.jpg", "c.webp", "--long-edge", "18", "--steps", "1", "-o", "out")
+    done = infer(place, *arguments, "--json", code=1)
+    report = json.loads(done.stdout)
+    assert [row["output"] for row in report["pictures"]] == [f"out/{name}_long18.png" for name in "abc"]
+    assert all(size_of(place / row["output"]) == (18, 12) for row in report["pictures"])
+    assert [row["input"] for row in report["failed"]] == ["bad.png", "missing.png"]
+    assert "2 of 5 pictures failed: bad.png, missing.png" in done.stderr
+    assert report["sampling"]["plan"]["steps"] == 1
+    again = json.loads(infer(place, *arguments, "--json", code=1).stdout)
+    assert again["pictures"] == [] and len(again["skipped"]) == 3
+    assert len(json.loads(infer(place, *arguments, "--json", "--force", code=1).stdout)["pictures"]) == 3
+
+
+def test_options_reach_the_sampler(place: Path) -> None:
+    done = infer(
+        place, "a.png", "--size", "20x13", "-o", "x.webp", "--preset", "draft", "--equation", "dpmpp-2m", "--steps", "3",
+        "--start", "0.5", "--consistency", "1", "--placement", "logsnr", "--seed", "5", "--threads", "1",
+        "--engine", "onnxruntime-cpu", "--precision", "fp32", "--max-memory", "2GiB", "--tile", "16", "--json",
+    )  # fmt: skip
+    report = json.loads(done.stdout)
+    assert size_of(place / "x.webp") == (20, 13)
+    assert report["sampling"] == {
+        "preset": "draft",
+        "consistency": 1.0,
+        "from_guess": True,
+        "plan": {
+            "equation": "dpmpp-2m",
+            "steps": 3,
+            "placement": "logsnr",
+            "start": 0.5,
+            "eta": 0.0,
+            "clip": None,
+            "published": False,
+        },
+    }
+    assert (report["engine"], report["precision"], report["seed"]) == ("onnxruntime-cpu", "fp32", 5)
+    listed = infer(place, "a.png", "--scale", "2", "--placement", "0.1,0.6", "--json")
+    assert json.loads(listed.stdout)["sampling"]["plan"]["placement"] == [0.1, 0.6]
+
+
+def test_an_interpreter_without_torch_and_onnx_enlarges_to_the_same_picture(place: Path) -> None:
+    infer(place, "a.png", "--scale", "3", "--steps", "2", "-o", "one.png")
+    infer(
+        place, "infer", "a.png", "--scale", "3", "--steps", "2", "-o", "two.png",
+        entry=[sys.executable, "-c", WITHOUT_TORCH],
+    )  # fmt: skip
+    assert (place / "one.png").read_bytes() == (place / "two.png").read_bytes()
+
+
+BAD: list[tuple[list[str], str]] = [
+    (["a.png", "--scale", "0"], "The scale must be a number of 1 or more, such as 4 or 2.5; found 0.0"),
+    (["a.png", "--scale", "-3"], "The scale must be a number of 1 or more"),
+    (["a.png", "--scale", "nan"], "The scale must be a number of 1 or more"),
+    (["a.png", "--scale", "1e12"], "raise the limit with max_pixels (--max-pixels)"),
+    (["a.png"], "exactly one of scale, size and long edge; none of them was given"),
+    (["a.png", "--scale", "2", "--size", "30x30"], "scale and size was given"),
+    (
+        ["a.png", "--scale", "2", "--steps", "5000"],
+        "5000 steps were asked for, but from the chosen start the schedule has",
+    ),
+    (["a.png", "--scale", "2", "--equation", "dimm"], "the equation 'dimm' is unknown, the nearest is 'ddim'"),
+    (["a.png", "--scale", "2", "-o", "no/such/x.png"], "the folder no/such does not exist"),
+    (["a.png", "--scale", "2", "-o", "x.tiff"], "the suffix '.tiff' names no format that can be written"),
+    (["a.png", "--scale", "2", "-o", "a.png", "--force"], "a.png would be overwritten by its own enlargement"),
+    (["a.png", "sub/a.png", "--scale", "2"], "would both be written to a_x2.png"),
+    (["a.png", "--scale", "2", "--max-memory", "5MB"], "are allowed. Allow more with max_memory (--max-memory)"),
+    (["a.png", "--scale", "2", "--bundle", "nowhere"], "nowhere is not a bundle"),
+    (["text.png", "--scale", "2"], "is not a PNG, JPEG or WebP picture by its content"),
+    (["cut.png", "--scale", "2"], "the file is damaged or cut short"),
+    (["film.webp", "--scale", "2"], "it is an animation of 2 frames"),
+    (["bomb.png", "--scale", "2"], "the limit is 250000000"),
+]
+
+
+@pytest.fixture(scope="module")
+def bad_place(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> Path:
+    place = tmp_path_factory.mktemp("bad")
+    (place / "micro.bundle").symlink_to(bundle.path)
+    image = Image.fromarray(GENERATOR.integers(0, 256, (6, 9, 3), np.uint8))
+    image.save(place / "a.png")
+    (place / "text.png").write_text("not a picture")
+    (place / "cut.png").write_bytes((place / "a.png").read_bytes()[:90])
+    image.save(place / "film.webp", save_all=True, append_images=[image.rotate(180)])
+    Image.new("1", (20_000, 20_000)).save(place / "bomb.png")
+    return place
+
+
+@pytest.mark.parametrize(("arguments", "told"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
+def test_bad_input_is_one_sentence_and_exit_1(bad_place: Path, arguments: list[str], told: str) -> None:
+    before = sorted(path.name for path in bad_place.iterdir())
+    done = run_here(bad_place, arguments)
+    assert done[0] == 1
+    assert told in done[1]
+    assert sorted(path.name for path in bad_place.iterdir()) == before
+
+
+def run_here(place: Path, arguments: list[str]) -> tuple[int, str]:
+    """Exit code and stderr of the command, run in this process: an interpreter per case would take a second each."""
+    import contextlib
+    import io
+    import os
+
+    from deploy.cli import main as entry
+
+    told = io.StringIO()
+    here, argv = Path.cwd(), sys.argv
+    os.chdir(place)
+    sys.argv = ["idm-deploy", "infer", *arguments]
+    try:
+        with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
+            entry.main()
+    except SystemExit as error:
+        return int(str(error.code or 0)), told.getvalue()
+    finally:
+        os.chdir(here)
+        sys.argv = argv
+    return 0, told.getvalue()
+
+
+@pytest.mark.parametrize("arguments", [["a.png", "--size", "3x"], ["a.png", "--scale", "2", "--placement", "0.1,x"]])
+def test_wrong_usage_exits_2(bad_place: Path, arguments: list[str]) -> None:
+    assert run_here(bad_place, arguments)[0] == 2
+
+
+def test_a_full_disk_leaves_no_partial_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, told = run_here(place, ["a.png", "--scale", "2", "--steps", "1"])
+    assert code == 1 and "No space left on device; nothing was written" in told
+    assert not partials(place) and not (place / "a_x2.png").exists()
+
+
+def test_ctrl_c_exits_130_and_leaves_nothing_half_written(place: Path) -> None:
+    with subprocess.Popen(
+        [*ENTRY, "a.png", "--scale", "12", "--steps", "2000", "--threads", "1"],
+        cwd=place,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        assert process.stderr is not None
+        lines: list[Any] = []
+        for line in process.stderr:  # until the picture is announced, the last thing before the steps
+            lines.append(line)
+            if "beyond the trained" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130, lines
+    assert sorted(path.name for path in place.iterdir()) == ["a.png", "b.jpg", "c.webp", "micro.bundle"]
