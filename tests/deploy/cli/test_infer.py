@@ -90,7 +90,8 @@ def test_a_batch_goes_on_past_a_bad_file_and_exits_1(place: Path) -> None:
 
 def test_options_reach_the_sampler(place: Path) -> None:
     done = infer(
-        place, "a.png", "--size", "20x13", "-o", "x.webp", "--preset", "draft", "--equation", "dpmpp-2m", "--steps", "3",
+        place, "a.png", "--size", "20x13", "-o", "x.webp",
+        "--preset", "draft", "--equation", "dpmpp-2m", "--steps", "3",
         "--start", "0.5", "--consistency", "1", "--placement", "logsnr", "--seed", "5", "--threads", "1",
         "--engine", "onnxruntime-cpu", "--precision", "fp32", "--max-memory", "2GiB", "--tile", "16", "--json",
     )  # fmt: skip
