@@ -15,8 +15,10 @@ from deploy.bundle import Bundle
 from deploy.checkpoint import family_named
 from deploy.errors import DeployError, MissingPackage
 from deploy.families import recorded_config
-from deploy.runtime.graphs import EngineChoice, GraphSet
-from deploy.trials import TRIALS, chain
+from deploy.runtime.graphs import DENOISE, INT8, EngineChoice, GraphSet
+from deploy.runtime.int8 import has_int8
+from deploy.runtime.latent import LARGEST_QUERY_BYTES, LatentModel, LatentSubject
+from deploy.trials import NOISE_LEVEL, TRIALS, Trial, chain
 from engines.backends import BACKENDS
 from engines.errors import EngineError
 
@@ -70,15 +72,30 @@ class Contender:
     failure: str | None = None
 
 
-def bench_steps(bundle: Bundle, settings: BenchSettings, network: Any | None, progress: Progress) -> list[Timing]:
-    """The time of one step per contender: the published network first (if torch is there), then the engines."""
+STEP, DECODE = "step", "decode"
+
+
+def bench_bundle(
+    bundle: Bundle, settings: BenchSettings, network: Any | None, progress: Progress
+) -> dict[str, list[Timing]]:
+    """Times of one step and, where a latent is decoded, of decoding it to the output size; one list per contender kind.
+
+    The published network comes first if torch is there: `network`, or one with random weights.
+    """
     with ExitStack() as stack:
-        contenders = [
-            *_torch_contenders(bundle, settings, network),
-            *_engine_contenders(bundle, settings, stack),
-        ]
-        measure(contenders, settings.rounds, time.perf_counter, progress)
-    return [Timing(name=c.name, times_ms=tuple(c.times_ms), failure=c.failure) for c in contenders]
+        groups = _engine_contenders(bundle, settings, stack)
+        for kind, contenders in _torch_contenders(bundle, settings, network).items():
+            groups[kind] = contenders + groups[kind]
+        for number, contenders in enumerate(groups.values()):
+            measure(contenders, settings.rounds, time.perf_counter, _part_of(progress, number, len(groups)))
+    return {
+        kind: [Timing(name=c.name, times_ms=tuple(c.times_ms), failure=c.failure) for c in contenders]
+        for kind, contenders in groups.items()
+    }
+
+
+def _part_of(progress: Progress, number: int, count: int) -> Progress:
+    return lambda doing, fraction: progress(doing, (number + fraction) / count)
 
 
 def measure(contenders: list[Contender], rounds: int, clock: Clock, progress: Progress) -> None:
@@ -112,10 +129,10 @@ def ratios(timings: list[Timing]) -> Mapping[str, float]:
     return {timing.name: timed[0].median_ms / timing.median_ms for timing in timed}
 
 
-def _torch_contenders(bundle: Bundle, settings: BenchSettings, network: Any | None) -> list[Contender]:
+def _torch_contenders(bundle: Bundle, settings: BenchSettings, network: Any | None) -> dict[str, list[Contender]]:
     """The network as published, and rewritten but still in PyTorch; nothing where torch is not installed."""
     if find_spec("torch") is None:
-        return []
+        return {}
     import torch
 
     from deploy.networks.published import PUBLISHED, stand_in_network
@@ -131,44 +148,76 @@ def _torch_contenders(bundle: Bundle, settings: BenchSettings, network: Any | No
     published = PUBLISHED[name](network, trial)
     weights = {key: value.numpy() for key, value in network.state_dict().items()}
     parts = REWRITES_OF_FAMILY[name].parts(config, weights, frozenset(bundle.manifest.rewrites))
-    runners = {part.name: PartRunner(part) for part in parts if part.name in BEFORE_STEP or part.name == "denoise"}
+    runners = {part.name: PartRunner(part) for part in parts if part.name in (*BEFORE_STEP, DENOISE)}
 
     def run(graph: str, feeds: Mapping[str, Any]) -> dict[str, Any]:
         outputs = runners[graph].run(runners[graph].tensors(feeds))
         return {key: value.numpy() for key, value in outputs.items()}
 
     feeds = chain(trial, [graph for graph in BEFORE_STEP if graph in runners], run)
-    denoise = runners["denoise"]
+    denoise = runners[DENOISE]
     inputs = denoise.tensors(feeds)
-    return [Contender(PUBLISHED_NAME, published.step), Contender(REWRITTEN_NAME, lambda: denoise.run(inputs))]
+    groups = {STEP: [Contender(PUBLISHED_NAME, published.step), Contender(REWRITTEN_NAME, lambda: denoise.run(inputs))]}
+    if name in DECODERS:
+        groups[DECODE] = [Contender(PUBLISHED_NAME, published.finish)]
+    return groups
 
 
-def _engine_contenders(bundle: Bundle, settings: BenchSettings, stack: ExitStack) -> list[Contender]:
+def _engine_contenders(bundle: Bundle, settings: BenchSettings, stack: ExitStack) -> dict[str, list[Contender]]:
     """One per backend and precision that this machine can run."""
-    found = []
-    for name, backend in BACKENDS.items():
-        if not backend.probe().available:
-            continue
-        for precision in backend.PRECISIONS:
-            choice = EngineChoice(backend=name, precision=precision, threads=settings.threads)
-            graphs = stack.enter_context(GraphSet(bundle, choice))
-            found.append(_engine_contender(graphs, settings))
-    if not found:
+    groups: dict[str, list[Contender]] = {STEP: []}
+    for choice in runnable_choices(bundle, settings.threads):
+        graphs = stack.enter_context(GraphSet(bundle, choice))
+        name = f"{choice.backend} {choice.precision}"
+        groups[STEP].append(Contender(name, _engine_step(graphs, settings)))
+        if decoder := DECODERS.get(bundle.manifest.family):
+            groups.setdefault(DECODE, []).append(Contender(name, decoder(graphs, settings)))
+    if not groups[STEP]:
         raise MissingPackage("No engine is installed to time: pip install 'idm-deploy[cpu]'.")
-    return found
+    return groups
 
 
-def _engine_contender(graphs: GraphSet, settings: BenchSettings) -> Contender:
-    """A contender whose first turn, which is not counted, also opens the graphs and prepares the feeds."""
+def runnable_choices(bundle: Bundle, threads: int) -> list[EngineChoice]:
+    """Every backend and precision that is installed here and that the bundle has graphs for."""
+    choices = []
+    for name, backend in BACKENDS.items():
+        if backend.probe().available:
+            precisions = [*backend.PRECISIONS, *([INT8] if has_int8(bundle, name) else [])]
+            choices += [EngineChoice(backend=name, precision=p, threads=threads) for p in dict.fromkeys(precisions)]
+    return choices
+
+
+def _engine_step(graphs: GraphSet, settings: BenchSettings) -> Callable[[], object]:
+    """One step. Its first call, which is not counted, also opens the graphs and prepares the feeds."""
     prepared: dict[str, Any] = {}
 
     def step() -> None:
         if not prepared:
-            manifest = graphs.bundle.manifest
-            trial = TRIALS[manifest.family](
-                recorded_config(manifest.family, manifest.configuration), settings.size, settings.batch
-            )
+            trial = _trial(graphs, settings)
             prepared.update(chain(trial, [name for name in BEFORE_STEP if name in graphs], graphs.run))
-        graphs.run("denoise", prepared)
+            prepared.update(graphs.rows_in_precision([{}], [NOISE_LEVEL])[0])
+        graphs.run(DENOISE, prepared)
 
-    return Contender(f"{graphs.choice.backend} {graphs.choice.precision}", step)
+    return step
+
+
+def _latent_decoder(graphs: GraphSet, settings: BenchSettings) -> Callable[[], object]:
+    """Decoding one latent of the training's size to the output size, as the run time does it."""
+
+    def decode() -> None:
+        state = _trial(graphs, settings).feeds["z"]
+        subject = LatentSubject(LatentModel(graphs), None, state.shape, settings.size, (1.0, 1.0))
+        for _ in subject.picture_rows(state, LARGEST_QUERY_BYTES):
+            pass
+
+    return decode
+
+
+DECODERS: Mapping[str, Callable[[GraphSet, BenchSettings], Callable[[], object]]] = {"latent": _latent_decoder}
+"""The families whose state still has to be decoded after the last step."""
+
+
+def _trial(graphs: GraphSet, settings: BenchSettings) -> Trial:
+    manifest = graphs.bundle.manifest
+    config = recorded_config(manifest.family, manifest.configuration)
+    return TRIALS[manifest.family](config, settings.size, settings.batch)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from deploy.sampling.schedule import NoiseSchedule
+from tests.latent_models import latent_network
 from tests.recordings import manifest, recorded_json
 from tests.synthetic import make
 
@@ -31,4 +32,12 @@ def save_idm(folder: Path, name: str = "idm_micro") -> Path:
     """An IDM checkpoint file in `folder`."""
     path = folder / f"{name}_gen.pth"
     torch.save(idm_state(name), path)
+    return path
+
+
+def save_latent(folder: Path, name: str = "latent_sr_tiny") -> Path:
+    """A Lightning checkpoint of the latent family in `folder`, without its moving average."""
+    state = latent_network(name).state_dict()
+    path = folder / f"{name}.ckpt"
+    torch.save({"state_dict": {key: value.clone() for key, value in state.items()}, "epoch": 1}, path)
     return path

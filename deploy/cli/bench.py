@@ -23,8 +23,8 @@ def bench(
     ),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
-    """Time one denoising step: PyTorch as published, rewritten, and every engine and precision this machine has."""
-    from deploy.bench import BenchSettings, bench_steps
+    """Time one denoising step, and decoding for the latent family, on every engine beside PyTorch as published."""
+    from deploy.bench import BenchSettings, bench_bundle
     from deploy.bundle import Bundle, discover
     from deploy.cli.values import size_from_text
 
@@ -37,51 +37,60 @@ def bench(
 
         network = load_checkpoint(checkpoint).network
     with shown_progress("bench") as progress:
-        timings = bench_steps(opened, settings, network, progress)
+        timings = bench_bundle(opened, settings, network, progress)
     report = report_from_timings(timings, str(opened.path), size, batch, threads)
     if as_json:
         typer.echo(json.dumps(report, indent=1, sort_keys=True))
     else:
         _print(report)
-    if any(timing.failure for timing in timings):
+    if any(timing.failure for kind in timings.values() for timing in kind):
         raise typer.Exit(1)
 
 
-def report_from_timings(timings: "list[Timing]", bundle: str, size: str, batch: int, threads: int) -> dict[str, Any]:
+def report_from_timings(
+    timings: "dict[str, list[Timing]]", bundle: str, size: str, batch: int, threads: int
+) -> dict[str, Any]:
     """Everything measured, in JSON's types."""
-    from deploy.bench import ratios
     from deploy.doctor import find_cpu
 
-    faster = ratios(timings)
-    rows = [
-        {"name": t.name, "failure": t.failure}
-        if t.failure
-        else {"name": t.name, "median_ms": t.median_ms, "times_ms": list(t.times_ms), "ratio": faster[t.name]}
-        for t in timings
-    ]
     return {
         "bundle": bundle,
         "size": size,
         "batch": batch,
         "threads": threads,
         "cpu": find_cpu().model,
-        "steps": rows,
+        "timings": {kind: _rows(contenders) for kind, contenders in timings.items()},
     }
+
+
+def _rows(timings: "list[Timing]") -> list[dict[str, Any]]:
+    from deploy.bench import ratios
+
+    faster = ratios(timings)
+    return [
+        {"name": t.name, "failure": t.failure}
+        if t.failure
+        else {"name": t.name, "median_ms": t.median_ms, "times_ms": list(t.times_ms), "ratio": faster[t.name]}
+        for t in timings
+    ]
 
 
 def _print(report: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    title = f"one step at {report['size']}, batch {report['batch']}, {report['threads']} threads, {report['cpu']}"
-    table = Table("", box=None, title=title, title_justify="left", pad_edge=False)
-    for name in ("median", "fastest", "slowest", "times faster"):
-        table.add_column(name, justify="right")
-    for row in report["steps"]:
-        if row.get("failure"):
-            table.add_row(row["name"], row["failure"])
-            continue
-        times = row["times_ms"]
-        cells = (f"{value:.1f} ms" for value in (row["median_ms"], min(times), max(times)))
-        table.add_row(row["name"], *cells, f"{row['ratio']:.2f}")
-    Console(markup=False, highlight=False).print(table)
+    console = Console(markup=False, highlight=False)
+    for kind, rows in report["timings"].items():
+        what = "one step" if kind == "step" else "decoding"
+        title = f"{what} at {report['size']}, batch {report['batch']}, {report['threads']} threads, {report['cpu']}"
+        table = Table("", box=None, title=title, title_justify="left", pad_edge=False)
+        for name in ("median", "fastest", "slowest", "times faster"):
+            table.add_column(name, justify="right")
+        for row in rows:
+            if row.get("failure"):
+                table.add_row(row["name"], row["failure"])
+                continue
+            times = row["times_ms"]
+            cells = (f"{value:.1f} ms" for value in (row["median_ms"], min(times), max(times)))
+            table.add_row(row["name"], *cells, f"{row['ratio']:.2f}")
+        console.print(table)

@@ -37,6 +37,12 @@ SAME_LEVEL = 1e-6
 """Noise levels closer than this are one: plans are made in float64 from the same schedule."""
 
 
+def has_int8(bundle: Bundle, backend: str) -> bool:
+    """Whether the bundle was quantized for what this backend runs."""
+    quantization = bundle.manifest.quantization
+    return quantization is not None and TARGET_OF_BACKEND.get(backend) in quantization["targets"]
+
+
 @dataclass(frozen=True)
 class Int8Denoiser:
     """The int8 form of `denoise` for one target."""

@@ -13,7 +13,7 @@ from deploy.cli.main import app
 from deploy.errors import DeployError
 from engines.backends import BACKENDS
 from engines.errors import EngineError
-from tests.checkpoints import save_idm
+from tests.checkpoints import save_idm, save_latent
 
 
 class FakeClock:
@@ -80,10 +80,21 @@ def test_bench_times_every_contender_of_a_bundle(tmp_path: Path) -> None:
     arguments = ["bench", str(bundle), "--size", "17x16", "--rounds", "2", "--threads", "1", "--json"]
     result = runner.invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    rows = json.loads(result.stdout)["steps"]
+    rows = json.loads(result.stdout)["timings"]["step"]
     engines = [f"{name} {p}" for name, b in BACKENDS.items() if b.probe().available for p in b.PRECISIONS]
     assert [row["name"] for row in rows] == ["PyTorch, as published", "PyTorch, rewritten", *engines]
     assert all(len(row["times_ms"]) == 2 and min(row["times_ms"]) > 0 for row in rows)
+
+
+def test_decoding_is_timed_for_the_latent_family(tmp_path: Path) -> None:
+    runner = CliRunner()
+    bundle = tmp_path / "latent.bundle"
+    assert runner.invoke(app, ["export", str(save_latent(tmp_path)), "-o", str(bundle)]).exit_code == 0
+    result = runner.invoke(app, ["bench", str(bundle), "--size", "20x24", "--rounds", "1", "--threads", "1", "--json"])
+    assert result.exit_code == 0, result.output
+    timings = json.loads(result.stdout)["timings"]
+    assert timings["decode"][0]["name"] == "PyTorch, as published"
+    assert all(row["times_ms"][0] > 0 for kind in ("step", "decode") for row in timings[kind])
 
 
 def test_a_size_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
