@@ -17,6 +17,12 @@ from calibration.quantizer import Quantizer
 
 FloatArray = NDArray[np.float32]
 
+HEADROOM = 1.5
+"""Other pictures go beyond the extremes of the calibration pictures, and a clipped channel costs far more than a wider
+step. On a trained IDM of 5 M parameters (four calibration pictures, six others, 16 to 64, DDIM-20) the headroom 1, 1.2,
+1.5, 2, 2.5 gave 45.2, 47.5, 49.6, 49.7, 48.8 dB against float and 37.6, 40.3, 44.4, 47.2, 47.0 on the worst picture;
+with float outputs 52.4 and 49.0. More calibration pictures need less."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OutputWindow:
@@ -115,9 +121,9 @@ def output_window(
     bias: FloatArray,
     weight_scales: FloatArray,
     inputs: tuple[Quantizer, ...],
-    clip: float = 1.0,
+    headroom: float = HEADROOM,
 ) -> OutputWindow:
-    """The window that holds what every channel was seen to be in every range; `clip` below 1 narrows it.
+    """The window that holds `headroom` times what every channel was seen to be in every range.
 
     lowest, highest: of the layer's float output with its bias, (ranges, O).
     """
@@ -128,6 +134,6 @@ def output_window(
     widest = halves.max(axis=0)
     return OutputWindow(
         centres=centres.astype(np.int32),
-        steps=(widest * clip / 127).astype(np.float32),
+        steps=(widest * headroom / 127).astype(np.float32),
         gains=(halves / widest).max(axis=1).astype(np.float32),
     )

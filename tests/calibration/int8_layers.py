@@ -127,7 +127,7 @@ def recipe(
     if weight.ndim == 4:
         y = single.exact(single.x, weight) + single.broadcast(single.bias)
         low, high = (np.stack([getattr(y, side)(axis=(0, 2, 3))] * len(scales)) for side in ("min", "max"))
-        window = output_window(low, high, bias=single.bias, weight_scales=weight_scales, inputs=inputs)
+        window = output_window(low, high, bias=single.bias, weight_scales=weight_scales, inputs=inputs, headroom=1.0)
     layer = LayerRecipe(
         node=single.layer.node,
         codes=codes,

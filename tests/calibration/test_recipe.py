@@ -30,6 +30,7 @@ def test_the_window_of_the_docstring() -> None:
         bias=np.array([7], dtype=np.float32),
         weight_scales=np.ones(1, dtype=np.float32),
         inputs=(UNIT, UNIT),
+        headroom=1.0,
     )
     assert window.centres.tolist() == [2250]  # the middle of -300 and 4800
     assert window.steps == pytest.approx(2550 / 127)
@@ -44,9 +45,9 @@ def test_a_window_counts_in_accumulator_units() -> None:
         bias=np.zeros(2, dtype=np.float32),
         weight_scales=np.array([0.25, 0.5], dtype=np.float32),
         inputs=(Quantizer(scale=2.0, lowest=0, highest=255),),
-        clip=0.5,
+        headroom=1.25,
     )
-    assert window.steps == pytest.approx([16 * 0.5 / 127, 8 * 0.5 / 127])
+    assert window.steps == pytest.approx([16 * 1.25 / 127, 8 * 1.25 / 127])
 
 
 def test_a_constant_channel_gets_some_window() -> None:
