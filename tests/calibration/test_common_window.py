@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from calibration.clipping import Method, MinMax, Mse, Percentile, choose_quantizer, expected_error, scale_grid
+from calibration.common_window import choose_common_window
+from calibration.density import Density, density_of
+from calibration.errors import StatisticsError
+from calibration.quantizer import Asymmetric, Quantizer, Symmetric
+from calibration.statistics import histogram_of
+
+COARSE = Mse(fineness=2, octaves=2)
+
+
+def after_silu(spread: float, seed: int = 0) -> Density:
+    x = np.random.default_rng(seed).standard_normal(4000) * spread
+    return density_of(histogram_of((x / (1 + np.exp(-x))).astype(np.float32)))
+
+
+RANGES = [after_silu(1.0), after_silu(3.0, 1), after_silu(0.5, 2)]
+
+
+def test_least_error_by_brute_force() -> None:
+    """Every window of 256 codes, each range with its best scale on the same grid."""
+    weights = [1.0, 0.5, 2.0]
+    best = np.inf
+    for lowest in range(-255, 1):
+        cost = 0.0
+        for density, weight in zip(RANGES, weights, strict=True):
+            errors = [
+                expected_error(density, Quantizer(scale=scale, lowest=lowest, highest=lowest + 255))
+                for scale in scale_grid([density], Asymmetric(), COARSE)
+            ]
+            cost += weight * min(errors)
+        best = min(best, cost)
+    found = choose_common_window(RANGES, Asymmetric(), COARSE, weights)
+    assert len({(q.lowest, q.highest) for q in found}) == 1
+    costs = [w * expected_error(d, q) for w, d, q in zip(weights, RANGES, found, strict=True)]
+    assert sum(costs) == pytest.approx(best, rel=1e-6)
+
+
+@pytest.mark.parametrize("method", [MinMax(), Mse(), Percentile(percent=99.9)], ids=str)
+def test_one_density_gets_what_it_would_alone(method: Method) -> None:
+    (found,) = choose_common_window(RANGES[:1], Asymmetric(), method)
+    alone = choose_quantizer(RANGES[0], Asymmetric(), method)
+    assert (found.lowest, found.scale) == (alone.lowest, pytest.approx(alone.scale))
+
+
+def test_min_max_clips_nothing_in_any_range() -> None:
+    found = choose_common_window(RANGES, Asymmetric(), MinMax())
+    for density, quantizer in zip(RANGES, found, strict=True):
+        half = quantizer.scale / 2
+        assert quantizer.scale * quantizer.lowest - half <= density.minimum
+        assert quantizer.scale * quantizer.highest + half >= density.maximum
+    assert len({q.scale for q in found}) == 3
+
+
+def test_symmetric_ranges_are_independent() -> None:
+    found = choose_common_window(RANGES, Symmetric(), Mse())
+    assert found == tuple(choose_quantizer(density, Symmetric(), Mse()) for density in RANGES)
+
+
+def test_a_range_of_zeros_keeps_some_scale() -> None:
+    zeros = density_of(histogram_of(np.zeros(10, dtype=np.float32)))
+    positive = density_of(histogram_of(np.linspace(0, 1, 100, dtype=np.float32)))
+    assert all(q.scale > 0 for q in choose_common_window([zeros, positive], Asymmetric(), MinMax()))
+
+
+def test_no_density_is_refused() -> None:
+    with pytest.raises(StatisticsError, match="choosing a common window: no density was given"):
+        choose_common_window([], Asymmetric(), Mse())
