@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -229,8 +230,13 @@ def fingerprint(hashes: list[str]) -> str:
 
 def fingerprint_of_graph(graph: Path, weights: tuple[Path, ...]) -> str:
     """The same, from the files themselves."""
-    hashes = []
-    for path in (graph, *weights):
-        with path.open("rb") as stream:
-            hashes.append(hashlib.file_digest(stream, "sha256").hexdigest())
-    return fingerprint(hashes)
+    states = ((path, path.stat()) for path in (graph, *weights))
+    return fingerprint([_sha256_of_file(path, state.st_size, state.st_mtime_ns) for path, state in states])
+
+
+@lru_cache(maxsize=64)
+def _sha256_of_file(path: Path, size: int, changed_ns: int) -> str:
+    """Remembered while the file stays as it is: all graphs of a bundle share one large weights file."""
+    del size, changed_ns
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

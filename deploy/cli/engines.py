@@ -1,0 +1,62 @@
+"""`idm-deploy engines`: what is in the engine cache, and removing from it."""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from engines.cache import Entry
+
+
+def engines(
+    prune: bool = typer.Option(False, "--prune", help="Remove what --max-size and --unused say."),
+    max_size: str | None = typer.Option(None, "--max-size", help="With --prune: keep at most this much, such as 2GB."),
+    unused: float | None = typer.Option(
+        None, "--unused", help="With --prune: remove what was not used for so many days."
+    ),
+    cache_dir: Path | None = typer.Option(None, "--cache-dir", help="The engine cache; the user's if not given."),
+    as_json: bool = typer.Option(False, "--json", help="Print the list as JSON."),
+) -> None:
+    """List the engines and measurements kept on this machine, the last used first; --prune removes some."""
+    from deploy.cli.engine_values import bytes_from_text
+    from engines.cache import Cache
+
+    if not prune and (max_size is not None or unused is not None):
+        raise typer.BadParameter("--max-size and --unused say what --prune removes; give --prune as well.")
+    if prune and max_size is None and unused is None:
+        raise typer.BadParameter("Say what to remove: --max-size 2GB, --unused 30, or --max-size 0 for everything.")
+    cache = Cache(cache_dir)
+    limit = None if max_size is None else bytes_from_text(max_size)
+    removed = cache.prune(max_bytes=limit, unused_days=unused) if prune else []
+    kept = cache.entries()
+    if as_json:
+        report = {"cache": str(cache.root), "removed": list(map(_as_json, removed)), "kept": list(map(_as_json, kept))}
+        typer.echo(json.dumps(report, indent=1, sort_keys=True))
+        return
+    for entry in removed:
+        typer.echo(f"removed {_line(entry)}")
+    typer.echo(f"{len(kept)} in {cache.root}, {sum(entry.bytes for entry in kept) / 1e6:.1f} MB")
+    for entry in kept:
+        typer.echo(f"  {_line(entry)}")
+
+
+def _as_json(entry: "Entry") -> dict[str, Any]:
+    return {
+        "label": entry.label,
+        "path": str(entry.path),
+        "bytes": entry.bytes,
+        "built": entry.built,
+        "key": dict(entry.key),
+        "figures": entry.figures,
+    }
+
+
+def _line(entry: "Entry") -> str:
+    days = (time.time() - entry.built) / 86400
+    about = [entry.key[name] for name in ("backend", "device", "profile", "size") if name in entry.key]
+    if "why" in entry.figures:
+        about.append(entry.figures["why"])
+    return f"{entry.label}: {entry.bytes / 1e6:.1f} MB, {days:.0f} days old; {'; '.join(about)}"

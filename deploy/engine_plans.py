@@ -1,0 +1,179 @@
+"""TensorRT's plans of a bundle: which are needed, for which sizes, and building them into the engine cache.
+
+K timestep ranges in int8 are K graphs, so K plans with their own weights on the GPU: the scales of Q/DQ pairs are
+constants for TensorRT. That is its cost, and documented; one range costs one plan.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from deploy.bundle import Bundle
+from deploy.engine_profiles import EngineSizes, profiles_of_graphs
+from deploy.engine_trials import path_of_target
+from deploy.errors import BundleError
+from deploy.runtime.graphs import DENOISE, FLOAT_GRAPHS, FORM_OF_BACKEND, INT8
+from deploy.runtime.int8 import has_int8
+from engines.backends import BACKENDS
+from engines.built_forms import PlanSettings, Source, make_plan
+from engines.cache import Cache, fingerprint
+from engines.contract import check_request
+from engines.cuda import find_device
+from engines.graph_file import read_signature
+from engines.tensorrt_engine import PRECISIONS
+from engines.tensorrt_names import TENSORRT, TENSORRT_RTX, TensorRtPackage
+
+Progress = Callable[[str, float], None]
+
+AUTO = "auto"
+
+TENSORRT_PACKAGES = {package.backend: package for package in (TENSORRT, TENSORRT_RTX)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """How TensorRT's plans are built; see engines.built_forms.PlanSettings."""
+
+    sizes: EngineSizes
+    capability: str | None = None
+    workspace_bytes: int | None = None
+    timing_cache: Path | None = None
+    deadline_s: float = 3600.0
+    rebuild: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedBuild:
+    """One plan to be built: which graph, for whom, and how large its weights are (bytes, in the plan's precision)."""
+
+    source: Source
+    settings: PlanSettings
+    weights_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A plan in the cache. `reason` is "" if it was there already."""
+
+    label: str
+    bytes: int
+    seconds: float
+    formats: dict[str, dict[str, int]]
+    notes: tuple[str, ...]
+    reason: str
+
+
+def packages_to_build_for(engine: str, capability: str | None) -> list[TensorRtPackage]:
+    """The TensorRT packages whose plans are to be built: those asked for, or those that can run or build here."""
+    if engine in TENSORRT_PACKAGES:
+        return [TENSORRT_PACKAGES[engine]]
+    if engine != AUTO:
+        return []
+    if capability is not None:
+        return [TENSORRT_RTX]
+    return [package for name, package in TENSORRT_PACKAGES.items() if BACKENDS[name].probe().available]
+
+
+def planned_builds(
+    bundle: Bundle, package: TensorRtPackage, precision: str, options: PlanOptions
+) -> list[PlannedBuild]:
+    """Every plan that running this bundle in `precision` takes; profiles that do not fit are refused here already."""
+    device = find_device()
+    settings = PlanSettings(
+        package=package,
+        precision="fp16",
+        profile=next(iter(profiles_of_graphs(bundle, options.sizes).values())),
+        device=None if isinstance(device, str) or options.capability else device,
+        capability=options.capability,
+        workspace_bytes=options.workspace_bytes,
+        timing_cache=options.timing_cache,
+        deadline_s=options.deadline_s,
+    )
+    form = FORM_OF_BACKEND[package.backend]
+    found = []
+    for name, profile in profiles_of_graphs(bundle, options.sizes).items():
+        if name == DENOISE and precision == INT8:
+            continue
+        kind = "fp32" if name in FLOAT_GRAPHS or precision == "fp32" else "fp16"
+        files = [bundle.manifest.graphs[name]["forms"][form], *bundle.manifest.graphs[name]["weights"]]
+        found.append(_planned(bundle, name, files, replace(settings, precision=kind, profile=profile)))
+    if precision == INT8:
+        if not has_int8(bundle, package.backend):
+            raise BundleError(
+                f"{bundle.path} has no int8 graphs for {package.backend}. Make them with "
+                "`idm-deploy quantize --targets tensorrt`."
+            )
+        profile = profiles_of_graphs(bundle, options.sizes)[DENOISE]
+        for index, path in enumerate(path_of_target(bundle, package.backend)):
+            chosen = replace(settings, profile=profile)
+            found.append(_planned(bundle, f"denoise int8 {index}", [path.name], chosen))
+    return found
+
+
+def _planned(bundle: Bundle, name: str, files: list[str], settings: PlanSettings) -> PlannedBuild:
+    graph = bundle.file(files[0])
+    # Quantized graphs name their weights themselves; the hashes are those that the bundle vouches for.
+    names = [files[0], *(path.name for path in read_signature(graph).weights)]
+    hashes = [bundle.manifest.files[name].sha256 for name in names]
+    source = Source(graph=graph, label=f"{bundle.path.resolve().name} {name}", fingerprint=fingerprint(hashes))
+    size = weights_bytes(graph)
+    return PlannedBuild(
+        source=source, settings=settings, weights_bytes=size if settings.precision == "fp32" else size // 2
+    )
+
+
+def weights_bytes(graph: Path) -> int:
+    """Bytes of the initializers that a graph uses, in its own number formats; the file may hold those of others too."""
+    import onnx
+
+    model: Any = onnx.load(str(graph), load_external_data=False)
+    total = 0
+    for tensor in model.graph.initializer:
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        total += int(entries.get("length", 0)) or len(tensor.raw_data)
+    return total
+
+
+def build_plans(planned: Sequence[PlannedBuild], cache: Cache, options: PlanOptions, progress: Progress) -> list[Built]:
+    """All of them in the cache, each built in its own process unless it was there."""
+    made = []
+    for number, plan in enumerate(planned):
+
+        def told(phase: str, fraction: float, number: int = number, label: str = plan.source.label) -> None:
+            progress(f"{label}, {phase}", (number + fraction) / len(planned))
+
+        begin = time.monotonic()
+        entry, reason = make_plan(plan.source, plan.settings, cache, told, rebuild=options.rebuild)
+        made.append(
+            Built(
+                label=entry.label,
+                bytes=entry.bytes,
+                seconds=time.monotonic() - begin,
+                formats=entry.figures["formats"],
+                notes=tuple(entry.figures["notes"]),
+                reason=reason,
+            )
+        )
+    return made
+
+
+def precisions_to_build(bundle: Bundle, package: TensorRtPackage, engine: str, precision: str) -> list[str]:
+    """The precision that was asked for; "auto" is fp16, and int8 where the bundle has it.
+
+    One that TensorRT lacks is refused where this package was asked for, and not built where any engine will do.
+    """
+    if precision != AUTO:
+        known = (*PRECISIONS, INT8)
+        if engine == package.backend:
+            check_request(package.backend, precision, known, None)
+        return [precision] if precision in known else []
+    return ["fp16", INT8] if has_int8(bundle, package.backend) else ["fp16"]
+
+
+def seconds_to_build(plan: PlannedBuild) -> float:
+    """A rough time: measured with TensorRT-RTX 1.7 on two cores, 3 s to start and 30 MB of weights per second."""
+    return 3.0 + plan.weights_bytes / 30e6

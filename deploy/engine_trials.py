@@ -1,0 +1,151 @@
+"""Candidates for running a bundle's steps on this machine, timed in turns and held against float32."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.bench import BEFORE_STEP, Contender, measure
+from deploy.bundle import Bundle
+from deploy.families import recorded_config
+from deploy.runtime.graphs import DENOISE, FORM_OF_BACKEND, INT8, EngineChoice, GraphSet
+from deploy.runtime.int8 import TARGET_OF_BACKEND, has_int8
+from deploy.sampling.schedule import NoiseSchedule
+from deploy.trials import NOISE_LEVEL, TIMESTEP, TRIALS, chain
+from engines.backends import BACKENDS
+from engines.errors import EngineError
+
+Array = NDArray[Any]
+Size = tuple[int, int]
+Progress = Callable[[str, float], None]
+
+FLOAT_REFERENCE = "fp32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSettings:
+    """The step that is tried: output (height, width), batch, threads, and rounds in which all take their turn."""
+
+    size: Size = (128, 128)
+    batch: int = 1
+    threads: int | None = None
+    rounds: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """What one backend and precision did: median milliseconds per step, and decibels of its step against float32.
+
+    sqnr_db is None for the reference itself; failure says why there are no figures.
+    """
+
+    backend: str
+    precision: str
+    step_ms: float | None = None
+    sqnr_db: float | None = None
+    failure: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As it is shown."""
+        return f"{self.backend} {self.precision}"
+
+
+def possible_choices(bundle: Bundle, engine: str, precision: str, threads: int | None) -> list[EngineChoice]:
+    """Every backend and precision that this machine can run, narrowed by what was asked for ("auto": all of them).
+
+    The first float32 one is always among them: the others are held against it.
+    """
+    found = []
+    for name, backend in BACKENDS.items():
+        if name not in FORM_OF_BACKEND or not backend.probe().available:
+            continue
+        kinds = list(backend.PRECISIONS) if DENOISE in bundle.manifest.graphs else []
+        if has_int8(bundle, name):
+            kinds.append(INT8)
+        found += [EngineChoice(backend=name, precision=kind, threads=threads) for kind in kinds]
+    reference = next((choice for choice in found if choice.precision == FLOAT_REFERENCE), None)
+    return [
+        choice
+        for choice in found
+        if choice == reference or (engine in ("auto", choice.backend) and precision in ("auto", choice.precision))
+    ]
+
+
+def try_choices(
+    bundle: Bundle, choices: Sequence[EngineChoice], settings: TrialSettings, progress: Progress
+) -> list[Candidate]:
+    """One candidate per choice, in their order; the first float32 choice that runs is the reference of the others."""
+    answers: dict[EngineChoice, Array] = {}
+    with ExitStack() as stack:
+        contenders = {
+            choice: _contender(stack.enter_context(GraphSet(bundle, choice)), settings, answers) for choice in choices
+        }
+        measure(list(contenders.values()), settings.rounds, time.perf_counter, progress)
+    reference = next((c for c in choices if c.precision == FLOAT_REFERENCE and c in answers), None)
+    return [_candidate(choice, contenders[choice], answers, reference) for choice in choices]
+
+
+def _candidate(
+    choice: EngineChoice, contender: Contender, answers: Mapping[EngineChoice, Array], reference: EngineChoice | None
+) -> Candidate:
+    if contender.failure is not None or choice not in answers:
+        return Candidate(backend=choice.backend, precision=choice.precision, failure=contender.failure or "not run")
+    distance = None if reference is None or choice == reference else sqnr_db(answers[reference], answers[choice])
+    return Candidate(
+        backend=choice.backend, precision=choice.precision, step_ms=median(contender.times_ms), sqnr_db=distance
+    )
+
+
+def _contender(graphs: GraphSet, settings: TrialSettings, answers: dict[EngineChoice, Array]) -> Contender:
+    """A contender whose first turn, which is not counted, opens the graphs, prepares the feeds and keeps the answer."""
+    prepared: dict[str, Array] = {}
+
+    def step() -> None:
+        first = not prepared
+        if first:
+            prepared.update(step_feeds(graphs, settings))
+        noise = graphs.run("denoise", prepared)["noise"]
+        if first:
+            if not np.isfinite(noise).all():
+                raise EngineError(f"{graphs.choice.backend} {graphs.choice.precision} gives values that are no numbers")
+            answers[graphs.choice] = noise
+
+    return Contender(f"{graphs.choice.backend} {graphs.choice.precision}", step)
+
+
+def step_feeds(graphs: GraphSet, settings: TrialSettings) -> dict[str, Array]:
+    """What the denoiser is fed in the trial, the same for every engine but for the rounding of what comes before."""
+    manifest = graphs.bundle.manifest
+    config = recorded_config(manifest.family, manifest.configuration)
+    trial = TRIALS[manifest.family](config, settings.size, settings.batch)
+    feeds = chain(trial, [name for name in BEFORE_STEP if name in graphs], graphs.run)
+    return feeds | graphs.rows_in_precision([{}], [trial_noise_level(graphs.bundle)])[0]
+
+
+def trial_noise_level(bundle: Bundle) -> float:
+    """The noise level of the trial's step: given for IDM, that of the trial's timestep for the latent family."""
+    if bundle.manifest.family == "idm":
+        return NOISE_LEVEL
+    return NoiseSchedule.from_dict(bundle.manifest.schedule).noise_level(TIMESTEP)
+
+
+def sqnr_db(reference: Array, found: Array) -> float:
+    """Power of the reference over that of the difference, in decibels; 200 for no difference."""
+    signal = float(np.square(reference, dtype=np.float64).sum())
+    error = float(np.square(reference.astype(np.float64) - found).sum())
+    return 200.0 if error == 0 else float(10 * np.log10(signal / error))
+
+
+def path_of_target(bundle: Bundle, backend: str) -> list[Path]:
+    """The int8 graphs that a backend would run; none if the bundle has none for it."""
+    if bundle.manifest.quantization is None or not has_int8(bundle, backend):
+        return []
+    described = bundle.manifest.quantization["targets"][TARGET_OF_BACKEND[backend]]
+    return [bundle.file(name) for name in described["graphs"]]
