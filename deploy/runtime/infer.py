@@ -132,8 +132,7 @@ class _Job:
             f"{image} {lr[0]}x{lr[1]} -> {target} {size[0]}x{size[1]}: about {text_from_seconds(seconds)} on "
             f"{choice.backend} {choice.precision}, judging by small evaluations"
         )
-        told = self.upscaler.notice_of_scale(lr, size)
-        if told is not None:
+        for told in self.upscaler.notices(lr, size, self.sampling):
             self.say(told)
 
 

@@ -190,9 +190,12 @@ class Upscaler:
         """Bytes that may be resident now."""
         return self._max_memory or default_budget()
 
-    def notice_of_scale(self, lr: PixelSize, size: PixelSize) -> str | None:
-        """What to tell about an output size that training did not cover."""
-        return self.model.notice_of_scale(lr[::-1], size[::-1])
+    def notices(self, lr: PixelSize, size: PixelSize, sampling: Sampling) -> list[str]:
+        """What to tell before the work: a scale that training did not cover, steps that int8 was not calibrated for."""
+        told = [self.model.notice_of_scale(lr[::-1], size[::-1])]
+        if self.graphs.int8 is not None:
+            told.append(self.graphs.int8.notice_of_levels([row.noise_level for row in self.plan(sampling).rows]))
+        return [line for line in told if line is not None]
 
     @contextmanager
     def sampled(
@@ -213,7 +216,8 @@ class Upscaler:
             groups.setdefault((one.shape, size), []).append(index)
         results: dict[int, Pixels] = {}
         for (_, size), members in groups.items():
-            self._tell_of_scale(pixels[members[0]], size, options)
+            for told in self.notices((pixels[members[0]].shape[1], pixels[members[0]].shape[0]), size, sampling):
+                options.notice(told)
             layout = self._layout([pixels[index] for index in members], size, sampling, options, keeps_pixels=True)
             for first in range(0, len(members), layout.batch):
                 batch = members[first : first + layout.batch]
@@ -221,11 +225,6 @@ class Upscaler:
                     made = sampled.pixels()
                 results |= dict(zip(batch, made, strict=True))
         return [results[index] for index in range(len(pixels))]
-
-    def _tell_of_scale(self, pixels: Pixels, size: PixelSize, options: RunOptions) -> None:
-        told = self.notice_of_scale((pixels.shape[1], pixels.shape[0]), size)
-        if told is not None:
-            options.notice(told)
 
     def _layout(
         self, pixels: list[Pixels], size: PixelSize, sampling: Sampling, options: RunOptions, *, keeps_pixels: bool

@@ -1,0 +1,210 @@
+"""Searched placements and measured presets, written into a bundle one by one, so that a stopped search resumes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploy.bundle import Bundle, BundleWriter
+from deploy.errors import BundleError, PlanError
+from deploy.images.files import read_image
+from deploy.images.values import network_from_pixels
+from deploy.runtime.generation import NO_PICTURE
+from deploy.runtime.latent import LatentModel
+from deploy.runtime.noise_source import NoiseSource
+from deploy.runtime.placement_search import Found, PlacementSearch, Sample, Setting
+from deploy.runtime.settings import Choices, placement_key
+from deploy.runtime.sizes import output_size
+from deploy.runtime.upscaler import Upscaler
+from deploy.sampling.noise import image_key
+
+LARGEST_LR_SIDE = 32
+"""Samples are cut to this many pixels a side: a placement does not depend on the size of the picture."""
+
+PRESET_NAMES = ("draft", "balanced", "best")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleRequest:
+    """What to search. `equations` are tried against each other; start and consistency None: the default preset's."""
+
+    steps: tuple[int, ...] = (5, 8, 12, 20)
+    equations: tuple[str, ...] = ("ddim", "dpmpp-2m")
+    start: float | None = None
+    consistency: float | None = None
+    images: tuple[Path, ...] = ()  # none: the bundle's samples
+    samples: int = 2
+    scale: float = 4.0
+    seed: int = 0
+    presets: bool = True
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.steps or not self.equations or self.samples < 1:
+            raise PlanError("The search needs at least one number of steps, one equation and one sample.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One placement in the bundle: `entry` is what its manifest says."""
+
+    key: str
+    equation: str
+    steps: int
+    entry: dict[str, Any]
+    resumed: bool
+
+
+def schedule_bundle(
+    upscaler: Upscaler, request: ScheduleRequest, *, say: Callable[[str], None], progress: Callable[[str, float], None]
+) -> list[Row]:
+    """Every placement asked for, searched or found in the bundle; at the end the presets use them."""
+    current = upscaler.sampling(Choices(start=request.start, consistency=request.consistency))
+    start = None
+    if current.from_guess:
+        placement = current.plan.placement
+        start = current.plan.start if isinstance(placement, str) else placement[0]
+    samples = _samples(upscaler, request)
+    counted = _Counter(progress)
+    bundle = upscaler.bundle
+    rows: list[Row] = []
+    searches = {
+        equation: PlacementSearch(
+            upscaler.model,
+            upscaler.schedule,
+            samples,
+            Setting(equation=equation, start=start, consistency=current.consistency),
+            after_evaluation=counted,
+        )
+        for equation in request.equations
+    }
+    missing = [
+        (equation, steps)
+        for equation in request.equations
+        for steps in sorted(request.steps)
+        if request.force or not _is_done(bundle, placement_key(equation, steps, start), current.consistency)
+    ]
+    dense = {equation for equation, _ in missing}
+    counted.total = sum(searches[equation].evaluations(steps) for equation, steps in missing)
+    counted.total += sum(searches[equation].dense_evaluations for equation in dense)
+    for equation in request.equations:
+        for steps in sorted(request.steps):
+            key = placement_key(equation, steps, start)
+            resumed = (equation, steps) not in missing
+            if not resumed:
+                counted.doing = f"{equation}, {steps} steps"
+                found = searches[equation].find(steps)
+                entry = entry_from_found(found, request, current.consistency, len(samples))
+                bundle = _with_placement(bundle, key, entry)
+                say(text_from_entry(equation, steps, entry))
+            rows.append(
+                Row(key=key, equation=equation, steps=steps, entry=bundle.manifest.placements[key], resumed=resumed)
+            )
+    if request.presets:
+        _store_presets(bundle, rows, start, current.consistency)
+    return rows
+
+
+def entry_from_found(found: Found, request: ScheduleRequest, consistency: float, samples: int) -> dict[str, Any]:
+    """What the bundle records of a placement: the levels, and the evidence for them."""
+    return {
+        "noise_levels": list(found.noise_levels),
+        "distance": found.distance,
+        "origin": found.origin,
+        "rules": found.rules,
+        "consistency": consistency,
+        "scale": request.scale,
+        "samples": samples,
+        "seed": request.seed,
+    }
+
+
+def text_from_entry(equation: str, steps: int, entry: dict[str, Any]) -> str:
+    """One line: what was gained over the uniform placement and over the best rule."""
+    rules = entry["rules"]
+    best = min(rules, key=lambda name: rules[name])
+    gain = 20 * np.log10(rules["uniform"] / entry["distance"]) if entry["distance"] else 0.0
+    over_best = 20 * np.log10(rules[best] / entry["distance"]) if entry["distance"] else 0.0
+    won = "" if entry["origin"] == "search" else f", which is {entry['origin']}"
+    return (
+        f"{equation}, {steps} steps: distance {entry['distance']:.5f}{won}; {gain:.1f} dB nearer than uniform "
+        f"({rules['uniform']:.5f}), {over_best:.1f} dB nearer than the best rule ({best}, {rules[best]:.5f})"
+    )
+
+
+class _Counter:
+    """Counts evaluations and tells of the share done."""
+
+    def __init__(self, progress: Callable[[str, float], None]) -> None:
+        self.total = 1
+        self.doing = "dense runs"
+        self._done = 0
+        self._progress = progress
+
+    def __call__(self) -> None:
+        self._done += 1
+        self._progress(self.doing, min(self._done / self.total, 1.0))
+
+
+def _is_done(bundle: Bundle, key: str, consistency: float) -> bool:
+    entry = bundle.manifest.placements.get(key)
+    return entry is not None and entry.get("consistency") == consistency
+
+
+def _samples(upscaler: Upscaler, request: ScheduleRequest) -> list[Sample]:
+    model = upscaler.model
+    if isinstance(model, LatentModel) and model.generates:
+        side = model.config.image_size or 0
+        return [
+            Sample(
+                subject=model.generation(1, (side, side), (side, side)),
+                noise=NoiseSource(seed=request.seed, sample=number, images=[NO_PICTURE]),
+            )
+            for number in range(request.samples)
+        ]
+    paths: Sequence[Path] = request.images or upscaler.bundle.sample_images()
+    if not paths:
+        raise BundleError(
+            f"{upscaler.bundle.path} holds no sample picture to search with; name low-resolution pictures with --image."
+        )
+    return [_sample_of(upscaler, path, request) for path in paths[: request.samples]]
+
+
+def _sample_of(upscaler: Upscaler, path: Path, request: ScheduleRequest) -> Sample:
+    pixels = read_image(path).pixels
+    top, left = (max(0, (side - LARGEST_LR_SIDE) // 2) for side in pixels.shape[:2])
+    pixels = np.ascontiguousarray(pixels[top : top + LARGEST_LR_SIDE, left : left + LARGEST_LR_SIDE])
+    width, height = output_size((pixels.shape[1], pixels.shape[0]), scale=request.scale)
+    noise = NoiseSource(seed=request.seed, sample=0, images=[image_key(pixels)])
+    lr = network_from_pixels(pixels, upscaler.model.family)[None]
+    return Sample(subject=upscaler.model.subject(lr, (height, width), noise.posterior), noise=noise)
+
+
+def _with_placement(bundle: Bundle, key: str, entry: dict[str, Any]) -> Bundle:
+    placements = {**bundle.manifest.placements, key: entry}
+    with BundleWriter.update(bundle) as writer:
+        return writer.commit(replace(bundle.manifest, placements=placements))
+
+
+def _store_presets(bundle: Bundle, rows: Sequence[Row], start: float | None, consistency: float) -> Bundle:
+    """draft, balanced and best have the fewest, the middle and the most steps, each with its nearest equation."""
+    counts = sorted({row.steps for row in rows})
+    chosen = (counts[0], counts[len(counts) // 2], counts[-1])
+    presets = dict(bundle.manifest.presets)
+    for name, steps in zip(PRESET_NAMES, chosen, strict=True):
+        row = min((row for row in rows if row.steps == steps), key=lambda row: row.entry["distance"])
+        presets[name] = {
+            "equation": row.equation,
+            "steps": steps,
+            "placement": row.entry["noise_levels"],
+            "measured_distance": row.entry["distance"],
+        }
+        if start is not None:
+            presets[name]["start"] = start
+        if consistency:
+            presets[name]["consistency"] = consistency
+    default = bundle.manifest.default_preset if bundle.manifest.default_preset in presets else "balanced"
+    with BundleWriter.update(bundle) as writer:
+        return writer.commit(replace(bundle.manifest, presets=presets, default_preset=default))

@@ -1,0 +1,46 @@
+"""`idm-deploy schedule` on the command line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from deploy.bundle import Bundle
+from deploy.checkpoint import load_checkpoint
+from deploy.cli.schedule import schedule
+from deploy.export.export import export_bundle
+from tests.checkpoints import save_idm
+
+app = typer.Typer()
+app.command()(schedule)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("schedule")
+    Image.fromarray(np.random.default_rng(2).integers(0, 256, (4, 5, 3), np.uint8)).save(folder / "sample.png")
+    checkpoint = load_checkpoint(save_idm(folder), config={"norm_groups": 8, "image_size": 16})
+    return export_bundle(checkpoint, folder / "micro.bundle", samples=[folder / "sample.png"])
+
+
+def test_the_gain_is_printed_and_the_second_time_found(
+    exported: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(exported.path, tmp_path / "micro.bundle")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--steps", "2", "--equation", "ddim", "--scale", "2", "--samples", "1", "--threads", "1"]
+    first = CliRunner().invoke(app, arguments)
+    assert first.exit_code == 0 and "ddim, 2 steps: distance" in first.stdout and "nearer than uniform" in first.stdout
+    again = CliRunner().invoke(app, [*arguments, "--json"])
+    (row,) = json.loads(again.stdout)
+    assert row["resumed"] and row["key"] == "ddim/2/noise"
+    assert "found in the bundle" in CliRunner().invoke(app, arguments).stdout
+
+
+def test_a_malformed_list_is_wrong_usage() -> None:
+    assert CliRunner().invoke(app, ["--steps", "5,x"]).exit_code == 2
