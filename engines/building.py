@@ -22,7 +22,7 @@ KILLED = -9
 """What Popen says of a process that SIGKILL ended, which is how Linux ends one when memory runs out."""
 
 DEADLINE_S = 3600.0
-"""Builds of the full networks were seen to take 10 to 60 s without a GPU; with one, TensorRT times its kernels."""
+"""Builds of the full networks took TensorRT-RTX 2 to 21 s without a GPU; with one, TensorRT times its kernels."""
 
 
 def build(request: BuildRequest, progress: Progress, *, deadline_s: float = DEADLINE_S) -> BuildResult:

@@ -191,11 +191,13 @@ def _store_timing_cache(cache: Any, request: BuildRequest) -> None:
 
 
 def _refuse_inconsistent(messages: Messages, graph: Path, profile: Profile) -> None:
-    if any(INCONSISTENT in text for _, text in messages):
-        raise EngineError(
-            f"Building {graph.name}: some sizes of the profile ({profile.text}) do not fit the graph, such as an odd "
-            "one that meets a skip connection at half resolution. Choose sizes that are multiples of its stride."
-        )
+    for _, text in messages:
+        if INCONSISTENT in text:
+            words = " ".join(text.partition(INCONSISTENT)[2].strip(" .").split())[:200]
+            raise EngineError(
+                f"Building {graph.name}: some sizes of the profile ({profile.text}) do not fit the graph: {words}. "
+                "Choose smaller ones, or multiples of the stride of its skip connections."
+            )
 
 
 def _parser_words(parser: Any) -> str:

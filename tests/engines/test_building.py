@@ -185,7 +185,16 @@ def skip_graph(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("profile", "settings", "message"),
     [
-        ({"height": (9, 9, 9), "width": (8, 8, 8)}, {}, r"Building skip\.onnx: "),
+        (
+            {"height": (9, 9, 9), "width": (8, 8, 8)},
+            {},
+            r"Building skip\.onnx: TensorRT failed: .*broadcast dimensions",
+        ),
+        (
+            {"height": (7, 8, 9), "width": (8, 8, 8)},
+            {},
+            r"sizes of the profile \(height 7\.\.8\.\.9, width 8\) do not fit the graph: .*9 != 10.*Choose",
+        ),
         ({"height": (8, 8, 8)}, {}, r"The profile says nothing of the axis width"),
         (
             {"height": (8, 8, 8), "width": (8, 8, 8)},
