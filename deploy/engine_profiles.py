@@ -57,7 +57,11 @@ class EngineSizes:
 
 
 def default_sizes(bundle: Bundle) -> EngineSizes:
-    """Half to four times the output of training around that output, at every scale of training."""
+    """Half to four times the output of training around that output.
+
+    At every scale of training for IDM, whose input only its encoder sees. The latent family attends to every pixel of a
+    latent that grows with the input: there from half the largest scale, so that inputs are at most 8 times the usual.
+    """
     config = recorded_config(bundle.manifest.family, bundle.manifest.configuration)
     trained = bundle.manifest.scale_range.get("trained") or [1.0, 8.0]
     if isinstance(config, LatentConfig):
@@ -65,12 +69,10 @@ def default_sizes(bundle: Bundle) -> EngineSizes:
     else:
         usual = config.image_size
     low, high = (float(scale) for scale in trained)
+    if isinstance(config, LatentConfig):
+        low = max(low, high / 2)
     sides = (max(1, usual // 2), usual, 4 * usual)
-    # The usual scale is the middle one: the largest input belongs to the smallest scale.
-    return EngineSizes(
-        sizes=((sides[0],) * 2, (sides[1],) * 2, (sides[2],) * 2),
-        scales=(min(low, high), high, high),
-    )
+    return EngineSizes(sizes=((sides[0],) * 2, (sides[1],) * 2, (sides[2],) * 2), scales=(min(low, high), high, high))
 
 
 def profiles_of_graphs(bundle: Bundle, sizes: EngineSizes) -> Mapping[str, Profile]:

@@ -1,0 +1,131 @@
+"""`build-engine` and `engines` on a small bundle: one screen, JSON, nothing twice, and usage that makes no sense."""
+
+import importlib.util
+import json
+import time
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from deploy.bundle import Bundle
+from deploy.cli.engine_values import bytes_from_text, engine_sizes_from_text
+from deploy.cli.main import app
+from tests.deploy.runtime.conftest import exported
+
+QUICK = ["--size", "16x16", "--rounds", "1", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return exported("idm_micro", tmp_path_factory.mktemp("idm"), {"norm_groups": 8, "image_size": 16})
+
+
+def build(bundle: Bundle, cache: Path, *options: str) -> str:
+    done = CliRunner().invoke(app, ["build-engine", str(bundle.path), "--cache-dir", str(cache), *QUICK, *options])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_measured_once_then_known_at_once(bundle: Bundle, tmp_path: Path) -> None:
+    first = build(bundle, tmp_path)
+    assert "onnxruntime-cpu fp32" in first
+    assert "chosen: " in first
+    assert "measured now: it was not built before" in first
+    begin = time.monotonic()
+    second = build(bundle, tmp_path)
+    assert "nothing changed since it was measured" in second
+    assert time.monotonic() - begin < 1.0
+    assert [line for line in first.splitlines() if "ms" in line] == [li for li in second.splitlines() if "ms" in li]
+
+
+def test_json_has_every_figure(bundle: Bundle, tmp_path: Path) -> None:
+    report = json.loads(build(bundle, tmp_path, "--json", "--engine", "onnxruntime-cpu", "--precision", "fp32"))
+    decision = report["decision"]
+    assert (decision["engine"], decision["precision"]) == ("onnxruntime-cpu", "fp32")
+    assert [found["step_ms"] > 0 for found in decision["candidates"]] == [True]
+    assert report["plans"] == []
+
+
+def test_a_dry_run_does_nothing(bundle: Bundle, tmp_path: Path) -> None:
+    told = build(bundle, tmp_path / "cache", "--dry-run", "--engine", "tensorrt-rtx", "--compute-capability", "8.9")
+    assert "would build idm_micro.bundle denoise fp16, tensorrt-rtx: about " in told
+    assert "height 8..16..64" in told
+    told = build(bundle, tmp_path / "cache", "--dry-run")
+    assert "would measure onnxruntime-cpu fp32" in told
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="TensorRT-RTX is not installed")
+@pytest.mark.slow
+def test_ahead_of_time_with_sizes(bundle: Bundle, tmp_path: Path) -> None:
+    options = ["--engine", "tensorrt-rtx", "--compute-capability", "12.0", "--sizes", "16x16,32x32", "--scale", "4"]
+    told = build(bundle, tmp_path, *options, "--max-workspace", "1GiB")
+    assert "denoise fp16 plan" in told and "built for compute capability 12.0" in told
+    assert told.count("in the cache") == 0
+    again = build(bundle, tmp_path, *options, "--max-workspace", "1GiB")
+    assert again.count("in the cache") == 3
+    other = build(bundle, tmp_path, *options, "--max-workspace", "2GiB")
+    assert "built before with workspace 1073741824 bytes, now 2147483648 bytes" in other
+
+
+def test_the_list_and_pruning(bundle: Bundle, tmp_path: Path) -> None:
+    build(bundle, tmp_path, "--engine", "onnxruntime-cpu")
+    run = CliRunner()
+    place = ["engines", "--cache-dir", str(tmp_path)]
+    listed = run.invoke(app, place).stdout
+    assert listed.startswith("1 in ")
+    assert "choice for idm_micro.bundle" in listed
+    report = json.loads(run.invoke(app, [*place, "--json"]).stdout)
+    assert [entry["label"] for entry in report["kept"]] == ["choice for idm_micro.bundle"]
+    assert run.invoke(app, [*place, "--prune", "--unused", "1"]).stdout.startswith("1 in ")
+    pruned = run.invoke(app, [*place, "--prune", "--unused", "0"]).stdout
+    assert pruned.startswith("removed choice for idm_micro.bundle")
+    assert run.invoke(app, place).stdout.startswith("0 in ")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--unused", "3"], "give --prune as well"), (["--prune"], "Say what to remove")],
+)
+def test_pruning_must_say_what(options: list[str], message: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["engines", "--cache-dir", str(tmp_path), *options])
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("500MB", 500_000_000), ("2GB", 2_000_000_000), ("1.5GiB", 1_610_612_736), ("1024", 1024), ("3 kib", 3072)],
+)
+def test_amounts_of_memory(text: str, expected: int) -> None:
+    assert bytes_from_text(text) == expected
+
+
+def test_what_is_no_amount_of_memory() -> None:
+    with pytest.raises(typer.BadParameter, match=r"'lots' is not an amount of memory; write 500MB"):
+        bytes_from_text("lots")
+
+
+def test_sizes_and_scales_as_they_are_typed(bundle: Bundle) -> None:
+    one = engine_sizes_from_text(bundle, "64x48", "4", 2)
+    assert (one.sizes, one.scales, one.batch) == (((48, 64),) * 3, (4.0, 4.0, 4.0), (1, 1, 2))
+    two = engine_sizes_from_text(bundle, "16x16,64x48", "2,4", 1)
+    assert (two.sizes, two.scales) == (((16, 16), (48, 64), (48, 64)), (2.0, 4.0, 4.0))
+    assert engine_sizes_from_text(bundle, None, None, 1).sizes == ((8, 8), (16, 16), (64, 64))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "scale", "message"),
+    [
+        ("1x1,2x2,3x3,4x4", None, r"--sizes '1x1,2x2,3x3,4x4' has 4 values; write 64x64"),
+        ("small", None, r"'small' is not a size"),
+        (None, "big", r"--scale 'big' cannot be read; write 2,8,12"),
+    ],
+)
+def test_sizes_that_cannot_be_read(bundle: Bundle, sizes: str | None, scale: str | None, message: str) -> None:
+    with pytest.raises(typer.BadParameter, match=message):
+        engine_sizes_from_text(bundle, sizes, scale, 1)
