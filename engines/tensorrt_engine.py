@@ -126,6 +126,11 @@ class TensorRtEngine(Engine):
         self._captured: Graph | None = None
         self._capturable = True
 
+    @property
+    def captured(self) -> bool:
+        """Whether the last shapes run as a CUDA graph."""
+        return self._captured is not None
+
     def _create_context(self) -> tuple[Any, Any]:
         """The context; with TensorRT-RTX also the cache of what it compiles for this GPU."""
         if not hasattr(self._built, "create_runtime_config"):
