@@ -26,14 +26,16 @@ $(BUILDERS): $(DEV) pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tensorrt-rtx]'
 	touch $@
 
+# Two processes, each test file in one of them.
 test: $(DEV)
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow'
 
 test-slow: $(BUILDERS)
 	$(BIN)/pytest -m slow
 
 test-all: $(BUILDERS)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow'
+	$(BIN)/pytest -m slow
 
 check: $(DEV)
 	$(BIN)/ruff format --check .
