@@ -109,6 +109,7 @@ class _Job:
             seed=self.request.seed,
             tile=self.request.tile,
             scratch=target.resolve().parent,
+            keeps_pixels=not _is_streamed(target),
             progress=self.progress,
             notice=self.say,
         )
@@ -139,10 +140,14 @@ class _Job:
 def write_sampled(sampled: Sampled, target: Path) -> None:
     """`target` holds the picture; PNG is written as its rows come, other formats need all of them."""
     height, width = sampled.size
-    if target.suffix.lower() == ".png":
+    if _is_streamed(target):
         write_png_rows(target, width, height, (block[0] for block in sampled.rows()))
     else:
         write_image(np.concatenate([block[0] for block in sampled.rows()]), target)
+
+
+def _is_streamed(target: Path) -> bool:
+    return target.suffix.lower() == ".png"
 
 
 def text_from_seconds(seconds: float) -> str:

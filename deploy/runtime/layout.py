@@ -82,7 +82,8 @@ def _window_bytes(model: Model, window: Size, batch: int) -> int:
 
 
 def _fixed_bytes(model: Model, job: Job, batch: int) -> int:
-    return model.whole_picture_bytes(job.lr, job.size, batch)
+    """What does not depend on the tiles; of the input there are two float32 copies (the second for consistency)."""
+    return model.whole_picture_bytes(job.lr, job.size, batch) + 24 * prod(job.lr) * batch
 
 
 def _whole_bytes(model: Model, job: Job, batch: int) -> int:

@@ -49,7 +49,8 @@ class RunOptions:
     sample: int = 0
     noise: NoiseCallable | None = None
     tile: int | None = None
-    scratch: Path | None = None
+    scratch: Path | None = None  # where a state too large for memory goes; None: the system's temporary folder
+    keeps_pixels: bool = False  # `sampled` will be asked for all pixels at once, rather than for rows
     progress: Callable[[Progress], None] = ignore
     notice: Callable[[str], None] = ignore
 
@@ -203,7 +204,7 @@ class Upscaler:
     ) -> Iterator[Sampled]:
         """One picture, sampled; its rows can be taken, top to bottom, until the block is left."""
         options = options or RunOptions()
-        layout = self._layout([pixels], size, sampling, options, keeps_pixels=False)
+        layout = self._layout([pixels], size, sampling, options, keeps_pixels=options.keeps_pixels)
         with self._batch([pixels], size, sampling, options, layout) as sampled:
             yield sampled
 
