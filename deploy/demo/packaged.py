@@ -9,6 +9,8 @@ PACKAGED = Path(__file__).parent
 
 IDM_CHECKPOINT = PACKAGED / "checkpoints" / "idm-demo.safetensors"
 LATENT_CHECKPOINT = PACKAGED / "checkpoints" / "latent-demo.safetensors"
+IDM_CARD = PACKAGED / "MODEL_CARD_idm.md"
+LATENT_CARD = PACKAGED / "MODEL_CARD_latent.md"
 IDM_BUNDLE = PACKAGED / "bundles" / "idm-demo.bundle"
 
 SAMPLE_IMAGES = PACKAGED / "samples"

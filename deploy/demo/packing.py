@@ -19,6 +19,7 @@ from deploy.demo.packaged import (
     SAMPLE_IMAGES,
     SAMPLE_ORIGINALS,
 )
+from deploy.demo.presets import with_demo_presets
 from deploy.demo.training.photographs import PHOTOGRAPHS, Photograph, read_photograph, reductions
 from deploy.evaluation.originals import low_resolution
 from deploy.images.files import encode_image
@@ -126,14 +127,18 @@ def pictures() -> None:
 
 
 @app.command()
-def bundle(checkpoint: Path = typer.Argument(IDM_CHECKPOINT)) -> None:
-    """Export the packaged bundle from the packaged checkpoint, its weights in two bytes where that loses nothing."""
+def bundle(
+    checkpoint: Path = typer.Argument(IDM_CHECKPOINT, help="A packaged checkpoint; the latent one has no bundle here."),
+    output: Path = typer.Option(IDM_BUNDLE, "--output", "-o", help="The bundle's folder."),
+) -> None:
+    """Export a demo checkpoint with its presets, the weights in two bytes where that loses nothing."""
     from deploy.checkpoint import load_checkpoint
     from deploy.export.export import export_bundle
 
     samples = [SAMPLE_IMAGES / f"{name}.png" for name in SAMPLES]
-    IDM_BUNDLE.parent.mkdir(parents=True, exist_ok=True)
-    made = export_bundle(load_checkpoint(checkpoint), IDM_BUNDLE, samples=samples, compact=True, force=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    made = export_bundle(load_checkpoint(checkpoint), output, samples=samples, compact=True, force=True)
+    made = with_demo_presets(made)
     typer.echo(f"{made.path}: {sum(record.bytes for record in made.manifest.files.values()) / 1e6:.1f} MB")
 
 

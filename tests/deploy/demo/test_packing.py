@@ -1,13 +1,25 @@
 """The packaged pictures are what the rules make of the photographs, and the sets are apart."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from typer.testing import CliRunner
 
+from deploy.bundle import Bundle
+from deploy.bundle.reading import sha256_of_file
+from deploy.checkpoint import load_checkpoint
+from deploy.demo import packing
 from deploy.demo.packaged import (
     CALIBRATION_IMAGES,
     EVALUATION_IMAGES,
+    IDM_BUNDLE,
+    IDM_CARD,
+    IDM_CHECKPOINT,
+    LATENT_CARD,
+    LATENT_CHECKPOINT,
     PACKAGED,
     SAMPLE_IMAGES,
     SAMPLE_ORIGINALS,
@@ -25,8 +37,11 @@ from deploy.demo.packing import (
     sample_originals,
     sample_pictures,
 )
+from deploy.demo.packing import app as packing_app
+from deploy.demo.presets import DEMO_PRESETS
 from deploy.demo.training.photographs import held_out_photographs, training_photographs
 from deploy.images.files import read_image
+from deploy.runtime.settings import Choices, sampling_from
 
 
 def packaged(folder: Path) -> dict[str, Pixels]:
@@ -96,3 +111,61 @@ def test_the_package_holds_all_of_it() -> None:
     for path in files:
         inside = path.relative_to(root / "deploy")
         assert any(inside.match(pattern) and len(inside.parts) == pattern.count("/") + 1 for pattern in patterns), path
+
+
+@pytest.mark.parametrize(("checkpoint", "card"), [(IDM_CHECKPOINT, IDM_CARD), (LATENT_CHECKPOINT, LATENT_CARD)])
+def test_the_cards_name_the_hash_and_licence_of_their_checkpoint(checkpoint: Path, card: Path) -> None:
+    text = card.read_text()
+    assert f"| SHA-256 | `{sha256_of_file(checkpoint)}` |" in text
+    assert "| Licence | Apache-2.0" in text
+
+
+def test_the_packaged_bundle_is_whole_and_made_of_the_packaged_checkpoint() -> None:
+    bundle = Bundle.open(IDM_BUNDLE)
+    assert bundle.manifest.source["sha256"] == sha256_of_file(IDM_CHECKPOINT)
+    assert bundle.manifest.presets == DEMO_PRESETS["idm"]
+    assert bundle.manifest.default_preset == "balanced"
+    assert bundle.unlisted() == []
+    samples = [read_image(path).pixels for path in bundle.sample_images()]
+    for found, expected in zip(samples, sample_pictures().values(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_what_is_packaged_keeps_its_limits() -> None:
+    assert sum(path.stat().st_size for path in IDM_BUNDLE.iterdir()) <= 25e6
+    assert max(path.stat().st_size for path in (IDM_CHECKPOINT, LATENT_CHECKPOINT)) <= 12e6
+
+
+@pytest.mark.parametrize("checkpoint", [IDM_CHECKPOINT, LATENT_CHECKPOINT])
+def test_the_packaged_checkpoints_load_strictly_and_assume_nothing_of_the_network(checkpoint: Path) -> None:
+    loaded = load_checkpoint(checkpoint)
+    assert loaded.family == checkpoint.stem.split("-")[0]
+    names = set(loaded.network.state_dict())
+    with safe_open(checkpoint, framework="np") as file:
+        assert names <= set(file.keys())
+
+
+@pytest.mark.parametrize("family", ["idm", "latent"])
+def test_every_demo_preset_is_one_that_can_be_sampled(family: str) -> None:
+    manifest = replace(Bundle.open(IDM_BUNDLE).manifest, presets=DEMO_PRESETS[family])
+    for name in DEMO_PRESETS[family]:
+        assert sampling_from(manifest, Choices(preset=name)).plan.steps == DEMO_PRESETS[family][name]["steps"]
+
+
+def test_the_bundle_command_makes_the_packaged_bundle_again(tmp_path: Path) -> None:
+    """The same bytes wherever the same versions of numpy and onnx write them."""
+    result = CliRunner().invoke(packing_app, ["bundle", "-o", str(tmp_path / "again.bundle")])
+    assert result.exit_code == 0, result.output
+    again, packaged_one = Bundle.open(tmp_path / "again.bundle"), Bundle.open(IDM_BUNDLE)
+    if again.manifest.libraries != packaged_one.manifest.libraries:
+        pytest.skip("the packaged bundle was written by other versions of numpy or onnx")
+    assert again.manifest.files == packaged_one.manifest.files
+
+
+def test_the_pictures_command_writes_what_is_packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {"EVALUATION_IMAGES": 24, "CALIBRATION_IMAGES": 16, "SAMPLE_IMAGES": 3, "SAMPLE_ORIGINALS": 3}
+    for name in places:
+        monkeypatch.setattr(packing, name, tmp_path / name)
+    assert CliRunner().invoke(packing_app, ["pictures"]).exit_code == 0
+    for name, count in places.items():
+        assert len(packaged(tmp_path / name)) == count
