@@ -177,11 +177,13 @@ class OnnxRuntimeCudaEngine(Engine):
         session: Any,
         failures: tuple[type[Exception], ...],
         captured: bool,
+        device: str = "cuda",
     ) -> None:
         super().__init__(
             name=NAME, precision=precision, graph=graph, inputs=signature.inputs, outputs=signature.outputs
         )
         self.captured = captured
+        self._device = device  # where arrays are bound; "cpu" lets the binding itself be tested without a GPU
         self._onnxruntime = onnxruntime
         self._session = session
         self._failures = failures
@@ -194,7 +196,7 @@ class OnnxRuntimeCudaEngine(Engine):
     def _bind_results(self) -> None:
         for spec in self.outputs:
             value = self._onnxruntime.OrtValue.ortvalue_from_shape_and_type(
-                list(spec.shape), np.dtype(spec.dtype).type, "cuda", 0
+                list(spec.shape), np.dtype(spec.dtype).type, self._device, 0
             )
             self._results[spec.name] = value
             self._binding.bind_ortvalue_output(spec.name, value)
@@ -213,7 +215,7 @@ class OnnxRuntimeCudaEngine(Engine):
         if self.captured and name in self._on_device:
             self._on_device[name].update_inplace(array)
             return
-        self._on_device[name] = self._onnxruntime.OrtValue.ortvalue_from_numpy(array, "cuda", 0)
+        self._on_device[name] = self._onnxruntime.OrtValue.ortvalue_from_numpy(array, self._device, 0)
         self._binding.bind_ortvalue_input(name, self._on_device[name])
 
     def _run(self, feeds: dict[str, Array]) -> dict[str, Array]:
@@ -225,7 +227,7 @@ class OnnxRuntimeCudaEngine(Engine):
                 # Bound anew, outputs get the size of this run.
                 self._binding.clear_binding_outputs()
                 for spec in self.outputs:
-                    self._binding.bind_output(spec.name, "cuda", 0)
+                    self._binding.bind_output(spec.name, self._device, 0)
             self._session.run_with_iobinding(self._binding)
             names = [spec.name for spec in self.outputs]
             return dict(zip(names, self._binding.copy_outputs_to_cpu(), strict=True))

@@ -17,9 +17,9 @@ from engines.backends import open_engine
 from engines.contract import TensorSpec
 from engines.cuda import Device
 from engines.errors import EngineError, OutOfMemory
-from engines.graph_file import GraphSignature
-from engines.onnxruntime_cuda_engine import cuda_of_wheel, is_fixed, provider_options
-from engines.onnxruntime_engine import import_onnxruntime
+from engines.graph_file import GraphSignature, read_signature
+from engines.onnxruntime_cuda_engine import OnnxRuntimeCudaEngine, cuda_of_wheel, is_fixed, provider_options
+from engines.onnxruntime_engine import failures_of, import_onnxruntime
 from tests.engines.graphs import lookup_feeds, lookup_results, write_lookup
 
 GPU = Device(name="H200", capability=(9, 0), memory=150 << 30, driver=(13, 0))
@@ -171,6 +171,53 @@ def test_cuda_that_did_not_start_is_an_error_not_the_cpu(tmp_path: Path, monkeyp
         pytest.raises(EngineError, match=r"could not start CUDA and took \['CPUExecutionProvider'\]\. .*cuDNN 9"),
     ):
         onnxruntime_cuda_engine.open_engine(write_lookup(tmp_path))
+
+
+def bound_on_the_cpu(graph: Path, sizes: dict[str, int], captured: bool) -> OnnxRuntimeCudaEngine:
+    """The engine with its binding on the CPU, where the same calls do the same; only capturing needs a GPU."""
+    onnxruntime = import_onnxruntime()
+    signature = read_signature(graph).with_sizes(graph, sizes)
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    failures = failures_of(onnxruntime)
+    return OnnxRuntimeCudaEngine(graph, signature, "fp32", onnxruntime, session, failures, captured, device="cpu")
+
+
+SIZES = {"batch": 2, "height": 5, "width": 6, "rows": 4}
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_bound_arrays_give_numpys_results(captured: bool, tmp_path: Path) -> None:
+    with bound_on_the_cpu(write_lookup(tmp_path), SIZES if captured else {}, captured) as engine:
+        feeds = lookup_feeds()
+        first = engine.run(feeds)["picked"]
+        kept = first.copy()
+        np.testing.assert_allclose(first, lookup_results(feeds)["picked"], atol=2e-6)
+        engine.hold({"index": feeds["index"], "gain": feeds["gain"]})
+        for factor in (2, -3):
+            changed = {"x": feeds["x"] * np.float32(factor)}
+            results = engine.run(changed)
+            for name, expected in lookup_results(feeds | changed).items():
+                np.testing.assert_allclose(results[name], expected, atol=1e-5)
+        np.testing.assert_array_equal(first, kept)
+        engine.hold({"gain": np.array(4, np.float32)})
+        rest = {"x": feeds["x"], "index": feeds["index"][::-1]}
+        expected = lookup_results(rest | {"gain": np.array(4, np.float32)})["picked"]
+        np.testing.assert_allclose(engine.run(rest)["picked"], expected, atol=1e-5)
+
+
+def test_bound_arrays_may_change_their_size(tmp_path: Path) -> None:
+    with bound_on_the_cpu(write_lookup(tmp_path), {}, captured=False) as engine:
+        for size in [(2, 5, 6), (1, 3, 9), (3, 8, 2)]:
+            feeds = lookup_feeds(*size)
+            np.testing.assert_allclose(engine.run(feeds)["picked"], lookup_results(feeds)["picked"], atol=2e-6)
+
+
+def test_a_failing_run_is_an_engine_error(tmp_path: Path) -> None:
+    with bound_on_the_cpu(write_lookup(tmp_path), {}, captured=False) as engine:
+        wrong = lookup_feeds() | {"index": np.array([0, 10**12], np.int64)}
+        with pytest.raises(EngineError, match=r"Running lookup\.onnx: onnxruntime-cuda failed: .*indices"):
+            engine.run(wrong)
+        engine.run(lookup_feeds())
 
 
 @needs_cuda
