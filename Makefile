@@ -26,6 +26,10 @@ $(BUILDERS): $(DEV) pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tensorrt-rtx]'
 	touch $@
 
+# Enlarges the packaged pictures with the packaged model; everything it makes lies in demo-output.
+demo: $(RUNTIME)
+	$(BIN)/idm-deploy demo --force
+
 # Two processes, each test file in one of them.
 test: $(DEV)
 	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow'

@@ -49,12 +49,13 @@ def infer(
     force: bool = typer.Option(False, "--force", help="Make pictures again that exist already."),
 ) -> None:
     """Enlarge pictures by any factor."""
-    from deploy.bundle import Bundle, discover
+    from deploy.bundle import Bundle
+    from deploy.demo.packaged import bundle_or_packaged
     from deploy.runtime.infer import Request, infer_pictures
     from deploy.runtime.sizes import MAX_PIXELS
     from deploy.runtime.upscaler import Upscaler
 
-    opened = Bundle.open(discover(explicit=bundle))
+    opened = Bundle.open(bundle_or_packaged(bundle, _say))
     request = Request(
         images=tuple(images or opened.sample_images()[:1]),
         scale=scale,

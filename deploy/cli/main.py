@@ -7,7 +7,19 @@ import typer
 
 import deploy
 
-COMMANDS = ("doctor", "inspect", "export", "verify", "build_engine", "engines", "infer", "evaluate", "bench")
+COMMANDS = (
+    "doctor",
+    "inspect",
+    "export",
+    "verify",
+    "build_engine",
+    "engines",
+    "schedule",
+    "infer",
+    "evaluate",
+    "bench",
+    "demo",
+)
 """In the order of `--help`, which is the order in which a user needs them. Each is deploy.cli.<name>."""
 
 app = typer.Typer(

@@ -1,0 +1,249 @@
+"""The whole flow on the packaged model, step by step, into one folder; an interrupted run goes on where it stopped."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import deploy
+from deploy.bundle import Bundle
+from deploy.demo.packaged import EVALUATION_IMAGES, IDM_BUNDLE, IDM_CHECKPOINT, SAMPLE_ORIGINALS, packaged_pictures
+from deploy.demo.presets import with_demo_presets
+from deploy.errors import FolderError, ImageError
+from deploy.evaluation.contenders import MODEL_FREE, Setting
+from deploy.evaluation.evaluate import evaluate, report_from_evaluation
+from deploy.evaluation.originals import Original, Pixels, pixels_from_planes, read_originals
+from deploy.evaluation.report import table_from_evaluation
+from deploy.images.files import new_file, read_image, write_image
+from deploy.images.metrics import high_frequency_energy, psnr
+from deploy.images.resize import upscale
+from deploy.images.sheet import contact_sheet
+from deploy.runtime.infer import Request, infer_pictures
+from deploy.runtime.settings import Choices
+from deploy.runtime.upscaler import Upscaler
+
+STATE = "demo.json"
+"""What was done so far and what came out; written after every step."""
+
+Progress = Callable[[str, float], None]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoSettings:
+    """What the demo does; the defaults are the demo."""
+
+    from_checkpoint: bool = False
+    """Export the packaged checkpoint first, which needs torch, instead of opening the packaged bundle."""
+    scales: tuple[float, ...] = (4.0, 12.0)
+    pictures: int = 3
+    originals: int = 24
+    engine: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    seed: int = 0
+
+    def quick(self) -> "DemoSettings":
+        """The same flow on less: seconds instead of a minute."""
+        return replace(self, pictures=1, originals=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """One run in one folder."""
+
+    settings: DemoSettings
+    folder: Path
+    say: Say
+    progress: Progress
+
+    def bundle_path(self) -> Path:
+        """The bundle that the demo runs."""
+        return self.folder / IDM_BUNDLE.name if self.settings.from_checkpoint else IDM_BUNDLE
+
+    def upscaler(self) -> AbstractContextManager[Upscaler]:
+        """The bundle's networks, ready to run."""
+        settings = self.settings
+        bundle = Bundle.open(self.bundle_path(), verify="sizes")
+        return Upscaler(bundle, engine=settings.engine, precision=settings.precision, threads=settings.threads)
+
+    def samples(self) -> list[Path]:
+        """The packaged pictures to enlarge."""
+        return packaged_pictures()[: self.settings.pictures]
+
+
+def make_bundle(demo: Demo) -> dict[str, Any]:
+    """The bundle exists and is what it says: exported now, or the packaged one, every hash compared."""
+    if demo.settings.from_checkpoint:
+        from deploy.checkpoint import load_checkpoint
+        from deploy.export.export import export_bundle
+
+        loaded = load_checkpoint(IDM_CHECKPOINT)
+        exported = export_bundle(loaded, demo.bundle_path(), samples=demo.samples(), force=True, progress=demo.progress)
+        bundle = with_demo_presets(exported)
+    else:
+        bundle = Bundle.open(demo.bundle_path())
+    size = sum(record.bytes for record in bundle.manifest.files.values())
+    return {"bundle": str(bundle.path), "bytes": size, "checkpoint_sha256": bundle.manifest.source["sha256"]}
+
+
+def enlarge_samples(demo: Demo) -> dict[str, Any]:
+    """Every sample at every scale, `<name>_x<scale>.png`; beyond the trained scales in two stages as well."""
+    pictures: list[dict[str, Any]] = []
+    with demo.upscaler() as upscaler:
+        runs = [(scale, tuple(demo.samples())) for scale in demo.settings.scales]
+        if is_beyond_training(upscaler.bundle, max(demo.settings.scales)):
+            first, last = min(demo.settings.scales), max(demo.settings.scales)
+            runs.append((last / first, tuple(demo.folder / f"{image.stem}_x{first:g}.png" for image in demo.samples())))
+        for index, (scale, images) in enumerate(runs):
+
+            def tell(doing: str, fraction: float, index: int = index) -> None:
+                demo.progress(doing, (index + fraction) / len(runs))
+
+            request = Request(images=images, scale=scale, output=demo.folder, seed=demo.settings.seed, force=True)
+            report = infer_pictures(upscaler, request, say=demo.say, progress=tell)
+            if report["failed"]:
+                raise ImageError(f"the demo could not enlarge its samples: {report['failed'][0]['error']}")
+            pictures += report["pictures"]
+    keys = ("engine", "precision", "sampling")
+    return {"pictures": pictures, **{key: report[key] for key in keys}}
+
+
+def draw_sheets(demo: Demo) -> dict[str, Any]:
+    """One contact sheet per scale: nearest, bicubic, the result, and the original where there is one of that size."""
+    sheets = []
+    for scale in demo.settings.scales:
+        rows = [_sheet_row(demo, image, scale) for image in demo.samples()]
+        path = demo.folder / f"contact-sheet-x{scale:g}.png"
+        write_image(contact_sheet(rows, side=256 if scale <= 4 else 384, title=f"idm-deploy demo, {scale:g}x"), path)
+        sheets.append(str(path))
+    return {"sheets": sheets}
+
+
+def measure_originals(demo: Demo) -> dict[str, Any]:
+    """The figures of the default preset on held-out originals, beside those of filters without a model."""
+    originals = read_originals(EVALUATION_IMAGES, 4.0)
+    # Spread over the photographs, so that a part of them is not one photograph alone.
+    chosen = originals[:: max(1, len(originals) // demo.settings.originals)][: demo.settings.originals]
+    with demo.upscaler() as upscaler:
+        setting = Setting(
+            name=upscaler.bundle.manifest.default_preset,
+            upscaler=upscaler,
+            choices=Choices(),
+            seed=demo.settings.seed,
+        )
+        result = evaluate(chosen, [*MODEL_FREE, setting], scale=4.0, progress=demo.progress)
+    return {"table": table_from_evaluation(result), "evaluation": report_from_evaluation(result)}
+
+
+def is_beyond_training(bundle: Bundle, scale: float) -> bool:
+    """Whether the bundle's model has never seen a scale as large as this."""
+    trained = bundle.manifest.scale_range["trained"]
+    return trained is not None and scale > trained[1]
+
+
+STEPS: Mapping[str, Callable[[Demo], dict[str, Any]]] = {
+    "bundle": make_bundle,
+    "enlarge": enlarge_samples,
+    "sheets": draw_sheets,
+    "figures": measure_originals,
+}
+"""In the order in which they run. A step's result is JSON, stored under its name."""
+
+
+def run_demo(
+    folder: Path,
+    settings: DemoSettings | None = None,
+    *,
+    force: bool = False,
+    say: Say,
+    progress: Progress,
+) -> dict[str, Any]:
+    """What every step found, after all of them; steps that an interrupted run has finished are not done again."""
+    settings = settings or DemoSettings()
+    state = _state_to_go_on_with(folder, settings, force)
+    for index, (name, step) in enumerate(STEPS.items()):
+        if name in state["steps"]:
+            say(f"{name}: done before")
+            continue
+
+        def tell(doing: str, fraction: float, index: int = index, name: str = name) -> None:
+            progress(f"{name}, {doing}", (index + fraction) / len(STEPS))
+
+        began = time.perf_counter()
+        result = step(Demo(settings=settings, folder=folder, say=say, progress=tell))
+        state["steps"][name] = {"seconds": round(time.perf_counter() - began, 2), "result": result}
+        _write_state(folder, state)
+    state["finished"] = True
+    _write_state(folder, state)
+    return state
+
+
+def _state_to_go_on_with(folder: Path, settings: DemoSettings, force: bool) -> dict[str, Any]:
+    """The state of an interrupted run with the same settings, or a new one in a folder that may be used."""
+    fresh: dict[str, Any] = {
+        "version": deploy.__version__,
+        "settings": json.loads(json.dumps(asdict(settings))),
+        "steps": {},
+        "finished": False,
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        found = sorted(entry.name for entry in folder.iterdir())
+        before = json.loads((folder / STATE).read_text()) if STATE in found else None
+    except OSError as error:
+        raise FolderError(
+            f"the demo cannot use the folder {folder}: {error.strerror}. Choose another with -o."
+        ) from error
+    except ValueError:  # not JSON: no state of ours
+        before = None
+    if isinstance(before, dict) and before.keys() == fresh.keys() and not before["finished"]:
+        same = all(before[key] == fresh[key] for key in ("version", "settings"))
+        return before if same else fresh
+    if found and not force:
+        raise FolderError(
+            f"the demo's folder {folder} is not empty; it holds {', '.join(found[:3])}"
+            f"{' and more' if len(found) > 3 else ''}. Choose another with -o, or use --force to write over it."
+        )
+    _write_state(folder, fresh)
+    return fresh
+
+
+def _write_state(folder: Path, state: dict[str, Any]) -> None:
+    with new_file(folder / STATE) as file:
+        file.write((json.dumps(state, indent=1, sort_keys=True) + "\n").encode())
+
+
+def _sheet_row(demo: Demo, image: Path, scale: float) -> list[tuple[str, Pixels]]:
+    lr = read_image(image).pixels
+    result = read_image(demo.folder / f"{image.stem}_x{scale:g}.png").pixels
+    size = (result.shape[0], result.shape[1])
+    bicubic = pixels_from_planes(upscale(np.moveaxis(lr, -1, 0).astype(np.float32), size))
+    known = SAMPLE_ORIGINALS / image.name
+    whole = read_image(known).pixels if known.exists() else None
+    original = (
+        Original(name=image.name, pixels=whole, lr=lr) if whole is not None and whole.shape == result.shape else None
+    )
+    row = [
+        (f"{image.stem}, nearest\n{lr.shape[1]}x{lr.shape[0]}", lr),
+        (f"bicubic\n{_noted(bicubic, original)}", bicubic),
+        (f"result\n{_noted(result, original)}", result),
+    ]
+    first = min(demo.settings.scales)
+    staged = demo.folder / f"{image.stem}_x{first:g}_x{scale / first:g}.png"
+    if staged.exists():
+        row.append((f"result of {first:g}x, then {scale / first:g}x\n ", read_image(staged).pixels))
+    return row if original is None else [*row, ("original\n ", original.pixels)]
+
+
+def _noted(picture: Pixels, original: Original | None) -> str:
+    if original is None:
+        return f"{picture.shape[1]}x{picture.shape[0]}"
+    lr_size = (original.lr.shape[0], original.lr.shape[1])
+    energy = high_frequency_energy(picture, original.pixels, lr_size)
+    return f"{psnr(picture, original.pixels):.2f} dB, detail {energy:.2f}"
