@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from deploy.cli.progress import shown_progress
+from deploy.cli.values import placement_from_text, size_from_text
 
 if TYPE_CHECKING:
     from deploy.runtime.settings import Choices
@@ -104,27 +105,6 @@ def _choices(
         placement=placement_from_text(placement) if placement is not None else None,
         published=published,
     )
-
-
-def size_from_text(text: str) -> tuple[int, int]:
-    """(width, height) of "640x480"."""
-    sides = text.lower().split("x")
-    if len(sides) != 2 or not all(side.strip().isdecimal() for side in sides):
-        raise typer.BadParameter(f"{text!r} is no size; write WIDTHxHEIGHT, such as 640x480.", param_hint="--size")
-    return int(sides[0]), int(sides[1])
-
-
-def placement_from_text(text: str) -> str | tuple[float, ...]:
-    """A placement's name, or the noise levels that stand there."""
-    if not text[:1].isdecimal() and not text.startswith("."):
-        return text
-    try:
-        return tuple(float(level) for level in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is neither a placement nor noise levels; write them like 0.05,0.3,0.8.",
-            param_hint="--placement",
-        ) from None
 
 
 def text_from_report(report: dict[str, Any]) -> str:

@@ -16,9 +16,9 @@ COMMANDS = (
     "engines",
     "schedule",
     "infer",
+    "generate",
     "evaluate",
     "bench",
-    "demo",
 )
 """In the order of `--help`, which is the order in which a user needs them. Each is deploy.cli.<name>."""
 

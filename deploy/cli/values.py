@@ -9,5 +9,18 @@ def size_from_text(text: str) -> tuple[int, int]:
     """(width, height) from WIDTHxHEIGHT, e.g. 1920x1080."""
     found = re.fullmatch(r"(\d+)\s*[xX×]\s*(\d+)", text.strip())
     if found is None:
-        raise typer.BadParameter(f"{text!r} is not a size; write WIDTHxHEIGHT in pixels, such as 1920x1080.")
+        raise typer.BadParameter(f"{text!r} is no size; write WIDTHxHEIGHT in pixels, such as 1920x1080.")
     return int(found[1]), int(found[2])
+
+
+def placement_from_text(text: str) -> str | tuple[float, ...]:
+    """A placement's name, or the noise levels that stand there."""
+    if not text[:1].isdecimal() and not text.startswith("."):
+        return text
+    try:
+        return tuple(float(level) for level in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is neither a placement nor noise levels; write them like 0.05,0.3,0.8.",
+            param_hint="--placement",
+        ) from None

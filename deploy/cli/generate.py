@@ -1,0 +1,70 @@
+"""`idm-deploy generate`: pictures from noise alone, from a bundle of an unconditional latent model."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from deploy.cli.progress import shown_progress
+from deploy.cli.values import size_from_text
+
+
+def generate(
+    size: list[str] = typer.Option([], "--size", help="WIDTHxHEIGHT; repeatable, every size is of the same pictures."),
+    count: int = typer.Option(1, "--count", "-n", help="How many pictures."),
+    output: Path = typer.Option(Path(), "--output", "-o", help="The folder for the pictures."),
+    bundle: Path | None = typer.Option(None, "--bundle", help="The bundle's folder; found if only one is here."),
+    preset: str | None = typer.Option(None, "--preset", help="draft, balanced or best: how much work to spend."),
+    equation: str | None = typer.Option(None, "--equation", help="ddim, ddpm, dpmpp-2m or dpmpp-3m."),
+    steps: int | None = typer.Option(None, "--steps", help="Evaluations of the network."),
+    seed: int = typer.Option(0, "--seed", help="Another number, other pictures."),
+    engine: str = typer.Option("auto", "--engine", help="auto, or one that `doctor` lists."),
+    precision: str = typer.Option("auto", "--precision", help="auto, fp32, bf16, fp16 or int8."),
+    threads: int | None = typer.Option(None, "--threads", help="Threads of the engine."),
+    max_memory: str | None = typer.Option(None, "--max-memory", help="Memory of the process, such as 1GiB."),
+    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+    force: bool = typer.Option(False, "--force", help="Replace pictures that exist already."),
+) -> None:
+    """Make pictures from noise alone, each at any number of sizes."""
+    from deploy.bundle import Bundle, discover
+    from deploy.errors import ImageError
+    from deploy.images.files import check_output, write_image
+    from deploy.runtime.settings import Choices
+    from deploy.runtime.upscaler import Upscaler
+
+    sizes = [size_from_text(text) for text in size]
+    opened = Bundle.open(discover(explicit=bundle))
+    with (
+        Upscaler(opened, engine=engine, precision=precision, threads=threads, max_memory=max_memory) as upscaler,
+        shown_progress("generate") as progress,
+    ):
+        names = _names(count, sizes, seed)
+        paths = [[output / name for name in row] for row in names]
+        for path in (path for row in paths for path in row):
+            check_output(path)
+            if path.exists() and not force:
+                raise ImageError(f"{path} exists already. Choose another folder with -o, or replace it with --force.")
+        made: list[dict[str, Any]] = []
+        for number, row in enumerate(paths):
+            choices = Choices(preset=preset, equation=equation, steps=steps)
+            progress(f"picture {number + 1} of {count}", number / count)
+            (pictures,) = upscaler.generate(sizes, 1, seed, choices=choices, sample=number, notice=_say)
+            for path, pixels in zip(row, pictures, strict=True):
+                write_image(pixels, path)
+                made.append({"output": str(path), "width": pixels.shape[1], "height": pixels.shape[0]})
+    if as_json:
+        typer.echo(json.dumps({"bundle": str(opened.path), "seed": seed, "pictures": made}, indent=1, sort_keys=True))
+    else:
+        typer.echo("\n".join(f"{row['output']}: {row['width']}x{row['height']}" for row in made))
+
+
+def _names(count: int, sizes: list[tuple[int, int]], seed: int) -> list[list[str]]:
+    """Per picture, the file name at each size."""
+    endings = [f"_{width}x{height}" for width, height in sizes] or [""]
+    return [[f"generated_{seed}_{number}{ending}.png" for ending in endings] for number in range(count)]
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
