@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from deploy.cli.infer import placement_from_text
+from deploy.cli.values import placement_from_text
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import text_from_cells
 
