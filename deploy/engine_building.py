@@ -1,4 +1,4 @@
-"""Which engine and precision run a bundle here: measured by `build-engine`, kept, and found again by `infer`.
+"""Which engine and precision run a bundle here: measured by `build-engine`, kept; deploy.chosen_engine finds it again.
 
 The decision depends on the bundle, the engines and their versions, the processor or GPU, and what was asked for. All of
 that is its key in the engine cache, so a machine that changed measures again, and says why.
@@ -11,23 +11,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from deploy.bundle import Bundle
-from deploy.doctor import find_cpu
+from deploy.chosen_engine import AUTO, CHOICE_LABEL, machine_key
 from deploy.engine_trials import Candidate, TrialSettings, possible_choices, try_choices
 from deploy.errors import DeployError, MissingPackage
-from deploy.runtime.graphs import FORM_OF_BACKEND, INT8, EngineChoice
+from deploy.runtime.graphs import INT8, EngineChoice
 from engines.backends import probe_all
-from engines.cache import Cache, Figures, fingerprint
-from engines.cuda import Device, find_device
+from engines.cache import Cache, Figures
 
 Progress = Callable[[str, float], None]
-
-AUTO = "auto"
 
 LEAST_SQNR_DB = 15.0
 """A step below this is taken for wrong. Seen on the full IDM: bf16 40 dB, int8 24 to 26 dB, and 3 dB where a backend
 misread the int8 graph. What int8 costs in pictures is decided when a bundle is quantized, not here."""
-
-CHOICE_LABEL = "choice for"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,19 +63,6 @@ def decide(bundle: Bundle, cache: Cache, options: BuildOptions, progress: Progre
         f"{CHOICE_LABEL} {bundle.path.resolve().name}", _choice_key(bundle, options), build, rebuild=options.rebuild
     )
     return _decision(entry.figures, reason, options.trial.threads)
-
-
-def chosen_engine(bundle: Bundle, cache_dir: Path | None = None, threads: int | None = None) -> EngineChoice | None:
-    """What `build-engine` chose for this bundle on this machine with these engines; None if it was not asked yet.
-
-    Of several measurements (other sizes, other batches) the last counts. Nothing is opened or measured.
-    """
-    base = _machine_key(bundle)
-    for entry in Cache(cache_dir).entries():
-        same = all(entry.key.get(name) == value for name, value in base.items())
-        if same and entry.label.startswith(CHOICE_LABEL) and entry.key.get("asked") == f"{AUTO} {AUTO}":
-            return _decision(entry.figures, "", threads).choice
-    return None
 
 
 def choose(candidates: Sequence[Candidate], options: BuildOptions) -> tuple[Candidate, str]:
@@ -139,22 +121,9 @@ def _decision(figures: Figures, reason: str, threads: int | None) -> Decision:
     return Decision(choice=choice, why=figures["why"], candidates=candidates, reason=reason)
 
 
-def _machine_key(bundle: Bundle) -> dict[str, str]:
-    """What any decision for this bundle on this machine depends on."""
-    found = [probe for probe in probe_all() if probe.name in FORM_OF_BACKEND and probe.available]
-    device = find_device()
-    gpu = f", {device.name}, CUDA {device.driver[0]}.{device.driver[1]}" if isinstance(device, Device) else ""
-    cpu = find_cpu()
-    return {
-        "bundle": fingerprint([record.sha256 for record in bundle.manifest.files.values()]),
-        "engines": ", ".join(f"{probe.name} {probe.version}" for probe in found),
-        "device": f"{cpu.model}, {cpu.usable_cores} cores{gpu}",
-    }
-
-
 def _choice_key(bundle: Bundle, options: BuildOptions) -> dict[str, str]:
     trial = options.trial
-    return _machine_key(bundle) | {
+    return machine_key(bundle) | {
         "asked": f"{options.engine} {options.precision}",
         "size": f"{trial.size[1]}x{trial.size[0]}",
         "batch": str(trial.batch),

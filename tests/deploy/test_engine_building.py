@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deploy import chosen_engine as lookup
 from deploy import engine_building
 from deploy.bundle import Bundle
-from deploy.engine_building import BuildOptions, choose, chosen_engine, decide
+from deploy.chosen_engine import chosen_engine
+from deploy.engine_building import BuildOptions, choose, decide
 from deploy.engine_trials import Candidate, TrialSettings, possible_choices, sqnr_db, try_choices
 from deploy.errors import DeployError, MissingPackage
 from deploy.runtime.graphs import EngineChoice
@@ -129,8 +131,8 @@ def test_another_machine_measures_again(bundle: Bundle, tmp_path: Path, monkeypa
     options = dataclasses.replace(OPTIONS, engine="onnxruntime-cpu")
     cache = Cache(tmp_path)
     decide(bundle, cache, options, silent)
-    cpu = engine_building.find_cpu()
-    monkeypatch.setattr(engine_building, "find_cpu", lambda: dataclasses.replace(cpu, model="Z80"))
+    cpu = lookup.find_cpu()
+    monkeypatch.setattr(lookup, "find_cpu", lambda: dataclasses.replace(cpu, model="Z80"))
     reason = decide(bundle, cache, options, silent).reason
     assert reason.startswith(f"built before with device {cpu.model}, ") and "now Z80, " in reason
 
@@ -199,7 +201,7 @@ def test_without_any_engine_the_pip_lines_are_told(
 
 def test_finding_a_decision_imports_nothing_heavy(bundle: Bundle, tmp_path: Path) -> None:
     program = (
-        "import sys; from deploy.bundle import Bundle; from deploy.engine_building import chosen_engine; "
+        "import sys; from deploy.bundle import Bundle; from deploy.chosen_engine import chosen_engine; "
         "from pathlib import Path; chosen_engine(Bundle.open(sys.argv[1]), Path(sys.argv[2])); "
         "assert not {'torch', 'onnx', 'onnxruntime', 'openvino', 'tensorrt_rtx'} & set(sys.modules)"
     )
