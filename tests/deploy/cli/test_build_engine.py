@@ -121,7 +121,7 @@ def test_sizes_and_scales_as_they_are_typed(bundle: Bundle) -> None:
     ("sizes", "scale", "message"),
     [
         ("1x1,2x2,3x3,4x4", None, r"--sizes '1x1,2x2,3x3,4x4' has 4 values; write 64x64"),
-        ("small", None, r"'small' is not a size"),
+        ("small", None, r"'small' is no size"),
         (None, "big", r"--scale 'big' cannot be read; write 2,8,12"),
     ],
 )
