@@ -1,0 +1,98 @@
+"""Int8 graphs of whole denoisers, as calibration writes them for TensorRT, become int8 in the builder's own listing.
+
+The scales here are made up: which layers are int8 depends on the form of the graph only. Needs TensorRT-RTX, no GPU.
+"""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from calibration.layers import CONV, layers_of, read_graph, weights_of
+from calibration.quantizer import Form, Shifted, Symmetric
+from calibration.recipe import LayerRecipe, Recipe
+from calibration.targets.tensorrt import int8_graphs
+from deploy.bundle import Bundle
+from deploy.engine_profiles import default_sizes, profiles_of_graphs
+from engines.building import build
+from engines.half import write_half_graph
+from engines.tensorrt_builder import BuildRequest
+from tests.calibration.int8_layers import stored
+from tests.deploy.runtime.conftest import exported, exported_latent
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("tensorrt_rtx") is None,
+        reason="TensorRT-RTX is not installed: pip install 'idm-deploy[tensorrt-rtx]'",
+    ),
+]
+
+
+def silent(_doing: str, _fraction: float) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def idm(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return exported("idm_micro", tmp_path_factory.mktemp("idm"), {"norm_groups": 8, "image_size": 16})
+
+
+@pytest.fixture(scope="module")
+def latent(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    sizes = {"lr_size": 8, "inp_size": 32, "image_size": 16, "unet.num_head_channels": 16}
+    return exported_latent("latent_sr_tiny", tmp_path_factory.mktemp("latent"), sizes)
+
+
+def quantized(bundle: Bundle, form: Form, folder: Path) -> tuple[Path, int, int]:
+    """The fp16 form of the denoiser's int8 graph, and how many convolutions and linear layers of it are int8.
+
+    All layers but the first and the last, inputs between -0.28 and 5 as SiLU leaves them.
+    """
+    graph = bundle.graph("denoise", "group")
+    model = read_graph(graph)
+    layers = layers_of(model)[1:-1]
+    told = []
+    for layer in layers:
+        weights = weights_of(model, graph.parent, layer)
+        scales = np.abs(weights).reshape(len(weights), -1).max(axis=1) / 127 + 1e-6
+        codes = np.rint(weights / scales.reshape(-1, *[1] * (weights.ndim - 1))).astype(np.int8)
+        inputs = (form.covering(-0.28, 5.0),)
+        told.append(LayerRecipe(node=layer.node, codes=codes, weight_scales=scales.astype(np.float32), inputs=inputs))
+    made = int8_graphs(model, graph.parent, Recipe(ranges=1, layers=tuple(told)))
+    for file in graph.parent.glob("*.bin"):  # what stays in float
+        shutil.copy(file, folder)
+    (path,) = stored(made, folder)
+    write_half_graph(path, folder / "half.onnx")
+    convolutions = sum(layer.kind == CONV for layer in layers)
+    return folder / "half.onnx", convolutions, len(layers) - convolutions
+
+
+@pytest.mark.parametrize("capability", ["8.0", "8.9", "12.0"])
+@pytest.mark.parametrize("form", [Symmetric(), Shifted()], ids=["symmetric", "shifted"])
+@pytest.mark.parametrize("family", ["idm", "latent"])
+def test_every_layer_that_is_meant_to_be_int8_is(
+    family: str, form: Form, capability: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    bundle: Bundle = request.getfixturevalue(family)
+    graph, convolutions, products = quantized(bundle, form, tmp_path)
+    onnx.checker.check_model(graph)
+    profile = profiles_of_graphs(bundle, default_sizes(bundle))["denoise"]
+    built = build(
+        BuildRequest(
+            module="tensorrt_rtx",
+            graph=str(graph),
+            plan=str(tmp_path / "plan"),
+            profile=dict(profile.axes),
+            capability=capability,
+        ),
+        silent,
+    )
+    # A 1x1 convolution may come out as a matrix product, so the two kinds are counted together.
+    found = sum(built.formats.get(kind, {}).get("Int8", 0) for kind in ("convolution", "matmul"))
+    assert found == convolutions + products, built.formats
+    for kind in ("convolution", "matmul", "attention"):
+        assert "Float" not in built.formats.get(kind, {})
