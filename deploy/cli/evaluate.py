@@ -3,14 +3,15 @@
 import json
 import sys
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from deploy.cli.values import placement_from_text
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import text_from_cells
+from deploy.cli.values import placement_from_text
 
 if TYPE_CHECKING:
     from deploy.evaluation.contenders import Setting
@@ -40,7 +41,11 @@ def evaluate(
     output: Path | None = typer.Option(None, "--output", "-o", help="Folder for figures, table and contact sheets."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
-    """Measure fidelity, sharpness, consistency and colour on originals, beside two ways without a model."""
+    """Measure fidelity, sharpness, consistency and colour on originals, beside two ways without a model.
+
+    Of several bundles or precisions the first is the reference: the pictures of the others are compared with its own
+    from the same noise as well.
+    """
     from deploy.demo.packaged import EVALUATION_IMAGES, bundle_or_packaged
     from deploy.evaluation.contenders import MODEL_FREE
     from deploy.evaluation.evaluate import evaluate as evaluated
@@ -69,7 +74,15 @@ def evaluate(
     bundles = [bundle_or_packaged(path, _say) for path in places]
     with ExitStack() as stack, shown_progress("evaluate") as progress:
         settings = _settings(stack, bundles, engine, precision, threads, choices, seed)
-        result = evaluated(originals, [*MODEL_FREE, *settings], scale=scale, samples=samples, progress=progress)
+        compared = len(bundles) > 1 or len(precision) > 1
+        result = evaluated(
+            originals,
+            [*MODEL_FREE, *settings],
+            scale=scale,
+            samples=samples,
+            reference=settings[0].name if compared else None,
+            progress=progress,
+        )
     if output is not None:
         write_report(result, output)
     if as_json:
@@ -96,7 +109,7 @@ def _settings(
     from deploy.evaluation.contenders import Setting
     from deploy.runtime.upscaler import Upscaler
 
-    settings = []
+    settings: list[Setting] = []
     for path in bundles:
         opened = Bundle.open(path)
         for precision in precisions:
@@ -108,9 +121,15 @@ def _settings(
                     upscaler.choice.precision if len(precisions) > 1 else "",
                     sampling.preset or "published",
                 ]
-                name = " ".join(part for part in parts if part)
+                name = _new_name(" ".join(part for part in parts if part), {setting.name for setting in settings})
                 settings.append(Setting(name=name, upscaler=upscaler, choices=choice, seed=seed))
     return settings
+
+
+def _new_name(name: str, taken: set[str]) -> str:
+    """`name`, numbered where it is taken: bundles of one name in two folders, a preset given twice."""
+    numbered = (f"{name} ({number})" for number in count(2))
+    return name if name not in taken else next(one for one in numbered if one not in taken)
 
 
 def _say(line: str) -> None:

@@ -12,7 +12,7 @@ from deploy.errors import DeployError, PlanError
 from deploy.evaluation.contenders import BACK_PROJECTED, Contender
 from deploy.evaluation.measures import MEASURES, figures_of
 from deploy.evaluation.originals import Original, Pixels
-from deploy.images.metrics import Interval, mean_with_interval, paired_difference
+from deploy.images.metrics import Interval, fidelity, mean_with_interval, paired_difference
 from engines.errors import EngineError
 
 Progress = Callable[[str, float], None]
@@ -47,10 +47,25 @@ class Evaluation:
     samples: int
     originals: tuple[Original, ...]
     rows: tuple[Row, ...]
+    reference: str | None = None
+    """The row that others approximate, such as float for int8."""
+
+    def fidelity(self, row: Row) -> Interval | None:
+        """PSNR in dB between the first draws of a row and of the reference, which began at the same noise.
+
+        None for the reference itself, without one, and for a row that is a mean of draws.
+        """
+        other = self._sound_row(self.reference)
+        if other is None or other is row or row.seconds is None:
+            return None
+        return mean_with_interval([fidelity(a, b) for a, b in zip(row.pictures, other.pictures, strict=True)])
+
+    def _sound_row(self, name: str | None) -> Row | None:
+        return next((row for row in self.rows if row.name == name and row.failure is None), None)
 
     def gain(self, row: Row, measure: str = "psnr", over: str = BACK_PROJECTED) -> Interval | None:
         """By how much a row is ahead of another, picture by picture; None for the other itself, or without it."""
-        other = next((one for one in self.rows if one.name == over and one.failure is None), None)
+        other = self._sound_row(over)
         if other is None or other is row or row.failure is not None:
             return None
         return paired_difference(row.figures[measure], other.figures[measure])
@@ -62,12 +77,14 @@ def evaluate(
     *,
     scale: float,
     samples: int = 1,
+    reference: str | None = None,
     progress: Progress,
 ) -> Evaluation:
     """Every contender on every original. With several samples, a random one is drawn as often: its row holds the mean
     of the draws' figures, and a row of its own the figures of the mean of the draws.
 
-    A contender that fails has a row that says why; the others go on.
+    `reference` names the contender whose pictures the others' are compared with as well. One that fails has a row that
+    says why; the others go on.
     """
     if samples < 1:
         raise PlanError(f"An evaluation needs at least 1 sample of each picture, found {samples}.")
@@ -82,7 +99,7 @@ def evaluate(
             rows += _rows_of(contender, originals, samples if contender.is_random else 1, tell)
         except (DeployError, EngineError) as error:
             rows.append(Row(name=contender.name, description="", figures={}, failure=str(error)))
-    return Evaluation(scale=scale, samples=samples, originals=tuple(originals), rows=tuple(rows))
+    return Evaluation(scale=scale, samples=samples, originals=tuple(originals), rows=tuple(rows), reference=reference)
 
 
 def _rows_of(
@@ -140,7 +157,7 @@ def report_from_evaluation(evaluation: Evaluation) -> dict[str, Any]:
             measure: _interval_json(row.interval(measure)) | {"values": [_finite(v) for v in row.figures[measure]]}
             for measure in MEASURES
         }
-        gain = evaluation.gain(row)
+        gain, kept = evaluation.gain(row), evaluation.fidelity(row)
         rows.append(
             {
                 "name": row.name,
@@ -148,6 +165,7 @@ def report_from_evaluation(evaluation: Evaluation) -> dict[str, Any]:
                 "seconds": row.seconds,
                 "figures": figures,
                 "psnr_over_back_projection": None if gain is None else _interval_json(gain),
+                "fidelity": None if kept is None else _interval_json(kept),
             }
         )
     return {
@@ -157,6 +175,7 @@ def report_from_evaluation(evaluation: Evaluation) -> dict[str, Any]:
             {"name": one.name, "size": list(one.size), "lr": [one.lr.shape[1], one.lr.shape[0]]}
             for one in evaluation.originals
         ],
+        "reference": evaluation.reference,
         "measures": {name: measure.meaning for name, measure in MEASURES.items()},
         "rows": rows,
     }

@@ -23,6 +23,8 @@ GAIN_HEADING = "PSNR over back-proj."
 def table_from_evaluation(evaluation: Evaluation) -> list[list[str]]:
     """The heading and the rows of the table: means, with the half width of the 95 % interval where there is one."""
     heading = ["", *(measure.heading for measure in MEASURES.values()), GAIN_HEADING, "s/picture"]
+    if evaluation.reference is not None:
+        heading.append(f"fidelity to {evaluation.reference}")
     return [heading, *(_cells(evaluation, row) for row in evaluation.rows)]
 
 
@@ -32,7 +34,11 @@ def _cells(evaluation: Evaluation, row: Row) -> list[str]:
     cells = [text_from_interval(row.interval(name), measure.decimals) for name, measure in MEASURES.items()]
     gain = evaluation.gain(row)
     seconds = "" if row.seconds is None else f"{row.seconds:.3f}"
-    return [row.name, *cells, "" if gain is None else text_from_interval(gain, 2, sign=True), seconds]
+    cells += ["" if gain is None else text_from_interval(gain, 2, sign=True), seconds]
+    if evaluation.reference is not None:
+        kept = evaluation.fidelity(row)
+        cells.append("" if kept is None else text_from_interval(kept, 1))
+    return [row.name, *cells]
 
 
 def text_from_interval(interval: Interval, decimals: int, *, sign: bool = False) -> str:

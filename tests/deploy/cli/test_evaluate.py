@@ -62,8 +62,10 @@ def test_the_same_bundle_twice_gives_two_rows_with_the_same_figures(bundle: Bund
     common = ["--steps", 1, "--limit", 1, "--crop", 16, "--json"]
     result = run(originals, "--bundle", bundle.path, "--bundle", bundle.path, *common)
     first, second = json.loads(result.stdout)["rows"][2:]
-    assert first["name"] == second["name"] == "micro.bundle balanced"
+    assert (first["name"], second["name"]) == ("micro.bundle balanced", "micro.bundle balanced (2)")
     assert first["figures"] == second["figures"]
+    assert first["fidelity"] is None
+    assert second["fidelity"] == {"mean": None, "half_width": None}  # equal pictures: infinite
 
 
 def test_the_report_is_written_and_named(bundle: Bundle, originals: Path, tmp_path: Path) -> None:

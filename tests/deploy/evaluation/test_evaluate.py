@@ -118,6 +118,28 @@ def test_gains_are_paired_with_the_back_projected_row() -> None:
     assert result.gain(result.rows[1], over="absent") is None
 
 
+def test_fidelity_compares_first_draws_with_the_reference() -> None:
+    """Off by 10 and by 14: 4 levels apart."""
+    float_row = Fake(name="float", value=lambda value, draw: value + (10, 90)[draw], is_random=True)
+    int8_row = Fake(name="int8", value=lambda value, draw: value + (14, 40)[draw], is_random=True)
+    broken = Fake(name="broken", value=refuse)
+    contenders = [float_row, int8_row, broken]
+    result = evaluate(ORIGINALS, contenders, scale=4.0, samples=2, reference="float", progress=silent)
+    kept = {row.name: result.fidelity(row) for row in result.rows}
+    assert kept["int8"] is not None
+    assert kept["int8"].mean == pytest.approx(psnr_of(4))
+    assert [name for name, interval in kept.items() if interval is None] == [
+        "float",
+        "float, mean of 2",
+        "int8, mean of 2",
+        "broken",
+    ]
+    table = {cells[0]: cells for cells in table_from_evaluation(result)}
+    assert table[""][-1] == "fidelity to float"
+    assert table["int8"][-1] == "36.1 ±0.0"
+    assert report_from_evaluation(result)["reference"] == "float"
+
+
 def test_one_that_fails_has_a_row_that_says_why() -> None:
     contenders = [
         Fake(name="broken", value=refuse),
