@@ -122,7 +122,7 @@ def test_a_packaged_file_that_was_altered_is_refused(tmp_path: Path, monkeypatch
 
 
 def test_the_command_warns_of_nothing_and_leaves_nothing_elsewhere(tmp_path: Path) -> None:
-    """The real entry point, warnings as errors, in a folder, home and temporary folder of its own."""
+    """The real entry point, warnings as errors, without torch and onnx, in folders of its own."""
     places = {name: tmp_path / name for name in ("here", "home", "temporary")}
     for place in places.values():
         place.mkdir()
@@ -132,7 +132,8 @@ def test_the_command_warns_of_nothing_and_leaves_nothing_elsewhere(tmp_path: Pat
         "TMPDIR": str(places["temporary"]),
         "OMP_NUM_THREADS": "1",
     }
-    code = "from deploy.cli.main import main; main()"
+    absent = "import sys; sys.modules |= dict.fromkeys(('torch', 'onnx', 'skimage', 'sklearn'))"
+    code = f"{absent}; from deploy.cli.main import main; main()"
     command = [sys.executable, "-W", "error", "-c", code, "demo", "--quick", "--threads", "1", "--seed", "3"]
     options = ["--engine", "onnxruntime-cpu", "--scale", "2", "-o", "out"]
     result = subprocess.run(
