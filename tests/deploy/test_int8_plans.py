@@ -5,6 +5,7 @@ The scales here are made up: which layers are int8 depends on the form of the gr
 
 import importlib.util
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -80,19 +81,51 @@ def test_every_layer_that_is_meant_to_be_int8_is(
     bundle: Bundle = request.getfixturevalue(family)
     graph, convolutions, products = quantized(bundle, form, tmp_path)
     onnx.checker.check_model(graph)
-    profile = profiles_of_graphs(bundle, default_sizes(bundle))["denoise"]
-    built = build(
-        BuildRequest(
-            module="tensorrt_rtx",
-            graph=str(graph),
-            plan=str(tmp_path / "plan"),
-            profile=dict(profile.axes),
-            capability=capability,
-        ),
-        silent,
-    )
+    formats = formats_built(graph, bundle, capability, tmp_path)
     # A 1x1 convolution may come out as a matrix product, so the two kinds are counted together.
-    found = sum(built.formats.get(kind, {}).get("Int8", 0) for kind in ("convolution", "matmul"))
-    assert found == convolutions + products, built.formats
-    for kind in ("convolution", "matmul", "attention"):
-        assert "Float" not in built.formats.get(kind, {})
+    found = sum(formats.get(kind, {}).get("Int8", 0) for kind in ("convolution", "matmul"))
+    assert found == convolutions + products, formats
+    assert not float_layers(formats)
+
+
+def formats_built(graph: Path, bundle: Bundle, capability: str, folder: Path) -> dict[str, dict[str, int]]:
+    """The builder's count of a denoiser's layers by kind and number format."""
+    request = BuildRequest(
+        module="tensorrt_rtx",
+        graph=str(graph),
+        plan=str(folder / "plan"),
+        profile=dict(profiles_of_graphs(bundle, default_sizes(bundle))["denoise"].axes),
+        capability=capability,
+    )
+    return build(request, silent).formats
+
+
+def float_layers(formats: dict[str, dict[str, int]]) -> list[str]:
+    """The kinds of computing layers some of which run in float32."""
+    return [kind for kind, counts in formats.items() if kind != "other" and "Float" in counts]
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
+    """The published IDM in full size, with made-up weights: 467 MB of checkpoint, 400 MB of bundle."""
+    folder = tmp_path_factory.mktemp("full")
+    yield exported("idm_ffhq_16_128", folder)
+    shutil.rmtree(folder)
+
+
+def test_the_full_idm_in_int8(full: Bundle, tmp_path: Path) -> None:
+    """107 convolutions: all of the step but the first and the last."""
+    graph, convolutions, products = quantized(full, Symmetric(), tmp_path)
+    formats = formats_built(graph, full, "8.9", tmp_path)
+    shutil.rmtree(tmp_path)
+    assert (convolutions, products) == (107, 0)
+    assert formats["convolution"] == {"Half": 2, "Int8": 107}
+    assert not float_layers(formats)
+
+
+def test_the_full_idm_in_fp16(full: Bundle, tmp_path: Path) -> None:
+    write_half_graph(full.graph("denoise", "group"), tmp_path / "half.onnx")
+    formats = formats_built(tmp_path / "half.onnx", full, "8.9", tmp_path)
+    shutil.rmtree(tmp_path)
+    assert formats["convolution"]["Half"] > 50
+    assert not float_layers(formats)
