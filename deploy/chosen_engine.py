@@ -21,11 +21,14 @@ def chosen_engine(bundle: Bundle, cache_dir: Path | None = None, threads: int | 
     Of several measurements (other sizes, other batches) the last counts. Nothing is opened or measured.
     """
     base = machine_key(bundle)
-    for entry in Cache(cache_dir).entries():
+    cache = Cache(cache_dir)
+    for entry in cache.entries():
         same = all(entry.key.get(name) == value for name, value in base.items())
         if same and entry.label.startswith(CHOICE_LABEL) and entry.key.get("asked") == f"{AUTO} {AUTO}":
             chosen = entry.figures["chosen"]
-            return EngineChoice(backend=chosen["backend"], precision=chosen["precision"], threads=threads)
+            return EngineChoice(
+                backend=chosen["backend"], precision=chosen["precision"], threads=threads, cache_dir=cache.root
+            )
     return None
 
 

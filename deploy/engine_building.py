@@ -48,7 +48,7 @@ class Decision:
 
 def decide(bundle: Bundle, cache: Cache, options: BuildOptions, progress: Progress) -> Decision:
     """The fastest engine and precision for this bundle here whose step is right; measured, or from the cache."""
-    choices = possible_choices(bundle, options.engine, options.precision, options.trial.threads)
+    choices = possible_choices(bundle, options.engine, options.precision, options.trial.threads, cache.root)
     if not any(_was_asked_for(choice, options) for choice in choices):
         raise _nothing_to_choose(options)
 
@@ -62,7 +62,7 @@ def decide(bundle: Bundle, cache: Cache, options: BuildOptions, progress: Progre
     entry, reason = cache.obtain(
         f"{CHOICE_LABEL} {bundle.path.resolve().name}", _choice_key(bundle, options), build, rebuild=options.rebuild
     )
-    return _decision(entry.figures, reason, options.trial.threads)
+    return _decision(entry.figures, reason, options.trial.threads, cache)
 
 
 def choose(candidates: Sequence[Candidate], options: BuildOptions) -> tuple[Candidate, str]:
@@ -114,10 +114,10 @@ def _nothing_to_choose(options: BuildOptions) -> DeployError:
     return DeployError(f"There is nothing to choose from for {asked}. `idm-deploy doctor` shows the precisions here.")
 
 
-def _decision(figures: Figures, reason: str, threads: int | None) -> Decision:
+def _decision(figures: Figures, reason: str, threads: int | None, cache: Cache) -> Decision:
     candidates = tuple(Candidate(**stored) for stored in figures["candidates"])
     chosen = Candidate(**figures["chosen"])
-    choice = EngineChoice(backend=chosen.backend, precision=chosen.precision, threads=threads)
+    choice = EngineChoice(backend=chosen.backend, precision=chosen.precision, threads=threads, cache_dir=cache.root)
     return Decision(choice=choice, why=figures["why"], candidates=candidates, reason=reason)
 
 

@@ -57,7 +57,9 @@ class Candidate:
         return f"{self.backend} {self.precision}"
 
 
-def possible_choices(bundle: Bundle, engine: str, precision: str, threads: int | None) -> list[EngineChoice]:
+def possible_choices(
+    bundle: Bundle, engine: str, precision: str, threads: int | None, cache_dir: Path | None = None
+) -> list[EngineChoice]:
     """Every backend and precision that this machine can run, narrowed by what was asked for ("auto": all of them).
 
     The first float32 one is always among them: the others are held against it.
@@ -69,7 +71,7 @@ def possible_choices(bundle: Bundle, engine: str, precision: str, threads: int |
         kinds = list(backend.PRECISIONS) if DENOISE in bundle.manifest.graphs else []
         if has_int8(bundle, name):
             kinds.append(INT8)
-        found += [EngineChoice(backend=name, precision=kind, threads=threads) for kind in kinds]
+        found += [EngineChoice(backend=name, precision=kind, threads=threads, cache_dir=cache_dir) for kind in kinds]
     reference = next((choice for choice in found if choice.precision == FLOAT_REFERENCE), None)
     return [
         choice

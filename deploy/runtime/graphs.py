@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -43,12 +44,14 @@ class EngineChoice:
     """A backend, the precision of the graphs that run often, and the number of threads (None: the backend's own).
 
     int8_target: whose int8 graphs are run; None: those made for the backend. For comparisons.
+    cache_dir: where `build-engine` keeps what GPU backends run; None: the user's cache directory.
     """
 
     backend: str = DEFAULT_BACKEND
     precision: str = "fp32"
     threads: int | None = None
     int8_target: str | None = None
+    cache_dir: Path | None = None
 
 
 class GraphSet:
@@ -92,6 +95,7 @@ class GraphSet:
                 backend=choice.backend,
                 precision="fp32" if name in FLOAT_GRAPHS else precision,
                 threads=choice.threads,
+                cache_dir=choice.cache_dir,
             )
         return self._open[key]
 

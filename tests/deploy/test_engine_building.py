@@ -142,7 +142,8 @@ def test_the_other_family_is_measured_too(tmp_path: Path) -> None:
     latent = exported_latent("latent_sr_tiny", tmp_path, sizes)
     options = dataclasses.replace(OPTIONS, engine="onnxruntime-cpu", trial=dataclasses.replace(TRIAL, size=(32, 32)))
     decision = decide(latent, Cache(tmp_path / "cache"), options, silent)
-    assert decision.choice == EngineChoice(backend="onnxruntime-cpu", precision="fp32", threads=1)
+    expected = EngineChoice(backend="onnxruntime-cpu", precision="fp32", threads=1, cache_dir=tmp_path / "cache")
+    assert decision.choice == expected
 
 
 def test_an_engine_that_fails_is_a_candidate_with_its_reason(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
