@@ -1,5 +1,7 @@
 """Which engine and precision a run uses when it is told "auto"."""
 
+from deploy.bundle import Bundle
+from deploy.chosen_engine import AUTO, chosen_engine
 from deploy.errors import MissingPackage
 from deploy.runtime.graphs import FORM_OF_BACKEND, INT8, EngineChoice
 from deploy.runtime.int8 import TARGET_OF_BACKEND
@@ -7,14 +9,19 @@ from engines.backends import backend_named, probe_all
 from engines.contract import check_request
 from engines.errors import EngineError
 
-AUTO = "auto"
+__all__ = ["AUTO", "engine_choice"]
 
 
-def engine_choice(engine: str = AUTO, precision: str = AUTO, threads: int | None = None) -> EngineChoice:
-    """The engine that was named, or the first that is installed; checked before anything is opened.
+def engine_choice(
+    bundle: Bundle, engine: str = AUTO, precision: str = AUTO, threads: int | None = None
+) -> EngineChoice:
+    """The engine and precision that were named, checked before anything is opened.
 
-    A measured decision belongs here once engines are built and measured; "auto" precision is float32 until then.
+    What is left to "auto" is what `build-engine` measured to be fastest for this bundle here; where it was not asked,
+    the first engine that is installed, in float32.
     """
+    if engine == precision == AUTO and (chosen := chosen_engine(bundle, threads=threads)) is not None:
+        return chosen
     backend = _first_installed() if engine == AUTO else engine
     module = backend_named(backend)
     if backend not in FORM_OF_BACKEND:

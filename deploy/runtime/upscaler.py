@@ -78,7 +78,7 @@ class Upscaler:
                 f"{', '.join(MODELS)}."
             )
         self.bundle = bundle
-        self.choice = engine_choice(engine, precision, threads)
+        self.choice = engine_choice(bundle, engine, precision, threads)
         self._max_memory = bytes_from_text(max_memory) if isinstance(max_memory, str) else max_memory
         if self._max_memory is not None and self._max_memory < 1:
             raise SizeError(f"max_memory must be a positive number of bytes, found {max_memory!r}.")

@@ -89,10 +89,10 @@ def test_a_damaged_array_is_named(tmp_path: Path) -> None:
         read_array(tmp_path / "x.npy")
 
 
-def test_int8_is_a_precision_where_a_target_runs() -> None:
-    assert engine_choice("onnxruntime-cpu", "int8").precision == "int8"
+def test_int8_is_a_precision_where_a_target_runs(idm_tiny: Bundle) -> None:
+    assert engine_choice(idm_tiny, "onnxruntime-cpu", "int8").precision == "int8"
     with pytest.raises(EngineError, match="has no precision 'int4'"):
-        engine_choice("onnxruntime-cpu", "int4")
+        engine_choice(idm_tiny, "onnxruntime-cpu", "int4")
 
 
 def test_a_bundle_type_fits(idm_tiny: Bundle) -> None:
