@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from deploy.bundle import Bundle
+from deploy.cli.main import app
 from deploy.demo import demo as demo_module
 from deploy.demo.demo import STATE, STEPS, DemoSettings, is_beyond_training, run_demo
 from deploy.demo.packaged import IDM_BUNDLE, bundle_or_packaged
@@ -184,3 +186,13 @@ def test_the_packaged_bundle_stands_in_and_says_so(tmp_path: Path) -> None:
     assert bundle_or_packaged(None, said.append, here=tmp_path) == path
     assert bundle_or_packaged(IDM_BUNDLE, said.append) == IDM_BUNDLE
     assert len(said) == 1
+
+
+def test_infer_works_with_nothing_but_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["infer", "--scale", "1.25", "--threads", "1", "--engine", "onnxruntime-cpu"])
+    assert result.exit_code == 0, result.output
+    assert "packaged demo model" in result.stderr
+    (made,) = tmp_path.iterdir()
+    assert made.name.startswith("chelsea") and made.name.endswith("_x1.25.png")
+    assert read_image(made).size == (80, 80)
