@@ -18,11 +18,12 @@ from deploy.engine_trials import path_of_target
 from deploy.errors import BundleError
 from deploy.runtime.graphs import DENOISE, FLOAT_GRAPHS, FORM_OF_BACKEND, INT8
 from deploy.runtime.int8 import has_int8
-from engines.backends import BACKENDS
+from engines.backends import BACKENDS, backend_named
 from engines.built_forms import PlanSettings, Source, make_plan
 from engines.cache import Cache, fingerprint
 from engines.contract import check_request
 from engines.cuda import find_device
+from engines.errors import EngineError
 from engines.graph_file import read_signature
 from engines.tensorrt_engine import PRECISIONS
 from engines.tensorrt_names import TENSORRT, TENSORRT_RTX, TensorRtPackage
@@ -69,6 +70,12 @@ class Built:
 
 def packages_to_build_for(engine: str, capability: str | None) -> list[TensorRtPackage]:
     """The TensorRT packages whose plans are to be built: those asked for, or those that can run or build here."""
+    if engine != AUTO:
+        backend_named(engine)
+    if engine not in (AUTO, *TENSORRT_PACKAGES) and capability is not None:
+        raise EngineError(
+            f"{engine} builds nothing for a compute capability. Leave --compute-capability out, or take tensorrt-rtx."
+        )
     if engine in TENSORRT_PACKAGES:
         return [TENSORRT_PACKAGES[engine]]
     if engine != AUTO:

@@ -88,6 +88,8 @@ class PlanSettings:
                 f"{self.package.backend} has no GPU to build for. Name one's compute capability: "
                 "--compute-capability 8.9 --engine tensorrt-rtx."
             )
+        if self.timing_cache is not None and not self.package.has_timing_cache:
+            raise EngineError(f"{self.package.backend} has no timing cache. Leave --timing-cache out.")
 
 
 def plan_key(source: Source, settings: PlanSettings) -> dict[str, str]:
@@ -131,7 +133,7 @@ def make_plan(
     def write(folder: Path) -> Figures:
         half = settings.precision == HALF
         graph = make_half_graph(source, cache)[0] if half else source.graph
-        timing = settings.timing_cache
+        timing = settings.timing_cache or _timing_cache(settings, cache)
         request = BuildRequest(
             module=settings.package.module,
             graph=str(graph.absolute()),
@@ -151,6 +153,14 @@ def make_plan(
         )
     label = f"{source.label} {settings.precision} plan"
     return cache.obtain(label, plan_key(source, settings), write, rebuild=rebuild)
+
+
+def _timing_cache(settings: PlanSettings, cache: Cache) -> Path | None:
+    """The file where kernels' times are kept from build to build, one per version and GPU; None where there is none."""
+    if not settings.package.has_timing_cache or settings.device is None:
+        return None
+    name = f"{settings.package.version()}-{settings.device.name}".replace(" ", "_").replace("/", "_")
+    return cache.root / "timing" / f"{settings.package.backend}-{name}"
 
 
 def find_plan(

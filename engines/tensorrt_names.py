@@ -15,6 +15,8 @@ class TensorRtPackage:
     module: str
     distributions: dict[str, tuple[int, int] | None]
     install: str
+    has_timing_cache: bool
+    """TensorRT-RTX takes the calls of one, but they do nothing: it has a runtime cache instead."""
 
     def version(self) -> str | None:
         """What is installed; None if nothing is. Nothing is imported."""
@@ -38,10 +40,12 @@ TENSORRT = TensorRtPackage(
     module="tensorrt",
     distributions={"tensorrt-cu13": (13, 0), "tensorrt-cu12": (12, 0), "tensorrt": None},
     install="pip install 'idm-deploy[tensorrt]' --extra-index-url https://pypi.nvidia.com",
+    has_timing_cache=True,
 )
 TENSORRT_RTX = TensorRtPackage(
     backend="tensorrt-rtx",
     module="tensorrt_rtx",
     distributions={"tensorrt-rtx-cu13": (13, 0), "tensorrt-rtx-cu12": (12, 0), "tensorrt-rtx": None},
     install="pip install 'idm-deploy[tensorrt-rtx]'",
+    has_timing_cache=False,
 )

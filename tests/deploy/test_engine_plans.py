@@ -88,7 +88,11 @@ def test_int8_needs_int8_graphs(idm: Bundle) -> None:
 
 def test_which_packages_and_precisions(idm: Bundle) -> None:
     assert packages_to_build_for("tensorrt", None) == [TENSORRT]
-    assert packages_to_build_for("openvino-cpu", "8.9") == []
+    assert packages_to_build_for("openvino-cpu", None) == []
+    with pytest.raises(EngineError, match=r"openvino-cpu builds nothing for a compute capability\. Leave"):
+        packages_to_build_for("openvino-cpu", "8.9")
+    with pytest.raises(EngineError, match=r"There is no engine called 'tensorflow'"):
+        packages_to_build_for("tensorflow", None)
     assert packages_to_build_for("auto", "8.9") == [TENSORRT_RTX]
     assert precisions_to_build(idm, TENSORRT, "tensorrt", "auto") == ["fp16"]
     assert precisions_to_build(idm, TENSORRT, "auto", "bf16") == []

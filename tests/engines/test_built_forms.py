@@ -197,6 +197,23 @@ def test_a_plan_built_ahead_of_time_serves_every_card_of_its_capability(
         find_plan(source, TENSORRT_RTX, "fp16", dataclasses.replace(CARD, capability=(12, 0)), cache, {})
 
 
+def test_the_timing_cache_is_one_per_version_and_gpu(
+    source: Source, cache: Cache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    requests = pretend_to_build(monkeypatch)
+    with_version(TENSORRT, monkeypatch, "11.4.0")
+    full = dataclasses.replace(SETTINGS, package=TENSORRT)
+    make_plan(source, full, cache, quiet)
+    assert requests[-1].timing_cache == str(cache.root / "timing" / "tensorrt-11.4.0-RTX_4090")
+    make_plan(source, dataclasses.replace(full, timing_cache=tmp_path / "mine"), cache, quiet, rebuild=True)
+    assert requests[-1].timing_cache == str(tmp_path / "mine")
+    with_version(TENSORRT_RTX, monkeypatch)
+    make_plan(source, SETTINGS, cache, quiet)
+    assert requests[-1].timing_cache is None
+    with pytest.raises(EngineError, match=r"tensorrt-rtx has no timing cache\. Leave --timing-cache out"):
+        dataclasses.replace(SETTINGS, timing_cache=tmp_path / "mine")
+
+
 def test_nothing_to_build_for() -> None:
     with pytest.raises(EngineError, match=r"tensorrt has no GPU to build for\. Name one's compute capability"):
         PlanSettings(package=TENSORRT, precision="fp16", profile=PROFILE)
