@@ -9,6 +9,7 @@ DeployError
  |- SizeError          an output size, scale or tile that cannot be honoured
  |- PlanError          an impossible choice of equation, steps or placement
  |- OutputError        a network produced values that are not numbers
+ |- QuantizationError  int8 that would cost more quality than was allowed
  `- MissingPackage     an optional dependency is not installed
 
 The message says what was being done to which file, what was expected and found, and what to do next. The
@@ -51,6 +52,10 @@ class OutputError(DeployError):
 
 class PlanError(DeployError):
     """An impossible choice of denoising equation, steps or placement."""
+
+
+class QuantizationError(DeployError):
+    """Int8 that would cost more quality than was allowed."""
 
 
 class SizeError(DeployError):

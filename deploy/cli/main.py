@@ -11,6 +11,7 @@ COMMANDS = (
     "doctor",
     "inspect",
     "export",
+    "quantize",
     "verify",
     "build_engine",
     "engines",

@@ -1,0 +1,101 @@
+"""What is left after rounding and can be taken back: means of layers per range, and the predicted noise per step."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.correction import InputMean, NoiseCorrection, NoiseErrors, bias_correction
+from calibration.layers import read_graph, weights_of
+from calibration.observe import Observer
+from deploy.bundle import Bundle
+from deploy.quantization.comparison import int8_upscaler
+from deploy.quantization.gathering import OBSERVED_BYTES, Findings, Inputs, as_map
+from deploy.quantization.recipes import Corrections, Scales
+from deploy.runtime.upscaler import Upscaler
+
+Array = NDArray[Any]
+Progress = Callable[[str, float], None]
+
+CORRECTING_EVERY = 3
+"""Of the recorded trajectories every so many enter the means: each of their steps has thousands of pixels."""
+
+
+def bias_corrections(
+    graph: Path,
+    findings: Findings,
+    scales: Sequence[Scales],
+    inputs: Inputs,
+    example: Mapping[str, Array],
+    *,
+    threads: int | None = None,
+    progress: Progress,
+) -> list[Corrections]:
+    """For each of `scales`, what every layer's output needs in each range to have the float mean."""
+    tensors = list(dict.fromkeys(one.layer.input for one in findings.layers.values()))
+    readers = {name: [one for one in findings.layers.values() if one.layer.input == name] for name in tensors}
+    means: dict[tuple[int, str, int], InputMean] = {}
+    with Observer(graph, tensors, example=example, max_bytes=OBSERVED_BYTES, threads=threads) as observer:
+        for done, one in enumerate(inputs.each(CORRECTING_EVERY)):
+            for name, values in observer.run(one.feeds):
+                for number, chosen in enumerate(scales):
+                    index = chosen.partition.range_of_step(one.level_index)
+                    quantizer = chosen.quantizers[name][index]
+                    for layer in (found.layer for found in readers[name]):
+                        key = (number, layer.node, index)
+                        mean = means.setdefault(key, InputMean(layer.geometry))
+                        mean.add(as_map(values, layer), quantizer)
+            progress(f"means of step {done + 1}", CORRECTING_EVERY * (done + 1) / inputs.count)
+    model = read_graph(graph)
+    weights = {node: weights_of(model, graph.parent, one.layer) for node, one in findings.layers.items()}
+    return [_corrections(findings, chosen, means, number, weights) for number, chosen in enumerate(scales)]
+
+
+def _corrections(
+    findings: Findings,
+    chosen: Scales,
+    means: Mapping[tuple[int, str, int], InputMean],
+    number: int,
+    weights: Mapping[str, Array],
+) -> Corrections:
+    made = {}
+    for node, one in findings.layers.items():
+        rows = [
+            bias_correction(node, weights[node], one.rounded.weights, mean.mean, mean.rounding_mean)
+            for mean in (means[number, node, index] for index in range(len(chosen.ranges)))
+        ]
+        made[node] = np.stack(rows).astype(np.float32)
+    return made
+
+
+def noise_corrections(
+    bundle: Bundle,
+    targets: Sequence[str],
+    inputs: Inputs,
+    levels: Sequence[float],
+    progress: Progress,
+) -> dict[str, list[NoiseCorrection]]:
+    """Per target and recorded level, how to correct what the int8 graphs predict so that it is right on average."""
+    found = {}
+    for number, target in enumerate(targets):
+
+        def tell(doing: str, fraction: float, number: int = number) -> None:
+            progress(doing, (number + fraction) / len(targets))
+
+        with int8_upscaler(bundle, target) as upscaler:
+            found[target] = _noise_corrections(upscaler, inputs, levels, tell)
+    return found
+
+
+def _noise_corrections(
+    upscaler: Upscaler, inputs: Inputs, levels: Sequence[float], progress: Progress
+) -> list[NoiseCorrection]:
+    errors = NoiseErrors(steps=len(levels), channels=upscaler.model.channels)
+    feeds = upscaler.graphs.rows_in_precision([{} for _ in levels], levels)
+    for done, one in enumerate(inputs.each(CORRECTING_EVERY)):
+        made = upscaler.graphs.run("denoise", {**one.feeds, **feeds[one.level_index]})["noise"]
+        errors.add(one.level_index, one.predicted, made)
+        progress(f"comparing step {done + 1}", CORRECTING_EVERY * (done + 1) / inputs.count)
+    return [errors.correction(index, level) for index, level in enumerate(levels)]

@@ -1,0 +1,60 @@
+"""Int8 graphs that are tried before the user's bundle changes: a copy of the bundle."""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from calibration.correction import NoiseCorrection
+from deploy.bundle import Bundle, BundleWriter
+from deploy.bundle.naming import MANIFEST_NAME
+from deploy.quantization.storing import TargetGraphs, write_targets
+
+NoiseCorrections = Mapping[str, Sequence[NoiseCorrection]]
+"""Per target, the correction at each recorded level."""
+
+
+@dataclass
+class Draft:
+    """A scratch bundle; `bundle` is what was tried last."""
+
+    bundle: Bundle
+    levels: tuple[float, ...]
+
+    def tried(self, made: Sequence[TargetGraphs], corrections: NoiseCorrections | None = None) -> Bundle:
+        """The scratch bundle with these int8 graphs and no others."""
+        with BundleWriter.update(self.bundle) as writer:
+            told = quantization_of(writer, self.bundle, made, self.levels, corrections or {})
+            self.bundle = writer.commit(replace(self.bundle.manifest, quantization=told))
+        return self.bundle
+
+
+@contextmanager
+def drafted(bundle: Bundle, folder: Path, levels: Sequence[float]) -> Iterator[Draft]:
+    """A scratch copy in `folder`, gone when the block is left."""
+    with TemporaryDirectory(dir=folder, prefix="draft-") as scratch:
+        place = Path(scratch) / "draft.bundle"
+        place.mkdir()
+        for name in [MANIFEST_NAME, *bundle.manifest.files]:  # not linked: onnx refuses weights with two names
+            shutil.copyfile(bundle.path / name, place / name)
+        plain = Bundle.open(place, verify="sizes")
+        yield Draft(plain, tuple(levels))
+
+
+def quantization_of(
+    writer: BundleWriter,
+    bundle: Bundle,
+    made: Sequence[TargetGraphs],
+    levels: Sequence[float],
+    corrections: NoiseCorrections,
+) -> dict[str, Any]:
+    """What the manifest says of the graphs, once they are in the bundle."""
+    targets = write_targets(writer, made, bundle.manifest.graphs["denoise"]["weights"])
+    for target, rows in corrections.items():
+        targets[target]["noise_corrections"] = [
+            {"noise_level": row.noise_level, "gain": list(row.gain), "offset": list(row.offset)} for row in rows
+        ]
+    return {"targets": targets, "noise_levels": list(levels)}

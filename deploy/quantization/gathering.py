@@ -1,0 +1,208 @@
+"""One pass over the trajectories per group of layers: histograms, covariances, extremes; then rounded weights.
+
+Covariances of all layers of the full IDM take 4 GB. Layers are therefore divided among passes so that what is held at
+a time fits the memory allowed, and a covariance is gone as soon as its layer is rounded. The result of each pass is
+stored: an interrupted calibration goes on with the next one.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.covariance import InputCovariance, passes_within
+from calibration.errors import StatisticsError
+from calibration.layers import LINEAR, Layer, layers_of, read_graph, weights_of
+from calibration.observe import Observer
+from calibration.rounding import RoundedWeights, round_to_nearest, round_weights
+from calibration.statistics import ChannelExtremes, channel_extremes_of, merge_extremes
+from calibration.step_statistics import StepStatistics
+from deploy.images.files import new_file
+from deploy.quantization.trajectories import DenoiserInput
+
+Array = NDArray[Any]
+Progress = Callable[[str, float], None]
+
+POSITIONS = 256
+"""Output positions per picture and step that enter a covariance, on an even lattice. With some hundred inputs that is
+a sample of 10^5 for at most 4608 columns; see the README for what more of them would give."""
+
+OBSERVED_BYTES = 1 << 29
+"""Activations that are held at a time."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gathered:
+    """What one layer was seen to do. low, high: extremes of the float output per level and channel."""
+
+    layer: Layer
+    rounded: RoundedWeights
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Findings:
+    """Everything from the passes: layers by node, and a histogram per input tensor and level."""
+
+    layers: dict[str, Gathered]
+    inputs: StepStatistics
+
+
+class Inputs:
+    """The denoiser's inputs, as often as they are asked for, and how many there are.
+
+    each: all of them, or those of every n-th trajectory.
+    """
+
+    def __init__(self, each: Callable[[int], Iterator[DenoiserInput]], count: int, levels: int) -> None:
+        self.each = each
+        self.count = count
+        self.levels = levels
+
+
+def quantizable_layers(graph: Path) -> list[Layer]:
+    """The layers of a denoiser that may run in int8: all but the first and the last convolution."""
+    model = read_graph(graph)
+    outputs = {entry.name for entry in model.graph.output}
+    inputs = {entry.name for entry in model.graph.input}
+    return [one for one in layers_of(model) if one.input not in inputs and one.output not in outputs]
+
+
+def gather(
+    graph: Path,
+    layers: Sequence[Layer],
+    inputs: Inputs,
+    example: Mapping[str, Array],
+    folder: Path,
+    *,
+    memory_bytes: int,
+    second_order: bool = True,
+    threads: int | None = None,
+    progress: Progress,
+) -> Findings:
+    """Histograms of all inputs and rounded weights of all layers; what `folder` holds already is not made again."""
+    by_node = {layer.node: layer for layer in layers}
+    passes = passes_within({layer.node: layer.geometry for layer in layers}, memory_bytes)
+    found: dict[str, Gathered] = {}
+    statistics = StepStatistics(steps=inputs.levels)
+    for number, nodes in enumerate(passes):
+        part = [by_node[node] for node in nodes]
+        path = folder / f"gathered-{number:03d}-of-{len(passes):03d}.npz"
+        if not path.exists():
+
+            def tell(doing: str, fraction: float, number: int = number) -> None:
+                progress(doing, (number + fraction) / len(passes))
+
+            known = set(statistics.names)
+            one_pass = _Pass(graph, part, inputs.levels, skip=known, second_order=second_order)
+            one_pass.run(inputs, example, threads, tell)
+            with new_file(path) as file:
+                made: Any = one_pass.to_arrays()
+                np.savez(file, **made)
+        with np.load(path, allow_pickle=False) as arrays:
+            _read_pass(arrays, part, statistics, found)
+    return Findings(layers=found, inputs=statistics)
+
+
+class _Pass:
+    """Some layers over all inputs."""
+
+    def __init__(
+        self, graph: Path, layers: Sequence[Layer], levels: int, *, skip: set[str], second_order: bool
+    ) -> None:
+        self.graph = graph
+        self.layers = layers
+        self._levels = levels
+        self._second_order = second_order
+        self._statistics = StepStatistics(steps=levels)
+        self._counted = {layer.input for layer in layers} - skip
+        self._covariances = {
+            layer.node: InputCovariance(layer.geometry, most_positions=POSITIONS) for layer in layers if second_order
+        }
+        self._extremes: dict[tuple[str, int], ChannelExtremes] = {}
+        self._readers: dict[str, list[Layer]] = {}
+        self._writers = {layer.output: layer for layer in layers}
+        for layer in layers:
+            self._readers.setdefault(layer.input, []).append(layer)
+
+    def run(self, inputs: Inputs, example: Mapping[str, Array], threads: int | None, progress: Progress) -> None:
+        tensors = [name for layer in self.layers for name in (layer.input, layer.output)]
+        with Observer(self.graph, tensors, example=example, max_bytes=OBSERVED_BYTES, threads=threads) as observer:
+            for done, one in enumerate(inputs.each(1)):
+                for name, values in observer.run(one.feeds):
+                    self._take(name, values, one.level_index)
+                progress(f"observing step {done + 1}/{inputs.count}", 0.9 * (done + 1) / inputs.count)
+        self._rounded = dict(self._round(progress))
+
+    def _take(self, name: str, values: Array, level: int) -> None:
+        if name in self._counted:
+            self._statistics.observe(name, level, values)
+        for layer in self._readers.get(name, ()):
+            if layer.node in self._covariances:
+                self._covariances[layer.node].add(as_map(values, layer))
+        layer_made = self._writers.get(name)
+        if layer_made is not None:
+            try:
+                seen = channel_extremes_of(values, axis=layer_made.channel_axis)
+            except StatisticsError as error:
+                raise StatisticsError(f"output of {layer_made.node!r} at step {level}: {error}") from error
+            before = self._extremes.get((layer_made.node, level))
+            self._extremes[layer_made.node, level] = merge_extremes(before, seen) if before else seen
+
+    def _round(self, progress: Progress) -> Iterator[tuple[str, RoundedWeights]]:
+        model = read_graph(self.graph)
+        for number, layer in enumerate(self.layers):
+            weight = weights_of(model, self.graph.parent, layer)
+            progress(f"rounding {layer.module}", 0.9 + 0.1 * number / len(self.layers))
+            if self._second_order:
+                covariance = self._covariances.pop(layer.node)
+                yield layer.node, round_weights(layer.node, weight, covariance.products)
+            else:
+                codes, scales = round_to_nearest(layer.node, weight)
+                yield layer.node, RoundedWeights(codes=codes, scales=scales, error=0.0, nearest_error=0.0, signal=0.0)
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Everything as plain arrays; layers by their number in this pass."""
+        arrays: dict[str, Array] = {f"inputs.{key}": value for key, value in self._statistics.to_arrays().items()}
+        for number, layer in enumerate(self.layers):
+            rounded = self._rounded[layer.node]
+            seen = [self._extremes[layer.node, level] for level in range(self._levels)]
+            arrays |= {
+                f"{number}.codes": rounded.codes,
+                f"{number}.scales": rounded.scales,
+                f"{number}.errors": np.array([rounded.error, rounded.nearest_error, rounded.signal]),
+                f"{number}.low": np.stack([one.minimum for one in seen]),
+                f"{number}.high": np.stack([one.maximum for one in seen]),
+            }
+        return arrays
+
+
+def _read_pass(
+    arrays: Mapping[str, Array], layers: Sequence[Layer], statistics: StepStatistics, found: dict[str, Gathered]
+) -> None:
+    prefix = "inputs."
+    counted = {key.removeprefix(prefix): arrays[key] for key in arrays if key.startswith(prefix)}
+    statistics.merge(StepStatistics.from_arrays(counted))
+    for number, layer in enumerate(layers):
+        error, nearest, signal = (float(value) for value in arrays[f"{number}.errors"])
+        rounded = RoundedWeights(
+            codes=np.array(arrays[f"{number}.codes"]),
+            scales=np.array(arrays[f"{number}.scales"]),
+            error=error,
+            nearest_error=nearest,
+            signal=signal,
+        )
+        low, high = (np.array(arrays[f"{number}.{side}"]) for side in ("low", "high"))
+        found[layer.node] = Gathered(layer=layer, rounded=rounded, low=low, high=high)
+
+
+def as_map(values: Array, layer: Layer) -> Array:
+    """The input as (batch, channels, rows, columns); a linear layer's features become channels of one row."""
+    if layer.kind != LINEAR:
+        return values
+    features = np.moveaxis(values, -1, 1)
+    return features.reshape(features.shape[0], features.shape[1], 1, -1)

@@ -1,0 +1,289 @@
+"""From a float bundle to one with int8 graphs: record, gather, choose, try, correct, write."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import deploy
+from calibration.errors import ChoiceError
+from calibration.movement import MovementReport, report_movement
+from calibration.recipe import Recipe
+from calibration.targets.table import target_named
+from deploy.bundle import Bundle, BundleWriter
+from deploy.demo.packaged import CALIBRATION_IMAGES
+from deploy.errors import BundleError
+from deploy.quantization.budget import Choice
+from deploy.quantization.correcting import bias_corrections, noise_corrections
+from deploy.quantization.drafts import Draft, NoiseCorrections, drafted, quantization_of
+from deploy.quantization.gathering import Findings, Inputs, gather, quantizable_layers
+from deploy.quantization.multiplications import multiplications_of
+from deploy.quantization.pictures import CalibrationPicture, calibration_pictures
+from deploy.quantization.recipes import Corrections, Scales, biases_of, densities_of_inputs, recipe_of, scales_for
+from deploy.quantization.records import record_of_scales
+from deploy.quantization.settings import Places, QuantizeSettings
+from deploy.quantization.storing import FORM_OF_TARGET, TargetGraphs, graphs_of_target
+from deploy.quantization.trajectories import (
+    CalibrationPlans,
+    Trajectories,
+    calibration_plans,
+    groups_of_generation,
+    groups_of_pictures,
+)
+from deploy.quantization.trials import Trials
+from deploy.runtime.latent import LatentModel
+from deploy.runtime.memory import default_budget
+from deploy.runtime.upscaler import Upscaler
+from engines.cache import default_cache_dir
+
+Say = Callable[[str], None]
+Progress = Callable[[str, float], None]
+
+GENERATED = 8
+"""Pictures that a generation model is calibrated on unless told otherwise."""
+
+SHARES = {"trajectories": 0.12, "gathering": 0.43, "scales": 0.05, "trying": 0.3, "correcting": 0.1}
+"""Of the time, by stage, as seen on the demo model; for the progress alone."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Calibrated:
+    """Everything that was found, for the report and the table."""
+
+    bundle: Bundle
+    plans: CalibrationPlans
+    pictures: tuple[CalibrationPicture, ...]
+    findings: Findings
+    movement: MovementReport
+    scales: dict[str, Scales]
+    choices: dict[str, Choice]
+    recipes: dict[str, Recipe]
+    record: dict[str, Any]
+    multiplications: dict[str, float]
+    """Of every convolution and linear layer of the denoiser, those that always stay in float included."""
+
+
+def refuse_unfit(bundle: Bundle, *, force: bool) -> None:
+    """Only a bundle with a float denoiser can be quantized, and one that is already only with `force`."""
+    if "denoise" not in bundle.manifest.graphs:
+        raise BundleError(
+            f"{bundle.path} has no float denoiser to quantize, only int8 graphs. Export the checkpoint again."
+        )
+    if bundle.manifest.quantization is not None and not force:
+        raise BundleError(f"{bundle.path} is quantized already. Use --force to calibrate it again.")
+
+
+def quantize_bundle(
+    bundle: Bundle, settings: QuantizeSettings, places: Places, *, force: bool = False, say: Say, progress: Progress
+) -> Calibrated:
+    """The bundle, updated in place, with int8 graphs for the targets asked for."""
+    refuse_unfit(bundle, force=force)
+    with Upscaler(bundle, "onnxruntime-cpu", "fp32", places.threads) as upscaler:
+        plans = calibration_plans(upscaler)
+        if settings.ranges is not None and settings.ranges > len(plans.levels):
+            raise ChoiceError(
+                f"quantizing {bundle.path}: {settings.ranges} ranges were asked for, but the plan has"
+                f" {len(plans.levels)} steps; choose at most as many."
+            )
+        work = _Work(upscaler, plans, settings, places, say, progress)
+        return work.run()
+
+
+class _Work:
+    """One calibration."""
+
+    def __init__(
+        self,
+        upscaler: Upscaler,
+        plans: CalibrationPlans,
+        settings: QuantizeSettings,
+        places: Places,
+        say: Say,
+        progress: Progress,
+    ) -> None:
+        self.upscaler = upscaler
+        self.bundle = upscaler.bundle
+        self.plans = plans
+        self.settings = settings
+        self.places = places
+        self.say = say
+        self._progress = progress
+        self.graph = self.bundle.graph("denoise", FORM_OF_TARGET["ort"])
+        self.pictures = self._pictures()
+        self.folder = self._folder()
+        model = upscaler.model
+        self.generates = isinstance(model, LatentModel) and model.generates
+        groups = (
+            groups_of_generation(model, settings.pictures or GENERATED)
+            if isinstance(model, LatentModel) and model.generates
+            else groups_of_pictures(self.pictures)
+        )
+        self.trajectories = Trajectories(upscaler, groups, plans, self.folder, settings.seed)
+        self.inputs = Inputs(self.trajectories.inputs, self.trajectories.evaluations, len(plans.levels))
+
+    def run(self) -> Calibrated:
+        findings = self._findings()
+        movement = report_movement({name: findings.inputs.of_tensor(name) for name in findings.inputs.names})
+        self.say(
+            f"activations: the largest value of a tensor moves {movement.median_ratio:.2f} times over the steps in the"
+            f" median, {movement.largest_ratio:.2f} times at most ({movement.tensors[0].name})"
+        )
+        scales = self._scales(findings)
+        corrections = self._corrections(findings, scales)
+        biases = biases_of(self.graph, findings)
+        with drafted(self.bundle, self.folder, self.plans.levels) as draft:
+            trials = Trials(
+                draft=draft,
+                upscaler=self.upscaler,
+                plans=self.plans,
+                settings=self.settings,
+                pictures=self.pictures,
+                findings=findings,
+                biases=biases,
+                inputs=self.inputs,
+                threads=self.places.threads,
+                progress=self._stage("trying"),
+            )
+            choices = {t: trials.choose(t, scales[t], corrections.get(t)) for t in self.settings.targets}
+            recipes = {
+                t: recipe_of(findings, scales[t], biases, in_float=choices[t].in_float, corrections=corrections.get(t))
+                for t in self.settings.targets
+            }
+            made = [graphs_of_target(self.bundle, t, recipes[t], scales[t].ranges.edges) for t in recipes]
+            fitted = self._noise_corrections(draft, made)
+        record = record_of_scales(self.settings, self.plans, scales, recipes, fitted)
+        written = self._write(recipes, scales, fitted, record)
+        return Calibrated(
+            bundle=written,
+            plans=self.plans,
+            pictures=tuple(self.pictures),
+            findings=findings,
+            movement=movement,
+            scales=scales,
+            choices=choices,
+            recipes=recipes,
+            record=record,
+            multiplications=multiplications_of(
+                self.graph, {name: array.shape for name, array in self.trajectories.example().items()}
+            ),
+        )
+
+    def _pictures(self) -> list[CalibrationPicture]:
+        model = self.upscaler.model
+        if isinstance(model, LatentModel) and model.generates:
+            return []
+        if self.places.calibration is None:
+            self.say(
+                "calibrating on the packaged photographs: whether they are like those of the training cannot be known;"
+                " --calib names others"
+            )
+        return calibration_pictures(self.places.calibration or CALIBRATION_IMAGES, self.settings, self.say)
+
+    def _findings(self) -> Findings:
+        self.trajectories.record(self._stage("trajectories"))
+        memory = (self.places.max_memory or default_budget()) // 2
+        return gather(
+            self.graph,
+            quantizable_layers(self.graph),
+            self.inputs,
+            self.trajectories.example(),
+            self.folder,
+            memory_bytes=memory,
+            second_order=self.settings.rounding == "second-order",
+            threads=self.places.threads,
+            progress=self._stage("gathering"),
+        )
+
+    def _scales(self, findings: Findings) -> dict[str, Scales]:
+        densities = densities_of_inputs(findings)
+        by_form: dict[Any, Scales] = {}
+        chosen = {}
+        for target in self.settings.targets:
+            form = target_named(target)[1]
+            if form not in by_form:
+                by_form[form] = scales_for(
+                    form,
+                    densities,
+                    self.plans.levels,
+                    self.settings.method,
+                    self.settings.range_count,
+                    self._stage("scales"),
+                )
+            chosen[target] = by_form[form]
+        return chosen
+
+    def _corrections(self, findings: Findings, scales: dict[str, Scales]) -> dict[str, Corrections]:
+        if not self.settings.correct_bias:
+            return {}
+        different = list({id(one): one for one in scales.values()}.values())
+        found = bias_corrections(
+            self.graph,
+            findings,
+            different,
+            self.inputs,
+            self.trajectories.example(),
+            threads=self.places.threads,
+            progress=self._stage("correcting"),
+        )
+        return {t: found[[id(d) for d in different].index(id(one))] for t, one in scales.items()}
+
+    def _noise_corrections(self, draft: Draft, made: Sequence[TargetGraphs]) -> NoiseCorrections:
+        if not self.settings.correct_noise:
+            return {}
+        tried = draft.tried(made)
+        return noise_corrections(
+            tried, [one.target for one in made], self.inputs, self.plans.levels, self._stage("correcting")
+        )
+
+    def _write(
+        self,
+        recipes: dict[str, Recipe],
+        scales: dict[str, Scales],
+        corrections: NoiseCorrections,
+        record: dict[str, Any],
+    ) -> Bundle:
+        made = [graphs_of_target(self.bundle, t, recipes[t], scales[t].ranges.edges) for t in recipes]
+        with BundleWriter.update(self.bundle) as writer:
+            told = quantization_of(writer, self.bundle, made, self.plans.levels, corrections)
+            content = json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n"
+            told["record"] = writer.add_bytes("calibration", "json", content.encode("ascii"))
+            told["settings"] = self.settings.as_dict()
+            names = {one.original.name: one.sha256 for one in self.pictures}
+            return writer.commit(replace(self.bundle.manifest, quantization=told, calibration_images=names))
+
+    def _folder(self) -> Path:
+        """Where partial results lie: named after everything that they depend on."""
+        files = self.bundle.manifest.files
+        described = {
+            "version": deploy.__version__,
+            "files": sorted(record.sha256 for record in self._float_files(files)),
+            "pictures": [(one.original.name, one.sha256, one.scale) for one in self.pictures],
+            "plans": [str(plan) for plan in self.plans.plans],
+            "samplings": [str(one) for one in self.plans.samplings],
+            "settings": [self.settings.crop, self.settings.seed, self.settings.pictures, self.settings.rounding],
+            "memory": self.places.max_memory,
+        }
+        key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+        folder = (self.places.cache or default_cache_dir()) / "calibrations" / key
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BundleError(
+                f"keeping partial results in {folder}: {error.strerror}. Name another place with --cache-dir."
+            ) from error
+        return folder
+
+    def _float_files(self, files: Any) -> list[Any]:
+        graphs = self.bundle.manifest.graphs.values()
+        names = {name for one in graphs for name in [*one["forms"].values(), *one["weights"]]}
+        return [files[name] for name in sorted(names)]
+
+    def _stage(self, name: str) -> Progress:
+        before = sum(share for stage, share in SHARES.items() if list(SHARES).index(stage) < list(SHARES).index(name))
+
+        def tell(doing: str, fraction: float) -> None:
+            self._progress(doing, before + SHARES[name] * fraction)
+
+        return tell

@@ -1,0 +1,59 @@
+"""calibration.json: every scale that was chosen, sorted and plain, so that two calibrations can be compared by diff."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from calibration.quantizer import Quantizer
+from calibration.recipe import LayerRecipe, Recipe
+from deploy.quantization.drafts import NoiseCorrections
+from deploy.quantization.recipes import Scales
+from deploy.quantization.settings import QuantizeSettings
+from deploy.quantization.trajectories import CalibrationPlans
+
+
+def record_of_scales(
+    settings: QuantizeSettings,
+    plans: CalibrationPlans,
+    scales: Mapping[str, Scales],
+    recipes: Mapping[str, Recipe],
+    corrections: NoiseCorrections,
+) -> dict[str, Any]:
+    """Everything as JSON."""
+    return {
+        "settings": settings.as_dict(),
+        "sampling": [sampling.describe() for sampling in plans.samplings],
+        "noise_levels": list(plans.levels),
+        "targets": {
+            target: {
+                "form": type(scales[target].form).__name__.lower(),
+                "edges": list(scales[target].ranges.edges),
+                "partition_costs": [one.cost for one in scales[target].partitions],
+                "layers": {layer.node: _layer(layer) for layer in recipe.layers},
+                "noise_corrections": [
+                    {"noise_level": row.noise_level, "gain": list(row.gain), "offset": list(row.offset)}
+                    for row in corrections.get(target, ())
+                ],
+            }
+            for target, recipe in recipes.items()
+        },
+    }
+
+
+def _layer(layer: LayerRecipe) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "inputs": [_quantizer(one) for one in layer.inputs],
+        "weight_scales": [float(scale) for scale in layer.weight_scales],
+    }
+    if layer.output is not None:
+        described["output"] = {
+            "centres": layer.output.centres.tolist(),
+            "steps": [float(step) for step in layer.output.steps],
+            "gains": [float(gain) for gain in layer.output.gains],
+        }
+    if layer.corrections is not None:
+        described["corrections"] = [[float(value) for value in row] for row in layer.corrections]
+    return described
+
+
+def _quantizer(one: Quantizer) -> dict[str, Any]:
+    return {"scale": one.scale, "lowest": one.lowest, "highest": one.highest}

@@ -1,0 +1,114 @@
+"""The report folder: figures, tables and plots of one quantization."""
+
+import json
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploy.errors import FolderError
+from deploy.evaluation.originals import Pixels
+from deploy.images.files import write_image
+from deploy.images.metrics import fidelity
+from deploy.images.sheet import contact_sheet
+from deploy.quantization.pipeline import Calibrated
+from deploy.quantization.results import Results, report_from_results, table_from_results
+
+AMPLIFIED = 8
+"""By what factor differences are drawn."""
+
+INSTALL = "pip install 'idm-deploy[report]'"
+
+
+def write_report(calibrated: Calibrated, results: Results, folder: Path, say: Callable[[str], None]) -> list[Path]:
+    """The files written: what was chosen and found as JSON and Markdown, pictures, and plots if there is matplotlib."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written = [
+            _written(folder / "quantization.json", json.dumps(_figures(calibrated, results), indent=1, sort_keys=True)),
+            _written(folder / "calibration.json", json.dumps(calibrated.record, indent=1, sort_keys=True)),
+            _written(folder / "quantization.md", _markdown(calibrated, results)),
+        ]
+    except OSError as error:
+        raise FolderError(
+            f"writing the report to {folder}: {error.strerror}. Choose another folder with -o."
+        ) from error
+    for target in results.in_int8:
+        path = folder / f"pictures-{target}.png"
+        write_image(picture_sheet(results, target), path)
+        written.append(path)
+    if find_spec("matplotlib") is None:
+        say(f"the report has no plots: matplotlib is not installed. Type {INSTALL}")
+        return written
+    from deploy.quantization.plots import write_plots
+
+    return [*written, *write_plots(calibrated, folder)]
+
+
+def picture_sheet(results: Results, target: str) -> Pixels:
+    """Float, int8 and their difference beside each other, the least alike first."""
+    pairs = list(zip(results.in_float, results.in_int8[target], strict=True))
+    values = [fidelity(a, b) for a, b in pairs]
+    rows = []
+    for index in sorted(range(len(pairs)), key=lambda i: values[i]):
+        a, b = pairs[index]
+        row: list[tuple[str, Pixels]] = [("float32\n ", a), (f"int8, {target}\n{values[index]:.1f} dB", b)]
+        row.append((f"difference\n{AMPLIFIED} times", difference(a, b)))
+        if results.originals:
+            row = [(f"{results.originals[index].name}\noriginal", results.originals[index].pixels), *row]
+        rows.append(row)
+    return contact_sheet(rows, title=f"int8 for {target}, preset {results.preset}, the least alike first")
+
+
+def difference(a: Pixels, b: Pixels) -> Pixels:
+    """Grey where both are equal; AMPLIFIED times their difference."""
+    change = a.astype(np.int16) - b.astype(np.int16)
+    return np.clip(128 + AMPLIFIED * change, 0, 255).astype(np.uint8)
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def _figures(calibrated: Calibrated, results: Results) -> dict[str, Any]:
+    movement = calibrated.movement
+    return {
+        **report_from_results(results),
+        "movement": {
+            "median_ratio": movement.median_ratio,
+            "largest_ratio": None if np.isinf(movement.largest_ratio) else movement.largest_ratio,
+            "tensors": {one.name: list(one.largest) for one in movement.tensors},
+        },
+        "weights_sqnr_db": {
+            node: None if np.isinf(one.rounded.sqnr_db) else one.rounded.sqnr_db
+            for node, one in calibrated.findings.layers.items()
+        },
+        "frontier": {
+            target: [
+                {"in_float": len(trial.in_float), "fidelity": trial.found.mean, "psnr_drop": trial.found.psnr_drop}
+                for trial in choice.trials
+            ]
+            for target, choice in calibrated.choices.items()
+        },
+        "sensitivity": {target: choice.sensitivity for target, choice in calibrated.choices.items()},
+    }
+
+
+def _markdown(calibrated: Calibrated, results: Results) -> str:
+    table = table_from_results(results)
+    lines = [f"| {' | '.join(row)} |" for row in table]
+    lines.insert(1, f"|{'---|' * len(table[0])}")
+    kept = [
+        f"* {row.target}: {len(row.in_float)} of {row.layers} layers stay in float"
+        + (f": {', '.join(row.in_float)}" if row.in_float else "")
+        for row in results.rows
+    ]
+    edges = [
+        f"* {target}: ranges end at noise levels {', '.join(f'{edge:.4g}' for edge in scales.ranges.edges)}"
+        for target, scales in calibrated.scales.items()
+    ]
+    head = f"# {calibrated.bundle.path.name}, preset {results.preset}"
+    return "\n".join([head, "", *lines, "", *kept, "", *edges])

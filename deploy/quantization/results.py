@@ -1,0 +1,202 @@
+"""What the user is told at the end: size, speed, fidelity, quality, layers in float and ranges, per target."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deploy.bundle import Bundle
+from deploy.demo.packaged import EVALUATION_IMAGES
+from deploy.evaluation.originals import Original, Pixels, read_originals
+from deploy.quantization.budget import share_in_float
+from deploy.quantization.comparison import (
+    Fidelity,
+    compare,
+    float_upscaler,
+    generated_by,
+    int8_upscaler,
+    made_by,
+)
+from deploy.quantization.only_int8 import bytes_of_graphs
+from deploy.quantization.pipeline import Calibrated
+from deploy.quantization.speed import RUN_IN_INT8, seconds_per_step
+from deploy.quantization.storing import FORM_OF_TARGET
+from deploy.runtime.settings import Choices
+from deploy.runtime.upscaler import Upscaler
+
+Progress = Callable[[str, float], None]
+
+HELD_OUT = 6
+"""Packaged held-out pictures that the table is made of; `idm-deploy evaluate` takes all of them."""
+
+GENERATED = 4
+SCALE = 4.0
+SIDE = 128
+"""Side of the output whose steps are timed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetResult:
+    """One target's row. share_in_float: of the multiply-accumulates of one step."""
+
+    target: str
+    ranges: int
+    layers: int
+    in_float: tuple[str, ...]
+    share_in_float: float
+    bytes: int
+    preset: Fidelity
+    plain: Fidelity | None
+    seconds_float: float | None
+    seconds_int8: float | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Results:
+    """All rows, and the pictures they were made of: held-out ones, or generated ones."""
+
+    float_bytes: int
+    rows: tuple[TargetResult, ...]
+    originals: tuple[Original, ...]
+    in_float: tuple[Pixels, ...]
+    in_int8: dict[str, tuple[Pixels, ...]]
+    preset: str
+
+
+def measure(calibrated: Calibrated, *, threads: int | None, seed: int, progress: Progress) -> Results:
+    """The figures of a bundle that was just quantized; its float denoiser must still be there."""
+    bundle = calibrated.bundle
+    settings = _settings(bundle)
+    generates = not calibrated.pictures
+    spread = [] if generates else read_originals(EVALUATION_IMAGES, SCALE)
+    originals = spread[:: max(1, len(spread) // HELD_OUT)][:HELD_OUT]
+    targets = list(calibrated.recipes)
+    total = len(settings) * (1 + len(targets))
+
+    def made(upscaler: Upscaler, done: int, what: str) -> list[list[Pixels]]:
+        pictures = []
+        for index, choices in enumerate(settings):
+            progress(f"held-out pictures, {what}", (done * len(settings) + index) / total)
+            # Another seed than that of the calibration.
+            pictures.append(
+                generated_by(upscaler, GENERATED, choices, seed + 1)
+                if generates
+                else made_by(upscaler, originals, choices, seed + 1)
+            )
+        return pictures
+
+    with float_upscaler(bundle, threads) as upscaler:
+        reference = made(upscaler, 0, "float")
+    speeds = seconds_per_step(bundle, targets, SIDE, threads=threads)
+    rows, pictures = [], {}
+    for number, target in enumerate(targets):
+        with int8_upscaler(bundle, target, threads) as upscaler:
+            results = made(upscaler, number + 1, target)
+        found = [compare(a, b, originals) for a, b in zip(reference, results, strict=True)]
+        pictures[target] = tuple(results[0])
+        rows.append(_row(calibrated, target, found, speeds))
+    return Results(
+        float_bytes=bytes_of_graphs(bundle, [bundle.manifest.graphs["denoise"]["forms"][FORM_OF_TARGET["ort"]]]),
+        rows=tuple(rows),
+        originals=tuple(originals),
+        in_float=tuple(reference[0]),
+        in_int8=pictures,
+        preset=bundle.manifest.default_preset,
+    )
+
+
+def _settings(bundle: Bundle) -> list[Choices]:
+    """The default preset, and without its aids where it has any."""
+    preset = bundle.manifest.presets[bundle.manifest.default_preset]
+    aided = preset.get("start") or preset.get("consistency")
+    return (
+        [Choices(), Choices(equation="ddim", steps=20, placement="uniform", start=0.0, consistency=0.0, eta=0.0)]
+        if (aided)
+        else [Choices()]
+    )
+
+
+def _row(
+    calibrated: Calibrated, target: str, found: Sequence[Fidelity], speeds: Mapping[str, tuple[float, float]]
+) -> TargetResult:
+    recipe = calibrated.recipes[target]
+    quantization = calibrated.bundle.manifest.quantization
+    assert quantization is not None
+    seconds = speeds.get(target)
+    return TargetResult(
+        target=target,
+        ranges=recipe.ranges,
+        layers=len(calibrated.findings.layers),
+        in_float=tuple(sorted(calibrated.choices[target].in_float)),
+        share_in_float=share_in_float(recipe, calibrated.multiplications),
+        bytes=bytes_of_graphs(calibrated.bundle, quantization["targets"][target]["graphs"]),
+        preset=found[0],
+        plain=found[1] if len(found) > 1 else None,
+        seconds_float=seconds[0] if seconds else None,
+        seconds_int8=seconds[1] if seconds else None,
+    )
+
+
+def table_from_results(results: Results) -> list[list[str]]:
+    """Heading and rows for people."""
+    heading = ["target", "ranges", "layers in float", "MAC in float", "size", "step", "speed-up", "vs float", "worst"]
+    originals = bool(results.originals)
+    plain = any(row.plain for row in results.rows)
+    heading += ["PSNR", "SSIM"] if originals else []
+    heading += ["plain ddim"] if plain else []
+    lines = [heading]
+    for row in results.rows:
+        timed = row.seconds_float is not None and row.seconds_int8 is not None
+        cells = [
+            row.target,
+            str(row.ranges),
+            f"{len(row.in_float)} of {row.layers}",
+            f"{row.share_in_float:.1%}",
+            f"{row.bytes / results.float_bytes:.2f}x",
+            f"{row.seconds_int8 * 1000:.0f} ms" if row.seconds_int8 is not None else "-",
+            f"{row.seconds_float / row.seconds_int8:.2f}x" if timed and row.seconds_float and row.seconds_int8 else "-",
+            f"{row.preset.mean:.1f} dB",
+            f"{row.preset.worst:.1f} dB",
+        ]
+        cells += [_change(row.preset.psnr_drop, 3), _change(row.preset.ssim_drop, 4)] if originals else []
+        cells += [f"{row.plain.mean:.1f} dB" if row.plain else "-"] if plain else []
+        lines.append(cells)
+    return lines
+
+
+def _change(drop: float | None, decimals: int) -> str:
+    return "-" if drop is None else f"{-drop:+.{decimals}f}"
+
+
+def report_from_results(results: Results) -> dict[str, Any]:
+    """JSON-ready."""
+    return {
+        "preset": results.preset,
+        "float_bytes": results.float_bytes,
+        "pictures": [one.name for one in results.originals],
+        "targets": {row.target: _json(row, results) for row in results.rows},
+    }
+
+
+def _json(row: TargetResult, results: Results) -> dict[str, Any]:
+    return {
+        "ranges": row.ranges,
+        "layers": row.layers,
+        "in_float": list(row.in_float),
+        "share_of_multiplications_in_float": row.share_in_float,
+        "bytes": row.bytes,
+        "share_of_float_bytes": row.bytes / results.float_bytes,
+        "seconds_per_step": {"float": row.seconds_float, "int8": row.seconds_int8} if row.target in RUN_IN_INT8 else {},
+        "preset": _fidelity(row.preset),
+        "plain": _fidelity(row.plain) if row.plain else None,
+    }
+
+
+def _fidelity(found: Fidelity) -> dict[str, Any]:
+    finite = [min(value, 200.0) for value in found.decibels]  # equal pictures are infinitely alike, JSON is not
+    return {
+        "mean": sum(finite) / len(finite),
+        "worst": min(finite),
+        "values": finite,
+        "psnr_change": None if found.psnr_drop is None else -found.psnr_drop,
+        "ssim_change": None if found.ssim_drop is None else -found.ssim_drop,
+    }

@@ -1,0 +1,82 @@
+"""The int8 graphs of all targets become files of the bundle; their weights lie in one file that all of them share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from calibration.layers import read_graph
+from calibration.recipe import Recipe
+from calibration.targets.editing import Int8Graphs
+from calibration.targets.table import target_named
+from deploy.bundle import Bundle, BundleWriter
+from deploy.export.onnx_ops import attach_weights
+from deploy.export.weights_file import Place, places_of, write_tensors
+
+FORM_OF_TARGET: Final = {"ort": "instance", "openvino": "group", "tensorrt": "instance"}
+"""How group normalisation is written in the graphs of a target: as its backend runs the float ones fastest."""
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TargetGraphs:
+    """One target's graphs and the edges of its ranges."""
+
+    target: str
+    edges: tuple[float, ...]
+    graphs: Int8Graphs
+
+
+def graphs_of_target(bundle: Bundle, target: str, recipe: Recipe, edges: Sequence[float]) -> TargetGraphs:
+    """The int8 graphs that `recipe` makes of the bundle's float denoiser."""
+    writer, _ = target_named(target)
+    path = bundle.graph("denoise", FORM_OF_TARGET[target])
+    return TargetGraphs(target=target, edges=tuple(edges), graphs=writer(read_graph(path), path.parent, recipe))
+
+
+def write_targets(writer: BundleWriter, made: Sequence[TargetGraphs], weights: Sequence[str]) -> dict[str, Any]:
+    """Everything is in the bundle; returned is what its manifest says of each target.
+
+    weights: files that the float denoiser needs, which what stays in float needs too.
+    """
+    tensors: dict[str, Array] = {}
+    for one in made:
+        tensors |= one.graphs.tensors
+    places = places_of(tensors)
+    with writer.open_file("int8", "bin") as stream:
+        for _ in write_tensors(stream, tensors, places):
+            pass
+    return {one.target: _write_target(writer, one, places, stream.name, weights) for one in made}
+
+
+def _write_target(
+    writer: BundleWriter, one: TargetGraphs, places: Mapping[str, Place], int8_file: str, weights: Sequence[str]
+) -> dict[str, Any]:
+    names = []
+    for index, model in enumerate(one.graphs.models):
+        number = f"-{index}" if len(one.graphs.models) > 1 else ""
+        names.append(
+            writer.add_bytes(f"denoise-int8-{one.target}{number}", "onnx", _with_tensors(model, places, int8_file))
+        )
+    rows = {
+        row.input: {key: writer.add_array(f"{row.input}-{key}", np.asarray(a)) for key, a in row.to_arrays().items()}
+        for row in one.graphs.rows
+    }
+    return {
+        "graphs": names,
+        "edges": list(one.edges),
+        "rows": rows,
+        "weights": [*weights, int8_file],
+        "noise_corrections": [],
+    }
+
+
+def _with_tensors(model: ModelProto, places: Mapping[str, Place], location: str) -> bytes:
+    used = {name for node in model.graph.node for name in node.input}
+    attach_weights(model, location, {name: place for name, place in places.items() if name in used})
+    serialized: bytes = model.SerializeToString(deterministic=True)
+    return serialized

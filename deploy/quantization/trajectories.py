@@ -1,0 +1,243 @@
+"""What the denoiser is really fed: recorded while the upscaler samples calibration pictures, kept on disk, read again.
+
+Every step of every trajectory becomes one `DenoiserInput`. Only the states and the predicted noise are stored; what
+belongs to the picture (conditioning maps) and to the step (its row) is made again when it is read. A trajectory that
+is stored already is not recorded again.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.images.files import new_file
+from deploy.images.values import network_from_pixels
+from deploy.quantization.pictures import CalibrationPicture
+from deploy.quantization.settings import PLAIN_STEPS
+from deploy.runtime.generation import NO_PICTURE
+from deploy.runtime.int8 import SAME_LEVEL
+from deploy.runtime.latent import LatentModel
+from deploy.runtime.layout import Layout
+from deploy.runtime.model import Float32, Model, Subject
+from deploy.runtime.noise_source import NoiseSource
+from deploy.runtime.run import Progress as StepProgress
+from deploy.runtime.run import sampled_batch
+from deploy.runtime.settings import Choices, Sampling
+from deploy.runtime.tiles import Window, whole_tiling
+from deploy.runtime.upscaler import Upscaler, ignore
+from deploy.sampling.noise import image_key
+from deploy.sampling.plan import Plan
+
+Progress = Callable[[str, float], None]
+
+BATCH = 4
+"""Pictures that run together: covariances are gathered faster from several at once."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Group:
+    """Pictures of one size that are sampled together; `size` is the output's (height, width).
+
+    lr: uint8 (h, w, 3) each; empty for generation, where `sample` tells the pictures apart.
+    """
+
+    names: tuple[str, ...]
+    lr: tuple[NDArray[np.uint8], ...]
+    size: tuple[int, int]
+    sample: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DenoiserInput:
+    """One evaluation of the float network. level_index: of `CalibrationPlans.levels`; batch of a group's pictures."""
+
+    level_index: int
+    feeds: Mapping[str, NDArray[Any]]
+    predicted: Float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationPlans:
+    """The ways to sample that are recorded, and all their noise levels, rising, each once."""
+
+    samplings: tuple[Sampling, ...]
+    plans: tuple[Plan, ...]
+    levels: tuple[float, ...]
+
+    def level_index(self, noise_level: float) -> int:
+        """The index of a noise level of one of the plans."""
+        return int(np.argmin(np.abs(np.array(self.levels) - noise_level)))
+
+
+def calibration_plans(upscaler: Upscaler) -> CalibrationPlans:
+    """The default preset, and plain ddim from pure noise unless that is the same."""
+    plain = Choices(equation="ddim", steps=PLAIN_STEPS, placement="uniform", start=0.0, consistency=0.0, eta=0.0)
+    samplings = [upscaler.sampling(), upscaler.sampling(plain)]
+    if _same(*samplings):
+        del samplings[1]
+    plans = tuple(upscaler.plan(sampling) for sampling in samplings)
+    levels: list[float] = []
+    for level in sorted(row.noise_level for plan in plans for row in plan.rows):
+        if not levels or level - levels[-1] > SAME_LEVEL:
+            levels.append(level)
+    return CalibrationPlans(samplings=tuple(samplings), plans=plans, levels=tuple(levels))
+
+
+def _same(one: Sampling, other: Sampling) -> bool:
+    return (one.plan, one.consistency, one.from_guess) == (other.plan, other.consistency, other.from_guess)
+
+
+def groups_of_pictures(pictures: Sequence[CalibrationPicture]) -> list[Group]:
+    """Pictures of the same sizes together, at most BATCH of them, in the order in which they first appear."""
+    alike: dict[tuple[tuple[int, ...], tuple[int, ...]], list[CalibrationPicture]] = {}
+    for picture in pictures:
+        alike.setdefault((picture.original.lr.shape, picture.original.pixels.shape), []).append(picture)
+    groups = []
+    for members in alike.values():
+        for first in range(0, len(members), BATCH):
+            part = [one.original for one in members[first : first + BATCH]]
+            height, width = part[0].pixels.shape[:2]
+            names, lr = tuple(one.name for one in part), tuple(one.lr for one in part)
+            groups.append(Group(names=names, lr=lr, size=(height, width)))
+    return groups
+
+
+def groups_of_generation(model: LatentModel, count: int) -> list[Group]:
+    """`count` pictures from noise alone, each by itself: their noise differs by the number of the sample."""
+    side = model.config.image_size or 0
+    return [Group(names=(f"sample {n}",), lr=(), size=(side, side), sample=n) for n in range(count)]
+
+
+class Trajectories:
+    """All groups under all plans, in a folder of their own."""
+
+    def __init__(
+        self, upscaler: Upscaler, groups: Sequence[Group], plans: CalibrationPlans, folder: Path, seed: int
+    ) -> None:
+        self.plans = plans
+        self.groups = tuple(groups)
+        self._upscaler = upscaler
+        self._folder = folder
+        self._seed = seed
+        self._all = [(group, index) for group in range(len(groups)) for index in range(len(plans.plans))]
+
+    @property
+    def evaluations(self) -> int:
+        """How many inputs there are in all."""
+        return sum(len(self.plans.plans[index]) for _, index in self._all)
+
+    def record(self, progress: Progress) -> None:
+        """Every trajectory is stored."""
+        for number, (group, index) in enumerate(self._all):
+            if self._path(number).exists():
+                continue
+
+            def tell(done: StepProgress, number: int = number) -> None:
+                progress(f"trajectory {number + 1}/{len(self._all)}", (number + done.fraction) / len(self._all))
+
+            recorded = self._recorded(self.groups[group], index, tell)
+            with new_file(self._path(number)) as file:
+                np.save(file, recorded, allow_pickle=False)
+
+    def inputs(self, every: int = 1) -> Iterator[DenoiserInput]:
+        """The inputs of every n-th group under all plans, trajectory by trajectory, in the order of the steps."""
+        for number, (group, index) in enumerate(self._all):
+            if group % every:
+                continue
+            stored = np.load(self._path(number), mmap_mode="r", allow_pickle=False)
+            yield from self._inputs_of(stored, self.groups[group], self.plans.plans[index])
+
+    def example(self) -> Mapping[str, NDArray[Any]]:
+        """Feeds of the largest input."""
+        number, (group, index) = max(enumerate(self._all), key=lambda one: _pixels(self.groups[one[1][0]]))
+        stored = np.load(self._path(number), mmap_mode="r", allow_pickle=False)
+        return next(self._inputs_of(stored, self.groups[group], self.plans.plans[index])).feeds
+
+    def _inputs_of(self, stored: NDArray[np.float32], group: Group, plan: Plan) -> Iterator[DenoiserInput]:
+        model = self._upscaler.model
+        subject = self._subject(group)
+        condition = subject.condition(Window.whole(subject.state_shape[2:]))
+        for step, row in enumerate(_rows(model, plan)):
+            yield DenoiserInput(
+                level_index=self.plans.level_index(plan.rows[step].noise_level),
+                feeds={"x": np.array(stored[0, step]), **condition, **row},
+                predicted=np.array(stored[1, step]),
+            )
+
+    def _recorded(self, group: Group, index: int, tell: Callable[[StepProgress], None]) -> NDArray[np.float32]:
+        """States and predicted noise, (2, steps, batch, channels, height, width)."""
+        sampling, plan = self.plans.samplings[index], self.plans.plans[index]
+        watched = _Watched(self._upscaler.model)
+        subject = self._subject(group)
+        with sampled_batch(
+            cast(Model, watched),
+            subject,
+            group.size,
+            plan,
+            self._noise(group),
+            whole_layout(subject.state_shape, watched.stride),
+            from_guess=sampling.from_guess,
+            consistency=sampling.consistency,
+            scratch=self._folder,
+            progress=tell,
+            notice=ignore,
+        ):
+            return np.stack([np.stack(watched.states), np.stack(watched.predicted)])
+
+    def _subject(self, group: Group) -> Subject:
+        model = self._upscaler.model
+        if not group.lr:
+            assert isinstance(model, LatentModel)
+            return model.generation(1, group.size, group.size)
+        lr = np.stack([network_from_pixels(one, model.family) for one in group.lr])
+        return model.subject(lr, group.size, self._noise(group).posterior)
+
+    def _noise(self, group: Group) -> NoiseSource:
+        keys = [image_key(one) for one in group.lr] or [NO_PICTURE]
+        return NoiseSource(seed=self._seed, sample=group.sample, images=keys)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"trajectory-{number:04d}.npy"
+
+
+class _Watched:
+    """A model that keeps what `predict` is given and what it returns; for all else it is the model itself."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.stride = model.stride
+        self.states: list[Float32] = []
+        self.predicted: list[Float32] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def predict(self, x: Float32, condition: Mapping[str, Any], row: Mapping[str, Any]) -> Float32:
+        noise = self._model.predict(x, condition, row)
+        self.states.append(x.copy())
+        self.predicted.append(noise.copy())
+        return noise
+
+
+def whole_layout(shape: tuple[int, int, int, int], stride: int) -> Layout:
+    """A batch in one piece: calibration pictures are small."""
+    return Layout(
+        batch=shape[0],
+        tiling=whole_tiling((shape[2], shape[3]), stride),
+        state_on_disk=False,
+        cache_bytes=1 << 62,
+        decode_bytes=64 << 20,
+        predicted_bytes=0,
+    )
+
+
+def _rows(model: Model, plan: Plan) -> list[dict[str, Any]]:
+    rows = model.rows([row.noise_level for row in plan.rows], [row.timestep for row in plan.rows])
+    return [dict(row) for row in rows]
+
+
+def _pixels(group: Group) -> int:
+    return group.size[0] * group.size[1] * max(len(group.lr), 1)

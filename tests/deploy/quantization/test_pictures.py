@@ -1,0 +1,70 @@
+"""Which pictures calibration starts from, and which sets are told or refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deploy.errors import ImageError, SizeError
+from deploy.images.files import write_image
+from deploy.quantization.pictures import calibration_pictures
+from deploy.quantization.settings import QuantizeSettings
+
+SMALL = QuantizeSettings(scales=(2.0, 4.0), crop=16)
+
+
+def test_scales_take_turns_and_pictures_are_cut(photographs: Path) -> None:
+    told: list[str] = []
+    pictures = calibration_pictures(photographs, SMALL, told.append)
+    assert [one.scale for one in pictures] == [2.0, 4.0, 2.0, 4.0, 2.0]
+    assert {one.original.pixels.shape for one in pictures} == {(16, 16, 3)}
+    assert [one.original.lr.shape[0] for one in pictures] == [8, 4, 8, 4, 8]
+    assert not told
+
+
+def test_smaller_pictures_are_continued_by_their_mirror_image(tmp_path: Path) -> None:
+    rough = np.random.default_rng(0).integers(0, 256, (10, 12, 3), dtype=np.uint8)
+    write_image(rough, tmp_path / "small.png")
+    (picture,) = calibration_pictures(tmp_path, SMALL, lambda _: None)
+    pixels = picture.original.pixels
+    assert np.array_equal(pixels[:10, :12], rough)
+    assert np.array_equal(pixels[10:, :12], rough[9:3:-1])
+
+
+def test_what_cannot_be_read_is_named_and_left_out(photographs: Path, tmp_path: Path) -> None:
+    for path in photographs.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    told: list[str] = []
+    assert len(calibration_pictures(tmp_path, SMALL, told.append)) == 5
+    assert len(told) == 1 and "broken.png" in told[0]
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"no picture in .* can be read; expected files ending in"):
+        calibration_pictures(tmp_path, SMALL, lambda _: None)
+    with pytest.raises(ImageError, match=r"is not a folder; name one that holds pictures with --calib"):
+        calibration_pictures(tmp_path / "none", SMALL, lambda _: None)
+
+
+def test_pictures_of_one_colour_are_told_and_refused_when_strict(tmp_path: Path) -> None:
+    for number in range(5):
+        write_image(np.full((16, 16, 3), 40 * number, np.uint8), tmp_path / f"{number}.png")
+    told: list[str] = []
+    assert len(calibration_pictures(tmp_path, SMALL, told.append)) == 5
+    assert "all 5 pictures" in told[0] and "of one colour" in told[0]
+    strict = QuantizeSettings(scales=(2.0,), crop=16, strict=True)
+    with pytest.raises(ImageError, match=r"of one colour, which is not representative.*--calib"):
+        calibration_pictures(tmp_path, strict, lambda _: None)
+
+
+def test_a_small_set_is_told(photographs: Path) -> None:
+    told: list[str] = []
+    few = QuantizeSettings(scales=(2.0,), crop=16, pictures=2)
+    assert len(calibration_pictures(photographs, few, told.append)) == 2
+    assert "holds 2 pictures; fewer than 4" in told[0]
+
+
+def test_a_scale_that_leaves_nothing_is_refused(photographs: Path) -> None:
+    with pytest.raises(SizeError, match=r"scale 30 leaves nothing of 16 pixels; raise --crop"):
+        calibration_pictures(photographs, QuantizeSettings(scales=(30.0,), crop=16), lambda _: None)

@@ -1,0 +1,131 @@
+"""A tiny network quantized end to end: what is written, resumed, refused."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from calibration.errors import ChoiceError
+from deploy.bundle import Bundle, BundleWriter
+from deploy.errors import BundleError
+from deploy.images.files import read_image
+from deploy.quantization.only_int8 import without_float_denoiser
+from deploy.quantization.pipeline import Calibrated, quantize_bundle
+from deploy.quantization.settings import Places, QuantizeSettings
+from deploy.runtime.upscaler import Upscaler
+
+SETTINGS = QuantizeSettings(scales=(2.0, 4.0), crop=16, pictures=4, ranges=2, max_psnr_drop=3.0)
+
+
+@pytest.fixture
+def short(micro: Bundle) -> Bundle:
+    """The tiny bundle with a preset of three steps."""
+    presets = {"quick": {"equation": "ddim", "steps": 3}}
+    with BundleWriter.update(micro) as writer:
+        return writer.commit(replace(micro.manifest, presets=presets, default_preset="quick"))
+
+
+@pytest.fixture(autouse=True)
+def few_plain_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plain trajectory takes as few steps as the preset."""
+    monkeypatch.setattr("deploy.quantization.trajectories.PLAIN_STEPS", 3)
+
+
+def calibrated(
+    bundle: Bundle,
+    photographs: Path,
+    cache: Path,
+    settings: QuantizeSettings = SETTINGS,
+    *,
+    force: bool = False,
+    progress: Callable[[str, float], None] = lambda _doing, _fraction: None,
+) -> Calibrated:
+    places = Places(calibration=photographs, cache=cache, max_memory=1 << 30, threads=1)
+    return quantize_bundle(bundle, settings, places, force=force, say=lambda _: None, progress=progress)
+
+
+def enlarged(bundle: Bundle, picture: Path, engine: str, precision: str) -> np.ndarray:
+    with Upscaler(bundle, engine, precision, 1) as upscaler:
+        made: np.ndarray = upscaler.upscale(read_image(picture).pixels[:8, :8], scale=2.0)
+    return made
+
+
+def test_a_bundle_gains_int8_graphs_that_resume_and_run(short: Bundle, photographs: Path, tmp_path: Path) -> None:
+    found = calibrated(short, photographs, tmp_path / "cache")
+    quantization = found.bundle.manifest.quantization
+    assert quantization is not None
+    assert {name: len(told["graphs"]) for name, told in quantization["targets"].items()} == {
+        "ort": 1,
+        "openvino": 1,
+        "tensorrt": 2,
+    }
+    assert found.bundle.manifest.calibration_images is not None
+    assert sorted(found.bundle.manifest.calibration_images) == ["0.png", "1.png", "2.png", "3.png"]
+    # One copy of the weights: all int8 graphs of all targets point into the same file.
+    assert len({tuple(told["weights"]) for told in quantization["targets"].values()}) == 1
+    record = json.loads(found.bundle.file(quantization["record"]).read_text())
+    assert record["noise_levels"] == quantization["noise_levels"] == sorted(record["noise_levels"])
+
+    # Int8 changes the picture a little, and only a little.
+    exact = enlarged(found.bundle, photographs / "4.png", "onnxruntime-cpu", "fp32")
+    for engine in ("onnxruntime-cpu", "openvino-cpu"):
+        coded = enlarged(found.bundle, photographs / "4.png", engine, "int8")
+        assert 0 < np.abs(coded.astype(int) - exact).mean() < 8
+
+    # Everything is there already: the same bytes, and nothing is recorded again.
+    done: list[str] = []
+    before = found.bundle.manifest.as_bytes()
+    again = calibrated(found.bundle, photographs, tmp_path / "cache", force=True, progress=lambda d, _: done.append(d))
+    assert again.bundle.manifest.as_bytes() == before
+    assert not [doing for doing in done if doing.startswith(("trajectory", "observing"))]
+    with pytest.raises(BundleError, match=r"is quantized already\. Use --force"):
+        calibrated(found.bundle, photographs, tmp_path / "cache")
+
+
+def test_an_interrupted_calibration_resumes_to_the_same_bytes(short: Bundle, photographs: Path, tmp_path: Path) -> None:
+    def interrupt(doing: str, _fraction: float) -> None:
+        if doing.startswith("rounding"):
+            raise KeyboardInterrupt
+
+    settings = replace(SETTINGS, targets=("ort",))
+    plain = short.manifest.as_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        calibrated(short, photographs, tmp_path / "cache", settings, progress=interrupt)
+    assert Bundle.open(short.path).manifest.as_bytes() == plain
+
+    done: list[str] = []
+    resumed = calibrated(short, photographs, tmp_path / "cache", settings, progress=lambda d, _: done.append(d))
+    assert not [doing for doing in done if doing.startswith("trajectory")]
+    whole = calibrated(resumed.bundle, photographs, tmp_path / "other", settings, force=True)
+    assert whole.bundle.manifest.as_bytes() == resumed.bundle.manifest.as_bytes()
+
+
+def test_a_bundle_may_hold_int8_alone(short: Bundle, photographs: Path, tmp_path: Path) -> None:
+    found = calibrated(short, photographs, tmp_path / "cache", replace(SETTINGS, targets=("ort", "openvino")))
+    before = enlarged(found.bundle, photographs / "4.png", "onnxruntime-cpu", "int8")
+    size = sum(record.bytes for record in found.bundle.manifest.files.values())
+    alone = without_float_denoiser(found.bundle)
+    assert "denoise" not in alone.manifest.graphs
+    assert sum(record.bytes for record in alone.manifest.files.values()) < size
+    assert np.array_equal(enlarged(alone, photographs / "4.png", "onnxruntime-cpu", "int8"), before)
+    with pytest.raises(BundleError, match=r"has no float denoiser to quantize, only int8 graphs"):
+        calibrated(alone, photographs, tmp_path / "cache", force=True)
+
+
+def test_int8_alone_needs_int8_first(short: Bundle) -> None:
+    with pytest.raises(BundleError, match=r"has no int8 graphs to keep instead of the float ones"):
+        without_float_denoiser(short)
+
+
+def test_more_ranges_than_steps_are_refused(short: Bundle, photographs: Path, tmp_path: Path) -> None:
+    with pytest.raises(ChoiceError, match=r"7 ranges were asked for, but the plan has 3 steps"):
+        calibrated(short, photographs, tmp_path / "cache", replace(SETTINGS, ranges=7))
+
+
+def test_a_cache_that_cannot_be_made_is_named(short: Bundle, photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(BundleError, match=r"keeping partial results in .*taken.*--cache-dir"):
+        calibrated(short, photographs, tmp_path / "taken")
