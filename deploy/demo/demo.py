@@ -93,13 +93,13 @@ def make_bundle(demo: Demo) -> dict[str, Any]:
 
 
 def enlarge_samples(demo: Demo) -> dict[str, Any]:
-    """Every sample at every scale, `<name>_x<scale>.png`; beyond the trained scales in two stages as well."""
+    """Every sample at every scale, `<name>_x<scale>.png`; the first in two stages as well where training ends."""
     pictures: list[dict[str, Any]] = []
     with demo.upscaler() as upscaler:
         runs = [(scale, tuple(demo.samples())) for scale in demo.settings.scales]
         if is_beyond_training(upscaler.bundle, max(demo.settings.scales)):
             first, last = min(demo.settings.scales), max(demo.settings.scales)
-            runs.append((last / first, tuple(demo.folder / f"{image.stem}_x{first:g}.png" for image in demo.samples())))
+            runs.append((last / first, (demo.folder / f"{demo.samples()[0].stem}_x{first:g}.png",)))
         for index, (scale, images) in enumerate(runs):
 
             def tell(doing: str, fraction: float, index: int = index) -> None:
