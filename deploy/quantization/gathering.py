@@ -26,7 +26,7 @@ from deploy.quantization.trajectories import DenoiserInput
 Array = NDArray[Any]
 Progress = Callable[[str, float], None]
 
-POSITIONS = 256
+POSITIONS = 128
 """Output positions per picture and step that enter a covariance, on an even lattice. With some hundred inputs that is
 a sample of 10^5 for at most 4608 columns; see the README for what more of them would give."""
 
@@ -55,11 +55,18 @@ class Findings:
 class Inputs:
     """The denoiser's inputs, as often as they are asked for, and how many there are.
 
-    each: all of them, or those of every n-th trajectory.
+    each: all of them, or those of every n-th group of pictures. few: about so many steps of one small group.
     """
 
-    def __init__(self, each: Callable[[int], Iterator[DenoiserInput]], count: int, levels: int) -> None:
+    def __init__(
+        self,
+        each: Callable[[int], Iterator[DenoiserInput]],
+        few: Callable[[int], list[DenoiserInput]],
+        count: int,
+        levels: int,
+    ) -> None:
         self.each = each
+        self.few = few
         self.count = count
         self.levels = levels
 

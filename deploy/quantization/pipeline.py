@@ -121,7 +121,9 @@ class _Work:
             else groups_of_pictures(self.pictures)
         )
         self.trajectories = Trajectories(upscaler, groups, plans, self.folder, settings.seed)
-        self.inputs = Inputs(self.trajectories.inputs, self.trajectories.evaluations, len(plans.levels))
+        self.inputs = Inputs(
+            self.trajectories.inputs, self.trajectories.few, self.trajectories.evaluations, len(plans.levels)
+        )
 
     def run(self) -> Calibrated:
         findings = self._findings()

@@ -150,6 +150,16 @@ class Trajectories:
             stored = np.load(self._path(number), mmap_mode="r", allow_pickle=False)
             yield from self._inputs_of(stored, self.groups[group], self.plans.plans[index])
 
+    def few(self, steps: int) -> list[DenoiserInput]:
+        """About so many steps, evenly spread over the first plan, of the group with the fewest pictures."""
+        number, (group, index) = min(
+            ((number, one) for number, one in enumerate(self._all) if one[1] == 0),
+            key=lambda one: (_pixels(self.groups[one[1][0]]), one[0]),
+        )
+        stored = np.load(self._path(number), mmap_mode="r", allow_pickle=False)
+        each = list(self._inputs_of(stored, self.groups[group], self.plans.plans[index]))
+        return each[:: max(1, len(each) // steps)][:steps]
+
     def example(self) -> Mapping[str, NDArray[Any]]:
         """Feeds of the largest input."""
         number, (group, index) = max(enumerate(self._all), key=lambda one: _pixels(self.groups[one[1][0]]))

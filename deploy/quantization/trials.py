@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +28,8 @@ VERIFIED = 6
 GENERATED = 3
 """Pictures that are generated for the same purpose."""
 
-RANKED_STEPS = 3
-"""Steps of the first trajectory on which single layers are judged."""
+RANKED_STEPS = 4
+"""Steps on which single layers are judged."""
 
 
 @dataclass
@@ -86,8 +85,7 @@ class Trials:
         return list(self.pictures[:: max(1, len(self.pictures) // VERIFIED)][:VERIFIED])
 
     def _ranked(self, target: str, scales: Scales, corrections: Corrections | None) -> dict[str, float]:
-        first = list(islice(self.inputs.each(1), len(self.plans.plans[0])))
-        chosen = first[:: max(1, len(first) // RANKED_STEPS)][:RANKED_STEPS]
+        chosen = self.inputs.few(RANKED_STEPS)
         nodes = list(self.findings.layers)
 
         def predict(node: str, inputs: Sequence[DenoiserInput]) -> list[NDArray[np.float32]]:

@@ -1,0 +1,71 @@
+"""From a checkpoint to a quantized bundle with its report, by the command itself."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from deploy.bundle import Bundle
+from deploy.cli.main import app
+from deploy.errors import FolderError
+from deploy.images.files import read_image
+from deploy.quantization.report import difference, write_report
+from tests.deploy.quantization.conftest import CONFIG
+
+OPTIONS = "--pictures 2 --crop 16 --scale 2 --ranges 2 --max-psnr-drop 5 --min-fidelity 0 --targets ort,tensorrt"
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps everywhere and one held-out picture."""
+    monkeypatch.setattr("deploy.export.export.PLAIN_PRESETS", {"balanced": {"equation": "ddim", "steps": 2}})
+    monkeypatch.setattr("deploy.quantization.trajectories.PLAIN_STEPS", 2)
+    monkeypatch.setattr("deploy.quantization.results.HELD_OUT", 1)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_becomes_a_quantized_bundle_with_a_report(
+    micro_checkpoint: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    words = ["quantize", str(micro_checkpoint), "--config", "config.json", "--calib", str(photographs)]
+    words += ["--cache-dir", "cache", *OPTIONS.split()]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, (result.output, result.exception)
+    heading, *rows = [line.split() for line in result.stdout.splitlines()[1:4]]
+    assert heading[0] == "target"
+    assert [row[0] for row in rows] == ["ort", "tensorrt"]
+    assert result.stdout.splitlines()[-1] == "report: idm_micro_gen-report"
+
+    report = tmp_path / "idm_micro_gen-report"
+    figures = json.loads((report / "quantization.json").read_text())
+    assert figures["targets"]["ort"]["ranges"] == 2
+    # First and last convolution stay in float, all others are in int8.
+    assert 0 < figures["targets"]["ort"]["share_of_multiplications_in_float"] < 0.5
+    assert figures["targets"]["ort"]["share_of_float_bytes"] < 0.6
+    assert figures["targets"]["tensorrt"]["seconds_per_step"] == {}
+    record = json.loads((report / "calibration.json").read_text())
+    bundle = Bundle.open(tmp_path / "idm_micro_gen.bundle")
+    assert bundle.manifest.quantization is not None
+    stored = json.loads(bundle.file(bundle.manifest.quantization["record"]).read_text())
+    assert stored == record
+    plots = ("ranges-over-noise-levels.png", "partition-curve.png", "sqnr.png", "pictures-ort.png")
+    assert all(read_image(report / name).pixels.std() > 10 for name in plots)
+
+    # The same again is refused, until --force.
+    again = CliRunner().invoke(app, [*words[:2], *words[2:]])
+    assert again.exception is not None and "is quantized already" in str(again.exception)
+
+
+def test_equal_pictures_have_a_grey_difference(photographs: Path) -> None:
+    pixels = read_image(photographs / "0.png").pixels
+    assert (difference(pixels, pixels) == 128).all()
+
+
+def test_a_report_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    nothing: object = object()
+    with pytest.raises(FolderError, match=r"writing the report to .*taken.*Choose another folder with -o"):
+        write_report(nothing, nothing, tmp_path / "taken", print)  # type: ignore[arg-type]  # refused before it is read
