@@ -35,6 +35,8 @@ class Draft:
 @contextmanager
 def drafted(bundle: Bundle, folder: Path, levels: Sequence[float]) -> Iterator[Draft]:
     """A scratch copy in `folder`, gone when the block is left."""
+    for left in folder.glob("draft-*"):  # of a calibration that was killed
+        shutil.rmtree(left, ignore_errors=True)
     with TemporaryDirectory(dir=folder, prefix="draft-") as scratch:
         place = Path(scratch) / "draft.bundle"
         place.mkdir()

@@ -72,11 +72,23 @@ class Inputs:
 
 
 def quantizable_layers(graph: Path) -> list[Layer]:
-    """The layers of a denoiser that may run in int8: all but the first and the last convolution."""
+    """The layers of a denoiser that may run in int8: all but those nearest to the graph's inputs and outputs.
+
+    Those see the state itself and make the predicted noise, where eight bits are too few: on the demo model the last
+    convolution alone, with its output in eight bits as ONNX Runtime needs it, took the fidelity from 40.8 to 30.9 dB.
+    """
     model = read_graph(graph)
-    outputs = {entry.name for entry in model.graph.output}
+    layers = {layer.output: layer for layer in layers_of(model)}
+    makers = {output: node for node in model.graph.node for output in node.output}
+    last, waiting = set(), [entry.name for entry in model.graph.output]
+    while waiting:  # back from the outputs, up to the first layer on each way
+        name = waiting.pop()
+        if name in layers:
+            last.add(name)
+        elif name in makers:
+            waiting += [one for one in makers[name].input if one]
     inputs = {entry.name for entry in model.graph.input}
-    return [one for one in layers_of(model) if one.input not in inputs and one.output not in outputs]
+    return [one for one in layers.values() if one.input not in inputs and one.output not in last]
 
 
 def gather(

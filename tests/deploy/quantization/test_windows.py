@@ -7,8 +7,11 @@ import pytest
 
 from calibration.clipping import MinMax, Mse
 from calibration.density import density_of
+from calibration.layers import layers_of, read_graph
 from calibration.quantizer import Asymmetric, Symmetric
 from calibration.statistics import histogram_of
+from deploy.bundle import Bundle
+from deploy.quantization.gathering import quantizable_layers
 from deploy.quantization.multiplications import multiplications_of
 from deploy.quantization.windows import quantizers_of_ranges
 from tests.calibration.int8_layers import conv
@@ -33,3 +36,14 @@ def test_multiplications_by_hand(tmp_path: Path) -> None:
     """Two pictures of 7x9 outputs, 5 channels, each summed over 6 channels under 3x3: 2*63*5*54 = 34020."""
     single = conv(tmp_path)
     assert multiplications_of(tmp_path / "float.onnx", {"x": single.x.shape}) == {"m/Conv": 34020.0}
+
+
+def test_the_layers_nearest_to_inputs_and_outputs_stay_in_float(micro: Bundle) -> None:
+    """In both forms of the graph, the convolution that sees the state and the one that makes the noise."""
+    for form in ("instance", "group"):
+        graph = micro.graph("denoise", form)
+        every = {layer.node for layer in layers_of(read_graph(graph))}
+        assert every - {layer.node for layer in quantizable_layers(graph)} == {
+            "denoise_fn.downs.0.b/Conv",
+            "denoise_fn.final_conv.block.3/Conv",
+        }
