@@ -11,7 +11,7 @@ TEMPORARY_PREFIX = ".partial-"
 
 _STEM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SUFFIX = re.compile(r"[A-Za-z0-9]+(\.[A-Za-z0-9]+)*")
-_CONTENT_NAME = re.compile(rf"{_STEM.pattern}-(?P<digits>[0-9a-f]{{16}})\.{_SUFFIX.pattern}")
+_CONTENT_NAME = re.compile(rf"(?P<stem>{_STEM.pattern})-(?P<digits>[0-9a-f]{{16}})\.{_SUFFIX.pattern}")
 _LONGEST_STEM = 80
 
 
@@ -33,6 +33,12 @@ def digits_of_name(name: str) -> str | None:
     """The 16 hexadecimal digits in the name of a bundle's file; None for any other name (`../x`, `/etc/x`)."""
     match = _CONTENT_NAME.fullmatch(name)
     return match["digits"] if match else None
+
+
+def stem_of_content_name(name: str) -> str | None:
+    """The stem that `content_name` was given: `sample` of `sample-0123456789abcdef.png`; None for any other name."""
+    match = _CONTENT_NAME.fullmatch(name)
+    return match["stem"] if match else None
 
 
 def stem_from_name(name: str) -> str:

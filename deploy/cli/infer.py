@@ -59,6 +59,7 @@ def infer(
     opened = Bundle.open(bundle_or_packaged(bundle, _say))
     request = Request(
         images=tuple(images or opened.sample_images()[:1]),
+        are_samples=not images,
         scale=scale,
         size=size_from_text(size) if size is not None else None,
         long_edge=long_edge,
@@ -74,7 +75,9 @@ def infer(
         shown_progress("infer") as progress,
     ):
         report = infer_pictures(upscaler, request, say=_say, progress=progress)
-    typer.echo(json.dumps(report, indent=1, sort_keys=True) if as_json else text_from_report(report))
+    text = json.dumps(report, indent=1, sort_keys=True) if as_json else text_from_report(report)
+    if text:  # nothing was made: what failed has been told on stderr
+        typer.echo(text)
     if report["failed"]:
         raise typer.Exit(1)
 

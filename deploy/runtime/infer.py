@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from deploy.bundle.naming import stem_of_content_name
 from deploy.errors import BundleError, DeployError, ImageError
 from deploy.images.files import check_output, read_image, write_image
 from deploy.images.png import write_png_rows
@@ -26,6 +27,7 @@ class Request:
     """Which pictures, how large, where to, and how."""
 
     images: tuple[Path, ...]
+    are_samples: bool = False  # the bundle's own pictures, in whose file names a hash follows the name
     scale: float | None = None
     size: PixelSize | None = None
     long_edge: int | None = None
@@ -42,7 +44,8 @@ class Request:
 
     def target(self, image: Path) -> Path:
         """Where the result of `image` goes: beside the user, or where `output` says."""
-        name = f"{image.stem}_{self._suffix()}.png"
+        stem = (stem_of_content_name(image.name) if self.are_samples else None) or image.stem
+        name = f"{stem}_{self._suffix()}.png"
         if self.output is None:
             return Path(name)
         return self.output / name if len(self.images) > 1 or self.output.is_dir() else self.output
@@ -127,11 +130,13 @@ class _Job:
 
     def _announce(self, image: Path, target: Path, lr: PixelSize, size: PixelSize) -> None:
         """Sizes and the time it will take, before the work."""
-        seconds = self.upscaler.seconds_estimated(lr, size, self.sampling, self.request.tile)
+        expected = self.upscaler.forecast(lr, size, self.sampling, self.request.tile)
         choice = self.upscaler.choice
         self.say(
-            f"{image} {lr[0]}x{lr[1]} -> {target} {size[0]}x{size[1]}: about {text_from_seconds(seconds)} on "
-            f"{choice.backend} {choice.precision}, judging by small evaluations"
+            f"{image} {lr[0]}x{lr[1]} -> {target} {size[0]}x{size[1]}: about {text_from_seconds(expected.seconds)} on "
+            f"{choice.backend} {choice.precision}"
+            + (f" in {expected.tiles} tiles of {expected.tile}" if expected.tile else "")
+            + ", judging by small evaluations"
         )
         for told in self.upscaler.notices(lr, size, self.sampling):
             self.say(told)

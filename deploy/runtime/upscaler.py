@@ -22,13 +22,13 @@ from deploy.runtime.layout import Job, Layout, layout_for
 from deploy.runtime.memory import bytes_from_text, default_budget
 from deploy.runtime.model import Float32, Model
 from deploy.runtime.noise_source import NoiseCallable, NoiseSource
-from deploy.runtime.pace import seconds_of_evaluation
+from deploy.runtime.pace import Forecast, seconds_of_evaluation
 from deploy.runtime.pictures import Pixels, picture_from_pixels, pixels_from_picture
 from deploy.runtime.run import Progress, Sampled, sampled_batch
 from deploy.runtime.sampler import state_arrays_needed
 from deploy.runtime.settings import Choices, Sampling, sampling_from
 from deploy.runtime.sizes import MAX_PIXELS, PixelSize, output_size
-from deploy.runtime.tiles import Tiling
+from deploy.runtime.tiles import Size
 from deploy.sampling.noise import image_key
 from deploy.sampling.plan import Plan, make_plan
 from deploy.sampling.schedule import NoiseSchedule
@@ -204,7 +204,8 @@ class Upscaler:
     ) -> Iterator[Sampled]:
         """One picture, sampled; its rows can be taken, top to bottom, until the block is left."""
         options = options or RunOptions()
-        layout = self._layout([pixels], size, sampling, options, keeps_pixels=options.keeps_pixels)
+        lr = pixels.shape[0], pixels.shape[1]
+        layout = self._layout(lr, 1, size, sampling, options, keeps_pixels=options.keeps_pixels)
         with self._batch([pixels], size, sampling, options, layout) as sampled:
             yield sampled
 
@@ -217,9 +218,10 @@ class Upscaler:
             groups.setdefault((one.shape, size), []).append(index)
         results: dict[int, Pixels] = {}
         for (_, size), members in groups.items():
-            for told in self.notices((pixels[members[0]].shape[1], pixels[members[0]].shape[0]), size, sampling):
+            lr = pixels[members[0]].shape[0], pixels[members[0]].shape[1]
+            for told in self.notices(lr[::-1], size, sampling):
                 options.notice(told)
-            layout = self._layout([pixels[index] for index in members], size, sampling, options, keeps_pixels=True)
+            layout = self._layout(lr, len(members), size, sampling, options, keeps_pixels=True)
             for first in range(0, len(members), layout.batch):
                 batch = members[first : first + layout.batch]
                 with self._batch([pixels[index] for index in batch], size, sampling, options, layout) as sampled:
@@ -228,13 +230,14 @@ class Upscaler:
         return [results[index] for index in range(len(pixels))]
 
     def _layout(
-        self, pixels: list[Pixels], size: PixelSize, sampling: Sampling, options: RunOptions, *, keeps_pixels: bool
+        self, lr: Size, count: int, size: PixelSize, sampling: Sampling, options: RunOptions, *, keeps_pixels: bool
     ) -> Layout:
+        """The layout for `count` pictures of `lr`, (height, width)."""
         self.model.open_engines()
         job = Job(
-            lr=(pixels[0].shape[0], pixels[0].shape[1]),
+            lr=lr,
             size=(size[1], size[0]),
-            count=len(pixels),
+            count=count,
             state_arrays=state_arrays_needed(self.plan(sampling)),
             keeps_pixels=keeps_pixels,
             tile=options.tile,
@@ -263,11 +266,16 @@ class Upscaler:
         ) as sampled:
             yield sampled
 
-    def seconds_estimated(self, lr: PixelSize, size: PixelSize, sampling: Sampling, tile: int | None = None) -> float:
-        """About how long the steps of one picture will take, from evaluations of two small windows made now."""
-        self.model.open_engines()
-        state = self.model.state_size(lr[::-1], size[::-1])
-        tiling = Tiling(size=state, tile=tile, stride=self.model.stride) if tile else None
-        window = (min(tile, state[0]), min(tile, state[1])) if tile else state
-        seconds = seconds_of_evaluation(self.model, lr[::-1], size[::-1], window)
-        return seconds * (len(tiling) if tiling else 1) * len(self.plan(sampling))
+    def forecast(self, lr: PixelSize, size: PixelSize, sampling: Sampling, tile: int | None = None) -> Forecast:
+        """What the steps of one picture will take, from evaluations of small windows made now, and in which tiles.
+
+        The result is that of a picture which is streamed to a file, as `infer` does.
+        """
+        options = RunOptions(tile=tile)
+        tiling = self._layout(lr[::-1], 1, size, sampling, options, keeps_pixels=False).tiling
+        seconds = seconds_of_evaluation(self.model, lr[::-1], size[::-1], tiling.largest)
+        return Forecast(
+            seconds=seconds * len(tiling) * len(self.plan(sampling)),
+            tile=None if tiling.is_whole else tiling.tile,
+            tiles=len(tiling),
+        )

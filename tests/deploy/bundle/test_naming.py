@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.bundle.naming import content_name, digits_of_name, stem_from_name
+from deploy.bundle.naming import content_name, digits_of_name, stem_from_name, stem_of_content_name
 
 DIGEST = "0123456789abcdef" + "f" * 48
 
@@ -33,6 +33,7 @@ def test_a_name_carries_the_first_sixteen_digits() -> None:
 )
 def test_other_names_are_not_files_of_a_bundle(name: str) -> None:
     assert digits_of_name(name) is None
+    assert stem_of_content_name(name) is None
 
 
 @pytest.mark.parametrize("stem", ["", "../x", ".hidden", "a b", "x" * 81])
@@ -57,4 +58,6 @@ def test_a_users_file_name_becomes_a_stem(name: str, stem: str) -> None:
 
 @given(st.text())
 def test_every_users_file_name_becomes_a_usable_stem(name: str) -> None:
-    assert digits_of_name(content_name(stem_from_name(name), "png", DIGEST)) == DIGEST[:16]
+    made = content_name(stem_from_name(name), "png", DIGEST)
+    assert digits_of_name(made) == DIGEST[:16]
+    assert stem_of_content_name(made) == stem_from_name(name)

@@ -167,9 +167,19 @@ def test_evaluations_are_counted_as_they_are_made(up: Upscaler) -> None:
 def test_an_estimate_of_the_time_is_of_the_right_size(up: Upscaler) -> None:
     """Within a factor of five of what the same machine then takes: load comes and goes."""
     sampling = up.sampling()
-    estimated = up.seconds_estimated((12, 9), (96, 72), sampling)
+    estimated = up.forecast((12, 9), (96, 72), sampling).seconds
     with up.sampled(PICTURE, (96, 72), sampling) as sampled:
         assert estimated / 5 < sampled.seconds < estimated * 5
+
+
+def test_the_forecast_counts_the_tiles_that_memory_or_the_user_asks_for(up: Upscaler) -> None:
+    """Twelve tiles of 32 pixels cover 96x72 (starts 0, 24, 48 and 64, and 0, 24 and 40): 12 times one tile's time."""
+    sampling = up.sampling()
+    whole, tiled = (up.forecast((12, 9), (96, 72), sampling, tile=tile) for tile in (None, 32))
+    assert (whole.tile, whole.tiles) == (None, 1)
+    assert (tiled.tile, tiled.tiles) == (32, 12)
+    with pytest.raises(SizeError, match="A tile of 5 pixels does not suit this network"):
+        up.forecast((12, 9), (96, 72), sampling, tile=5)
 
 
 @pytest.mark.parametrize("engine", [name for name in sorted(FORM_OF_BACKEND) if BACKENDS[name].probe().available])
