@@ -39,11 +39,17 @@ class Sampling:
     consistency: float
     from_guess: bool
     preset: str | None  # None: published
+    searched: bool = False  # the plan's list of noise levels was found by search rather than given
 
     def describe(self) -> str:
         """One line for people, e.g. "balanced: ddim, 20 steps placed uniform, from pure noise"."""
+        return f"{self.preset or 'published'}: {self.recipe()}"
+
+    def recipe(self) -> str:
+        """The same without the preset's name, which the caller's choices may have changed."""
         plan = self.plan
-        placed = "placed by search" if isinstance(plan.placement, tuple) else f"placed {plan.placement}"
+        listed = "placed by search" if self.searched else "placed as listed"
+        placed = listed if isinstance(plan.placement, tuple) else f"placed {plan.placement}"
         start = plan.start if isinstance(plan.placement, str) else plan.placement[0]
         origin = f"from the enlarged input noised to level {start:.4g}" if self.from_guess else "from pure noise"
         parts = [plan.equation, f"{plan.steps} steps {'as published' if plan.published else placed}", origin]
@@ -51,7 +57,7 @@ class Sampling:
             parts.append(f"eta {plan.eta:g}")
         if self.consistency:
             parts.append(f"data consistency {self.consistency:g}")
-        return f"{self.preset or 'published'}: {', '.join(parts)}"
+        return ", ".join(parts)
 
 
 def sampling_from(manifest: Manifest, choices: Choices) -> Sampling:
@@ -64,7 +70,8 @@ def sampling_from(manifest: Manifest, choices: Choices) -> Sampling:
     consistency = _checked_consistency(values.pop("consistency", None) or 0.0)
     start = values.pop("start", None) or None  # 0 is pure noise, to say so against a preset
     placement = values.get("placement", "uniform")
-    if placement == SEARCHED:
+    searched = placement == SEARCHED
+    if searched:
         placement = searched_placement(manifest, values, start)
     if not isinstance(placement, str):
         placement = _listed_placement(placement, start)
@@ -74,7 +81,11 @@ def sampling_from(manifest: Manifest, choices: Choices) -> Sampling:
         published=choices.published,
     )
     return Sampling(
-        plan=plan, consistency=consistency, from_guess=start is not None, preset=None if choices.published else name
+        plan=plan,
+        consistency=consistency,
+        from_guess=start is not None,
+        preset=None if choices.published else name,
+        searched=searched,
     )
 
 

@@ -41,8 +41,8 @@ def check_request(*, scale: float | None, size: PixelSize | None, long_edge: int
     ways = {"scale": scale, "size": size, "long edge": long_edge}
     given = [name for name, value in ways.items() if value is not None]
     if len(given) != 1:
-        found = " and ".join(given) or "none of them"
-        raise SizeError(f"The output size needs exactly one of scale, size and long edge; {found} was given.")
+        found = f"{' and '.join(given)} were given" if given else "none of them was given"
+        raise SizeError(f"The output size needs exactly one of scale, size and long edge; {found}.")
     if scale is not None:
         _check_scale(scale)
     if size is not None and not (len(size) == 2 and all(map(_is_side, size))):
@@ -67,10 +67,15 @@ def _check_scale(scale: float) -> None:
 def _scaled(lr: PixelSize, scale: float, max_pixels: int) -> PixelSize:
     if scale * scale * lr[0] * lr[1] > 4.0 * max_pixels:  # also keeps floats out of reach of overflow
         raise SizeError(
-            f"The scale {scale:g} makes {scale * lr[0]:.4g}x{scale * lr[1]:.4g} pixels of {lr[0]}x{lr[1]}, the limit "
-            f"is {max_pixels} pixels. Choose a smaller scale, or raise the limit with max_pixels (--max-pixels)."
+            f"The scale {scale:g} makes {_about(scale * lr[0])}x{_about(scale * lr[1])} pixels of {lr[0]}x{lr[1]}, the "
+            f"limit is {max_pixels} pixels. Choose a smaller scale, or raise the limit with max_pixels (--max-pixels)."
         )
     return round(scale * lr[0]), round(scale * lr[1])
+
+
+def _about(side: float) -> str:
+    """A side as people write it, in powers of ten only where the digits would fill the line."""
+    return f"{side:.0f}" if side < 1e9 else f"{side:.4g}"
 
 
 def _with_long_edge(lr: PixelSize, long_edge: int) -> PixelSize:

@@ -45,7 +45,7 @@ def test_a_start_of_zero_is_pure_noise(manifest: Manifest) -> None:
 def test_a_listed_placement_begins_at_its_first_level(manifest: Manifest) -> None:
     sampling = sampling_from(manifest, Choices(preset="listed"))
     assert sampling.plan.placement == LEVELS and sampling.plan.start is None and sampling.from_guess
-    assert sampling.describe() == "listed: ddim, 3 steps placed by search, from the enlarged input noised to level 0.3"
+    assert sampling.describe() == "listed: ddim, 3 steps placed as listed, from the enlarged input noised to level 0.3"
     given = sampling_from(manifest, Choices(placement=[0.2, 0.5]))
     assert given.plan.steps == 2 and not given.from_guess
 
@@ -62,6 +62,7 @@ def test_the_eta_of_a_preset_goes_with_its_equation(manifest: Manifest) -> None:
 def test_a_searched_placement_is_looked_up(manifest: Manifest) -> None:
     sampling = sampling_from(manifest, Choices(steps=3, placement="searched"))
     assert sampling.plan.placement == LEVELS and not sampling.from_guess
+    assert sampling.describe() == "plain: ddim, 3 steps placed by search, from pure noise, eta 0.5"
 
 
 def test_published_takes_nothing_from_a_preset(manifest: Manifest) -> None:

@@ -36,6 +36,7 @@ def test_a_scale_must_be_a_number_above_zero(scale: Any) -> None:
     [
         ({"scale": 0.5}, r"scale 0\.5 would shrink the picture"),
         ({"scale": 1e9}, r"scale 1e\+09 makes .* the limit is 1000000000 pixels.* raise the limit with max_pixels"),
+        ({"scale": 1e5}, r"scale 100000 makes 1600000x1600000 pixels of 16x16"),
         ({"scale": 1e300}, r"the limit is 1000000000 pixels"),
         ({"scale": 2000.0}, r"output 32000x32000 has 1024000000 pixels, the limit is 1000000000.*--max-pixels"),
         ({"size": (8, 200)}, r"output 8x200 is smaller than the input 16x16"),
@@ -44,7 +45,7 @@ def test_a_scale_must_be_a_number_above_zero(scale: Any) -> None:
         ({"long_edge": 0}, r"long edge must be a whole number of pixels, found 0"),
         ({"long_edge": 10}, r"output 10x10 is smaller"),
         ({}, r"exactly one of scale, size and long edge; none of them was given"),
-        ({"scale": 2.0, "long_edge": 64}, r"exactly one .*; scale and long edge was given"),
+        ({"scale": 2.0, "long_edge": 64}, r"exactly one .*; scale and long edge were given"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(way: dict[str, Any], told: str) -> None:
