@@ -45,7 +45,7 @@ class Filter:
 
     def describe(self) -> str:
         """What it does, in one line."""
-        return f"{self.name}, no model"
+        return "a filter, no model"
 
     def enlarged(self, original: Original, draw: int) -> Pixels:
         """The LR picture at the original's size; every draw is the same."""
@@ -73,7 +73,7 @@ class Setting:
     def describe(self) -> str:
         """What it does, in one line."""
         choice = self.upscaler.choice
-        sampling = self.upscaler.sampling(self.choices).describe()
+        sampling = self.upscaler.sampling(self.choices).recipe()
         return f"{sampling}; {self.upscaler.bundle.path.name} on {choice.backend} {choice.precision}"
 
     def enlarged(self, original: Original, draw: int) -> Pixels:
