@@ -31,7 +31,7 @@ def schedule(
     """Search the placement of few steps for this checkpoint and store it, with presets, in the bundle."""
     from deploy.bundle import Bundle, discover
     from deploy.runtime.schedule_bundle import ScheduleRequest, schedule_bundle, text_from_entry
-    from deploy.runtime.upscaler import Upscaler
+    from deploy.runtime.upscaler import Upscaler, ignore
 
     request = ScheduleRequest(
         steps=counts_from_text(steps),
@@ -49,13 +49,30 @@ def schedule(
         Upscaler(Bundle.open(discover(explicit=bundle)), engine=engine, threads=threads) as upscaler,
         shown_progress("schedule") as progress,
     ):
-        rows = schedule_bundle(upscaler, request, say=_say, progress=progress)
+        # A person reads the results once, at the end; JSON has them beside the lines on stderr.
+        rows = schedule_bundle(upscaler, request, say=_say if as_json else ignore, progress=progress)
+        place = upscaler.bundle.path
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=1, sort_keys=True))
         return
     for row in rows:
         told = " (found in the bundle; --force searches again)" if row.resumed else ""
         typer.echo(text_from_entry(row.equation, row.steps, row.entry) + told)
+    if presets:
+        _print_presets(place)
+
+
+def _print_presets(place: Path) -> None:
+    """What the presets of the bundle now are."""
+    from deploy.bundle import Bundle
+    from deploy.runtime.schedule_bundle import PRESET_NAMES
+    from deploy.runtime.settings import Choices, sampling_from
+
+    manifest = Bundle.open(place, verify="sizes").manifest
+    typer.echo(f"presets in {place}:")
+    for name in PRESET_NAMES:
+        default = " (default)" if name == manifest.default_preset else ""
+        typer.echo(f"  {sampling_from(manifest, Choices(preset=name)).describe()}{default}")
 
 
 def _say(line: str) -> None:

@@ -70,8 +70,9 @@ def sampling_from(manifest: Manifest, choices: Choices) -> Sampling:
     consistency = _checked_consistency(values.pop("consistency", None) or 0.0)
     start = values.pop("start", None) or None  # 0 is pure noise, to say so against a preset
     placement = values.get("placement", "uniform")
-    searched = placement == SEARCHED
-    if searched:
+    # The lists in presets are what `schedule` found.
+    searched = placement == SEARCHED or ("placement" not in given and not isinstance(placement, str))
+    if placement == SEARCHED:
         placement = searched_placement(manifest, values, start)
     if not isinstance(placement, str):
         placement = _listed_placement(placement, start)

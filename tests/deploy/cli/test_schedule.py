@@ -36,6 +36,9 @@ def test_the_gain_is_printed_and_the_second_time_found(
     arguments = ["--steps", "2", "--equation", "ddim", "--scale", "2", "--samples", "1", "--threads", "1"]
     first = CliRunner().invoke(app, arguments)
     assert first.exit_code == 0 and "ddim, 2 steps: distance" in first.stdout and "nearer than uniform" in first.stdout
+    assert first.output.count("ddim, 2 steps: distance") == 1  # stderr does not say it again
+    assert "micro.bundle:\n  draft: ddim, 2 steps placed by search" in first.stdout
+    assert "  balanced: ddim, 2 steps placed by search, from pure noise (default)\n" in first.stdout
     again = CliRunner().invoke(app, [*arguments, "--json"])
     (row,) = json.loads(again.stdout)
     assert row["resumed"] and row["key"] == "ddim/2/noise"

@@ -45,9 +45,10 @@ def test_a_start_of_zero_is_pure_noise(manifest: Manifest) -> None:
 def test_a_listed_placement_begins_at_its_first_level(manifest: Manifest) -> None:
     sampling = sampling_from(manifest, Choices(preset="listed"))
     assert sampling.plan.placement == LEVELS and sampling.plan.start is None and sampling.from_guess
-    assert sampling.describe() == "listed: ddim, 3 steps placed as listed, from the enlarged input noised to level 0.3"
+    assert sampling.describe() == "listed: ddim, 3 steps placed by search, from the enlarged input noised to level 0.3"
     given = sampling_from(manifest, Choices(placement=[0.2, 0.5]))
     assert given.plan.steps == 2 and not given.from_guess
+    assert "2 steps placed as listed, from pure noise" in given.describe()
 
 
 def test_a_list_goes_with_the_steps_it_was_made_for(manifest: Manifest) -> None:
