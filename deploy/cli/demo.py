@@ -17,7 +17,7 @@ def demo(
     from_checkpoint: bool = typer.Option(
         False, "--from-checkpoint", help="Export the packaged checkpoint first; needs the export extra."
     ),
-    quick: bool = typer.Option(False, "--quick", help="One picture and two originals: seconds instead of a minute."),
+    quick: bool = typer.Option(False, "--quick", help="One picture and two originals, about a third of the time."),
     scale: list[float] = typer.Option([4.0, 12.0], "--scale", "-s", help="How many times larger; repeatable."),
     engine: str = typer.Option("auto", "--engine", help="auto, or one that `doctor` lists."),
     precision: str = typer.Option("auto", "--precision", help="auto, fp32, bf16, fp16 or int8."),

@@ -49,7 +49,7 @@ class DemoSettings:
     seed: int = 0
 
     def quick(self) -> "DemoSettings":
-        """The same flow on less: seconds instead of a minute."""
+        """The same flow on less, in about a third of the time."""
         return replace(self, pictures=1, originals=2)
 
 
