@@ -18,11 +18,16 @@ CHOICE_LABEL = "choice for"
 def chosen_engine(bundle: Bundle, cache_dir: Path | None = None, threads: int | None = None) -> EngineChoice | None:
     """What `build-engine` chose for this bundle on this machine with these engines; None if it was not asked yet.
 
-    Of several measurements (other sizes, other batches) the last counts. Nothing is opened or measured.
+    Of several measurements (other sizes, other batches) the last counts. Nothing is opened or measured. A cache that
+    cannot be read, such as that of a service without a home, holds no choice.
     """
     base = machine_key(bundle)
     cache = Cache(cache_dir)
-    for entry in cache.entries():
+    try:
+        entries = cache.entries()
+    except OSError:
+        return None
+    for entry in entries:
         same = all(entry.key.get(name) == value for name, value in base.items())
         if same and entry.label.startswith(CHOICE_LABEL) and entry.key.get("asked") == f"{AUTO} {AUTO}":
             chosen = entry.figures["chosen"]

@@ -45,7 +45,9 @@ def infer(
     tile: int | None = typer.Option(
         None, "--tile", help="Side of the tiles in pixels, instead of what memory asks for."
     ),
-    max_pixels: int | None = typer.Option(None, "--max-pixels", help="Raise the limit on the output's pixels."),
+    max_pixels: int | None = typer.Option(
+        None, "--max-pixels", help="Limit on the pixels of inputs and outputs, to raise it."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
     force: bool = typer.Option(False, "--force", help="Make pictures again that exist already."),
 ) -> None:
@@ -53,7 +55,6 @@ def infer(
     from deploy.bundle import Bundle
     from deploy.demo.packaged import bundle_or_packaged
     from deploy.runtime.infer import Request, infer_pictures
-    from deploy.runtime.sizes import MAX_PIXELS
     from deploy.runtime.upscaler import Upscaler
 
     opened = Bundle.open(bundle_or_packaged(bundle, _say))
@@ -66,7 +67,7 @@ def infer(
         output=output,
         seed=seed,
         tile=tile,
-        max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
+        max_pixels=max_pixels,
         force=force,
         choices=_choices(preset, equation, steps, start, consistency, eta, placement, published),
     )

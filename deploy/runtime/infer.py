@@ -10,7 +10,7 @@ import numpy as np
 
 from deploy.bundle.naming import stem_of_content_name
 from deploy.errors import BundleError, DeployError, ImageError
-from deploy.images.files import check_output, read_image, write_image
+from deploy.images.files import ReadImage, check_output, read_image, write_image
 from deploy.images.png import write_png_rows
 from deploy.runtime.run import Progress, Sampled
 from deploy.runtime.settings import Choices, Sampling
@@ -34,13 +34,18 @@ class Request:
     output: Path | None = None
     seed: int = 0
     tile: int | None = None
-    max_pixels: int = MAX_PIXELS
+    max_pixels: int | None = None  # of inputs and outputs; None: what is usual for each
     force: bool = False
     choices: Choices = field(default_factory=Choices)
 
     def output_size(self, lr: PixelSize) -> PixelSize:
         """(width, height) of the result for an input of that size."""
-        return output_size(lr, scale=self.scale, size=self.size, long_edge=self.long_edge, max_pixels=self.max_pixels)
+        limit = MAX_PIXELS if self.max_pixels is None else self.max_pixels
+        return output_size(lr, scale=self.scale, size=self.size, long_edge=self.long_edge, max_pixels=limit)
+
+    def read(self, image: Path) -> ReadImage:
+        """The pixels of an input."""
+        return read_image(image) if self.max_pixels is None else read_image(image, max_pixels=self.max_pixels)
 
     def target(self, image: Path) -> Path:
         """Where the result of `image` goes: beside the user, or where `output` says."""
@@ -84,7 +89,7 @@ def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: 
             job = _Job(upscaler, request, sampling, say, _share_of(progress, index, len(request.images)))
             report["pictures"].append(job.run(image, target))
         except (DeployError, EngineError) as error:
-            say(f"idm-deploy: {image}: {error}")
+            say(f"idm-deploy: {error}" if str(image) in str(error) else f"idm-deploy: {image}: {error}")
             report["failed"].append({"input": str(image), "error": str(error)})
     if report["failed"] and len(request.images) > 1:
         names = ", ".join(row["input"] for row in report["failed"])
@@ -104,7 +109,7 @@ class _Job:
 
     def run(self, image: Path, target: Path) -> dict[str, Any]:
         began = time.perf_counter()
-        read = read_image(image)
+        read = self.request.read(image)
         size = self.request.output_size(read.size)
         check_output(target, size)
         self._announce(image, target, read.size, size)

@@ -147,7 +147,9 @@ BAD: list[tuple[list[str], str]] = [
     (["text.png", "--scale", "2"], "is not a PNG, JPEG or WebP picture by its content"),
     (["cut.png", "--scale", "2"], "the file is damaged or cut short"),
     (["film.webp", "--scale", "2"], "it is an animation of 2 frames"),
-    (["bomb.png", "--scale", "2"], "the limit is 250000000"),
+    (["bomb.png", "--scale", "2"], "the limit is 250000000. Raise the limit with max_pixels (--max-pixels)"),
+    (["a.png", "--scale", "2", "--max-pixels", "50"], "reading a.png: it has 9x6 = 54 pixels, the limit is 50"),
+    (["a.png", "--scale", "2", "--max-pixels", "60"], "The output 18x12 has 216 pixels, the limit is 60"),
 ]
 
 
@@ -170,6 +172,7 @@ def test_bad_input_is_one_sentence_and_exit_1(bad_place: Path, arguments: list[s
     done = run_here(bad_place, arguments)
     assert done[0] == 1
     assert told in done[1]
+    assert f"{arguments[0]}: reading {arguments[0]}" not in done[1]  # a file is named once
     assert sorted(path.name for path in bad_place.iterdir()) == before
 
 

@@ -29,6 +29,11 @@ def test_auto_follows_what_build_engine_measured(tmp_path: Path, monkeypatch: py
         assert upscaler.choice == chosen
 
 
+def test_a_cache_that_cannot_be_read_holds_no_choice(idm_tiny: Bundle, tmp_path: Path) -> None:
+    """A name of 300 characters stands for a home without permission, which the superuser would not notice."""
+    assert chosen_engine(idm_tiny, cache_dir=tmp_path / ("x" * 300)) is None
+
+
 def test_a_named_engine_is_taken_at_its_word(idm_tiny: Bundle) -> None:
     choice = engine_choice(idm_tiny, "openvino-cpu", "bf16", 1)
     assert (choice.backend, choice.precision, choice.threads) == ("openvino-cpu", "bf16", 1)
