@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -20,14 +20,27 @@ Record = dict[str, Any]
 
 
 def inspect(
-    file: Path = typer.Argument(..., help="A checkpoint (.pt, .pth, .ckpt or .safetensors) or a bundle's folder."),
-    config: Path | None = typer.Option(None, "--config", help="The authors' configuration file, JSON or YAML."),
-    weights: str = typer.Option("raw", "--weights", help="raw, as published inference uses them, or ema."),
-    sha256: bool = typer.Option(False, "--sha256", help="Hash the file too."),
+    file: Path = typer.Argument(
+        ..., readable=False, help="A checkpoint (.pt, .pth, .ckpt or .safetensors) or a bundle's folder."
+    ),
+    config: Path | None = typer.Option(
+        None, "--config", readable=False, help="Of a checkpoint: the authors' configuration file, JSON or YAML."
+    ),
+    weights: Literal["raw", "ema"] | None = typer.Option(
+        None, "--weights", help="Of a checkpoint: raw, as published inference uses them, or ema; raw if not given."
+    ),
+    sha256: bool = typer.Option(False, "--sha256", help="Hash the checkpoint file too."),
     as_json: bool = typer.Option(False, "--json", help="Print the record as JSON."),
 ) -> None:
     """Show what a checkpoint or bundle is: family, configuration and the source of each value, schedule, sizes."""
-    record, tables = _bundle(file) if file.is_dir() else _checkpoint(file, config, weights, sha256)
+    if file.is_dir():
+        if config is not None or weights is not None or sha256:
+            raise typer.BadParameter(
+                f"{file} is a folder, a bundle's; --config, --weights and --sha256 are for checkpoint files."
+            )
+        record, tables = _bundle(file)
+    else:
+        record, tables = _checkpoint(file, config, weights or "raw", sha256)
     if as_json:
         typer.echo(json.dumps(record, indent=2))
         return
@@ -39,12 +52,12 @@ def inspect(
 
 
 def _checkpoint(
-    file: Path, config: Path | None, weights: str, sha256: bool
+    file: Path, config: Path | None, weights: Literal["raw", "ema"], sha256: bool
 ) -> tuple[Record, tuple[Callable[[Record], Table], ...]]:
     """The record of a checkpoint, and the tables that show it."""
-    from deploy.checkpoint import load_checkpoint, weights_named
+    from deploy.checkpoint import load_checkpoint
 
-    loaded = load_checkpoint(file, config=config, weights=weights_named(weights))
+    loaded = load_checkpoint(file, config=config, weights=weights)
     record = checkpoint_record(loaded)
     if sha256:
         record["sha256"] = loaded.sha256

@@ -134,7 +134,7 @@ class NoiseSchedule:
         return hash(self.betas.tobytes())
 
     def __str__(self) -> str:
-        ends = ", ".join(f"{value:g}" for value in (self.start, self.end) if value is not None)
+        ends = " to ".join(f"{value:g}" for value in (self.start, self.end) if value is not None)
         return f"{self.kind or 'explicit'}, {self.timesteps} timesteps" + (f", beta {ends}" if ends else "")
 
     @property

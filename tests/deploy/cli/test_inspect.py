@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,17 @@ def test_idm_as_text(idm_file: Path) -> None:
     lines = {line.split()[0]: line.split() for line in run(idm_file).stdout.splitlines() if line.strip()}
     assert lines["inner_channel"] == ["inner_channel", "16", "weights"]
     assert lines["norm_groups"] == ["norm_groups", "16", "assumed"]
-    assert lines["schedule"] == ["schedule", "linear,", "2000", "timesteps,", "beta", "1e-06,", "0.01", "(weights)"]
+    assert lines["schedule"] == [
+        "schedule",
+        "linear,",
+        "2000",
+        "timesteps,",
+        "beta",
+        "1e-06",
+        "to",
+        "0.01",
+        "(weights)",
+    ]
     assert lines["scales"][1:4] == ["1", "to", "8"]
     assert lines["encoder"] == ["encoder", "1,222,147", "24"]
     assert "SHA-256" not in lines
@@ -72,6 +83,23 @@ def test_latent_with_either_weights(latent_file: Path) -> None:
         assert record["configuration"]["first_stage.local_ensemble"]["source"] == "assumed"
         assert record["parameters"]["denoiser, moving average"]["used"] == 0
     assert "super-resolution" in run(latent_file).stdout
+
+
+def test_no_read_permission_is_a_refusal_not_wrong_usage(
+    idm_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parser asks the system whether a path can be read and calls it wrong usage if not; here it must not ask."""
+    monkeypatch.setattr(os, "access", lambda *_arguments, **_options: False)
+    for arguments in (["inspect", idm_file], ["inspect", idm_file, "--config", tmp_path], ["export", tmp_path]):
+        result = CliRunner().invoke(app, list(map(str, arguments)))
+        assert result.exit_code != 2, result.output
+
+
+def test_options_of_checkpoints_are_refused_for_a_bundle(tmp_path: Path) -> None:
+    for options in (["--config", "a.json"], ["--weights", "raw"], ["--sha256"]):
+        result = run(tmp_path, *options)
+        assert result.exit_code == 2
+        assert "are for checkpoint files" in " ".join(result.output.replace("│", " ").split())
 
 
 def test_refusals_reach_the_command_line(tmp_path: Path) -> None:

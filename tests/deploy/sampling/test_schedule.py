@@ -103,7 +103,7 @@ def test_a_record_says_no_more_than_its_kind_uses() -> None:
         "end": 0.01,
     }
     assert NoiseSchedule.from_kind("cosine", 8, 1e-4, 0.02).as_dict() == {"kind": "cosine", "timesteps": 8}
-    assert str(NoiseSchedule.from_kind(*IDM)) == "linear, 2000 timesteps, beta 1e-06, 0.01"
+    assert str(NoiseSchedule.from_kind(*IDM)) == "linear, 2000 timesteps, beta 1e-06 to 0.01"
 
 
 def test_schedules_differ_from_others_and_from_other_things() -> None:
