@@ -29,12 +29,12 @@ def discover(
         return fallback
     if not found:
         raise BundleError(
-            f"found no bundle in {here} or the folders in it. Name one with --bundle, or make one with "
+            f"found no bundle in {here} or the folders in it. Name its folder, or make one with "
             "`idm-deploy export CKPT`."
         )
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise BundleError(f"found {len(found)} bundles in {here}: {names}. Name the one you mean with --bundle.")
+        raise BundleError(f"found {len(found)} bundles in {here}: {names}. Name the one you mean.")
     return found[0]
 
 

@@ -84,7 +84,10 @@ class Manifest:
         """The manifest that parsed JSON describes; a newer schema is refused before anything else is looked at."""
         if not isinstance(data, dict):
             raise BundleError(f"bundle.json is not valid: expected an object, found {type(data).__name__}.")
-        _refuse_other_schema(data)
+        refuse_newer_schema(data)
+        schema = data.get("schema")
+        if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+            raise BundleError(f"bundle.json is not valid: schema is {schema!r}, expected a number from 1 to {SCHEMA}.")
         problems = list(_key_problems(data)) + list(CHECKS["files"]("files", data.get("files", {})))
         if problems:
             raise BundleError(f"bundle.json is not valid: {'; '.join(problems)}.")
@@ -134,11 +137,10 @@ def _problems(manifest: Manifest) -> Iterator[str]:
         yield f"default_preset {manifest.default_preset!r} is none of the presets ({', '.join(manifest.presets)})"
 
 
-def _refuse_other_schema(data: dict[str, Any]) -> None:
-    schema = data.get("schema")
-    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise BundleError(f"bundle.json is not valid: schema is {schema!r}, expected a number from 1 to {SCHEMA}.")
-    if schema > SCHEMA:
+def refuse_newer_schema(data: object) -> None:
+    """A BundleError with the versions if parsed JSON is a manifest of a schema that this version does not know."""
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if isinstance(data, dict) and isinstance(schema, int) and schema > SCHEMA:
         tool = data.get("tool")
         writer = tool.get("version", "?") if isinstance(tool, dict) else "?"
         raise BundleError(

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deploy.bundle.locking import DirectoryLock
-from deploy.bundle.manifest import FileRecord, Manifest
+from deploy.bundle.manifest import FileRecord, Manifest, refuse_newer_schema
 from deploy.bundle.naming import MANIFEST_NAME
 from deploy.errors import BundleError
 
@@ -109,10 +109,17 @@ def read_manifest(folder: Path) -> Manifest:
     """What bundle.json in `folder` says, itself checked; the files are not looked at."""
     path = folder / MANIFEST_NAME
     try:
-        manifest = Manifest.from_json(_parsed(path))
-        manifest.require_files()
+        data = _parsed(path)
+        refuse_newer_schema(data)
     except BundleError as error:
         raise BundleError(f"cannot open {folder}: {error}") from error
+    except RecursionError as error:
+        raise BundleError(f"cannot open {folder}: {MANIFEST_NAME} is nested too deeply. {_CURE}") from error
+    try:
+        manifest = Manifest.from_json(data)
+        manifest.require_files()
+    except BundleError as error:
+        raise BundleError(f"cannot open {folder}: {error} {_CURE}") from error
     except RecursionError as error:
         raise BundleError(f"cannot open {folder}: {MANIFEST_NAME} is nested too deeply. {_CURE}") from error
     return manifest

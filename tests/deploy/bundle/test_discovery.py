@@ -25,7 +25,9 @@ def test_the_only_child_is_found_from_the_current_folder(tmp_path: Path, monkeyp
 
 
 def test_no_bundle_is_an_error_that_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"found no bundle in .*--bundle, or make one with `idm-deploy export CKPT`"):
+    with pytest.raises(
+        BundleError, match=r"found no bundle in .*Name its folder, or make one with `idm-deploy export CKPT`"
+    ):
         discover(tmp_path)
 
 
