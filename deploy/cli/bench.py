@@ -13,13 +13,18 @@ if TYPE_CHECKING:
 
 
 def bench(
-    bundle: Path | None = typer.Argument(None, help="The bundle's folder; found by itself if there is only one here."),
+    bundle: Path | None = typer.Argument(
+        None, readable=False, help="The bundle's folder; found by itself if there is only one here."
+    ),
     size: str = typer.Option("128x128", "--size", help="The output size, WIDTHxHEIGHT."),
     batch: int = typer.Option(1, "--batch", help="Pictures per step."),
     threads: int = typer.Option(2, "--threads", help="Threads of every contender."),
     rounds: int = typer.Option(7, "--rounds", help="Rounds in which all contenders take their turn."),
     checkpoint: Path | None = typer.Option(
-        None, "--checkpoint", help="Weights of the PyTorch rows; random ones, which take the same time, if not given."
+        None,
+        "--checkpoint",
+        readable=False,
+        help="The bundle's checkpoint, for the PyTorch rows; without it random weights, which take the same time.",
     ),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
@@ -33,9 +38,9 @@ def bench(
     opened = Bundle.open(discover(explicit=bundle))
     network = None
     if checkpoint is not None:
-        from deploy.checkpoint import load_checkpoint
+        from deploy.export.origin import load_origin
 
-        network = load_checkpoint(checkpoint).network
+        network = load_origin(opened, checkpoint).network
     with shown_progress("bench") as progress:
         timings = bench_bundle(opened, settings, network, progress)
     report = report_from_timings(timings, str(opened.path), size, batch, threads)

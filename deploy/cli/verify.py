@@ -1,6 +1,7 @@
 """`idm-deploy verify`: the files of a bundle are the ones that its bundle.json lists."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,13 +9,19 @@ import typer
 
 if TYPE_CHECKING:
     from deploy.bundle import Bundle
+    from deploy.export.parity import Parity
 
 
 def verify(
-    bundle: Path | None = typer.Argument(None, help="The bundle's folder; found by itself if there is only one here."),
+    bundle: Path | None = typer.Argument(
+        None, readable=False, help="The bundle's folder; found by itself if there is only one here."
+    ),
     clean: bool = typer.Option(False, "--clean", help="Remove the files that bundle.json does not list."),
     against: Path | None = typer.Option(
-        None, "--against", help="The checkpoint it was made from: compare every graph with the network as published."
+        None,
+        "--against",
+        readable=False,
+        help="The checkpoint it was made from: compare every graph with the network as published.",
     ),
     engine: str = typer.Option("onnxruntime-cpu", "--engine", help="The engine that runs the graphs for --against."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
@@ -25,10 +32,15 @@ def verify(
     opened = Bundle.open(discover(explicit=bundle), verify="full")
     report = files_report(opened, clean=clean)
     lines = text_from_files_report(report)
+    rows = [] if against is None else parity_rows(opened, against, engine)
     if against is not None:
-        report["parity"] = parity_records(opened, against, engine)
+        report["parity"] = [asdict(row) for row in rows]
         lines += text_from_parity(report["parity"])
     typer.echo(json.dumps(report, indent=1, sort_keys=True) if as_json else "\n".join(lines))
+    if against is not None:
+        from deploy.export.parity import refuse_other_results
+
+        refuse_other_results(opened, rows)  # after the report, which shows more
 
 
 def files_report(bundle: "Bundle", *, clean: bool) -> dict[str, Any]:
@@ -53,22 +65,16 @@ def text_from_files_report(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def parity_records(bundle: "Bundle", checkpoint: Path, engine: str) -> list[dict[str, Any]]:
-    """One record per graph output, size and reference."""
-    from dataclasses import asdict
-
-    from deploy.checkpoint import family_named, load_checkpoint, weights_named
+def parity_rows(bundle: "Bundle", checkpoint: Path, engine: str) -> "list[Parity]":
+    """One row per graph output, size and reference."""
     from deploy.cli.progress import shown_progress
+    from deploy.export.origin import load_origin
     from deploy.export.parity import parity_report
-    from deploy.families import recorded_config
-    from deploy.runtime.graphs import EngineChoice
+    from deploy.runtime.engine_choice import engine_choice
 
+    choice = engine_choice(bundle, engine, "fp32")
     with shown_progress("verify") as progress:
-        manifest = bundle.manifest
-        config = family_named(manifest.family).as_mapping(recorded_config(manifest.family, manifest.configuration))
-        loaded = load_checkpoint(checkpoint, config=config, weights=weights_named(manifest.weights))
-        rows = parity_report(bundle, loaded, EngineChoice(backend=engine), progress=progress)
-    return [asdict(row) for row in rows]
+        return parity_report(bundle, load_origin(bundle, checkpoint), choice, progress=progress)
 
 
 def text_from_parity(records: list[dict[str, Any]]) -> list[str]:

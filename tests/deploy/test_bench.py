@@ -84,6 +84,9 @@ def test_bench_times_every_contender_of_a_bundle(tmp_path: Path) -> None:
     engines = [f"{name} {p}" for name, b in BACKENDS.items() if b.probe().available for p in b.PRECISIONS]
     assert [row["name"] for row in rows] == ["PyTorch, as published", "PyTorch, rewritten", *engines]
     assert all(len(row["times_ms"]) == 2 and min(row["times_ms"]) > 0 for row in rows)
+    assert runner.invoke(app, [*arguments, "--checkpoint", str(checkpoint)]).exit_code == 0
+    other = runner.invoke(app, [*arguments, "--checkpoint", str(bundle / "bundle.json")])
+    assert "exported from another file" in str(other.exception)
 
 
 def test_decoding_is_timed_for_the_latent_family(tmp_path: Path) -> None:
