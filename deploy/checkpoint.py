@@ -159,7 +159,7 @@ def recognise(path: Path, shapes: Mapping[str, Shape]) -> Family:
     nearest = min(FAMILIES, key=lambda family: len(missing[family.NAME]) / len(family.marks_of(shapes)))
     lacking = missing[nearest.NAME]
     raise CheckpointError(
-        f"{path} holds {len(shapes)} tensors of another network; the nearest known family is {nearest.TITLE}, of "
+        f"{path} holds another network (tensors: {len(shapes)}); the nearest known family is {nearest.TITLE}, of "
         f"which it lacks {_some(lacking)}. Known families: {', '.join(family.NAME for family in FAMILIES)}."
     )
 
@@ -251,7 +251,7 @@ def _read_finite(path: Path, name: str, tensor: StoredTensor) -> NDArray[np.floa
         if not np.isfinite(np.dot(flat, flat)) and not np.isfinite(flat).all():
             count = prod(array.shape) - int(np.isfinite(array).sum())
             raise CheckpointError(
-                f"{path}: {name} holds {count} values that are NaN or infinite, of {prod(array.shape)}; "
+                f"{path}: {name} holds NaN or infinite values ({count} of {prod(array.shape)}); "
                 "the training diverged or the file is damaged. Use an earlier checkpoint."
             )
     return array

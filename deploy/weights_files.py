@@ -109,8 +109,9 @@ def _nearest_file(path: Path) -> str:
         names = [entry.name for entry in os.scandir(path.parent)]
     except OSError:
         return ""
-    near = get_close_matches(path.name, names, n=1)
-    return f"; the nearest name there is {near[0]}" if near else ""
+    # Without the endings, which are alike in most names and hence prove nothing.
+    near = get_close_matches(path.stem, [Path(name).stem for name in names], n=1)
+    return f"; the nearest name there is {next(n for n in names if Path(n).stem == near[0])}" if near else ""
 
 
 def _kind_of(first: bytes) -> str:

@@ -62,7 +62,8 @@ def with_bytes(path: Path, data: bytes) -> Path:
 def test_no_such_file(tmp_path: Path) -> None:
     with_bytes(tmp_path / "model_gen.pth", b"x")
     refused(tmp_path / "model_gan.pth", r"model_gan.pth does not exist; the nearest name there is model_gen.pth\.")
-    refused(tmp_path / "zzz", r"zzz does not exist\.")
+    refused(tmp_path / "model_gen.pt", r"model_gen.pt does not exist; the nearest name there is model_gen.pth\.")
+    refused(tmp_path / "zzz.pth", r"zzz.pth does not exist\.")  # the ending alone makes no name near
     refused(tmp_path / "none" / "a.pth", r"a.pth does not exist, nor does the folder .*none\.")
 
 
@@ -233,7 +234,7 @@ def test_no_state_dict(saved: Callable[..., Path]) -> None:
 
 
 def test_another_network(saved: Callable[..., Path]) -> None:
-    refused(saved({"conv.weight": torch.zeros(1)}), r"holds 1 tensors of another network; the nearest known family")
+    refused(saved({"conv.weight": torch.zeros(1)}), r"holds another network \(tensors: 1\); the nearest known family")
 
 
 def test_missing_parameters_are_named(saved: Callable[..., Path]) -> None:
@@ -266,7 +267,7 @@ def test_a_variant_with_more_layers(saved: Callable[..., Path]) -> None:
 def test_values_that_are_not_numbers(saved: Callable[..., Path], value: float) -> None:
     weights = state()
     weights[FIRST][0, 0, 0, 0] = value
-    refused(saved(weights), rf"{FIRST} holds 1 values that are NaN or infinite, of 432; the training diverged")
+    refused(saved(weights), rf"{FIRST} holds NaN or infinite values \(1 of 432\); the training diverged")
 
 
 def test_a_sum_that_overflows_is_no_infinite_weight(saved: Callable[..., Path]) -> None:

@@ -248,11 +248,11 @@ def test_another_network_is_told_what_it_lacks() -> None:
         if name.startswith(("denoise_fn.downs", "denoise_fn.noise_level", "denoise_fn.final_conv"))
     }
     message = (
-        r"of another network; the nearest known family is IDM.* lacks denoise_fn.conv_body_first.0.weight, encoder.head"
+        r"another network .*; the nearest known family is IDM.* lacks denoise_fn.conv_body_first.0.weight, encoder.head"
     )
     with pytest.raises(CheckpointError, match=message):
         recognise(Path("sr3.pth"), sr3)
-    with pytest.raises(CheckpointError, match=r"holds 1 tensors of another network.*Known families: latent, idm"):
+    with pytest.raises(CheckpointError, match=r"holds another network \(tensors: 1\).*Known families: latent, idm"):
         recognise(Path("resnet.pth"), {"fc.weight": (10, 512)})
 
 
