@@ -100,9 +100,20 @@ def test_the_full_model_carries_less_than_its_file() -> None:
 
 
 def test_folded_implicit_layers_need_a_fraction_of_the_arithmetic() -> None:
-    """MACs at 128x128. Published: (C + 2)*256 + 256*C per output pixel; folded: C*C per input pixel."""
-    channels = idm_config("idm_ffhq_16_128").level_channels
-    published = sum(((c + 2) * 256 + 256 * c) * (128 >> (k - 1)) ** 2 for k, c in enumerate(channels) if k)
-    folded = sum(c * c * (128 >> k) ** 2 for k, c in enumerate(channels) if k)
+    """Multiplications at 128x128: both published layers at every output pixel, the folded one at every input pixel."""
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in IdmNetwork(idm_config("idm_ffhq_16_128")).state_dict().items()}
+    suffix = ".imnet.0.weight"
+    layers = [name.removesuffix(suffix) for name in shapes if name.endswith(suffix) and name.startswith("denoise_fn")]
+    published = folded = 0
+    for level, layer in zip(range(len(layers), 0, -1), layers, strict=True):  # from the coarsest level upwards
+        weights = {
+            f"{layer}.imnet.{n}.{kind}": np.zeros(shapes[f"{layer}.imnet.{n}.{kind}"], np.float32)
+            for n in (0, 1)
+            for kind in ("weight", "bias")
+        }
+        made = folded_implicit(weights, layer, channels=len(weights[f"{layer}.imnet.1.bias"]))
+        published += sum(value.size for value in weights.values() if value.ndim == 2) * (128 >> (level - 1)) ** 2
+        folded += made[f"{layer}.imnet.features.weight"].size * (128 >> level) ** 2
     assert published == pytest.approx(1.96e9, rel=0.02)
     assert folded < 0.25e9
