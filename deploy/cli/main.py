@@ -2,6 +2,7 @@
 
 import sys
 from importlib import import_module
+from inspect import signature
 
 import typer
 
@@ -23,6 +24,9 @@ COMMANDS = (
     "demo",
 )
 """In the order of `--help`, which is the order in which a user needs them. Each is deploy.cli.<name>."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it; typer exits with it itself when a command was running, without a word."""
 
 app = typer.Typer(
     name="idm-deploy",
@@ -46,17 +50,28 @@ def _options(
     del version
 
 
+def _add(name: str) -> None:
+    """The command deploy.cli.<name> is one of `app`."""
+    command = getattr(import_module(f"deploy.cli.{name}"), name)
+    for parameter in signature(command).parameters.values():
+        # Typer would call a path that may not be read wrong usage; it is a refusal, in our words and with exit code 1.
+        parameter.default.readable = False
+    app.command(name.replace("_", "-"))(command)
+
+
 for _name in COMMANDS:
-    app.command(_name.replace("_", "-"))(getattr(import_module(f"deploy.cli.{_name}"), _name))
+    _add(_name)
 
 
 def main() -> None:
     """Run the command; a refusal is one message and exit code 1, Ctrl-C is 130, a bug keeps its traceback."""
     try:
         app()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as ended:
+        if isinstance(ended, SystemExit) and ended.code != INTERRUPTED:
+            raise
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         if not _is_refusal(error):
             raise

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from deploy.demo.training.pictures import PictureStore
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="Trains the demo checkpoints. Nothing is downloaded."
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Trains the demo checkpoints. Nothing is downloaded.",
 )
 
 Out = Annotated[Path, typer.Option(help="Folder for weights, state and log.")]
@@ -57,12 +60,13 @@ def idm(
 ) -> None:
     """The IDM: encoder and U-Net with implicit layers, for scales up to 8."""
     from deploy.demo.training.idm import IdmBatches, IdmTask
-    from deploy.demo.training.loop import Settings
+    from deploy.demo.training.loop import Settings, claim_folder
 
     settings = Settings(
         out=out, minutes=minutes, steps=steps, resume=resume, seed=seed,
         learning_rate=learning_rate, check_seconds=check_seconds,
     )  # fmt: skip
+    claim_folder(settings)  # before the minutes that painting the pictures takes
     where, compiled = _place(device, compile)
     store, held_out = _pictures(where, leaves, processes, photographs)
     batches = IdmBatches() if pixels is None else IdmBatches(pixels=pixels)
@@ -87,12 +91,13 @@ def first_stage(
 ) -> None:
     """The latent model's auto-encoder with its implicit decoder."""
     from deploy.demo.training.first_stage import FirstStageTask, ReconstructionBatches
-    from deploy.demo.training.loop import Settings
+    from deploy.demo.training.loop import Settings, claim_folder
 
     settings = Settings(
         out=out, minutes=minutes, steps=steps, resume=resume, seed=seed,
         learning_rate=learning_rate, check_seconds=check_seconds,
     )  # fmt: skip
+    claim_folder(settings)  # before the minutes that painting the pictures takes
     where, compiled = _place(device, compile)
     store, held_out = _pictures(where, leaves, processes, photographs)
     batches = ReconstructionBatches() if pixels is None else ReconstructionBatches(pixels=pixels)
@@ -118,12 +123,13 @@ def latent(
 ) -> None:
     """The latent model's U-Net for super-resolution, on a finished auto-encoder."""
     from deploy.demo.training.latent import LatentBatches, LatentTask
-    from deploy.demo.training.loop import Settings
+    from deploy.demo.training.loop import Settings, claim_folder
 
     settings = Settings(
         out=out, minutes=minutes, steps=steps, resume=resume, seed=seed,
         learning_rate=learning_rate, check_seconds=check_seconds,
     )  # fmt: skip
+    claim_folder(settings)  # before the minutes that painting the pictures takes
     where, compiled = _place(device, compile)
     store, held_out = _pictures(where, leaves, processes, photographs)
     batches = LatentBatches() if pixels is None else LatentBatches(pixels=pixels)
@@ -151,14 +157,14 @@ def _pictures(
 
 
 def _run(task: "Task", settings: "Settings") -> None:
-    """Trains and says so; what the tool refuses becomes one sentence and exit code 1."""
+    """Trains and says so."""
     from deploy.demo.training.loop import train
 
     train(task, settings, lambda line: typer.echo(line))
 
 
 def main() -> None:
-    """Runs the command line."""
+    """Runs the command line; what the tool refuses is one message and exit code 1, Ctrl-C is 130."""
     from deploy.errors import DeployError
 
     try:
@@ -166,6 +172,10 @@ def main() -> None:
     except DeployError as error:
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(1) from None
+    except SystemExit as ended:
+        if ended.code == 130:  # what typer makes of Ctrl-C, without a word
+            typer.echo("interrupted; --resume goes on from the last saved state", err=True)
+        raise
 
 
 if __name__ == "__main__":

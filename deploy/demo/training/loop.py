@@ -7,6 +7,7 @@ it had not stopped (to the last bit on one CPU and a given number of steps; minu
 
 import json
 import math
+import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from deploy.errors import CheckpointError, ConfigError, OutputError
+from deploy.errors import CheckpointError, ConfigError, FolderError, OutputError
 
 METADATA_KEY = "idm_deploy"
 STATE_FILE, WEIGHTS_FILE, LOG_FILE = "state.pt", "ema.safetensors", "log.txt"
@@ -143,12 +144,24 @@ def train(task: Task, settings: Settings, say: Callable[[str], None]) -> Progres
     return progress
 
 
+def claim_folder(settings: Settings) -> None:
+    """The output folder is there, can be written to, and holds no training but one that is to go on."""
+    if (settings.out / STATE_FILE).exists() and not settings.resume:
+        raise ConfigError(f"There is a training in {settings.out} already; go on with --resume or name another folder.")
+    try:
+        settings.out.mkdir(parents=True, exist_ok=True)
+        with (settings.out / LOG_FILE).open("a"):
+            pass
+    except OSError as error:
+        raise FolderError(
+            f"The training cannot use the folder {settings.out}: {error.strerror}. Choose another with --out."
+        ) from error
+
+
 def _beginning(task: Task, settings: Settings) -> Progress:
     """A new training, or the saved one when it is to be resumed."""
+    claim_folder(settings)
     path = settings.out / STATE_FILE
-    if path.exists() and not settings.resume:
-        raise ConfigError(f"There is a training in {settings.out} already; go on with --resume or name another folder.")
-    settings.out.mkdir(parents=True, exist_ok=True)
     parameters = [p for p in task.network.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(
         parameters, lr=settings.learning_rate, betas=(0.9, 0.99), fused=task.device.type == "cuda"
@@ -160,7 +173,12 @@ def _beginning(task: Task, settings: Settings) -> Progress:
 
 
 def _restore(task: Task, progress: Progress, path: Path) -> None:
-    state = torch.load(path, map_location=task.device, weights_only=True)
+    try:
+        state = torch.load(path, map_location=task.device, weights_only=True)
+    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"The training saved in {path} is damaged and cannot go on; begin again in another folder."
+        ) from error
     if json.loads(state["metadata"]) != json.loads(json.dumps(task.metadata())):
         raise CheckpointError(
             f"The training saved in {path} has another configuration than the one asked for; "

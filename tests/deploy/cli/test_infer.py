@@ -231,5 +231,7 @@ def test_ctrl_c_exits_130_and_leaves_nothing_half_written(place: Path) -> None:
             if "beyond the trained" in line:
                 break
         process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
         assert process.wait(timeout=30) == 130, lines
+        assert rest.endswith("interrupted\n")
     assert sorted(path.name for path in place.iterdir()) == ["a.png", "b.jpg", "c.webp", "micro.bundle"]

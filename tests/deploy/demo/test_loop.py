@@ -6,10 +6,20 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+import deploy.demo.training.__main__ as command
 from deploy.demo.training import loop
 from deploy.demo.training.idm import IdmTask
-from deploy.demo.training.loop import LOG_FILE, STATE_FILE, WEIGHTS_FILE, Losses, Progress, Settings, train
-from deploy.errors import CheckpointError, ConfigError, OutputError
+from deploy.demo.training.loop import (
+    LOG_FILE,
+    STATE_FILE,
+    WEIGHTS_FILE,
+    Losses,
+    Progress,
+    Settings,
+    claim_folder,
+    train,
+)
+from deploy.errors import CheckpointError, ConfigError, FolderError, OutputError
 from deploy.networks.idm import IdmNetwork
 from tests.deploy.demo.small import SMALL_IDM, small_held_out, small_idm_task, small_store
 
@@ -107,6 +117,38 @@ def test_a_folder_with_a_training_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / STATE_FILE).write_bytes(b"anything")
     with pytest.raises(ConfigError, match=r"There is a training in .*--resume"):
         train(small_idm_task(), Settings(out=tmp_path, steps=1), silent)
+
+
+@pytest.mark.parametrize("place", ["file/out", "file"])
+def test_a_folder_that_cannot_be_made_is_refused(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FolderError, match=r"The training cannot use the folder .*Choose another with --out"):
+        claim_folder(Settings(out=tmp_path / place, steps=1))
+
+
+def test_a_damaged_training_is_refused(tmp_path: Path) -> None:
+    train(small_idm_task(), Settings(out=tmp_path, steps=1), silent)
+    whole = (tmp_path / STATE_FILE).read_bytes()
+    for damaged in (b"", b"no training", whole[: len(whole) // 2]):
+        (tmp_path / STATE_FILE).write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"The training saved in .* is damaged and cannot go on"):
+            train(small_idm_task(), Settings(out=tmp_path, steps=2, resume=True), silent)
+
+
+def test_the_command_checks_the_folder_first_and_ends_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def paint(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_pictures", paint)
+    (tmp_path / "file").touch()
+    for out, code, told in (("file", 1, "error: The training cannot use"), ("new", 130, "interrupted; --resume")):
+        monkeypatch.setattr("sys.argv", ["training", "idm", "--steps", "1", "--out", str(tmp_path / out)])
+        with pytest.raises(SystemExit) as ended:
+            command.main()
+        assert ended.value.code == code
+        assert capsys.readouterr().err.startswith(told)
 
 
 def test_a_saved_training_of_another_configuration_is_refused(tmp_path: Path) -> None:
