@@ -39,7 +39,7 @@ def expected(single: Single, told: Recipe, index: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("make", "shape"),
     [(conv, {}), (conv, {"padding": (0, 1, 2, 0)}), (conv, {"stride": 2, "bias": False}), (linear, {})],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),  # not the address, which differs between test processes
 )
 def test_a_layer_is_exact_on_rounded_inputs_and_weights(
     tmp_path: Path, make: type, shape: dict, form: Form, corrected: bool
