@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
 
 def bench(
-    bundle: Path | None = typer.Argument(
-        None, readable=False, help="The bundle's folder; found by itself if there is only one here."
-    ),
+    bundle: Path | None = typer.Argument(None, help="The bundle's folder; found by itself if there is only one here."),
     size: str = typer.Option("128x128", "--size", help="The output size, WIDTHxHEIGHT."),
     batch: int = typer.Option(1, "--batch", help="Pictures per step."),
     threads: int = typer.Option(2, "--threads", help="Threads of every contender."),
@@ -23,7 +21,6 @@ def bench(
     checkpoint: Path | None = typer.Option(
         None,
         "--checkpoint",
-        readable=False,
         help="The bundle's checkpoint, for the PyTorch rows; without it random weights, which take the same time.",
     ),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),

@@ -10,18 +10,14 @@ from deploy.cli.progress import shown_progress
 
 
 def export(
-    checkpoint: Path = typer.Argument(..., readable=False, help="The checkpoint, as its training code saved it."),
+    checkpoint: Path = typer.Argument(..., help="The checkpoint, as its training code saved it."),
     output: Path | None = typer.Option(
         None, "--output", "-o", help="The bundle's folder; ./<name>.bundle if not given."
     ),
-    config: Path | None = typer.Option(
-        None, "--config", readable=False, help="The authors' configuration file, JSON or YAML."
-    ),
+    config: Path | None = typer.Option(None, "--config", help="The authors' configuration file, JSON or YAML."),
     weights: Literal["raw", "ema"] = typer.Option("raw", "--weights", help="ema: the file's moving average."),
     no_rewrite: list[str] = typer.Option([], "--no-rewrite", help="Leave out one exact rewrite; repeatable."),
-    sample: list[Path] = typer.Option(
-        [], "--sample", readable=False, help="A low-resolution picture to put in; repeatable."
-    ),
+    sample: list[Path] = typer.Option([], "--sample", help="A low-resolution picture to put in; repeatable."),
     compact: bool = typer.Option(
         False, "--compact", help="Store weights that fp16 holds exactly in two bytes; results do not change."
     ),

@@ -20,11 +20,9 @@ Record = dict[str, Any]
 
 
 def inspect(
-    file: Path = typer.Argument(
-        ..., readable=False, help="A checkpoint (.pt, .pth, .ckpt or .safetensors) or a bundle's folder."
-    ),
+    file: Path = typer.Argument(..., help="A checkpoint (.pt, .pth, .ckpt or .safetensors) or a bundle's folder."),
     config: Path | None = typer.Option(
-        None, "--config", readable=False, help="Of a checkpoint: the authors' configuration file, JSON or YAML."
+        None, "--config", help="Of a checkpoint: the authors' configuration file, JSON or YAML."
     ),
     weights: Literal["raw", "ema"] | None = typer.Option(
         None, "--weights", help="Of a checkpoint: raw, as published inference uses them, or ema; raw if not given."

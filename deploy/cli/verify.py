@@ -13,14 +13,11 @@ if TYPE_CHECKING:
 
 
 def verify(
-    bundle: Path | None = typer.Argument(
-        None, readable=False, help="The bundle's folder; found by itself if there is only one here."
-    ),
+    bundle: Path | None = typer.Argument(None, help="The bundle's folder; found by itself if there is only one here."),
     clean: bool = typer.Option(False, "--clean", help="Remove the files that bundle.json does not list."),
     against: Path | None = typer.Option(
         None,
         "--against",
-        readable=False,
         help="The checkpoint it was made from: compare every graph with the network as published.",
     ),
     engine: str = typer.Option("onnxruntime-cpu", "--engine", help="The engine that runs the graphs for --against."),

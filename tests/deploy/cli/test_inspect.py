@@ -90,7 +90,12 @@ def test_no_read_permission_is_a_refusal_not_wrong_usage(
 ) -> None:
     """The parser asks the system whether a path can be read and calls it wrong usage if not; here it must not ask."""
     monkeypatch.setattr(os, "access", lambda *_arguments, **_options: False)
-    for arguments in (["inspect", idm_file], ["inspect", idm_file, "--config", tmp_path], ["export", tmp_path]):
+    for arguments in (
+        ["inspect", idm_file],
+        ["inspect", idm_file, "--config", tmp_path],
+        ["export", tmp_path],
+        ["infer", tmp_path, "--bundle", tmp_path],
+    ):
         result = CliRunner().invoke(app, list(map(str, arguments)))
         assert result.exit_code != 2, result.output
 
