@@ -50,6 +50,7 @@ def _partition_curve(calibrated: Calibrated, path: Path) -> Path:
         axes.plot(counts, costs, marker="o", markersize=4 + 2 * number, fillstyle="none", label=target)
         chosen = scales.partition.ranges
         axes.plot([chosen], [costs[chosen - 1]], marker="*", markersize=14, color=ACCENT, linestyle="none")
+    axes.set_xticks(range(1, max(len(scales.partitions) for scales in calibrated.scales.values()) + 1, 2))
     axes.set_xlabel("timestep ranges (star: chosen)")
     axes.set_ylabel("expected error, one range = 1")
     axes.set_ylim(0, 1.05)
@@ -59,21 +60,30 @@ def _partition_curve(calibrated: Calibrated, path: Path) -> Path:
 
 
 def _sqnr_map(calibrated: Calibrated, target: str, scales: Scales, path: Path) -> Path:
-    """Weights by themselves, then inputs in every range."""
+    """Weights by themselves, and inputs in every range, each with colours of their own."""
+    import matplotlib.pyplot as plt
+
     layers = list(calibrated.findings.layers.values())
-    columns = [[one.rounded.sqnr_db for one in layers]]
-    for index, quantizers in enumerate(zip(*(scales.quantizers[one.layer.input] for one in layers), strict=True)):
-        levels = scales.levels_of(index)
-        pairs = zip(layers, quantizers, strict=True)
-        columns.append([_input_sqnr(calibrated, one.layer.input, levels, quantizer) for one, quantizer in pairs])
-    values = np.array(columns).T
-    figure, axes = _figure(7, 0.17 * len(layers) + 1.8)
-    drawn = axes.imshow(values, aspect="auto", cmap="magma", interpolation="nearest")
-    names = ["weights", *(f"inputs,\nrange {index}" for index in range(len(scales.ranges)))]
-    axes.set_xticks(range(len(names)), names, fontsize=8)
-    axes.set_yticks(range(len(layers)), [_short(one.layer.module) for one in layers], fontsize=6)
-    axes.set_title(f"Signal over quantization noise in dB ({target})")
-    figure.colorbar(drawn, ax=axes, shrink=0.6)
+    weights = [[min(one.rounded.sqnr_db, 100.0)] for one in layers]  # infinite where nothing was rounded
+    inputs = [
+        [
+            _input_sqnr(calibrated, one.layer.input, scales.levels_of(index), quantizer)
+            for index, quantizer in enumerate(scales.quantizers[one.layer.input])
+        ]
+        for one in layers
+    ]
+    count = len(scales.ranges)
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(6 + count, 0.17 * len(layers) + 1.8), layout="constrained", width_ratios=[1, count]
+    )
+    parts = ((left, weights, ["weights"]), (right, inputs, [f"inputs,\nrange {index}" for index in range(count)]))
+    for axes, values, names in parts:
+        drawn = axes.imshow(np.array(values), aspect="auto", cmap="magma", interpolation="nearest")
+        axes.set_xticks(range(len(names)), names, fontsize=8)
+        figure.colorbar(drawn, ax=axes, shrink=0.6)
+    left.set_yticks(range(len(layers)), [_short(one.layer.module + "/") for one in layers], fontsize=6)
+    right.set_yticks([])
+    figure.suptitle(f"Signal over quantization noise in dB ({target})")
     return _saved(figure, path)
 
 
@@ -95,7 +105,7 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 
 def _label_levels(axes: Any, levels: tuple[float, ...]) -> None:
-    every = max(1, len(levels) // 12)
+    every = -(-len(levels) // 10)
     marks: NDArray[np.int64] = np.arange(0, len(levels), every)
     axes.set_xticks(marks, [f"{levels[mark]:.3g}" for mark in marks], fontsize=8)
     axes.set_xlabel("noise level sqrt(alpha_bar): noise on the left, picture on the right")
