@@ -1,0 +1,46 @@
+"""Tiles of a network that was really trained: what normalisation makes of them, at the default preset."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from deploy import Bundle, Upscaler
+from deploy.demo.packaged import IDM_BUNDLE, packaged_pictures
+from deploy.images.files import read_image
+from deploy.images.metrics import psnr
+from deploy.runtime.tiles import Tiling
+
+Pixels = NDArray[np.uint8]
+TILE = 64
+AROUND = 12
+"""Rows or columns on either side of a border that count as its surroundings."""
+
+
+@pytest.fixture(scope="module")
+def upscaler() -> Iterator[Upscaler]:
+    with Upscaler(Bundle.open(IDM_BUNDLE), threads=1) as opened:
+        yield opened
+
+
+@pytest.mark.slow
+def test_tiles_of_the_demo_model_join_without_a_seam(upscaler: Upscaler) -> None:
+    """Above 45 dB to the whole picture, and no border steeper than 1.1 times what lies there without tiles."""
+    lr = read_image(packaged_pictures()[0]).pixels
+    whole = upscaler.upscale(lr, 4.0)
+    tiled = upscaler.upscale(lr, 4.0, tile=TILE)
+    assert psnr(tiled, whole) > 45
+    tiling = Tiling(size=whole.shape[:2], tile=TILE, stride=upscaler.model.stride)
+    assert len(tiling) == 25
+    for axis, spans in enumerate((tiling.row_spans, tiling.column_spans)):
+        for start, _ in spans[1:]:
+            border = start + tiling.overlap // 2
+            assert steepness(tiled, axis, border) < 1.1 * steepness(whole, axis, border)
+
+
+def steepness(picture: Pixels, axis: int, border: int) -> float:
+    """The mean gradient across a border, as a multiple of that of its surroundings."""
+    other = (1 - axis, 2)
+    gradients = np.abs(np.diff(picture.astype(np.float64), axis=axis)).mean(axis=other)
+    return float(gradients[border - 1] / gradients[border - AROUND : border + AROUND].mean())
