@@ -1,6 +1,7 @@
 """`idm-deploy bench`: how long one step takes on every engine, beside the network as published."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ def bench(
     width, height = size_from_text(size)
     settings = BenchSettings(size=(height, width), batch=batch, threads=threads, rounds=rounds)
     opened = Bundle.open(discover(explicit=bundle))
+    note = note_from_load(*load_and_cores())  # before we are the load ourselves
     network = None
     if checkpoint is not None:
         from deploy.export.origin import load_origin
@@ -40,13 +42,33 @@ def bench(
         network = load_origin(opened, checkpoint).network
     with shown_progress("bench") as progress:
         timings = bench_bundle(opened, settings, network, progress)
-    report = report_from_timings(timings, str(opened.path), size, batch, threads)
+    report = report_from_timings(timings, str(opened.path), size, batch, threads) | {"note": note}
     if as_json:
         typer.echo(json.dumps(report, indent=1, sort_keys=True))
     else:
         _print(report)
     if any(timing.failure for kind in timings.values() for timing in kind):
         raise typer.Exit(1)
+
+
+def load_and_cores() -> tuple[float, int]:
+    """How many processes wanted a core during the last minute (0 where the system does not tell), and the cores."""
+    from deploy.doctor import find_cpu
+
+    return (os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0), find_cpu().usable_cores
+
+
+def note_from_load(load: float, cores: int) -> str | None:
+    """What to know before trusting the times, if other programs want more than half of the cores.
+
+    PyTorch's threads wait for each other after every operation, so that there a busy machine also changes the ratios.
+    """
+    if load <= cores / 2:
+        return None
+    return (
+        f"other programs kept this machine busy (load {load:.1f} on {cores} cores): times and ratios are not those of "
+        "a quiet one"
+    )
 
 
 def report_from_timings(
@@ -82,6 +104,8 @@ def _print(report: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console(markup=False, highlight=False)
+    if report["note"]:
+        console.print(f"! {report['note']}", style="yellow")
     for kind, rows in report["timings"].items():
         what = "one step" if kind == "step" else "decoding"
         title = f"{what} at {report['size']}, batch {report['batch']}, {report['threads']} threads, {report['cpu']}"

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.bench import BenchSettings, Contender, Timing, measure, ratios
+from deploy.cli.bench import note_from_load
 from deploy.cli.main import app
 from deploy.errors import DeployError
 from engines.backends import BACKENDS
@@ -67,6 +68,11 @@ def test_one_that_fails_is_out_with_its_reason_and_the_others_go_on() -> None:
     assert len(contenders[1].times_ms) == 3
 
 
+def test_a_busy_machine_is_noted_and_a_quiet_one_is_not() -> None:
+    assert note_from_load(1.0, 2) is None
+    assert "busy (load 7.5 on 2 cores)" in str(note_from_load(7.54, 2))
+
+
 def test_settings_are_checked_at_once() -> None:
     with pytest.raises(DeployError, match="batch 0, threads 0"):
         BenchSettings(batch=0, threads=0)
@@ -80,6 +86,7 @@ def test_bench_times_every_contender_of_a_bundle(tmp_path: Path) -> None:
     arguments = ["bench", str(bundle), "--size", "17x16", "--rounds", "2", "--threads", "1", "--json"]
     result = runner.invoke(app, arguments)
     assert result.exit_code == 0, result.output
+    assert "note" in json.loads(result.stdout)
     rows = json.loads(result.stdout)["timings"]["step"]
     engines = [f"{name} {p}" for name, b in BACKENDS.items() if b.probe().available for p in b.PRECISIONS]
     assert [row["name"] for row in rows] == ["PyTorch, as published", "PyTorch, rewritten", *engines]
