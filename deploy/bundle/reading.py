@@ -138,7 +138,7 @@ def _parsed(path: Path) -> object:
             f"it is not a bundle, there is no {MANIFEST_NAME}. `idm-deploy export CKPT` makes a bundle."
         ) from error
     except OSError as error:
-        raise BundleError(f"{MANIFEST_NAME} cannot be read ({error.strerror}).") from error
+        raise BundleError(f"{MANIFEST_NAME} cannot be read ({error.strerror}). Check its permissions.") from error
     except ValueError as error:
         raise BundleError(f"{MANIFEST_NAME} is not JSON ({error}). {_CURE}") from error
 

@@ -163,7 +163,7 @@ def test_a_manifest_that_the_system_refuses_to_read_is_a_refusal(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "read_bytes", fail)
-    with pytest.raises(BundleError, match=r"bundle\.json cannot be read \(Permission denied\)"):
+    with pytest.raises(BundleError, match=r"bundle\.json cannot be read \(Permission denied\)\. Check its"):
         Bundle.open(bundle.path)
 
 
