@@ -12,6 +12,7 @@ from deploy.bundle.naming import stem_of_content_name
 from deploy.errors import BundleError, DeployError, ImageError
 from deploy.images.files import ReadImage, check_output, read_image, write_image
 from deploy.images.png import write_png_rows
+from deploy.runtime.noise_source import NoiseSource
 from deploy.runtime.run import Progress, Sampled
 from deploy.runtime.settings import Choices, Sampling
 from deploy.runtime.sizes import MAX_PIXELS, PixelSize, check_request, output_size
@@ -67,6 +68,7 @@ def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: 
         raise BundleError(f"{upscaler.bundle.path} holds no sample picture; name the picture to enlarge.")
     sampling = upscaler.sampling(request.choices)
     check_request(scale=request.scale, size=request.size, long_edge=request.long_edge)
+    NoiseSource(seed=request.seed, sample=0, images=())  # refuses an impossible seed, once for all pictures
     _refuse_same_targets(request)
     report: dict[str, Any] = {
         "bundle": str(upscaler.bundle.path),

@@ -15,15 +15,13 @@ from deploy.runtime.generation import NO_PICTURE
 from deploy.runtime.latent import LatentModel
 from deploy.runtime.noise_source import NoiseSource
 from deploy.runtime.placement_search import Found, PlacementSearch, Sample, Setting
-from deploy.runtime.settings import Choices, placement_key
+from deploy.runtime.settings import PRESET_NAMES, Choices, placement_key
 from deploy.runtime.sizes import output_size
 from deploy.runtime.upscaler import Upscaler
 from deploy.sampling.noise import image_key
 
 LARGEST_LR_SIDE = 32
 """Samples are cut to this many pixels a side: a placement does not depend on the size of the picture."""
-
-PRESET_NAMES = ("draft", "balanced", "best")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,9 @@ from deploy.sampling.plan import PlanSettings
 SEARCHED = "searched"
 """The placement that `idm-deploy schedule` found for this checkpoint, equation, number of steps and start."""
 
+PRESET_NAMES = ("draft", "balanced", "best")
+"""The presets of every bundle, from the least work to the most."""
+
 PRESET_KEYS = ("equation", "steps", "placement", "start", "eta", "consistency")
 
 
@@ -96,11 +99,16 @@ def preset_values(manifest: Manifest, name: str) -> dict[str, Any]:
         nearest = get_close_matches(name, manifest.presets, n=1, cutoff=0.0)[0]
         raise PlanError(
             f"The preset {name!r} is unknown, the nearest is {nearest!r}; this bundle has "
-            f"{', '.join(manifest.presets)}."
+            f"{', '.join(sorted(manifest.presets, key=_rank))}."
         )
     values = manifest.presets[name]
     # Keys that begin otherwise (what was measured, when) are for `inspect`.
     return {key: values[key] for key in PRESET_KEYS if values.get(key) is not None}
+
+
+def _rank(name: str) -> tuple[int, str]:
+    """The usual presets first, from the least work to the most; a bundle lists them by their letters."""
+    return (PRESET_NAMES.index(name) if name in PRESET_NAMES else len(PRESET_NAMES)), name
 
 
 def placement_key(equation: str, steps: int, start: float | None) -> str:

@@ -137,6 +137,8 @@ BAD: list[tuple[list[str], str]] = [
         ["a.png", "--scale", "2", "--steps", "5000"],
         "5000 steps were asked for, but from the chosen start the schedule has",
     ),
+    (["a.png", "--scale", "2", "--seed", "-1"], "idm-deploy: The seed must be a whole number from 0 to 2^64 - 1"),
+    (["a.png", "--scale", "2", "--preset", "bset"], "the nearest is 'best'; this bundle has draft, balanced, best."),
     (["a.png", "--scale", "2", "--equation", "dimm"], "the equation 'dimm' is unknown, the nearest is 'ddim'"),
     (["a.png", "--scale", "2", "-o", "no/such/x.png"], "the folder no/such does not exist"),
     (["a.png", "--scale", "2", "-o", "x.tiff"], "the suffix '.tiff' names no format that can be written"),
