@@ -16,6 +16,8 @@ from deploy.coordinates import axis_lookup
 
 LEAKY_SLOPE = 0.2
 LEAKY_GAIN = math.sqrt(2.0)
+NORM_EPSILON = 1e-5
+"""Of every group normalisation."""
 SCALE_EPSILON = 1e-8
 """Added under the root that normalises the implicit layers' scales; matters only for scales near 1e-4."""
 BLUR_KERNEL = ((1.0, 3.0, 1.0), (3.0, 9.0, 3.0), (1.0, 3.0, 1.0))
@@ -54,7 +56,7 @@ class Block(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, groups: int) -> None:
         super().__init__()
         self.block = nn.Sequential(
-            nn.GroupNorm(groups, channels_in),
+            nn.GroupNorm(groups, channels_in, eps=NORM_EPSILON),
             nn.SiLU(),
             nn.Identity(),
             nn.Conv2d(channels_in, channels_out, 3, padding=1),
@@ -87,7 +89,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, channels)
+        self.norm = nn.GroupNorm(groups, channels, eps=NORM_EPSILON)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
         self.out = nn.Conv2d(channels, channels, 1)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from deploy.families.idm_config import IdmConfig
-from deploy.networks.layers import BLUR_KERNEL, LEAKY_GAIN, LEAKY_SLOPE, SCALE_EPSILON
+from deploy.networks.layers import BLUR_KERNEL, LEAKY_GAIN, LEAKY_SLOPE, NORM_EPSILON, SCALE_EPSILON
 from deploy.rewrite.idm_layout import Layer, down_layers, mid_layers, up_layers
 from deploy.rewrite.ops import Array, Ops
 from deploy.rewrite.parts import Part
@@ -25,7 +25,6 @@ REWRITES: dict[str, str] = {
 }
 
 SAME = (1, 1, 1, 1)
-NORM_EPSILON = 1e-5
 
 Feeds = Mapping[str, Any]
 
@@ -95,7 +94,10 @@ def split_convolution(weights: Mapping[str, Array], name: str, first: int) -> di
 
 
 class IdmParts:
-    """Describes the graphs of one IDM network under a choice of rewrites: `tabulate`, `encode` and `denoise`."""
+    """Describes the graphs of one IDM network under a choice of rewrites: `tabulate`, `encode` and `denoise`.
+
+    `drop-unused` needs nothing here: eps(x; w, u) = eps(x; w), no graph mentions u, so the export leaves it out.
+    """
 
     def __init__(self, config: IdmConfig, weights: Mapping[str, Array], rewrites: frozenset[str]) -> None:
         self.config = config
@@ -144,7 +146,10 @@ class IdmParts:
         return {"noise_row": ops.concat(rows, "denoise_fn.noise_row", axis=1)}
 
     def _noise_shifts(self, ops: Ops[Any], noise_level: Any) -> list[Any]:
-        """What each residual block adds to its features, (rows, C, 1, 1) in the order of `blocks`."""
+        """What each residual block adds to its features, (rows, C, 1, 1) in the order of `blocks`.
+
+        `tabulate-noise`: shift_n(level) = Wn mlp(sin(level f), cos(level f)) + bn depends on the noise level alone.
+        """
         half = self.config.inner_channel // 2
         name = "denoise_fn.noise_level_mlp"
         frequency = np.exp(-np.float32(np.log(1e4)) * (np.arange(half, dtype=np.float32) / np.float32(half)))
@@ -209,6 +214,8 @@ class IdmParts:
         """Per level k the factor and the term of the blend: x * gain_k + shift_k, still to be activated.
 
         gain = s1 r and shift = map * (s2 r) + bias with r = 1 / sqrt(s1^2 + s2^2 + 1e-8).
+        `hoist-condition`: (x s1 + map s2) r + bias = x gain + shift, and neither depends on x or the step. The same
+        holds for the condition's half of the first convolution: W [cond; x] + b = (Wa cond + b) + Wb x.
         """
         made = {}
         name = "denoise_fn.conv_body_first"
