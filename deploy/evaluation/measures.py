@@ -61,8 +61,8 @@ MEASURES: Mapping[str, Measure] = {
         of=lambda output, original: lr_consistency(output, original.lr),
     ),
     "energy": Measure(
-        heading="energy",
-        meaning="detail above the LR Nyquist as a share of the original's (amplitude)",
+        heading="detail",
+        meaning="amplitude above the LR Nyquist as a share of the original's; noise counts too",
         decimals=2,
         of=lambda output, original: high_frequency_energy(
             output, original.pixels, (original.lr.shape[0], original.lr.shape[1])

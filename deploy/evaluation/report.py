@@ -102,4 +102,4 @@ def _line(original: Original, rows: list[Row], index: int) -> list[tuple[str, Pi
 
 def _noted(row: Row, original: Original, index: int) -> str:
     energy = row.figures["energy"][index]
-    return f"{psnr(row.pictures[index], original.pixels):.2f} dB, energy {energy:.2f}"
+    return f"{psnr(row.pictures[index], original.pixels):.2f} dB, detail {energy:.2f}"

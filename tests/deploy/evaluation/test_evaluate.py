@@ -191,7 +191,7 @@ def test_the_table_says_what_was_measured() -> None:
     heading, cells = table_from_evaluation(result)
     assert len(cells) == len(heading)
     assert cells[:2] == ["off", "28.13 ±0.00"]
-    assert cells[heading.index("energy")] == "-"
+    assert cells[heading.index("detail")] == "-"
     text = markdown_from_evaluation(result)
     assert text.startswith("2 originals at 4x")
     assert "* off: off described" in text
