@@ -73,7 +73,7 @@ def open_engine(
     signature = read_signature(graph).with_sizes(graph, sizes or {})
     openvino = import_openvino()
     core = openvino.Core()
-    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if precision == "bf16" and not _has_bf16(core):
         raise EngineError(f"Opening {graph}: this CPU has no bfloat16 arithmetic. Ask for --precision fp32.")
     try:
         model = core.read_model(graph)
@@ -95,6 +95,15 @@ def open_engine(
             f"Ask for at most {given}."
         )
     return OpenVinoEngine(graph, signature, precision, openvino, request, ports)
+
+
+def has_bf16() -> bool:
+    """Whether OpenVINO computes in bfloat16 on this CPU."""
+    return _has_bf16(import_openvino().Core())
+
+
+def _has_bf16(core: Any) -> bool:
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _partial_shape(spec: TensorSpec) -> list[int]:

@@ -11,6 +11,7 @@ from calibration.range_rows import RowWriter
 from deploy.bundle import Bundle
 from deploy.errors import BundleError
 from deploy.runtime.engine_choice import engine_choice
+from deploy.runtime.graphs import precision_around_int8
 from deploy.runtime.int8 import NOISE_GAIN, NOISE_OFFSET, RANGE_INDEX, Int8Denoiser, read_array
 from engines.errors import EngineError
 
@@ -93,6 +94,15 @@ def test_int8_is_a_precision_where_a_target_runs(idm_tiny: Bundle) -> None:
     assert engine_choice(idm_tiny, "onnxruntime-cpu", "int8").precision == "int8"
     with pytest.raises(EngineError, match="has no precision 'int4'"):
         engine_choice(idm_tiny, "onnxruntime-cpu", "int4")
+
+
+@pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_openvino_computes_in_bf16_around_int8_where_it_can(
+    has_bf16: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engines.openvino_engine.has_bf16", lambda: has_bf16)
+    assert precision_around_int8("openvino-cpu") == precision
+    assert precision_around_int8("onnxruntime-cpu") == "fp32"
 
 
 def test_a_bundle_type_fits(idm_tiny: Bundle) -> None:
