@@ -156,7 +156,7 @@ class _Work:
             made = [graphs_of_target(self.bundle, t, recipes[t], scales[t].ranges.edges) for t in recipes]
             fitted = self._noise_corrections(draft, made)
         record = record_of_scales(self.settings, self.plans, scales, recipes, fitted)
-        written = self._write(recipes, scales, fitted, record)
+        written = self._write(recipes, scales, fitted)
         return Calibrated(
             bundle=written,
             plans=self.plans,
@@ -244,13 +244,10 @@ class _Work:
         recipes: dict[str, Recipe],
         scales: dict[str, Scales],
         corrections: NoiseCorrections,
-        record: dict[str, Any],
     ) -> Bundle:
         made = [graphs_of_target(self.bundle, t, recipes[t], scales[t].ranges.edges) for t in recipes]
         with BundleWriter.update(self.bundle) as writer:
             told = quantization_of(writer, self.bundle, made, self.plans.levels, corrections)
-            content = json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n"
-            told["record"] = writer.add_bytes("calibration", "json", content.encode("ascii"))
             told["settings"] = self.settings.as_dict()
             names = {one.original.name: one.sha256 for one in self.pictures}
             return writer.commit(replace(self.bundle.manifest, quantization=told, calibration_images=names))
