@@ -24,10 +24,13 @@ FORM_OF_BACKEND = {
     "tensorrt": "group",
     "tensorrt-rtx": "group",
 }
-"""How group normalisation is written in the graphs that a backend runs. Measured on the CPU (ONNX Runtime 1.31, OpenVINO
-2026.4, medians of interleaved rounds): on the full IDM both forms are within 10 % of each other on both engines; on the
-latent U-Nets "instance" is 8 to 16 % faster on OpenVINO, while ONNX Runtime goes either way by as much. On GPUs it follows
-from what they have a kernel for, which is belief: ONNX Runtime has none for GroupNormalization, TensorRT has."""
+"""How group normalisation is written in the graphs that a backend runs.
+
+Measured on the CPU (ONNX Runtime 1.31, OpenVINO 2026.4, medians of interleaved rounds): on the full IDM both forms are
+within 10 % of each other on both engines; on the latent U-Nets "instance" is 8 to 16 % faster on OpenVINO, while ONNX
+Runtime goes either way by as much. On GPUs it follows from what they have a kernel for, which is belief: ONNX Runtime
+has none for GroupNormalization, TensorRT has.
+"""
 
 FLOAT_GRAPHS = frozenset({"tabulate", "encode", "condition"})
 """Run once per plan or picture, where float32 costs nothing and a rounding error would stay for every step."""
