@@ -188,7 +188,7 @@ def runnable_choices(bundle: Bundle, threads: int) -> list[EngineChoice]:
 
 
 def _engine_step(graphs: GraphSet, settings: BenchSettings) -> Callable[[], object]:
-    """One step. Its first call, which is not counted, also opens the graphs and prepares the feeds."""
+    """One step on a graph compiled for its sizes. Its first call, which is not counted, also prepares all that."""
     prepared: dict[str, Any] = {}
 
     def step() -> None:
@@ -196,6 +196,7 @@ def _engine_step(graphs: GraphSet, settings: BenchSettings) -> Callable[[], obje
             trial = _trial(graphs, settings)
             prepared.update(chain(trial, [name for name in BEFORE_STEP if name in graphs], graphs.run))
             prepared.update(graphs.rows_in_precision([{}], [NOISE_LEVEL])[0])
+            graphs.fix_sizes(DENOISE, prepared)
         graphs.run(DENOISE, prepared)
 
     return step

@@ -364,13 +364,14 @@ class IdmParts:
         )
         if self.fold:
             h = ops.conv(h, f"{name}.imnet.features")
-            # Rows first, with their coordinate term: at that point the map is still narrow.
-            h = ops.add(ops.take(h, feeds[f"row_index_{k}"], f"{name}.rows", axis=2), row, f"{name}.imnet.rows")
+            # Columns first, with their coordinate term, while the map still has few rows: columns are looked up number
+            # by number, rows are copied whole.
             h = ops.take(h, feeds[f"column_index_{k}"], f"{name}.columns", axis=3)
-            return ops.add(h, column, f"{name}.imnet.columns")
+            h = ops.add(h, column, f"{name}.imnet.columns")
+            return ops.add(ops.take(h, feeds[f"row_index_{k}"], f"{name}.rows", axis=2), row, f"{name}.imnet.rows")
         h = ops.scale(h, LEAKY_GAIN, f"{name}.style.activate")
-        h = ops.take(h, feeds[f"row_index_{k}"], f"{name}.rows", axis=2)
         h = ops.take(h, feeds[f"column_index_{k}"], f"{name}.columns", axis=3)
+        h = ops.take(h, feeds[f"row_index_{k}"], f"{name}.rows", axis=2)
         h = ops.add(ops.conv(h, f"{name}.imnet.features"), row, f"{name}.imnet.rows")
         return ops.conv(ops.add(h, column, f"{name}.imnet.columns"), f"{name}.imnet.second")
 

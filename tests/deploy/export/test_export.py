@@ -20,7 +20,9 @@ from deploy.export.onnx_ops import compacted
 from deploy.rewrite.idm import REWRITES
 from deploy.runtime.graphs import EngineChoice, GraphSet
 from deploy.runtime.idm import IdmModel, Window
+from deploy.trials import TRIALS, chain
 from engines.backends import BACKENDS
+from engines.errors import EngineError
 from tests.checkpoints import idm_state
 
 BACKEND_NAMES = [name for name, backend in BACKENDS.items() if backend.probe().available]
@@ -225,3 +227,13 @@ def test_only_what_fp16_holds_exactly_is_stored_in_it() -> None:
         "too_large": "float32",
     }
     assert [(node.op_type, *node.input, *node.output) for node in nodes] == [("Cast", "exact.half", "exact")]
+
+
+def test_a_graph_can_be_compiled_for_the_sizes_it_is_fed(bundle: Bundle, checkpoint: Checkpoint) -> None:
+    trial = TRIALS["idm"](checkpoint.config, (17, 20), 2)
+    with GraphSet(bundle, EngineChoice(threads=1)) as graphs:
+        feeds = chain(trial, ["tabulate", "encode", "denoise"], graphs.run)
+        graphs.fix_sizes("denoise", feeds)
+        assert np.abs(graphs.run("denoise", feeds)["noise"] - feeds["noise"]).max() < 1e-5
+        with pytest.raises(EngineError):
+            graphs.run("denoise", feeds | {"x": feeds["x"][:, :, :-1]})
