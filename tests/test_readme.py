@@ -18,6 +18,13 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^    idm-deploy (.+?)(?:\s{2,}#.*|\s+#.*)?$", README, re.MULTILINE)
 
+QUICKLY = {
+    "bench": ["--size", "16x16", "--rounds", "1"],
+    "build-engine": ["--sizes", "16x16"],
+    "quantize": ["--pictures", "1", "--scale", "2", "--crop", "16", "--targets", "openvino", "--ranges", "1"],
+}
+"""What a command is told besides, so that the test takes seconds."""
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -40,8 +47,7 @@ def test_command_of_the_readme_runs(command: str, folder: Path) -> None:
     arguments = shlex.split(command)
     if arguments[0] == "export" and (folder / "ckpt.bundle").exists():
         arguments.append("--force")  # shown twice: as the promise on top, and where it is explained
-    if arguments[0] == "bench":
-        arguments += ["--size", "16x16", "--rounds", "1"]
+    arguments += QUICKLY.get(arguments[0], [])
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, f"{result.output}\n{result.exception}"
 
