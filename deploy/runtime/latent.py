@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,8 @@ from deploy.coordinates import (
     shifted_lookup,
 )
 from deploy.errors import PlanError
-from deploy.families.latent_config import LatentConfig, latent_config_from_mapping
+from deploy.families import recorded_config
+from deploy.families.latent_config import LatentConfig, UNetConfig
 from deploy.runtime.graphs import Array, GraphSet
 from deploy.runtime.latent_memory import LatentMemory
 from deploy.runtime.model import NoiseOfShape
@@ -37,10 +37,10 @@ class LatentModel:
     def __init__(self, graphs: GraphSet) -> None:
         self.graphs = graphs
         manifest = graphs.bundle.manifest
-        self.config = config_from_manifest(manifest.configuration)
+        self.config: LatentConfig = recorded_config(self.family, manifest.configuration)
         if self.config.unet is None or self.config.channels is None:
             raise PlanError(f"{graphs.bundle.path} holds an auto-encoder alone, which has nothing to sample with.")
-        self.unet = self.config.unet
+        self.unet: UNetConfig = self.config.unet
         self.channels = self.config.channels
         self.memory = LatentMemory(self.config, graphs.choice.backend, sum(r.bytes for r in manifest.files.values()))
         self._trained = manifest.scale_range["trained"]
@@ -215,15 +215,6 @@ class LatentSubject:
         if first_stage.cell_decode:
             tables["cell"]["cell"] = np.array([relative_cell(*sides) for sides in sizes], dtype=np.float32)
         return tables
-
-
-def config_from_manifest(configuration: Mapping[str, Any]) -> LatentConfig:
-    """The configuration in a bundle, whose nested names are written with dots."""
-    nested: dict[str, Any] = {}
-    for name, entry in configuration.items():
-        part, _, field = name.rpartition(".")
-        (nested.setdefault(part, {}) if part else nested)[field] = entry["value"]
-    return latent_config_from_mapping(nested)
 
 
 def resized(lr: Float32, config: LatentConfig) -> Float32:
