@@ -2,19 +2,19 @@
 
 Backends disagree here: OpenVINO forgets the names of dynamic axes, renames tensors and, given a damaged file, tries
 five other formats on stderr. Reading the few fields that matter from the file gives every backend the same
-signature and the same sentence for a file that is damaged or whose weights are missing. The format is Protocol
-Buffers (https://protobuf.dev/programming-guides/encoding/) with the field numbers of onnx/onnx.proto.
+signature and the same sentence for a file that is damaged or whose weights are missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from engines.contract import ANONYMOUS, TensorSpec
 from engines.errors import EngineError
+from engines.wire_format import fields, last_message, last_number, last_text, messages
 
 NUMPY_DTYPES = {
     1: "float32",
@@ -79,11 +79,11 @@ def read_signature(graph: Path) -> GraphSignature:
 
 
 def _signature_of_model(model: bytes, graph: Path) -> GraphSignature:
-    body = _last(model, 7)  # ModelProto.graph
+    body = last_message(model, 7)  # ModelProto.graph
     if body is None:
         raise ValueError("it holds no graph")
     inputs, outputs, initializers = [], [], []
-    for number, value in _fields(body):
+    for number, value, _ in fields(body):
         if number == 5 and isinstance(value, memoryview):
             initializers.append(value)
         elif number == 11 and isinstance(value, memoryview):
@@ -92,36 +92,36 @@ def _signature_of_model(model: bytes, graph: Path) -> GraphSignature:
             outputs.append(value)
     if not outputs:
         raise ValueError("its graph has no output")
-    constants = {_text(tensor, 8) for tensor in initializers}
+    constants = {last_text(tensor, 8) for tensor in initializers}
     needs: dict[Path, int] = {}
     for tensor in initializers:
         _note_weights(tensor, graph, needs)
     _check_weights(needs, graph)
     return GraphSignature(
         # a graph of IR version 3 lists its initializers among the inputs
-        inputs=tuple(_spec(value, graph) for value in inputs if _text(value, 1) not in constants),
+        inputs=tuple(_spec(value, graph) for value in inputs if last_text(value, 1) not in constants),
         outputs=tuple(_spec(value, graph) for value in outputs),
         weights=tuple(needs),
     )
 
 
 def _spec(value_info: memoryview, graph: Path) -> TensorSpec:
-    name = _text(value_info, 1)
-    tensor = _last(_last(value_info, 2) or b"", 1)  # ValueInfoProto.type.tensor_type
-    code = _number(tensor, 1) if tensor is not None else 0
+    name = last_text(value_info, 1)
+    tensor = last_message(last_message(value_info, 2) or b"", 1)  # ValueInfoProto.type.tensor_type
+    code = last_number(tensor, 1) if tensor is not None else 0
     if code not in NUMPY_DTYPES:
         raise EngineError(
             f"Opening {graph}: {name} has element type {code} of ONNX, which numpy does not know. "
             f"Export inputs and outputs as {', '.join(NUMPY_DTYPES.values())}."
         )
-    shape = _last(tensor or b"", 2)
+    shape = last_message(tensor or b"", 2)
     if shape is None:
         raise EngineError(f"Opening {graph}: {name} has no shape. Export it with its number of axes.")
-    return TensorSpec(name, NUMPY_DTYPES[code], tuple(_axis(dim) for dim in _messages(shape, 1)))
+    return TensorSpec(name, NUMPY_DTYPES[code], tuple(_axis(dim) for dim in messages(shape, 1)))
 
 
 def _axis(dimension: memoryview) -> int | str:
-    for number, value in _fields(dimension):
+    for number, value, _ in fields(dimension):
         if number == 1 and isinstance(value, int):
             return value
         if number == 2 and isinstance(value, memoryview):
@@ -131,13 +131,13 @@ def _axis(dimension: memoryview) -> int | str:
 
 def _note_weights(tensor: memoryview, graph: Path, needs: dict[Path, int]) -> None:
     """`needs` (file -> bytes it must have) covers `tensor` too, if its data lie outside the graph."""
-    if _number(tensor, 14) != EXTERNAL:
+    if last_number(tensor, 14) != EXTERNAL:
         return
-    entries = {_text(entry, 1): _text(entry, 2) for entry in _messages(tensor, 13)}
+    entries = {last_text(entry, 1): last_text(entry, 2) for entry in messages(tensor, 13)}
     location = entries.get("location", "")
     inside = not (PurePosixPath(location).is_absolute() or PureWindowsPath(location).is_absolute())
     if not location or not inside or ".." in PurePosixPath(location.replace("\\", "/")).parts:
-        raise EngineError(f"Opening {graph}: weights of {_text(tensor, 8)} lie outside its folder: {location!r}.")
+        raise EngineError(f"Opening {graph}: weights of {last_text(tensor, 8)} lie outside its folder: {location!r}.")
     end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
     path = graph.parent / location
     needs[path] = max(needs.get(path, 0), end)
@@ -153,61 +153,3 @@ def _check_weights(needs: dict[Path, int], graph: Path) -> None:
                 f"Opening {graph}: its weights file {path.name} has {found} bytes where {size} are needed. "
                 "It was cut short: copy it again."
             )
-
-
-def _fields(message: bytes | memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """(field number, integer or bytes) in file order; ValueError where the bytes are not a message."""
-    view = memoryview(message)
-    at = 0
-    while at < len(view):
-        key, at = _varint(view, at)
-        number, kind = key >> 3, key & 7
-        if kind == 0:
-            value, at = _varint(view, at)
-            yield number, value
-            continue
-        if kind == 2:
-            length, at = _varint(view, at)
-        elif kind in (1, 5):
-            length = 8 if kind == 1 else 4
-        else:
-            raise ValueError(f"unknown wire type {kind}")
-        if number == 0 or at + length > len(view):
-            raise ValueError("it ends too early or is damaged")
-        yield number, view[at : at + length]
-        at += length
-
-
-def _varint(view: memoryview, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(view):
-            raise ValueError("it ends too early")
-        byte = view[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError("a number is too long")
-
-
-def _messages(message: bytes | memoryview, wanted: int) -> Iterator[memoryview]:
-    for number, value in _fields(message):
-        if number == wanted and isinstance(value, memoryview):
-            yield value
-
-
-def _last(message: bytes | memoryview, wanted: int) -> memoryview | None:
-    """The last sub-message of that number, which is the one that counts in Protocol Buffers."""
-    found = list(_messages(message, wanted))
-    return found[-1] if found else None
-
-
-def _number(message: bytes | memoryview | None, wanted: int) -> int:
-    values = [value for number, value in _fields(message or b"") if number == wanted and isinstance(value, int)]
-    return values[-1] if values else 0
-
-
-def _text(message: bytes | memoryview, wanted: int) -> str:
-    found = _last(message, wanted)
-    return "" if found is None else bytes(found).decode()

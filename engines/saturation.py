@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from engines.backends import DEFAULT_BACKEND, open_engine
+from engines.wire_format import bytes_field, number_field, text_field
 
 CHANNELS: Final = 64
 EXACT: Final = 200.0
@@ -47,7 +48,7 @@ def probe_graph() -> bytes:
         _tensor("weight_scale", _FLOAT, (CHANNELS,), np.full(CHANNELS, weight_scale, np.float32).tobytes()),
         _tensor("weight_zero", _INT8, (CHANNELS,), bytes(CHANNELS)),
     ]
-    axis = _text(1, "axis") + _number(3, 0) + _number(20, 2)  # AttributeProto of type INT
+    axis = text_field(1, "axis") + number_field(3, 0) + number_field(20, 2)  # AttributeProto of type INT
     nodes = [
         _node("QuantizeLinear", ["x", "one", "zero"], "x.codes"),
         _node("DequantizeLinear", ["x.codes", "one", "zero"], "x.coded"),
@@ -56,44 +57,31 @@ def probe_graph() -> bytes:
         _node("QuantizeLinear", ["product", "one", "zero"], "y.codes"),
         _node("DequantizeLinear", ["y.codes", "one", "zero"], "y"),
     ]
-    graph = b"".join(_field(1, node) for node in nodes) + _text(2, "saturation")
-    graph += b"".join(_field(5, constant) for constant in constants)
-    graph += _field(11, _value("x")) + _field(12, _value("y"))
-    opset = _text(1, "") + _number(2, 21)
-    return _number(1, 10) + _field(7, graph) + _field(8, opset)  # ModelProto: IR version 10, graph, opset 21
+    graph = b"".join(bytes_field(1, node) for node in nodes) + text_field(2, "saturation")
+    graph += b"".join(bytes_field(5, constant) for constant in constants)
+    graph += bytes_field(11, _value("x")) + bytes_field(12, _value("y"))
+    opset = text_field(1, "") + number_field(2, 21)
+    return (
+        number_field(1, 10) + bytes_field(7, graph) + bytes_field(8, opset)
+    )  # ModelProto: IR version 10, graph, opset 21
 
 
 def _node(kind: str, inputs: list[str], output: str, attribute: bytes | None = None) -> bytes:
-    told = b"".join(_text(1, name) for name in inputs) + _text(2, output) + _text(3, output) + _text(4, kind)
-    return told if attribute is None else told + _field(5, attribute)
+    told = (
+        b"".join(text_field(1, name) for name in inputs)
+        + text_field(2, output)
+        + text_field(3, output)
+        + text_field(4, kind)
+    )
+    return told if attribute is None else told + bytes_field(5, attribute)
 
 
 def _tensor(name: str, kind: int, shape: tuple[int, ...], data: bytes) -> bytes:
-    dims = b"".join(_number(1, size) for size in shape)
-    return dims + _number(2, kind) + _text(8, name) + _field(9, data)
+    dims = b"".join(number_field(1, size) for size in shape)
+    return dims + number_field(2, kind) + text_field(8, name) + bytes_field(9, data)
 
 
 def _value(name: str) -> bytes:
-    dims = b"".join(_field(1, _number(1, size)) for size in (1, CHANNELS, 8, 8))
-    tensor = _number(1, _FLOAT) + _field(2, dims)
-    return _text(1, name) + _field(2, _field(1, tensor))
-
-
-def _text(number: int, text: str) -> bytes:
-    return _field(number, text.encode())
-
-
-def _field(number: int, data: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(data)) + data
-
-
-def _number(number: int, value: int) -> bytes:
-    return _varint(number << 3) + _varint(value)
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
+    dims = b"".join(bytes_field(1, number_field(1, size)) for size in (1, CHANNELS, 8, 8))
+    tensor = number_field(1, _FLOAT) + bytes_field(2, dims)
+    return text_field(1, name) + bytes_field(2, bytes_field(1, tensor))
