@@ -77,13 +77,7 @@ def made_by(upscaler: Upscaler, originals: Sequence[Original], choices: Choices,
             [originals[index].lr for index in members],
             size=size,
             seed=seed,
-            preset=choices.preset,
-            equation=choices.equation,
-            steps=choices.steps,
-            start=choices.start,
-            consistency=choices.consistency,
-            eta=choices.eta,
-            placement=choices.placement,
+            choices=choices,
         )
         results |= dict(zip(members, made, strict=True))
     return [results[index] for index in range(len(originals))]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -32,6 +32,13 @@ class Choices:
     eta: float | None = None
     placement: str | Sequence[float] | None = None
     published: bool = False
+
+    def before(self, others: "Choices | None") -> "Choices":
+        """What is said here, and what `others` say where nothing is."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        # By identity: a start of 0.0 equals False, and is said.
+        said = {name: value for name, value in values.items() if value is not None and value is not False}
+        return replace(others or Choices(), **said)
 
 
 @dataclass(frozen=True, kw_only=True)

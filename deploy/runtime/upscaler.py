@@ -111,6 +111,7 @@ class Upscaler:
         *,
         size: PixelSize | None = None,
         long_edge: int | None = None,
+        choices: Choices | None = None,
         preset: str | None = None,
         published: bool = False,
         placement: str | Sequence[float] | None = None,
@@ -125,10 +126,11 @@ class Upscaler:
 
         Exactly one of `scale`, `size` (width, height) and `long_edge` says how large. `preset` names a way to sample,
         the bundle's default otherwise; `equation`, `steps`, `start`, `consistency`, `eta` and `placement` replace parts
-        of it, `published` takes the authors' own sampler. The random numbers follow from `seed`, the picture and
-        `sample`, the number of the draw, or come from `noise(shape, step_index)`.
+        of it, `published` takes the authors' own sampler; `choices` holds all of these, and what is said besides goes
+        before it. The random numbers follow from `seed`, the picture and `sample`, the number of the draw, or come
+        from `noise(shape, step_index)`.
         """
-        choices = Choices(
+        said = Choices(
             preset=preset,
             equation=equation,
             steps=steps,
@@ -147,7 +149,7 @@ class Upscaler:
             )
             for one in pixels
         ]
-        results = self._all_pixels(pixels, sizes, self.sampling(choices), options)
+        results = self._all_pixels(pixels, sizes, self.sampling(said.before(choices)), options)
         pictures = [picture_from_pixels(made, like) for made, like in zip(results, images, strict=True)]
         return pictures if isinstance(image, list) else pictures[0]
 

@@ -15,6 +15,7 @@ from deploy.bundle import Bundle
 from deploy.errors import BundleError, MissingPackage, OutputError, PlanError, SizeError
 from deploy.runtime.graphs import FORM_OF_BACKEND
 from deploy.runtime.run import Progress
+from deploy.runtime.settings import Choices
 from engines.backends import BACKENDS
 from engines.contract import Availability
 from engines.errors import EngineError
@@ -69,6 +70,15 @@ def test_the_same_seed_gives_the_same_picture_and_another_another(up: Upscaler) 
     np.testing.assert_array_equal(up.upscale(PICTURE, 3.0, steps=3, seed=0), first)
     for change in ({"seed": 1}, {"sample": 1}):
         assert psnr(up.upscale(PICTURE, 3.0, steps=3, **change), first) < 40
+
+
+def test_choices_made_before_are_the_same_as_keywords_which_go_before_them(up: Upscaler) -> None:
+    made = up.upscale(PICTURE, 3.0, equation="ddpm", steps=3, start=0.5)
+    choices = Choices(equation="ddpm", steps=3, start=0.5)
+    np.testing.assert_array_equal(up.upscale(PICTURE, 3.0, choices=choices), made)
+    np.testing.assert_array_equal(up.upscale(PICTURE, 3.0, choices=replace(choices, steps=9), steps=3), made)
+    # 0 is a choice too: from pure noise, which has another first step.
+    assert psnr(up.upscale(PICTURE, 3.0, choices=choices, start=0.0), made) < 60
 
 
 @pytest.mark.parametrize("name", ["up", "latent"])
