@@ -96,6 +96,8 @@ def _bundle_summary(record: Record) -> Table:
     if trained:
         table.add_row("scales", f"{trained[0]:g} to {trained[1]:g} in training; more is extrapolated")
     table.add_row("rewrites", ", ".join(record["rewrites"]) or "none")
+    if "checkpoint_amax" in record["tables"]:
+        table.add_row("quantizers", "activation scales of the checkpoint; `quantize --scales checkpoint` uses them")
     table.add_row("samples", ", ".join(record["samples"]) or "none")
     return table
 
@@ -139,7 +141,18 @@ def checkpoint_record(loaded: Checkpoint) -> Record:
         "value_range": list(loaded.value_range),
         "scale_range": loaded.scale_range and list(loaded.scale_range),
         "parameters": loaded.parameters_by_part,
+        "quantizers": _quantizers(loaded),
     }
+
+
+def _quantizers(loaded: Checkpoint) -> Record | None:
+    """What another library's calibration left in the file; None if there is nothing of the kind."""
+    from deploy.quantization.foreign_scales import activation_amax, library_of
+
+    library = library_of(loaded.stored)
+    if library is None:
+        return None
+    return {"library": library, "activation_scales": len(activation_amax(loaded.stored))}
 
 
 def _summary(record: Record) -> Table:
@@ -152,6 +165,13 @@ def _summary(record: Record) -> Table:
     table.add_row("family", f"{record['family']}: {record['title']}")
     table.add_row("weights", record["weights"])
     table.add_row("schedule", f"{record['schedule_text']} ({record['schedule']['source']})")
+    if record["quantizers"]:
+        found = record["quantizers"]
+        table.add_row(
+            "quantizers",
+            f"activation scales of {found['activation_scales']} layers, by {found['library']};"
+            " `quantize --scales checkpoint` uses them",
+        )
     low, high = record["value_range"]
     table.add_row("images", f"{low:g} to {high:g}")
     if record["scale_range"]:

@@ -27,6 +27,9 @@ def quantize(
     crop: int = typer.Option(128, "--crop", help="Side of the recorded outputs in pixels."),
     ranges: int | None = typer.Option(None, "--ranges", help="Timestep ranges; as many as pay if not given."),
     clipping: str = typer.Option("mse", "--clipping", help="mse, percentile, entropy or minmax."),
+    scales: str = typer.Option(
+        "calibrated", "--scales", help="calibrated, or checkpoint: the input scales that a quantizer left in it."
+    ),
     rounding: str = typer.Option("second-order", "--rounding", help="second-order or nearest, of the weights."),
     targets: str = typer.Option("ort,openvino,tensorrt", "--targets", help="Whose graphs to write."),
     max_psnr_drop: float = typer.Option(0.05, "--max-psnr-drop", help="dB that may be lost against originals."),
@@ -55,6 +58,7 @@ def quantize(
         seed=seed,
         ranges=ranges,
         clipping=clipping,
+        activation_scales=scales,
         rounding=rounding,
         targets=tuple(name.strip() for name in targets.split(",") if name.strip()),
         max_psnr_drop=max_psnr_drop,

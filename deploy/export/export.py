@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from calibration.layers import layers_of
 from deploy.bundle import Bundle, BundleWriter, Manifest, stem_from_name
 from deploy.bundle.checks import NEWEST_OPSET
 from deploy.checkpoint import Checkpoint
@@ -16,6 +17,7 @@ from deploy.errors import ConfigError
 from deploy.export.onnx_ops import NormForm, attach_weights, graph_of
 from deploy.export.weights_file import Place, places_of, write_tensors
 from deploy.images.files import read_image
+from deploy.quantization.foreign_scales import TABLE, activation_amax, amax_of_layers, table_from_amax
 from deploy.rewrite.parts import Part
 from deploy.rewrite.table import REWRITES_OF_FAMILY
 from engines.contract import TensorSpec
@@ -66,8 +68,9 @@ def export_bundle(
         weights = _write_weights(writer, tensors, places, total, progress)
         described = _write_graphs(writer, parts, graphs, places, weights)
         names = [writer.add_file(stem_from_name(s.stem), s.suffix.lstrip(".").lower(), s) for s in samples]
+        tables = _write_checkpoint_scales(writer, checkpoint, graphs)
         progress("hashing the checkpoint", 1.0)
-        return writer.commit(_manifest(checkpoint, chosen, described, names))
+        return writer.commit(_manifest(checkpoint, chosen, described, names, tables))
 
 
 def default_path(checkpoint: Path) -> Path:
@@ -148,11 +151,24 @@ def _write_graphs(
     return described
 
 
+def _write_checkpoint_scales(writer: BundleWriter, checkpoint: Checkpoint, graphs: Graphs) -> dict[str, str]:
+    """The activation scales that the checkpoint has for layers of the denoiser, as a table; no table without any."""
+    denoiser, _ = graphs["denoise", FORMS[0]]
+    amax = amax_of_layers(layers_of(denoiser), activation_amax(checkpoint.stored))
+    return {TABLE: writer.add_array("checkpoint-amax", table_from_amax(amax))} if amax else {}
+
+
 def _spec_json(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
 
 
-def _manifest(checkpoint: Checkpoint, chosen: frozenset[str], graphs: dict[str, Any], samples: list[str]) -> Manifest:
+def _manifest(
+    checkpoint: Checkpoint,
+    chosen: frozenset[str],
+    graphs: dict[str, Any],
+    samples: list[str],
+    tables: dict[str, str],
+) -> Manifest:
     return Manifest(
         family=checkpoint.family,
         weights=checkpoint.weights,
@@ -163,7 +179,7 @@ def _manifest(checkpoint: Checkpoint, chosen: frozenset[str], graphs: dict[str, 
         rewrites=sorted(chosen),
         opset=NEWEST_OPSET,
         graphs=graphs,
-        tables={},
+        tables=tables,
         presets=PLAIN_PRESETS,
         default_preset="balanced",
         source={"file": checkpoint.path.name, "sha256": checkpoint.sha256, "bytes": checkpoint.size},

@@ -18,6 +18,7 @@ from deploy.errors import BundleError
 from deploy.quantization.budget import Choice
 from deploy.quantization.correcting import bias_corrections, noise_corrections
 from deploy.quantization.drafts import Draft, NoiseCorrections, drafted, quantization_of
+from deploy.quantization.foreign_scales import amax_for, with_checkpoint_scales
 from deploy.quantization.gathering import Findings, Inputs, gather, quantizable_layers
 from deploy.quantization.multiplications import multiplications_of
 from deploy.quantization.pictures import CalibrationPicture, calibration_pictures
@@ -111,6 +112,7 @@ class _Work:
         self.say = say
         self._progress = progress
         self.graph = self.bundle.graph("denoise", FORM_OF_TARGET["ort"])
+        self.amax = amax_for(self.bundle, settings, quantizable_layers(self.graph), say)
         self.pictures = self._pictures()
         self.folder = self._folder()
         model = upscaler.model
@@ -200,12 +202,13 @@ class _Work:
 
     def _scales(self, findings: Findings) -> dict[str, Scales]:
         densities = densities_of_inputs(findings)
+        layers = [one.layer for one in findings.layers.values()]
         by_form: dict[Any, Scales] = {}
         chosen = {}
         for target in self.settings.targets:
             form = target_named(target)[1]
             if form not in by_form:
-                by_form[form] = scales_for(
+                found = scales_for(
                     form,
                     densities,
                     self.plans.levels,
@@ -213,6 +216,7 @@ class _Work:
                     self.settings.range_count,
                     self._stage("scales"),
                 )
+                by_form[form] = with_checkpoint_scales(found, layers, self.amax)
             chosen[target] = by_form[form]
         return chosen
 

@@ -21,6 +21,10 @@ CLIPPINGS: dict[str, Method] = {
 TARGET_NAMES = ("ort", "openvino", "tensorrt")
 """The targets that get graphs unless told otherwise; those of `tensorrt` are plain files, made on any machine."""
 
+CALIBRATED = "calibrated"
+CHECKPOINT = "checkpoint"
+"""Where activation scales come from."""
+
 PLAIN_STEPS = 20
 """Plain `ddim` with this many steps from pure noise is recorded beside the default preset: the aids of a preset hide
 errors and skip noise levels, and a bundle must serve whoever leaves them out."""
@@ -40,6 +44,9 @@ class QuantizeSettings:
     ranges: int | None = None
     """Timestep ranges; None: as many as pay."""
     clipping: str = "mse"
+    activation_scales: str = CALIBRATED
+    """"checkpoint": of the layers that the checkpoint has them for, as pytorch-quantization or nvidia-modelopt saved
+    them: symmetric, one for all timesteps, so there is one range."""
     rounding: str = "second-order"
     targets: tuple[str, ...] = TARGET_NAMES
     max_psnr_drop: float = 0.05
@@ -65,6 +72,8 @@ class QuantizeSettings:
     @property
     def range_count(self) -> RangeCount:
         """How many ranges there shall be."""
+        if self.activation_scales == CHECKPOINT:
+            return FixedRanges(count=1)
         return MarginalGain() if self.ranges is None else FixedRanges(count=self.ranges)
 
     def as_dict(self) -> dict[str, Any]:
@@ -78,6 +87,10 @@ class QuantizeSettings:
         for name, value, least in (("crop", self.crop, 16), ("pictures", self.pictures, 1), ("ranges", self.ranges, 1)):
             if value is not None and value < least:
                 problems.append(f"{name} must be at least {least}, found {value}")
+        if self.activation_scales == CHECKPOINT and self.ranges not in (None, 1):
+            problems.append(
+                f"the scales of a checkpoint hold for all timesteps: {self.ranges} ranges cannot be honoured"
+            )
         if not (math.isfinite(self.max_psnr_drop) and self.max_psnr_drop >= 0):
             problems.append(f"max_psnr_drop must be 0 or more, found {self.max_psnr_drop}")
         if self.min_fidelity is not None and not math.isfinite(self.min_fidelity):
@@ -89,6 +102,7 @@ class QuantizeSettings:
         known = (
             ("clipping", [self.clipping], list(CLIPPINGS)),
             ("rounding", [self.rounding], ["second-order", "nearest"]),
+            ("origin of scales", [self.activation_scales], [CALIBRATED, CHECKPOINT]),
             ("target", self.targets, list(TARGET_NAMES)),
         )
         for what, names, choices in known:
