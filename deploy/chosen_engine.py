@@ -6,7 +6,7 @@ from deploy.bundle import Bundle
 from deploy.doctor import find_cpu
 from deploy.runtime.graphs import FORM_OF_BACKEND, EngineChoice
 from engines.backends import probe_all
-from engines.cache import Cache, fingerprint
+from engines.cache import Cache, Entry, fingerprint
 from engines.cuda import Device, find_device
 
 AUTO = "auto"
@@ -18,22 +18,31 @@ CHOICE_LABEL = "choice for"
 def chosen_engine(bundle: Bundle, cache_dir: Path | None = None, threads: int | None = None) -> EngineChoice | None:
     """What `build-engine` chose for this bundle on this machine with these engines; None if it was not asked yet.
 
-    Of several measurements (other sizes, other batches) the last counts. Nothing is opened or measured. A cache that
-    cannot be read, such as that of a service without a home, holds no choice.
+    Nothing is opened or measured.
+    """
+    entry = newest_decision(bundle, cache_dir)
+    if entry is None:
+        return None
+    chosen = entry.figures["chosen"]
+    root = Cache(cache_dir).root
+    return EngineChoice(backend=chosen["backend"], precision=chosen["precision"], threads=threads, cache_dir=root)
+
+
+def newest_decision(bundle: Bundle, cache_dir: Path | None = None) -> Entry | None:
+    """The decision of `build-engine` that counts here, with its figures; None if it was not asked yet.
+
+    Of several measurements (other sizes, other batches) it is the last. A cache that cannot be read, such as that of a
+    service without a home, holds none.
     """
     base = machine_key(bundle)
-    cache = Cache(cache_dir)
     try:
-        entries = cache.entries()
+        entries = Cache(cache_dir).entries()
     except OSError:
         return None
     for entry in entries:
         same = all(entry.key.get(name) == value for name, value in base.items())
         if same and entry.label.startswith(CHOICE_LABEL) and entry.key.get("asked") == f"{AUTO} {AUTO}":
-            chosen = entry.figures["chosen"]
-            return EngineChoice(
-                backend=chosen["backend"], precision=chosen["precision"], threads=threads, cache_dir=cache.root
-            )
+            return entry
     return None
 
 
