@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from engines import onnxruntime_cuda_engine, onnxruntime_engine, openvino_engine
-from engines.contract import Availability, Engine
+from engines.contract import Array, Availability, Engine
 from engines.errors import EngineError
 from engines.tensorrt_engine import TENSORRT_BACKEND, TENSORRT_RTX_BACKEND
 
@@ -34,6 +34,7 @@ class Backend(Protocol):
         threads: int | None = ...,
         sizes: Mapping[str, int] | None = ...,
         cache_dir: Path | None = ...,
+        constants: Mapping[str, Array] | None = ...,
     ) -> Engine: ...
 
 
@@ -59,6 +60,7 @@ def open_engine(
     threads: int | None = None,
     sizes: Mapping[str, int] | None = None,
     cache_dir: Path | None = None,
+    constants: Mapping[str, Array] | None = None,
 ) -> Engine:
     """`graph`, an ONNX file with its weights files beside it, ready to run on `backend`; close it after use.
 
@@ -66,12 +68,15 @@ def open_engine(
     for an engine that will meet no others: it takes less memory, and OpenVINO in bf16 runs 4 to 8 % faster (seen on
     the full IDM step at 128x128; in fp32 neither backend gained anything that could be told from noise).
     `cache_dir` is where the forms that GPU backends run are kept; None is the user's cache directory.
+    `constants` (initializer -> value) replace those of the file; ONNX Runtime on the CPU and TensorRT take them.
     """
     module = backend_named(backend)
     found = module.probe()
     if not found.available:
         raise EngineError(f"The engine {backend} cannot start: {found.reason}. Type {found.install}.")
-    return module.open_engine(graph, precision=precision, threads=threads, sizes=sizes, cache_dir=cache_dir)
+    return module.open_engine(
+        graph, precision=precision, threads=threads, sizes=sizes, cache_dir=cache_dir, constants=constants
+    )
 
 
 def backend_named(name: str) -> Backend:

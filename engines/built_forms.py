@@ -7,15 +7,18 @@ there, and its error says what to build.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from engines.building import DEADLINE_S, build
-from engines.cache import Cache, Entry, Figures, fingerprint_of_graph
+from engines.cache import Cache, Entry, Figures, fingerprint, fingerprint_of_graph
+from engines.contract import Array
 from engines.cuda import Device
 from engines.errors import EngineError
+from engines.graph_constants import tensor_message
 from engines.graph_file import read_signature
 from engines.profiles import Profile
 from engines.tensorrt_builder import BuildRequest, Progress
@@ -31,17 +34,31 @@ PLAN_FILE = "engine.plan"
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A graph, who it belongs to in people's words, and its fingerprint over graph and weights."""
+    """A graph, who it belongs to in people's words, and its fingerprint over graph, weights and constants.
+
+    constants: values that replace some of the graph's own.
+    """
 
     graph: Path
     label: str
     fingerprint: str
+    constants: Mapping[str, Array] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, graph: Path, label: str | None = None) -> Source:
+    def of(cls, graph: Path, label: str | None = None, constants: Mapping[str, Array] | None = None) -> Source:
         """Read from the files themselves."""
-        found = fingerprint_of_graph(graph, read_signature(graph).weights)
-        return cls(graph=graph, label=label or graph.stem, fingerprint=found)
+        plain = cls(
+            graph=graph,
+            label=label or graph.stem,
+            fingerprint=fingerprint_of_graph(graph, read_signature(graph).weights),
+        )
+        return plain.filled(plain.label, constants) if constants else plain
+
+    def filled(self, label: str, constants: Mapping[str, Array]) -> Source:
+        """The same graph with these constants."""
+        digests = [sha256(tensor_message(name, value)).hexdigest() for name, value in constants.items()]
+        found = fingerprint([self.fingerprint, *digests])
+        return Source(graph=self.graph, label=label, fingerprint=found, constants=constants)
 
 
 def make_half_graph(source: Source, cache: Cache, *, rebuild: bool = False) -> tuple[Path, str]:
@@ -50,7 +67,7 @@ def make_half_graph(source: Source, cache: Cache, *, rebuild: bool = False) -> t
     def write(folder: Path) -> Figures:
         from engines.half import write_half_graph
 
-        write_half_graph(source.graph, folder / HALF_FILE)
+        write_half_graph(source.graph, folder / HALF_FILE, source.constants)
         return {}
 
     key = _half_key(source)
@@ -147,6 +164,11 @@ def make_plan(
         figures: dict[str, Any] = {"formats": result.formats, "layers": result.layers, "notes": list(result.notes)}
         return figures | {"axes": {axis: list(sizes) for axis, sizes in settings.profile.axes.items()}}
 
+    if source.constants and settings.precision != HALF:
+        raise EngineError(
+            f"Building {source.graph.name}: graphs whose constants change from range to range are built in fp16 only. "
+            "Ask for --precision int8."
+        )
     if settings.package.version() is None:
         raise EngineError(
             f"{settings.package.backend} cannot build: it is not installed. Type {settings.package.install}."

@@ -5,7 +5,7 @@ A backend is a module with four public names (`engines.backends` lists them):
     NAME         "onnxruntime-cpu", ...: what a user types and what Engine.name says
     PRECISIONS   the values of `precision` that it takes; the first is the default
     probe()      -> Availability, without importing the backend when it is not installed
-    open_engine(graph, *, precision="fp32", threads=None, sizes=None, cache_dir=None) -> Engine
+    open_engine(graph, *, precision="fp32", threads=None, sizes=None, cache_dir=None, constants=None) -> Engine
 
 It subclasses Engine and writes `_run` and `_close`; those only work, all checks are here, so misuse gives the
 same sentence on every backend.
@@ -208,6 +208,15 @@ class Engine(ABC):
 def _contiguous(feeds: Mapping[str, Array]) -> dict[str, Array]:
     # reshape: ascontiguousarray turns a 0-d array into a 1-d one
     return {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in feeds.items()}
+
+
+def refuse_constants(name: str, graph: Path, constants: Mapping[str, Array] | None) -> None:
+    """EngineError if a backend that runs graphs as they are is given other constants for one."""
+    if constants:
+        raise EngineError(
+            f"Opening {graph}: {name} takes no constants in place of the graph's own. Use onnxruntime-cpu or a GPU "
+            "engine of TensorRT."
+        )
 
 
 def check_request(name: str, precision: str, precisions: tuple[str, ...], threads: int | None) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import EngineError
+from engines.graph_constants import with_constants
 from engines.stored_weights import widen_weights
 
 if TYPE_CHECKING:
@@ -32,11 +33,15 @@ FIXED_INPUTS: Mapping[str, frozenset[int]] = {"Resize": frozenset({1, 2})}
 """Inputs whose type the operator prescribes."""
 
 
-def write_half_graph(source: Path, target: Path) -> None:
-    """The fp16 form of the graph `source` at `target`, its weights beside it in `<target name>.weights`."""
+def write_half_graph(source: Path, target: Path, constants: Mapping[str, NDArray[Any]] | None = None) -> None:
+    """The fp16 form of the graph `source` at `target`, its weights beside it in `<target name>.weights`.
+
+    constants: values that replace some of the graph's own.
+    """
     import onnx
 
-    model = onnx.load(str(source))
+    model = onnx.load_model_from_string(with_constants(source, constants or {}))
+    onnx.load_external_data_for_model(model, str(source.parent))
     converted = half_model(model)
     weights = f"{target.name}.weights"
     (target.parent / weights).unlink(missing_ok=True)  # onnx appends to what is there

@@ -20,7 +20,7 @@ import numpy as np
 
 from engines.built_forms import Source, find_half_graph
 from engines.cache import Cache
-from engines.contract import Array, Availability, Engine, check_request
+from engines.contract import Array, Availability, Engine, check_request, refuse_constants
 from engines.cuda import find_device, problem_of_driver
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
 from engines.graph_file import GraphSignature, read_signature
@@ -68,12 +68,14 @@ def open_engine(
     threads: int | None = None,
     sizes: Mapping[str, int] | None = None,
     cache_dir: Path | None = None,
+    constants: Mapping[str, Array] | None = None,
 ) -> Engine:
     """`graph` ready to run on the first GPU; EngineError if CUDA cannot be had, never the CPU instead.
 
     With every axis fixed by `sizes` the whole graph is captured once and then started in one call.
     """
     check_request(NAME, precision, PRECISIONS, threads)
+    refuse_constants(NAME, graph, constants)
     sizes = sizes or {}
     signature = read_signature(graph).with_sizes(graph, sizes)
     problem = problem_of_driver(find_device(), cuda_of_wheel())

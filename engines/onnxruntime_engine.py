@@ -10,6 +10,7 @@ from typing import Any
 
 from engines.contract import Array, Availability, Engine, check_request
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
+from engines.graph_constants import with_constants
 from engines.graph_file import GraphSignature, read_signature
 from engines.packages import installed_version, is_importable
 
@@ -19,6 +20,8 @@ INSTALL = "pip install 'idm-deploy[cpu]'"
 PROVIDER = "CPUExecutionProvider"
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 """Both bring the module `onnxruntime`; either serves the CPU."""
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+"""Where the weights files of a graph lie that is given as bytes."""
 
 
 def probe() -> Availability:
@@ -64,20 +67,24 @@ def open_engine(
     threads: int | None = None,
     sizes: Mapping[str, int] | None = None,
     cache_dir: Path | None = None,  # noqa: ARG001  this backend runs the graph as it is
+    constants: Mapping[str, Array] | None = None,
 ) -> Engine:
     """`graph` ready to run; `threads` None leaves their number to ONNX Runtime (one per physical core).
 
-    `sizes` fixes named dynamic axes, and every other size is refused.
+    `sizes` fixes named dynamic axes, and every other size is refused. `constants` replace those of the file.
     """
     check_request(NAME, precision, PRECISIONS, threads)
     sizes = sizes or {}
     signature = read_signature(graph).with_sizes(graph, sizes)
     onnxruntime = import_onnxruntime()
     failures = failures_of(onnxruntime)
+    options = session_options(onnxruntime, threads, sizes)
+    model: Path | bytes = graph
+    if constants:
+        model = with_constants(graph, constants)
+        options.add_session_config_entry(WEIGHTS_FOLDER, str(graph.parent))
     try:
-        session = onnxruntime.InferenceSession(
-            graph, session_options(onnxruntime, threads, sizes), providers=[PROVIDER]
-        )
+        session = onnxruntime.InferenceSession(model, options, providers=[PROVIDER])
     except failures as error:
         if is_out_of_memory(error):
             raise OutOfMemory(f"Opening {graph}: {NAME} ran out of memory ({short_words(error)}).") from error

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engines.contract import Array, Availability, Engine, TensorSpec, check_request
+from engines.contract import Array, Availability, Engine, TensorSpec, check_request, refuse_constants
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
 from engines.graph_file import GraphSignature, read_signature
 from engines.packages import installed_version, is_importable
@@ -63,6 +63,7 @@ def open_engine(
     threads: int | None = None,
     sizes: Mapping[str, int] | None = None,
     cache_dir: Path | None = None,  # noqa: ARG001  this backend runs the graph as it is
+    constants: Mapping[str, Array] | None = None,
 ) -> Engine:
     """`graph` ready to run; `threads` None leaves their number to OpenVINO (one per physical core).
 
@@ -70,6 +71,7 @@ def open_engine(
     are more threads than OpenVINO would use.
     """
     check_request(NAME, precision, PRECISIONS, threads)
+    refuse_constants(NAME, graph, constants)
     signature = read_signature(graph).with_sizes(graph, sizes or {})
     openvino = import_openvino()
     core = openvino.Core()

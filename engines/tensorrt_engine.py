@@ -60,6 +60,7 @@ class TensorRtBackend:
         threads: int | None = None,
         sizes: Mapping[str, int] | None = None,
         cache_dir: Path | None = None,
+        constants: Mapping[str, Array] | None = None,
     ) -> Engine:
         """`graph` ready to run by its plan in the cache; sizes outside the plan's profile are refused."""
         check_request(self.NAME, precision, PRECISIONS, threads)
@@ -69,7 +70,9 @@ class TensorRtBackend:
         problem = problem_of_driver(device, self.package.needed_cuda())
         if isinstance(device, str) or problem:
             raise EngineError(f"Opening {graph}: {self.NAME} cannot run here: {problem}.")
-        plan, profile = find_plan(Source.of(graph), self.package, precision, device, Cache(cache_dir), sizes)
+        plan, profile = find_plan(
+            Source.of(graph, constants=constants), self.package, precision, device, Cache(cache_dir), sizes
+        )
         return TensorRtEngine(graph, signature, precision, self.package, plan, profile)
 
 

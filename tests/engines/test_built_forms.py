@@ -8,8 +8,10 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from engines import built_forms
 from engines.built_forms import (
@@ -29,7 +31,7 @@ from engines.profiles import Profile
 from engines.tensorrt_builder import BuildRequest, BuildResult, Progress
 from engines.tensorrt_engine import TENSORRT_BACKEND, TENSORRT_RTX_BACKEND, TensorRtEngine
 from engines.tensorrt_names import TENSORRT, TENSORRT_RTX, TensorRtPackage
-from tests.engines.graphs import write_lookup
+from tests.engines.graphs import lookup_weight, write_lookup
 
 CARD = Device(name="RTX 4090", capability=(8, 9), memory=24 << 30, driver=(13, 0))
 PROFILE = Profile(axes={"batch": (1, 1, 1), "height": (4, 8, 16), "width": (4, 8, 16), "rows": (4, 4, 4)})
@@ -110,6 +112,25 @@ def test_a_plan_is_built_once_from_the_half_graph(
     float_settings = dataclasses.replace(SETTINGS, precision="fp32")
     make_plan(source, float_settings, cache, quiet)
     assert Path(requests[1].graph) == source.graph
+
+
+def test_a_plan_of_other_constants_is_another_one(
+    source: Source, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_version(TENSORRT_RTX, monkeypatch)
+    requests = pretend_to_build(monkeypatch)
+    weight = lookup_weight()
+    built = [
+        make_plan(Source.of(source.graph, constants={"weight": factor * weight}), SETTINGS, cache, quiet)[0]
+        for factor in (1, 2, 2)
+    ]
+    assert (built[0].path == built[1].path, built[1].path == built[2].path, len(requests)) == (False, True, 2)
+    halves = [numpy_helper.to_array(onnx.load(request.graph).graph.initializer[0]) for request in requests]
+    np.testing.assert_array_equal(halves[1], 2 * halves[0])
+    same = source.filled("face denoise", {"weight": weight})
+    assert same.fingerprint == Source.of(source.graph, constants={"weight": weight}).fingerprint != source.fingerprint
+    with pytest.raises(EngineError, match=r"whose constants change from range to range are built in fp16 only"):
+        make_plan(same, dataclasses.replace(SETTINGS, precision="fp32"), cache, quiet)
 
 
 CHANGES = {

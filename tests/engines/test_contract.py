@@ -20,6 +20,7 @@ from tests.engines.graphs import (
     Array,
     lookup_feeds,
     lookup_results,
+    lookup_weight,
     value,
     write_lookup,
     write_model,
@@ -99,6 +100,18 @@ def test_fixed_sizes_give_the_same_results_and_refuse_others(backend: str, tmp_p
 def test_sizes_that_cannot_be_fixed(backend: str, sizes: dict[str, int], message: str, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=message):
         open_engine(write_lookup(tmp_path), backend=backend, sizes=sizes)
+
+
+def test_constants_are_replaced_or_refused(backend: str, tmp_path: Path) -> None:
+    graph, feeds = write_lookup(tmp_path), lookup_feeds()
+    doubled = {"weight": 2 * lookup_weight()}
+    if backend in ("openvino-cpu", "onnxruntime-cuda"):
+        with pytest.raises(EngineError, match=f"{backend} takes no constants in place of the graph's own"):
+            open_engine(graph, backend=backend, constants=doubled)
+        return
+    with open_engine(graph, backend=backend, threads=1, constants=doubled) as engine:
+        found = engine.run(feeds)["features"]
+    np.testing.assert_allclose(found, 2 * lookup_results(feeds)["features"], atol=4e-6)
 
 
 def test_inputs_may_be_strided_and_read_only(engine: Engine) -> None:
