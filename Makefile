@@ -10,9 +10,9 @@ BUILDERS := .venv/.builders
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
-# The run time alone: no torch, no compiler, no test tools.
+# What a deployed bundle needs, with what quantizes it: no torch, no compiler, no test tools.
 $(RUNTIME): $(BIN)/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,openvino]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,openvino,quantize,report]'
 	touch $@
 
 # torch comes first and by its pinned version, so that pip does not fetch a CUDA build as a dependency.

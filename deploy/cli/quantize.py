@@ -31,7 +31,9 @@ def quantize(
         "calibrated", "--scales", help="calibrated, or checkpoint: the input scales that a quantizer left in it."
     ),
     rounding: str = typer.Option("second-order", "--rounding", help="second-order or nearest, of the weights."),
-    targets: str = typer.Option("ort,openvino,tensorrt", "--targets", help="Whose graphs to write."),
+    targets: str | None = typer.Option(
+        None, "--targets", help="Whose graphs to write, of ort,openvino,tensorrt; all that can be tried here."
+    ),
     max_psnr_drop: float = typer.Option(0.05, "--max-psnr-drop", help="dB that may be lost against originals."),
     min_fidelity: float | None = typer.Option(None, "--min-fidelity", help="dB between int8 and float to reach."),
     only: Literal["int8"] | None = typer.Option(None, "--only", help="int8: leave the float denoiser out."),
@@ -46,11 +48,15 @@ def quantize(
 ) -> None:
     """Add int8 graphs to a bundle, calibrated on real trajectories; ends with what that costs and gains."""
     from deploy.bundle import discover
+    from deploy.quantization.installed import refuse_without_onnx, targets_here
+
+    refuse_without_onnx()
     from deploy.quantization.command import Source
     from deploy.quantization.command import quantize as quantized
     from deploy.quantization.settings import Places, QuantizeSettings
     from deploy.runtime.memory import bytes_from_text
 
+    named = None if targets is None else tuple(name.strip() for name in targets.split(",") if name.strip())
     settings = QuantizeSettings(
         scales=tuple(scale),
         crop=crop,
@@ -60,7 +66,7 @@ def quantize(
         clipping=clipping,
         activation_scales=scales,
         rounding=rounding,
-        targets=tuple(name.strip() for name in targets.split(",") if name.strip()),
+        targets=targets_here(named, _say),
         max_psnr_drop=max_psnr_drop,
         min_fidelity=min_fidelity,
         strict=strict,

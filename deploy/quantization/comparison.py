@@ -8,13 +8,11 @@ import numpy as np
 from deploy.bundle import Bundle
 from deploy.evaluation.originals import Original, Pixels
 from deploy.images.metrics import fidelity, psnr, ssim
+from deploy.quantization.installed import BACKEND_OF_TARGET
 from deploy.runtime.generation import Generation
 from deploy.runtime.graphs import GraphSet
 from deploy.runtime.settings import Choices
 from deploy.runtime.upscaler import MODELS, Upscaler
-
-BACKEND_OF_TARGET = {"ort": "onnxruntime-cpu", "openvino": "openvino-cpu", "tensorrt": "onnxruntime-cpu"}
-"""What runs a target's graphs on a CPU. Those for TensorRT keep their codes there but compute in float."""
 
 PLAIN = Choices(equation="ddim", placement="uniform", start=0.0, consistency=0.0, eta=0.0)
 """No aids: from pure noise, as many steps as the preset has unless said otherwise."""

@@ -8,7 +8,8 @@ from statistics import median
 import numpy as np
 
 from deploy.bundle import Bundle
-from deploy.quantization.comparison import BACKEND_OF_TARGET, int8_upscaler
+from deploy.quantization.comparison import int8_upscaler
+from deploy.quantization.installed import BACKEND_OF_TARGET
 from deploy.runtime.tiles import Window
 from deploy.runtime.upscaler import Upscaler
 
