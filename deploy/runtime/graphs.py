@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
@@ -17,6 +18,7 @@ from engines.contract import ANONYMOUS, Engine
 from engines.graph_file import read_signature
 
 Array = NDArray[Any]
+Shapes = Mapping[str, tuple[int, ...]]
 
 FORM_OF_BACKEND = {
     "onnxruntime-cpu": "instance",
@@ -50,6 +52,25 @@ ddim (48.7 to 46.3) and 0.6 dB with start and data consistency (52.5 to 51.9).
 
 DENOISE = "denoise"
 
+FIXED_SIZES_PAY_FROM = {"openvino-cpu": 500, "onnxruntime-cuda": 1}
+"""From how many evaluations of the training's size on a graph is worth compiling again for the one size it meets.
+
+Measured on the IDM step with one thread of a two-core CPU, medians of interleaved rounds: OpenVINO 2026.4 gains 4 to
+11 % in bfloat16 and 2 to 9 % in float32, and compiling (0.5 s for the demo model, 1.2 to 1.8 s for the full one) costs
+what 60 to 250 steps at 128x128 gain. ONNX Runtime's CPU engine gains nothing (-2 to -1 %). On CUDA only a fixed size
+becomes one CUDA graph, which is believed to pay always. TensorRT's plans hold many sizes and capture by themselves.
+"""
+
+NOTHING: Mapping[str, Array] = MappingProxyType({})
+
+
+def fixed_sizes_pay(backend: str, evaluations: float) -> bool:
+    """Whether so many evaluations of the training's size, at one size, are worth a graph compiled for that size.
+
+    Decided from the work alone, never from the clock, so that the same request gives the same picture every time.
+    """
+    return backend in FIXED_SIZES_PAY_FROM and evaluations >= FIXED_SIZES_PAY_FROM[backend]
+
 
 def precision_around_int8(backend: str) -> str:
     """AROUND_INT8, or float32 on a CPU without bfloat16."""
@@ -72,6 +93,21 @@ class EngineChoice:
     cache_dir: Path | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Keep:
+    """What stays as it is in the predictions to come, so that an engine may keep it or prepare for it.
+
+    condition: this very mapping is given again; a GPU copies it once. size: no other size comes, and this one often
+    enough to compile the network for it.
+    """
+
+    condition: bool = False
+    size: bool = False
+
+
+NOTHING_STAYS = Keep()
+
+
 class GraphSet:
     """The graphs of `bundle`; a context manager. `run` takes from the feeds what a graph asks for."""
 
@@ -79,7 +115,9 @@ class GraphSet:
         self.bundle = bundle
         self.choice = choice
         self._open: dict[str, Engine] = {}
-        self._example: dict[str, Mapping[str, Array]] = {}
+        self._fixed_for: dict[str, Shapes] = {}
+        self._fixed_for_good: set[str] = set()
+        self._kept: dict[str, Mapping[str, Array]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -101,15 +139,28 @@ class GraphSet:
         return Int8Denoiser(self.bundle, choice.int8_target or TARGET_OF_BACKEND[choice.backend])
 
     def fix_sizes(self, name: str, feeds: Mapping[str, Array]) -> None:
-        """The graph runs inputs of these shapes only from now on, compiled for them: 4 to 9 % faster on the CPU."""
+        """The graph runs inputs of these shapes only from now on, compiled for them, and refuses others."""
+        self._fix(name, feeds)
+        self._fixed_for_good.add(name)
+
+    def _fix(self, name: str, feeds: Mapping[str, Array]) -> None:
         self.release(name)
-        self._example[name] = feeds
+        self._fixed_for[name] = {feed: array.shape for feed, array in feeds.items()}
+
+    def _take_form(self, name: str, feeds: Mapping[str, Array], *, fixed: bool) -> None:
+        """What `run` opens or finds open is the form that was asked for."""
+        if name in self._fixed_for_good:
+            return
+        if fixed:
+            if self._fixed_for.get(name) != {feed: array.shape for feed, array in feeds.items()}:
+                self._fix(name, feeds)
+        elif self._fixed_for.pop(name, None) is not None:
+            self.release(name)
 
     def engine(self, name: str, range_index: int = 0) -> Engine:
         """The engine of one graph, opened now if it was not yet. range_index: of a graph that has one per range."""
         int8 = self.int8 if name == DENOISE else None
-        index = range_index if int8 is not None and len(int8.graphs) > 1 else 0
-        key = f"{name}.{index}" if index else name
+        index, key = self._index_and_key(name, range_index)
         if key not in self._open:
             choice = self.choice
             precision = precision_around_int8(choice.backend) if choice.precision == INT8 else choice.precision
@@ -119,18 +170,60 @@ class GraphSet:
                 backend=choice.backend,
                 precision="fp32" if name in FLOAT_GRAPHS else precision,
                 threads=choice.threads,
-                sizes=sizes_of(graph, self._example[name]) if name in self._example else None,
+                sizes=sizes_of(graph, self._fixed_for[name]) if name in self._fixed_for else None,
                 cache_dir=choice.cache_dir,
             )
         return self._open[key]
 
-    def run(self, name: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """All outputs of one graph; `feeds` may hold more than the graph asks for."""
-        engine = self.engine(name, int(feeds.get(RANGE_INDEX, 0)))
-        made = engine.run({spec.name: feeds[spec.name] for spec in engine.inputs if spec.name in feeds})
+    def _index_and_key(self, name: str, range_index: int) -> tuple[int, str]:
+        """Which of the denoiser's graphs serves a range, and its name among the open ones."""
+        int8 = self.int8 if name == DENOISE else None
+        index = range_index if int8 is not None and len(int8.graphs) > 1 else 0
+        return index, f"{name}.{index}" if index else name
+
+    def run(
+        self, name: str, feeds: Mapping[str, Array], *, kept: Mapping[str, Array] = NOTHING, fixed: bool = False
+    ) -> dict[str, Array]:
+        """All outputs of one graph; `feeds` may hold more than the graph asks for.
+
+        kept: more feeds, which stay as they are for as long as this very mapping is given; a GPU copies them once.
+        fixed: by a form of the graph that is compiled for exactly these sizes. There is one form of a graph at a time,
+        so that its weights are in memory once; asking for the other one opens it.
+        """
+        self._take_form(name, {**kept, **feeds}, fixed=fixed)
+        range_index = int(feeds.get(RANGE_INDEX, 0))
+        engine = self.engine(name, range_index)
+        self._keep(self._index_and_key(name, range_index)[1], kept)
+        given = {spec.name: feeds[spec.name] for spec in engine.inputs if spec.name in feeds and spec.name not in kept}
+        made = engine.run(given)
         if self.int8 is not None and name == DENOISE:
             made["noise"] = self.int8.corrected(made["noise"], feeds)
         return made
+
+    def predicted_noise(
+        self, x: NDArray[np.float32], condition: Mapping[str, Array], row: Mapping[str, Array], keep: Keep
+    ) -> NDArray[np.float32]:
+        """What the denoiser makes of a state, a condition and the row of a step."""
+        if keep.condition:
+            made = self.run(DENOISE, {"x": x, **row}, kept=condition, fixed=keep.size)
+        else:
+            made = self.run(DENOISE, {"x": x, **condition, **row}, fixed=keep.size)
+        noise: NDArray[np.float32] = made["noise"]
+        return noise
+
+    def let_go(self, name: str) -> None:
+        """What was kept for a graph's next run is free."""
+        for key in self._keys_of(name):
+            if key in self._kept:
+                self._open[key].hold({})
+                del self._kept[key]
+
+    def _keep(self, key: str, kept: Mapping[str, Array]) -> None:
+        if kept is self._kept.get(key, NOTHING):
+            return
+        engine = self._open[key]
+        engine.hold({spec.name: kept[spec.name] for spec in engine.inputs if spec.name in kept})
+        self._kept[key] = kept
 
     def rows_in_precision(self, rows: list[dict[str, Array]], noise_levels: Sequence[float]) -> list[dict[str, Array]]:
         """The rows of a plan with what the chosen precision needs in each of them besides."""
@@ -140,17 +233,21 @@ class GraphSet:
 
     def release(self, name: str) -> None:
         """Frees the memory of one graph; it opens again when it is next needed."""
-        for key in [key for key in self._open if key == name or key.startswith(f"{name}.")]:
+        for key in self._keys_of(name):
+            self._kept.pop(key, None)
             self._open.pop(key).close()
+
+    def _keys_of(self, name: str) -> list[str]:
+        return [key for key in self._open if key == name or key.startswith(f"{name}.")]
 
     def close(self) -> None:
         """Frees the memory of all graphs."""
         for name in list(self._open):
-            self._open.pop(name).close()
+            self.release(name)
 
 
-def sizes_of(graph: Path, feeds: Mapping[str, Array]) -> dict[str, int]:
-    """The size of every named axis of a graph's inputs when it is fed these arrays."""
-    specs = [spec for spec in read_signature(graph).inputs if spec.name in feeds]
-    axes = ((axis, size) for spec in specs for axis, size in zip(spec.shape, feeds[spec.name].shape, strict=True))
+def sizes_of(graph: Path, shapes: Shapes) -> dict[str, int]:
+    """The size of every named axis of a graph's inputs when it is fed arrays of these shapes."""
+    specs = [spec for spec in read_signature(graph).inputs if spec.name in shapes]
+    axes = ((axis, size) for spec in specs for axis, size in zip(spec.shape, shapes[spec.name], strict=True))
     return {axis: size for axis, size in axes if isinstance(axis, str) and axis != ANONYMOUS}

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from deploy.coordinates import axis_lookup, resize_index
 from deploy.images.resize import resize_region
-from deploy.runtime.graphs import Array, GraphSet
+from deploy.runtime.graphs import NOTHING_STAYS, Array, GraphSet, Keep, fixed_sizes_pay
 from deploy.runtime.model import NoiseOfShape
 from deploy.runtime.sampler import strips_of_rows
 from deploy.runtime.tiles import Size
@@ -59,8 +59,8 @@ class IdmModel:
         self._features = int(configuration["n_feats"]["value"])
         self._level_channels = [self._inner_channels * m for m in configuration["channel_multiplier"]["value"]]
         attended = configuration["attn_res"]["value"]
-        image_size = int(configuration["image_size"]["value"])
-        levels = [level for level in range(self.levels) if image_size // 2**level in attended]
+        self._image_size = int(configuration["image_size"]["value"])
+        levels = [level for level in range(self.levels) if self._image_size // 2**level in attended]
         self._finest_attention = min([*levels, self.levels - 1])  # the middle always has attention
         # Head, residual blocks, closing convolution: the LR pixels around a window that its condition depends on.
         self._reach = 2 + ENCODER_REACH_BLOCKS * int(configuration["n_resblocks"]["value"])
@@ -103,10 +103,19 @@ class IdmModel:
         made = self._graphs.run("encode", feeds)
         return {"scaler": scaler, **made, **self._lookups(window.size)}
 
-    def predict(self, x: Float32, condition: Mapping[str, Array], row: Mapping[str, Array]) -> Float32:
+    def predict(
+        self, x: Float32, condition: Mapping[str, Array], row: Mapping[str, Array], keep: Keep = NOTHING_STAYS
+    ) -> Float32:
         """The noise that the network sees in x."""
-        noise: Float32 = self._graphs.run("denoise", {"x": x, **condition, **row})["noise"]
-        return noise
+        return self._graphs.predicted_noise(x, condition, row, keep)
+
+    def let_go(self) -> None:
+        """What was kept of a condition is free."""
+        self._graphs.let_go("denoise")
+
+    def fixed_size_pays(self, pixels: int) -> bool:
+        """Measured in evaluations of the training's output."""
+        return fixed_sizes_pay(self._graphs.choice.backend, pixels / self._image_size**2)
 
     # What the upscaler asks, see deploy.runtime.model ------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """A bundle of the latent family at run time: the diffusion runs once in the latent, which decodes to any size."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -18,7 +19,7 @@ from deploy.coordinates import (
 from deploy.errors import PlanError
 from deploy.families import recorded_config
 from deploy.families.latent_config import LatentConfig, UNetConfig
-from deploy.runtime.graphs import Array, GraphSet
+from deploy.runtime.graphs import NOTHING_STAYS, Array, GraphSet, Keep, fixed_sizes_pay
 from deploy.runtime.latent_memory import LatentMemory
 from deploy.runtime.model import NoiseOfShape
 from deploy.runtime.tiles import Size, Window
@@ -27,6 +28,9 @@ Float32 = NDArray[np.float32]
 
 LARGEST_QUERY_BYTES = 64 << 20
 """One chunk of decoder queries takes at most this much: more is not faster, and less flat."""
+
+MOST_PIXELS_QUERIED = {"onnxruntime-cpu": 4096, "openvino-cpu": 4096}
+"""Output pixels of one chunk where a CPU's cache decides, see `FirstStageGraph.colours`; elsewhere memory decides."""
 
 
 class LatentModel:
@@ -90,10 +94,19 @@ class LatentModel:
         table = self.graphs.run("tabulate", {"timestep": steps})["time_row"]
         return self.graphs.rows_in_precision([{"time_row": row[None]} for row in table], noise_levels)
 
-    def predict(self, x: Float32, condition: Mapping[str, Array], row: Mapping[str, Array]) -> Float32:
+    def predict(
+        self, x: Float32, condition: Mapping[str, Array], row: Mapping[str, Array], keep: Keep = NOTHING_STAYS
+    ) -> Float32:
         """The noise that the network sees in x."""
-        noise: Float32 = self.graphs.run("denoise", {"x": x, **condition, **row})["noise"]
-        return noise
+        return self.graphs.predicted_noise(x, condition, row, keep)
+
+    def let_go(self) -> None:
+        """What was kept of a condition is free."""
+        self.graphs.let_go("denoise")
+
+    def fixed_size_pays(self, pixels: int) -> bool:
+        """Measured in evaluations of the training's latent."""
+        return fixed_sizes_pay(self.graphs.choice.backend, pixels / (self.config.image_size or 1) ** 2)
 
     def condition_of_window(self, condition: Float32, window: Window) -> dict[str, Array]:
         """What the U-Net is fed of the encoded input; the hoisted convolution sees one pixel beyond the window."""
@@ -186,21 +199,32 @@ class LatentSubject:
     def picture_rows(self, state: Float32, room: int) -> Iterator[Float32]:
         """The pictures from top to bottom, queried in chunks whose memory does not depend on the output size."""
         features = self._model.graphs.run("decode", {"z": np.ascontiguousarray(state)})["features"]
-        tables = self._tables()
         batch, (height, width) = state.shape[0], self._size
-        pixels = max(1, min(room, LARGEST_QUERY_BYTES) // (self._model.memory.query_bytes_per_pixel * batch))
+        pixels = self._pixels_at_once(room)
         columns = min(width, pixels)
         rows = max(1, pixels // columns)
         for top in range(0, height, rows):
             block = np.empty((batch, 3, min(rows, height - top), width), np.float32)
             for left in range(0, width, columns):
-                feeds: dict[str, Array] = {"features": features}
-                for axis, part in (("row", slice(top, top + rows)), ("column", slice(left, left + columns))):
-                    feeds |= {name: table[part] for name, table in tables[axis].items()}
-                made = self._model.graphs.run("query", feeds | tables["cell"])["colours"]
-                block[:, :, :, left : left + columns] = made
+                feeds = self.query_feeds(features, slice(top, top + rows), slice(left, left + columns))
+                block[:, :, :, left : left + columns] = self._model.graphs.run("query", feeds)["colours"]
             yield block
 
+    def query_feeds(self, features: Float32, rows: slice, columns: slice) -> dict[str, Array]:
+        """What `query` is fed for some rows and columns of the pictures."""
+        feeds: dict[str, Array] = {"features": features, **self._tables["cell"]}
+        for axis, part in (("row", rows), ("column", columns)):
+            feeds |= {name: table[part] for name, table in self._tables[axis].items()}
+        return feeds
+
+    def _pixels_at_once(self, room: int) -> int:
+        """Output pixels of one chunk, of all pictures together at most what the backend runs fastest."""
+        model, batch = self._model, self._shape[0]
+        within = min(room, LARGEST_QUERY_BYTES) // (model.memory.query_bytes_per_pixel * batch)
+        fastest = MOST_PIXELS_QUERIED.get(model.graphs.choice.backend)
+        return max(1, within if fastest is None else min(within, fastest // batch))
+
+    @cached_property
     def _tables(self) -> dict[str, dict[str, Array]]:
         """The look-ups along each axis, whole, and the cell."""
         first_stage = self._model.config.first_stage

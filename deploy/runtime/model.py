@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.runtime.graphs import Array
+from deploy.runtime.graphs import NOTHING_STAYS, Array, Keep
 from deploy.runtime.tiles import Size, Window
 
 Float32 = NDArray[np.float32]
@@ -62,8 +62,14 @@ class Model(Protocol):
     def rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
         """What each step of a plan feeds besides state and condition."""
 
-    def predict(self, x: Float32, condition: Feeds, row: Feeds) -> Float32:
+    def predict(self, x: Float32, condition: Feeds, row: Feeds, keep: Keep = NOTHING_STAYS) -> Float32:
         """The noise that the network sees in `x`."""
+
+    def let_go(self) -> None:
+        """What was kept of a condition is free."""
+
+    def fixed_size_pays(self, pixels: int) -> bool:
+        """Whether evaluating so many pixels of state, all at one size, is worth compiling the network for it."""
 
     def working_bytes(self, window: Size, batch: int) -> int:
         """Memory that making the condition and predicting the noise of one window take, at most."""

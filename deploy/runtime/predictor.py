@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.runtime.graphs import Array
+from deploy.runtime.graphs import Array, Keep
 from deploy.runtime.memory import StateArrays
 from deploy.runtime.model import Feeds, Model, Subject
 from deploy.runtime.sampler import strips_of_rows
@@ -55,6 +55,7 @@ class Predictor:
         self._after_tile = after_tile
         self._conditions: dict[Window, Feeds] = {}
         self._blended: Float32 | None = None
+        self._keep = self._what_stays()
 
     def __call__(self, x: Float32, step_index: int) -> Float32:
         """The predicted noise of the whole state `x`. The result is valid until the next call."""
@@ -66,21 +67,33 @@ class Predictor:
                 if smaller is None:
                     raise
                 self._conditions.clear()
+                self._model.let_go()
                 # The next tiles must leave room for what made this one fail.
                 self._cache_bytes //= 2
                 self.tiling = smaller
+                self._keep = self._what_stays()
                 self._notice(f"memory ran out; going on in tiles of {smaller.tile} pixels")
 
     def release(self) -> None:
         """What was kept for the next step is free."""
         self._conditions.clear()
+        self._model.let_go()
         self._blended = None
+
+    def _what_stays(self) -> Keep:
+        """The condition of a whole picture; the size where all tiles have the same and there is enough to do."""
+        heights, widths = (
+            [stop - start for start, stop in spans] for spans in (self.tiling.row_spans, self.tiling.column_spans)
+        )
+        pixels = sum(heights) * sum(widths) * self._subject.state_shape[0] * len(self._rows)
+        same = len(set(heights)) == len(set(widths)) == 1
+        return Keep(condition=self.tiling.is_whole, size=same and self._model.fixed_size_pays(pixels))
 
     def _predict(self, x: Float32, step_index: int) -> Float32:
         row = self._rows[step_index]
         if self.tiling.is_whole:
             window = Window.whole((x.shape[2], x.shape[3]))
-            predicted = self._model.predict(x, self._condition(window), row)
+            predicted = self._model.predict(x, self._condition(window), row, self._keep)
             self._after_tile(TileDone(step_index=step_index, tile=1, tiles=1))
             return predicted
         if self._blended is None:
@@ -91,7 +104,7 @@ class Predictor:
             self._arrays.trim()
         for done, (window, weights) in enumerate(self.tiling.windows(), start=1):
             part = np.ascontiguousarray(x[:, :, window.rows, window.columns])
-            predicted = self._model.predict(part, self._condition(window), row)
+            predicted = self._model.predict(part, self._condition(window), row, self._keep)
             predicted *= weights
             blended[:, :, window.rows, window.columns] += predicted
             self._arrays.trim()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.images.resize import data_consistency, resize_region
+from deploy.runtime.graphs import NOTHING_STAYS, Keep
 from deploy.runtime.tiles import Size, Window
 from engines.errors import OutOfMemory
 
@@ -31,10 +32,15 @@ class StubModel:
     channels = 3
     stride = 8
 
-    def __init__(self, *, largest_pixels: int | None = None, offset_per_window: bool = False) -> None:
+    def __init__(
+        self, *, largest_pixels: int | None = None, offset_per_window: bool = False, worth_fixing: int | None = None
+    ) -> None:
+        self.worth_fixing = worth_fixing
         self.largest_pixels = largest_pixels
         self.offset_per_window = offset_per_window
         self.windows: list[Size] = []
+        self.kept: list[Keep] = []
+        self.let_go_after: list[int] = []
 
     def subject(self, lr: Float32, size: Size, posterior: Any) -> "StubSubject":
         del posterior
@@ -48,7 +54,10 @@ class StubModel:
         del timesteps
         return [{"level": np.array([level], np.float32)} for level in noise_levels]
 
-    def predict(self, x: Float32, condition: Mapping[str, Any], row: Mapping[str, Any]) -> Float32:
+    def predict(
+        self, x: Float32, condition: Mapping[str, Any], row: Mapping[str, Any], keep: Keep = NOTHING_STAYS
+    ) -> Float32:
+        self.kept.append(keep)
         if self.largest_pixels is not None and x.shape[2] * x.shape[3] > self.largest_pixels:
             raise OutOfMemory("too large a window")
         self.windows.append((x.shape[2], x.shape[3]))
@@ -56,6 +65,12 @@ class StubModel:
             return np.full_like(x, condition["corner"])
         mixed = mean_5x5(x - row["level"] * condition["picture"])
         return (x - mean_5x5(mixed) * np.float32(0.5)).astype(np.float32)
+
+    def let_go(self) -> None:
+        self.let_go_after.append(len(self.windows))
+
+    def fixed_size_pays(self, pixels: int) -> bool:
+        return self.worth_fixing is not None and pixels >= self.worth_fixing
 
     def blank_condition(self, lr: Size, size: Size, window: Window) -> dict[str, Any]:
         return StubSubject(np.zeros((1, 3, *lr), np.float32), size).condition(window)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from deploy.runtime.graphs import Keep
 from deploy.runtime.layout import Layout
 from deploy.runtime.memory import StateArrays
 from deploy.runtime.noise_source import NoiseSource
@@ -123,3 +124,33 @@ def test_tiles_that_disagree_are_joined_without_a_seam() -> None:
         assert np.abs(np.diff(made, axis=2)).max() < 0.25
         assert np.abs(np.diff(made, axis=3)).max() < 0.25
     assert [tile.tile for tile in done] == list(range(1, len(tiling) + 1))
+
+
+def test_what_an_engine_may_keep(tmp_path: Path) -> None:
+    """Six steps on two pictures of 101x75 evaluate 90 900 pixels; tiles of 32 on 101x75 are of several sizes."""
+    model = StubModel(worth_fixing=90_900)
+    sample(model, layout_of(None), tmp_path)
+    assert set(model.kept) == {Keep(condition=True, size=True)}
+    assert model.let_go_after == [6]
+    for smaller in (StubModel(worth_fixing=90_901), StubModel()):
+        sample(smaller, layout_of(None), tmp_path)
+        assert set(smaller.kept) == {Keep(condition=True, size=False)}
+    tiles = StubModel(worth_fixing=1)
+    sample(tiles, layout_of(32), tmp_path)
+    assert set(tiles.kept) == {Keep(condition=False, size=False)}
+
+
+def test_tiles_of_one_size_may_be_compiled_for() -> None:
+    model = StubModel(worth_fixing=1)
+    with StateArrays() as arrays:
+        tiling = Tiling(size=(80, 56), tile=32, stride=8)
+        predictor(model, arrays, tiling)(np.zeros((2, 3, 80, 56), np.float32), 0)
+    assert set(model.windows) == {(32, 32)}
+    assert set(model.kept) == {Keep(condition=False, size=True)}
+
+
+def test_what_was_kept_is_let_go_when_memory_runs_out(tmp_path: Path) -> None:
+    model = StubModel(largest_pixels=40 * 40, worth_fixing=1)
+    sample(model, layout_of(None), tmp_path)
+    assert model.let_go_after[:2] == [0, 0]  # before the first window that fits
+    assert set(model.kept[3:]) == {Keep(condition=False, size=False)}

@@ -1,0 +1,91 @@
+"""A bundle's graphs on an engine: what is kept from run to run, and the form that is compiled for one size."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deploy.bundle import Bundle
+from deploy.engine_trials import TrialSettings, step_feeds
+from deploy.runtime.graphs import DENOISE, EngineChoice, GraphSet, fixed_sizes_pay
+from engines.backends import BACKENDS
+from engines.contract import Engine
+from engines.errors import EngineError
+
+BACKEND_NAMES = [name for name, backend in BACKENDS.items() if backend.probe().available]
+ROW = ("x", "noise_row")
+"""What changes from step to step."""
+
+
+def feeds_of(graphs: GraphSet, size: tuple[int, int] = (16, 12)) -> dict[str, Any]:
+    return step_feeds(graphs, TrialSettings(size=size))
+
+
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
+@pytest.mark.parametrize("fixed", [False, True])
+def test_what_is_kept_changes_nothing_and_is_handed_over_once(
+    idm_micro: Bundle, backend: str, fixed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[set[str]] = []
+    hold = Engine.hold
+
+    def counted(engine: Engine, feeds: Any) -> None:
+        held.append(set(feeds))
+        hold(engine, feeds)
+
+    monkeypatch.setattr(Engine, "hold", counted)
+    with GraphSet(idm_micro, EngineChoice(backend=backend, threads=1)) as graphs:
+        feeds = feeds_of(graphs)
+        expected = graphs.run(DENOISE, feeds, fixed=fixed)["noise"]
+        row = {name: feeds[name] for name in ROW}
+        kept = {name: array for name, array in feeds.items() if name not in ROW}
+        for _ in range(3):
+            np.testing.assert_array_equal(graphs.run(DENOISE, row, kept=kept, fixed=fixed)["noise"], expected)
+        assert len(held) == 1 and held[0] == {spec.name for spec in graphs.engine(DENOISE).inputs} - set(ROW)
+        # Another picture: the mapping is another one, and what it holds is used.
+        other = {name: array * np.float32(0.5) if name == "first" else array for name, array in kept.items()}
+        assert not np.array_equal(graphs.run(DENOISE, row, kept=other, fixed=fixed)["noise"], expected)
+        graphs.let_go(DENOISE)
+        assert held[1:] == [held[0], set()]
+        np.testing.assert_array_equal(graphs.run(DENOISE, feeds, fixed=fixed)["noise"], expected)
+
+
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
+def test_a_form_for_one_size_takes_the_place_of_the_open_one(idm_micro: Bundle, backend: str) -> None:
+    with GraphSet(idm_micro, EngineChoice(backend=backend, threads=1)) as graphs:
+        feeds, larger = feeds_of(graphs), feeds_of(graphs, (24, 16))
+        expected = graphs.run(DENOISE, feeds)["noise"]
+        open_form = graphs.engine(DENOISE)
+        found = graphs.run(DENOISE, feeds, fixed=True)["noise"]
+        assert np.abs(found - expected).max() < 1e-5  # float32, sums in another order
+        fixed_form = graphs.engine(DENOISE)
+        assert open_form.closed and not fixed_form.closed
+        assert all(isinstance(side, int) for spec in fixed_form.inputs for side in spec.shape)
+        graphs.run(DENOISE, feeds, fixed=True)
+        assert graphs.engine(DENOISE) is fixed_form
+        graphs.run(DENOISE, larger, fixed=True)
+        assert fixed_form.closed
+        np.testing.assert_array_equal(graphs.run(DENOISE, feeds)["noise"], expected)
+        assert graphs.engine(DENOISE).inputs == open_form.inputs
+
+
+def test_sizes_fixed_for_good_refuse_others(idm_micro: Bundle) -> None:
+    with GraphSet(idm_micro, EngineChoice(threads=1)) as graphs:
+        feeds, larger = feeds_of(graphs), feeds_of(graphs, (24, 16))
+        graphs.fix_sizes(DENOISE, feeds)
+        assert graphs.run(DENOISE, feeds)["noise"].shape == (1, 3, 16, 12)
+        with pytest.raises(EngineError, match=r"axis \d must be"):
+            graphs.run(DENOISE, larger)
+
+
+@pytest.mark.parametrize(
+    ("backend", "evaluations", "pays"),
+    [
+        ("openvino-cpu", 499.0, False),
+        ("openvino-cpu", 500.0, True),
+        ("onnxruntime-cpu", 1e9, False),
+        ("onnxruntime-cuda", 5.0, True),
+    ],
+)
+def test_when_compiling_for_one_size_pays(backend: str, evaluations: float, pays: bool) -> None:
+    assert fixed_sizes_pay(backend, evaluations) is pays
