@@ -2,8 +2,9 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import count
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,136 +13,191 @@ import typer
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import text_from_cells
 from deploy.cli.values import placement_from_text
+from deploy.cli.ways import way_from_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from deploy.evaluation.contenders import Setting
     from deploy.evaluation.evaluate import Evaluation
-    from deploy.runtime.settings import Choices
+    from deploy.evaluation.measures import Measure
+    from deploy.evaluation.originals import Original
+    from deploy.evaluation.ways import Offered, Way
 
 
 def evaluate(
     folder: Path | None = typer.Argument(None, help="Originals; the packaged held-out set if not given."),
-    bundle: list[Path] = typer.Option([], "--bundle", help="A bundle's folder; found by itself if absent; repeatable."),
-    scale: float = typer.Option(4.0, "--scale", "-s", help="How many times the LR pictures are smaller."),
-    preset: list[str] = typer.Option([], "--preset", help="draft, balanced or best; repeatable."),
-    equation: str | None = typer.Option(None, "--equation", help="ddim, ddpm, dpmpp-2m or dpmpp-3m."),
-    steps: int | None = typer.Option(None, "--steps", help="Evaluations of the network."),
-    start: float | None = typer.Option(None, "--start", help="Noise level to begin at, 0..1; 0 is pure noise."),
-    consistency: float | None = typer.Option(None, "--consistency", help="Pull towards the input at each step, 0..1."),
-    eta: float | None = typer.Option(None, "--eta", help="Share of fresh noise in ddim, 0..1."),
-    placement: str | None = typer.Option(None, "--placement", help="Where the steps lie; see `infer`."),
+    bundle: list[Path] = typer.Option([], "--bundle", help="A bundle's folder; found by itself if absent."),
+    scale: list[float] = typer.Option([4.0], "--scale", "-s", help="How many times the LR pictures are smaller."),
+    preset: list[str] = typer.Option([], "--preset", help="draft, balanced or best."),
+    equation: list[str] = typer.Option([], "--equation", help="ddim, ddpm, dpmpp-2m or dpmpp-3m."),
+    steps: list[int] = typer.Option([], "--steps", help="Evaluations of the network."),
+    start: list[float] = typer.Option([], "--start", help="Noise level to begin at, 0..1; 0 is pure noise."),
+    consistency: list[float] = typer.Option([], "--consistency", help="Pull towards the input at each step, 0..1."),
+    eta: list[float] = typer.Option([], "--eta", help="Share of fresh noise in ddim, 0..1."),
+    placement: list[str] = typer.Option([], "--placement", help="Where the steps lie; see `infer`."),
     published: bool = typer.Option(False, "--published", help="The authors' own sampler, without any improvement."),
-    engine: str = typer.Option("auto", "--engine", help="auto, or one that `doctor` lists."),
-    precision: list[str] = typer.Option(["auto"], "--precision", help="auto, fp32, bf16, fp16 or int8; repeatable."),
+    engine: list[str] = typer.Option(["auto"], "--engine", help="auto, or one that `doctor` lists."),
+    precision: list[str] = typer.Option(["auto"], "--precision", help="auto, fp32, bf16, fp16 or int8."),
+    setting: list[str] = typer.Option(
+        [], "--setting", help='One row, such as "steps=20 precision=int8"; the other options say the rest, once each.'
+    ),
+    against: str | None = typer.Option(
+        None, "--against", help="Name of the row that others are compared with; the one with the most steps if absent."
+    ),
     threads: int | None = typer.Option(None, "--threads", help="Threads of the engine."),
     samples: int = typer.Option(1, "--samples", help="Draws of each picture; their mean gets a row of its own."),
     crop: int | None = typer.Option(None, "--crop", help="Take the middle N x N pixels of each original."),
-    limit: int | None = typer.Option(None, "--limit", help="The first N originals only."),
+    limit: int | None = typer.Option(None, "--limit", help="N originals only, spread evenly over their names."),
     seed: int = typer.Option(0, "--seed", help="Another number, other draws."),
-    output: Path | None = typer.Option(None, "--output", "-o", help="Folder for figures, table and contact sheets."),
+    lpips: Path | None = typer.Option(None, "--lpips", help="Folder with the weights of LPIPS; nothing is downloaded."),
+    output: Path | None = typer.Option(None, "--output", "-o", help="Folder for figures, tables, plot and sheets."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
     """Measure fidelity, sharpness, consistency and colour on originals, beside two ways without a model.
 
-    Of several bundles or precisions the first is the reference: the pictures of the others are compared with its own
-    from the same noise as well.
+    What samples can be given several times (bundles, engines, precisions, presets, equations, steps ..): every
+    combination is a row, at every scale. Of rows that sample alike, those in float32 are what the others' pictures from
+    the same noise are compared with.
     """
-    from deploy.demo.packaged import EVALUATION_IMAGES, bundle_or_packaged
-    from deploy.evaluation.contenders import MODEL_FREE
-    from deploy.evaluation.evaluate import evaluate as evaluated
-    from deploy.evaluation.evaluate import report_from_evaluation
+    from deploy.demo.packaged import EVALUATION_IMAGES
     from deploy.evaluation.originals import read_originals
+    from deploy.evaluation.record import report_from_evaluations
     from deploy.evaluation.report import write_report
-    from deploy.runtime.settings import Choices
+    from deploy.evaluation.ways import Offered
 
-    listed = placement_from_text(placement) if placement is not None else None
-    presets: list[str | None] = [*preset] or [None]
-    places: list[Path | None] = [*bundle] or [None]
-    choices = [
-        Choices(
-            preset=name,
-            equation=equation,
-            steps=steps,
-            start=start,
-            consistency=consistency,
-            eta=eta,
-            placement=listed,
-            published=published,
-        )
-        for name in presets
-    ]
-    originals = read_originals(folder or EVALUATION_IMAGES, scale, crop=crop, limit=limit)
-    bundles = [bundle_or_packaged(path, _say) for path in places]
-    with ExitStack() as stack, shown_progress("evaluate") as progress:
-        settings = _settings(stack, bundles, engine, precision, threads, choices, seed)
-        compared = len(bundles) > 1 or len(precision) > 1
-        result = evaluated(
-            originals,
-            [*MODEL_FREE, *settings],
-            scale=scale,
-            samples=samples,
-            reference=settings[0].name if compared else None,
-            progress=progress,
-        )
+    offered = Offered(
+        bundles=_bundles(bundle),
+        engines=engine,
+        precisions=precision,
+        presets=preset,
+        equations=equation,
+        steps=steps,
+        starts=start,
+        consistencies=consistency,
+        etas=eta,
+        placements=[placement_from_text(text) for text in placement],
+        published=published,
+    )
+    ways = _ways(offered, setting)
+    scales = sorted(set(scale))
+    originals = {one: read_originals(folder or EVALUATION_IMAGES, one, crop=crop, limit=limit) for one in scales}
+    measures, notes = _measures(lpips)
+    with ExitStack() as stack:
+        settings = _settings(stack, ways, threads, seed)
+        _check_name(against, settings)
+        results = _evaluations(originals, settings, samples, measures)
     if output is not None:
-        write_report(result, output)
+        write_report(results, output, baseline=against, notes=notes)
     if as_json:
-        typer.echo(json.dumps(report_from_evaluation(result), indent=1, sort_keys=True))
+        record = report_from_evaluations(results, against) | {"notes": notes}
+        typer.echo(json.dumps(record, indent=1, sort_keys=True))
     else:
-        _print(result)
-        if output is not None:
-            typer.echo(f"report: {output}")
-    if any(row.failure is not None for row in result.rows):
+        _print(results, against, notes, output)
+    if any(row.failure is not None for result in results for row in result.rows):
         raise typer.Exit(1)
 
 
-def _settings(
-    stack: ExitStack,
-    bundles: list[Path],
-    engine: str,
-    precisions: list[str],
-    threads: int | None,
-    choices: "list[Choices]",
-    seed: int,
-) -> "list[Setting]":
-    """Every bundle in every precision with every preset; names say only what differs. All are checked now."""
-    from deploy.bundle import Bundle
-    from deploy.evaluation.contenders import Setting
-    from deploy.runtime.upscaler import Upscaler
+def _bundles(named: Sequence[Path]) -> list[Path]:
+    from deploy.demo.packaged import bundle_or_packaged
 
-    settings: list[Setting] = []
-    for path in bundles:
-        opened = Bundle.open(path)
-        for precision in precisions:
-            upscaler = stack.enter_context(Upscaler(opened, engine=engine, precision=precision, threads=threads))
-            for choice in choices:
-                sampling = upscaler.sampling(choice)
-                parts = [
-                    path.name if len(bundles) > 1 else "",
-                    upscaler.choice.precision if len(precisions) > 1 else "",
-                    sampling.preset or "published",
-                ]
-                name = _new_name(" ".join(part for part in parts if part), {setting.name for setting in settings})
-                settings.append(Setting(name=name, upscaler=upscaler, choices=choice, seed=seed))
-    return settings
+    places: list[Path | None] = [*named] or [None]
+    return [bundle_or_packaged(path, _say) for path in places]
 
 
-def _new_name(name: str, taken: set[str]) -> str:
-    """`name`, numbered where it is taken: bundles of one name in two folders, a preset given twice."""
-    numbered = (f"{name} ({number})" for number in count(2))
-    return name if name not in taken else next(one for one in numbered if one not in taken)
+def _ways(offered: "Offered", settings: Sequence[str]) -> "list[Way]":
+    """Every combination of what the options offer, or the settings with the options as what they leave open."""
+    ways = offered.ways()
+    if not settings:
+        return ways
+    if len(ways) > 1:
+        raise typer.BadParameter(
+            f"with it, each option can be given once; these make {len(ways)} combinations.", param_hint="--setting"
+        )
+    return [way_from_text(text, ways[0]) for text in settings]
+
+
+def _settings(stack: ExitStack, ways: "list[Way]", threads: int | None, seed: int) -> "list[Setting]":
+    from deploy.evaluation.ways import opened_settings
+
+    return opened_settings(stack, ways, threads=threads, seed=seed, notice=_say)
+
+
+def _check_name(against: str | None, settings: "list[Setting]") -> None:
+    names = [setting.name for setting in settings]
+    if against is not None and against not in names:
+        raise typer.BadParameter(f"no row is called {against!r}; there are {', '.join(names)}.", param_hint="--against")
+
+
+def _measures(folder: Path | None) -> "tuple[Mapping[str, Measure], list[str]]":
+    """What is measured, and why LPIPS is not if it is not; a folder that was named must hold its weights."""
+    from deploy.errors import CheckpointError
+    from deploy.evaluation.measures import MEASURES, measures_with_lpips
+    from deploy.images.lpips import load_lpips
+
+    try:
+        return measures_with_lpips(load_lpips(folder)), []
+    except CheckpointError as error:
+        if folder is not None:
+            raise
+        return MEASURES, [f"LPIPS was not measured: {error}"]
+
+
+def _evaluations(
+    originals: "dict[float, list[Original]]",
+    settings: "list[Setting]",
+    samples: int,
+    measures: "Mapping[str, Measure]",
+) -> "list[Evaluation]":
+    """One for each scale, from the smallest on; each but the first looks back at the scale before."""
+    from deploy.evaluation.contenders import MODEL_FREE
+    from deploy.evaluation.evaluate import evaluate
+
+    smaller = {larger: less for less, larger in pairwise(originals)}
+    results = []
+    with shown_progress("evaluate") as progress:
+        for number, (scale, pictures) in enumerate(originals.items()):
+
+            def tell(doing: str, share: float, number: int = number) -> None:
+                progress(doing, (number + share) / len(originals))
+
+            result = evaluate(
+                pictures,
+                [*MODEL_FREE, *settings],
+                scale=scale,
+                samples=samples,
+                smaller=smaller.get(scale),
+                measures=measures,
+                progress=tell,
+            )
+            results.append(result)
+    return results
 
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _print(result: "Evaluation") -> None:
-    from deploy.evaluation.report import table_from_evaluation
+def _print(results: "list[Evaluation]", against: str | None, notes: list[str], output: Path | None) -> None:
+    from deploy.evaluation.tables import (
+        comparison_from_evaluation,
+        legend_from_evaluation,
+        table_from_evaluation,
+        title_from_evaluation,
+        verdict_from_evaluation,
+    )
 
-    title = f"{len(result.originals)} originals at {result.scale:g}x, means with 95 % intervals"
-    typer.echo(text_from_cells(title, table_from_evaluation(result)))
-    typer.echo("")
-    for row in result.rows:
-        if row.failure is None:
-            typer.echo(f"{row.name}: {row.description}")
+    for result in results:
+        typer.echo(text_from_cells(title_from_evaluation(result), table_from_evaluation(result)))
+        typer.echo("")
+        compared = comparison_from_evaluation(result, against)
+        if compared:
+            typer.echo(text_from_cells("", compared))
+            typer.echo("")
+        for line in [*verdict_from_evaluation(result, against), *legend_from_evaluation(result)]:
+            typer.echo(line)
+        typer.echo("")
+    for note in notes:
+        typer.echo(note)
+    if output is not None:
+        typer.echo(f"report: {output}")

@@ -6,15 +6,30 @@ from typing import Protocol
 
 import numpy as np
 
-from deploy.evaluation.originals import Original, Pixels, pixels_from_planes
+from deploy.evaluation.originals import Pixels, pixels_from_planes
 from deploy.images.resize import FloatImage, back_project, upscale
 from deploy.runtime.settings import Choices
-from deploy.runtime.upscaler import Upscaler
+from deploy.runtime.upscaler import Upscaler, ignore
 
 BACK_PROJECTIONS = 5
 BICUBIC = "bicubic"
 BACK_PROJECTED = f"bicubic, {BACK_PROJECTIONS} back-projections"
 """What filters alone reach: a model that does not beat this one has only sharpened."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a contender does. `evaluations` of the network for one picture; None: without a model.
+
+    `counterpart` names the contender whose pictures this one approximates, as int8 does those of float32 from the same
+    noise. On a plot, contenders of one `series` are joined, and `label` tells them apart.
+    """
+
+    text: str
+    evaluations: int | None = None
+    counterpart: str | None = None
+    series: str = ""
+    label: str = ""
 
 
 class Contender(Protocol):
@@ -28,11 +43,11 @@ class Contender(Protocol):
     def is_random(self) -> bool:
         """Whether each draw is another picture."""
 
-    def describe(self) -> str:
-        """What it does, in one line."""
+    def about(self) -> About:
+        """What it does."""
 
-    def enlarged(self, original: Original, draw: int) -> Pixels:
-        """The LR picture at the original's size."""
+    def enlarged(self, lr: Pixels, size: tuple[int, int], draw: int) -> Pixels:
+        """The LR picture at `size`, (width, height)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,15 +58,14 @@ class Filter:
     enlarge: Callable[[FloatImage, tuple[int, int]], FloatImage]
     is_random: bool = False
 
-    def describe(self) -> str:
-        """What it does, in one line."""
-        return "a filter, no model"
+    def about(self) -> About:
+        """What it does."""
+        return About(text="a filter, no model")
 
-    def enlarged(self, original: Original, draw: int) -> Pixels:
-        """The LR picture at the original's size; every draw is the same."""
+    def enlarged(self, lr: Pixels, size: tuple[int, int], draw: int) -> Pixels:
+        """The LR picture at `size`, (width, height); every draw is the same."""
         del draw
-        planes = np.moveaxis(original.lr, -1, 0).astype(np.float32)
-        return pixels_from_planes(self.enlarge(planes, (original.pixels.shape[0], original.pixels.shape[1])))
+        return pixels_from_planes(self.enlarge(np.moveaxis(lr, -1, 0).astype(np.float32), (size[1], size[0])))
 
 
 MODEL_FREE = (
@@ -69,28 +83,26 @@ class Setting:
     choices: Choices
     seed: int = 0
     is_random: bool = True
+    counterpart: str | None = None
+    series: str = ""
+    label: str = ""
+    notice: Callable[[str], None] = ignore
 
-    def describe(self) -> str:
-        """What it does, in one line."""
+    def about(self) -> About:
+        """What it does."""
         choice = self.upscaler.choice
-        sampling = self.upscaler.sampling(self.choices).recipe()
-        return f"{sampling}; {self.upscaler.bundle.path.name} on {choice.backend} {choice.precision}"
+        sampling = self.upscaler.sampling(self.choices)
+        return About(
+            text=f"{sampling.recipe()}; {self.upscaler.bundle.path.name} on {choice.backend} {choice.precision}",
+            evaluations=len(self.upscaler.plan(sampling)),
+            counterpart=self.counterpart,
+            series=self.series,
+            label=self.label,
+        )
 
-    def enlarged(self, original: Original, draw: int) -> Pixels:
-        """One draw for the LR picture at the original's size."""
-        choices = self.choices
+    def enlarged(self, lr: Pixels, size: tuple[int, int], draw: int) -> Pixels:
+        """One draw for the LR picture at `size`, (width, height)."""
         made: Pixels = self.upscaler.upscale(
-            original.lr,
-            size=original.size,
-            seed=self.seed,
-            sample=draw,
-            preset=choices.preset,
-            equation=choices.equation,
-            steps=choices.steps,
-            start=choices.start,
-            consistency=choices.consistency,
-            eta=choices.eta,
-            placement=choices.placement,
-            published=choices.published,
+            lr, size=size, seed=self.seed, sample=draw, choices=self.choices, notice=self.notice
         )
         return made

@@ -1,16 +1,18 @@
-"""Every contender on every original: figures per picture, means with intervals, and the pictures themselves."""
+"""Every contender on every original: figures per picture, means with intervals, and the pictures themselves.
+
+The contenders take turns picture by picture, so that a machine whose speed drifts slows all of them.
+"""
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from deploy.errors import DeployError, PlanError
-from deploy.evaluation.contenders import BACK_PROJECTED, Contender
-from deploy.evaluation.measures import MEASURES, figures_of
+from deploy.evaluation.contenders import BACK_PROJECTED, About, Contender
+from deploy.evaluation.measures import MEASURES, Measure, Result, figures_of
 from deploy.evaluation.originals import Original, Pixels
 from deploy.images.metrics import Interval, fidelity, mean_with_interval, paired_difference
 from engines.errors import EngineError
@@ -23,12 +25,14 @@ class Row:
     """One contender's figures: one value per original and measure (of several draws, their mean)."""
 
     name: str
-    description: str
+    about: About
     figures: dict[str, tuple[float, ...]]
     pictures: tuple[Pixels, ...] = ()
-    """Its first draw of every original."""
-    seconds: float | None = None
-    """Median time of one draw of one picture, everything included; None for a row made of other rows' pictures."""
+    """Its first draw of every original, or the mean of its draws."""
+    seconds: float = math.nan
+    """Median time of one picture, everything included; of a mean of draws, of all of them."""
+    draws: int = 1
+    """More than 1: the row of the mean of as many draws."""
     failure: str | None = None
 
     def interval(self, measure: str) -> Interval:
@@ -41,34 +45,45 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """All rows, in the order in which they were made."""
+    """All rows at one scale, in the order in which their contenders were given."""
 
     scale: float
     samples: int
     originals: tuple[Original, ...]
     rows: tuple[Row, ...]
-    reference: str | None = None
-    """The row that others approximate, such as float for int8."""
+    measures: Mapping[str, Measure] = field(default_factory=lambda: MEASURES)
+
+    def sound_rows(self) -> list[Row]:
+        """The rows of the contenders that did not fail."""
+        return [row for row in self.rows if row.failure is None]
+
+    def sound_row(self, name: str | None) -> Row | None:
+        """The row of that name, if its contender did not fail."""
+        return next((row for row in self.sound_rows() if row.name == name), None)
+
+    def fidelities(self, row: Row) -> tuple[float, ...] | None:
+        """PSNR in dB between a row's pictures and those of its counterpart, which began at the same noise.
+
+        None without a counterpart, and for a row that is a mean of draws.
+        """
+        other = None if row.failure is not None or row.draws > 1 else self.sound_row(row.about.counterpart)
+        if other is None or other is row:
+            return None
+        return tuple(fidelity(a, b) for a, b in zip(row.pictures, other.pictures, strict=True))
 
     def fidelity(self, row: Row) -> Interval | None:
-        """PSNR in dB between the first draws of a row and of the reference, which began at the same noise.
-
-        None for the reference itself, without one, and for a row that is a mean of draws.
-        """
-        other = self._sound_row(self.reference)
-        if other is None or other is row or row.seconds is None:
-            return None
-        return mean_with_interval([fidelity(a, b) for a, b in zip(row.pictures, other.pictures, strict=True)])
-
-    def _sound_row(self, name: str | None) -> Row | None:
-        return next((row for row in self.rows if row.name == name and row.failure is None), None)
+        """The mean of `fidelities`."""
+        found = self.fidelities(row)
+        return None if found is None else mean_with_interval(found)
 
     def gain(self, row: Row, measure: str = "psnr", over: str = BACK_PROJECTED) -> Interval | None:
         """By how much a row is ahead of another, picture by picture; None for the other itself, or without it."""
-        other = self._sound_row(over)
+        other = self.sound_row(over)
         if other is None or other is row or row.failure is not None:
             return None
-        return paired_difference(row.figures[measure], other.figures[measure])
+        pairs = zip(row.figures[measure], other.figures[measure], strict=True)
+        defined = [pair for pair in pairs if not any(math.isnan(value) for value in pair)]
+        return paired_difference(*zip(*defined, strict=True)) if defined else None
 
 
 def evaluate(
@@ -77,57 +92,116 @@ def evaluate(
     *,
     scale: float,
     samples: int = 1,
-    reference: str | None = None,
+    smaller: float | None = None,
+    measures: Mapping[str, Measure] = MEASURES,
     progress: Progress,
 ) -> Evaluation:
     """Every contender on every original. With several samples, a random one is drawn as often: its row holds the mean
     of the draws' figures, and a row of its own the figures of the mean of the draws.
 
-    `reference` names the contender whose pictures the others' are compared with as well. One that fails has a row that
-    says why; the others go on.
+    `smaller` is another, smaller scale, by which every LR picture is enlarged as well, for the consistency between
+    scales. A contender that fails has a row that says why; the others go on.
     """
     if samples < 1:
         raise PlanError(f"An evaluation needs at least 1 sample of each picture, found {samples}.")
-    contenders = list(contenders)
-    rows: list[Row] = []
-    for index, contender in enumerate(contenders):
+    tallies = [
+        _Tally(contender=contender, samples=samples if contender.is_random else 1, smaller=smaller, measures=measures)
+        for contender in contenders
+    ]
+    total = sum(tally.samples for tally in tallies) * len(originals)
+    done = 0
+    for original in originals:
+        for tally in tallies:
+            tally.add(original)
+            done += tally.samples
+            progress(f"{scale:g}x, {original.name}, {tally.contender.name}", done / total)
+    return Evaluation(
+        scale=scale,
+        samples=samples,
+        originals=tuple(originals),
+        rows=tuple(row for tally in tallies for row in tally.rows()),
+        measures=measures,
+    )
 
-        def tell(share: float, index: int = index, name: str = contender.name) -> None:
-            progress(name, (index + share) / len(contenders))
 
+@dataclass(kw_only=True, eq=False)
+class _Tally:
+    """What one contender has done so far."""
+
+    contender: Contender
+    samples: int
+    smaller: float | None
+    measures: Mapping[str, Measure]
+    about: About | None = None
+    of_draws: list[dict[str, float]] = field(default_factory=list)
+    of_mean: list[dict[str, float]] = field(default_factory=list)
+    first: list[Pixels] = field(default_factory=list)
+    means: list[Pixels] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    failure: str | None = None
+
+    def add(self, original: Original) -> None:
+        """One more original is measured, or the failure noted; one that has failed is left alone."""
+        if self.failure is not None:
+            return
         try:
-            rows += _rows_of(contender, originals, samples if contender.is_random else 1, tell)
+            self.about = self.about or self.contender.about()
+            self._measure(original)
         except (DeployError, EngineError) as error:
-            rows.append(Row(name=contender.name, description="", figures={}, failure=str(error)))
-    return Evaluation(scale=scale, samples=samples, originals=tuple(originals), rows=tuple(rows), reference=reference)
+            self.failure = f"{original.name}: {error}"
 
-
-def _rows_of(
-    contender: Contender, originals: Sequence[Original], samples: int, tell: Callable[[float], None]
-) -> list[Row]:
-    description = contender.describe()
-    of_draws: list[dict[str, float]] = []
-    of_mean: list[dict[str, float]] = []
-    first: list[Pixels] = []
-    means: list[Pixels] = []
-    seconds: list[float] = []
-    for number, original in enumerate(originals):
-        draws = []
-        for draw in range(samples):
+    def _measure(self, original: Original) -> None:
+        draws, smaller = [], []
+        for draw in range(self.samples):
             began = time.perf_counter()
-            draws.append(contender.enlarged(original, draw))
-            seconds.append(time.perf_counter() - began)
-            tell((number + (draw + 1) / samples) / len(originals))
-        of_draws.append(_mean_figures([figures_of(one, original) for one in draws]))
-        first.append(draws[0])
-        if samples > 1:
-            means.append(mean_picture(draws))
-            of_mean.append(figures_of(means[-1], original))
-    rows = [_row(contender.name, description, of_draws, first, float(np.median(seconds)))]
-    if samples > 1:
-        text = f"{contender.name}, mean of {samples}"
-        rows.append(_row(text, f"the mean of {samples} draws; {description}", of_mean, means, None))
-    return rows
+            draws.append(self.contender.enlarged(original.lr, original.size, draw))
+            self.seconds.append(time.perf_counter() - began)
+            smaller.append(self._at_smaller_scale(original.lr, draw))
+        results = [Result(pixels=a, original=original, smaller=b) for a, b in zip(draws, smaller, strict=True)]
+        self.of_draws.append(_mean_figures([figures_of(one, self.measures) for one in results]))
+        self.first.append(draws[0])
+        if self.samples > 1:
+            self.means.append(mean_picture(draws))
+            reduced = mean_picture([one for one in smaller if one is not None]) if self.smaller is not None else None
+            mean = Result(pixels=self.means[-1], original=original, smaller=reduced)
+            self.of_mean.append(figures_of(mean, self.measures))
+
+    def _at_smaller_scale(self, lr: Pixels, draw: int) -> Pixels | None:
+        if self.smaller is None:
+            return None
+        size = round(lr.shape[1] * self.smaller), round(lr.shape[0] * self.smaller)
+        return self.contender.enlarged(lr, size, draw)
+
+    def rows(self) -> list[Row]:
+        """The row of the draws, and that of their mean if there are several."""
+        name, about = self.contender.name, self.about or About(text="")
+        if self.failure is not None:
+            return [Row(name=name, about=about, figures={}, failure=self.failure)]
+        seconds = float(np.median(self.seconds))
+        rows = [self._row(name, about, self.of_draws, self.first, seconds, 1)]
+        if self.samples > 1:
+            mean = f"mean of {self.samples}"
+            of_draws = replace(
+                about,
+                text=f"the {mean} draws; {about.text}",
+                evaluations=None if about.evaluations is None else about.evaluations * self.samples,
+                series=f"{about.series}, {mean}" if about.series else mean,
+            )
+            seconds *= self.samples
+            rows.append(self._row(f"{name}, {mean}", of_draws, self.of_mean, self.means, seconds, self.samples))
+        return rows
+
+    def _row(
+        self,
+        name: str,
+        about: About,
+        figures: Sequence[dict[str, float]],
+        pictures: Sequence[Pixels],
+        seconds: float,
+        draws: int,
+    ) -> Row:
+        values = {measure: tuple(one[measure] for one in figures) for measure in self.measures}
+        return Row(name=name, about=about, figures=values, pictures=tuple(pictures), seconds=seconds, draws=draws)
 
 
 def mean_picture(draws: Sequence[Pixels]) -> Pixels:
@@ -137,54 +211,3 @@ def mean_picture(draws: Sequence[Pixels]) -> Pixels:
 
 def _mean_figures(figures: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([one[name] for one in figures])) for name in figures[0]}
-
-
-def _row(
-    name: str, description: str, figures: Sequence[dict[str, float]], pictures: list[Pixels], seconds: float | None
-) -> Row:
-    values = {measure: tuple(one[measure] for one in figures) for measure in MEASURES}
-    return Row(name=name, description=description, figures=values, pictures=tuple(pictures), seconds=seconds)
-
-
-def report_from_evaluation(evaluation: Evaluation) -> dict[str, Any]:
-    """Everything measured, in JSON's types; a value that is not finite is null."""
-    rows: list[dict[str, Any]] = []
-    for row in evaluation.rows:
-        if row.failure is not None:
-            rows.append({"name": row.name, "failure": row.failure})
-            continue
-        figures = {
-            measure: _interval_json(row.interval(measure)) | {"values": [_finite(v) for v in row.figures[measure]]}
-            for measure in MEASURES
-        }
-        gain, kept = evaluation.gain(row), evaluation.fidelity(row)
-        rows.append(
-            {
-                "name": row.name,
-                "description": row.description,
-                "seconds": row.seconds,
-                "figures": figures,
-                "psnr_over_back_projection": None if gain is None else _interval_json(gain),
-                "fidelity": None if kept is None else _interval_json(kept),
-            }
-        )
-    return {
-        "scale": evaluation.scale,
-        "samples": evaluation.samples,
-        "originals": [
-            {"name": one.name, "size": list(one.size), "lr": [one.lr.shape[1], one.lr.shape[0]]}
-            for one in evaluation.originals
-        ],
-        "reference": evaluation.reference,
-        "measures": {name: measure.meaning for name, measure in MEASURES.items()},
-        "rows": rows,
-    }
-
-
-def _interval_json(interval: Interval) -> dict[str, Any]:
-    half = interval.half_width
-    return {"mean": _finite(interval.mean), "half_width": None if half is None else _finite(half)}
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -24,6 +24,8 @@ class Original:
     name: str
     pixels: Pixels
     lr: Pixels
+    whole: tuple[int, int] | None = None
+    """(width, height) before it was cut; None: it was not."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -32,7 +34,7 @@ class Original:
 
 
 def read_originals(folder: Path, scale: float, *, crop: int | None = None, limit: int | None = None) -> list[Original]:
-    """The pictures of a folder in the order of their names, or the first `limit` of them.
+    """The pictures of a folder in the order of their names, or `limit` of them, spread evenly over the names.
 
     `crop`: the middle `crop` x `crop` pixels of each are taken, all pictures must have as many. Then every side is cut
     in its middle to the largest length that a whole number of LR pixels enlarges to (4x: a multiple of 4).
@@ -49,7 +51,9 @@ def read_originals(folder: Path, scale: float, *, crop: int | None = None, limit
         raise ImageError(
             f"reading originals: {limit} pictures were asked for, {folder} holds {len(paths)}; ask for fewer."
         )
-    return [original_from_pixels(path.name, read_image(path).pixels, scale, crop) for path in paths[:limit]]
+    # Neighbours are often of one scene: the first few would say little of the rest.
+    chosen = [paths[index * len(paths) // limit] for index in range(limit)] if limit is not None else paths
+    return [original_from_pixels(path.name, read_image(path).pixels, scale, crop) for path in chosen]
 
 
 def check_numbers(scale: float, crop: int | None, limit: int | None) -> None:
@@ -73,7 +77,8 @@ def original_from_pixels(name: str, pixels: Pixels, scale: float, crop: int | No
         )
     top, left = ((side - kept) // 2 for side, kept in zip((height, width), high, strict=True))
     cut = np.ascontiguousarray(pixels[top : top + high[0], left : left + high[1]])
-    return Original(name=name, pixels=cut, lr=low_resolution(cut, (low[0], low[1])))
+    whole = None if cut.shape == pixels.shape else (width, height)
+    return Original(name=name, pixels=cut, lr=low_resolution(cut, (low[0], low[1])), whole=whole)
 
 
 def low_resolution(pixels: Pixels, size: tuple[int, int]) -> Pixels:

@@ -10,18 +10,21 @@ import numpy as np
 import pytest
 
 from deploy.errors import FolderError, PlanError, SizeError
-from deploy.evaluation.contenders import BACK_PROJECTED, BICUBIC, MODEL_FREE
-from deploy.evaluation.evaluate import evaluate, mean_picture, report_from_evaluation
+from deploy.evaluation.contenders import BACK_PROJECTED, BICUBIC, MODEL_FREE, About
+from deploy.evaluation.evaluate import evaluate, mean_picture
 from deploy.evaluation.measures import MEASURES
-from deploy.evaluation.originals import Original, Pixels, original_from_pixels
-from deploy.evaluation.report import (
-    contact_sheets,
-    markdown_from_evaluation,
+from deploy.evaluation.originals import Pixels, original_from_pixels
+from deploy.evaluation.record import report_from_evaluation
+from deploy.evaluation.report import write_report
+from deploy.evaluation.sheets import contact_sheets
+from deploy.evaluation.tables import (
+    legend_from_evaluation,
+    markdown_from_evaluations,
     table_from_evaluation,
     text_from_interval,
-    write_report,
 )
 from deploy.images.metrics import Interval
+from engines.errors import EngineError
 
 
 def flat(value: int, side: int = 16) -> Pixels:
@@ -40,12 +43,14 @@ class Fake:
     name: str
     value: Callable[[int, int], int]
     is_random: bool = False
+    counterpart: str | None = None
 
-    def describe(self) -> str:
-        return f"{self.name} described"
+    def about(self) -> About:
+        return About(text=f"{self.name} described", evaluations=5, counterpart=self.counterpart)
 
-    def enlarged(self, original: Original, draw: int) -> Pixels:
-        return flat(self.value(int(original.pixels[0, 0, 0]), draw))
+    def enlarged(self, lr: Pixels, size: tuple[int, int], draw: int) -> Pixels:
+        assert size[0] == size[1]
+        return flat(self.value(int(lr[0, 0, 0]), draw), size[0])
 
 
 def refuse(_value: int, _draw: int) -> int:
@@ -90,6 +95,9 @@ def test_one_draw_and_the_mean_of_draws_are_two_rows() -> None:
     assert mean.figures["psnr"] == pytest.approx([psnr_of(5)] * 2)
     np.testing.assert_array_equal(one.pictures[0], flat(110))
     np.testing.assert_array_equal(mean.pictures[1], flat(145))
+    # The mean takes four pictures' work.
+    assert (one.draws, mean.draws, mean.about.evaluations) == (1, 4, 20)
+    assert mean.seconds == pytest.approx(4 * one.seconds)
 
 
 def test_what_is_not_random_is_drawn_once() -> None:
@@ -98,6 +106,23 @@ def test_what_is_not_random_is_drawn_once() -> None:
     rows = evaluate(ORIGINALS, [sure], scale=4.0, samples=4, progress=silent).rows
     assert [row.name for row in rows] == ["sure"]
     assert calls == [0, 0]
+
+
+def test_consistency_between_scales_holds_the_result_against_a_smaller_one_of_the_same_picture() -> None:
+    """Enlarged to 16 pixels a picture is 10 levels too bright, to 8 pixels 4: reduced, they are 6 levels apart."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Drifting(Fake):
+        def enlarged(self, lr: Pixels, size: tuple[int, int], draw: int) -> Pixels:
+            return flat(int(lr[0, 0, 0]) + {16: 10, 8: 4}[size[0]] + draw, size[0])
+
+    drifting = Drifting(name="drifts", value=lambda value, _: value, is_random=True)
+    one, mean = evaluate(ORIGINALS, [drifting], scale=4.0, smaller=2.0, samples=2, progress=silent).rows
+    for row in (one, mean):
+        assert row.figures["scale_consistency"] == pytest.approx([psnr_of(6)] * 2, abs=1e-4)
+    assert one.figures["psnr"] == pytest.approx([(psnr_of(10) + psnr_of(11)) / 2] * 2)
+    (alone,) = evaluate(ORIGINALS, [Fake(name="a", value=lambda value, _: value)], scale=4.0, progress=silent).rows
+    assert all(math.isnan(value) for value in alone.figures["scale_consistency"])
 
 
 def test_the_mean_picture_rounds_half_to_even() -> None:
@@ -121,10 +146,10 @@ def test_gains_are_paired_with_the_back_projected_row() -> None:
 def test_fidelity_compares_first_draws_with_the_reference() -> None:
     """Off by 10 and by 14: 4 levels apart."""
     float_row = Fake(name="float", value=lambda value, draw: value + (10, 90)[draw], is_random=True)
-    int8_row = Fake(name="int8", value=lambda value, draw: value + (14, 40)[draw], is_random=True)
-    broken = Fake(name="broken", value=refuse)
+    int8_row = Fake(name="int8", value=lambda value, draw: value + (14, 40)[draw], is_random=True, counterpart="float")
+    broken = Fake(name="broken", value=refuse, counterpart="float")
     contenders = [float_row, int8_row, broken]
-    result = evaluate(ORIGINALS, contenders, scale=4.0, samples=2, reference="float", progress=silent)
+    result = evaluate(ORIGINALS, contenders, scale=4.0, samples=2, progress=silent)
     kept = {row.name: result.fidelity(row) for row in result.rows}
     assert kept["int8"] is not None
     assert kept["int8"].mean == pytest.approx(psnr_of(4))
@@ -135,9 +160,12 @@ def test_fidelity_compares_first_draws_with_the_reference() -> None:
         "broken",
     ]
     table = {cells[0]: cells for cells in table_from_evaluation(result)}
-    assert table[""][-1] == "fidelity to float"
+    assert table[""][-1] == "fidelity"
     assert table["int8"][-1] == "36.1 ±0.0"
-    assert report_from_evaluation(result)["reference"] == "float"
+    assert "fidelity: dB between the pictures and those of float, from the same noise" in legend_from_evaluation(result)
+    recorded = {row["name"]: row for row in report_from_evaluation(result)["rows"]}["int8"]
+    assert recorded["counterpart"] == "float"
+    assert recorded["fidelity"]["worst"] == pytest.approx(psnr_of(4))
 
 
 def test_one_that_fails_has_a_row_that_says_why() -> None:
@@ -146,9 +174,30 @@ def test_one_that_fails_has_a_row_that_says_why() -> None:
         Fake(name="sound", value=lambda value, _: value),
     ]
     result = evaluate(ORIGINALS, contenders, scale=4.0, progress=silent)
-    assert [row.failure for row in result.rows] == ["too large for this engine", None]
-    assert table_from_evaluation(result)[1] == ["broken", "too large for this engine"]
-    assert report_from_evaluation(result)["rows"][0] == {"name": "broken", "failure": "too large for this engine"}
+    assert [row.failure for row in result.rows] == ["100.png: too large for this engine", None]
+    assert table_from_evaluation(result)[1] == ["broken", "100.png: too large for this engine"]
+    assert report_from_evaluation(result)["rows"][0] == {
+        "scale": 4.0,
+        "name": "broken",
+        "failure": "100.png: too large for this engine",
+    }
+
+
+def test_an_engine_that_fails_in_the_middle_is_left_alone_and_the_others_go_on() -> None:
+    asked: list[int] = []
+
+    def fall_over(value: int, _draw: int) -> int:
+        asked.append(value)
+        if len(asked) == 2:
+            raise EngineError("the engine fell over")
+        return value
+
+    originals = [*ORIGINALS, original_from_pixels("180.png", flat(180), 4.0)]
+    contenders = [Fake(name="falls", value=fall_over), Fake(name="sound", value=lambda value, _: value)]
+    falls, sound = evaluate(originals, contenders, scale=4.0, progress=silent).rows
+    assert asked == [100, 140]
+    assert falls.failure == "140.png: the engine fell over"
+    assert len(sound.pictures) == 3
 
 
 def test_no_sample_is_refused() -> None:
@@ -160,7 +209,7 @@ def test_progress_rises_to_one() -> None:
     told: list[float] = []
     contenders = [Fake(name=name, value=lambda value, _: value, is_random=True) for name in "ab"]
     evaluate(ORIGINALS, contenders, scale=4.0, samples=2, progress=lambda _, share: told.append(share))
-    assert told == pytest.approx([(k + 1) / 8 for k in range(8)])
+    assert told == pytest.approx([(k + 1) / 4 for k in range(4)])
 
 
 def test_back_projection_is_the_better_of_the_rows_without_a_model() -> None:
@@ -175,13 +224,21 @@ def test_back_projection_is_the_better_of_the_rows_without_a_model() -> None:
 def test_the_report_is_json_without_nan(tmp_path: Path) -> None:
     exact = Fake(name="exact", value=lambda value, _: value)
     result = evaluate(ORIGINALS, [*MODEL_FREE, exact], scale=4.0, progress=silent)
-    written = write_report(result, tmp_path / "report")
+    written = write_report([result], tmp_path / "report", notes=["a note"])
     assert [path.name for path in written] == ["evaluation.json", "evaluation.md", "pictures-1.png"]
     data = json.loads(written[0].read_text(), parse_constant=lambda text: pytest.fail(f"{text} is not JSON"))
     assert [row["name"] for row in data["rows"]] == [BICUBIC, BACK_PROJECTED, "exact"]
     assert data["rows"][2]["figures"]["psnr"] == {"mean": None, "half_width": None, "values": [None, None]}
     assert data["rows"][2]["figures"]["colour"]["values"] == [0.0, 0.0]
-    assert data["originals"][0] == {"name": "100.png", "size": [16, 16], "lr": [4, 4]}
+    assert data["originals"][0] == {
+        "scale": 4.0,
+        "name": "100.png",
+        "size": [16, 16],
+        "lr": [4, 4],
+        "cut_from": None,
+    }
+    assert data["notes"] == ["a note"]
+    assert "* a note" in written[1].read_text()
     assert data["measures"].keys() == MEASURES.keys()
 
 
@@ -190,10 +247,10 @@ def test_the_table_says_what_was_measured() -> None:
     result = evaluate(ORIGINALS, [off], scale=4.0, progress=silent)
     heading, cells = table_from_evaluation(result)
     assert len(cells) == len(heading)
-    assert cells[:2] == ["off", "28.13 ±0.00"]
-    assert cells[heading.index("detail")] == "-"
-    text = markdown_from_evaluation(result)
-    assert text.startswith("2 originals at 4x")
+    assert cells[:3] == ["off", "5", "28.13 ±0.00"]
+    assert "detail" not in heading  # flat originals have none
+    text = markdown_from_evaluations([result])
+    assert text.startswith("## 2 originals at 4x")
     assert "* off: off described" in text
 
 
@@ -216,4 +273,4 @@ def test_a_report_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     result = evaluate(ORIGINALS, MODEL_FREE, scale=4.0, progress=silent)
     with pytest.raises(FolderError, match=r"writing the report to .*taken: .*Choose another folder with -o"):
-        write_report(result, tmp_path / "taken")
+        write_report([result], tmp_path / "taken")

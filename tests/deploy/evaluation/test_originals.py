@@ -43,6 +43,8 @@ def test_the_middle_is_kept() -> None:
     original = original_from_pixels("a.png", pixels, 4.0)
     np.testing.assert_array_equal(original.pixels, pixels[1:29, 0:44])  # 3 rows and 1 column too many
     assert original.size == (44, 28)
+    assert original.whole == (45, 31)
+    assert original_from_pixels("a.png", pixels, 1.0).whole is None
     cropped = original_from_pixels("a.png", pixels, 4.0, crop=20)
     np.testing.assert_array_equal(cropped.pixels, pixels[5:25, 12:32])
 
@@ -62,6 +64,9 @@ def test_originals_come_in_the_order_of_their_names(tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("not a picture")
     assert [one.name for one in read_originals(tmp_path, 1.0)] == ["a.jpg", "b.png", "c.webp"]
     assert [one.name for one in read_originals(tmp_path, 1.0, limit=2)] == ["a.jpg", "b.png"]
+    for name in "defgh":
+        save(tmp_path, f"{name}.png", 16, 16)
+    assert [one.name for one in read_originals(tmp_path, 1.0, limit=3)] == ["a.jpg", "c.webp", "f.png"]
 
 
 def test_what_cannot_be_evaluated_is_refused(tmp_path: Path) -> None:

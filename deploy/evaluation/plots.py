@@ -1,0 +1,136 @@
+"""The plot of an evaluation: quality against time, and the settings that no faster one equals."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from deploy.errors import MissingPackage
+from deploy.evaluation.evaluate import Evaluation, Row
+from deploy.evaluation.judging import JUDGED, baseline_row, frontier, recommended_row, rows_with_model
+from deploy.evaluation.measures import DETAIL
+
+INK, GREY, LIGHT = "#1c1e22", "#696e76", "#d9dce1"
+SERIES_COLOURS = ("#0f6cbd", "#c2410c", "#15803d", "#7e22ce", "#b45309", "#0e7490", "#be185d", "#4d7c0f")
+MARKS = "osD^vPX*"
+
+
+def check_plots_can_be_made() -> None:
+    """matplotlib is installed."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise MissingPackage(
+            "Plotting the quality-time frontier needs matplotlib: pip install 'idm-deploy[report]'."
+        ) from None
+
+
+def write_frontier(evaluation: Evaluation, path: Path, baseline: str | None = None) -> None:
+    """`path` holds the plot: a panel per judged measure, a point per row with a model."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, len(JUDGED), figsize=(5 * len(JUDGED), 4.6), layout="constrained")
+    for axes, measure in zip(panels, JUDGED, strict=True):
+        _draw_panel(axes, evaluation, measure, baseline)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False, fontsize=9)
+    figure.suptitle(f"Quality against time at {evaluation.scale:g}x, means of {len(evaluation.originals)} originals")
+    # No date or version in the file: the same figures give the same bytes.
+    figure.savefig(path, dpi=130, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _draw_panel(axes: Any, evaluation: Evaluation, measure: str, baseline: str | None) -> None:
+    rows = [row for row in rows_with_model(evaluation) if math.isfinite(row.interval(measure).mean)]
+    best = [row for row in frontier(evaluation, measure) if row in rows]
+    axes.set_xscale("log")
+    axes.plot([r.seconds for r in best], [_value(r, measure) for r in best], color=LIGHT, linewidth=7, zorder=1)
+    for number, (series, members) in enumerate(_series(rows).items()):
+        colour, mark = SERIES_COLOURS[number % len(SERIES_COLOURS)], MARKS[number % len(MARKS)]
+        members = sorted(members, key=lambda row: row.seconds)
+        axes.plot(
+            [row.seconds for row in members],
+            [_value(row, measure) for row in members],
+            color=colour,
+            marker=mark,
+            linewidth=1,
+            markersize=5,
+            label=series or "settings",
+            zorder=3,
+        )
+        _label_points(axes, members, measure, colour)
+    against = baseline_row(evaluation, baseline)
+    if against is not None and len(rows) > 1:
+        chosen = recommended_row(evaluation, against)
+        _ring(axes, against, measure, GREY, "baseline")
+        _ring(axes, chosen, measure, INK, "recommended")
+    _draw_levels(axes, evaluation, measure)
+    _name_axes(axes, evaluation, measure)
+
+
+def _series(rows: list[Row]) -> dict[str, list[Row]]:
+    grouped: dict[str, list[Row]] = {}
+    for row in rows:
+        grouped.setdefault(row.about.series, []).append(row)
+    return grouped
+
+
+def _value(row: Row, measure: str) -> float:
+    return row.interval(measure).mean
+
+
+def _label_points(axes: Any, members: list[Row], measure: str, colour: str) -> None:
+    """Short names beside the points, above and below in turn."""
+    for number, row in enumerate(members):
+        text = row.about.label or str(row.about.evaluations)
+        place = (0, 6) if number % 2 == 0 else (0, -12)
+        axes.annotate(
+            text.removesuffix(" steps"),
+            (row.seconds, _value(row, measure)),
+            textcoords="offset points",
+            xytext=place,
+            ha="center",
+            fontsize=7,
+            color=colour,
+            zorder=4,
+        )
+
+
+def _ring(axes: Any, row: Row, measure: str, colour: str, label: str) -> None:
+    axes.plot(
+        [row.seconds],
+        [_value(row, measure)],
+        linestyle="none",
+        marker="o",
+        markersize=13,
+        fillstyle="none",
+        markeredgewidth=2 if label == "recommended" else 1,
+        color=colour,
+        label=label,
+        zorder=5,
+    )
+
+
+def _draw_levels(axes: Any, evaluation: Evaluation, measure: str) -> None:
+    """What is reached without a model, and the original's own detail."""
+    for number, row in enumerate(row for row in evaluation.sound_rows() if row.about.evaluations is None):
+        value = _value(row, measure)
+        if math.isfinite(value):
+            axes.axhline(value, color=GREY, linewidth=1, linestyle=("--", ":")[number % 2], label=row.name, zorder=2)
+    if measure == DETAIL:
+        axes.axhline(1, color=INK, linewidth=0.8, zorder=2)
+        axes.annotate(
+            "the original", (0.99, 1), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7
+        )
+
+
+def _name_axes(axes: Any, evaluation: Evaluation, measure: str) -> None:
+    one = evaluation.measures[measure]
+    axes.set_title(one.heading, fontsize=11)
+    axes.set_ylabel(one.meaning.split(";")[0], fontsize=8, color=GREY)
+    axes.set_xlabel("seconds a picture", fontsize=8, color=GREY)
+    axes.tick_params(colors=INK, labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.1, y=0.12)
