@@ -18,6 +18,7 @@ from deploy.images.values import network_from_pixels
 from deploy.quantization.pictures import CalibrationPicture
 from deploy.quantization.settings import PLAIN_STEPS
 from deploy.runtime.generation import NO_PICTURE
+from deploy.runtime.graphs import NOTHING_STAYS, Keep
 from deploy.runtime.int8 import SAME_LEVEL
 from deploy.runtime.latent import LatentModel
 from deploy.runtime.layout import Layout
@@ -225,8 +226,10 @@ class _Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def predict(self, x: Float32, condition: Mapping[str, Any], row: Mapping[str, Any]) -> Float32:
-        noise = self._model.predict(x, condition, row)
+    def predict(
+        self, x: Float32, condition: Mapping[str, Any], row: Mapping[str, Any], keep: Keep = NOTHING_STAYS
+    ) -> Float32:
+        noise = self._model.predict(x, condition, row, keep)
         self.states.append(x.copy())
         self.predicted.append(noise.copy())
         return noise
