@@ -1,7 +1,8 @@
-"""What changes from one timestep range to the next, as one row of numbers per range that a graph takes as an input.
+"""What changes from one timestep range to the next, as one row of numbers per range.
 
-The graphs for ONNX Runtime and OpenVINO hold everything that all ranges share; the rest comes in one or two inputs,
-split inside the graph. A row has segments (one number or one vector of a layer each), and in range k
+Graphs hold everything that all ranges share. The rest comes to ONNX Runtime and OpenVINO in one or two inputs, split
+inside the graph; TensorRT wants constants, so there each segment replaces an initializer when the graph is opened or
+built. A row has segments (one number or one vector of a layer each), and in range k
 
     row = constants + slopes * (the segment's factor in range k, repeated) + corrections[k]
 
@@ -21,6 +22,11 @@ from numpy.typing import NDArray
 from calibration.errors import GraphError
 
 FloatArray = NDArray[np.float32]
+
+NUMBERS = "range_numbers"
+"""Single numbers: a graph input of shape (n,), or n initializers without axes."""
+CHANNELS = "range_channels"
+"""One number per channel: a graph input of shape (1, n, 1, 1), or initializers of one axis."""
 
 ARRAYS = ("shape", "sizes", "factors", "slopes", "constants")
 
@@ -70,6 +76,28 @@ class RangeRows:
             raise GraphError(f"reading the rows for {name}: there is no array {missing[0]!r}. Quantize again.")
         shape = tuple(int(size) for size in arrays["shape"])
         return cls(input=name, shape=shape, corrections=arrays.get("corrections"), **{k: arrays[k] for k in ARRAYS[1:]})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RangeConstants:
+    """Initializers whose values differ between ranges: those of `names` are the segments of `rows`."""
+
+    names: tuple[str, ...]
+    rows: RangeRows
+
+    def __post_init__(self) -> None:
+        """Refuse names that are not one per segment."""
+        if len(self.names) != self.rows.sizes.size:
+            raise GraphError(
+                f"reading the constants of ranges: {len(self.names)} names for {self.rows.sizes.size} segments of"
+                f" {self.rows.input}. Quantize again."
+            )
+
+    def in_range(self, index: int) -> dict[str, FloatArray]:
+        """Name -> value in one range."""
+        parts = np.split(self.rows.row(index).reshape(-1), np.cumsum(self.rows.sizes)[:-1])
+        shape = () if self.rows.input == NUMBERS else (-1,)
+        return {name: part.reshape(shape) for name, part in zip(self.names, parts, strict=True)}
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """TensorRT's plans of a bundle: which are needed, for which sizes, and building them into the engine cache.
 
-K timestep ranges in int8 are K graphs, so K plans with their own weights on the GPU: the scales of Q/DQ pairs are
-constants for TensorRT. That is its cost, and documented; one range costs one plan.
+K timestep ranges in int8 are K plans with their own weights on the GPU: the scales of Q/DQ pairs are constants for
+TensorRT. That is its cost, and documented; one range costs one plan.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from typing import Any
 
 from deploy.bundle import Bundle
 from deploy.engine_profiles import EngineSizes, profiles_of_graphs
-from deploy.engine_trials import path_of_target
 from deploy.errors import BundleError
 from deploy.runtime.graphs import DENOISE, FLOAT_GRAPHS, FORM_OF_BACKEND, INT8
-from deploy.runtime.int8 import has_int8
+from deploy.runtime.int8 import TARGET_OF_BACKEND, Int8Denoiser, has_int8
 from engines.backends import BACKENDS, backend_named
 from engines.built_forms import PlanSettings, Source, make_plan
 from engines.cache import Cache, fingerprint
@@ -115,9 +114,11 @@ def planned_builds(
                 "`idm-deploy quantize --targets tensorrt`."
             )
         profile = profiles_of_graphs(bundle, options.sizes)[DENOISE]
-        for index, path in enumerate(path_of_target(bundle, package.backend)):
-            chosen = replace(settings, profile=profile)
-            found.append(_planned(bundle, f"denoise int8 {index}", [path.name], chosen))
+        int8 = Int8Denoiser(bundle, TARGET_OF_BACKEND[package.backend])
+        plain = _planned(bundle, "denoise int8", [int8.graph.name], replace(settings, profile=profile))
+        for index in range(int8.engines):
+            source = plain.source.filled(f"{plain.source.label} {index}", int8.constants(index))
+            found.append(replace(plain, source=source))
     return found
 
 

@@ -12,15 +12,10 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from calibration.errors import GraphError
 from calibration.layers import LINEAR, Layer, layers_of
-from calibration.range_rows import RangeRows, RowWriter
+from calibration.range_rows import CHANNELS, NUMBERS, RangeConstants, RangeRows, RowWriter
 from calibration.recipe import LayerRecipe, Recipe
 
 Array = NDArray[Any]
-
-NUMBERS = "range_numbers"
-"""The graph input of shape (n,) that holds single numbers and the vectors of linear layers."""
-CHANNELS = "range_channels"
-"""The graph input of shape (1, n, 1, 1) that holds one number per channel of convolutions."""
 
 SMALL = 64
 """Arrays of at most this many bytes stay inside the graph file."""
@@ -28,16 +23,17 @@ SMALL = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Int8Graphs:
-    """What one target needs: graphs, the tensors they share, and the rows that change with the timestep range.
+    """What one target needs: a graph, its large tensors, and what changes with the timestep range.
 
-    models: one per range for a target with constant scales, else one. Their float weights are still those of the
-    float graph's weights file; `tensors` (int8 weights above all) have no initializer yet: store them once, under
-    the same names for all targets, and add initializers that point there.
+    model: its float weights are still those of the float graph's weights file; `tensors` (int8 weights above all) have
+    no initializer yet: store them once, under the same names for all targets, and add initializers that point there.
+    rows: further inputs. constants: initializers, in the model with their values in range 0.
     """
 
-    models: tuple[ModelProto, ...]
+    model: ModelProto
     tensors: dict[str, Array]
     rows: tuple[RangeRows, ...] = ()
+    constants: tuple[RangeConstants, ...] = ()
 
 
 Replace = Callable[["Editor", NodeProto, Layer, LayerRecipe], None]
@@ -45,10 +41,14 @@ Replace = Callable[["Editor", NodeProto, Layer, LayerRecipe], None]
 
 
 class Editor:
-    """Nodes and constants of the new graph. Values that differ between ranges become inputs, others constants."""
+    """Nodes and constants of the new graph. Values that differ between ranges become inputs, others constants.
 
-    def __init__(self, ranges: int) -> None:
+    constant_ranges: those that differ become initializers as well, one set of values per range.
+    """
+
+    def __init__(self, ranges: int, *, constant_ranges: bool = False) -> None:
         self.ranges = ranges
+        self.constant_ranges = constant_ranges
         self.nodes: list[NodeProto] = []
         self.tensors: dict[str, Array] = {}
         self.domains: set[str] = set()
@@ -105,19 +105,41 @@ class Editor:
         corrections: NDArray[np.float32] | None = None,
         linear: bool = False,
     ) -> str:
-        """constants + factor * slopes + corrections per channel: (1, O, 1, 1) for a convolution, (O,) if linear."""
+        """constants + factor * slopes + corrections per channel, (1, O, 1, 1), or (O,) if linear or an initializer."""
+        flat = linear or self.constant_ranges
         one_row = self.ranges == 1 or (corrections is None and (factors == factors[0]).all())
         if one_row:
             value = factors[0] * slopes.astype(np.float64)
             for part in (constants, None if corrections is None else corrections[0]):
                 value = value if part is None else value + part
-            return self.constant(value.astype(np.float32).reshape((-1,) if linear else (1, -1, 1, 1)), name)
-        return self._writers[NUMBERS if linear else CHANNELS].add(name, factors, slopes, constants, corrections)
+            return self.constant(value.astype(np.float32).reshape((-1,) if flat else (1, -1, 1, 1)), name)
+        one_by_one = linear and not self.constant_ranges  # the input of numbers holds these vectors too
+        return self._writers[NUMBERS if one_by_one else CHANNELS].add(name, factors, slopes, constants, corrections)
 
-    def finish(self, model: ModelProto) -> tuple[ModelProto, tuple[RangeRows, ...]]:
-        """The new model, and the rows of its new inputs, if any."""
+    def finish(self, model: ModelProto) -> Int8Graphs:
+        """The new model with all that belongs to it."""
         made = ModelProto()
         made.CopyFrom(model)
+        if self.constant_ranges:
+            constants = self._constants_of_ranges()
+            self._replace_nodes(made, self.nodes)
+            return Int8Graphs(model=made, tensors=self.tensors, constants=constants)
+        rows, heads = self._rows_as_inputs(made)
+        self._replace_nodes(made, [*heads, *self.nodes])
+        return Int8Graphs(model=made, tensors=self.tensors, rows=rows)
+
+    def _constants_of_ranges(self) -> tuple[RangeConstants, ...]:
+        """What differs between ranges, now initializers with their values in range 0."""
+        found = []
+        for writer in self._writers.values():
+            if writer.names:
+                one = RangeConstants(names=tuple(writer.names), rows=writer.rows())
+                self._small |= {key: numpy_helper.from_array(value, key) for key, value in one.in_range(0).items()}
+                found.append(one)
+        return tuple(found)
+
+    def _rows_as_inputs(self, made: ModelProto) -> tuple[tuple[RangeRows, ...], list[NodeProto]]:
+        """What differs between ranges, now inputs of the model, and the nodes that split them."""
         rows = []
         heads: list[NodeProto] = []
         for name, writer in self._writers.items():
@@ -132,9 +154,12 @@ class Editor:
             heads.append(
                 helper.make_node("Split", [name, sizes], writer.names, name=f"{name}/Split", axis=1 if wide else 0)
             )
+        return tuple(rows), heads
+
+    def _replace_nodes(self, made: ModelProto, wanted: Sequence[NodeProto]) -> None:
         used = {entry.name for entry in made.graph.output}
         nodes = []
-        for node in reversed([*heads, *self.nodes]):  # without what no output needs: Casts of weights replaced
+        for node in reversed(wanted):  # without what no output needs: Casts of weights replaced
             if used & set(node.output):
                 nodes.append(node)
                 used |= set(node.input)
@@ -145,7 +170,6 @@ class Editor:
         made.graph.initializer.extend([*kept, *self._small.values()])
         for domain in sorted(self.domains - {entry.domain for entry in made.opset_import}):
             made.opset_import.append(helper.make_opsetid(domain, 1))
-        return made, tuple(rows)
 
 
 def rewritten(model: ModelProto, recipe: Recipe, editor: Editor, replace: Replace) -> None:

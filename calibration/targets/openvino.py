@@ -38,8 +38,7 @@ def int8_graphs(model: ModelProto, folder: Path, recipe: Recipe) -> Int8Graphs:
         _layer(editor, node, layer, told, folder, model)
 
     rewritten(model, recipe, editor, replace)
-    made, rows = editor.finish(model)
-    return Int8Graphs(models=(made,), tensors=editor.tensors, rows=rows)
+    return editor.finish(model)
 
 
 def _layer(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe, folder: Path, model: ModelProto) -> None:
@@ -80,6 +79,7 @@ def _coded_input(editor: Editor, layer: Layer, told: LayerRecipe, moved: bool) -
         if moved:
             there = editor.number(scales[0] / scales, f"{layer.node}.there")
             x = editor.node("Mul", [x, there], f"{layer.node}.moved")
-        return quantize_dequantize(editor, x, float(scales[0]), zero_point, layer.node)
+        scale = editor.constant(np.array(scales[0], dtype=np.float32), f"scale.{np.float32(scales[0])!s}")
+        return quantize_dequantize(editor, x, scale, zero_point, layer.node)
 
     return editor.once((layer.input, told.inputs), make)

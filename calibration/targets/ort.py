@@ -52,8 +52,7 @@ def int8_graphs(model: ModelProto, folder: Path, recipe: Recipe, *, weights: Wei
             _conv(editor, node, layer, told, weights, bias_of(model, folder, layer))
 
     rewritten(model, recipe, editor, replace)
-    made, rows = editor.finish(model)
-    return Int8Graphs(models=(made,), tensors=editor.tensors, rows=rows)
+    return editor.finish(model)
 
 
 def _check_outputs(model: ModelProto, recipe: Recipe) -> None:

@@ -12,12 +12,12 @@ from calibration.recipe import LayerRecipe
 from calibration.targets.editing import Editor, int8_weights
 
 
-def quantize_dequantize(editor: Editor, x: str, scale: float, zero_point: NDArray[Any], name: str) -> str:
-    """x as 8-bit codes and back. Scale and zero point are 0-d: TensorRT leaves a convolution in float otherwise."""
-    scale_name = editor.constant(np.array(scale, dtype=np.float32), f"scale.{np.float32(scale)!s}")
+def quantize_dequantize(editor: Editor, x: str, scale: str, zero_point: NDArray[Any], name: str) -> str:
+    """x as 8-bit codes and back; scale: name of a constant. It and the zero point are 0-d: TensorRT leaves a
+    convolution in float otherwise."""
     zero_name = editor.constant(zero_point.reshape(()), f"zero_point.{zero_point.dtype.name}.{int(zero_point)}")
-    codes = editor.node("QuantizeLinear", [x, scale_name, zero_name], f"{name}.quantized")
-    return editor.node("DequantizeLinear", [codes, scale_name, zero_name], f"{name}.dequantized")
+    codes = editor.node("QuantizeLinear", [x, scale, zero_name], f"{name}.quantized")
+    return editor.node("DequantizeLinear", [codes, scale, zero_name], f"{name}.dequantized")
 
 
 def dequantized_weights(editor: Editor, layer: Layer, told: LayerRecipe) -> str:

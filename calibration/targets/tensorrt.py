@@ -1,13 +1,14 @@
-"""Int8 for TensorRT: symmetric Q/DQ with constant scales, one graph per timestep range, all on the same weights.
+"""Int8 for TensorRT: symmetric Q/DQ with constant scales, and one set of constants per timestep range.
 
-TensorRT takes scales from the graph alone and wants them constant, 0-d, with an int8 zero point of 0; hence a graph
-per range, which costs its size without the weights. Symmetric codes waste half of themselves after SiLU, whose
-values start at -0.28. An exact shift gives them back: with x = (x - c) + c,
+TensorRT takes scales from the graph alone and wants them constant, 0-d, with an int8 zero point of 0. So every range
+is a plan of its own, built from the one graph with that range's constants in it. Symmetric codes waste half of
+themselves after SiLU, whose values start at -0.28. An exact shift gives them back: with x = (x - c) + c,
 
     W x + b = W (x - c) + (b + c * sum of W)
 
 and x - c is spread around 0. Zeros that a convolution pads with would become c, so the input is padded before the
-shift. Where that costs more than it gains, choose `Symmetric` quantizers: their shift is 0 and nothing is added.
+shift. Where that costs more than it gains, choose `Symmetric` quantizers: their shift is 0 and nothing is added. A
+layer that is shifted in one range is padded and shifted in all, there by 0.
 
 Arithmetic around the layers is float32 here; whoever builds the engine makes it fp16. ONNX Runtime on the CPU runs
 these graphs with the same codes (its convolutions then compute in float), which is how their accuracy is checked.
@@ -19,32 +20,28 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
 from calibration.errors import GraphError
 from calibration.layers import LINEAR, Layer, bias_of
 from calibration.recipe import FloatArray, LayerRecipe, Recipe
-from calibration.targets.editing import Array, Editor, Int8Graphs, rewritten
+from calibration.targets.editing import Editor, Int8Graphs, rewritten
 from calibration.targets.qdq import dequantized_weights, quantize_dequantize
 
 NAME: Final = "tensorrt"
 
 
 def int8_graphs(model: ModelProto, folder: Path, recipe: Recipe) -> Int8Graphs:
-    """One graph per range. `folder` is where the float graph's weights file lies: biases are read from it."""
+    """One graph, with constants per range. `folder` is where the float graph's weights file lies: for the biases."""
     _check_codes(recipe)
-    models = []
-    tensors: dict[str, Array] = {}
-    for index in range(recipe.ranges):
-        editor = Editor(1)
+    editor = Editor(recipe.ranges, constant_ranges=True)
 
-        def replace(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe, index: int = index) -> None:
-            _layer(editor, node, layer, told, index, bias_of(model, folder, layer))
+    def replace(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe) -> None:
+        _layer(editor, node, layer, told, bias_of(model, folder, layer))
 
-        rewritten(model, recipe, editor, replace)
-        models.append(editor.finish(model)[0])
-        tensors |= editor.tensors
-    return Int8Graphs(models=tuple(models), tensors=tensors)
+    rewritten(model, recipe, editor, replace)
+    return editor.finish(model)
 
 
 def _check_codes(recipe: Recipe) -> None:
@@ -61,41 +58,43 @@ def _check_codes(recipe: Recipe) -> None:
         )
 
 
-def _layer(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe, index: int, bias: FloatArray) -> None:
-    quantizer = told.inputs[index]
-    shift = quantizer.shift
-    pad_first = shift != 0 and layer.padded
+def _layer(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe, bias: FloatArray) -> None:
+    shifts = np.array([quantizer.shift for quantizer in told.inputs])
+    pad_first = bool(shifts.any()) and layer.padded
     x = editor.once(
-        (layer.input, quantizer, layer.geometry.padding if pad_first else None),
-        lambda: _coded_input(editor, layer, told, index),
+        (layer.input, told.inputs, layer.geometry.padding if pad_first else None),
+        lambda: _coded_input(editor, layer, told, shifts),
     )
     attributes: dict[str, Any] = {"pads": [0, 0, 0, 0]} if pad_first else {}
     inputs = [x, dequantized_weights(editor, layer, told)]
-    correction = None if told.corrections is None else told.corrections[index]
-    added = np.zeros(layer.outputs) if correction is None else correction.astype(np.float64)
-    if shift != 0:
-        sums = told.codes.reshape(layer.outputs, -1).sum(axis=1, dtype=np.int64)
-        added = added + shift * sums * told.weight_scales.astype(np.float64)
-    if not added.any():
+    if told.corrections is None and not shifts.any():
         editor.node(node.op_type, [*inputs, *node.input[2:]], layer.node, output=layer.output, like=node, **attributes)
-    elif layer.kind == LINEAR:
+        return
+    sums = told.codes.reshape(layer.outputs, -1).sum(axis=1, dtype=np.int64) * told.weight_scales.astype(np.float64)
+    linear = layer.kind == LINEAR
+    added = editor.channels(
+        shifts,
+        f"{layer.node}.{'added' if linear else 'bias'}",
+        slopes=sums.astype(np.float32),
+        constants=None if linear else bias,
+        corrections=told.corrections,
+    )
+    if linear:
         y = editor.node(node.op_type, inputs, layer.node, output=f"{layer.node}.product", like=node)
-        extra = editor.constant(added.astype(np.float32), f"{layer.node}.added.{index}")
-        editor.node("Add", [y, extra], f"{layer.node}.corrected", output=layer.output)
+        editor.node("Add", [y, added], f"{layer.node}.corrected", output=layer.output)
     else:
-        whole = editor.constant((bias + added).astype(np.float32), f"{layer.node}.bias.{index}")
-        editor.node(node.op_type, [*inputs, whole], layer.node, output=layer.output, like=node, **attributes)
+        editor.node(node.op_type, [*inputs, added], layer.node, output=layer.output, like=node, **attributes)
 
 
-def _coded_input(editor: Editor, layer: Layer, told: LayerRecipe, index: int) -> str:
-    quantizer, x = told.inputs[index], layer.input
-    if quantizer.shift != 0:
+def _coded_input(editor: Editor, layer: Layer, told: LayerRecipe, shifts: NDArray[np.float64]) -> str:
+    x = layer.input
+    if shifts.any():
         if layer.padded:
             top, left, bottom, right = layer.geometry.padding
             pads = np.array([0, 0, top, left, 0, 0, bottom, right], dtype=np.int64)
             x = editor.node(
                 "Pad", [x, editor.constant(pads, "pads." + ".".join(map(str, pads)))], f"{layer.node}.padded"
             )
-        shift = editor.constant(np.array(quantizer.shift, dtype=np.float32), f"shift.{np.float32(quantizer.shift)!s}")
-        x = editor.node("Sub", [x, shift], f"{layer.node}.shifted")
-    return quantize_dequantize(editor, x, quantizer.scale, np.array(0, dtype=np.int8), layer.node)
+        x = editor.node("Sub", [x, editor.number(shifts, f"{layer.node}.shift")], f"{layer.node}.shifted")
+    scale = editor.number(told.input_scales, f"{layer.node}.scale")
+    return quantize_dequantize(editor, x, scale, np.array(0, dtype=np.int8), layer.node)

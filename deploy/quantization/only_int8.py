@@ -24,7 +24,7 @@ def without_float_denoiser(bundle: Bundle) -> Bundle:
         raise BundleError(f"{bundle.path} has no int8 graphs to keep instead of the float ones. Quantize it first.")
     kept = {name: entry for name, entry in bundle.manifest.graphs.items() if name != "denoise"}
     files = {file for entry in kept.values() for file in entry["forms"].values()}
-    files |= {file for told in quantization["targets"].values() for file in told["graphs"]}
+    files |= {told["graph"] for told in quantization["targets"].values()}
     models: dict[str, ModelProto] = {name: read_graph(bundle.file(name)) for name in sorted(files)}
     tensors: dict[str, Array] = {}
     needed: dict[str, list[str]] = {}
@@ -42,7 +42,7 @@ def without_float_denoiser(bundle: Bundle) -> Bundle:
             for name, model in models.items()
         }
         targets = {
-            target: told | {"graphs": [renamed[file] for file in told["graphs"]], "weights": [stream.name]}
+            target: told | {"graph": renamed[told["graph"]], "weights": [stream.name]}
             for target, told in quantization["targets"].items()
         }
         graphs = {name: _renamed(entry, renamed, stream.name) for name, entry in kept.items()}

@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from calibration.layers import read_graph, take_external
 from deploy.bundle import Bundle
 from deploy.demo.packaged import EVALUATION_IMAGES
 from deploy.evaluation.originals import Original, Pixels, read_originals
 from deploy.quantization.budget import share_in_float
 from deploy.quantization.comparison import (
+    PLAIN,
     Fidelity,
     compare,
     float_upscaler,
@@ -52,7 +54,7 @@ class TargetResult:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Results:
-    """All rows, and the pictures they were made of: held-out ones, or generated ones."""
+    """All rows, and the pictures they were made of: held-out ones, or generated ones. float_bytes: as float32."""
 
     float_bytes: int
     rows: tuple[TargetResult, ...]
@@ -95,7 +97,7 @@ def measure(calibrated: Calibrated, *, threads: int | None, seed: int, progress:
         pictures[target] = tuple(results[0])
         rows.append(_row(calibrated, target, found, speeds))
     return Results(
-        float_bytes=bytes_of_graphs(bundle, [bundle.manifest.graphs["denoise"]["forms"][FORM_OF_TARGET["ort"]]]),
+        float_bytes=float32_bytes(bundle),
         rows=tuple(rows),
         originals=tuple(originals),
         in_float=tuple(reference[0]),
@@ -104,15 +106,17 @@ def measure(calibrated: Calibrated, *, threads: int | None, seed: int, progress:
     )
 
 
+def float32_bytes(bundle: Bundle) -> int:
+    """Of the float denoiser's weights, in however many bytes a number they are stored."""
+    weights = take_external(read_graph(bundle.graph("denoise", FORM_OF_TARGET["ort"])), bundle.path)
+    return 4 * sum(array.size for array in weights.values())
+
+
 def _settings(bundle: Bundle) -> list[Choices]:
     """The default preset, and without its aids where it has any."""
     preset = bundle.manifest.presets[bundle.manifest.default_preset]
     aided = preset.get("start") or preset.get("consistency")
-    return (
-        [Choices(), Choices(equation="ddim", steps=20, placement="uniform", start=0.0, consistency=0.0, eta=0.0)]
-        if (aided)
-        else [Choices()]
-    )
+    return [Choices(), PLAIN] if aided else [Choices()]
 
 
 def _row(
@@ -128,7 +132,7 @@ def _row(
         layers=len(calibrated.findings.layers),
         in_float=tuple(sorted(calibrated.choices[target].in_float)),
         share_in_float=share_in_float(recipe, calibrated.multiplications),
-        bytes=bytes_of_graphs(calibrated.bundle, quantization["targets"][target]["graphs"]),
+        bytes=bytes_of_graphs(calibrated.bundle, [quantization["targets"][target]["graph"]]),
         preset=found[0],
         plain=found[1] if len(found) > 1 else None,
         seconds_float=seconds[0] if seconds else None,
@@ -138,11 +142,11 @@ def _row(
 
 def table_from_results(results: Results) -> list[list[str]]:
     """Heading and rows for people."""
-    heading = ["target", "ranges", "layers in float", "MAC in float", "size", "step", "speed-up", "vs float", "worst"]
+    heading = ["target", "ranges", "layers in float", "MAC in float", "size", "step", "speed-up", "fidelity", "worst"]
     originals = bool(results.originals)
     plain = any(row.plain for row in results.rows)
     heading += ["PSNR", "SSIM"] if originals else []
-    heading += ["plain ddim"] if plain else []
+    heading += ["plain", "worst plain"] if plain else []
     lines = [heading]
     for row in results.rows:
         timed = row.seconds_float is not None and row.seconds_int8 is not None
@@ -158,8 +162,25 @@ def table_from_results(results: Results) -> list[list[str]]:
             f"{row.preset.worst:.1f} dB",
         ]
         cells += [_change(row.preset.psnr_drop, 3), _change(row.preset.ssim_drop, 4)] if originals else []
-        cells += [f"{row.plain.mean:.1f} dB" if row.plain else "-"] if plain else []
+        cells += [f"{value:.1f} dB" for value in (row.plain.mean, row.plain.worst)] if row.plain else []
         lines.append(cells)
+    return lines
+
+
+def legend_of_table(results: Results) -> list[str]:
+    """What the columns of the table mean, a line each."""
+    seen = f"{len(results.originals)} held-out pictures" if results.originals else "generated pictures"
+    lines = [
+        "MAC in float: share of a step's multiply-accumulates that are not in int8",
+        "size: weights of the denoiser, those that stay in float included, against all of them in float32",
+        "step, speed-up: median time of a step in int8, and how many times faster that is than float32 on its engine here",
+        f"fidelity, worst: PSNR between int8 and float pictures from the same noise, preset {results.preset}; mean and"
+        f" least of {seen}",
+    ]
+    if results.originals:
+        lines.append("PSNR, SSIM: by how much the means against the originals changed, preset " + results.preset)
+    if any(row.plain for row in results.rows):
+        lines.append(f"plain: the same fidelity for ddim with {PLAIN.steps} steps from pure noise, without any aid")
     return lines
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from calibration.layers import read_graph
+from calibration.range_rows import RangeRows
 from calibration.recipe import Recipe
 from calibration.targets.editing import Int8Graphs
 from calibration.targets.table import target_named
@@ -24,7 +25,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TargetGraphs:
-    """One target's graphs and the edges of its ranges."""
+    """One target's graph and the edges of its ranges."""
 
     target: str
     edges: tuple[float, ...]
@@ -32,7 +33,7 @@ class TargetGraphs:
 
 
 def graphs_of_target(bundle: Bundle, target: str, recipe: Recipe, edges: Sequence[float]) -> TargetGraphs:
-    """The int8 graphs that `recipe` makes of the bundle's float denoiser."""
+    """What `recipe` makes of the bundle's float denoiser."""
     writer, _ = target_named(target)
     path = bundle.graph("denoise", FORM_OF_TARGET[target])
     return TargetGraphs(target=target, edges=tuple(edges), graphs=writer(read_graph(path), path.parent, recipe))
@@ -56,23 +57,23 @@ def write_targets(writer: BundleWriter, made: Sequence[TargetGraphs], weights: S
 def _write_target(
     writer: BundleWriter, one: TargetGraphs, places: Mapping[str, Place], int8_file: str, weights: Sequence[str]
 ) -> dict[str, Any]:
-    names = []
-    for index, model in enumerate(one.graphs.models):
-        number = f"-{index}" if len(one.graphs.models) > 1 else ""
-        names.append(
-            writer.add_bytes(f"denoise-int8-{one.target}{number}", "onnx", _with_tensors(model, places, int8_file))
-        )
-    rows = {
-        row.input: {key: writer.add_array(f"{row.input}-{key}", np.asarray(a)) for key, a in row.to_arrays().items()}
-        for row in one.graphs.rows
-    }
+    graph = _with_tensors(one.graphs.model, places, int8_file)
     return {
-        "graphs": names,
+        "graph": writer.add_bytes(f"denoise-int8-{one.target}", "onnx", graph),
         "edges": list(one.edges),
-        "rows": rows,
+        "rows": {row.input: _arrays(writer, row) for row in one.graphs.rows},
+        "constants": {
+            constants.rows.input: {"names": list(constants.names), "rows": _arrays(writer, constants.rows)}
+            for constants in one.graphs.constants
+        },
         "weights": [*weights, int8_file],
         "noise_corrections": [],
     }
+
+
+def _arrays(writer: BundleWriter, rows: RangeRows) -> dict[str, str]:
+    """The files of the rows' arrays."""
+    return {key: writer.add_array(f"{rows.input}-{key}", np.asarray(array)) for key, array in rows.to_arrays().items()}
 
 
 def _with_tensors(model: ModelProto, places: Mapping[str, Place], location: str) -> bytes:

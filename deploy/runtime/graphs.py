@@ -164,7 +164,7 @@ class GraphSet:
         if key not in self._open:
             choice = self.choice
             precision = precision_around_int8(choice.backend) if choice.precision == INT8 else choice.precision
-            graph = int8.graphs[index] if int8 else self.bundle.graph(name, FORM_OF_BACKEND[choice.backend])
+            graph = int8.graph if int8 else self.bundle.graph(name, FORM_OF_BACKEND[choice.backend])
             self._open[key] = open_engine(
                 graph,
                 backend=choice.backend,
@@ -172,13 +172,14 @@ class GraphSet:
                 threads=choice.threads,
                 sizes=sizes_of(graph, self._fixed_for[name]) if name in self._fixed_for else None,
                 cache_dir=choice.cache_dir,
+                constants=int8.constants(index) if int8 else None,
             )
         return self._open[key]
 
     def _index_and_key(self, name: str, range_index: int) -> tuple[int, str]:
         """Which of the denoiser's graphs serves a range, and its name among the open ones."""
         int8 = self.int8 if name == DENOISE else None
-        index = range_index if int8 is not None and len(int8.graphs) > 1 else 0
+        index = range_index if int8 is not None and int8.engines > 1 else 0
         return index, f"{name}.{index}" if index else name
 
     def run(

@@ -1,7 +1,8 @@
-"""The int8 graphs of a bundle at run time: which graph and which numbers serve a noise level.
+"""The int8 graphs of a bundle at run time: which numbers serve a noise level.
 
 What changes from one timestep range to the next comes with the row of each step (`row_feeds`), so the loop knows
-nothing of ranges. A target whose scales are constants has one graph per range instead, chosen by the row's index.
+nothing of ranges. A target whose scales are constants needs an engine per range instead, chosen by the row's index:
+all of them open the one graph, each with the constants of its range.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.range_rows import RangeRows
+from calibration.range_rows import RangeConstants, RangeRows
 from calibration.ranges import TimestepRanges
 from deploy.bundle import Bundle
 from deploy.errors import BundleError
@@ -62,9 +63,18 @@ class Int8Denoiser:
             )
 
     @property
-    def graphs(self) -> list[Path]:
-        """One graph, or one per range."""
-        return [self.bundle.file(name) for name in self._described["graphs"]]
+    def graph(self) -> Path:
+        """The graph of all ranges."""
+        return self.bundle.file(self._described["graph"])
+
+    @property
+    def engines(self) -> int:
+        """How many engines serve all ranges: one, or as many as there are ranges."""
+        return len(self._ranges) if self._constants else 1
+
+    def constants(self, index: int) -> dict[str, Array]:
+        """What the graph's constants are in the engine of a range; empty if one engine serves all ranges."""
+        return {name: value for one in self._constants for name, value in one.in_range(index).items()}
 
     def row_feeds(self, noise_levels: Sequence[float]) -> list[dict[str, Array]]:
         """What each step feeds besides what the float graph takes."""
@@ -105,11 +115,17 @@ class Int8Denoiser:
 
     @cached_property
     def _rows(self) -> list[RangeRows]:
-        rows = []
-        for name, arrays in sorted(self._described["rows"].items()):
-            read = {key: read_array(self.bundle.file(file)) for key, file in arrays.items()}
-            rows.append(RangeRows.from_arrays(name, read))
-        return rows
+        return [self._read(name, files) for name, files in sorted(self._described["rows"].items())]
+
+    @cached_property
+    def _constants(self) -> list[RangeConstants]:
+        return [
+            RangeConstants(names=tuple(told["names"]), rows=self._read(name, told["rows"]))
+            for name, told in sorted(self._described["constants"].items())
+        ]
+
+    def _read(self, name: str, files: Mapping[str, str]) -> RangeRows:
+        return RangeRows.from_arrays(name, {key: read_array(self.bundle.file(file)) for key, file in files.items()})
 
     @cached_property
     def _corrections(self) -> tuple[Array, Array, Array] | None:

@@ -162,25 +162,19 @@ def step_of(window: OutputWindow, index: int) -> Array:
     return window.steps.astype(np.float64) * window.gains[index]
 
 
-def stored(graphs: Int8Graphs, folder: Path, name: str = "int8") -> list[Path]:
-    """The graphs as files in `folder`, with their shared tensors in one file."""
-    places, data = {}, b""
+def stored(graphs: Int8Graphs, folder: Path, name: str = "int8") -> Path:
+    """The graph as a file in `folder`, with its large tensors in another one."""
+    model, data = graphs.model, b""
     for key, value in graphs.tensors.items():
-        places[key] = (len(data), value)
+        kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+        tensor = TensorProto(name=key, dims=value.shape, data_type=kind, data_location=TensorProto.EXTERNAL)
+        entries = {"location": f"{name}.bin", "offset": len(data), "length": value.nbytes}
+        for field, entry in entries.items():
+            tensor.external_data.add(key=field, value=str(entry))
+        model.graph.initializer.append(tensor)
         data += value.tobytes()
     (folder / f"{name}.bin").write_bytes(data)
-    paths = []
-    for index, model in enumerate(graphs.models):
-        used = {entry for node in model.graph.node for entry in node.input}
-        for key, (offset, value) in places.items():
-            if key in used:
-                kind = helper.np_dtype_to_tensor_dtype(value.dtype)
-                tensor = TensorProto(name=key, dims=value.shape, data_type=kind, data_location=TensorProto.EXTERNAL)
-                entries = {"location": f"{name}.bin", "offset": offset, "length": value.nbytes}
-                for field, entry in entries.items():
-                    tensor.external_data.add(key=field, value=str(entry))
-                model.graph.initializer.append(tensor)
-        paths.append(folder / f"{name}-{index}.onnx")
-        paths[-1].write_bytes(model.SerializeToString(deterministic=True))
-        onnx.checker.check_model(paths[-1])
-    return paths
+    path = folder / f"{name}.onnx"
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    onnx.checker.check_model(path)
+    return path

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from calibration.errors import GraphError
-from calibration.range_rows import RangeRows, RowWriter
+from calibration.range_rows import CHANNELS, NUMBERS, RangeConstants, RangeRows, RowWriter
 
 
 def rows(corrected: bool) -> RangeRows:
@@ -39,6 +39,25 @@ def test_saving_and_loading_is_identity(corrected: bool) -> None:
         again = RangeRows.from_arrays("extra", arrays)
     for index in range(2):
         np.testing.assert_array_equal(again.row(index), rows(corrected).row(index))
+
+
+def test_segments_become_initializers() -> None:
+    """Numbers without axes, vectors with one."""
+    numbers, vectors = RowWriter(NUMBERS, 2), RowWriter(CHANNELS, 2)
+    for name, values in {"a": (1, 2), "b": (3, 4)}.items():
+        numbers.add(name, np.array(values, dtype=np.float32))
+    for name, size in {"c": 1, "d": 2}.items():
+        vectors.add(name, np.array([1.0, 5.0]), np.ones(size, dtype=np.float32))
+    made = [RangeConstants(names=tuple(writer.names), rows=writer.rows()) for writer in (numbers, vectors)]
+    found = made[0].in_range(1) | made[1].in_range(1)
+    assert {name: (value.shape, value.tolist()) for name, value in found.items()} == {
+        "a": ((), 2),
+        "b": ((), 4),
+        "c": ((1,), [5]),
+        "d": ((2,), [5, 5]),
+    }
+    with pytest.raises(GraphError, match=r"1 names for 2 segments of range_numbers\. Quantize again"):
+        RangeConstants(names=("a",), rows=numbers.rows())
 
 
 def test_a_further_range_costs_one_number_per_segment() -> None:

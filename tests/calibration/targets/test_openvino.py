@@ -22,7 +22,7 @@ SCALES = (1.0, 0.55, 1.7)
 def graph_and_outputs(single: Single, told: Recipe, opener: object = open_openvino) -> tuple[Path, list[np.ndarray]]:
     """The graph, and what the backend computes with it in each range."""
     graphs = int8_graphs(single.model, single.folder, told)
-    path = stored(graphs, single.folder)[0]
+    path = stored(graphs, single.folder)
     engine: Engine
     with opener(path, threads=1) as engine:  # type: ignore[operator]
         feeds = [{rows.input: rows.row(k) for rows in graphs.rows} for k in range(told.ranges)]
@@ -88,7 +88,7 @@ def test_the_form(tmp_path: Path) -> None:
     """Constant scalar scales with unsigned codes; the range moves by two inputs around the convolution."""
     single = conv(tmp_path)
     graphs = int8_graphs(single.model, tmp_path, recipe(single, Asymmetric(), scales=SCALES))
-    model = onnx.load(stored(graphs, tmp_path)[0])
+    model = onnx.load(stored(graphs, tmp_path))
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     quantize = next(node for node in model.graph.node if node.op_type == "QuantizeLinear")
     assert [list(constants[name].dims) for name in quantize.input[1:]] == [[], []]
@@ -104,7 +104,7 @@ def test_one_range_has_neither_inputs_nor_multipliers(tmp_path: Path) -> None:
     single = conv(tmp_path)
     graphs = int8_graphs(single.model, tmp_path, recipe(single, Asymmetric()))
     assert graphs.rows == ()
-    kinds = [node.op_type for node in graphs.models[0].graph.node]
+    kinds = [node.op_type for node in graphs.model.graph.node]
     assert kinds == ["QuantizeLinear", "DequantizeLinear", "DequantizeLinear", "Conv"]
 
 

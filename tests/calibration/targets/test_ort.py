@@ -18,7 +18,7 @@ SCALES = (1.0, 0.55, 1.7)
 def outputs(single: Single, told: Recipe, weights: WeightForm = "int8") -> list[np.ndarray]:
     """What ONNX Runtime computes in each range."""
     graphs = int8_graphs(single.model, single.folder, told, weights=weights)
-    path = stored(graphs, single.folder)[0]
+    path = stored(graphs, single.folder)
     with open_engine(path, threads=1) as engine:
         return [
             engine.run({"x": single.x, **{rows.input: rows.row(k) for rows in graphs.rows}})["y"]
@@ -91,7 +91,7 @@ def test_the_form(tmp_path: Path) -> None:
     """What makes QLinearConv fast here: constant zero points and bias; one node, weights stored once."""
     single = conv(tmp_path)
     graphs = int8_graphs(single.model, tmp_path, recipe(single, Asymmetric(), scales=SCALES))
-    path = stored(graphs, tmp_path)[0]
+    path = stored(graphs, tmp_path)
     model = onnx.load(path)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     node = next(node for node in model.graph.node if node.op_type == "QLinearConv")
@@ -106,7 +106,7 @@ def test_the_form(tmp_path: Path) -> None:
 def test_one_range_needs_no_further_input(tmp_path: Path) -> None:
     graphs = int8_graphs(conv(tmp_path).model, tmp_path, recipe(conv(tmp_path), Asymmetric()))
     assert graphs.rows == ()
-    assert [entry.name for entry in graphs.models[0].graph.input] == ["x"]
+    assert [entry.name for entry in graphs.model.graph.input] == ["x"]
 
 
 def test_a_convolution_without_a_window_is_refused(tmp_path: Path) -> None:

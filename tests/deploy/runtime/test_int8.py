@@ -32,7 +32,7 @@ class FakeBundle:
         return self.path / name
 
 
-def denoiser(folder: Path, target: str = "ort", quantized: bool = True) -> Int8Denoiser:
+def denoiser(folder: Path, target: str = "ort", quantized: bool = True, constant: bool = False) -> Int8Denoiser:
     writer = RowWriter("range_numbers", 2)
     writer.add("scale", np.array([0.5, 0.25]))
     rows = {}
@@ -40,9 +40,10 @@ def denoiser(folder: Path, target: str = "ort", quantized: bool = True) -> Int8D
         np.save(folder / f"{name}.npy", array)
         rows[name] = f"{name}.npy"
     described = {
-        "graphs": ["a.onnx", "b.onnx"],
+        "graph": "a.onnx",
         "edges": [0.0, 0.6, 1.0],
-        "rows": {"range_numbers": rows},
+        "rows": {} if constant else {"range_numbers": rows},
+        "constants": {"range_numbers": {"names": ["m.scale"], "rows": rows}} if constant else {},
         "noise_corrections": [
             {"noise_level": 0.2, "gain": [1.0], "offset": [0.0]},
             {"noise_level": 0.4, "gain": [2.0], "offset": [1.0]},
@@ -58,6 +59,18 @@ def test_each_step_is_fed_the_row_of_its_range(tmp_path: Path) -> None:
     assert (int(first[RANGE_INDEX]), int(second[RANGE_INDEX])) == (0, 1)
     assert first["range_numbers"].tolist() == [0.5]
     assert second["range_numbers"].tolist() == [0.25]
+
+
+def test_scales_that_are_constants_need_an_engine_per_range(tmp_path: Path) -> None:
+    int8 = denoiser(tmp_path)
+    assert (int8.graph, int8.engines, int8.constants(0)) == (tmp_path / "a.onnx", 1, {})
+    int8 = denoiser(tmp_path, constant=True)
+    assert int8.engines == 2
+    assert [{name: value.item() for name, value in int8.constants(k).items()} for k in (0, 1)] == [
+        {"m.scale": 0.5},
+        {"m.scale": 0.25},
+    ]
+    assert [set(feeds) for feeds in int8.row_feeds([0.8])] == [{RANGE_INDEX, NOISE_GAIN, NOISE_OFFSET}]
 
 
 def test_the_correction_between_two_levels_is_interpolated(tmp_path: Path) -> None:
