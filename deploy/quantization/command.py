@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from deploy.bundle import Bundle
 from deploy.bundle.discovery import holds_manifest
+from deploy.quantization.held_out import with_held_out_figures
 from deploy.quantization.only_int8 import without_float_denoiser
 from deploy.quantization.pipeline import quantize_bundle, refuse_unfit
 from deploy.quantization.report import write_report
@@ -61,10 +62,11 @@ def quantize(
 
     calibrated = quantize_bundle(bundle, settings, places, force=force, say=say, progress=calibrating)
     results = measure(calibrated, threads=places.threads, seed=settings.seed, progress=measuring)
+    stored = with_held_out_figures(calibrated.bundle, results)
     folder = places.report or default_report(bundle.path)
     write_report(calibrated, results, folder, say)
     if only_int8:
-        without_float_denoiser(calibrated.bundle)
+        without_float_denoiser(stored)
     report = {"bundle": str(bundle.path), "report": str(folder), "only_int8": only_int8} | report_from_results(results)
     return Outcome(bundle=bundle.path, results=results, folder=folder, report=report)
 
