@@ -133,15 +133,16 @@ class Trajectories:
     def record(self, progress: Progress) -> None:
         """Every trajectory is stored."""
         for number, (group, index) in enumerate(self._all):
-            if self._path(number).exists():
+            if self._path(number).exists() and self._final_path(number).exists():
                 continue
 
             def tell(done: StepProgress, number: int = number) -> None:
                 progress(f"trajectory {number + 1}/{len(self._all)}", (number + done.fraction) / len(self._all))
 
-            recorded = self._recorded(self.groups[group], index, tell)
-            with new_file(self._path(number)) as file:
-                np.save(file, recorded, allow_pickle=False)
+            recorded, final = self._recorded(self.groups[group], index, tell)
+            for path, array in ((self._path(number), recorded), (self._final_path(number), final)):
+                with new_file(path) as file:
+                    np.save(file, array, allow_pickle=False)
 
     def inputs(self, every: int = 1) -> Iterator[DenoiserInput]:
         """The inputs of every n-th group under all plans, trajectory by trajectory, in the order of the steps."""
@@ -150,6 +151,13 @@ class Trajectories:
                 continue
             stored = np.load(self._path(number), mmap_mode="r", allow_pickle=False)
             yield from self._inputs_of(stored, self.groups[group], self.plans.plans[index])
+
+    def finals(self) -> list[tuple[Group, Float32]]:
+        """The state at the end of every trajectory, and whose it is."""
+        return [
+            (self.groups[group], np.load(self._final_path(number), allow_pickle=False))
+            for number, (group, _) in enumerate(self._all)
+        ]
 
     def few(self, steps: int) -> list[DenoiserInput]:
         """About so many steps, evenly spread over the first plan, of the group with the fewest pictures."""
@@ -178,8 +186,8 @@ class Trajectories:
                 predicted=np.array(stored[1, step]),
             )
 
-    def _recorded(self, group: Group, index: int, tell: Callable[[StepProgress], None]) -> NDArray[np.float32]:
-        """States and predicted noise, (2, steps, batch, channels, height, width)."""
+    def _recorded(self, group: Group, index: int, tell: Callable[[StepProgress], None]) -> tuple[Float32, Float32]:
+        """States and predicted noise, (2, steps, batch, channels, height, width), and the final state."""
         sampling, plan = self.plans.samplings[index], self.plans.plans[index]
         watched = _Watched(self._upscaler.model)
         subject = self._subject(group)
@@ -195,8 +203,8 @@ class Trajectories:
             scratch=self._folder,
             progress=tell,
             notice=ignore,
-        ):
-            return np.stack([np.stack(watched.states), np.stack(watched.predicted)])
+        ) as sampled:
+            return np.stack([np.stack(watched.states), np.stack(watched.predicted)]), np.array(sampled.state)
 
     def _subject(self, group: Group) -> Subject:
         model = self._upscaler.model
@@ -212,6 +220,9 @@ class Trajectories:
 
     def _path(self, number: int) -> Path:
         return self._folder / f"trajectory-{number:04d}.npy"
+
+    def _final_path(self, number: int) -> Path:
+        return self._folder / f"final-{number:04d}.npy"
 
 
 class _Watched:
