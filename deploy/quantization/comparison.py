@@ -9,13 +9,14 @@ from deploy.bundle import Bundle
 from deploy.evaluation.originals import Original, Pixels
 from deploy.images.metrics import fidelity, psnr, ssim
 from deploy.quantization.installed import BACKEND_OF_TARGET
+from deploy.quantization.settings import PLAIN_STEPS
 from deploy.runtime.generation import Generation
 from deploy.runtime.graphs import GraphSet
 from deploy.runtime.settings import Choices
 from deploy.runtime.upscaler import MODELS, Upscaler
 
-PLAIN = Choices(equation="ddim", placement="uniform", start=0.0, consistency=0.0, eta=0.0)
-"""No aids: from pure noise, as many steps as the preset has unless said otherwise."""
+PLAIN = Choices(equation="ddim", steps=PLAIN_STEPS, placement="uniform", start=0.0, consistency=0.0, eta=0.0)
+"""No aids, from pure noise: the aids of a preset hide errors."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,18 +37,16 @@ def _range_map(calibrated: Calibrated, scales: Scales, path: Path) -> Path:
     axes.set_yticks(range(len(moved)), [_short(one.name) for one in moved], fontsize=6)
     for boundary in scales.partition.boundaries[1:-1]:
         axes.axvline(boundary - 0.5, color="white", linewidth=1.5, linestyle="--")
-    axes.set_title("Largest value of each layer's input, relative to its largest; dashed: where ranges end")
-    figure.colorbar(drawn, ax=axes, shrink=0.6)
+    axes.set_title("How each layer's input moves; those that move most come first; dashed: where ranges end")
+    figure.colorbar(drawn, ax=axes, shrink=0.6, label="largest value at this noise level, of the largest at any")
     return _saved(figure, path)
 
 
 def _partition_curve(calibrated: Calibrated, path: Path) -> Path:
     figure, axes = _figure(7, 4.2)
-    for number, (target, scales) in enumerate(calibrated.scales.items()):
-        costs = np.array([one.cost for one in scales.partitions]) / scales.partitions[0].cost
+    for number, (targets, costs, chosen) in enumerate(_curves(calibrated)):
         counts = np.arange(1, len(costs) + 1)
-        axes.plot(counts, costs, marker="o", markersize=4 + 2 * number, fillstyle="none", label=target)
-        chosen = scales.partition.ranges
+        axes.plot(counts, costs, marker="o", markersize=4 + 2 * number, fillstyle="none", label=", ".join(targets))
         axes.plot([chosen], [costs[chosen - 1]], marker="*", markersize=14, color=ACCENT, linestyle="none")
     axes.set_xticks(range(1, max(len(scales.partitions) for scales in calibrated.scales.values()) + 1, 2))
     axes.set_xlabel("timestep ranges (star: chosen)")
@@ -59,9 +57,25 @@ def _partition_curve(calibrated: Calibrated, path: Path) -> Path:
     return _saved(figure, path)
 
 
+def _curves(calibrated: Calibrated) -> list[tuple[list[str], NDArray[np.float64], int]]:
+    """Targets, expected errors and the chosen number of ranges; targets whose curves cannot be told apart share one."""
+    curves: list[tuple[list[str], NDArray[np.float64], int]] = []
+    for target, scales in calibrated.scales.items():
+        costs = np.array([one.cost for one in scales.partitions]) / scales.partitions[0].cost
+        chosen = scales.partition.ranges
+        for targets, known, ranges in curves:
+            if ranges == chosen and known.shape == costs.shape and np.allclose(known, costs, atol=0.005):
+                targets.append(target)
+                break
+        else:
+            curves.append(([target], costs, chosen))
+    return curves
+
+
 def _sqnr_map(calibrated: Calibrated, target: str, scales: Scales, path: Path) -> Path:
     """Weights by themselves, and inputs in every range, each with colours of their own."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     layers = list(calibrated.findings.layers.values())
     weights = [[min(one.rounded.sqnr_db, 100.0)] for one in layers]  # infinite where nothing was rounded
@@ -80,7 +94,10 @@ def _sqnr_map(calibrated: Calibrated, target: str, scales: Scales, path: Path) -
     for axes, values, names in parts:
         drawn = axes.imshow(np.array(values), aspect="auto", cmap="magma", interpolation="nearest")
         axes.set_xticks(range(len(names)), names, fontsize=8)
-        figure.colorbar(drawn, ax=axes, shrink=0.6)
+        bar = figure.colorbar(drawn, ax=axes, location="top", aspect=12 * len(names), pad=0.01)
+        bar.ax.tick_params(labelsize=8)
+        bar.locator = MaxNLocator(4)
+        bar.update_ticks()
     left.set_yticks(range(len(layers)), [_short(one.layer.module + "/") for one in layers], fontsize=6)
     right.set_yticks([])
     figure.suptitle(f"Signal over quantization noise in dB ({target})")

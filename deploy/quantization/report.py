@@ -1,7 +1,7 @@
 """The report folder: figures, tables and plots of one quantization."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from deploy.images.files import write_image
 from deploy.images.metrics import fidelity
 from deploy.images.sheet import contact_sheet
 from deploy.quantization.pipeline import Calibrated
-from deploy.quantization.results import Results, report_from_results, table_from_results
+from deploy.quantization.results import Results, legend_of_table, report_from_results, table_from_results
 
-AMPLIFIED = 8
-"""By what factor differences are drawn."""
+VISIBLE = 24.0
+"""To about how many levels (of 255) the largest typical difference is amplified."""
+MOST_AMPLIFIED = 64
 
 INSTALL = "pip install 'idm-deploy[report]'"
 
@@ -51,21 +52,30 @@ def picture_sheet(results: Results, target: str) -> Pixels:
     """Float, int8 and their difference beside each other, the least alike first."""
     pairs = list(zip(results.in_float, results.in_int8[target], strict=True))
     values = [fidelity(a, b) for a, b in pairs]
+    factor = amplification(pairs)
     rows = []
     for index in sorted(range(len(pairs)), key=lambda i: values[i]):
         a, b = pairs[index]
         row: list[tuple[str, Pixels]] = [("float32\n ", a), (f"int8, {target}\n{values[index]:.1f} dB", b)]
-        row.append((f"difference\n{AMPLIFIED} times", difference(a, b)))
+        row.append((f"difference\n{factor} times", difference(a, b, factor)))
         if results.originals:
             row = [(f"{results.originals[index].name}\noriginal", results.originals[index].pixels), *row]
         rows.append(row)
     return contact_sheet(rows, title=f"int8 for {target}, preset {results.preset}, the least alike first")
 
 
-def difference(a: Pixels, b: Pixels) -> Pixels:
-    """Grey where both are equal; AMPLIFIED times their difference."""
+def amplification(pairs: Sequence[tuple[Pixels, Pixels]]) -> int:
+    """The power of two that makes the differences visible; 1 where they are already."""
+    largest = max(float(np.sqrt(np.mean(np.square(a.astype(np.float64) - b)))) for a, b in pairs)
+    if largest * MOST_AMPLIFIED <= VISIBLE:
+        return MOST_AMPLIFIED
+    return int(2 ** max(np.floor(np.log2(VISIBLE / largest)), 0))
+
+
+def difference(a: Pixels, b: Pixels, factor: int) -> Pixels:
+    """Grey where both are equal; `factor` times their difference."""
     change = a.astype(np.int16) - b.astype(np.int16)
-    return np.clip(128 + AMPLIFIED * change, 0, 255).astype(np.uint8)
+    return np.clip(128 + factor * change, 0, 255).astype(np.uint8)
 
 
 def _written(path: Path, text: str) -> Path:
@@ -111,4 +121,5 @@ def _markdown(calibrated: Calibrated, results: Results) -> str:
         for target, scales in calibrated.scales.items()
     ]
     head = f"# {calibrated.bundle.path.name}, preset {results.preset}"
-    return "\n".join([head, "", *lines, "", *kept, "", *edges])
+    legend = [f"* {line}" for line in legend_of_table(results)]
+    return "\n".join([head, "", *lines, "", *legend, "", *kept, "", *edges])

@@ -173,7 +173,7 @@ def legend_of_table(results: Results) -> list[str]:
     lines = [
         "MAC in float: share of a step's multiply-accumulates that are not in int8",
         "size: weights of the denoiser, those that stay in float included, against all of them in float32",
-        "step, speed-up: median time of a step in int8, and how many times faster that is than float32 on its engine here",
+        "step, speed-up: median time of a step in int8 here, and how many times less than float32 takes on its engine",
         f"fidelity, worst: PSNR between int8 and float pictures from the same noise, preset {results.preset}; mean and"
         f" least of {seen}",
     ]

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -10,7 +11,7 @@ from deploy.bundle import Bundle
 from deploy.cli.main import app
 from deploy.errors import FolderError
 from deploy.images.files import read_image
-from deploy.quantization.report import difference, write_report
+from deploy.quantization.report import MOST_AMPLIFIED, amplification, difference, write_report
 from tests.deploy.quantization.conftest import CONFIG
 
 OPTIONS = "--pictures 2 --crop 16 --scale 2 --ranges 2 --max-psnr-drop 5 --min-fidelity 0 --targets ort,tensorrt"
@@ -35,6 +36,7 @@ def test_a_checkpoint_becomes_a_quantized_bundle_with_a_report(
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, (result.output, result.exception)
     heading, *rows = [line.split() for line in result.stdout.splitlines()[1:4]]
+    assert "size: weights of the denoiser" in (tmp_path / "idm_micro_gen-report" / "quantization.md").read_text()
     assert heading[0] == "target"
     assert [row[0] for row in rows] == ["ort", "tensorrt"]
     assert result.stdout.splitlines()[-1] == "report: idm_micro_gen-report"
@@ -60,7 +62,16 @@ def test_a_checkpoint_becomes_a_quantized_bundle_with_a_report(
 
 def test_equal_pictures_have_a_grey_difference(photographs: Path) -> None:
     pixels = read_image(photographs / "0.png").pixels
-    assert (difference(pixels, pixels) == 128).all()
+    assert (difference(pixels, pixels, 8) == 128).all()
+    assert amplification([(pixels, pixels)]) == MOST_AMPLIFIED
+
+
+def test_differences_are_amplified_until_they_can_be_seen() -> None:
+    dark, bright = (np.full((2, 2, 3), value, np.uint8) for value in (100, 103))
+    # 3 levels apart: 8 times that is 24, which can be seen. 16 times would be more than is needed.
+    assert amplification([(dark, bright)]) == 8
+    assert (difference(dark, bright, 8) == 128 - 24).all()
+    assert amplification([(dark, dark), (dark, dark + 60)]) == 1
 
 
 def test_a_report_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
