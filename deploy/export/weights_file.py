@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 ALIGNMENT = 4096
 """Tensors start at multiples of a memory page, so that a runtime can map them instead of copying them."""
 
+SMALL_ALIGNMENT = 64
+"""A cache line, for tensors too small to be worth a page of their own."""
+
 
 class ByteSink(Protocol):
     """Where the bytes go."""
@@ -28,11 +31,12 @@ class Place:
     length: int
 
 
-def places_of(tensors: Mapping[str, NDArray[Any]]) -> dict[str, Place]:
-    """The place of every tensor, in the order of the mapping."""
+def places_of(tensors: Mapping[str, NDArray[Any]], *, small_bytes: int = 0) -> dict[str, Place]:
+    """The place of every tensor, in the order of the mapping; those of fewer bytes than `small_bytes` are packed."""
     places, offset = {}, 0
     for name, tensor in tensors.items():
-        offset = -(-offset // ALIGNMENT) * ALIGNMENT
+        alignment = SMALL_ALIGNMENT if tensor.nbytes < small_bytes else ALIGNMENT
+        offset = -(-offset // alignment) * alignment
         places[name] = Place(dtype=tensor.dtype.name, shape=tensor.shape, offset=offset, length=tensor.nbytes)
         offset += tensor.nbytes
     return places

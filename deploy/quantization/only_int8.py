@@ -12,7 +12,8 @@ from calibration.layers import read_graph, take_external
 from deploy.bundle import Bundle, BundleWriter
 from deploy.errors import BundleError
 from deploy.export.onnx_ops import attach_weights
-from deploy.export.weights_file import Place, places_of, write_tensors
+from deploy.export.weights_file import Place
+from deploy.quantization.storing import write_packed
 
 Array = NDArray[Any]
 
@@ -33,19 +34,16 @@ def without_float_denoiser(bundle: Bundle) -> Bundle:
         needed[name] = list(taken)
         tensors |= taken
     with BundleWriter.update(bundle) as writer:
-        places = places_of(tensors)
-        with writer.open_file("weights", "bin") as stream:
-            for _ in write_tensors(stream, tensors, places):
-                pass
+        places, weights = write_packed(writer, "weights", tensors)
         renamed = {
-            name: _stored(writer, name, model, {key: places[key] for key in needed[name]}, stream.name)
+            name: _stored(writer, name, model, {key: places[key] for key in needed[name]}, weights)
             for name, model in models.items()
         }
         targets = {
-            target: told | {"graph": renamed[told["graph"]], "weights": [stream.name]}
+            target: told | {"graph": renamed[told["graph"]], "weights": [weights]}
             for target, told in quantization["targets"].items()
         }
-        graphs = {name: _renamed(entry, renamed, stream.name) for name, entry in kept.items()}
+        graphs = {name: _renamed(entry, renamed, weights) for name, entry in kept.items()}
         manifest = replace(bundle.manifest, graphs=graphs, quantization={**quantization, "targets": targets})
         return writer.commit(manifest)
 
