@@ -18,9 +18,9 @@ UNSEEN = 20 * math.log10(255)
 JUDGED = (PSNR, DETAIL, LR_CONSISTENCY)
 
 RULE = (
-    f"the fastest setting that, beside the baseline, loses at most {MOST_PSNR_LOST:g} dB PSNR, {MOST_DETAIL_LOST:g} of "
-    f"detail and {MOST_CONSISTENCY_LOST:g} dB LR consistency (more while it stays above {UNSEEN:.1f} dB, one level); "
-    "means over the pictures"
+    f"the fastest that loses at most {MOST_PSNR_LOST:g} dB PSNR, {MOST_DETAIL_LOST:g} of detail and "
+    f"{MOST_CONSISTENCY_LOST:g} dB LR consistency (more while that stays above {UNSEEN:.1f} dB, one level) "
+    "beside the baseline, in the means over the pictures"
 )
 
 

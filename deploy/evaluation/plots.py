@@ -8,6 +8,7 @@ from deploy.errors import MissingPackage
 from deploy.evaluation.evaluate import Evaluation, Row
 from deploy.evaluation.judging import JUDGED, baseline_row, frontier, recommended_row, rows_with_model
 from deploy.evaluation.measures import DETAIL
+from deploy.evaluation.tables import title_from_evaluation
 
 INK, GREY, LIGHT = "#1c1e22", "#696e76", "#d9dce1"
 SERIES_COLOURS = ("#0f6cbd", "#c2410c", "#15803d", "#7e22ce", "#b45309", "#0e7490", "#be185d", "#4d7c0f")
@@ -36,7 +37,7 @@ def write_frontier(evaluation: Evaluation, path: Path, baseline: str | None = No
         _draw_panel(axes, evaluation, measure, baseline)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False, fontsize=9)
-    figure.suptitle(f"Quality against time at {evaluation.scale:g}x, means of {len(evaluation.originals)} originals")
+    figure.suptitle(f"Quality against time: {title_from_evaluation(evaluation)}")
     # No date or version in the file: the same figures give the same bytes.
     figure.savefig(path, dpi=130, metadata={"Software": None})
     plt.close(figure)
@@ -44,9 +45,8 @@ def write_frontier(evaluation: Evaluation, path: Path, baseline: str | None = No
 
 def _draw_panel(axes: Any, evaluation: Evaluation, measure: str, baseline: str | None) -> None:
     rows = [row for row in rows_with_model(evaluation) if math.isfinite(row.interval(measure).mean)]
-    best = [row for row in frontier(evaluation, measure) if row in rows]
     axes.set_xscale("log")
-    axes.plot([r.seconds for r in best], [_value(r, measure) for r in best], color=LIGHT, linewidth=7, zorder=1)
+    _draw_frontier(axes, frontier(evaluation, measure), measure)
     for number, (series, members) in enumerate(_series(rows).items()):
         colour, mark = SERIES_COLOURS[number % len(SERIES_COLOURS)], MARKS[number % len(MARKS)]
         members = sorted(members, key=lambda row: row.seconds)
@@ -60,7 +60,7 @@ def _draw_panel(axes: Any, evaluation: Evaluation, measure: str, baseline: str |
             label=series or "settings",
             zorder=3,
         )
-        _label_points(axes, members, measure, colour)
+        _label_points(axes, members, measure, colour, below=number % 2 == 1)
     against = baseline_row(evaluation, baseline)
     if against is not None and len(rows) > 1:
         chosen = recommended_row(evaluation, against)
@@ -68,6 +68,21 @@ def _draw_panel(axes: Any, evaluation: Evaluation, measure: str, baseline: str |
         _ring(axes, chosen, measure, INK, "recommended")
     _draw_levels(axes, evaluation, measure)
     _name_axes(axes, evaluation, measure)
+
+
+def _draw_frontier(axes: Any, rows: list[Row], measure: str) -> None:
+    seconds, values = [row.seconds for row in rows], [_value(row, measure) for row in rows]
+    axes.plot(
+        seconds,
+        values,
+        color=LIGHT,
+        linewidth=8,
+        marker="o",
+        markersize=8,
+        solid_capstyle="round",
+        label="no faster one is as good",
+        zorder=1,
+    )
 
 
 def _series(rows: list[Row]) -> dict[str, list[Row]]:
@@ -81,16 +96,15 @@ def _value(row: Row, measure: str) -> float:
     return row.interval(measure).mean
 
 
-def _label_points(axes: Any, members: list[Row], measure: str, colour: str) -> None:
-    """Short names beside the points, above and below in turn."""
-    for number, row in enumerate(members):
+def _label_points(axes: Any, members: list[Row], measure: str, colour: str, *, below: bool) -> None:
+    """Short names beside the points."""
+    for row in members:
         text = row.about.label or str(row.about.evaluations)
-        place = (0, 6) if number % 2 == 0 else (0, -12)
         axes.annotate(
-            text.removesuffix(" steps"),
+            text.removesuffix(" steps").removesuffix(" step"),
             (row.seconds, _value(row, measure)),
             textcoords="offset points",
-            xytext=place,
+            xytext=(0, -13 if below else 7),
             ha="center",
             fontsize=7,
             color=colour,
@@ -129,8 +143,19 @@ def _draw_levels(axes: Any, evaluation: Evaluation, measure: str) -> None:
 def _name_axes(axes: Any, evaluation: Evaluation, measure: str) -> None:
     one = evaluation.measures[measure]
     axes.set_title(one.heading, fontsize=11)
-    axes.set_ylabel(one.meaning.split(";")[0], fontsize=8, color=GREY)
+    axes.set_ylabel(one.meaning.split(";")[0], fontsize=7, color=GREY)
     axes.set_xlabel("seconds a picture", fontsize=8, color=GREY)
     axes.tick_params(colors=INK, labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.1, y=0.12)
+    _number_seconds(axes)
+
+
+def _number_seconds(axes: Any) -> None:
+    """Round numbers as they are said; powers of ten at most two decades apart would leave an axis with one of them."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())

@@ -1,5 +1,6 @@
 """Contact sheets of an evaluation, the worst cases first."""
 
+import math
 from collections.abc import Sequence
 
 from deploy.evaluation.evaluate import Evaluation, Row
@@ -8,8 +9,8 @@ from deploy.evaluation.originals import Pixels
 from deploy.images.metrics import fidelity
 from deploy.images.sheet import contact_sheet
 
-COLUMNS = 7
-"""Pictures beside each other; more go on in the next line."""
+COLUMNS = 8
+"""Most pictures beside each other; more are spread over several lines of about the same length."""
 LINES = 8
 """Lines of pictures on one sheet; one original is never divided between two."""
 
@@ -50,7 +51,8 @@ def _lines(evaluation: Evaluation, rows: Sequence[Row], index: int) -> list[Line
         (f"LR\n{original.lr.shape[1]}x{original.lr.shape[0]}", original.lr),
         *((f"{row.name}\n{_noted(evaluation, row, index)}", row.pictures[index]) for row in rows),
     ]
-    return [tiles[first : first + COLUMNS] for first in range(0, len(tiles), COLUMNS)]
+    each = math.ceil(len(tiles) / math.ceil(len(tiles) / COLUMNS))
+    return [tiles[first : first + each] for first in range(0, len(tiles), each)]
 
 
 def _noted(evaluation: Evaluation, row: Row, index: int) -> str:

@@ -78,7 +78,7 @@ def verdict_from_evaluation(evaluation: Evaluation, baseline: str | None = None)
         if frontier(evaluation, measure)
     ]
     chosen = recommended_row(evaluation, against)
-    return [*lines, f"recommended: {chosen.name}, {RULE}; baseline: {against.name}"]
+    return [*lines, f"recommended: {chosen.name} ({RULE}, {against.name})"]
 
 
 def legend_from_evaluation(evaluation: Evaluation) -> list[str]:
@@ -107,7 +107,10 @@ def _size(size: tuple[int, int] | None) -> str:
 
 def title_from_evaluation(evaluation: Evaluation) -> str:
     """What the table is of."""
-    return f"{len(evaluation.originals)} originals at {evaluation.scale:g}x, means with 95 % intervals"
+    count = len(evaluation.originals)
+    if count == 1:
+        return f"1 original at {evaluation.scale:g}x"
+    return f"{count} originals at {evaluation.scale:g}x, means with 95 % intervals"
 
 
 def text_from_interval(interval: Interval, decimals: int, *, sign: bool = False) -> str:
