@@ -18,6 +18,7 @@ def demo(
         False, "--from-checkpoint", help="Export the packaged checkpoint first; needs the export extra."
     ),
     quick: bool = typer.Option(False, "--quick", help="One picture and two originals, about a third of the time."),
+    int8: bool = typer.Option(True, "--int8/--no-int8", help="Quantize the model and show what that changes."),
     scale: list[float] = typer.Option([4.0, 12.0], "--scale", "-s", help="How many times larger; repeatable."),
     engine: str = typer.Option("auto", "--engine", help="auto, or one that `doctor` lists."),
     precision: str = typer.Option("auto", "--precision", help="auto, fp32, bf16, fp16 or int8."),
@@ -25,12 +26,13 @@ def demo(
     seed: int = typer.Option(0, "--seed", help="Another number, other pictures."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
-    """Enlarge the packaged pictures 4 and 12 times with the packaged model, and measure it on held-out photographs."""
+    """Quantize the packaged model, enlarge the packaged pictures 4 and 12 times, measure it on held-out photographs."""
     from deploy.demo.demo import DemoSettings, run_demo
 
     settings = DemoSettings(
         from_checkpoint=from_checkpoint,
         scales=tuple(scale),
+        int8=int8,
         engine=engine,
         precision=precision,
         threads=threads,
@@ -55,12 +57,15 @@ def _print(state: dict[str, Any]) -> None:
         [Path(row["output"]).name, f"{row['width']}x{row['height']}", str(row["evaluations"]), f"{row['seconds']:.1f}"]
         for row in enlarged["pictures"]
     ]
-    figures = state["steps"]["figures"]["result"]
+    figures, quantized = (state["steps"][name]["result"] for name in ("figures", "quantize"))
     steps = [["step", "seconds"]] + [[name, f"{step['seconds']:.1f}"] for name, step in state["steps"].items()]
-    tables = (
+    tables = [
         (f"Enlarged on {enlarged['engine']}, {enlarged['precision']}", times),
         (f"{len(figures['evaluation']['originals'])} held-out originals at 4x", figures["table"]),
         ("Time", steps),
-    )
+    ]
+    if quantized["left_out"] is None:
+        title = f"Quantized on {quantized['calibration_pictures']} pictures, report in {quantized['report']}"
+        tables.insert(0, (title, quantized["table"]))
     for title, cells in tables:
         typer.echo(text_from_cells(title, cells) + "\n")

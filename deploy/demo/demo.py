@@ -1,9 +1,10 @@
 """The whole flow on the packaged model, step by step, into one folder; an interrupted run goes on where it stopped."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,20 @@ import numpy as np
 
 import deploy
 from deploy.bundle import Bundle
+from deploy.demo.int8_steps import contenders, enlarge_again, picture_in_other_precision, quantize_copy
 from deploy.demo.packaged import EVALUATION_IMAGES, IDM_BUNDLE, IDM_CHECKPOINT, SAMPLE_ORIGINALS, packaged_pictures
 from deploy.demo.presets import with_demo_presets
 from deploy.errors import FolderError, ImageError
-from deploy.evaluation.contenders import MODEL_FREE, Setting
-from deploy.evaluation.evaluate import evaluate, report_from_evaluation
+from deploy.evaluation.contenders import MODEL_FREE
+from deploy.evaluation.evaluate import evaluate
 from deploy.evaluation.originals import Original, Pixels, pixels_from_planes, read_originals
-from deploy.evaluation.report import table_from_evaluation
+from deploy.evaluation.record import report_from_evaluation
+from deploy.evaluation.tables import table_from_evaluation
 from deploy.images.files import new_file, read_image, write_image
-from deploy.images.metrics import high_frequency_energy, psnr
+from deploy.images.metrics import fidelity, high_frequency_energy, psnr
 from deploy.images.resize import upscale
 from deploy.images.sheet import contact_sheet
 from deploy.runtime.infer import Request, infer_pictures
-from deploy.runtime.settings import Choices
 from deploy.runtime.upscaler import Upscaler
 
 STATE = "demo.json"
@@ -43,6 +45,10 @@ class DemoSettings:
     scales: tuple[float, ...] = (4.0, 12.0)
     pictures: int = 3
     originals: int = 24
+    int8: bool = True
+    """Quantize the bundle, and show what that changes."""
+    calibration_pictures: int = 6
+    """Of the packaged ones: all 16 take `quantize` more than twice as long and change its figures little."""
     engine: str = "auto"
     precision: str = "auto"
     threads: int | None = None
@@ -50,7 +56,7 @@ class DemoSettings:
 
     def quick(self) -> "DemoSettings":
         """The same flow on less, in about a third of the time."""
-        return replace(self, pictures=1, originals=2)
+        return replace(self, pictures=1, originals=2, calibration_pictures=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +69,17 @@ class Demo:
     progress: Progress
 
     def bundle_path(self) -> Path:
-        """The bundle that the demo runs."""
-        return self.folder / IDM_BUNDLE.name if self.settings.from_checkpoint else IDM_BUNDLE
+        """The bundle that the demo runs, its own: quantizing changes it."""
+        return self.folder / IDM_BUNDLE.name
 
-    def upscaler(self) -> AbstractContextManager[Upscaler]:
-        """The bundle's networks, ready to run."""
+    def upscaler(self, precision: str | None = None) -> AbstractContextManager[Upscaler]:
+        """The bundle's networks, ready to run as results are made, or in another precision on the same engine."""
         settings = self.settings
         bundle = Bundle.open(self.bundle_path(), verify="sizes")
-        return Upscaler(bundle, engine=settings.engine, precision=settings.precision, threads=settings.threads)
+        upscaler = Upscaler(bundle, engine=settings.engine, precision=settings.precision, threads=settings.threads)
+        if precision is None:
+            return upscaler
+        return Upscaler(bundle, engine=upscaler.choice.backend, precision=precision, threads=settings.threads)
 
     def samples(self) -> list[Path]:
         """The packaged pictures to enlarge."""
@@ -78,7 +87,7 @@ class Demo:
 
 
 def make_bundle(demo: Demo) -> dict[str, Any]:
-    """The bundle exists and is what it says: exported now, or the packaged one, every hash compared."""
+    """The bundle exists and is what it says: exported now, or copied from the package, every hash compared."""
     if demo.settings.from_checkpoint:
         from deploy.checkpoint import load_checkpoint
         from deploy.export.export import export_bundle
@@ -87,9 +96,25 @@ def make_bundle(demo: Demo) -> dict[str, Any]:
         exported = export_bundle(loaded, demo.bundle_path(), samples=demo.samples(), force=True, progress=demo.progress)
         bundle = with_demo_presets(exported)
     else:
-        bundle = Bundle.open(demo.bundle_path())
+        bundle = _copied(Bundle.open(IDM_BUNDLE), demo.bundle_path())
     size = sum(record.bytes for record in bundle.manifest.files.values())
     return {"bundle": str(bundle.path), "bytes": size, "checkpoint_sha256": bundle.manifest.source["sha256"]}
+
+
+def _copied(bundle: Bundle, place: Path) -> Bundle:
+    """The same bundle at `place`, whatever lay there."""
+    partial = place.with_name(f".{place.name}.partial")
+    try:
+        for old in (partial, place):
+            if old.exists():
+                shutil.rmtree(old)
+        shutil.copytree(bundle.path, partial)
+        partial.rename(place)
+    except OSError as error:
+        raise FolderError(
+            f"copying the packaged bundle to {place}: {error.strerror}. Choose another folder with -o."
+        ) from error
+    return Bundle.open(place)
 
 
 def enlarge_samples(demo: Demo) -> dict[str, Any]:
@@ -126,18 +151,13 @@ def draw_sheets(demo: Demo) -> dict[str, Any]:
 
 
 def measure_originals(demo: Demo) -> dict[str, Any]:
-    """The figures of the default preset on held-out originals, beside those of filters without a model."""
+    """The figures of the default preset on held-out originals, in float and int8, beside filters without a model."""
     originals = read_originals(EVALUATION_IMAGES, 4.0)
     # Spread over the photographs, so that a part of them is not one photograph alone.
     chosen = originals[:: max(1, len(originals) // demo.settings.originals)][: demo.settings.originals]
-    with demo.upscaler() as upscaler:
-        setting = Setting(
-            name=upscaler.bundle.manifest.default_preset,
-            upscaler=upscaler,
-            choices=Choices(),
-            seed=demo.settings.seed,
-        )
-        result = evaluate(chosen, [*MODEL_FREE, setting], scale=4.0, progress=demo.progress)
+    with ExitStack() as stack:
+        settings = contenders(demo, stack)
+        result = evaluate(chosen, [*MODEL_FREE, *settings], scale=4.0, progress=demo.progress)
     return {"table": table_from_evaluation(result), "evaluation": report_from_evaluation(result)}
 
 
@@ -149,7 +169,9 @@ def is_beyond_training(bundle: Bundle, scale: float) -> bool:
 
 STEPS: Mapping[str, Callable[[Demo], dict[str, Any]]] = {
     "bundle": make_bundle,
+    "quantize": quantize_copy,
     "enlarge": enlarge_samples,
+    "int8": enlarge_again,
     "sheets": draw_sheets,
     "figures": measure_originals,
 }
@@ -234,6 +256,12 @@ def _sheet_row(demo: Demo, image: Path, scale: float) -> list[tuple[str, Pixels]
         (f"bicubic\n{_noted(bicubic, original)}", bicubic),
         (f"result\n{_noted(result, original)}", result),
     ]
+    other = picture_in_other_precision(demo, image, scale)
+    if other is not None:
+        precision, pixels = other
+        row.append(
+            (f"{precision}, {fidelity(result, pixels):.1f} dB to the result\n{_noted(pixels, original)}", pixels)
+        )
     first = min(demo.settings.scales)
     staged = demo.folder / f"{image.stem}_x{first:g}_x{scale / first:g}.png"
     if staged.exists():

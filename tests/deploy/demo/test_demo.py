@@ -12,16 +12,20 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.bundle import Bundle
+from deploy.checkpoint import load_checkpoint
 from deploy.cli.main import app
 from deploy.demo import demo as demo_module
 from deploy.demo.demo import STATE, STEPS, DemoSettings, is_beyond_training, run_demo
 from deploy.demo.packaged import IDM_BUNDLE, bundle_or_packaged
 from deploy.errors import BundleError, FolderError, ImageError
+from deploy.export.export import export_bundle
 from deploy.images.files import read_image
+from tests.checkpoints import save_idm
 from tests.deploy.bundle.small_bundle import write_bundle
 
-TINY = DemoSettings(scales=(2.0, 4.0), pictures=1, originals=1, engine="onnxruntime-cpu", threads=1)
-MADE = ["chelsea_x2.png", "chelsea_x4.png", "contact-sheet-x2.png", "contact-sheet-x4.png", STATE]
+TINY = DemoSettings(scales=(2.0, 4.0), pictures=1, originals=1, int8=False, engine="onnxruntime-cpu", threads=1)
+PICTURES = ["chelsea_x2.png", "chelsea_x4.png", "contact-sheet-x2.png", "contact-sheet-x4.png"]
+MADE = [*PICTURES, IDM_BUNDLE.name, STATE]
 
 
 def ignore(*_: object) -> None:
@@ -46,11 +50,45 @@ def test_the_demo_makes_pictures_sheets_and_figures(finished: Path) -> None:
     state = json.loads((finished / STATE).read_text())
     assert state["finished"] is True
     assert list(state["steps"]) == sorted(STEPS)
+    assert state["steps"]["quantize"]["result"] == {"left_out": "it was not asked for"}
+    # The demo works on a copy: what is packaged stays as it is.
+    assert state["steps"]["bundle"]["result"]["bundle"] == str(finished / IDM_BUNDLE.name)
     rows = state["steps"]["figures"]["result"]["evaluation"]["rows"]
     assert [row["name"] for row in rows[:2]] == ["bicubic", "bicubic, 5 back-projections"]
     assert len(rows) == 3
     # A model that was trained, at its default: above a loose bar that noise or a colour cast would miss.
     assert rows[2]["figures"]["psnr"]["mean"] > rows[0]["figures"]["psnr"]["mean"] - 1.5
+
+
+@pytest.mark.slow
+def test_int8_stands_beside_float(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a tiny network: what is shown is under test, not the packaged model."""
+    monkeypatch.setattr("deploy.export.export.PLAIN_PRESETS", {"balanced": {"equation": "ddim", "steps": 2}})
+    monkeypatch.setattr("deploy.quantization.trajectories.PLAIN_STEPS", 2)
+    monkeypatch.setattr("deploy.quantization.results.HELD_OUT", 1)
+    loaded = load_checkpoint(save_idm(tmp_path), config={"norm_groups": 8, "image_size": 16})
+    packaged = export_bundle(loaded, tmp_path / "packaged.bundle")
+    before = packaged.manifest.as_bytes()
+    monkeypatch.setattr(demo_module, "IDM_BUNDLE", packaged.path)
+    said: list[str] = []
+    settings = replace(TINY, int8=True, calibration_pictures=1)
+    state = run_demo(tmp_path / "out", settings, say=said.append, progress=ignore)
+
+    assert Bundle.open(packaged.path).manifest.as_bytes() == before
+    assert any(line.startswith("calibrating on 1 of the 16 packaged pictures") for line in said)
+    quantized = state["steps"]["quantize"]["result"]
+    assert [row[0] for row in quantized["table"]] == ["target", "ort", "openvino"]
+    made = {path.name for path in (tmp_path / "out").iterdir()}
+    assert made == {*PICTURES, "packaged.bundle", "int8", "int8-report", STATE}  # nothing partial is left
+    in_float = read_image(tmp_path / "out" / "chelsea_x2.png").pixels.astype(int)
+    in_int8 = read_image(tmp_path / "out" / "int8" / "chelsea_x2.png").pixels
+    assert 0 < abs(in_float - in_int8).mean() < 20
+    # Nearest, bicubic, the result, and int8 at the smaller scale, the original at the larger one.
+    widths = [read_image(tmp_path / "out" / f"contact-sheet-x{scale}.png").size[0] for scale in (2, 4)]
+    assert widths == [16 + 4 * (256 + 16)] * 2
+    rows = state["steps"]["figures"]["result"]["evaluation"]["rows"]
+    assert [row["name"] for row in rows[2:]] == ["balanced, fp32", "balanced, int8"]
+    assert state["steps"]["figures"]["result"]["table"][0][-1].startswith("fidelity")
 
 
 def test_an_interrupted_demo_goes_on_where_it_stopped(
@@ -156,7 +194,7 @@ def test_a_sample_that_cannot_be_enlarged_ends_the_demo(tmp_path: Path, monkeypa
     with pytest.raises(ImageError, match=r"the demo could not enlarge its samples: .*damaged\.png"):
         run(tmp_path / "out")
     state = json.loads((tmp_path / "out" / STATE).read_text())
-    assert (list(state["steps"]), state["finished"]) == (["bundle"], False)
+    assert (list(state["steps"]), state["finished"]) == (["bundle", "quantize"], False)
 
 
 def test_beyond_the_trained_scales_is_what_training_did_not_see() -> None:
