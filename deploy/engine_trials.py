@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.bench import BEFORE_STEP, Contender, measure
+from deploy.benchmark.steps import BEFORE_STEP
+from deploy.benchmark.turns import Contender, measure
 from deploy.bundle import Bundle
 from deploy.families import recorded_config
 from deploy.runtime.graphs import DENOISE, FORM_OF_BACKEND, INT8, EngineChoice, GraphSet

@@ -1,4 +1,4 @@
-"""`idm-deploy bench`: how long one step takes on every engine, beside the network as published."""
+"""`idm-deploy bench`: what a bundle costs on this machine, each engine beside the network as published."""
 
 import json
 import os
@@ -8,31 +8,60 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from deploy.cli.progress import shown_progress
+from deploy.cli.tables import text_from_cells
 
 if TYPE_CHECKING:
-    from deploy.bench import Timing
+    from deploy.runtime.settings import Choices
 
 
 def bench(
     bundle: Path | None = typer.Argument(None, help="The bundle's folder; found by itself if there is only one here."),
+    part: list[str] = typer.Option(
+        [], "--part", help="step, picture, batches, sizes, start-up, roofline or disk; repeatable, all if absent."
+    ),
     size: str = typer.Option("128x128", "--size", help="The output size, WIDTHxHEIGHT."),
     batch: int = typer.Option(1, "--batch", help="Pictures per step."),
     threads: int = typer.Option(2, "--threads", help="Threads of every contender."),
     rounds: int = typer.Option(7, "--rounds", help="Rounds in which all contenders take their turn."),
+    engine: list[str] = typer.Option([], "--engine", help="One that `doctor` lists; repeatable, all if absent."),
+    precision: list[str] = typer.Option([], "--precision", help="fp32, bf16, fp16 or int8; repeatable."),
+    preset: list[str] = typer.Option([], "--preset", help="How whole pictures are sampled; repeatable."),
+    plain: list[int] = typer.Option([], "--plain", help="The same: ddim from noise, no aids, N steps; repeatable."),
+    batches: str = typer.Option("1,2,4,8", "--batches", help="Numbers of pictures at once, for the throughput."),
+    sizes: str = typer.Option("64,128,256,512", "--sizes", help="Sides of square outputs, for how cost grows."),
+    published_steps: int = typer.Option(2, "--published-steps", help="Steps that each turn of PyTorch times."),
     checkpoint: Path | None = typer.Option(
         None,
         "--checkpoint",
         help="The bundle's checkpoint, for the PyTorch rows; without it random weights, which take the same time.",
     ),
+    plot: Path | None = typer.Option(None, "--plot", help="Draw the figures into this PNG."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
-    """Time one denoising step, and decoding for the latent family, on every engine beside PyTorch as published."""
-    from deploy.bench import BenchSettings, bench_bundle
+    """Time steps, whole pictures, batches, sizes, start-up and memory on every engine beside PyTorch as published."""
+    from deploy.benchmark.bench import bench_bundle, failures_of
+    from deploy.benchmark.settings import PARTS, BenchSettings
     from deploy.bundle import Bundle, discover
     from deploy.cli.values import size_from_text
 
     width, height = size_from_text(size)
-    settings = BenchSettings(size=(height, width), batch=batch, threads=threads, rounds=rounds)
+    settings = BenchSettings(
+        size=(height, width),
+        batch=batch,
+        threads=threads,
+        rounds=rounds,
+        parts=tuple(part) or PARTS,
+        choices=_ways_to_sample(preset, plain),
+        published_steps=published_steps,
+        batches=_numbers(batches, "--batches"),
+        sides=_numbers(sizes, "--sizes"),
+        engines=tuple(engine),
+        precisions=tuple(precision),
+    )
+    if plot is not None:
+        from deploy.benchmark.plot import check_plot, write_plot
+
+        check_plot(plot)
     opened = Bundle.open(discover(explicit=bundle))
     note = note_from_load(*load_and_cores())  # before we are the load ourselves
     network = None
@@ -41,13 +70,14 @@ def bench(
 
         network = load_origin(opened, checkpoint).network
     with shown_progress("bench") as progress:
-        timings = bench_bundle(opened, settings, network, progress)
-    report = report_from_timings(timings, str(opened.path), size, batch, threads) | {"note": note}
+        report = bench_bundle(opened, settings, network, progress) | {"note": note}
+    if plot is not None:
+        write_plot(report, plot)
     if as_json:
         typer.echo(json.dumps(report, indent=1, sort_keys=True))
     else:
-        _print(report)
-    if any(timing.failure for kind in timings.values() for timing in kind):
+        show(report)
+    if failures_of(report):
         raise typer.Exit(1)
 
 
@@ -71,52 +101,30 @@ def note_from_load(load: float, cores: int) -> str | None:
     )
 
 
-def report_from_timings(
-    timings: "dict[str, list[Timing]]", bundle: str, size: str, batch: int, threads: int
-) -> dict[str, Any]:
-    """Everything measured, in JSON's types."""
-    from deploy.doctor import find_cpu
+def _ways_to_sample(presets: list[str], plain: list[int]) -> "tuple[Choices, ...]":
+    """What was asked for; the bundle's default preset if nothing was."""
+    from deploy.runtime.settings import Choices
 
-    return {
-        "bundle": bundle,
-        "size": size,
-        "batch": batch,
-        "threads": threads,
-        "cpu": find_cpu().model,
-        "timings": {kind: _rows(contenders) for kind, contenders in timings.items()},
-    }
+    found = [Choices(preset=name) for name in presets]
+    found += [Choices(equation="ddim", placement="uniform", start=0.0, consistency=0.0, steps=steps) for steps in plain]
+    return tuple(found) or (Choices(),)
 
 
-def _rows(timings: "list[Timing]") -> list[dict[str, Any]]:
-    from deploy.bench import ratios
-
-    faster = ratios(timings)
-    return [
-        {"name": t.name, "failure": t.failure}
-        if t.failure
-        else {"name": t.name, "median_ms": t.median_ms, "times_ms": list(t.times_ms), "ratio": faster[t.name]}
-        for t in timings
-    ]
+def _numbers(text: str, option: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no list of numbers; write 64,128,256.", param_hint=option) from None
 
 
-def _print(report: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def show(report: dict[str, Any]) -> None:
+    """Prints the report as tables, and below them what has to be known to read them."""
+    from deploy.benchmark.table import notes_of, sampling_notes, tables_from_report
 
-    console = Console(markup=False, highlight=False)
     if report["note"]:
-        console.print(f"! {report['note']}", style="yellow")
-    for kind, rows in report["timings"].items():
-        what = "one step" if kind == "step" else "decoding"
-        title = f"{what} at {report['size']}, batch {report['batch']}, {report['threads']} threads, {report['cpu']}"
-        table = Table("", box=None, title=title, title_justify="left", pad_edge=False)
-        for name in ("median", "fastest", "slowest", "times faster"):
-            table.add_column(name, justify="right")
-        for row in rows:
-            if row.get("failure"):
-                table.add_row(row["name"], row["failure"])
-                continue
-            times = row["times_ms"]
-            cells = (f"{value:.1f} ms" for value in (row["median_ms"], min(times), max(times)))
-            table.add_row(row["name"], *cells, f"{row['ratio']:.2f}")
-        console.print(table)
+        typer.echo(f"! {report['note']}\n")
+    for title, cells in tables_from_report(report):
+        typer.echo(text_from_cells(title, cells))
+        typer.echo("")
+    for note in [*sampling_notes(report), *notes_of(report)]:
+        typer.echo(note)

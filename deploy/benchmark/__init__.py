@@ -1,0 +1,1 @@
+"""What a bundle costs on this machine: time, memory, disk; each engine beside the network as published."""
