@@ -1,12 +1,14 @@
-"""Whether a backend's int8 convolutions are exact on this CPU, found by one whose answer is known.
+"""Whether a backend's int8 convolutions are exact on this CPU, found by one whose answer is known, and what if not.
 
 x86 CPUs without VNNI multiply unsigned by signed bytes with an instruction that adds two products in 16 bits:
-255 * 127 + 255 * 127 = 64770 becomes 32767, and pictures get visible errors where activations are large. Weights of
-7 bits avoid it (255 * 64 * 2 = 32640), and so do unsigned weights on ONNX Runtime.
+255 * 127 + 255 * 127 = 64770 becomes 32767, and pictures get visible errors where activations are large. OpenVINO
+(2026.4) does so: with ONEDNN_MAX_CPU_ISA=AVX2 or AVX512_CORE the answer below is 101 instead of 200. ONNX Runtime
+multiplies unsigned by unsigned bytes another way, exactly, so there the same codes plus 128 are given as weights.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -14,15 +16,49 @@ from typing import Final
 import numpy as np
 
 from engines.backends import DEFAULT_BACKEND, open_engine
+from engines.contract import Array
+from engines.errors import EngineError
+from engines.graph_constants import read_constants
 from engines.wire_format import bytes_field, number_field, text_field
 
 CHANNELS: Final = 64
 EXACT: Final = 200.0
 """The answer; with every pair of products cut off at 32767 it is 101."""
 
+UNSIGNED, REFUSE = "unsigned weights", "none"
+UNSIGNED_BACKEND: Final = "onnxruntime-cpu"
+MEANS: Final = {UNSIGNED_BACKEND: UNSIGNED, "openvino-cpu": REFUSE}
+"""What helps a backend where the CPU saturates. GPUs have instructions of their own."""
+
 _FLOAT, _UINT8, _INT8 = 1, 2, 3  # TensorProto.DataType
 
 
+def constants_without_saturation(graph: Path, backend: str) -> dict[str, Array]:
+    """What `open_engine` is given in place of an int8 graph's constants so that its sums are right on this CPU.
+
+    Empty where they are right anyway. EngineError if the backend has no such way.
+    """
+    if backend not in MEANS or not read_constants(graph, "int8") or not int8_saturates(backend):
+        return {}
+    if is_refused(backend):
+        raise EngineError(
+            f"Opening {graph}: {backend} cuts sums of int8 products off at 16 bits on this CPU, which has no VNNI, and "
+            f"that spoils pictures. Use {UNSIGNED_BACKEND} for int8 (--engine), or another --precision."
+        )
+    return unsigned_constants(graph)
+
+
+def is_refused(backend: str) -> bool:
+    """Whether a backend cannot compute right int8 sums on this CPU."""
+    return MEANS.get(backend) == REFUSE and int8_saturates(backend)
+
+
+def unsigned_constants(graph: Path) -> dict[str, Array]:
+    """The int8 constants of a graph as uint8: codes and zero points plus 128, so that all values stay the same."""
+    return {name: codes.view(np.uint8) ^ np.uint8(128) for name, codes in read_constants(graph, "int8").items()}
+
+
+@lru_cache(maxsize=len(MEANS))
 def int8_saturates(backend: str = DEFAULT_BACKEND) -> bool:
     """True if a convolution of the largest unsigned and the largest signed bytes comes out wrong."""
     with TemporaryDirectory() as folder:

@@ -21,7 +21,7 @@ A linear layer is com.microsoft's MatMulIntegerToFloat, which needs no quantized
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from onnx import ModelProto, NodeProto
@@ -33,13 +33,10 @@ from calibration.targets.editing import Editor, Int8Graphs, check_zero_points, i
 
 NAME: Final = "ort"
 
-WeightForm = Literal["int8", "uint8"]
-"""How weights are stored: int8, or the same codes plus 128 as uint8, which no CPU multiplies with saturation."""
-
 MIDDLE: Final = 128
 
 
-def int8_graphs(model: ModelProto, folder: Path, recipe: Recipe, *, weights: WeightForm = "int8") -> Int8Graphs:
+def int8_graphs(model: ModelProto, folder: Path, recipe: Recipe) -> Int8Graphs:
     """One graph for all ranges. `folder` is where the float graph's weights file lies: biases are read from it."""
     check_zero_points(recipe)
     _check_outputs(model, recipe)
@@ -47,9 +44,9 @@ def int8_graphs(model: ModelProto, folder: Path, recipe: Recipe, *, weights: Wei
 
     def replace(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe) -> None:
         if layer.kind == LINEAR:
-            _linear(editor, node, layer, told, weights)
+            _linear(editor, node, layer, told)
         else:
-            _conv(editor, node, layer, told, weights, bias_of(model, folder, layer))
+            _conv(editor, node, layer, told, bias_of(model, folder, layer))
 
     rewritten(model, recipe, editor, replace)
     return editor.finish(model)
@@ -65,11 +62,11 @@ def _check_outputs(model: ModelProto, recipe: Recipe) -> None:
         )
 
 
-def _conv(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe, form: WeightForm, bias: FloatArray) -> None:
+def _conv(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe, bias: FloatArray) -> None:
     window = told.output
     assert window is not None  # _check_outputs
     codes, zero = _quantized_input(editor, layer, told)
-    weight, weight_zero = _weights(editor, layer, told, form)
+    weight, weight_zero = _weights(editor, layer, told)
     one = editor.constant(np.array(1, dtype=np.float32), "one")
     y = editor.node(
         "QLinearConv",
@@ -118,9 +115,9 @@ def _middle(editor: Editor) -> str:
     return editor.constant(np.array(MIDDLE, dtype=np.uint8), "zero_point.middle")
 
 
-def _linear(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe, form: WeightForm) -> None:
+def _linear(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe) -> None:
     codes, zero = _quantized_input(editor, layer, told)
-    weight, weight_zero = _weights(editor, layer, told, form)
+    weight, weight_zero = _weights(editor, layer, told)
     inputs = [
         codes,
         weight,
@@ -152,11 +149,7 @@ def _quantized_input(editor: Editor, layer: Layer, told: LayerRecipe) -> tuple[s
     return editor.once((layer.input, told.inputs), quantize), zero
 
 
-def _weights(editor: Editor, layer: Layer, told: LayerRecipe, form: WeightForm) -> tuple[str, str]:
-    if form == "int8":
-        zero = editor.constant(np.array(0, dtype=np.int8), "zero_point.weights.int8")
-        return int8_weights(editor, layer, told), zero
-    codes = told.codes.T if layer.kind == LINEAR else told.codes
-    unsigned = np.ascontiguousarray(codes.astype(np.int16) + MIDDLE).astype(np.uint8)
-    zero = editor.constant(np.array(MIDDLE, dtype=np.uint8), "zero_point.weights.uint8")
-    return editor.constant(unsigned, f"{layer.weight}.uint8"), zero
+def _weights(editor: Editor, layer: Layer, told: LayerRecipe) -> tuple[str, str]:
+    """The codes and their zero point; CPUs that would cut sums off at 16 bits get both plus 128, engines.saturation."""
+    zero = editor.constant(np.array(0, dtype=np.int8), "zero_point.weights.int8")
+    return int8_weights(editor, layer, told), zero
