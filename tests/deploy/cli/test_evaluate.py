@@ -1,7 +1,9 @@
 """`idm-deploy evaluate` on a tiny bundle with made-up weights: what is run, named, written and refused."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +12,12 @@ from typer.testing import CliRunner, Result
 
 from deploy.bundle import Bundle
 from deploy.cli.main import app
-from deploy.errors import BundleError, ImageError, PlanError
+from deploy.errors import BundleError, CheckpointError, ImageError, PlanError
+from deploy.runtime.graphs import GraphSet
+from engines.errors import EngineError
 from tests.checkpoints import save_idm
+from tests.deploy.images.test_lpips import made_up_weights
+from tests.deploy.images.test_lpips import save as save_lpips
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +75,99 @@ def test_the_same_bundle_twice_gives_two_rows_with_the_same_figures(bundle: Bund
     assert second["fidelity"]["values"] == [None]  # equal pictures: infinite
 
 
+def test_every_combination_at_every_scale_is_a_row(bundle: Bundle, originals: Path) -> None:
+    offered = ["--steps", 1, "--steps", 3, "--equation", "ddim", "--equation", "dpmpp-2m", "--limit", 1]
+    result = run(originals, "--bundle", bundle.path, *offered, "--scale", 4, "--scale", 2, "--json")
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout)
+    assert data["scales"] == [2.0, 4.0]
+    names = ["ddim 1 step", "ddim 3 steps", "dpmpp-2m 1 step", "dpmpp-2m 3 steps"]
+    assert [(row["scale"], row["name"]) for row in data["rows"] if row["evaluations"]] == [
+        (scale, name) for scale in (2.0, 4.0) for name in names
+    ]
+    between = [row["figures"]["scale_consistency"]["mean"] for row in data["rows"]]
+    assert between[:6] == [None] * 6 and min(between[6:]) > 5
+    assert data["recommended"][0]["baseline"] == "ddim 3 steps"
+    # The equations begin alike: of one step, all are the same.
+    first, second = (
+        row for row in data["rows"] if row["name"] in ("ddim 1 step", "dpmpp-2m 1 step") and row["scale"] > 2
+    )
+    assert first["figures"] == second["figures"]
+
+
+def test_rows_can_be_listed_one_by_one(bundle: Bundle, originals: Path) -> None:
+    listed = ["--setting", "steps=2 start=0.5", "--setting", "published steps=3", "--preset", "draft"]
+    result = run(originals, "--bundle", bundle.path, *listed, "--limit", 1, "--against", "draft 2 steps start 0.5")
+    assert result.exit_code == 0, result.output
+    assert "\nbeside draft 2 steps start 0.5 " in result.stdout
+    assert "\nrecommended: " in result.stdout
+    assert "\npublished 3 steps from noise: ddim, 3 steps as published, from pure noise; micro.bundle" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--setting", "stepz=2"], r"says 'stepz=2', the nearest is 'steps'; write words such as steps=20"),
+        (["--setting", "steps=many"], r"'steps=many' says 'steps=many', which is no number"),
+        (
+            ["--setting", "steps=2", "--preset", "draft", "--preset", "best"],
+            r"each option can be given once; these mak",
+        ),
+        (["--against", "nobody"], r"no row is called 'nobody'; there are balanced"),
+        (["--placement", "0.1,x"], r"'0\.1,x' is neither a placement nor noise levels"),
+    ],
+)
+def test_wrong_usage_is_told(bundle: Bundle, originals: Path, arguments: list[str], told: str) -> None:
+    result = run(originals, "--bundle", bundle.path, *arguments)
+    assert result.exit_code == 2
+    assert re.search(told, " ".join(result.stderr.replace("│", " ").split()))
+
+
+def test_an_engine_that_fails_in_the_middle_has_a_row_and_the_exit_code_is_1(
+    bundle: Bundle, originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the second original of the row with 2 steps, as if its engine had fallen over there."""
+    run_graph, runs = GraphSet.run, 0
+
+    def run_and_fall_over(self: GraphSet, name: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+        nonlocal runs
+        runs += name == "denoise"
+        if name == "denoise" and runs == 9:  # 1 + 2 + 3 steps for the first original, 1 + 2 for the second
+            raise EngineError("running denoise: the engine fell over")
+        return run_graph(self, name, *arguments, **options)
+
+    monkeypatch.setattr(GraphSet, "run", run_and_fall_over)
+    result = run(
+        originals, "--bundle", bundle.path, "--steps", 1, "--steps", 2, "--steps", 3, "-o", tmp_path / "report"
+    )
+    assert result.exit_code == 1
+    assert re.search(r"\n2 steps +b\.png: running denoise: the engine fell over\n", result.stdout)
+    data = json.loads((tmp_path / "report" / "evaluation.json").read_text())
+    rows = {row["name"]: row for row in data["rows"]}
+    assert rows["2 steps"]["failure"] == "b.png: running denoise: the engine fell over"
+    assert all(len(rows[name]["figures"]["psnr"]["values"]) == 2 for name in ("bicubic", "1 step", "3 steps"))
+    assert "b.png: running denoise" in (tmp_path / "report" / "evaluation.md").read_text()
+
+
+def test_lpips_is_left_out_with_a_reason_or_refused_where_it_was_asked_for(
+    bundle: Bundle, originals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    common = [originals, "--bundle", bundle.path, "--steps", 1, "--limit", 1]
+    assert "\nLPIPS was not measured: " in run(*common).stdout
+    with pytest.raises(CheckpointError, match=r"holds no alexnet-owt-\*\.pth"):
+        run(*common, "--lpips", tmp_path)
+    save_lpips(tmp_path, *made_up_weights())
+    row = json.loads(run(*common, "--lpips", tmp_path, "--json").stdout)["rows"][0]
+    assert row["figures"]["lpips"]["mean"] > 0
+    assert list(row["figures"]).index("lpips") > 0
+
+
+def test_originals_that_do_not_fit_the_scale_are_cut_and_it_is_said(bundle: Bundle, originals: Path) -> None:
+    result = run(originals, "--bundle", bundle.path, "--steps", 1)
+    assert "1 of 2 originals were cut, their middle kept (as b.png, 41x35 to 40x32)" in result.stdout
+
+
 def test_the_report_is_written_and_named(bundle: Bundle, originals: Path, tmp_path: Path) -> None:
     folder = tmp_path / "report"
     result = run(originals, "--bundle", bundle.path, "--steps", 1, "-o", folder)
@@ -81,6 +180,9 @@ def test_the_report_is_written_and_named(bundle: Bundle, originals: Path, tmp_pa
 def test_what_cannot_be_run_is_refused_before_the_work(bundle: Bundle, originals: Path, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="9 pictures were asked for"):
         run(originals, "--bundle", bundle.path, "--limit", 9)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImageError, match="empty holds no picture; expected files ending in"):
+        run(tmp_path / "empty", "--bundle", bundle.path)
     with pytest.raises(PlanError, match="The preset 'beast' is unknown, the nearest is 'best'"):
         run(originals, "--bundle", bundle.path, "--preset", "beast")
     with pytest.raises(BundleError, match="is not a bundle"):
