@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from math import inf, isfinite
 from pathlib import Path
 
 from deploy.bundle import Bundle
 from deploy.chosen_engine import AUTO, CHOICE_LABEL, machine_key
-from deploy.engine_trials import Candidate, TrialSettings, possible_choices, try_choices
+from deploy.engine_trials import FLOAT_REFERENCE, Candidate, TrialSettings, possible_choices, try_choices
 from deploy.errors import DeployError, MissingPackage
 from deploy.runtime.graphs import INT8, EngineChoice
 from engines.backends import probe_all
@@ -22,7 +23,34 @@ Progress = Callable[[str, float], None]
 
 LEAST_SQNR_DB = 15.0
 """A step below this is taken for wrong. Seen on the full IDM: bf16 40 dB, int8 24 to 26 dB, and 3 dB where a backend
-misread the int8 graph. What int8 costs in pictures is decided when a bundle is quantized, not here."""
+misread the int8 graph."""
+
+AS_FAST = 1.02
+"""Who is within this factor of the fastest counts as equally fast, and the one nearest to float32 is taken: so int8 is
+chosen only where it is faster, and nothing that is chosen is more than 2 % slower than the fastest measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What int8 may lose in pictures, by the figures that `quantize` measured on held-out ones; None: no such demand.
+
+    psnr_drop: dB of PSNR against the originals. fidelity_db: least dB between pictures in int8 and in float.
+    """
+
+    psnr_drop: float | None = None
+    fidelity_db: float | None = None
+
+    def excess(self, candidate: Candidate) -> str:
+        """How a candidate is beyond the budget, as the end of a sentence; "" if it is within, or nothing was measured.
+
+        Half of the last digit that is shown is given away, so that 0.050 is within 0.05.
+        """
+        lost, like = candidate.psnr_drop, candidate.fidelity_db
+        if self.psnr_drop is not None and lost is not None and lost > self.psnr_drop + 5e-4:
+            return f"loses {lost:.3f} dB against originals, more than {self.psnr_drop:g} (--max-psnr-drop)"
+        if self.fidelity_db is not None and like is not None and like < self.fidelity_db - 5e-2:
+            return f"makes pictures {like:.1f} dB from float, below the {self.fidelity_db:g} that quantize was given"
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +60,15 @@ class BuildOptions:
     engine: str = AUTO
     precision: str = AUTO
     least_sqnr_db: float = LEAST_SQNR_DB
+    max_psnr_drop: float | None = None
+    """None: what `quantize` was given."""
     trial: TrialSettings = field(default_factory=TrialSettings)
     rebuild: bool = False
+
+    def __post_init__(self) -> None:
+        found = {"least SQNR": self.least_sqnr_db, "largest PSNR drop": self.max_psnr_drop}
+        if wrong := [f"{name} {value}" for name, value in found.items() if value is not None and not isfinite(value)]:
+            raise DeployError(f"An engine cannot be chosen by {', '.join(wrong)}: give a number of decibels.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +90,7 @@ def decide(bundle: Bundle, cache: Cache, options: BuildOptions, progress: Progre
     def build(folder: Path) -> Figures:
         del folder  # figures are all there is to keep
         candidates = try_choices(bundle, choices, options.trial, progress)
-        chosen, why = choose(candidates, options)
+        chosen, why = choose(candidates, options, budget_of(bundle, options))
         trial = asdict(options.trial)
         return {"candidates": [asdict(c) for c in candidates], "chosen": asdict(chosen), "why": why, "trial": trial}
 
@@ -65,35 +100,55 @@ def decide(bundle: Bundle, cache: Cache, options: BuildOptions, progress: Progre
     return _decision(entry.figures, reason, options.trial.threads, cache)
 
 
-def choose(candidates: Sequence[Candidate], options: BuildOptions) -> tuple[Candidate, str]:
-    """The fastest candidate that is right, and one sentence of why."""
-    for candidate in candidates:
-        if candidate.failure is None and candidate.sqnr_db is None and candidate.precision == "fp32":
-            reference: Candidate | None = candidate
-            break
-    else:
-        reference = None
+def budget_of(bundle: Bundle, options: BuildOptions) -> Budget:
+    """What was asked for now, else what the bundle was quantized to. Who asks for int8 by name has decided already."""
+    if options.precision == INT8 and options.max_psnr_drop is None:
+        return Budget()
+    settings = (bundle.manifest.quantization or {}).get("settings", {})
+    allowed = settings.get("max_psnr_drop") if options.max_psnr_drop is None else options.max_psnr_drop
+    return Budget(psnr_drop=allowed, fidelity_db=settings.get("min_fidelity"))
+
+
+def choose(
+    candidates: Sequence[Candidate], options: BuildOptions, budget: Budget | None = None
+) -> tuple[Candidate, str]:
+    """The fastest candidate that is right and within the budget, and one sentence of why."""
     asked = [c for c in candidates if _was_asked_for(c, options)]
-    right = [c for c in asked if c.step_ms is not None and (c.sqnr_db is None or c.sqnr_db >= options.least_sqnr_db)]
+    passed_over = {c: problem for c in asked if (problem := _problem(c, options, budget or Budget()))}
+    right = [c for c in asked if c not in passed_over]
     if not right:
-        told = "; ".join(f"{c.name}: {_verdict(c, options)}" for c in asked)
+        told = "; ".join(f"{c.name}: {problem}" for c, problem in passed_over.items())
         raise DeployError(
             f"No engine here runs this bundle as it should: {told}. `idm-deploy doctor` shows the engines."
         )
-    best = min(right, key=lambda c: c.step_ms or 0.0)
+    fastest = min(right, key=_step_ms)
+    as_fast = [c for c in right if _step_ms(c) <= AS_FAST * _step_ms(fastest)]
+    best = max(as_fast, key=lambda c: (inf if c.sqnr_db is None else c.sqnr_db, -_step_ms(c)))
     why = f"{best.name} takes {best.step_ms:.1f} ms per step"
-    if reference is not None and best != reference and reference.step_ms and best.step_ms:
-        why += f", {reference.step_ms / best.step_ms:.2f} times as fast as {reference.name}"
+    reference = next(
+        (c for c in candidates if c.precision == FLOAT_REFERENCE and c.sqnr_db is None and c.step_ms), None
+    )
+    if reference is not None and best != reference:
+        why += f", {_step_ms(reference) / _step_ms(best):.2f} times as fast as {reference.name}"
         if best.sqnr_db is not None:
             why += f", {best.sqnr_db:.1f} dB from it"
-    passed_over = [f"{c.name} {_verdict(c, options)}" for c in asked if c not in right]
-    return best, why + (f" (not used: {'; '.join(passed_over)})" if passed_over else "")
+    if best != fastest:
+        why += f"; {fastest.name} is as fast ({fastest.step_ms:.1f} ms) but further from float32"
+    told = "; ".join(f"{c.name} {problem}" for c, problem in passed_over.items())
+    return best, why + (f" (not used: {told})" if told else "")
 
 
-def _verdict(candidate: Candidate, options: BuildOptions) -> str:
+def _step_ms(candidate: Candidate) -> float:
+    return inf if candidate.step_ms is None else candidate.step_ms
+
+
+def _problem(candidate: Candidate, options: BuildOptions, budget: Budget) -> str:
+    """Why a candidate cannot be chosen, as the end of a sentence; "" if it can."""
     if candidate.failure is not None:
         return candidate.failure
-    return f"is {candidate.sqnr_db:.1f} dB from float32, below {options.least_sqnr_db:g}"
+    if candidate.sqnr_db is not None and candidate.sqnr_db < options.least_sqnr_db:
+        return f"is {candidate.sqnr_db:.1f} dB from float32, below {options.least_sqnr_db:g}"
+    return budget.excess(candidate)
 
 
 def _was_asked_for(choice: EngineChoice | Candidate, options: BuildOptions) -> bool:
@@ -129,4 +184,11 @@ def _choice_key(bundle: Bundle, options: BuildOptions) -> dict[str, str]:
         "batch": str(trial.batch),
         "threads": "auto" if trial.threads is None else str(trial.threads),
         "least SQNR": f"{options.least_sqnr_db:g} dB",
+        "budget": _text_of_budget(budget_of(bundle, options)),
     }
+
+
+def _text_of_budget(budget: Budget) -> str:
+    demands = [] if budget.psnr_drop is None else [f"PSNR drop {budget.psnr_drop:g} dB"]
+    demands += [] if budget.fidelity_db is None else [f"fidelity {budget.fidelity_db:g} dB"]
+    return ", ".join(demands) or "none"

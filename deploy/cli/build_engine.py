@@ -29,6 +29,9 @@ def build_engine(
     min_sqnr: float = typer.Option(
         15.0, "--min-sqnr", help="Decibels of a step against float32 below which an engine is taken for wrong."
     ),
+    max_psnr_drop: float | None = typer.Option(
+        None, "--max-psnr-drop", help="dB against originals that int8 may lose; what quantize was given, if not given."
+    ),
     sizes: str | None = typer.Option(
         None, "--sizes", help="TensorRT: smallest, usual and largest output, such as 64x64,128x128,512x512."
     ),
@@ -63,7 +66,14 @@ def build_engine(
     cache = Cache(cache_dir)
     width, height = size_from_text(size)
     trial = TrialSettings(size=(height, width), batch=batch, threads=threads, rounds=rounds)
-    options = BuildOptions(engine=engine, precision=precision, least_sqnr_db=min_sqnr, trial=trial, rebuild=rebuild)
+    options = BuildOptions(
+        engine=engine,
+        precision=precision,
+        least_sqnr_db=min_sqnr,
+        max_psnr_drop=max_psnr_drop,
+        trial=trial,
+        rebuild=rebuild,
+    )
     plans = PlanOptions(
         sizes=engine_sizes_from_text(opened, sizes, scale, batch),
         capability=compute_capability,
@@ -140,6 +150,7 @@ def _dry_run(bundle: "Bundle", options: "BuildOptions", plans: "PlanOptions") ->
 
 
 def _print(report: dict[str, Any]) -> None:
+    from deploy.cli.engine_values import cells_of_candidates
     from deploy.cli.tables import text_from_cells
 
     for plan in report.get("would_build", []):
@@ -155,15 +166,7 @@ def _print(report: dict[str, Any]) -> None:
     decision = report.get("decision")
     if decision is None:
         return
-    cells = [["", "ms per step", "dB from float32"]]
-    for found in decision["candidates"]:
-        name = f"{found['backend']} {found['precision']}"
-        if found["failure"]:
-            cells.append([name, found["failure"]])
-            continue
-        distance = "-" if found["sqnr_db"] is None else f"{found['sqnr_db']:.1f}"
-        cells.append([name, f"{found['step_ms']:.1f}", distance])
-    typer.echo(text_from_cells("", cells))
+    typer.echo(text_from_cells("", cells_of_candidates(decision["candidates"])))
     typer.echo(f"chosen: {decision['why']}")
     because = decision["measured_because"]
     typer.echo(f"measured now: {because}" if because else "nothing changed since it was measured")

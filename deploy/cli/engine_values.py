@@ -1,8 +1,8 @@
 """What users type about engines -> values: wrong usage, exit code 2, if it cannot be read."""
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
@@ -37,6 +37,24 @@ def engine_sizes_from_text(bundle: "Bundle", sizes: str | None, scale: str | Non
         scales=usual.scales if scale is None else _three(scale, float, "--scale", "2,8,12"),
         batch=(1, 1, max(batch, 1)),
     )
+
+
+def cells_of_candidates(candidates: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Heading and rows of what `build-engine` measured; the last columns only where a bundle was quantized."""
+    quantized = any(found.get("fidelity_db") is not None for found in candidates)
+    cells = [["", "ms per step", "dB from float32", *(["pictures, dB from float", "dB lost"] if quantized else [])]]
+    for found in candidates:
+        name = f"{found['backend']} {found['precision']}"
+        if found["failure"]:
+            cells.append([name, found["failure"], *[""] * (len(cells[0]) - 2)])
+            continue
+        figures = [found["sqnr_db"]] + ([found.get("fidelity_db"), found.get("psnr_drop")] if quantized else [])
+        texts = [
+            "-" if figure is None else f"{figure:.{digits}f}"
+            for figure, digits in zip(figures, (1, 1, 3), strict=False)
+        ]
+        cells.append([name, f"{found['step_ms']:.1f}", *texts])
+    return cells
 
 
 def _three(text: str, read: Callable[[str], Value], option: str, example: str) -> tuple[Value, Value, Value]:
