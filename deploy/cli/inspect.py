@@ -28,16 +28,21 @@ def inspect(
         None, "--weights", help="Of a checkpoint: raw, as published inference uses them, or ema; raw if not given."
     ),
     sha256: bool = typer.Option(False, "--sha256", help="Hash the checkpoint file too."),
+    cache_dir: Path | None = typer.Option(
+        None, "--cache-dir", help="Of a bundle: the engine cache, which holds what build-engine chose; the user's."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the record as JSON."),
 ) -> None:
-    """Show what a checkpoint or bundle is: family, configuration and the source of each value, schedule, sizes."""
+    """Show what a checkpoint or bundle is: family, configuration and its sources, schedule, sizes, the engine."""
     if file.is_dir():
         if config is not None or weights is not None or sha256:
             raise typer.BadParameter(
                 f"{file} is a folder, a bundle's; --config, --weights and --sha256 are for checkpoint files."
             )
-        record, tables = _bundle(file)
+        record, tables = _bundle(file, cache_dir)
     else:
+        if cache_dir is not None:
+            raise typer.BadParameter(f"{file} is a file; --cache-dir is for a bundle, whose engine was chosen.")
         record, tables = _checkpoint(file, config, weights or "raw", sha256)
     if as_json:
         typer.echo(json.dumps(record, indent=2))
@@ -62,11 +67,30 @@ def _checkpoint(
     return record, (_summary, _configuration, _parameters)
 
 
-def _bundle(folder: Path) -> tuple[Record, tuple[Callable[[Record], Table], ...]]:
+def _bundle(folder: Path, cache_dir: Path | None) -> tuple[Record, tuple[Callable[[Record], Table], ...]]:
     """The record of a bundle, its files verified, and the tables that show it."""
     from deploy.bundle import Bundle
 
-    return bundle_record(Bundle.open(folder)), (_bundle_summary, _configuration, _graphs, _presets)
+    opened = Bundle.open(folder)
+    record = bundle_record(opened) | {"engine": engine_record(opened, cache_dir)}
+    return record, (_bundle_summary, _configuration, _graphs, _presets, _engine)
+
+
+def engine_record(bundle: Bundle, cache_dir: Path | None) -> Record | None:
+    """What `build-engine` chose for a bundle on this machine, with its figures; None if it was not asked yet."""
+    from deploy.chosen_engine import newest_decision
+
+    entry = newest_decision(bundle, cache_dir)
+    if entry is None:
+        return None
+    chosen = {name: entry.figures["chosen"][name] for name in ("backend", "precision")}
+    return {
+        **chosen,
+        "why": entry.figures["why"],
+        "candidates": entry.figures["candidates"],
+        "measured": dict(entry.key),
+        "built": entry.built,
+    }
 
 
 def bundle_record(bundle: Bundle) -> Record:
@@ -123,6 +147,27 @@ def _presets(record: Record) -> Table:
     for name, settings in sorted(record["presets"].items(), key=lambda item: item[1]["steps"]):
         mark = " (default)" if name == record["default_preset"] else ""
         table.add_row(name + mark, ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None))
+    return table
+
+
+def _engine(record: Record) -> Table:
+    from rich.table import Table
+
+    from deploy.cli.engine_values import cells_of_candidates
+
+    engine = record["engine"]
+    if engine is None:
+        table = Table.grid()
+        table.add_row("engine: not chosen on this machine yet; `idm-deploy build-engine` measures what is fastest")
+        return table
+    (_, *headings), *rows = cells_of_candidates(engine["candidates"])
+    measured = engine["measured"]
+    title = f"engine, measured at {measured['size']}, batch {measured['batch']}"
+    table = Table(title, *headings, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, *cells in rows:
+        mark = " (chosen)" if name == f"{engine['backend']} {engine['precision']}" else ""
+        table.add_row(name + mark, *cells)
+    table.caption, table.caption_justify = engine["why"], "left"
     return table
 
 

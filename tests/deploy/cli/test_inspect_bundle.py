@@ -42,6 +42,27 @@ def test_json_is_the_manifest_and_what_follows_from_it(bundle: Path) -> None:
     assert set(record["graphs"]) == set(Bundle.open(bundle).manifest.graphs)
 
 
+def test_the_engine_that_was_chosen_here_is_shown_with_its_figures(bundle: Path, tmp_path: Path) -> None:
+    run, place = CliRunner(), ["--cache-dir", str(tmp_path)]
+    before = run.invoke(app, ["inspect", str(bundle), *place])
+    assert "engine: not chosen on this machine yet" in before.output
+    assert json.loads(run.invoke(app, ["inspect", str(bundle), *place, "--json"]).stdout)["engine"] is None
+    assert run.invoke(app, ["build-engine", str(bundle), *place, "--size", "16x16", "--rounds", "1"]).exit_code == 0
+    shown = " ".join(run.invoke(app, ["inspect", str(bundle), *place]).output.split())
+    assert "engine, measured at 16x16, batch 1 ms per step dB from float32" in shown
+    engine = json.loads(run.invoke(app, ["inspect", str(bundle), *place, "--json"]).stdout)["engine"]
+    assert f"{engine['backend']} {engine['precision']} (chosen) " in shown
+    assert f"{engine['backend']} {engine['precision']} takes " in shown
+    assert {"onnxruntime-cpu"} <= {candidate["backend"] for candidate in engine["candidates"]}
+    assert engine["measured"]["asked"] == "auto auto"
+
+
+def test_a_checkpoint_has_no_engine(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["inspect", str(save_idm(tmp_path)), "--cache-dir", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "--cache-dir is for a bundle" in " ".join(result.output.replace("│", " ").split())
+
+
 def test_a_damaged_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.bundle"
     shutil.copytree(bundle, damaged)
