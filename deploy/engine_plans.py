@@ -1,7 +1,11 @@
 """TensorRT's plans of a bundle: which are needed, for which sizes, and building them into the engine cache.
 
-K timestep ranges in int8 are K plans with their own weights on the GPU: the scales of Q/DQ pairs are constants for
-TensorRT. That is its cost, and documented; one range costs one plan.
+The scales of Q/DQ pairs are constants for TensorRT, so K timestep ranges in int8 are K plans. The other way would be
+one plan with exact multipliers around fixed scales, as OpenVINO has it. It was not taken, for a reason that is a belief
+until it is measured on a GPU: a multiplication with a run-time number before and after every convolution keeps the
+scales from being folded into it, and another pass over every tensor in fp16 costs about what int8 gains. K plans cost
+memory instead: the int8 weights K times (100 MB each for the full IDM) and room to run in; a picture changes plans
+K - 1 times. One range, which is what `quantize` chooses unless more pay, costs one plan.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.bundle import Bundle
-from deploy.engine_profiles import EngineSizes, profiles_of_graphs
+from deploy.engine_profiles import EngineSizes, profile_of_graph, profiles_of_graphs
 from deploy.errors import BundleError
 from deploy.runtime.graphs import DENOISE, FLOAT_GRAPHS, FORM_OF_BACKEND, INT8
 from deploy.runtime.int8 import TARGET_OF_BACKEND, Int8Denoiser, has_int8
@@ -113,8 +117,9 @@ def planned_builds(
                 f"{bundle.path} has no int8 graphs for {package.backend}. Make them with "
                 "`idm-deploy quantize --targets tensorrt`."
             )
-        profile = profiles_of_graphs(bundle, options.sizes)[DENOISE]
         int8 = Int8Denoiser(bundle, TARGET_OF_BACKEND[package.backend])
+        shapes = [spec.shape for spec in read_signature(int8.graph).inputs]
+        profile = profile_of_graph(bundle, options.sizes, DENOISE, shapes)
         plain = _planned(bundle, "denoise int8", [int8.graph.name], replace(settings, profile=profile))
         for index in range(int8.engines):
             source = plain.source.filled(f"{plain.source.label} {index}", int8.constants(index))

@@ -6,7 +6,7 @@ user gives three output sizes and three scales, and every axis follows by the ru
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from deploy.bundle import Bundle
@@ -76,15 +76,20 @@ def default_sizes(bundle: Bundle) -> EngineSizes:
 
 
 def profiles_of_graphs(bundle: Bundle, sizes: EngineSizes) -> Mapping[str, Profile]:
-    """The profile of each graph of the bundle, by name."""
+    """The profile of each float graph of the bundle, by name."""
+    return {
+        name: profile_of_graph(bundle, sizes, name, [spec["shape"] for spec in graph["inputs"]])
+        for name, graph in bundle.manifest.graphs.items()
+    }
+
+
+def profile_of_graph(bundle: Bundle, sizes: EngineSizes, name: str, shapes: Iterable[Sequence[int | str]]) -> Profile:
+    """The profile of a graph that does the work of the graph `name`, for inputs of these shapes."""
     config = recorded_config(bundle.manifest.family, bundle.manifest.configuration)
     axes = _latent_axes(config, sizes) if isinstance(config, LatentConfig) else _idm_axes(config, sizes)
-    made = {}
-    for name, graph in bundle.manifest.graphs.items():
-        named = {axis for spec in graph["inputs"] for axis in spec["shape"] if isinstance(axis, str)}
-        known = axes(name)
-        made[name] = Profile(axes={axis: known[axis] for axis in sorted(named & set(known))})
-    return made
+    named = {axis for shape in shapes for axis in shape if isinstance(axis, str)}
+    known = axes(name)
+    return Profile(axes={axis: known[axis] for axis in sorted(named & set(known))})
 
 
 Axes = Callable[[str], dict[str, AxisRange]]
