@@ -1,0 +1,152 @@
+"""Int8 for ONNX Runtime where linear layers follow one another through ReLU: codes from one to the next.
+
+A linear layer alone becomes MatMulIntegerToFloat, whose float outputs then pass a bias, a ReLU and a QuantizeLinear.
+In a chain the layer can make the next one's codes itself. com.microsoft's QLinearConv with `channels_last` is a matrix
+product over (.., pixels, features) with a bias and quantized outputs, and as the next layer's codes begin at 0,
+
+    code = clip(round((sum c w + b) * s w_s / s_next), 0, 255)
+
+is its ReLU too. Example: s_next = 0.02; an output of 1.234 becomes 62, one of -0.3 becomes 0.
+
+Measured (1.31, one thread, three layers of 256 to 256, 4096 pixels): float 8.6 ms, MatMulIntegerToFloat 3.3, this 2.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto, NodeProto
+
+from calibration.errors import GraphError
+from calibration.layers import Layer, constant_of, layers_of
+from calibration.quantizer import Quantizer
+from calibration.recipe import LayerRecipe, Recipe
+from calibration.targets.editing import Editor, Int8Graphs, check_fit
+
+
+def chained_graph(model: ModelProto, folder: Path, recipe: Recipe, ends: Mapping[str, Quantizer]) -> Int8Graphs:
+    """The graph with every layer of the recipe as a link of a chain.
+
+    ends: the quantizers of the ReLU outputs that leave a chain, by tensor; they become float again. `folder` is where
+    the float graph's weights file lies.
+    """
+    chain = _Chain(model, folder, recipe, ends)
+    editor = Editor(recipe.ranges)
+    for node in model.graph.node:
+        chain.emit(editor, node)
+    return editor.finish(model)
+
+
+class _Chain:
+    """What each node of the float graph becomes."""
+
+    def __init__(self, model: ModelProto, folder: Path, recipe: Recipe, ends: Mapping[str, Quantizer]) -> None:
+        self._model = model
+        self._folder = folder
+        self._layers = {layer.node: layer for layer in layers_of(model)}
+        check_fit(recipe, self._layers)
+        self._recipes = recipe.by_node
+        self._readers: dict[str, list[NodeProto]] = {}
+        for node in model.graph.node:
+            for name in node.input:
+                self._readers.setdefault(name, []).append(node)
+        self._ends = ends
+        self._coded = dict(ends) | {self._layers[told.node].input: told.inputs[0] for told in recipe.layers}
+        """Every ReLU output that exists as codes, and how it is coded."""
+        self._outputs = {told.node: self._activation(told.node) for told in recipe.layers}
+        """Per layer, the Add of its bias and the ReLU after it."""
+        self._absorbed = {id(node) for pair in self._outputs.values() for node in pair}
+        problems = [*self._problems(recipe)]
+        if problems:
+            raise GraphError(f"writing a chain of int8 layers: {'; '.join(problems)}. Leave these layers in float.")
+
+    def emit(self, editor: Editor, node: NodeProto) -> None:
+        """The node, or what stands in its place."""
+        if node.name in self._recipes:
+            self._link(editor, node)
+        elif node.op_type == "Relu" and node.output[0] in self._coded and id(node) not in self._absorbed:
+            # Codes begin at 0, so coding what the ReLU reads is the ReLU.
+            tensor = node.output[0]
+            codes = [node.input[0], self._scale(editor, tensor), _zero(editor)]
+            editor.node("QuantizeLinear", codes, f"{node.name}.codes", output=_codes(tensor))
+        elif id(node) not in self._absorbed:
+            editor.nodes.append(node)
+
+    def _link(self, editor: Editor, node: NodeProto) -> None:
+        told, layer = self._recipes[node.name], self._layers[node.name]
+        added, relu = self._outputs[node.name]
+        tensor = relu.output[0]
+        inputs = [
+            _codes(layer.input),
+            self._scale(editor, layer.input),
+            _zero(editor),
+            editor.constant(told.codes[:, :, None, None], f"{layer.weight}.int8.kernel"),
+            editor.constant(told.weight_scales.astype(np.float32), f"{layer.weight}.scales"),
+            editor.constant(np.array(0, dtype=np.int8), "zero_point.weights.int8"),
+            self._scale(editor, tensor),
+            _zero(editor),
+            editor.constant(self._bias(layer, told, added), f"{layer.weight}.bias.int32"),
+        ]
+        editor.node(
+            "QLinearConv",
+            inputs,
+            f"{node.name}.int8",
+            output=_codes(tensor),
+            domain="com.microsoft",
+            channels_last=1,
+            kernel_shape=[1, 1],
+        )
+        if tensor in self._ends:
+            back = [_codes(tensor), self._scale(editor, tensor), _zero(editor)]
+            editor.node("DequantizeLinear", back, f"{relu.name}.restored", output=tensor)
+
+    def _bias(self, layer: Layer, told: LayerRecipe, added: NodeProto) -> np.ndarray:
+        """In units of the accumulator."""
+        name = next(one for one in added.input if one != layer.output)
+        bias = constant_of(self._model, self._folder, name).astype(np.float64)
+        return np.rint(bias / (told.inputs[0].scale * told.weight_scales.astype(np.float64))).astype(np.int32)
+
+    def _scale(self, editor: Editor, tensor: str) -> str:
+        scale = np.array(self._coded[tensor].scale, dtype=np.float32)
+        return editor.constant(scale, f"scale.{scale!s}")
+
+    def _activation(self, node: str) -> tuple[NodeProto, NodeProto]:
+        """The bias and the ReLU that alone read a layer's output, one after the other."""
+        found: list[NodeProto] = []
+        tensor = self._layers[node].output
+        for kind in ("Add", "Relu"):
+            readers = self._readers.get(tensor, [])
+            if len(readers) != 1 or readers[0].op_type != kind:
+                raise GraphError(
+                    f"writing a chain of int8 layers: {node} must be followed by a bias and a ReLU alone, found"
+                    f" {', '.join(one.op_type for one in readers) or 'nothing'} after {tensor}. Leave it in float."
+                )
+            found.append(readers[0])
+            tensor = readers[0].output[0]
+        return found[0], found[1]
+
+    def _problems(self, recipe: Recipe) -> Iterator[str]:
+        if recipe.ranges != 1:
+            yield f"{recipe.ranges} timestep ranges, where a chain has one"
+        made = {node.output[0] for node in self._model.graph.node if node.op_type == "Relu"}
+        for tensor, quantizer in self._coded.items():
+            if tensor not in made:
+                yield f"{tensor} is not made by a ReLU"
+            if quantizer.lowest != 0:
+                yield f"{tensor} has the codes {quantizer.lowest}..{quantizer.highest}, which do not begin at 0"
+            inside = [one for one in self._readers.get(tensor, []) if one.name in self._recipes]
+            if len(inside) < len(self._readers.get(tensor, [])) and tensor not in self._ends:
+                yield f"{tensor} is also read in float"
+        for _, relu in self._outputs.values():
+            if relu.output[0] not in self._coded:
+                yield f"{relu.output[0]} leaves the chain without a quantizer"
+
+
+def _codes(tensor: str) -> str:
+    return f"{tensor}.codes"
+
+
+def _zero(editor: Editor) -> str:
+    return editor.constant(np.array(0, dtype=np.uint8), "zero_point.0")
