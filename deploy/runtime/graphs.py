@@ -16,6 +16,7 @@ from engines import openvino_engine
 from engines.backends import DEFAULT_BACKEND, open_engine
 from engines.contract import ANONYMOUS, Engine
 from engines.graph_file import read_signature
+from engines.saturation import constants_without_saturation
 
 Array = NDArray[Any]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -172,9 +173,16 @@ class GraphSet:
                 threads=choice.threads,
                 sizes=sizes_of(graph, self._fixed_for[name]) if name in self._fixed_for else None,
                 cache_dir=choice.cache_dir,
-                constants=int8.constants(index) if int8 else None,
+                constants=self._constants(name, graph, index),
             )
         return self._open[key]
+
+    def _constants(self, name: str, graph: Path, index: int) -> dict[str, Array]:
+        """What replaces the constants of a graph: those of a range, and what this CPU needs for right int8 sums."""
+        if self.choice.precision != INT8:
+            return {}
+        of_range = self.int8.constants(index) if self.int8 is not None and name == DENOISE else {}
+        return of_range | constants_without_saturation(graph, self.choice.backend)
 
     def _index_and_key(self, name: str, range_index: int) -> tuple[int, str]:
         """Which of the denoiser's graphs serves a range, and its name among the open ones."""
