@@ -8,7 +8,7 @@ import numpy as np
 from deploy.bundle import Bundle
 from deploy.evaluation.originals import Original, Pixels
 from deploy.images.metrics import fidelity, psnr, ssim
-from deploy.quantization.installed import BACKEND_OF_TARGET
+from deploy.quantization.installed import backend_of_target
 from deploy.quantization.settings import PLAIN_STEPS
 from deploy.runtime.generation import Generation
 from deploy.runtime.graphs import GraphSet
@@ -60,7 +60,7 @@ def float_upscaler(bundle: Bundle, threads: int | None = None) -> Upscaler:
 
 def int8_upscaler(bundle: Bundle, target: str, threads: int | None = None) -> Upscaler:
     """The bundle's int8 graphs of one target, on a CPU."""
-    upscaler = Upscaler(bundle, BACKEND_OF_TARGET[target], "int8", threads)
+    upscaler = Upscaler(bundle, backend_of_target(target), "int8", threads)
     upscaler.choice = replace(upscaler.choice, int8_target=target)
     upscaler.graphs = GraphSet(bundle, upscaler.choice)
     upscaler.model = MODELS[bundle.manifest.family](upscaler.graphs)

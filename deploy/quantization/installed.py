@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from deploy.errors import MissingPackage
 from deploy.quantization.settings import TARGET_NAMES
 from engines.backends import backend_named
+from engines.saturation import is_refused
 
 Say = Callable[[str], None]
 
@@ -13,6 +14,12 @@ INSTALL = "pip install 'idm-deploy[quantize]'"
 
 BACKEND_OF_TARGET = {"ort": "onnxruntime-cpu", "openvino": "openvino-cpu", "tensorrt": "onnxruntime-cpu"}
 """What runs a target's graphs on a CPU. Those for TensorRT keep their codes there but compute in float."""
+
+
+def backend_of_target(target: str) -> str:
+    """What runs a target's graphs here: ONNX Runtime where OpenVINO's int8 sums are wrong, with the same codes."""
+    backend = BACKEND_OF_TARGET[target]
+    return BACKEND_OF_TARGET["ort"] if is_refused(backend) else backend
 
 
 def refuse_without_onnx() -> None:

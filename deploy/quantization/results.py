@@ -20,7 +20,7 @@ from deploy.quantization.comparison import (
 )
 from deploy.quantization.only_int8 import bytes_of_graphs
 from deploy.quantization.pipeline import Calibrated
-from deploy.quantization.speed import RUN_IN_INT8, seconds_per_step
+from deploy.quantization.speed import runs_in_int8, seconds_per_step
 from deploy.quantization.storing import FORM_OF_TARGET
 from deploy.runtime.settings import Choices
 from deploy.runtime.upscaler import Upscaler
@@ -206,7 +206,7 @@ def _json(row: TargetResult, results: Results) -> dict[str, Any]:
         "share_of_multiplications_in_float": row.share_in_float,
         "bytes": row.bytes,
         "share_of_float_bytes": row.bytes / results.float_bytes,
-        "seconds_per_step": {"float": row.seconds_float, "int8": row.seconds_int8} if row.target in RUN_IN_INT8 else {},
+        "seconds_per_step": {"float": row.seconds_float, "int8": row.seconds_int8} if runs_in_int8(row.target) else {},
         "preset": _fidelity(row.preset),
         "plain": _fidelity(row.plain) if row.plain else None,
     }

@@ -9,12 +9,17 @@ import numpy as np
 
 from deploy.bundle import Bundle
 from deploy.quantization.comparison import int8_upscaler
-from deploy.quantization.installed import BACKEND_OF_TARGET
+from deploy.quantization.installed import BACKEND_OF_TARGET, backend_of_target
 from deploy.runtime.tiles import Window
 from deploy.runtime.upscaler import Upscaler
 
 RUN_IN_INT8 = ("ort", "openvino")
 """Targets whose graphs a CPU runs in int8."""
+
+
+def runs_in_int8(target: str) -> bool:
+    """Whether this CPU runs a target's graphs in int8, and on the target's own backend."""
+    return target in RUN_IN_INT8 and backend_of_target(target) == BACKEND_OF_TARGET[target]
 
 
 def seconds_per_step(
@@ -23,7 +28,7 @@ def seconds_per_step(
     """Per target that runs in int8 here, the median seconds of one step in float32 and in int8 on its backend."""
     with ExitStack() as stack:
         steps: dict[str, Callable[[], object]] = {}
-        for target in [name for name in targets if name in RUN_IN_INT8]:
+        for target in [name for name in targets if runs_in_int8(name)]:
             in_float = stack.enter_context(Upscaler(bundle, BACKEND_OF_TARGET[target], "fp32", threads))
             in_int8 = stack.enter_context(int8_upscaler(bundle, target, threads))
             steps[f"{target} float"] = _step(in_float, side)

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from deploy.cli.main import app
 from deploy.errors import MissingPackage
 from deploy.quantization import installed
-from deploy.quantization.installed import refuse_without_onnx, targets_here
+from deploy.quantization.installed import backend_of_target, refuse_without_onnx, targets_here
+from deploy.quantization.speed import runs_in_int8
 from engines.contract import Availability
 
 OPENVINO = "pip install 'idm-deploy[openvino]'"
@@ -62,3 +63,13 @@ def test_onnx_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
         refuse_without_onnx()
     result = CliRunner().invoke(app, ["quantize", str(tmp_path)])
     assert isinstance(result.exception, MissingPackage)
+
+
+def test_where_openvino_would_cut_sums_off_its_graphs_are_tried_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On ONNX Runtime, whose answer is right with unsigned weights; how long a step takes there says nothing."""
+    for saturates, backend in ((False, "openvino-cpu"), (True, "onnxruntime-cpu")):
+        monkeypatch.setattr("engines.saturation.int8_saturates", lambda _, found=saturates: found)
+        assert backend_of_target("openvino") == backend
+        assert runs_in_int8("openvino") is not saturates
+        assert backend_of_target("ort") == backend_of_target("tensorrt") == "onnxruntime-cpu"
+        assert runs_in_int8("ort") and not runs_in_int8("tensorrt")

@@ -1,66 +1,29 @@
-"""What int8 graphs take on disk, with made-up scales in place of a calibration."""
+"""What int8 graphs take on disk and in memory, and what opens them, with made-up scales in place of a calibration."""
 
 import json
-import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from calibration.layers import CONV, Layer, bias_of, read_graph, weights_of
-from calibration.quantizer import Form, Quantizer
-from calibration.recipe import LayerRecipe, Recipe, output_window
-from calibration.rounding import round_to_nearest
-from calibration.targets.table import target_named
-from deploy.bundle import Bundle, BundleWriter
+from calibration.layers import Layer
+from deploy.bundle import Bundle
 from deploy.demo.packaged import IDM_BUNDLE
+from deploy.engine_plans import PlanOptions, planned_builds
+from deploy.engine_profiles import default_sizes
+from deploy.engine_trials import TrialSettings, step_feeds
 from deploy.export.weights_file import ALIGNMENT, places_of
-from deploy.quantization.drafts import quantization_of
 from deploy.quantization.gathering import quantizable_layers
 from deploy.quantization.settings import TARGET_NAMES
-from deploy.quantization.storing import FORM_OF_TARGET, graphs_of_target
-
-
-def made_up_recipe(bundle: Bundle, target: str, ranges: int) -> Recipe:
-    """All layers, with weights rounded to nearest and other scales in every range."""
-    graph = bundle.graph("denoise", FORM_OF_TARGET[target])
-    model, form = read_graph(graph), target_named(target)[1]
-    layers = []
-    for number, layer in enumerate(quantizable_layers(graph)):
-        weight = weights_of(model, graph.parent, layer)
-        codes, scales = round_to_nearest(layer.node, weight)
-        told = LayerRecipe(
-            node=layer.node, codes=codes, weight_scales=scales, inputs=made_up_inputs(form, number, ranges)
-        )
-        layers.append(with_window(told, layer, bias_of(model, graph.parent, layer)))
-    return Recipe(ranges=ranges, layers=tuple(layers))
-
-
-def made_up_inputs(form: Form, number: int, ranges: int) -> tuple[Quantizer, ...]:
-    base = form.covering(-0.28, 5.0 + number)
-    return tuple(replace(base, scale=base.scale * (1 + index / ranges)) for index in range(ranges))
-
-
-def with_window(told: LayerRecipe, layer: Layer, bias: np.ndarray) -> LayerRecipe:
-    if layer.kind != CONV:
-        return told
-    spread = np.linspace(4, 6, len(told.inputs))[:, None] * np.ones(layer.outputs)
-    window = output_window(-spread, spread, bias=bias, weight_scales=told.weight_scales, inputs=told.inputs)
-    return replace(told, output=window)
-
-
-def quantized_without_calibration(folder: Path, target: str, ranges: int) -> Bundle:
-    """The packaged bundle with int8 graphs of one target."""
-    shutil.copytree(IDM_BUNDLE, folder)
-    bundle = Bundle.open(folder)
-    edges = np.linspace(0, 1, ranges + 1).tolist()
-    made = graphs_of_target(bundle, target, made_up_recipe(bundle, target, ranges), edges)
-    with BundleWriter.update(bundle) as writer:
-        told = quantization_of(writer, bundle, [made], [0.5], {})
-        return writer.commit(replace(bundle.manifest, quantization=told))
+from deploy.runtime.graphs import EngineChoice, GraphSet
+from deploy.runtime.int8 import Int8Denoiser
+from engines import saturation
+from engines.built_forms import Source
+from engines.errors import EngineError
+from engines.tensorrt_names import TENSORRT_RTX
+from tests.deploy.quantization.made_up import quantized_without_calibration
 
 
 def int8_bytes(bundle: Bundle, target: str) -> int:
@@ -83,12 +46,65 @@ def strings_of(value: Any) -> list[str]:
 def test_eight_ranges_cost_at_most_five_percent_more_disk_than_one(target: str, tmp_path: Path) -> None:
     """All scales differ between all ranges here, which is the most that ranges can cost."""
     sizes = [
-        int8_bytes(quantized_without_calibration(tmp_path / f"{ranges}.bundle", target, ranges), target)
+        int8_bytes(quantized_without_calibration(IDM_BUNDLE, tmp_path / f"{ranges}.bundle", target, ranges), target)
         for ranges in (1, 8)
     ]
     codes = sum(layer.weight_shape[0] * int(np.prod(layer.weight_shape[1:])) for layer in packaged_layers())
     assert codes < sizes[0] < 1.2 * codes
     assert sizes[0] <= sizes[1] <= 1.05 * sizes[0], f"{target}: {sizes}"
+
+
+def predicted(bundle: Bundle, choice: EngineChoice, range_index: int = 0) -> np.ndarray:
+    """The noise of a trial's step by the int8 graph, with the numbers of a range."""
+    with GraphSet(bundle, choice) as graphs:
+        assert graphs.int8 is not None
+        edges = graphs.int8.bundle.manifest.quantization["targets"][graphs.int8.target]["edges"]
+        feeds = step_feeds(graphs, TrialSettings(size=(16, 16), threads=1))
+        feeds |= graphs.int8.row_feeds([(edges[range_index] + edges[range_index + 1]) / 2])[0]
+        noise: np.ndarray = graphs.run("denoise", feeds)["noise"]
+    return noise
+
+
+def test_sums_that_would_be_cut_off_are_made_another_way(
+    micro: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unsigned weights give the very same integers; where a backend has no such way, that is told."""
+    for target, backend in (("ort", "onnxruntime-cpu"), ("tensorrt", "onnxruntime-cpu"), ("openvino", "openvino-cpu")):
+        bundle = quantized_without_calibration(micro.path, tmp_path / f"{target}.bundle", target, 2)
+        choice = EngineChoice(backend=backend, precision="int8", threads=1, int8_target=target)
+        before = predicted(bundle, choice)
+        monkeypatch.setattr(saturation, "int8_saturates", lambda _: True)
+        if backend == "openvino-cpu":
+            with pytest.raises(EngineError, match="openvino-cpu cuts sums of int8 products off at 16 bits on this CPU"):
+                predicted(bundle, choice)
+        else:
+            np.testing.assert_allclose(predicted(bundle, choice), before, atol=1e-4 * np.abs(before).max())
+        monkeypatch.undo()
+
+
+def test_each_range_of_tensorrt_has_its_own_constants(micro: Bundle, tmp_path: Path) -> None:
+    """On ONNX Runtime: two ranges differ, and the first is what the graph holds by itself."""
+    bundle = quantized_without_calibration(micro.path, tmp_path / "int8.bundle", "tensorrt", 2)
+    choice = EngineChoice(backend="onnxruntime-cpu", precision="int8", threads=1, int8_target="tensorrt")
+    first, second = (predicted(bundle, choice, index) for index in (0, 1))
+    assert np.abs(first - second).max() > 1e-3 * np.abs(first).max()
+    int8 = Int8Denoiser(bundle, "tensorrt")
+    assert int8.engines == 2
+    assert set(int8.constants(0)) == set(int8.constants(1))
+
+
+def test_a_plan_per_range_is_built_and_found_again(micro: Bundle, tmp_path: Path) -> None:
+    """The key under which a plan is built is the one that opening the graph in that range looks for."""
+    bundle = quantized_without_calibration(micro.path, tmp_path / "int8.bundle", "tensorrt", 2)
+    options = PlanOptions(sizes=default_sizes(bundle), capability="8.9")
+    int8 = Int8Denoiser(bundle, "tensorrt")
+    planned = [plan.source for plan in planned_builds(bundle, TENSORRT_RTX, "int8", options)]
+    of_ranges = [one for one in planned if one.constants]
+    assert [one.label.split()[-3:] for one in of_ranges] == [["denoise", "int8", "0"], ["denoise", "int8", "1"]]
+    for index, one in enumerate(of_ranges):
+        opened = Source.of(int8.graph, constants=int8.constants(index))
+        assert (one.graph, one.fingerprint) == (opened.graph, opened.fingerprint)
+    assert of_ranges[0].fingerprint != of_ranges[1].fingerprint
 
 
 def packaged_layers() -> list[Layer]:
