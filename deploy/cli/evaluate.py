@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from deploy.cli.bench import load_and_cores, note_from_load
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import text_from_cells
 from deploy.cli.values import placement_from_text
@@ -83,6 +84,9 @@ def evaluate(
     scales = sorted(set(scale))
     originals = {one: read_originals(folder or EVALUATION_IMAGES, one, crop=crop, limit=limit) for one in scales}
     measures, notes = _measures(lpips)
+    busy = note_from_load(*load_and_cores())
+    if busy is not None:
+        notes.append(busy)
     with ExitStack() as stack:
         settings = _settings(stack, ways, threads, seed)
         _check_name(against, settings)
