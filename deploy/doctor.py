@@ -1,6 +1,6 @@
 """What this machine can run: looked up, never imported, so that it also works where something is broken.
 
-The int8 saturation probe of CPUs without VNNI belongs here too, beside `Cpu.features`.
+Only whether int8 sums come out right is tried, each engine in a process of its own.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import deploy
 from engines.backends import BACKENDS, probe_all
 from engines.packages import installed_version
+from engines.saturation import MEANS, REFUSE, UNSIGNED
 
 PROC = Path("/proc")
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -41,6 +44,16 @@ PACKAGES = {
     "onnx": ("export", "export, quantization"),
 }
 """Distribution -> (extra of idm-deploy that brings it, what it is for)."""
+
+
+EXACT, UNKNOWN = "exact", "unknown"
+INT8_WORDS = {
+    EXACT: "sums are right",
+    UNSIGNED: "sums would be cut off at 16 bits, so weights are made unsigned, which is slower and right",
+    REFUSE: "sums would be cut off at 16 bits, so int8 is refused",
+    UNKNOWN: "it could not be tried",
+}
+PROBE_SECONDS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +87,10 @@ class Package:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineState:
-    """A backend of engines: whether it can run here; `reason` says what is missing or to be put right."""
+    """A backend of engines: whether it can run here; `reason` says what is missing or to be put right.
+
+    int8: one of INT8_WORDS for an engine of the CPU; "" for what cannot run here, and for GPUs.
+    """
 
     name: str
     available: bool
@@ -82,6 +98,7 @@ class EngineState:
     precisions: tuple[str, ...]
     reason: str
     install: str
+    int8: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +127,12 @@ class Report:
 
 def examine() -> Report:
     """The report on this machine; nothing heavy is imported, nothing is written."""
-    engines = tuple(EngineState(precisions=BACKENDS[found.name].PRECISIONS, **vars(found)) for found in probe_all())
+    probed = probe_all()
+    int8 = find_int8([found.name for found in probed if found.available])
+    engines = tuple(
+        EngineState(precisions=BACKENDS[found.name].PRECISIONS, int8=int8.get(found.name, ""), **vars(found))
+        for found in probed
+    )
     return Report(
         version=deploy.__version__,
         python=platform.python_version(),
@@ -130,7 +152,36 @@ def problems_of_engines(engines: tuple[EngineState, ...]) -> tuple[str, ...]:
     if not any(engine.available for engine in engines):
         lines = " or ".join(engine.install for engine in engines)
         problems.append(f"No engine is installed, so no bundle can be run here. Type {lines}.")
+    problems += [
+        f"{engine.name}: in int8, {INT8_WORDS[engine.int8]} (this CPU has no VNNI). Use another engine or precision."
+        for engine in engines
+        if engine.int8 == REFUSE
+    ]
     return tuple(problems)
+
+
+def find_int8(names: Sequence[str]) -> dict[str, str]:
+    """For each of these engines that computes int8 on the CPU, whether its sums are right there: one of INT8_WORDS."""
+    command = [sys.executable, "-m", "engines.saturation"]
+    home = str(Path(deploy.__file__).parent.parent)  # where `engines` lies too, installed or not
+    asked = {
+        name: subprocess.Popen([*command, name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=home)
+        for name in names
+        if name in MEANS
+    }
+    return {name: _int8_word(name, process) for name, process in asked.items()}
+
+
+def _int8_word(name: str, process: subprocess.Popen[str]) -> str:
+    with process:
+        try:
+            answer = process.communicate(timeout=PROBE_SECONDS)[0].strip()
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return UNKNOWN
+    if answer not in ("true", "false"):
+        return UNKNOWN
+    return EXACT if answer == "false" else MEANS[name]
 
 
 def find_packages() -> tuple[Package, ...]:

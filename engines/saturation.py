@@ -8,6 +8,8 @@ multiplies unsigned by unsigned bytes another way, exactly, so there the same co
 
 from __future__ import annotations
 
+import json
+import sys
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +27,7 @@ CHANNELS: Final = 64
 EXACT: Final = 200.0
 """The answer; with every pair of products cut off at 32767 it is 101."""
 
-UNSIGNED, REFUSE = "unsigned weights", "none"
+UNSIGNED, REFUSE = "unsigned weights", "refused"
 UNSIGNED_BACKEND: Final = "onnxruntime-cpu"
 MEANS: Final = {UNSIGNED_BACKEND: UNSIGNED, "openvino-cpu": REFUSE}
 """What helps a backend where the CPU saturates. GPUs have instructions of their own."""
@@ -121,3 +123,7 @@ def _value(name: str) -> bytes:
     dims = b"".join(bytes_field(1, number_field(1, size)) for size in (1, CHANNELS, 8, 8))
     tensor = number_field(1, _FLOAT) + bytes_field(2, dims)
     return text_field(1, name) + bytes_field(2, bytes_field(1, tensor))
+
+
+if __name__ == "__main__":  # python -m engines.saturation BACKEND, for `doctor`, which imports no engine itself
+    print(json.dumps(int8_saturates(sys.argv[1])))

@@ -72,10 +72,10 @@ def _packages(report: Report) -> Table:
 def _engines(report: Report) -> Table:
     from rich.table import Table
 
-    table = Table("engine", "here", "precisions", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table("engine", "here", "precisions", "int8 sums", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for engine in report.engines:
         here = f"yes, {engine.version}" if engine.available else f"no: {engine.reason}"
-        table.add_row(engine.name, here, " ".join(engine.precisions))
+        table.add_row(engine.name, here, " ".join(engine.precisions), engine.int8)
     return table
 
 

@@ -5,18 +5,21 @@ import os
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deploy import doctor
 from deploy.doctor import (
+    INT8_WORDS,
     EngineState,
     Gpu,
     Memory,
     cpu_from_cpuinfo,
     examine,
     find_gpus,
+    find_int8,
     find_memory,
     find_packages,
     gpus_from_table,
@@ -144,8 +147,40 @@ def test_problems() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("print('false')", {"onnxruntime-cpu": "exact", "openvino-cpu": "exact"}),
+        ("print('true')", {"onnxruntime-cpu": "unsigned weights", "openvino-cpu": "refused"}),
+        ("raise ImportError", {"onnxruntime-cpu": "unknown", "openvino-cpu": "unknown"}),
+        ("import time; time.sleep(60)", {"onnxruntime-cpu": "unknown", "openvino-cpu": "unknown"}),
+    ],
+)
+def test_engines_are_asked_about_their_int8_sums(
+    answer: str, words: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module of the same name, which answers at once, stands in for the probe."""
+    (tmp_path / "deploy").mkdir()
+    (tmp_path / "engines").mkdir()
+    (tmp_path / "engines" / "saturation.py").write_text(answer)
+    monkeypatch.setattr("deploy.__file__", str(tmp_path / "deploy" / "__init__.py"))
+    monkeypatch.setattr(doctor, "PROBE_SECONDS", 0.5 if "sleep" in answer else 60)
+    assert find_int8(["onnxruntime-cpu", "openvino-cpu", "tensorrt"]) == words
+    assert set(words.values()) <= set(INT8_WORDS)
+
+
+def test_a_refused_int8_is_told() -> None:
+    refused = replace(state(True, name="openvino-cpu"), int8="refused")
+    assert problems_of_engines((refused, replace(state(True), int8="unsigned weights"))) == (
+        "openvino-cpu: in int8, sums would be cut off at 16 bits, so int8 is refused (this CPU has no VNNI). "
+        "Use another engine or precision.",
+    )
+
+
 def test_the_report_on_this_machine() -> None:
     report = examine()
+    known = {engine.int8 for engine in report.engines if engine.available and engine.name.endswith("-cpu")}
+    assert known == {"exact"} if report.cpu.features.get("VNNI") else known <= set(INT8_WORDS)
     assert report.cpu.usable_cores <= report.cpu.cores
     assert report.memory.total is None or report.memory.total > 2**28
     assert {engine.name for engine in report.engines} >= {"onnxruntime-cpu", "openvino-cpu"}
