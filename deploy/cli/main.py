@@ -21,6 +21,7 @@ COMMANDS = (
     "generate",
     "evaluate",
     "bench",
+    "report",
     "demo",
 )
 """In the order of `--help`, which is the order in which a user needs them. Each is deploy.cli.<name>."""

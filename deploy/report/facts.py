@@ -1,0 +1,116 @@
+"""Everything that is known when the page is written: the bundle, and the figures that were given, found or measured."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.bundle import Bundle
+from deploy.chosen_engine import newest_decision
+from deploy.report.gallery import Gallery
+from deploy.report.values import Record, listed, number, numbers, read_record, record, within
+
+CALIBRATION = "calibration.json"
+QUANTIZATION = "quantization.json"
+
+TARGETS = {"ort": "ONNX Runtime", "openvino": "OpenVINO", "tensorrt": "TensorRT"}
+"""The int8 targets as people know them, in the order of the page."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Figures:
+    """A report in JSON's types, and where it comes from as the page says it."""
+
+    data: Record
+    origin: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Facts:
+    """What the page is made of; what is None is unknown, and the page says so."""
+
+    bundle: Bundle
+    bench: Figures | None = None
+    evaluation: Figures | None = None
+    """Of `idm-deploy evaluate`."""
+    quantization: Figures | None = None
+    """What quantize measured, `quantization.json`."""
+    calibration: Figures | None = None
+    """Every scale it chose, `calibration.json`."""
+    engine: Record | None = None
+    """What `build-engine` found on this machine."""
+    gallery: Gallery | None = None
+
+    @property
+    def targets(self) -> Mapping[str, Record]:
+        """What the bundle holds in int8, by target."""
+        found = record(within(self.bundle.manifest.quantization, "targets"))
+        order = [*(name for name in TARGETS if name in found), *sorted(found.keys() - TARGETS.keys())]
+        return {name: record(found[name]) for name in order}
+
+    @property
+    def edges(self) -> list[float]:
+        """Where the int8 ranges of the first target end; none without int8, or with one range."""
+        for told in self.targets.values():
+            edges = numbers(told.get("edges"))
+            return edges if len(edges) > 2 else []
+        return []
+
+
+def read_figures(path: Path, what: str) -> Figures:
+    """The figures of a file that the user named."""
+    return Figures(data=read_record(path, what), origin=path.name)
+
+
+def quantization_reports(bundle: Bundle) -> tuple[Figures | None, Figures | None]:
+    """quantization.json and calibration.json from the report folder beside the bundle, or here; None where there are
+    none, or where they tell of another calibration than the one in the bundle.
+    """
+    name = f"{bundle.path.resolve().name.removesuffix('.bundle')}-report"
+    for folder in dict.fromkeys((Path(name), bundle.path.resolve().parent / name)):
+        if not (folder / CALIBRATION).is_file():
+            continue
+        calibration = read_record(folder / CALIBRATION, "what `idm-deploy quantize` wrote")
+        if not is_of(bundle, calibration):
+            continue
+        measured = folder / QUANTIZATION
+        figures = read_figures(measured, "what `idm-deploy quantize` wrote") if measured.is_file() else None
+        return figures, Figures(data=calibration, origin=CALIBRATION)
+    return None, None
+
+
+def is_of(bundle: Bundle, calibration: Record) -> bool:
+    """Whether the scales are those of the bundle's int8 graphs: the ranges of every target, and the noise levels."""
+    told = bundle.manifest.quantization
+    if told is None:
+        return False
+    targets, scales = record(told.get("targets")), record(calibration.get("targets"))
+    return (
+        bool(targets)
+        and targets.keys() == scales.keys()
+        and _same(listed(told.get("noise_levels")), listed(calibration.get("noise_levels")))
+        and all(_same(within(targets, name, "edges"), within(scales, name, "edges")) for name in targets)
+        and all(_same_corrections(targets[name], scales[name]) for name in targets)
+    )
+
+
+def _same_corrections(ours: Any, theirs: Any) -> bool:
+    """Fitted numbers: another calibration with the same ranges has others."""
+    gains = [
+        [listed(within(row, "gain")) for row in listed(within(one, "noise_corrections"))] for one in (ours, theirs)
+    ]
+    return len(gains[0]) == len(gains[1]) and all(_same(a, b) for a, b in zip(*gains, strict=True))
+
+
+def _same(a: Sequence[Any], b: Sequence[Any]) -> bool:
+    pairs = [(number(x), number(y)) for x, y in zip(listed(a), listed(b), strict=False)]
+    return len(listed(a)) == len(listed(b)) and all(
+        x is not None and y is not None and math.isclose(x, y, rel_tol=1e-9) for x, y in pairs
+    )
+
+
+def engine_decision(bundle: Bundle) -> Record | None:
+    """What `build-engine` found for this bundle on this machine; None if it was not asked."""
+    entry = newest_decision(bundle)
+    return None if entry is None else record(entry.figures)

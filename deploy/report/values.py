@@ -1,0 +1,74 @@
+"""What a JSON file that anyone may have written says, taken with care: what is not as expected is absent, not wrong."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deploy.errors import DeployError
+
+Record = Mapping[str, Any]
+
+LARGEST_BYTES = 64 << 20
+"""Figures take kilobytes; all scales of the largest network a few megabytes."""
+
+
+def read_record(path: Path, what: str) -> dict[str, Any]:
+    """The JSON object in a file that was named; `what` is what it should be, with the command that makes it."""
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_BYTES:
+            raise DeployError(f"reading {path}: it has {size} bytes, more than {what} needs. Check the name.")
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DeployError(f"reading {path}: {error.strerror}; expected {what}.") from error
+    except (ValueError, RecursionError) as error:
+        raise DeployError(f"reading {path}: it is not JSON ({error}); expected {what}.") from error
+    if not isinstance(found, dict):
+        raise DeployError(f"reading {path}: it holds a {type(found).__name__}, not an object; expected {what}.")
+    return found
+
+
+def number(value: object) -> float | None:
+    """A finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def text(value: object) -> str | None:
+    """A string that says something."""
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def record(value: object) -> Record:
+    """An object, empty if it is none."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def listed(value: object) -> list[Any]:
+    """A list, empty if it is none."""
+    return value if isinstance(value, list) else []
+
+
+def records(value: object) -> list[Record]:
+    """The objects in a list."""
+    return [one for one in listed(value) if isinstance(one, Mapping)]
+
+
+def numbers(value: object) -> list[float]:
+    """The numbers of a list; empty if one of them is none."""
+    found = [number(one) for one in listed(value)]
+    return [one for one in found if one is not None] if None not in found else []
+
+
+def within(value: object, *keys: str) -> Any:
+    """What stands under these keys, one below the other; None where one is missing."""
+    for key in keys:
+        value = record(value).get(key)
+    return value
