@@ -1,10 +1,10 @@
 """Which engine and precision a run uses when it is told "auto"."""
 
 from deploy.bundle import Bundle
-from deploy.chosen_engine import AUTO, chosen_engine
-from deploy.errors import MissingPackage
-from deploy.runtime.graphs import FORM_OF_BACKEND, INT8, EngineChoice
-from deploy.runtime.int8 import TARGET_OF_BACKEND
+from deploy.chosen_engine import AUTO, chosen_engine, newest_decision
+from deploy.errors import BundleError, MissingPackage
+from deploy.runtime.graphs import DENOISE, FORM_OF_BACKEND, INT8, EngineChoice
+from deploy.runtime.int8 import TARGET_OF_BACKEND, has_int8
 from engines.backends import backend_named, probe_all
 from engines.contract import check_request
 from engines.errors import EngineError
@@ -18,26 +18,43 @@ def engine_choice(
     """The engine and precision that were named, checked before anything is opened.
 
     What is left to "auto" is what `build-engine` measured to be fastest for this bundle here; where it was not asked,
-    the first engine that is installed, in float32.
+    the first engine that is installed and has the precision, and float32, or int8 where that is all the bundle has.
     """
     if engine == precision == AUTO and (chosen := chosen_engine(bundle, threads=threads)) is not None:
         return chosen
-    backend = _first_installed() if engine == AUTO else engine
+    wanted = precision
+    if precision == AUTO:
+        wanted = "fp32" if DENOISE in bundle.manifest.graphs else INT8
+    backend = _engine_for(bundle, wanted) if engine == AUTO else engine
     module = backend_named(backend)
     if backend not in FORM_OF_BACKEND:
         raise EngineError(
             f"The engine {backend} cannot run a bundle's graphs yet; use {' or '.join(FORM_OF_BACKEND)} (--engine)."
         )
-    wanted = "fp32" if precision == AUTO else precision
-    int8 = (INT8,) if backend in TARGET_OF_BACKEND else ()
-    check_request(backend, wanted, (*module.PRECISIONS, *int8), threads)
+    check_request(backend, wanted, _precisions(backend), threads)
+    if not (found := module.probe()).available:
+        raise MissingPackage(f"The engine {backend} cannot run here: {found.reason}. Type {found.install}.")
+    if wanted == INT8 and bundle.manifest.quantization is None:
+        raise BundleError(f"{bundle.path} has no int8 graphs. Make them with `idm-deploy quantize`.")
     return EngineChoice(backend=backend, precision=wanted, threads=threads)
 
 
-def _first_installed() -> str:
+def _precisions(backend: str) -> tuple[str, ...]:
+    return (*backend_named(backend).PRECISIONS, *((INT8,) if backend in TARGET_OF_BACKEND else ()))
+
+
+def _engine_for(bundle: Bundle, precision: str) -> str:
+    """The engine for a precision: the fastest measured one; else the first installed one that has it, or any one."""
     found = [probe for probe in probe_all() if probe.name in FORM_OF_BACKEND]
-    for probe in found:
-        if probe.available:
-            return probe.name
-    lines = " or ".join(probe.install for probe in found)
-    raise MissingPackage(f"No engine is installed that could run the networks. Type {lines}.")
+    installed = [probe.name for probe in found if probe.available]
+    if not installed:
+        lines = " or ".join(probe.install for probe in found)
+        raise MissingPackage(f"No engine is installed that could run the networks. Type {lines}.")
+    able = [name for name in installed if precision in _precisions(name)]
+    if precision == INT8:
+        able = [name for name in able if has_int8(bundle, name)]
+    decision = newest_decision(bundle) if len(able) > 1 else None
+    measured = decision.figures["candidates"] if decision is not None else []
+    times = {c["backend"]: c["step_ms"] for c in measured if c["precision"] == precision and c["step_ms"] is not None}
+    known = [name for name in able if name in times]
+    return min(known, key=times.__getitem__) if known else (able or installed)[0]

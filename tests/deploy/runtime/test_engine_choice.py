@@ -1,5 +1,6 @@
 """What "auto" means: the measured choice where there is one, otherwise the first engine in float32."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -7,13 +8,18 @@ from typer.testing import CliRunner
 
 from deploy.bundle import Bundle
 from deploy.checkpoint import load_checkpoint
-from deploy.chosen_engine import chosen_engine
+from deploy.chosen_engine import CHOICE_LABEL, chosen_engine, machine_key
 from deploy.cli.main import app
+from deploy.engine_trials import Candidate
+from deploy.errors import BundleError, MissingPackage
 from deploy.export.export import export_bundle
+from deploy.runtime import engine_choice as module
 from deploy.runtime.engine_choice import engine_choice
 from deploy.runtime.upscaler import Upscaler
-from engines.backends import DEFAULT_BACKEND
+from engines.backends import BACKENDS, DEFAULT_BACKEND, probe_all
+from engines.cache import Cache
 from tests.checkpoints import save_idm
+from tests.deploy.quantized import quantized_micro
 
 
 def test_auto_follows_what_build_engine_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +38,69 @@ def test_auto_follows_what_build_engine_measured(tmp_path: Path, monkeypatch: py
 def test_a_cache_that_cannot_be_read_holds_no_choice(idm_tiny: Bundle, tmp_path: Path) -> None:
     """A name of 300 characters stands for a home without permission, which the superuser would not notice."""
     assert chosen_engine(idm_tiny, cache_dir=tmp_path / ("x" * 300)) is None
+
+
+@pytest.fixture(scope="module")
+def quantized(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return quantized_micro(tmp_path_factory.mktemp("quantized"))
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
+    """An empty engine cache in the place of the user's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return Cache()
+
+
+def test_a_named_precision_finds_an_engine_that_has_it(quantized: Bundle, own_cache: Cache) -> None:
+    assert not own_cache.root.exists()
+    assert engine_choice(quantized, precision="bf16").backend == "openvino-cpu"
+    assert engine_choice(quantized, precision="fp32").backend == DEFAULT_BACKEND
+    assert engine_choice(quantized, precision="int8").backend == DEFAULT_BACKEND
+    only_openvino = {"openvino": (quantized.manifest.quantization or {})["targets"]["openvino"]}
+    quantization = {**(quantized.manifest.quantization or {}), "targets": only_openvino}
+    other = replace(quantized, manifest=replace(quantized.manifest, quantization=quantization))
+    assert engine_choice(other, precision="int8").backend == "openvino-cpu"
+
+
+def test_of_several_engines_with_a_precision_the_fastest_measured_is_taken(quantized: Bundle, own_cache: Cache) -> None:
+    """Measured by hand: OpenVINO's int8 in half the time of ONNX Runtime's, its float32 in twice."""
+    times = {
+        ("onnxruntime-cpu", "fp32"): 10.0,
+        ("onnxruntime-cpu", "int8"): 8.0,
+        ("openvino-cpu", "fp32"): 20.0,
+        ("openvino-cpu", "int8"): 4.0,
+    }
+    found = [Candidate(backend=backend, precision=kind, step_ms=ms) for (backend, kind), ms in times.items()]
+    figures = {"candidates": [asdict(one) for one in found], "chosen": asdict(found[0]), "why": "by hand"}
+    key = machine_key(quantized) | {"asked": "auto auto"}
+    own_cache.obtain(f"{CHOICE_LABEL} it", key, lambda _: figures)
+    assert engine_choice(quantized, precision="int8").backend == "openvino-cpu"
+    assert engine_choice(quantized, precision="fp32").backend == "onnxruntime-cpu"
+    assert engine_choice(quantized).backend == "onnxruntime-cpu"
+
+
+def test_a_bundle_without_a_float_denoiser_runs_in_int8(quantized: Bundle, own_cache: Cache) -> None:
+    del own_cache
+    graphs = {name: graph for name, graph in quantized.manifest.graphs.items() if name != "denoise"}
+    only_int8 = replace(quantized, manifest=replace(quantized.manifest, graphs=graphs))
+    assert engine_choice(only_int8).precision == "int8"
+
+
+def test_what_cannot_run_is_refused_before_any_picture_is_read(idm_tiny: Bundle) -> None:
+    if BACKENDS["tensorrt"].probe().available:
+        pytest.skip("TensorRT is here")
+    with pytest.raises(MissingPackage, match=r"tensorrt cannot run here: tensorrt is not installed\. Type pip install"):
+        engine_choice(idm_tiny, "tensorrt", "fp16")
+    with pytest.raises(BundleError, match=r"has no int8 graphs\. Make them with `idm-deploy quantize`"):
+        engine_choice(idm_tiny, precision="int8")
+
+
+def test_without_any_engine_the_pip_lines_are_told(idm_tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = tuple(replace(probe, available=False) for probe in probe_all())
+    monkeypatch.setattr(module, "probe_all", lambda: absent)
+    with pytest.raises(MissingPackage, match=r"No engine is installed .* Type pip install 'idm-deploy\[cpu\]' or pip"):
+        engine_choice(idm_tiny, precision="fp32")
 
 
 def test_a_named_engine_is_taken_at_its_word(idm_tiny: Bundle) -> None:
