@@ -1,0 +1,64 @@
+"""The figures as the README's tables, written between two marks, so that text and data cannot disagree."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.regression.figures import Figure, FigureError, Measured
+
+README = Path(__file__).parent.parent.parent / "README.md"
+BEGIN = "<!-- figures of speed: written by `python -m benchmarks.regression --record` -->"
+END = "<!-- end of the figures of speed -->"
+
+WIDTH = {"ms": 10_000.0, "s": 90_000.0, "min": 5_400_000.0}
+"""Milliseconds up to which a time is told in that unit; hours beyond."""
+
+
+def tables_from_figures(figures: Sequence[Figure]) -> str:
+    """One table per command and table of its report; figures that were never measured are left out.
+
+    Where all were measured in one place, that is said once.
+    """
+    groups: dict[tuple[str, str, str], list[Figure]] = {}
+    for figure in figures:
+        if figure.measured is not None:
+            groups.setdefault((figure.command, figure.model, figure.table), []).append(figure)
+    places = {_where(figure.measured) for figure in figures if figure.measured is not None}
+    tables = [_table(members, told=len(places) > 1) for members in groups.values()]
+    return "\n\n".join([f"Measured on {place}." for place in places if len(places) == 1] + tables)
+
+
+def readme_with(figures: Sequence[Figure], text: str) -> str:
+    """The README's text with the tables of these figures between the marks."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise FigureError(f"README.md has no place for the figures: it needs the lines {BEGIN} and {END}.")
+    return f"{before}{BEGIN}\n\n{tables_from_figures(figures)}\n\n{END}{after}"
+
+
+def _table(figures: Sequence[Figure], *, told: bool) -> str:
+    first = figures[0]
+    assert first.measured is not None  # only those come here
+    titles = {"step": "One step", "decode": "Decoding", "pictures": "A whole picture, everything included"}
+    command = first.command.replace("{model}", f"{first.model}.bundle")
+    lines = [f"{titles[first.table]}: `idm-deploy {command}`" + (f" ({_where(first.measured)})" if told else ""), ""]
+    lines += ["| | median | | median | times faster |", "| --- | --- | --- | --- | --- |"]
+    for figure in figures:
+        found = figure.measured
+        assert found is not None
+        cells = (figure.row, _time(found.row_ms), figure.over, _time(found.over_ms), f"{found.ratio:.3g}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _where(found: Measured) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(found.versions.items()))
+    return f"{found.hardware}, {found.date}; {versions}"
+
+
+def _time(ms: float) -> str:
+    if ms < WIDTH["ms"]:
+        return f"{ms:.0f} ms"
+    if ms < WIDTH["s"]:
+        return f"{ms / 1e3:.1f} s"
+    return f"{ms / 60e3:.1f} min" if ms < WIDTH["min"] else f"{ms / 3600e3:.2f} h"
