@@ -1,6 +1,8 @@
 """What int8 graphs take on disk and in memory, and what opens them, with made-up scales in place of a calibration."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,39 @@ def test_eight_ranges_cost_at_most_five_percent_more_disk_than_one(target: str, 
     codes = sum(layer.weight_shape[0] * int(np.prod(layer.weight_shape[1:])) for layer in packaged_layers())
     assert codes < sizes[0] < 1.2 * codes
     assert sizes[0] <= sizes[1] <= 1.05 * sizes[0], f"{target}: {sizes}"
+
+
+RESIDENT = """
+import sys
+from pathlib import Path
+
+from deploy.bundle import Bundle
+from deploy.engine_trials import TrialSettings, step_feeds
+from deploy.runtime.graphs import EngineChoice, GraphSet
+
+bundle = Bundle.open(sys.argv[1])
+with GraphSet(bundle, EngineChoice(backend=sys.argv[2], precision="int8", threads=1)) as graphs:
+    feeds = step_feeds(graphs, TrialSettings(size=(128, 128), threads=1))
+    edges = bundle.manifest.quantization["targets"][graphs.int8.target]["edges"]
+    for low, high in list(zip(edges, edges[1:])) * 2:
+        graphs.run("denoise", feeds | graphs.int8.row_feeds([(low + high) / 2])[0])
+    lines = Path("/proc/self/status").read_text().splitlines()
+    print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize(("target", "backend"), [("ort", "onnxruntime-cpu"), ("openvino", "openvino-cpu")])
+def test_eight_ranges_cost_at_most_ten_percent_more_memory_than_one(target: str, backend: str, tmp_path: Path) -> None:
+    """The most that was resident in a process that opens the packaged model and runs a step of every range twice."""
+    peaks = []
+    for ranges in (1, 8):
+        bundle = quantized_without_calibration(IDM_BUNDLE, tmp_path / f"{ranges}.bundle", target, ranges)
+        command = [sys.executable, "-c", RESIDENT, str(bundle.path), backend]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout))
+    assert peaks[1] <= 1.1 * peaks[0], f"{target}: {peaks} kB"
 
 
 def predicted(bundle: Bundle, choice: EngineChoice, range_index: int = 0) -> np.ndarray:
