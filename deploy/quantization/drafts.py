@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,7 +11,9 @@ from typing import Any
 from calibration.correction import NoiseCorrection
 from deploy.bundle import Bundle, BundleWriter
 from deploy.bundle.naming import MANIFEST_NAME
+from deploy.quantization.decoder_storing import GraphsOfTarget, write_decoder
 from deploy.quantization.storing import TargetGraphs, write_targets
+from deploy.runtime.int8_decoder import KEY
 
 NoiseCorrections = Mapping[str, Sequence[NoiseCorrection]]
 """Per target, the correction at each recorded level."""
@@ -23,11 +25,13 @@ class Draft:
 
     bundle: Bundle
     levels: tuple[float, ...]
+    decoder: Mapping[str, GraphsOfTarget] = field(default_factory=dict)
+    """The latent decoder's int8 graphs by target, which all trials use."""
 
     def tried(self, made: Sequence[TargetGraphs], corrections: NoiseCorrections | None = None) -> Bundle:
         """The scratch bundle with these int8 graphs and no others."""
         with BundleWriter.update(self.bundle) as writer:
-            told = quantization_of(writer, self.bundle, made, self.levels, corrections or {})
+            told = quantization_of(writer, self.bundle, made, self.levels, corrections or {}, self.decoder)
             self.bundle = writer.commit(replace(self.bundle.manifest, quantization=told))
         return self.bundle
 
@@ -52,6 +56,7 @@ def quantization_of(
     made: Sequence[TargetGraphs],
     levels: Sequence[float],
     corrections: NoiseCorrections,
+    decoder: Mapping[str, GraphsOfTarget],
 ) -> dict[str, Any]:
     """What the manifest says of the graphs, once they are in the bundle."""
     targets = write_targets(writer, made, bundle.manifest.graphs["denoise"]["weights"])
@@ -59,4 +64,7 @@ def quantization_of(
         targets[target]["noise_corrections"] = [
             {"noise_level": row.noise_level, "gain": list(row.gain), "offset": list(row.offset)} for row in rows
         ]
+    chosen = {target: graphs for target, graphs in decoder.items() if target in targets}
+    for target, told in write_decoder(writer, bundle, chosen).items():
+        targets[target][KEY] = told
     return {"targets": targets, "noise_levels": list(levels)}

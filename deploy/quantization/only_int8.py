@@ -13,6 +13,7 @@ from deploy.bundle import Bundle, BundleWriter
 from deploy.errors import BundleError
 from deploy.export.onnx_ops import attach_weights
 from deploy.export.weights_file import Place
+from deploy.quantization.decoder_storing import decoder_files, with_renamed_decoder
 from deploy.quantization.storing import write_packed
 
 Array = NDArray[Any]
@@ -25,7 +26,7 @@ def without_float_denoiser(bundle: Bundle) -> Bundle:
         raise BundleError(f"{bundle.path} has no int8 graphs to keep instead of the float ones. Quantize it first.")
     kept = {name: entry for name, entry in bundle.manifest.graphs.items() if name != "denoise"}
     files = {file for entry in kept.values() for file in entry["forms"].values()}
-    files |= {told["graph"] for told in quantization["targets"].values()}
+    files |= {file for told in quantization["targets"].values() for file in [told["graph"], *decoder_files(told)]}
     models: dict[str, ModelProto] = {name: read_graph(bundle.file(name)) for name in sorted(files)}
     tensors: dict[str, Array] = {}
     needed: dict[str, list[str]] = {}
@@ -40,7 +41,8 @@ def without_float_denoiser(bundle: Bundle) -> Bundle:
             for name, model in models.items()
         }
         targets = {
-            target: told | {"graph": renamed[told["graph"]], "weights": [weights]}
+            target: with_renamed_decoder(told, renamed, weights)
+            | {"graph": renamed[told["graph"]], "weights": [weights]}
             for target, told in quantization["targets"].items()
         }
         graphs = {name: _renamed(entry, renamed, weights) for name, entry in kept.items()}

@@ -17,13 +17,14 @@ from deploy.demo.packaged import CALIBRATION_IMAGES
 from deploy.errors import BundleError
 from deploy.quantization.budget import Choice
 from deploy.quantization.correcting import bias_corrections, noise_corrections
+from deploy.quantization.decoder import Decoder, quantized_decoder
 from deploy.quantization.drafts import Draft, NoiseCorrections, drafted, quantization_of
 from deploy.quantization.foreign_scales import amax_for, with_checkpoint_scales
 from deploy.quantization.gathering import Findings, Inputs, gather, quantizable_layers
 from deploy.quantization.multiplications import multiplications_of
 from deploy.quantization.pictures import CalibrationPicture, calibration_pictures
 from deploy.quantization.recipes import Corrections, Scales, biases_of, densities_of_inputs, recipe_of, scales_for
-from deploy.quantization.records import record_of_scales
+from deploy.quantization.records import record_of_decoder, record_of_scales
 from deploy.quantization.settings import Places, QuantizeSettings
 from deploy.quantization.storing import FORM_OF_TARGET, TargetGraphs, graphs_of_target
 from deploy.quantization.trajectories import (
@@ -45,7 +46,7 @@ Progress = Callable[[str, float], None]
 GENERATED = 8
 """Pictures that a generation model is calibrated on unless told otherwise."""
 
-SHARES = {"trajectories": 0.12, "gathering": 0.43, "scales": 0.05, "trying": 0.3, "correcting": 0.1}
+SHARES = {"trajectories": 0.12, "gathering": 0.43, "scales": 0.05, "decoder": 0.05, "trying": 0.25, "correcting": 0.1}
 """Of the time, by stage, as seen on the demo model; for the progress alone."""
 
 
@@ -64,6 +65,8 @@ class Calibrated:
     record: dict[str, Any]
     multiplications: dict[str, float]
     """Of every convolution and linear layer of the denoiser, those that always stay in float included."""
+    decoder: Decoder
+    """Of the latent family; empty for IDM."""
 
 
 def refuse_unfit(bundle: Bundle, *, force: bool) -> None:
@@ -138,6 +141,7 @@ class _Work:
         corrections = self._corrections(findings, scales)
         biases = biases_of(self.graph, findings)
         with drafted(self.bundle, self.folder, self.plans.levels) as draft:
+            decoder = self._decoder(draft)
             trials = Trials(
                 draft=draft,
                 upscaler=self.upscaler,
@@ -158,7 +162,9 @@ class _Work:
             made = [graphs_of_target(self.bundle, t, recipes[t], scales[t].ranges.edges) for t in recipes]
             fitted = self._noise_corrections(draft, made)
         record = record_of_scales(self.settings, self.plans, scales, recipes, fitted)
-        written = self._write(recipes, scales, fitted)
+        if decoder:
+            record["decoder"] = record_of_decoder(decoder)
+        written = self._write(recipes, scales, fitted, decoder)
         return Calibrated(
             bundle=written,
             plans=self.plans,
@@ -172,6 +178,7 @@ class _Work:
             multiplications=multiplications_of(
                 self.graph, {name: array.shape for name, array in self.trajectories.example().items()}
             ),
+            decoder=decoder,
         )
 
     def _pictures(self) -> list[CalibrationPicture]:
@@ -187,14 +194,13 @@ class _Work:
 
     def _findings(self) -> Findings:
         self.trajectories.record(self._stage("trajectories"))
-        memory = (self.places.max_memory or default_budget()) // 2
         return gather(
             self.graph,
             quantizable_layers(self.graph),
             self.inputs,
             self.trajectories.example(),
             self.folder,
-            memory_bytes=memory,
+            memory_bytes=self._memory,
             second_order=self.settings.rounding == "second-order",
             threads=self.places.threads,
             progress=self._stage("gathering"),
@@ -235,6 +241,22 @@ class _Work:
         )
         return {t: found[[id(d) for d in different].index(id(one))] for t, one in scales.items()}
 
+    def _decoder(self, draft: Draft) -> Decoder:
+        return quantized_decoder(
+            self.upscaler.model,
+            draft,
+            [latent for _, latent in self.trajectories.finals()],
+            self.settings,
+            memory_bytes=self._memory,
+            threads=self.places.threads,
+            say=self.say,
+            progress=self._stage("decoder"),
+        )
+
+    @property
+    def _memory(self) -> int:
+        return (self.places.max_memory or default_budget()) // 2
+
     def _noise_corrections(self, draft: Draft, made: Sequence[TargetGraphs]) -> NoiseCorrections:
         if not self.settings.correct_noise:
             return {}
@@ -248,10 +270,12 @@ class _Work:
         recipes: dict[str, Recipe],
         scales: dict[str, Scales],
         corrections: NoiseCorrections,
+        decoder: Decoder,
     ) -> Bundle:
         made = [graphs_of_target(self.bundle, t, recipes[t], scales[t].ranges.edges) for t in recipes]
         with BundleWriter.update(self.bundle) as writer:
-            told = quantization_of(writer, self.bundle, made, self.plans.levels, corrections)
+            graphs = {target: one.graphs for target, one in decoder.items()}
+            told = quantization_of(writer, self.bundle, made, self.plans.levels, corrections, graphs)
             told["settings"] = self.settings.as_dict()
             names = {one.original.name: one.sha256 for one in self.pictures}
             return writer.commit(replace(self.bundle.manifest, quantization=told, calibration_images=names))

@@ -5,6 +5,7 @@ from typing import Any
 
 from calibration.quantizer import Quantizer
 from calibration.recipe import LayerRecipe, Recipe
+from deploy.quantization.decoder import TargetDecoder
 from deploy.quantization.drafts import NoiseCorrections
 from deploy.quantization.recipes import Scales
 from deploy.quantization.settings import QuantizeSettings
@@ -36,6 +37,19 @@ def record_of_scales(
             }
             for target, recipe in recipes.items()
         },
+    }
+
+
+def record_of_decoder(decoder: Mapping[str, TargetDecoder]) -> dict[str, Any]:
+    """The same of the latent decoder, by target and graph."""
+    return {
+        target: {
+            **one.as_json(),
+            "layers": {
+                name: {layer.node: _layer(layer) for layer in recipe.layers} for name, recipe in one.recipes.items()
+            },
+        }
+        for target, one in decoder.items()
     }
 
 

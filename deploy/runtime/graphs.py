@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
 from deploy.runtime.int8 import RANGE_INDEX, TARGET_OF_BACKEND, Int8Denoiser
+from deploy.runtime.int8_decoder import int8_graph
 from engines import openvino_engine
 from engines.backends import DEFAULT_BACKEND, open_engine
 from engines.contract import ANONYMOUS, Engine
@@ -134,10 +135,11 @@ class GraphSet:
     @cached_property
     def int8(self) -> Int8Denoiser | None:
         """The int8 form of the denoiser, if that is what was chosen."""
-        choice = self.choice
-        if choice.precision != INT8:
-            return None
-        return Int8Denoiser(self.bundle, choice.int8_target or TARGET_OF_BACKEND[choice.backend])
+        return Int8Denoiser(self.bundle, self._int8_target) if self.choice.precision == INT8 else None
+
+    @property
+    def _int8_target(self) -> str:
+        return self.choice.int8_target or TARGET_OF_BACKEND[self.choice.backend]
 
     def fix_sizes(self, name: str, feeds: Mapping[str, Array]) -> None:
         """The graph runs inputs of these shapes only from now on, compiled for them, and refuses others."""
@@ -165,7 +167,7 @@ class GraphSet:
         if key not in self._open:
             choice = self.choice
             precision = precision_around_int8(choice.backend) if choice.precision == INT8 else choice.precision
-            graph = int8.graph if int8 else self.bundle.graph(name, FORM_OF_BACKEND[choice.backend])
+            graph = int8.graph if int8 else self._graph(name)
             self._open[key] = open_engine(
                 graph,
                 backend=choice.backend,
@@ -176,6 +178,11 @@ class GraphSet:
                 constants=self._constants(name, graph, index),
             )
         return self._open[key]
+
+    def _graph(self, name: str) -> Path:
+        """The file of a graph other than the int8 denoiser: in int8 too if the decoder has it."""
+        coded = int8_graph(self.bundle, self._int8_target, name) if self.choice.precision == INT8 else None
+        return coded or self.bundle.graph(name, FORM_OF_BACKEND[self.choice.backend])
 
     def _constants(self, name: str, graph: Path, index: int) -> dict[str, Array]:
         """What replaces the constants of a graph: those of a range, and what this CPU needs for right int8 sums."""

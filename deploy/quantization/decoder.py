@@ -1,0 +1,218 @@
+"""The latent decoder in int8: as much of it as keeps its pictures, per target.
+
+Its two graphs are calibrated on the latents in which the recorded trajectories end. The convolutional decoder runs
+once per picture, the implicit one (`query`) once per output pixel. Measured with the published FFHQ model on one
+thread (AVX-512 with VNNI; CPU time in seconds, medians of interleaved rounds, a latent of 32x32 to 512x512 pixels):
+
+              ONNX Runtime 1.31        OpenVINO 2026.4
+              fp32    int8             fp32    bf16    int8
+    decode    0.28    0.10             0.30    0.16    0.09
+    query     2.28    0.70             2.25    1.14    0.71
+
+so both pay on both. For TensorRT nothing is measured; its graphs are made alike.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from calibration.recipe import Recipe
+from calibration.targets.editing import Int8Graphs
+from deploy.bundle import BundleWriter
+from deploy.images.metrics import fidelity
+from deploy.images.values import Pixels, pixels_from_network
+from deploy.quantization.decoder_gathering import (
+    DecoderFindings,
+    convolutions_of_decode,
+    gather_decoder,
+    layers_of_query,
+)
+from deploy.quantization.decoder_graphs import DECODE, QUERY, decoder_graph
+from deploy.quantization.decoder_inputs import DecoderInputs
+from deploy.quantization.decoder_storing import GraphsOfTarget, write_decoder
+from deploy.quantization.drafts import Draft
+from deploy.quantization.installed import BACKEND_OF_TARGET
+from deploy.quantization.settings import QuantizeSettings
+from deploy.quantization.storing import FORM_OF_TARGET
+from deploy.runtime.graphs import INT8, EngineChoice, GraphSet
+from deploy.runtime.int8_decoder import KEY
+from deploy.runtime.latent import LARGEST_QUERY_BYTES, LatentModel
+from deploy.runtime.model import Float32, Model
+from deploy.runtime.tiles import Size
+
+Say = Callable[[str], None]
+Progress = Callable[[str, float], None]
+
+LEAST_FIDELITY: Final = 45.0
+"""dB between the pictures of the int8 and of the float decoder, from the same latent, that each must reach. The
+denoiser's own int8 errors leave 40 to 50 dB, so the decoder adds little to them."""
+
+CHOICES: Final = ((DECODE, QUERY), (QUERY,), (DECODE,))
+"""What is tried, in this order; the query is most of the work as soon as pictures are large."""
+
+VERIFIED: Final = 8
+"""Latents that are decoded by both at the resolution of training, and the first of them at LARGER times that."""
+
+LARGER: Final = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderTrial:
+    """Which graphs were in int8, and the fidelity of every picture in dB."""
+
+    parts: tuple[str, ...]
+    decibels: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Over the pictures."""
+        return float(np.mean(self.decibels))
+
+    @property
+    def worst(self) -> float:
+        """Of the pictures."""
+        return float(np.min(self.decibels))
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the pictures are kept."""
+        return self.worst >= LEAST_FIDELITY
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TargetDecoder:
+    """What one target has in int8 (nothing: the decoder stays in float), and everything that was tried."""
+
+    target: str
+    graphs: GraphsOfTarget
+    recipes: Mapping[str, Recipe]
+    trials: tuple[DecoderTrial, ...]
+
+    def describe(self) -> str:
+        """One line."""
+        last = self.trials[-1]
+        if not self.graphs:
+            tried = "; ".join(f"{' and '.join(one.parts)} {one.worst:.1f} dB" for one in self.trials)
+            return (
+                f"decoder, {self.target}: stays in float, since int8 would change a picture too much"
+                f" ({tried}; at least {LEAST_FIDELITY:g} wanted)"
+            )
+        return (
+            f"decoder, {self.target}: {' and '.join(last.parts)} in int8, {last.mean:.1f} dB against the float decoder"
+            f" over {len(last.decibels)} pictures, the worst {last.worst:.1f} dB"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """For reports."""
+        return {
+            "int8": sorted(self.graphs),
+            "trials": [{"int8": list(one.parts), "mean": one.mean, "worst": one.worst} for one in self.trials],
+        }
+
+
+Decoder = Mapping[str, TargetDecoder]
+"""By target."""
+
+
+def quantized_decoder(
+    model: Model,
+    draft: Draft,
+    latents: Sequence[Float32],
+    settings: QuantizeSettings,
+    *,
+    memory_bytes: int,
+    threads: int | None,
+    say: Say,
+    progress: Progress,
+) -> Decoder:
+    """Both graphs calibrated on `latents`, and for each target what of them keeps the pictures; nothing for IDM.
+
+    model: of the float bundle. draft: a copy of it, in which candidates are tried and the chosen ones are left.
+    """
+    if not isinstance(model, LatentModel):
+        return {}
+    bundle = model.graphs.bundle
+    inputs = DecoderInputs(model=model, latents=latents)
+    findings: dict[str, DecoderFindings] = {}
+    stages = ((DECODE, convolutions_of_decode, inputs.of_decode), (QUERY, layers_of_query, inputs.of_query))
+    for number, (name, layers_of_graph, feeds) in enumerate(stages):
+        progress(f"observing the decoder, {name}", 0.3 * number)
+        graph = bundle.graph(name, FORM_OF_TARGET["ort"])
+        layers = layers_of_graph(graph)
+        findings[name] = gather_decoder(
+            graph,
+            layers,
+            feeds,
+            memory_bytes=memory_bytes,
+            second_order=settings.rounding == "second-order",
+            threads=threads,
+        )
+    cases = _cases(model, latents)
+    exact = [decoded(model, latent, size) for latent, size in cases]
+    made: dict[str, TargetDecoder] = {}
+    for number, target in enumerate(settings.targets):
+        progress(f"trying the decoder for {target}", 0.6 + 0.4 * number / len(settings.targets))
+        both = {name: decoder_graph(bundle, name, target, one, settings.method) for name, one in findings.items()}
+
+        def attempt(graphs: GraphsOfTarget, target: str = target) -> list[Pixels]:
+            return _decoded_in_int8(draft, target, graphs, cases, threads)
+
+        made[target] = chosen_decoder(target, both, exact, attempt)
+        say(made[target].describe())
+    draft.decoder = {target: one.graphs for target, one in made.items()}
+    return made
+
+
+def chosen_decoder(
+    target: str,
+    both: Mapping[str, tuple[Int8Graphs, Recipe]],
+    exact: Sequence[Pixels],
+    attempt: Callable[[GraphsOfTarget], list[Pixels]],
+) -> TargetDecoder:
+    """The first of CHOICES that keeps the pictures; float if none does. attempt: the pictures made with some graphs."""
+    trials = []
+    for parts in (*CHOICES, ()):
+        graphs = {name: both[name][0] for name in parts}
+        recipes = {name: both[name][1] for name in parts}
+        if parts:
+            found = tuple(fidelity(a, b) for a, b in zip(exact, attempt(graphs), strict=True))
+            trials.append(DecoderTrial(parts=parts, decibels=found))
+        if not parts or trials[-1].allowed:
+            break
+    return TargetDecoder(target=target, graphs=graphs, recipes=recipes, trials=tuple(trials))
+
+
+def _cases(model: LatentModel, latents: Sequence[Float32]) -> list[tuple[Float32, Size]]:
+    """Latents of one picture each and the sizes they are decoded to, (height, width)."""
+    stride = model.config.first_stage.stride
+    each = [latent[index : index + 1] for latent in latents for index in range(latent.shape[0])]
+    chosen = each[:: max(1, len(each) // VERIFIED)][:VERIFIED]
+    usual = [(latent, (latent.shape[2] * stride, latent.shape[3] * stride)) for latent in chosen]
+    smallest, (height, width) = min(usual, key=lambda case: case[0].size)
+    return [*usual, (smallest, (height * LARGER, width * LARGER))]
+
+
+def decoded(model: LatentModel, latent: Float32, size: Size) -> Pixels:
+    """The picture of a latent (1, channels, height, width) at (height, width)."""
+    subject = model.generation(1, (latent.shape[2], latent.shape[3]), size)
+    rows = [pixels_from_network(block, model.family) for block in subject.picture_rows(latent, LARGEST_QUERY_BYTES)]
+    whole: Pixels = np.concatenate(rows, axis=1)[0]
+    return whole
+
+
+def _decoded_in_int8(
+    draft: Draft,
+    target: str,
+    graphs: GraphsOfTarget,
+    cases: Sequence[tuple[Float32, Size]],
+    threads: int | None,
+) -> list[Pixels]:
+    with BundleWriter.update(draft.bundle) as writer:
+        told = {target: {KEY: write_decoder(writer, draft.bundle, {target: graphs})[target]}}
+        draft.bundle = writer.commit(replace(draft.bundle.manifest, quantization={"targets": told}))
+    choice = EngineChoice(backend=BACKEND_OF_TARGET[target], precision=INT8, threads=threads, int8_target=target)
+    with GraphSet(draft.bundle, choice) as graph_set:
+        model = LatentModel(graph_set)
+        return [decoded(model, latent, size) for latent, size in cases]

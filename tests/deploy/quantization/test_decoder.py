@@ -1,0 +1,214 @@
+"""The latent decoder in int8: calibrated on latents, chosen by its pictures, stored, run."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from calibration.observe import Observer
+from deploy.bundle import Bundle, BundleWriter
+from deploy.images.metrics import fidelity
+from deploy.quantization import decoder
+from deploy.quantization.comparison import int8_upscaler
+from deploy.quantization.decoder import Decoder, chosen_decoder, decoded, quantized_decoder
+from deploy.quantization.decoder_gathering import gather_decoder, hidden_layers, layers_of_query
+from deploy.quantization.decoder_graphs import DECODE, QUERY
+from deploy.quantization.decoder_inputs import RATIOS, DecoderInputs
+from deploy.quantization.decoder_storing import decoder_files, with_renamed_decoder, write_decoder
+from deploy.quantization.drafts import drafted
+from deploy.quantization.settings import QuantizeSettings
+from deploy.runtime.graphs import EngineChoice, GraphSet
+from deploy.runtime.int8_decoder import KEY, int8_graph
+from deploy.runtime.latent import LatentModel
+from tests.deploy.runtime.conftest import exported_latent
+
+TARGETS = ("ort", "openvino", "tensorrt")
+SIZES: dict[str, dict[str, object]] = {
+    "latent_sr_tiny": {"lr_size": 8, "inp_size": 32, "image_size": 16, "unet.num_head_channels": 16},
+    "latent_gen_tiny": {"image_size": 16, "default_output_size": 64},
+}
+
+
+@pytest.fixture(scope="module", params=SIZES)
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """One of super-resolution and one of generation."""
+    return exported_latent(request.param, tmp_path_factory.mktemp("latent"), SIZES[request.param])
+
+
+@pytest.fixture(scope="module")
+def enlarging(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """One of super-resolution."""
+    name = "latent_sr_tiny"
+    return exported_latent(name, tmp_path_factory.mktemp("latent"), SIZES[name])
+
+
+def float_model(bundle: Bundle) -> LatentModel:
+    return LatentModel(GraphSet(bundle, EngineChoice(threads=1)))
+
+
+def latents_for(model: LatentModel, *, side: int = 8) -> list[np.ndarray]:
+    rng = np.random.default_rng(11)
+    return [rng.standard_normal((2, model.channels, side, side)).astype(np.float32) for _ in range(2)]
+
+
+def quantized(bundle: Bundle, folder: Path, said: list[str], targets: Sequence[str] = TARGETS) -> Decoder:
+    model = float_model(bundle)
+    with model.graphs, drafted(bundle, folder, (0.5,)) as draft:
+        made = quantized_decoder(
+            model,
+            draft,
+            latents_for(model),
+            QuantizeSettings(targets=tuple(targets)),
+            memory_bytes=32 << 20,
+            threads=1,
+            say=said.append,
+            progress=lambda _doing, _fraction: None,
+        )
+        assert draft.decoder == {target: one.graphs for target, one in made.items()}
+    return made
+
+
+def with_decoder(bundle: Bundle, folder: Path, made: Decoder) -> Bundle:
+    """A copy of the bundle with these decoder graphs and nothing else in int8."""
+    copy = Bundle.open(shutil.copytree(bundle.path, folder / "copy.bundle"), verify="sizes")
+    with BundleWriter.update(copy) as writer:
+        told = write_decoder(writer, copy, {target: one.graphs for target, one in made.items()})
+        targets = {target: {KEY: entry} for target, entry in told.items()}
+        return writer.commit(replace(copy.manifest, quantization={"targets": targets}))
+
+
+@pytest.fixture(autouse=True)
+def any_fidelity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Synthetic weights make noise of latents, which no 8 bits keep to 45 dB."""
+    monkeypatch.setattr(decoder, "LEAST_FIDELITY", 15.0)
+    monkeypatch.setattr(decoder, "LARGER", 2)
+
+
+def test_both_graphs_run_in_int8_and_keep_the_picture(bundle: Bundle, tmp_path: Path) -> None:
+    said: list[str] = []
+    made = quantized(bundle, tmp_path, said)
+    assert [line.split(":")[0] for line in said] == [f"decoder, {target}" for target in TARGETS]
+    stored = with_decoder(bundle, tmp_path, made)
+    model = float_model(bundle)
+    latent, size = latents_for(model)[0][:1], (40, 28)
+    exact = decoded(model, latent, size)
+    for target in TARGETS:
+        assert set(made[target].graphs) == {DECODE, QUERY}
+        with int8_upscaler(stored, target, 1) as upscaler:
+            assert isinstance(upscaler.model, LatentModel)
+            coded = decoded(upscaler.model, latent, size)
+        assert 15 < fidelity(exact, coded) < 100
+
+
+def test_all_targets_share_one_file_of_int8_weights_and_are_rebuilt_to_the_same_bytes(
+    enlarging: Bundle, tmp_path: Path
+) -> None:
+    told = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        stored = with_decoder(enlarging, folder, quantized(enlarging, folder, []))
+        assert stored.manifest.quantization is not None
+        told.append({target: stored.manifest.quantization["targets"][target][KEY] for target in TARGETS})
+        assert len({int8_graph(stored, target, name) for target in TARGETS for name in (DECODE, QUERY)}) == 6
+        assert int8_graph(stored, "ort", "encode") is None
+    weights = {name for entry in told[0].values() for name in entry["weights"]}
+    assert len([name for name in weights if name.startswith("int8-decoder")]) == 1
+    assert told[0] == told[1]  # files are named after their content
+    assert int8_graph(enlarging, "ort", QUERY) is None
+
+
+# choosing
+
+
+def trial_of(parts: Sequence[str], decibels: dict[tuple[str, ...], float]) -> list[np.ndarray]:
+    """A picture as far from black as the decibels of these parts say: PSNR is 20 log10(255 / difference)."""
+    return [np.full((4, 4, 3), round(255 / 10 ** (decibels[tuple(parts)] / 20)), np.uint8)]
+
+
+@pytest.mark.parametrize(
+    ("decibels", "kept", "line"),
+    [
+        ({(DECODE, QUERY): 40.0}, (DECODE, QUERY), "decode and query in int8"),
+        ({(DECODE, QUERY): 20.0, (QUERY,): 40.0}, (QUERY,), "decoder, ort: query in int8"),
+        ({(DECODE, QUERY): 20.0, (QUERY,): 25.0, (DECODE,): 40.0}, (DECODE,), "decoder, ort: decode in int8"),
+        ({(DECODE, QUERY): 20.0, (QUERY,): 25.0, (DECODE,): 25.0}, (), "stays in float, since int8 would change"),
+    ],
+)
+def test_the_most_that_keeps_the_pictures_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, decibels: dict[tuple[str, ...], float], kept: tuple[str, ...], line: str
+) -> None:
+    monkeypatch.setattr(decoder, "LEAST_FIDELITY", 30.0)
+    both: Any = {DECODE: ("graph of decode", "recipe"), QUERY: ("graph of query", "recipe")}
+    black = [np.zeros((4, 4, 3), np.uint8)]
+    found = chosen_decoder("ort", both, black, lambda graphs: trial_of(tuple(graphs), decibels))
+    assert tuple(found.graphs) == kept
+    assert tuple(found.recipes) == kept
+    assert line in found.describe()
+    assert found.as_json()["int8"] == sorted(kept)
+    assert len(found.trials) == len(decibels)
+
+
+def test_a_model_without_a_latent_decoder_has_nothing_to_quantize() -> None:
+    other: Any = object()
+    nothing: Any = None
+    made = quantized_decoder(
+        other, nothing, [], QuantizeSettings(), memory_bytes=1, threads=1, say=nothing, progress=nothing
+    )
+    assert made == {}
+
+
+# what is gathered
+
+
+def test_the_four_look_ups_share_histograms_and_codes(enlarging: Bundle) -> None:
+    """Every value that enters any application of a layer is counted once, under one scale and one set of codes."""
+    model = float_model(enlarging)
+    inputs = DecoderInputs(model=model, latents=latents_for(model)[:1])
+    graph = enlarging.graph(QUERY, "instance")
+    layers = layers_of_query(graph)
+    hidden = model.config.first_stage.hidden_list
+    assert len(layers) == 4 * len(hidden)
+    assert len(hidden_layers(layers)) == 4 * (len(hidden) - 1)
+    with model.graphs:
+        feeds = list(inputs.of_query())
+        found = gather_decoder(graph, layers, inputs.of_query, memory_bytes=1 << 20, second_order=True, threads=1)
+        by_weight: dict[str, list[str]] = {}
+        for layer in layers:
+            by_weight.setdefault(layer.weight, []).append(layer.input)
+        tensors = next(iter(by_weight.values()))
+        with Observer(graph, tensors, example=feeds[0], threads=1) as observer:
+            largest = max(float(values.max()) for one in feeds for _, values in observer.run(one))
+    assert set(found.rounded) == set(by_weight)
+    for inputs_of_one in by_weight.values():
+        assert len(inputs_of_one) == 4
+        assert len({id(found.densities[name]) for name in inputs_of_one}) == 1
+    assert found.densities[tensors[0]].maximum == pytest.approx(largest)
+
+
+def test_queries_are_those_of_pictures_of_several_sizes(enlarging: Bundle) -> None:
+    model = float_model(enlarging)
+    latent = latents_for(model)[0]
+    with model.graphs:
+        feeds = list(DecoderInputs(model=model, latents=[latent]).of_query())
+    assert [one["column_offset_minus"].size for one in feeds] == [8 * ratio for ratio in RATIOS]
+    # The cell is twice the size of an output pixel in latent pixels.
+    assert [float(one["cell"][0]) for one in feeds] == pytest.approx([2 / ratio for ratio in RATIOS])
+    offsets = feeds[-1]["row_offset_minus"]
+    assert np.unique(np.round(offsets, 5)).size == offsets.size or offsets.size >= RATIOS[-1]
+
+
+# without the float denoiser
+
+
+def test_decoder_graphs_are_renamed_with_all_others() -> None:
+    told = {"graph": "a", KEY: {"graphs": {QUERY: "query-1", DECODE: "decode-1"}, "weights": ["w", "int8"]}}
+    assert decoder_files(told) == ["decode-1", "query-1"]
+    moved = with_renamed_decoder(told, {"query-1": "query-2", "decode-1": "decode-2"}, "all")
+    assert moved[KEY] == {"graphs": {QUERY: "query-2", DECODE: "decode-2"}, "weights": ["all"]}
+    assert with_renamed_decoder({"graph": "a"}, {}, "all") == {"graph": "a"}
+    assert decoder_files({"graph": "a"}) == []
