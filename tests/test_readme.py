@@ -19,7 +19,7 @@ README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^    idm-deploy (.+?)(?:\s{2,}#.*|\s+#.*)?$", README, re.MULTILINE)
 
 QUICKLY = {
-    "bench": ["--size", "16x16", "--rounds", "1", "--part", "step", "--part", "picture"],
+    "bench": ["--size", "16x16", "--rounds", "1", "--threads", "1", "--part", "step", "--part", "picture"],
     "build-engine": ["--sizes", "16x16"],
     "quantize": ["--pictures", "1", "--scale", "2", "--crop", "16", "--targets", "openvino", "--ranges", "1"],
 }
