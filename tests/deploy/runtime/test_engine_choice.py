@@ -19,7 +19,6 @@ from deploy.runtime.upscaler import Upscaler
 from engines.backends import BACKENDS, DEFAULT_BACKEND, probe_all
 from engines.cache import Cache
 from tests.checkpoints import save_idm
-from tests.deploy.quantized import quantized_micro
 
 
 def test_auto_follows_what_build_engine_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,11 +39,6 @@ def test_a_cache_that_cannot_be_read_holds_no_choice(idm_tiny: Bundle, tmp_path:
     assert chosen_engine(idm_tiny, cache_dir=tmp_path / ("x" * 300)) is None
 
 
-@pytest.fixture(scope="module")
-def quantized(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return quantized_micro(tmp_path_factory.mktemp("quantized"))
-
-
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
     """An empty engine cache in the place of the user's."""
@@ -52,18 +46,20 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
     return Cache()
 
 
-def test_a_named_precision_finds_an_engine_that_has_it(quantized: Bundle, own_cache: Cache) -> None:
+def test_a_named_precision_finds_an_engine_that_has_it(quantized_idm: Bundle, own_cache: Cache) -> None:
     assert not own_cache.root.exists()
-    assert engine_choice(quantized, precision="bf16").backend == "openvino-cpu"
-    assert engine_choice(quantized, precision="fp32").backend == DEFAULT_BACKEND
-    assert engine_choice(quantized, precision="int8").backend == DEFAULT_BACKEND
-    only_openvino = {"openvino": (quantized.manifest.quantization or {})["targets"]["openvino"]}
-    quantization = {**(quantized.manifest.quantization or {}), "targets": only_openvino}
-    other = replace(quantized, manifest=replace(quantized.manifest, quantization=quantization))
+    assert engine_choice(quantized_idm, precision="bf16").backend == "openvino-cpu"
+    assert engine_choice(quantized_idm, precision="fp32").backend == DEFAULT_BACKEND
+    assert engine_choice(quantized_idm, precision="int8").backend == DEFAULT_BACKEND
+    only_openvino = {"openvino": (quantized_idm.manifest.quantization or {})["targets"]["openvino"]}
+    quantization = {**(quantized_idm.manifest.quantization or {}), "targets": only_openvino}
+    other = replace(quantized_idm, manifest=replace(quantized_idm.manifest, quantization=quantization))
     assert engine_choice(other, precision="int8").backend == "openvino-cpu"
 
 
-def test_of_several_engines_with_a_precision_the_fastest_measured_is_taken(quantized: Bundle, own_cache: Cache) -> None:
+def test_of_several_engines_with_a_precision_the_fastest_measured_is_taken(
+    quantized_idm: Bundle, own_cache: Cache
+) -> None:
     """Measured by hand: OpenVINO's int8 in half the time of ONNX Runtime's, its float32 in twice."""
     times = {
         ("onnxruntime-cpu", "fp32"): 10.0,
@@ -73,17 +69,17 @@ def test_of_several_engines_with_a_precision_the_fastest_measured_is_taken(quant
     }
     found = [Candidate(backend=backend, precision=kind, step_ms=ms) for (backend, kind), ms in times.items()]
     figures = {"candidates": [asdict(one) for one in found], "chosen": asdict(found[0]), "why": "by hand"}
-    key = machine_key(quantized) | {"asked": "auto auto"}
+    key = machine_key(quantized_idm) | {"asked": "auto auto"}
     own_cache.obtain(f"{CHOICE_LABEL} it", key, lambda _: figures)
-    assert engine_choice(quantized, precision="int8").backend == "openvino-cpu"
-    assert engine_choice(quantized, precision="fp32").backend == "onnxruntime-cpu"
-    assert engine_choice(quantized).backend == "onnxruntime-cpu"
+    assert engine_choice(quantized_idm, precision="int8").backend == "openvino-cpu"
+    assert engine_choice(quantized_idm, precision="fp32").backend == "onnxruntime-cpu"
+    assert engine_choice(quantized_idm).backend == "onnxruntime-cpu"
 
 
-def test_a_bundle_without_a_float_denoiser_runs_in_int8(quantized: Bundle, own_cache: Cache) -> None:
+def test_a_bundle_without_a_float_denoiser_runs_in_int8(quantized_idm: Bundle, own_cache: Cache) -> None:
     del own_cache
-    graphs = {name: graph for name, graph in quantized.manifest.graphs.items() if name != "denoise"}
-    only_int8 = replace(quantized, manifest=replace(quantized.manifest, graphs=graphs))
+    graphs = {name: graph for name, graph in quantized_idm.manifest.graphs.items() if name != "denoise"}
+    only_int8 = replace(quantized_idm, manifest=replace(quantized_idm.manifest, graphs=graphs))
     assert engine_choice(only_int8).precision == "int8"
 
 

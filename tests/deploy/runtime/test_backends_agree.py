@@ -1,0 +1,55 @@
+"""The same int8 graph on two backends is equally far from float, in a step and in whole pictures."""
+
+import numpy as np
+import pytest
+
+from deploy.bundle import Bundle
+from deploy.engine_trials import TrialSettings, sqnr_db, step_feeds
+from deploy.images.metrics import fidelity
+from deploy.runtime import graphs as graphs_module
+from deploy.runtime.graphs import DENOISE, EngineChoice, GraphSet
+from deploy.runtime.idm import IdmModel
+from deploy.runtime.upscaler import Upscaler
+from engines.backends import BACKENDS
+
+CPU_BACKENDS = ("onnxruntime-cpu", "openvino-cpu")
+REFERENCE = EngineChoice(threads=1)
+
+pytestmark = pytest.mark.skipif(
+    not all(BACKENDS[name].probe().available for name in CPU_BACKENDS), reason="only one engine for CPUs is installed"
+)
+
+
+@pytest.fixture
+def choices(monkeypatch: pytest.MonkeyPatch) -> list[EngineChoice]:
+    """The form for OpenVINO, which ONNX Runtime reads alike, with float32 around the int8 layers on both."""
+    monkeypatch.setattr(graphs_module, "AROUND_INT8", {})
+    return [EngineChoice(backend=name, precision="int8", threads=1, int8_target="openvino") for name in CPU_BACKENDS]
+
+
+def test_a_step(quantized_idm: Bundle, choices: list[EngineChoice]) -> None:
+    def answer(choice: EngineChoice) -> np.ndarray:
+        with GraphSet(quantized_idm, choice) as graphs:
+            return graphs.run(DENOISE, step_feeds(graphs, TrialSettings(size=(32, 24))))["noise"]
+
+    agree([sqnr_db(answer(REFERENCE), answer(choice)) for choice in choices])
+
+
+def test_whole_pictures(quantized_idm: Bundle, choices: list[EngineChoice]) -> None:
+    """From the same noise, by the default preset. Rounding to 8 bits alone is 58.9 dB."""
+    lr = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+
+    def picture(choice: EngineChoice) -> np.ndarray:
+        with Upscaler(quantized_idm, "onnxruntime-cpu", "fp32", 1) as upscaler:
+            upscaler.choice = choice
+            upscaler.graphs = GraphSet(quantized_idm, choice)
+            upscaler.model = IdmModel(upscaler.graphs)
+            made: np.ndarray = upscaler.upscale([lr] * 4, scale=4.0)[0]
+            return made
+
+    agree([fidelity(picture(REFERENCE), picture(choice)) for choice in choices])
+
+
+def agree(decibels: list[float]) -> None:
+    assert all(8 < value < 58 for value in decibels), decibels
+    assert max(decibels) - min(decibels) < 1.0
