@@ -21,6 +21,7 @@ from deploy.engine_profiles import EngineSizes, profile_of_graph, profiles_of_gr
 from deploy.errors import BundleError
 from deploy.runtime.graphs import DENOISE, FLOAT_GRAPHS, FORM_OF_BACKEND, INT8
 from deploy.runtime.int8 import TARGET_OF_BACKEND, Int8Denoiser, has_int8
+from deploy.runtime.int8_decoder import int8_graph
 from engines.backends import BACKENDS, backend_named
 from engines.built_forms import PlanSettings, Source, make_plan
 from engines.cache import Cache, fingerprint
@@ -109,8 +110,10 @@ def planned_builds(
         if name == DENOISE and precision == INT8:
             continue
         kind = "fp32" if name in FLOAT_GRAPHS or precision == "fp32" else "fp16"
-        files = [bundle.manifest.graphs[name]["forms"][form], *bundle.manifest.graphs[name]["weights"]]
-        found.append(_planned(bundle, name, files, replace(settings, precision=kind, profile=profile)))
+        coded = int8_graph(bundle, TARGET_OF_BACKEND[package.backend], name) if precision == INT8 else None
+        files = [bundle.manifest.graphs[name]["forms"][form]] if coded is None else [coded.name]
+        label = name if coded is None else f"{name} int8"
+        found.append(_planned(bundle, label, files, replace(settings, precision=kind, profile=profile)))
     if precision == INT8:
         if not has_int8(bundle, package.backend):
             raise BundleError(

@@ -14,6 +14,7 @@ from calibration.quantizer import Quantizer
 from calibration.recipe import LayerRecipe, Recipe
 from calibration.targets.ort_chain import chained_graph
 from engines.onnxruntime_engine import open_engine, probe
+from engines.saturation import unsigned_constants
 from tests.calibration.int8_layers import stored
 
 pytestmark = pytest.mark.skipif(not probe().available, reason=probe().reason)
@@ -104,6 +105,15 @@ def test_a_chain_is_integer_arithmetic_from_its_first_code_to_its_last(network: 
     step = network.quantizers()[-1].scale * np.abs(network.last).sum(axis=1)
     assert np.all(error <= step + 1e-5)
     assert np.mean(error <= 1e-4) > 0.95
+
+
+def test_unsigned_weights_give_the_same_numbers_for_cpus_that_saturate(network: Network) -> None:
+    path = stored(chained_graph(network.model, network.folder, network.recipe(), network.ends()), network.folder)
+    with (
+        open_engine(path, threads=1) as signed,
+        open_engine(path, threads=1, constants=unsigned_constants(path)) as plus,
+    ):
+        assert np.array_equal(signed.run({"x": network.x})["y"], plus.run({"x": network.x})["y"])
 
 
 def test_a_chain_is_close_to_the_float_network(network: Network) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from calibration.observe import Observer
 from deploy.bundle import Bundle, BundleWriter
+from deploy.engine_plans import PlanOptions, planned_builds
+from deploy.engine_profiles import default_sizes
 from deploy.images.metrics import fidelity
 from deploy.quantization import decoder
 from deploy.quantization.comparison import int8_upscaler
@@ -24,6 +26,7 @@ from deploy.quantization.settings import QuantizeSettings
 from deploy.runtime.graphs import EngineChoice, GraphSet
 from deploy.runtime.int8_decoder import KEY, int8_graph
 from deploy.runtime.latent import LatentModel
+from engines.tensorrt_names import TENSORRT_RTX
 from tests.deploy.runtime.conftest import exported_latent
 
 TARGETS = ("ort", "openvino", "tensorrt")
@@ -120,6 +123,26 @@ def test_all_targets_share_one_file_of_int8_weights_and_are_rebuilt_to_the_same_
     assert len([name for name in weights if name.startswith("int8-decoder")]) == 1
     assert told[0] == told[1]  # files are named after their content
     assert int8_graph(enlarging, "ort", QUERY) is None
+
+
+def test_tensorrt_plans_are_built_from_the_int8_graphs(enlarging: Bundle, tmp_path: Path) -> None:
+    stored = with_decoder(enlarging, tmp_path, quantized(enlarging, tmp_path, [], ["tensorrt"]))
+    assert stored.manifest.quantization is not None
+    told = stored.manifest.quantization["targets"]["tensorrt"]
+    rest = {"graph": stored.manifest.graphs["denoise"]["forms"]["group"], "edges": [0, 1], "rows": {}, "constants": {}}
+    with BundleWriter.update(stored) as writer:
+        stored = writer.commit(replace(stored.manifest, quantization={"targets": {"tensorrt": told | rest}}))
+    options = PlanOptions(sizes=default_sizes(stored), capability="8.9")
+    plans = {
+        precision: {
+            one.source.label.partition(" ")[2]: one.source.graph.name
+            for one in planned_builds(stored, TENSORRT_RTX, precision, options)
+        }
+        for precision in ("fp16", "int8")
+    }
+    assert {plans["int8"][f"{name} int8"] for name in (DECODE, QUERY)} == set(told[KEY]["graphs"].values())
+    assert not {DECODE, QUERY} & set(plans["int8"])
+    assert {DECODE, QUERY} <= set(plans["fp16"])
 
 
 # choosing
