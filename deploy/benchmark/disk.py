@@ -1,7 +1,6 @@
 """What a bundle and the engines that were built from it take on disk."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from deploy.bundle import Bundle
 from engines.cache import Cache
@@ -10,18 +9,18 @@ WHOLE, MANIFEST = "bundle", "bundle.json"
 
 
 def disk_bytes(bundle: Bundle, cache: Cache | None = None) -> dict[str, int]:
-    """What -> bytes: the whole bundle, what each kind of run reads of it, and built engines in the cache.
+    """What -> bytes: the whole bundle, its float part, what int8 adds per target, and built engines in the cache.
 
-    Runs share files, so the kinds do not add up to the whole.
+    Targets share their int8 weights, so the parts do not add up to the whole.
     """
     manifest = bundle.manifest
     files = {name: record.bytes for name, record in manifest.files.items()}
     found = {WHOLE: sum(files.values()) + (bundle.path / MANIFEST).stat().st_size}
-    kinds: dict[str, Any] = {"float graphs and weights": manifest.graphs}
-    if manifest.quantization is not None:
-        kinds |= {f"int8 denoiser, {name}": target for name, target in manifest.quantization["targets"].items()}
-    for kind, described in kinds.items():
-        found[kind] = sum(files[name] for name in set(_strings(described)) & files.keys())
+    in_float = set(_strings(manifest.graphs)) & files.keys()
+    found["float graphs and weights"] = sum(files[name] for name in in_float)
+    for target, described in (manifest.quantization or {"targets": {}})["targets"].items():
+        beyond = set(_strings(described)) & files.keys() - in_float
+        found[f"besides, int8 for {target}"] = sum(files[name] for name in beyond)
     found["sample pictures"] = sum(files[name] for name in set(manifest.samples))
     return found | {f"engine, {label}": size for label, size in _built(bundle, cache or Cache())}
 

@@ -1,9 +1,13 @@
 """What lies on disk, from what the bundle lists and the cache holds."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 from deploy.benchmark.disk import disk_bytes
 from deploy.bundle import Bundle
+from deploy.bundle.manifest import FileRecord
 from engines.cache import Cache, Figures
 
 
@@ -26,11 +30,13 @@ def test_the_bundle_its_graphs_and_the_engines_built_from_it(idm_micro: Bundle, 
     assert {key: size for key, size in found.items() if key.startswith("engine")} == {f"engine, {name} denoise": 123}
 
 
-def test_int8_graphs_are_told_by_target(idm_micro: Bundle) -> None:
-    name, record = next(iter(idm_micro.manifest.files.items()))
-    targets = {"ort": {"graphs": [name], "rows": {"deep": {"file": name}}, "edges": [0.0, 1.0]}}
-    object.__setattr__(idm_micro.manifest, "quantization", {"targets": targets})
-    try:
-        assert disk_bytes(idm_micro)["int8 denoiser, ort"] == record.bytes
-    finally:
-        object.__setattr__(idm_micro.manifest, "quantization", None)
+def test_int8_is_told_by_target_without_what_it_shares_with_float(idm_micro: Bundle) -> None:
+    weights, record = next((n, r) for n, r in idm_micro.manifest.files.items() if n.startswith("weights"))
+    files = {**idm_micro.manifest.files, "a.onnx": FileRecord(sha256="0", bytes=70), "b.npy": replace(record, bytes=8)}
+    targets = {"ort": {"graph": "a.onnx", "weights": [weights], "rows": {"deep": {"file": "b.npy"}}}}
+    manifest = SimpleNamespace(
+        files=files, graphs=idm_micro.manifest.graphs, quantization={"targets": targets}, samples=("b.npy",)
+    )
+    found = disk_bytes(cast(Bundle, SimpleNamespace(path=idm_micro.path, manifest=manifest)))
+    assert found["besides, int8 for ort"] == 78
+    assert found["sample pictures"] == 8
