@@ -7,7 +7,7 @@ from deploy.report.drawings import bar, heat_map, short_name
 from deploy.report.facts import TARGETS, Facts
 from deploy.report.markup import Child, Markup, tag
 from deploy.report.parts import Column, Section, code, facts, folded, paragraph, subheading, table, text_column
-from deploy.report.values import Record, number, numbers, record, records, text, within
+from deploy.report.values import Record, listed, number, numbers, record, records, text, within
 from deploy.report.wording import (
     count_of,
     listing,
@@ -46,7 +46,7 @@ def int8_section(facts_: Facts) -> Section | None:
     note = None
     if not measured:
         note = "Some figures are missing: the report folder of this quantization was not found beside the bundle."
-    elif pictures := facts_.quantization and facts_.quantization.data.get("pictures"):
+    elif facts_.quantization and (pictures := listed(facts_.quantization.data.get("pictures"))):
         note = f"Measured by quantize with the default preset on {count_of(len(pictures), 'held-out picture')}."
     return Section(
         anchor="int8",
