@@ -136,3 +136,43 @@ def test_odd_sizes_of_idm_build(idm: Bundle, tmp_path: Path) -> None:
     options = PlanOptions(sizes=sizes, capability="8.9")
     built = build_plans(planned_builds(idm, TENSORRT_RTX, "fp16", options), Cache(tmp_path), options, silent)
     assert built[0].formats["convolution"]["Half"] > 10
+
+
+def test_int8_has_a_plan_per_range_with_or_without_the_float_denoiser(quantized_idm: Bundle) -> None:
+    options = PlanOptions(sizes=default_sizes(quantized_idm), capability="8.9")
+    planned = planned_builds(quantized_idm, TENSORRT_RTX, "int8", options)
+    labels = ["encode", "tabulate", "denoise int8 0", "denoise int8 1"]
+    assert sorted(plan.source.label for plan in planned) == sorted(f"idm_micro.bundle {label}" for label in labels)
+    first, second = (plan for plan in planned if "int8" in plan.source.label)
+    assert first.source.fingerprint != second.source.fingerprint
+    assert first.settings.profile == second.settings.profile
+    assert first.settings.profile.axes["height"] == (8, 16, 64) and "range_numbers" not in first.settings.profile.axes
+    graphs = {name: graph for name, graph in quantized_idm.manifest.graphs.items() if name != "denoise"}
+    manifest = dataclasses.replace(quantized_idm.manifest, graphs=graphs)
+    again = planned_builds(dataclasses.replace(quantized_idm, manifest=manifest), TENSORRT_RTX, "int8", options)
+    assert [(plan.source.fingerprint, plan.settings) for plan in again] == [
+        (plan.source.fingerprint, plan.settings) for plan in planned
+    ]
+
+
+def layers_meant_to_be_int8(graph: Path) -> int:
+    """Convolutions and matrix products whose weights are int8 codes."""
+    nodes = onnx.load(graph, load_external_data=False).graph.node
+    decoded = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
+    return sum(node.op_type in ("Conv", "MatMul", "Gemm") and node.input[1] in decoded for node in nodes)
+
+
+@needs_rtx
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", ["8.0", "8.9", "12.0"])
+def test_every_layer_that_quantize_put_into_int8_is_in_every_range(
+    quantized_idm: Bundle, capability: str, tmp_path: Path
+) -> None:
+    options = ahead(quantized_idm, capability)
+    planned = [p for p in planned_builds(quantized_idm, TENSORRT_RTX, "int8", options) if "int8" in p.source.label]
+    meant = layers_meant_to_be_int8(planned[0].source.graph)
+    assert meant > 10
+    for built in build_plans(planned, Cache(tmp_path), options, silent):
+        found = sum(built.formats.get(kind, {}).get("Int8", 0) for kind in ("convolution", "matmul"))
+        assert found == meant, built.formats
+        assert not any("Float" in kinds for kind, kinds in built.formats.items() if kind != "other")

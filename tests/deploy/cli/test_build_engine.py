@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from typer.testing import CliRunner
 from deploy.bundle import Bundle
 from deploy.cli.engine_values import bytes_from_text, engine_sizes_from_text
 from deploy.cli.main import app
+from deploy.runtime.engine_choice import engine_choice
 from deploy.runtime.graphs import GraphSet
+from engines.cache import Cache
+from tests.deploy.quantized import with_held_out
 from tests.deploy.runtime.conftest import exported
 
 QUICK = ["--size", "16x16", "--rounds", "1", "--threads", "1"]
@@ -47,6 +51,49 @@ def test_json_has_every_figure(bundle: Bundle, tmp_path: Path) -> None:
     assert (decision["engine"], decision["precision"]) == ("onnxruntime-cpu", "fp32")
     assert [found["step_ms"] > 0 for found in decision["candidates"]] == [True]
     assert report["plans"] == []
+
+
+@pytest.fixture(scope="module")
+def quantized(quantized_idm: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """In int8, ONNX Runtime loses 10 dB on held-out pictures, more than the 9 that were allowed; OpenVINO loses 1."""
+    place = tmp_path_factory.mktemp("int8") / "int8.bundle"
+    shutil.copytree(quantized_idm.path, place)
+    figures = {
+        "ort": {"psnr_drop": 10.0, "fidelity_db": 20.0},
+        "openvino": {"psnr_drop": 1.0, "fidelity_db": 31.0},
+    }
+    return with_held_out(Bundle.open(place), figures)
+
+
+def test_int8_is_measured_too_and_held_to_the_budget(
+    quantized: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache = Cache().root
+    decision = json.loads(build(quantized, cache, "--json", "--min-sqnr", "3"))["decision"]
+    found = {(one["backend"], one["precision"]): one for one in decision["candidates"]}
+    for engine, lost in (("onnxruntime-cpu", 10.0), ("openvino-cpu", 1.0)):
+        int8 = found[engine, "int8"]
+        assert int8["failure"] is None and int8["step_ms"] > 0 and 3 < int8["sqnr_db"] < 60
+        assert int8["psnr_drop"] == lost
+        assert found[engine, "fp32"]["psnr_drop"] is None
+    assert "onnxruntime-cpu int8 loses 10.000 dB against originals, more than 9 (--max-psnr-drop)" in decision["why"]
+    assert engine_choice(quantized).precision == decision["precision"]
+    told = build(quantized, cache, "--min-sqnr", "3")
+    assert "pictures, dB from float" in told and "nothing changed since it was measured" in told
+    assert [line.split()[-2:] for line in told.splitlines() if line.startswith("onnxruntime-cpu int8")] == [
+        ["20.0", "10.000"]
+    ]
+    shown = CliRunner().invoke(app, ["inspect", str(quantized.path)]).output
+    assert "31.0" in shown and "1.000" in shown
+    strict = build(quantized, cache, "--min-sqnr", "3", "--max-psnr-drop", "0.5")
+    assert "openvino-cpu int8 loses 1.000 dB against originals, more than 0.5" in strict
+    assert "measured now: built before with budget PSNR drop 9 dB, fidelity 0 dB, now PSNR drop 0.5 dB" in strict
+
+
+def test_int8_by_name_is_taken_at_its_word(quantized: Bundle, tmp_path: Path) -> None:
+    options = ["--engine", "onnxruntime-cpu", "--precision", "int8", "--min-sqnr", "3"]
+    assert "chosen: onnxruntime-cpu int8 takes " in build(quantized, tmp_path, *options)
 
 
 def test_a_dry_run_does_nothing(bundle: Bundle, tmp_path: Path) -> None:
