@@ -2,14 +2,17 @@
 
 Its two graphs are calibrated on the latents in which the recorded trajectories end. The convolutional decoder runs
 once per picture, the implicit one (`query`) once per output pixel. Measured with the published FFHQ model on one
-thread (AVX-512 with VNNI; CPU time in seconds, medians of interleaved rounds, a latent of 32x32 to 512x512 pixels):
+thread (AVX-512 with VNNI; CPU seconds, the best of three interleaved rounds, a latent of 32x32 to 512x512 pixels):
 
               ONNX Runtime 1.31        OpenVINO 2026.4
               fp32    int8             fp32    bf16    int8
     decode    0.28    0.10             0.30    0.16    0.09
     query     2.28    0.70             2.25    1.14    0.71
 
-so both pay on both. For TensorRT nothing is measured; its graphs are made alike.
+so both pay on both. On TensorRT nothing is measured, but TensorRT-RTX 1.7 lists what it builds: every layer of `query`
+in fp16 is one kernel with its bias and ReLU, which moves 1024 bytes per pixel for 256 features; in int8 it is a product
+with fp16 outputs and a kernel that codes them again, 1536 bytes. Layers so narrow are believed to wait for memory, so
+there only the convolutions of `decode`, all listed as Int8, are in int8.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +36,7 @@ from deploy.quantization.decoder_graphs import DECODE, QUERY, decoder_graph
 from deploy.quantization.decoder_inputs import DecoderInputs
 from deploy.quantization.decoder_storing import GraphsOfTarget, write_decoder
 from deploy.quantization.drafts import Draft
-from deploy.quantization.installed import BACKEND_OF_TARGET
+from deploy.quantization.installed import backend_of_target
 from deploy.quantization.settings import QuantizeSettings
 from deploy.quantization.storing import FORM_OF_TARGET
 from deploy.runtime.graphs import INT8, EngineChoice, GraphSet
@@ -49,8 +52,9 @@ LEAST_FIDELITY: Final = 45.0
 """dB between the pictures of the int8 and of the float decoder, from the same latent, that each must reach. The
 denoiser's own int8 errors leave 40 to 50 dB, so the decoder adds little to them."""
 
-CHOICES: Final = ((DECODE, QUERY), (QUERY,), (DECODE,))
-"""What is tried, in this order; the query is most of the work as soon as pictures are large."""
+BOTH: Final = ((DECODE, QUERY), (QUERY,), (DECODE,))
+CHOICES: Final = {"ort": BOTH, "openvino": BOTH, "tensorrt": ((DECODE,),)}
+"""What is tried for a target, in this order; the query is most of the work as soon as pictures are large."""
 
 VERIFIED: Final = 8
 """Latents that are decoded by both at the resolution of training, and the first of them at LARGER times that."""
@@ -154,7 +158,12 @@ def quantized_decoder(
     made: dict[str, TargetDecoder] = {}
     for number, target in enumerate(settings.targets):
         progress(f"trying the decoder for {target}", 0.6 + 0.4 * number / len(settings.targets))
-        both = {name: decoder_graph(bundle, name, target, one, settings.method) for name, one in findings.items()}
+        wanted = {name for parts in CHOICES[target] for name in parts}
+        both = {
+            name: decoder_graph(bundle, name, target, one, settings.method)
+            for name, one in findings.items()
+            if name in wanted
+        }
 
         def attempt(graphs: GraphsOfTarget, target: str = target) -> list[Pixels]:
             return _decoded_in_int8(draft, target, graphs, cases, threads)
@@ -171,9 +180,9 @@ def chosen_decoder(
     exact: Sequence[Pixels],
     attempt: Callable[[GraphsOfTarget], list[Pixels]],
 ) -> TargetDecoder:
-    """The first of CHOICES that keeps the pictures; float if none does. attempt: the pictures made with some graphs."""
+    """The first of the target's CHOICES that keeps the pictures, or float. attempt: the pictures that graphs make."""
     trials = []
-    for parts in (*CHOICES, ()):
+    for parts in (*CHOICES[target], ()):
         graphs = {name: both[name][0] for name in parts}
         recipes = {name: both[name][1] for name in parts}
         if parts:
@@ -212,7 +221,7 @@ def _decoded_in_int8(
     with BundleWriter.update(draft.bundle) as writer:
         told = {target: {KEY: write_decoder(writer, draft.bundle, {target: graphs})[target]}}
         draft.bundle = writer.commit(replace(draft.bundle.manifest, quantization={"targets": told}))
-    choice = EngineChoice(backend=BACKEND_OF_TARGET[target], precision=INT8, threads=threads, int8_target=target)
+    choice = EngineChoice(backend=backend_of_target(target), precision=INT8, threads=threads, int8_target=target)
     with GraphSet(draft.bundle, choice) as graph_set:
         model = LatentModel(graph_set)
         return [decoded(model, latent, size) for latent, size in cases]
