@@ -21,6 +21,7 @@ from calibration.rounding import RoundedWeights, round_to_nearest, round_weights
 from calibration.statistics import ChannelExtremes, channel_extremes_of, merge_extremes
 from calibration.step_statistics import StepStatistics
 from deploy.images.files import new_file
+from deploy.quantization.not_finite import CURE
 from deploy.quantization.trajectories import DenoiserInput
 
 Array = NDArray[Any]
@@ -53,7 +54,7 @@ class Findings:
 
 
 class Inputs:
-    """The denoiser's inputs, as often as they are asked for, and how many there are.
+    """The denoiser's inputs, as often as they are asked for, how many there are, and all their noise levels, rising.
 
     each: all of them, or those of every n-th group of pictures. few: about so many steps of one small group.
     """
@@ -63,7 +64,7 @@ class Inputs:
         each: Callable[[int], Iterator[DenoiserInput]],
         few: Callable[[int], list[DenoiserInput]],
         count: int,
-        levels: int,
+        levels: Sequence[float],
     ) -> None:
         self.each = each
         self.few = few
@@ -107,7 +108,7 @@ def gather(
     by_node = {layer.node: layer for layer in layers}
     passes = passes_within({layer.node: layer.geometry for layer in layers}, memory_bytes)
     found: dict[str, Gathered] = {}
-    statistics = StepStatistics(steps=inputs.levels)
+    statistics = StepStatistics(steps=len(inputs.levels))
     for number, nodes in enumerate(passes):
         part = [by_node[node] for node in nodes]
         path = folder / f"gathered-{number:03d}-of-{len(passes):03d}.npz"
@@ -131,13 +132,13 @@ class _Pass:
     """Some layers over all inputs."""
 
     def __init__(
-        self, graph: Path, layers: Sequence[Layer], levels: int, *, skip: set[str], second_order: bool
+        self, graph: Path, layers: Sequence[Layer], levels: Sequence[float], *, skip: set[str], second_order: bool
     ) -> None:
         self.graph = graph
         self.layers = layers
         self._levels = levels
         self._second_order = second_order
-        self._statistics = StepStatistics(steps=levels)
+        self._statistics = StepStatistics(steps=len(levels))
         self._counted = {layer.input for layer in layers} - skip
         self._covariances = {
             layer.node: InputCovariance(layer.geometry, most_positions=POSITIONS) for layer in layers if second_order
@@ -153,9 +154,20 @@ class _Pass:
         with Observer(self.graph, tensors, example=example, max_bytes=OBSERVED_BYTES, threads=threads) as observer:
             for done, one in enumerate(inputs.each(1)):
                 for name, values in observer.run(one.feeds):
-                    self._take(name, values, one.level_index)
+                    self._take_finite(name, values, one.level_index)
                 progress(f"observing step {done + 1}/{inputs.count}", 0.9 * (done + 1) / inputs.count)
         self._rounded = dict(self._round(progress))
+
+    def _take_finite(self, name: str, values: Array, level: int) -> None:
+        try:
+            self._take(name, values, level)
+        except StatisticsError as error:
+            made, read = self._writers.get(name), self._readers.get(name, [])
+            layer = f"the output of {made.node!r}" if made is not None else f"the input of {read[0].node!r}"
+            where = f"at noise level {self._levels[level]:.4g} (level {level + 1} of {len(self._levels)})"
+            strange = np.count_nonzero(~np.isfinite(values))
+            what = f"{strange} of {values.size} values are not finite" if strange else f"values are too large ({error})"
+            raise StatisticsError(f"observing {layer} {where}: {what}. {CURE}") from error
 
     def _take(self, name: str, values: Array, level: int) -> None:
         if name in self._counted:
@@ -165,10 +177,7 @@ class _Pass:
                 self._covariances[layer.node].add(as_map(values, layer))
         layer_made = self._writers.get(name)
         if layer_made is not None:
-            try:
-                seen = channel_extremes_of(values, axis=layer_made.channel_axis)
-            except StatisticsError as error:
-                raise StatisticsError(f"output of {layer_made.node!r} at step {level}: {error}") from error
+            seen = channel_extremes_of(values, axis=layer_made.channel_axis)
             before = self._extremes.get((layer_made.node, level))
             self._extremes[layer_made.node, level] = merge_extremes(before, seen) if before else seen
 
@@ -189,7 +198,7 @@ class _Pass:
         arrays: dict[str, Array] = {f"inputs.{key}": value for key, value in self._statistics.to_arrays().items()}
         for number, layer in enumerate(self.layers):
             rounded = self._rounded[layer.node]
-            seen = [self._extremes[layer.node, level] for level in range(self._levels)]
+            seen = [self._extremes[layer.node, level] for level in range(len(self._levels))]
             arrays |= {
                 f"{number}.codes": rounded.codes,
                 f"{number}.scales": rounded.scales,

@@ -1,7 +1,5 @@
 """From a float bundle to one with int8 graphs: record, gather, choose, try, correct, write."""
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +20,7 @@ from deploy.quantization.drafts import Draft, NoiseCorrections, drafted, quantiz
 from deploy.quantization.foreign_scales import amax_for, with_checkpoint_scales
 from deploy.quantization.gathering import Findings, Inputs, gather, quantizable_layers
 from deploy.quantization.multiplications import multiplications_of
+from deploy.quantization.partial_results import alone_in, folder_for, hashes_of_float_graphs
 from deploy.quantization.pictures import CalibrationPicture, calibration_pictures
 from deploy.quantization.recipes import Corrections, Scales, biases_of, densities_of_inputs, recipe_of, scales_for
 from deploy.quantization.records import record_of_decoder, record_of_scales
@@ -38,7 +37,6 @@ from deploy.quantization.trials import Trials
 from deploy.runtime.latent import LatentModel
 from deploy.runtime.memory import default_budget
 from deploy.runtime.upscaler import Upscaler
-from engines.cache import default_cache_dir
 
 Say = Callable[[str], None]
 Progress = Callable[[str, float], None]
@@ -127,10 +125,15 @@ class _Work:
         )
         self.trajectories = Trajectories(upscaler, groups, plans, self.folder, settings.seed)
         self.inputs = Inputs(
-            self.trajectories.inputs, self.trajectories.few, self.trajectories.evaluations, len(plans.levels)
+            self.trajectories.inputs, self.trajectories.few, self.trajectories.evaluations, plans.levels
         )
 
     def run(self) -> Calibrated:
+        """Everything, while no other calibration works on the same partial results."""
+        with alone_in(self.folder, self.say):
+            return self._run()
+
+    def _run(self) -> Calibrated:
         findings = self._findings()
         movement = report_movement({name: findings.inputs.of_tensor(name) for name in findings.inputs.names})
         self.say(
@@ -281,31 +284,16 @@ class _Work:
             return writer.commit(replace(self.bundle.manifest, quantization=told, calibration_images=names))
 
     def _folder(self) -> Path:
-        """Where partial results lie: named after everything that they depend on."""
-        files = self.bundle.manifest.files
         described = {
             "version": deploy.__version__,
-            "files": sorted(record.sha256 for record in self._float_files(files)),
+            "files": hashes_of_float_graphs(self.bundle),
             "pictures": [(one.original.name, one.sha256, one.scale) for one in self.pictures],
             "plans": [str(plan) for plan in self.plans.plans],
             "samplings": [str(one) for one in self.plans.samplings],
             "settings": [self.settings.crop, self.settings.seed, self.settings.pictures, self.settings.rounding],
             "memory": self.places.max_memory,
         }
-        key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
-        folder = (self.places.cache or default_cache_dir()) / "calibrations" / key
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BundleError(
-                f"keeping partial results in {folder}: {error.strerror}. Name another place with --cache-dir."
-            ) from error
-        return folder
-
-    def _float_files(self, files: Any) -> list[Any]:
-        graphs = self.bundle.manifest.graphs.values()
-        names = {name for one in graphs for name in [*one["forms"].values(), *one["weights"]]}
-        return [files[name] for name in sorted(names)]
+        return folder_for(described, self.places.cache)
 
     def _stage(self, name: str) -> Progress:
         before = sum(share for stage, share in SHARES.items() if list(SHARES).index(stage) < list(SHARES).index(name))

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from deploy.images.files import new_file
 from deploy.images.values import network_from_pixels
+from deploy.quantization.not_finite import refuse_not_finite
 from deploy.quantization.pictures import CalibrationPicture
 from deploy.quantization.settings import PLAIN_STEPS
 from deploy.runtime.generation import NO_PICTURE
-from deploy.runtime.graphs import NOTHING_STAYS, Keep
+from deploy.runtime.graphs import DENOISE, FORM_OF_BACKEND, NOTHING_STAYS, Keep
 from deploy.runtime.int8 import SAME_LEVEL
 from deploy.runtime.latent import LatentModel
 from deploy.runtime.layout import Layout
@@ -189,7 +190,10 @@ class Trajectories:
     def _recorded(self, group: Group, index: int, tell: Callable[[StepProgress], None]) -> tuple[Float32, Float32]:
         """States and predicted noise, (2, steps, batch, channels, height, width), and the final state."""
         sampling, plan = self.plans.samplings[index], self.plans.plans[index]
-        watched = _Watched(self._upscaler.model)
+        graphs = self._upscaler.graphs
+        watched = _Watched(
+            self._upscaler.model, plan, graphs.bundle.graph(DENOISE, FORM_OF_BACKEND[graphs.choice.backend])
+        )
         subject = self._subject(group)
         with sampled_batch(
             cast(Model, watched),
@@ -228,8 +232,10 @@ class Trajectories:
 class _Watched:
     """A model that keeps what `predict` is given and what it returns; for all else it is the model itself."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, plan: Plan, graph: Path) -> None:
         self._model = model
+        self._plan = plan
+        self._graph = graph
         self.stride = model.stride
         self.states: list[Float32] = []
         self.predicted: list[Float32] = []
@@ -241,6 +247,9 @@ class _Watched:
         self, x: Float32, condition: Mapping[str, Any], row: Mapping[str, Any], keep: Keep = NOTHING_STAYS
     ) -> Float32:
         noise = self._model.predict(x, condition, row, keep)
+        step = len(self.states)
+        where = f"step {step + 1} of {len(self._plan)} (noise level {self._plan.rows[step].noise_level:.4g})"
+        refuse_not_finite(noise, self._graph, {"x": x, **condition, **row}, where)
         self.states.append(x.copy())
         self.predicted.append(noise.copy())
         return noise
