@@ -42,7 +42,7 @@ def engine_sizes_from_text(bundle: "Bundle", sizes: str | None, scale: str | Non
 def cells_of_candidates(candidates: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Heading and rows of what `build-engine` measured; the last columns only where a bundle was quantized."""
     quantized = any(found.get("fidelity_db") is not None for found in candidates)
-    cells = [["", "ms per step", "dB from float32", *(["pictures, dB from float", "dB lost"] if quantized else [])]]
+    cells = [["", "ms per step", "dB from float32", *(["picture dB", "dB lost"] if quantized else [])]]
     for found in candidates:
         name = f"{found['backend']} {found['precision']}"
         if found["failure"]:

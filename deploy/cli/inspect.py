@@ -164,6 +164,7 @@ def _engine(record: Record) -> Table:
     measured = engine["measured"]
     title = f"engine, measured at {measured['size']}, batch {measured['batch']}"
     table = Table(title, *headings, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.columns[0].no_wrap = True
     for name, *cells in rows:
         mark = " (chosen)" if name == f"{engine['backend']} {engine['precision']}" else ""
         table.add_row(name + mark, *cells)

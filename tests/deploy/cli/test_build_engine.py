@@ -80,7 +80,7 @@ def test_int8_is_measured_too_and_held_to_the_budget(
     assert "onnxruntime-cpu int8 loses 10.000 dB against originals, more than 9 (--max-psnr-drop)" in decision["why"]
     assert engine_choice(quantized).precision == decision["precision"]
     told = build(quantized, cache, "--min-sqnr", "3")
-    assert "pictures, dB from float" in told and "nothing changed since it was measured" in told
+    assert "picture dB" in told and "nothing changed since it was measured" in told
     assert [line.split()[-2:] for line in told.splitlines() if line.startswith("onnxruntime-cpu int8")] == [
         ["20.0", "10.000"]
     ]
