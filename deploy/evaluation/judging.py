@@ -17,16 +17,19 @@ UNSEEN = 20 * math.log10(255)
 
 JUDGED = (PSNR, DETAIL, LR_CONSISTENCY)
 
-RULE = (
-    f"the fastest that loses at most {MOST_PSNR_LOST:g} dB PSNR, {MOST_DETAIL_LOST:g} of detail and "
-    f"{MOST_CONSISTENCY_LOST:g} dB LR consistency (more while that stays above {UNSEEN:.1f} dB, one level) "
-    "beside the baseline, in the means over the pictures"
-)
+
+def rule_beside(baseline: str) -> str:
+    """How a setting is recommended, in words."""
+    return (
+        f"the fastest that beside {baseline} loses at most {MOST_PSNR_LOST:g} dB PSNR, {MOST_DETAIL_LOST:g} of detail "
+        f"and {MOST_CONSISTENCY_LOST:g} dB LR consistency (more while that stays above {UNSEEN:.1f} dB, one level), in "
+        "the means over the pictures"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A row beside the baseline, picture by picture. `lost`: the measures in which it loses more than RULE allows."""
+    """A row beside the baseline, picture by picture. `lost`: where it loses more than the rule allows."""
 
     psnr: Interval
     detail: Interval | None
@@ -68,7 +71,7 @@ def compare(evaluation: Evaluation, row: Row, baseline: Row) -> Comparison | Non
 
 
 def recommended_row(evaluation: Evaluation, baseline: Row) -> Row:
-    """What RULE chooses; the baseline itself if nothing faster is as good."""
+    """What `rule_beside` says; the baseline itself if nothing faster is as good."""
     found = [baseline]
     for row in rows_with_model(evaluation):
         compared = compare(evaluation, row, baseline)

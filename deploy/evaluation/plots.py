@@ -8,7 +8,7 @@ from deploy.errors import MissingPackage
 from deploy.evaluation.evaluate import Evaluation, Row
 from deploy.evaluation.judging import JUDGED, baseline_row, frontier, recommended_row, rows_with_model
 from deploy.evaluation.measures import DETAIL
-from deploy.evaluation.tables import title_from_evaluation
+from deploy.evaluation.tables import pictures_of
 
 INK, GREY, LIGHT = "#1c1e22", "#696e76", "#d9dce1"
 SERIES_COLOURS = ("#0f6cbd", "#c2410c", "#15803d", "#7e22ce", "#b45309", "#0e7490", "#be185d", "#4d7c0f")
@@ -37,7 +37,7 @@ def write_frontier(evaluation: Evaluation, path: Path, baseline: str | None = No
         _draw_panel(axes, evaluation, measure, baseline)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False, fontsize=9)
-    figure.suptitle(f"Quality against time: {title_from_evaluation(evaluation)}")
+    figure.suptitle(f"Quality against time: means of {pictures_of(evaluation)}")
     # No date or version in the file: the same figures give the same bytes.
     figure.savefig(path, dpi=130, metadata={"Software": None})
     plt.close(figure)

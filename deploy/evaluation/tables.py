@@ -4,7 +4,15 @@ import math
 from collections.abc import Mapping, Sequence
 
 from deploy.evaluation.evaluate import Evaluation, Row
-from deploy.evaluation.judging import JUDGED, RULE, baseline_row, compare, frontier, recommended_row, rows_with_model
+from deploy.evaluation.judging import (
+    JUDGED,
+    baseline_row,
+    compare,
+    frontier,
+    recommended_row,
+    rows_with_model,
+    rule_beside,
+)
 from deploy.evaluation.measures import Measure
 from deploy.images.metrics import Interval
 
@@ -78,7 +86,7 @@ def verdict_from_evaluation(evaluation: Evaluation, baseline: str | None = None)
         if frontier(evaluation, measure)
     ]
     chosen = recommended_row(evaluation, against)
-    return [*lines, f"recommended: {chosen.name} ({RULE}, {against.name})"]
+    return [*lines, f"recommended: {chosen.name}, {rule_beside(against.name)}"]
 
 
 def legend_from_evaluation(evaluation: Evaluation) -> list[str]:
@@ -107,10 +115,14 @@ def _size(size: tuple[int, int] | None) -> str:
 
 def title_from_evaluation(evaluation: Evaluation) -> str:
     """What the table is of."""
+    several = ", means with 95 % intervals" if len(evaluation.originals) > 1 else ""
+    return f"{pictures_of(evaluation)}{several}"
+
+
+def pictures_of(evaluation: Evaluation) -> str:
+    """E.g. "8 originals at 4x"."""
     count = len(evaluation.originals)
-    if count == 1:
-        return f"1 original at {evaluation.scale:g}x"
-    return f"{count} originals at {evaluation.scale:g}x, means with 95 % intervals"
+    return f"{count} original{'s' if count != 1 else ''} at {evaluation.scale:g}x"
 
 
 def text_from_interval(interval: Interval, decimals: int, *, sign: bool = False) -> str:
