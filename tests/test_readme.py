@@ -22,6 +22,7 @@ QUICKLY = {
     "bench": ["--size", "16x16", "--rounds", "1", "--threads", "1", "--part", "step", "--part", "picture"],
     "build-engine": ["--sizes", "16x16"],
     "quantize": ["--pictures", "1", "--scale", "2", "--crop", "16", "--targets", "openvino", "--ranges", "1"],
+    "report": ["--no-pictures"],
 }
 """What a command is told besides, so that the test takes seconds."""
 
