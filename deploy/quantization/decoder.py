@@ -108,6 +108,10 @@ class TargetDecoder:
             f" over {len(last.decibels)} pictures, the worst {last.worst:.1f} dB"
         )
 
+    def in_short(self) -> str:
+        """For a table: the mean fidelity, or that it stays in float."""
+        return f"{self.trials[-1].mean:.1f} dB" if self.graphs else "float"
+
     def as_json(self) -> dict[str, Any]:
         """For reports."""
         return {

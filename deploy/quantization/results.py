@@ -18,6 +18,7 @@ from deploy.quantization.comparison import (
     int8_upscaler,
     made_by,
 )
+from deploy.quantization.decoder import TargetDecoder
 from deploy.quantization.only_int8 import bytes_of_graphs
 from deploy.quantization.pipeline import Calibrated
 from deploy.quantization.speed import runs_in_int8, seconds_per_step
@@ -50,6 +51,8 @@ class TargetResult:
     plain: Fidelity | None
     seconds_float: float | None
     seconds_int8: float | None
+    decoder: TargetDecoder | None = None
+    """Of the latent family."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -137,6 +140,7 @@ def _row(
         plain=found[1] if len(found) > 1 else None,
         seconds_float=seconds[0] if seconds else None,
         seconds_int8=seconds[1] if seconds else None,
+        decoder=calibrated.decoder.get(target),
     )
 
 
@@ -147,6 +151,7 @@ def table_from_results(results: Results) -> list[list[str]]:
     plain = any(row.plain for row in results.rows)
     heading += ["PSNR", "SSIM"] if originals else []
     heading += ["plain", "worst plain"] if plain else []
+    heading += ["decoder"] if results.rows[0].decoder else []
     lines = [heading]
     for row in results.rows:
         timed = row.seconds_float is not None and row.seconds_int8 is not None
@@ -163,6 +168,7 @@ def table_from_results(results: Results) -> list[list[str]]:
         ]
         cells += [_change(row.preset.psnr_drop, 3), _change(row.preset.ssim_drop, 4)] if originals else []
         cells += [f"{value:.1f} dB" for value in (row.plain.mean, row.plain.worst)] if row.plain else []
+        cells += [row.decoder.in_short()] if row.decoder else []
         lines.append(cells)
     return lines
 
@@ -181,6 +187,7 @@ def legend_of_table(results: Results) -> list[str]:
         lines.append("PSNR, SSIM: by how much the means against the originals changed, preset " + results.preset)
     if any(row.plain for row in results.rows):
         lines.append(f"plain: the same fidelity for ddim with {PLAIN.steps} steps from pure noise, without any aid")
+    lines += [row.decoder.describe() for row in results.rows if row.decoder]
     return lines
 
 
@@ -209,6 +216,7 @@ def _json(row: TargetResult, results: Results) -> dict[str, Any]:
         "seconds_per_step": {"float": row.seconds_float, "int8": row.seconds_int8} if runs_in_int8(row.target) else {},
         "preset": _fidelity(row.preset),
         "plain": _fidelity(row.plain) if row.plain else None,
+        "decoder": row.decoder.as_json() if row.decoder else None,
     }
 
 

@@ -175,6 +175,8 @@ def test_the_most_that_keeps_the_pictures_is_chosen(
     assert tuple(found.graphs) == kept
     assert tuple(found.recipes) == kept
     assert line in found.describe()
+    # 40 dB is a difference of 2.55, 3 in a picture of whole levels, and 20 log10(255 / 3) = 38.6.
+    assert found.in_short() == ("38.6 dB" if kept else "float")
     assert found.as_json()["int8"] == sorted(kept)
     assert len(found.trials) == len(decibels)
 
