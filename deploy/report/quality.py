@@ -26,7 +26,12 @@ def quality_section(facts_: Facts) -> Section | None:
     return Section(
         anchor="quality",
         title="Quality",
-        lede="Against originals, beside what filters reach without a model. Means with 95 % intervals over pictures.",
+        lede=(
+            "Against originals, beside what filters reach without a model. ",
+            "Means with 95 % intervals over the pictures."
+            if figures.origin != OWN
+            else "Means over few pictures: a hint.",
+        ),
         body=(*_tables(figures),),
     )
 
@@ -44,9 +49,14 @@ def _tables(figures: Figures) -> Iterator[Markup]:
         parts = [f"{factor:g}×" if factor else "", count_of(len(held), "original") if held else "", figures.origin]
         of_scale = [row for row in rows if number(row.get("scale")) == scale]
         recommended = _recommended(figures, scale)
-        yield _Table(data=data, rows=of_scale, measures=measures, recommended=recommended).html(
-            ", ".join(part for part in parts if part)
+        drawn = _Table(
+            data=data,
+            rows=of_scale,
+            measures=measures,
+            recommended=recommended,
+            with_intervals=figures.origin != OWN,  # of two or three pictures they would be wider than the scale
         )
+        yield drawn.html(", ".join(part for part in parts if part))
     if (rule := text(data.get("rule"))) and any(_recommended(figures, scale) for scale in scales):
         yield paragraph(f"Recommended: {rule}.")
     meanings: list[tuple[Child, Child]] = [(_heading(name), _meaning(data, name)) for name in measures]
@@ -68,6 +78,7 @@ class _Table:
     rows: Sequence[Record]
     measures: Sequence[str]
     recommended: frozenset[str]
+    with_intervals: bool
 
     def html(self, caption: str) -> Markup:
         """The table: a drawing of the first measure, every measure, gain, fidelity and time where there are any."""
@@ -93,32 +104,46 @@ class _Table:
         if text(row.get("failure")):
             return [label, text(row.get("failure"))]
         figures = record(row.get("figures"))
-        cells: list[Child] = [label]
-        for measure in self.measures[:1]:
-            mean, half = _interval(figures.get(measure))
-            told = f"{_heading(measure)} {_written(figures.get(measure), measure)}"
-            cells.append("" if mean is None else whisker(mean, half, self._limits(measure), told))
-        cells += [_stacked(figures.get(measure), measure) for measure in self.measures]
+        cells: list[Child] = [label, *(self._whisker(figures.get(measure), measure) for measure in self.measures[:1])]
+        cells += [self._cell(figures.get(measure), measure) for measure in self.measures]
         if self._has("psnr_over_back_projection"):
-            cells.append(_stacked(row.get("psnr_over_back_projection"), "psnr", sign=True))
+            cells.append(self._cell(row.get("psnr_over_back_projection"), "psnr", sign=True))
         if self._has("fidelity"):
-            cells.append(_stacked(row.get("fidelity"), "lr_consistency"))
+            cells.append(self._cell(row.get("fidelity"), "lr_consistency"))
         if self._has("seconds"):
             seconds = number(row.get("seconds"))
             cells.append(text_from_seconds(seconds) if seconds else "")
         return cells
 
+    def _cell(self, value: object, measure: str, *, sign: bool = False) -> Child:
+        """The mean, and its interval under it: many columns fit beside each other."""
+        mean, half = self._interval(value)
+        if mean is None:
+            return ""
+        decimals = MEASURES[measure].decimals if measure in MEASURES else DECIMALS
+        written, _, reach = with_interval(mean, half, decimals, sign=sign).partition(" ")
+        return (written, tag("small", reach, class_="reach")) if reach else written
+
+    def _whisker(self, value: object, measure: str) -> Child:
+        mean, half = self._interval(value)
+        if mean is None:
+            return ""
+        return whisker(mean, half, self._limits(measure), f"{_heading(measure)} {with_interval(mean, half, 2)}")
+
     def _limits(self, measure: str) -> tuple[float, float]:
         """From the lowest end of an interval to the highest."""
-        found = [_interval(record(row.get("figures")).get(measure)) for row in self.rows]
+        found = [self._interval(record(row.get("figures")).get(measure)) for row in self.rows]
         ends = [mean + side * (half or 0.0) for mean, half in found if mean is not None for side in (-1, 1)]
         return (min(ends), max(ends)) if ends else (0.0, 1.0)
+
+    def _interval(self, value: object) -> tuple[float | None, float | None]:
+        return number(within(value, "mean")), number(within(value, "half_width")) if self.with_intervals else None
 
 
 def _measures(rows: Sequence[Record]) -> list[str]:
     """Those with a figure in some row: the known ones in their order, then others by name."""
     held = [record(row.get("figures")) for row in rows]
-    found = {str(name) for figures in held for name, one in figures.items() if _interval(one)[0] is not None}
+    found = {str(name) for figures in held for name, one in figures.items() if number(within(one, "mean")) is not None}
     return [*(name for name in MEASURES if name in found), *sorted(found - MEASURES.keys())]
 
 
@@ -128,19 +153,3 @@ def _heading(measure: str) -> str:
 
 def _meaning(data: Record, measure: str) -> str | None:
     return text(within(data, "measures", measure)) or (MEASURES[measure].meaning if measure in MEASURES else None)
-
-
-def _interval(value: object) -> tuple[float | None, float | None]:
-    return number(within(value, "mean")), number(within(value, "half_width"))
-
-
-def _written(value: object, measure: str, *, sign: bool = False) -> str:
-    mean, half = _interval(value)
-    decimals = MEASURES[measure].decimals if measure in MEASURES else DECIMALS
-    return "" if mean is None else with_interval(mean, half, decimals, sign=sign)
-
-
-def _stacked(value: object, measure: str, *, sign: bool = False) -> Child:
-    """The mean, and its interval under it: many columns fit beside each other."""
-    mean, _, reach = _written(value, measure, sign=sign).partition(" ")
-    return (mean, tag("small", reach, class_="reach")) if reach else mean

@@ -17,7 +17,7 @@ def unmeasured_section(facts_: Facts) -> Section:
     return Section(
         anchor="unmeasured",
         title="What was not measured",
-        lede="Nothing on this page is estimated. What is missing was not measured for it.",
+        lede="Every figure here was measured, or says what it was computed from. This is what is missing.",
         body=(bullets(_missing(facts_)),),
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from deploy.report.facts import Facts
+from deploy.report.gallery import Gallery
 from deploy.report.int8 import int8_section
 from deploy.report.making import REWRITES, engine_section, rewriting_section
 from deploy.report.model import model_section
@@ -68,6 +69,14 @@ def test_quality_tells_means_intervals_and_what_is_recommended() -> None:
     assert "broken it fell over" in told
     assert "Recommended: the fastest that is good." in told
     assert "novel measure what is new" in told
+
+
+def test_the_few_pictures_of_the_page_recommend_nothing_and_have_no_intervals() -> None:
+    gallery = Gallery(scenes=(), origin="x", scale=4.0, ways={}, failures={}, evaluation=evaluation_record())
+    told = words(quality_section(full_facts(evaluation=None, gallery=gallery)))
+    assert "balanced 29.26 0.123 +0.53 500 ms" in told
+    assert "Means over few pictures: a hint." in told
+    assert "ecommended" not in told
 
 
 def test_each_scale_has_a_table() -> None:
