@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,13 @@ def generate(
             if path.exists() and not force:
                 raise ImageError(f"{path} exists already. Choose another folder with -o, or replace it with --force.")
         made: list[dict[str, Any]] = []
+        told: set[str] = set()
         for number, row in enumerate(paths):
             choices = Choices(preset=preset, equation=equation, steps=steps)
             progress(f"picture {number + 1} of {count}", number / count)
-            (pictures,) = upscaler.generate(sizes, 1, seed, choices=choices, sample=number, notice=_say)
+            (pictures,) = upscaler.generate(
+                sizes, 1, seed, choices=choices, sample=number, notice=partial(_say_once, told)
+            )
             for path, pixels in zip(row, pictures, strict=True):
                 write_image(pixels, path)
                 made.append({"output": str(path), "width": pixels.shape[1], "height": pixels.shape[0]})
@@ -66,5 +70,8 @@ def _names(count: int, sizes: list[tuple[int, int]], seed: int) -> list[list[str
     return [[f"generated_{seed}_{number}{ending}.png" for ending in endings] for number in range(count)]
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _say_once(told: set[str], line: str) -> None:
+    """What is the same for all pictures is told with the first."""
+    if line not in told:
+        print(line, file=sys.stderr, flush=True)
+    told.add(line)

@@ -143,6 +143,9 @@ class _Work:
         scales = self._scales(findings)
         corrections = self._corrections(findings, scales)
         biases = biases_of(self.graph, findings)
+        multiplications = multiplications_of(
+            self.graph, {name: array.shape for name, array in self.trajectories.example().items()}
+        )
         with drafted(self.bundle, self.folder, self.plans.levels) as draft:
             decoder = self._decoder(draft)
             trials = Trials(
@@ -154,6 +157,7 @@ class _Work:
                 findings=findings,
                 biases=biases,
                 inputs=self.inputs,
+                multiplications=multiplications,
                 threads=self.places.threads,
                 progress=self._stage("trying"),
             )
@@ -178,9 +182,7 @@ class _Work:
             choices=choices,
             recipes=recipes,
             record=record,
-            multiplications=multiplications_of(
-                self.graph, {name: array.shape for name, array in self.trajectories.example().items()}
-            ),
+            multiplications=multiplications,
             decoder=decoder,
         )
 
@@ -280,6 +282,7 @@ class _Work:
             graphs = {target: one.graphs for target, one in decoder.items()}
             told = quantization_of(writer, self.bundle, made, self.plans.levels, corrections, graphs)
             told["settings"] = self.settings.as_dict()
+            told["equations"] = sorted({plan.settings.equation for plan in self.plans.plans})
             names = {one.original.name: one.sha256 for one in self.pictures}
             return writer.commit(replace(self.bundle.manifest, quantization=told, calibration_images=names))
 

@@ -63,6 +63,8 @@ def generate_pictures(
         lr=latent, size=largest, count=1, state_arrays=state_arrays_needed(plan), keeps_pixels=True, tile=options.tile
     )
     layout = layout_for(model, job, upscaler.budget())
+    if (told := upscaler.notice_of_int8(sampling)) is not None:
+        options.notice(told)
     results = []
     for number in range(options.sample, options.sample + wanted.count):
         source = NoiseSource(seed=options.seed, sample=number, images=[NO_PICTURE], custom=options.noise)

@@ -18,6 +18,7 @@ from calibration.range_rows import RangeConstants, RangeRows
 from calibration.ranges import TimestepRanges
 from deploy.bundle import Bundle
 from deploy.errors import BundleError
+from deploy.sampling.plan import Plan
 
 Array = NDArray[Any]
 
@@ -87,17 +88,20 @@ class Int8Denoiser:
             noise += feeds[NOISE_OFFSET]
         return noise
 
-    def notice_of_levels(self, noise_levels: Sequence[float]) -> str | None:
-        """One line when steps lie elsewhere than those of the calibration; None when they are the same."""
+    def notice_of_plan(self, plan: Plan) -> str | None:
+        """One line when equation or steps are not those of the calibration; None when they are."""
         known = np.array(self._quantization["noise_levels"])
-        apart = np.abs(np.asarray(noise_levels, dtype=np.float64)[:, None] - known).min(axis=1)
-        strange = int((apart > SAME_LEVEL).sum())
-        if not strange:
+        levels = np.array([row.noise_level for row in plan.rows])
+        strange = int((np.abs(levels[:, None] - known).min(axis=1) > SAME_LEVEL).sum())
+        equations = self._quantization.get("equations", [])  # a calibration's trials do not say
+        told = []
+        if equations and plan.settings.equation not in equations:
+            told.append(f"calibrated with {' and '.join(equations)}, not {plan.settings.equation}")
+        if strange:
+            told.append(f"{strange} of {len(levels)} steps lie at noise levels that were not calibrated")
+        if not told:
             return None
-        return (
-            f"int8: {strange} of {len(noise_levels)} steps lie at noise levels that were not calibrated; they use the"
-            " scales of the ranges that hold them"
-        )
+        return f"int8: {'; '.join(told)}; each step uses the scales of the range that holds its noise level"
 
     @property
     def _quantization(self) -> Mapping[str, Any]:

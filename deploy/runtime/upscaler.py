@@ -195,10 +195,12 @@ class Upscaler:
 
     def notices(self, lr: PixelSize, size: PixelSize, sampling: Sampling) -> list[str]:
         """What to tell before the work: a scale that training did not cover, steps that int8 was not calibrated for."""
-        told = [self.model.notice_of_scale(lr[::-1], size[::-1])]
-        if self.graphs.int8 is not None:
-            told.append(self.graphs.int8.notice_of_levels([row.noise_level for row in self.plan(sampling).rows]))
+        told = [self.model.notice_of_scale(lr[::-1], size[::-1]), self.notice_of_int8(sampling)]
         return [line for line in told if line is not None]
+
+    def notice_of_int8(self, sampling: Sampling) -> str | None:
+        """What to tell of a way to sample that int8 was not calibrated for; None otherwise."""
+        return None if self.graphs.int8 is None else self.graphs.int8.notice_of_plan(self.plan(sampling))
 
     @contextmanager
     def sampled(

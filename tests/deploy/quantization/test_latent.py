@@ -54,4 +54,7 @@ def test_a_generation_model_is_calibrated_without_pictures(tmp_path: Path, photo
         (exact,) = generated_by(upscaler, 1, Choices())
     with int8_upscaler(bundle, "ort", 1) as upscaler:
         (coded,) = generated_by(upscaler, 1, Choices())
+        told: list[str] = []
+        upscaler.generate(choices=Choices(equation="ddpm"), notice=told.append)
     assert 0 < np.abs(coded.astype(int) - exact).mean() < 8
+    assert [line.split(";")[0] for line in told] == ["int8: calibrated with ddim, not ddpm"]

@@ -21,6 +21,7 @@ from deploy.quantization.gathering import quantizable_layers
 from deploy.quantization.settings import TARGET_NAMES
 from deploy.runtime.graphs import EngineChoice, GraphSet
 from deploy.runtime.int8 import Int8Denoiser
+from deploy.runtime.upscaler import Upscaler
 from engines import saturation
 from engines.built_forms import Source
 from engines.errors import EngineError
@@ -140,6 +141,17 @@ def test_a_plan_per_range_is_built_and_found_again(micro: Bundle, tmp_path: Path
         opened = Source.of(int8.graph, constants=int8.constants(index))
         assert (one.graph, one.fingerprint) == (opened.graph, opened.fingerprint)
     assert of_ranges[0].fingerprint != of_ranges[1].fingerprint
+
+
+def test_steps_that_were_not_calibrated_are_told_before_the_work(micro: Bundle, tmp_path: Path) -> None:
+    bundle = quantized_without_calibration(micro.path, tmp_path / "int8.bundle", "ort", 2)
+    told: list[str] = []
+    with Upscaler(bundle, "onnxruntime-cpu", "int8", 1) as upscaler:
+        upscaler.upscale(np.zeros((8, 8, 3), np.uint8), size=(16, 16), steps=2, notice=told.append)
+    assert [line for line in told if line.startswith("int8")] == [
+        "int8: 2 of 2 steps lie at noise levels that were not calibrated; each step uses the scales of the range that"
+        " holds its noise level"
+    ]
 
 
 def packaged_layers() -> list[Layer]:

@@ -13,6 +13,8 @@ from deploy.errors import BundleError
 from deploy.runtime.engine_choice import engine_choice
 from deploy.runtime.graphs import precision_around_int8
 from deploy.runtime.int8 import NOISE_GAIN, NOISE_OFFSET, RANGE_INDEX, Int8Denoiser, read_array
+from deploy.sampling.plan import Plan, PlanSettings, make_plan
+from deploy.sampling.schedule import NoiseSchedule
 from engines.errors import EngineError
 
 
@@ -49,8 +51,8 @@ def denoiser(folder: Path, target: str = "ort", quantized: bool = True, constant
             {"noise_level": 0.4, "gain": [2.0], "offset": [1.0]},
         ],
     }
-    told = {"noise_levels": [0.2, 0.4, 0.8], "targets": {"ort": described}} if quantized else None
-    bundle: Any = FakeBundle(folder, FakeManifest(told))
+    told = {"noise_levels": [0.2, 0.4, 0.8], "equations": ["ddim"], "targets": {"ort": described}}
+    bundle: Any = FakeBundle(folder, FakeManifest(told if quantized else None))
     return Int8Denoiser(bundle, target)
 
 
@@ -83,11 +85,27 @@ def test_the_correction_between_two_levels_is_interpolated(tmp_path: Path) -> No
     assert int8.corrected(noise, feeds) == pytest.approx(3.5)
 
 
-def test_other_steps_than_the_calibrated_ones_are_told_once(tmp_path: Path) -> None:
-    int8 = denoiser(tmp_path)
-    assert int8.notice_of_levels([0.2, 0.8]) is None
-    told = int8.notice_of_levels([0.2, 0.5, 0.8])
-    assert told is not None and told.startswith("int8: 1 of 3 steps lie at noise levels that were not calibrated")
+def plan_of(levels: tuple[float, ...], equation: str = "ddim") -> Plan:
+    schedule = NoiseSchedule.from_kind("linear", 2000, 1e-6, 1e-2)
+    settings = PlanSettings(equation=equation, steps=len(levels), placement=levels)
+    return make_plan(schedule, settings, family="idm")
+
+
+@pytest.mark.parametrize(
+    ("levels", "equation", "told"),
+    [
+        ((0.2, 0.8), "ddim", None),
+        ((0.2, 0.5, 0.8), "ddim", "int8: 1 of 3 steps lie at noise levels that were not calibrated; each step uses"),
+        ((0.2, 0.8), "ddpm", "int8: calibrated with ddim, not ddpm; each step uses the scales of the range"),
+        ((0.3, 0.8), "ddpm", "int8: calibrated with ddim, not ddpm; 1 of 2 steps lie at noise levels"),
+    ],
+)
+def test_another_way_to_sample_than_the_calibrated_one_is_told_in_one_line(
+    levels: tuple[float, ...], equation: str, told: str | None, tmp_path: Path
+) -> None:
+    found = denoiser(tmp_path).notice_of_plan(plan_of(levels, equation))
+    assert (found is None) is (told is None)
+    assert found is None or (found.startswith(str(told)) and "\n" not in found)
 
 
 def test_a_bundle_without_int8_is_refused(tmp_path: Path) -> None:
