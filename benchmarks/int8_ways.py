@@ -1,0 +1,231 @@
+"""Ways to quantize one bundle, all made from one calibration, and what they do to the same pictures."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, numpy_helper
+
+from calibration.clipping import Method, MinMax
+from calibration.layers import LINEAR, Layer, layers_of, read_graph, weights_of
+from calibration.partition import FixedRanges, MarginalGain
+from calibration.quantizer import Form
+from calibration.recipe import Recipe
+from calibration.rounding import RoundedWeights
+from calibration.step_statistics import StepStatistics
+from calibration.targets.table import target_named
+from deploy.bundle import Bundle, BundleWriter
+from deploy.evaluation.originals import Original, Pixels
+from deploy.quantization.budget import share_in_float
+from deploy.quantization.comparison import Fidelity, compare, float_upscaler, int8_upscaler, made_by
+from deploy.quantization.drafts import Draft, drafted
+from deploy.quantization.gathering import Findings, Gathered, Inputs, gather
+from deploy.quantization.pipeline import Calibrated
+from deploy.quantization.recipes import Scales, biases_of, densities_of_inputs, recipe_of, scales_for
+from deploy.quantization.storing import FORM_OF_TARGET, graphs_of_target
+from deploy.quantization.trajectories import Trajectories, groups_of_pictures
+from deploy.runtime.settings import Choices
+from deploy.runtime.upscaler import Upscaler
+
+END_PICTURES = 4
+"""Calibration pictures on which the first and last layers are observed, which `quantize` never looks at."""
+
+LARGEST_CODE = 127
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Way:
+    """A bundle with int8 graphs made in one way. target: None where only weights are rounded, in a float graph."""
+
+    name: str
+    target: str | None
+    bundle: Bundle
+    ranges: int = 1
+    share_in_float: float | None = None
+
+
+@dataclass(eq=False)
+class Workbench:
+    """One calibrated bundle, the pictures it is measured on, and a scratch copy to try things in."""
+
+    calibrated: Calibrated
+    originals: Sequence[Original]
+    draft: Draft
+    folder: Path
+    threads: int | None = None
+    seed: int = 1
+    """Another than that of the calibration."""
+    _in_float: dict[Choices, list[Pixels]] = field(default_factory=dict)
+    _everything: Findings | None = None
+
+    @property
+    def graph(self) -> Path:
+        """The float denoiser."""
+        return self.calibrated.bundle.graph("denoise", FORM_OF_TARGET["ort"])
+
+    def measured(self, way: Way, choices: Choices) -> Fidelity:
+        """What a way does to the pictures, against float ones from the same noise and against the originals."""
+        if choices not in self._in_float:
+            with float_upscaler(self.calibrated.bundle, self.threads) as upscaler:
+                self._in_float[choices] = made_by(upscaler, self.originals, choices, self.seed)
+        with _opened(way, self.threads) as upscaler:
+            made = made_by(upscaler, self.originals, choices, self.seed)
+        return compare(self._in_float[choices], made, self.originals)
+
+    def as_quantized(self, target: str) -> Way:
+        """What `quantize` wrote."""
+        recipe = self.calibrated.recipes[target]
+        return Way(
+            name="default",
+            target=target,
+            bundle=self.calibrated.bundle,
+            ranges=recipe.ranges,
+            share_in_float=share_in_float(recipe, self.calibrated.multiplications),
+        )
+
+    def naive(self, target: str, *, everything: bool) -> Way:
+        """Min-max ranges and nearest rounding, one range: of every layer, or of those that `quantize` took."""
+        found = self.everything() if everything else self.calibrated.findings
+        nearest = _rounded_to_nearest(found, self.graph)
+        scales = self.scales(target_named(target)[1], MinMax(), 1, nearest)
+        kept = frozenset() if everything else self.calibrated.choices[target].in_float
+        name = "naive, everything in int8" if everything else "naive, the same layers in int8"
+        return self.way(name, target, scales, nearest, kept)
+
+    def with_scales(self, name: str, target: str, form: Form, method: Method, ranges: int | None) -> Way:
+        """The layers and weights of `quantize` with other activation scales and without correction of the noise."""
+        findings = self.calibrated.findings
+        scales = self.scales(form, method, ranges, findings)
+        return self.way(name, target, scales, findings, self.calibrated.choices[target].in_float)
+
+    def weights_only(self) -> Way:
+        """Int8 weights as `quantize` rounded them, and everything else in float."""
+        copy = self.folder / "rounded.bundle"
+        if copy.exists():
+            shutil.rmtree(copy)
+        shutil.copytree(self.calibrated.bundle.path, copy)
+        plain = Bundle.open(copy, verify="sizes")
+        model = _with_weights(read_graph(self.graph), self.calibrated.findings)
+        with BundleWriter.update(plain) as writer:
+            written = writer.add_bytes("denoise-rounded", "onnx", model.SerializeToString(deterministic=True))
+            graphs: dict[str, Any] = dict(plain.manifest.graphs)
+            graphs["denoise"] = {**graphs["denoise"], "forms": dict.fromkeys(graphs["denoise"]["forms"], written)}
+            bundle = writer.commit(replace(plain.manifest, graphs=graphs, quantization=None))
+        return Way(name="int8 weights only", target=None, bundle=bundle)
+
+    def scales(self, form: Form, method: Method, ranges: int | None, findings: Findings) -> Scales:
+        """Activation scales; None: as many ranges as pay."""
+        count = MarginalGain() if ranges is None else FixedRanges(count=ranges)
+        levels = self.calibrated.plans.levels
+        return scales_for(form, densities_of_inputs(findings), levels, method, count, _nothing)
+
+    def way(self, name: str, target: str, scales: Scales, findings: Findings, in_float: frozenset[str]) -> Way:
+        """The scratch bundle with such graphs for one target."""
+        biases = biases_of(self.graph, findings)
+        recipe: Recipe = recipe_of(findings, scales, biases, in_float=in_float)
+        made = graphs_of_target(self.calibrated.bundle, target, recipe, scales.ranges.edges)
+        return Way(
+            name=name,
+            target=target,
+            bundle=self.draft.tried([made]),
+            ranges=recipe.ranges,
+            share_in_float=share_in_float(recipe, self.calibrated.multiplications),
+        )
+
+    def everything(self) -> Findings:
+        """Findings of every layer, the first and last ones included."""
+        if self._everything is None:
+            found = self.calibrated.findings
+            ends = [layer for layer in layers_of(read_graph(self.graph)) if layer.node not in found.layers]
+            more = self._gathered(ends)
+            statistics = StepStatistics(steps=found.inputs.steps)
+            for one in (found.inputs, more.inputs):
+                statistics.merge(one)
+            self._everything = Findings(layers={**found.layers, **more.layers}, inputs=statistics)
+        return self._everything
+
+    def _gathered(self, layers: Sequence[Layer]) -> Findings:
+        folder = self.folder / "ends"
+        folder.mkdir(exist_ok=True)
+        plans = self.calibrated.plans
+        with float_upscaler(self.calibrated.bundle, self.threads) as upscaler:
+            groups = groups_of_pictures(self.calibrated.pictures[:END_PICTURES])
+            recorded = Trajectories(upscaler, groups, plans, folder, seed=0)
+            recorded.record(_nothing)
+            inputs = Inputs(recorded.inputs, recorded.few, recorded.evaluations, plans.levels)
+            return gather(
+                self.graph,
+                layers,
+                inputs,
+                recorded.example(),
+                folder,
+                memory_bytes=1 << 30,
+                second_order=False,
+                threads=self.threads,
+                progress=_nothing,
+            )
+
+
+@contextmanager
+def workbench(
+    calibrated: Calibrated, originals: Sequence[Original], folder: Path, threads: int | None
+) -> Iterator[Workbench]:
+    """A workbench whose scratch copy is gone when the block is left."""
+    with drafted(calibrated.bundle, folder, calibrated.plans.levels) as draft:
+        yield Workbench(calibrated, originals, draft, folder, threads)
+
+
+def _opened(way: Way, threads: int | None) -> Upscaler:
+    return float_upscaler(way.bundle, threads) if way.target is None else int8_upscaler(way.bundle, way.target, threads)
+
+
+def _rounded_to_nearest(found: Findings, graph: Path) -> Findings:
+    """The same layers with the nearest codes under the scale that clips no weight."""
+    model = read_graph(graph)
+    layers = {
+        node: replace(one, rounded=nearest_codes(weights_of(model, graph.parent, one.layer)))
+        for node, one in found.layers.items()
+    }
+    return Findings(layers=layers, inputs=found.inputs)
+
+
+def nearest_codes(weights: NDArray[np.float32]) -> RoundedWeights:
+    """Per output channel the scale max|w| / 127, and the nearest code of each weight. What it costs is not known."""
+    largest = np.abs(weights).reshape(weights.shape[0], -1).max(axis=1)
+    scales = np.where(largest > 0, largest / LARGEST_CODE, 1.0).astype(np.float32)
+    codes = np.rint(weights / scales.reshape(-1, *[1] * (weights.ndim - 1)))
+    nan = float("nan")
+    return RoundedWeights(
+        codes=np.clip(codes, -LARGEST_CODE, LARGEST_CODE).astype(np.int8),
+        scales=scales,
+        error=nan,
+        nearest_error=nan,
+        signal=nan,
+    )
+
+
+def _with_weights(model: ModelProto, found: Findings) -> ModelProto:
+    """The float graph with every layer's weights as its codes have them."""
+    nodes = {node.name: node for node in model.graph.node}
+    for name, one in found.layers.items():
+        weights = _in_the_graph(one)
+        tensor = numpy_helper.from_array(weights, f"{nodes[name].input[1]}.rounded")
+        model.graph.initializer.append(tensor)
+        nodes[name].input[1] = tensor.name
+    return model
+
+
+def _in_the_graph(one: Gathered) -> NDArray[np.float32]:
+    weights = one.rounded.weights
+    return np.ascontiguousarray(weights.T) if one.layer.kind == LINEAR else weights
+
+
+def _nothing(*_: Any) -> None:
+    pass
