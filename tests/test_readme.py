@@ -21,6 +21,7 @@ COMMANDS = re.findall(r"^    idm-deploy (.+?)(?:\s{2,}#.*|\s+#.*)?$", README, re
 QUICKLY = {
     "bench": ["--size", "16x16", "--rounds", "1", "--threads", "1", "--part", "step", "--part", "picture"],
     "build-engine": ["--sizes", "16x16"],
+    "evaluate": ["--limit", "1", "--crop", "32", "--threads", "1"],
     "quantize": ["--pictures", "1", "--scale", "2", "--crop", "16", "--targets", "openvino", "--ranges", "1"],
     "report": ["--no-pictures"],
 }
