@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -66,10 +67,17 @@ class Evaluation:
 
         None without a counterpart, and for a row that is a mean of draws.
         """
-        other = None if row.failure is not None or row.draws > 1 else self.sound_row(row.about.counterpart)
-        if other is None or other is row:
-            return None
-        return tuple(fidelity(a, b) for a, b in zip(row.pictures, other.pictures, strict=True))
+        return self._fidelities.get(row.name)
+
+    @cached_property
+    def _fidelities(self) -> dict[str, tuple[float, ...]]:
+        found = {}
+        for row in self.sound_rows():
+            other = None if row.draws > 1 else self.sound_row(row.about.counterpart)
+            if other is not None and other is not row:
+                pairs = zip(row.pictures, other.pictures, strict=True)
+                found[row.name] = tuple(fidelity(a, b) for a, b in pairs)
+        return found
 
     def fidelity(self, row: Row) -> Interval | None:
         """The mean of `fidelities`."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from deploy.evaluation.evaluate import Evaluation, Row
 from deploy.evaluation.measures import DETAIL, PSNR, Result
 from deploy.evaluation.originals import Pixels
-from deploy.images.metrics import fidelity
 from deploy.images.sheet import contact_sheet
 
 COLUMNS = 8
@@ -59,7 +58,5 @@ def _noted(evaluation: Evaluation, row: Row, index: int) -> str:
     """PSNR and detail of the picture shown, and what it kept of its counterpart."""
     shown = Result(pixels=row.pictures[index], original=evaluation.originals[index])
     text = f"{evaluation.measures[PSNR].of(shown):.2f} dB, detail {evaluation.measures[DETAIL].of(shown):.2f}"
-    other = evaluation.sound_row(row.about.counterpart)
-    if evaluation.fidelities(row) is None or other is None:
-        return text
-    return f"{text}, fidelity {fidelity(row.pictures[index], other.pictures[index]):.1f}"
+    kept = evaluation.fidelities(row)
+    return text if kept is None else f"{text}, fidelity {kept[index]:.1f}"
