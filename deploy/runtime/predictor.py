@@ -28,9 +28,9 @@ class TileDone:
 class Predictor:
     """Callable like the networks themselves, on states of any size.
 
-    Conditions are kept from step to step as far as `cache_bytes` go, and made again otherwise. When an engine runs
-    out of memory the tiles are halved, `notice` is told, and the step goes on from its beginning: the state is only
-    read here, so nothing is lost.
+    The condition of a whole picture is made once; those of tiles are kept from step to step as far as `cache_bytes`
+    go, and made again otherwise. When an engine runs out of memory the tiles are halved, `notice` is told, and the
+    step goes on from its beginning: the state is only read here, so nothing is lost.
     """
 
     def __init__(
@@ -116,6 +116,7 @@ class Predictor:
             return self._conditions[window]
         condition = self._subject.condition(window)
         held = sum(feed.nbytes for kept in self._conditions.values() for feed in kept.values())
-        if held + sum(feed.nbytes for feed in condition.values()) <= self._cache_bytes:
+        # That of a whole picture is needed in every step: letting it go in between would save nothing.
+        if self.tiling.is_whole or held + sum(feed.nbytes for feed in condition.values()) <= self._cache_bytes:
             self._conditions[window] = condition
         return condition

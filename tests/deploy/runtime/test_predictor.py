@@ -13,12 +13,12 @@ from deploy.runtime.memory import StateArrays
 from deploy.runtime.noise_source import NoiseSource
 from deploy.runtime.predictor import Predictor, TileDone
 from deploy.runtime.run import Progress, sampled_batch
-from deploy.runtime.tiles import Tiling, whole_tiling
+from deploy.runtime.tiles import Tiling, Window, whole_tiling
 from deploy.runtime.upscaler import ignore
 from deploy.sampling.plan import PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 from engines.errors import OutOfMemory
-from tests.deploy.runtime.stub_model import REACH, StubModel
+from tests.deploy.runtime.stub_model import REACH, StubModel, StubSubject
 
 IDM = NoiseSchedule.from_kind("linear", 2000, 1e-6, 1e-2)
 SIZE = (101, 75)
@@ -124,6 +124,24 @@ def test_tiles_that_disagree_are_joined_without_a_seam() -> None:
         assert np.abs(np.diff(made, axis=2)).max() < 0.25
         assert np.abs(np.diff(made, axis=3)).max() < 0.25
     assert [tile.tile for tile in done] == list(range(1, len(tiling) + 1))
+
+
+@pytest.mark.parametrize(("tile", "cache", "times"), [(None, 0, 1), (64, 1 << 30, 1), (64, 0, 6)])
+def test_conditions_are_made_once_for_a_whole_picture_and_as_memory_allows_for_tiles(
+    tile: int | None, cache: int, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six steps. A whole picture's condition is in use in each of them, whatever the cache may hold."""
+    made: list[Window] = []
+    condition = StubSubject.condition
+
+    def counted(self: StubSubject, window: Window) -> dict[str, Any]:
+        made.append(window)
+        return condition(self, window)
+
+    monkeypatch.setattr(StubSubject, "condition", counted)
+    layout = layout_of(tile, cache=cache)
+    sample(StubModel(), layout, tmp_path)
+    assert len(made) == times * len(layout.tiling)
 
 
 def test_what_an_engine_may_keep(tmp_path: Path) -> None:
