@@ -124,4 +124,6 @@ def _spread(row: Row) -> list[str]:
 
 
 def _milliseconds(value: float) -> str:
-    return f"{value:.1f} ms" if value < 10_000 else text_from_seconds(value / 1e3)
+    if value < 10_000:
+        return f"{value:.1f} ms"
+    return f"{value / 1e3:.1f} s" if value < 120_000 else text_from_seconds(value / 1e3)
