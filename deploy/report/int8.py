@@ -6,7 +6,7 @@ from itertools import pairwise
 from deploy.report.drawings import bar, heat_map, short_name
 from deploy.report.facts import TARGETS, Facts
 from deploy.report.markup import Child, Markup, tag
-from deploy.report.parts import Column, Section, code, facts, folded, paragraph, subheading, table, text_column
+from deploy.report.parts import Column, Section, bullets, code, facts, folded, paragraph, subheading, table, text_column
 from deploy.report.values import Record, listed, number, numbers, record, records, text, within
 from deploy.report.wording import (
     count_of,
@@ -58,6 +58,7 @@ def int8_section(facts_: Facts) -> Section | None:
             *_ranges(facts_),
             *_activations(facts_),
             *_in_float(measured),
+            *_decoder(measured),
             *_weights(facts_),
             *_calibration(facts_, record(told.get("settings"))),
         ),
@@ -217,6 +218,24 @@ def _in_float(measured: Record) -> Iterator[Markup]:
             yield paragraph(f"For {listing(targets)}, to stay within the budget: ", items, ".")
         else:
             yield paragraph(f"For {listing(targets)} the budget asks for no other layer.")
+
+
+def _decoder(measured: Record) -> Iterator[Markup]:
+    """What of the latent family's decoder is in int8, and how near its pictures are to those of the float one."""
+    items = []
+    for name, entry in measured.items():
+        told = record(record(entry).get("decoder"))
+        trials = records(told.get("trials"))
+        if not trials:
+            continue
+        parts = [str(one) for one in listed(told.get("int8"))]
+        mean, worst = (_decibels(trials[-1].get(key)) for key in ("mean", "worst"))
+        away = f"{mean} against the float decoder in the mean, {worst} at the least"
+        kept = f"{listing(parts)} in int8, {away}" if parts else f"stays in float; the last that was tried: {away}"
+        items.append(f"{TARGETS.get(name, name)}: {kept}.")
+    if items:
+        yield subheading("The decoder")
+        yield bullets(items)
 
 
 def _weights(facts_: Facts) -> Iterator[Markup]:

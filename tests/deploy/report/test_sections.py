@@ -107,6 +107,17 @@ def test_int8_tells_the_targets_the_budget_and_what_stays_in_float() -> None:
     assert "asymmetric: ONNX Runtime" in told
 
 
+def test_int8_tells_what_of_the_decoder_is_in_int8() -> None:
+    data = quantization_record()
+    data["targets"]["ort"]["decoder"] = {"int8": ["decode", "query"], "trials": [{"mean": 50.26, "worst": 46.0}]}
+    tried = [{"mean": 40.0, "worst": 30.0}, {"mean": 41.0, "worst": 31.0}]
+    data["targets"]["tensorrt"]["decoder"] = {"int8": [], "trials": tried}
+    told = words(int8_section(full_facts(quantization=figures(data))))
+    assert "ONNX Runtime: decode and query in int8, 50.3 dB against the float decoder in the mean, 46.0 dB" in told
+    assert "TensorRT: stays in float; the last that was tried: 41.0 dB" in told
+    assert "The decoder" not in words(int8_section(full_facts()))
+
+
 def test_int8_without_its_report_tells_what_the_bundle_knows() -> None:
     facts = Facts(bundle=packaged_bundle(quantization=quantization_entry()))
     told = words(int8_section(facts))
