@@ -121,7 +121,7 @@ class TensorRtEngine(Engine):
         self._cuda = Cuda()
         self._stream = Stream(self._cuda)
         self._runtime = tensorrt.Runtime(logger)
-        self._built = self._made(self._runtime.deserialize_cuda_engine(plan.read_bytes()), "read its plan")
+        self._built = self._made(self._runtime.deserialize_cuda_engine(plan.read_bytes()), "could not read its plan")
         self._runtime_cache_file = plan.with_name("runtime.cache")
         self._context, self._runtime_cache = self._create_context()
         self._buffers: dict[str, tuple[int, int]] = {}
@@ -137,24 +137,24 @@ class TensorRtEngine(Engine):
     def _create_context(self) -> tuple[Any, Any]:
         """The context; with TensorRT-RTX also the cache of what it compiles for this GPU."""
         if not hasattr(self._built, "create_runtime_config"):
-            return self._made(self._built.create_execution_context(), "get memory to run in"), None
+            return self._made(self._built.create_execution_context(), "could not get memory to run in"), None
         config = self._built.create_runtime_config()
         if not hasattr(config, "create_runtime_cache"):
-            return self._made(self._built.create_execution_context(), "get memory to run in"), None
+            return self._made(self._built.create_execution_context(), "could not get memory to run in"), None
         cache = config.create_runtime_cache()
         if self._runtime_cache_file.is_file():
             cache.deserialize(self._runtime_cache_file.read_bytes())
         config.set_runtime_cache(cache)
-        return self._made(self._built.create_execution_context(config), "get memory to run in"), cache
+        return self._made(self._built.create_execution_context(config), "could not get memory to run in"), cache
 
-    def _made(self, result: Any, doing: str) -> Any:
+    def _made(self, result: Any, problem: str) -> Any:
         if result is not None:
             return result
         words = self._said[-1] if self._said else "it says no more"
         if is_out_of_memory(RuntimeError(words)):
-            raise OutOfMemory(f"Opening {self.graph}: {self.name} could not {doing}: {words[:200]}")
+            raise OutOfMemory(f"Opening {self.graph}: {self.name} {problem}: {words[:200]}")
         raise EngineError(
-            f"Opening {self.graph}: {self.name} could not {doing}: {words[:200]}. "
+            f"Opening {self.graph}: {self.name} {problem}: {words[:200]}. "
             "Build it again: idm-deploy build-engine --rebuild."
         )
 

@@ -1,5 +1,6 @@
 """Every command in the README runs, in the README's order, in a folder with a small checkpoint and a photograph."""
 
+import ast
 import re
 import shlex
 import tomllib
@@ -63,6 +64,29 @@ def test_make_target_of_the_readme_exists(target: str) -> None:
 def test_extra_of_the_readme_exists(extra: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert extra in project["optional-dependencies"]
+
+
+def texts_of_the_code() -> list[str]:
+    """Every string of the packages, what is filled in as "…"."""
+    found = []
+    for file in sorted(path for package in ("deploy", "engines") for path in (ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                found.append("".join(str(p.value) if isinstance(p, ast.Constant) else "…" for p in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return found
+
+
+def test_errors_of_engines_in_the_readme_are_those_of_the_code() -> None:
+    section = README.partition("### When an engine refuses")[2].partition("What the engines say themselves")[0]
+    told = [
+        text for row in re.findall(r"^\| (`.+?`) \| ", section, re.MULTILINE) for text in re.findall(r"`(.+?)`", row)
+    ]
+    assert len(told) > 15
+    texts = texts_of_the_code()
+    # A sentence may be made of several strings; each of the parts around what is filled in stands in one of them.
+    assert [text for text in told if not all(any(part in one for one in texts) for part in text.split("…"))] == []
 
 
 def test_python_of_the_readme_runs(folder: Path) -> None:
