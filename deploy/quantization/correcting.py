@@ -1,5 +1,6 @@
 """What is left after rounding and can be taken back: means of layers per range, and the predicted noise per step."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.correction import InputMean, NoiseCorrection, NoiseErrors, bias_correction
+from calibration.correction import InputMean, NoiseErrors, bias_correction
 from calibration.layers import read_graph, weights_of
 from calibration.observe import Observer
 from deploy.bundle import Bundle
 from deploy.quantization.comparison import int8_upscaler
+from deploy.quantization.drafts import LevelCorrection
 from deploy.quantization.gathering import OBSERVED_BYTES, Findings, Inputs, as_map
 from deploy.quantization.recipes import Corrections, Scales
 from deploy.runtime.upscaler import Upscaler
+from deploy.sampling.plan import FAMILY_RULES
 
 Array = NDArray[Any]
 Progress = Callable[[str, float], None]
@@ -76,7 +79,7 @@ def noise_corrections(
     inputs: Inputs,
     levels: Sequence[float],
     progress: Progress,
-) -> dict[str, list[NoiseCorrection]]:
+) -> dict[str, list[LevelCorrection]]:
     """Per target and recorded level, how to correct what the int8 graphs predict so that it is right on average."""
     found = {}
     for number, target in enumerate(targets):
@@ -91,11 +94,46 @@ def noise_corrections(
 
 def _noise_corrections(
     upscaler: Upscaler, inputs: Inputs, levels: Sequence[float], progress: Progress
-) -> list[NoiseCorrection]:
+) -> list[LevelCorrection]:
     errors = NoiseErrors(steps=len(levels), channels=upscaler.model.channels)
+    left = EstimateErrors(levels, upscaler.model.channels, clip=FAMILY_RULES[upscaler.model.family].clip)
     feeds = upscaler.graphs.rows_in_precision([{} for _ in levels], levels)
     for done, one in enumerate(inputs.each(CORRECTING_EVERY)):
         made = upscaler.graphs.run("denoise", {**one.feeds, **feeds[one.level_index]})["noise"]
         errors.add(one.level_index, one.predicted, made)
+        left.add(one.level_index, one.feeds["x"], one.predicted, made)
         progress(f"comparing step {done + 1}", CORRECTING_EVERY * (done + 1) / inputs.count)
-    return [errors.correction(index, level) for index, level in enumerate(levels)]
+    return [
+        LevelCorrection(noise=errors.correction(index, level), estimate_variance=left.variance(index))
+        for index, level in enumerate(levels)
+    ]
+
+
+class EstimateErrors:
+    """How far the pictures that int8 estimates are from those of the float network, per noise level.
+
+    With clip an estimate is limited to [-1, 1] as in the sampler: at high noise the unlimited ones are far apart and
+    the limited ones are what moves the state.
+    """
+
+    def __init__(self, levels: Sequence[float], channels: int, *, clip: bool) -> None:
+        self._levels = levels
+        self._clip = clip
+        self._sums = np.zeros((len(levels), 2, channels))  # of the differences and of their squares
+        self._counts = np.zeros(len(levels))
+
+    def add(self, index: int, x: Array, exact: Array, quantized: Array) -> None:
+        """Take in one state and both predictions of its noise, all (batch, channels, height, width)."""
+        apart = self._estimate(index, x, exact) - self._estimate(index, x, quantized)
+        self._sums[index] += [apart.sum(axis=(0, 2, 3)), np.square(apart).sum(axis=(0, 2, 3))]
+        self._counts[index] += apart[:, 0].size
+
+    def variance(self, index: int) -> float:
+        """At one level, of the differences of a channel around their mean, averaged over channels."""
+        means, squares = self._sums[index] / self._counts[index]
+        return float(np.maximum(squares - means**2, 0.0).mean())
+
+    def _estimate(self, index: int, x: Array, noise: Array) -> Array:
+        level = self._levels[index]
+        estimate = (x.astype(np.float64) - math.sqrt(1 - level**2) * noise) / level
+        return np.clip(estimate, -1, 1) if self._clip else estimate

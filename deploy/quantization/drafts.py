@@ -15,7 +15,20 @@ from deploy.quantization.decoder_storing import GraphsOfTarget, write_decoder
 from deploy.quantization.storing import TargetGraphs, write_targets
 from deploy.runtime.int8_decoder import KEY
 
-NoiseCorrections = Mapping[str, Sequence[NoiseCorrection]]
+
+@dataclass(frozen=True, kw_only=True)
+class LevelCorrection:
+    """What the sampler makes of the int8 prediction at one noise level.
+
+    estimate_variance: of the difference between the pictures estimated in float and in int8, both limited as the
+    family's sampler limits them; averaged over channels, each without its mean, which `noise` takes away.
+    """
+
+    noise: NoiseCorrection
+    estimate_variance: float
+
+
+NoiseCorrections = Mapping[str, Sequence[LevelCorrection]]
 """Per target, the correction at each recorded level."""
 
 
@@ -61,10 +74,21 @@ def quantization_of(
     """What the manifest says of the graphs, once they are in the bundle."""
     targets = write_targets(writer, made, bundle.manifest.graphs["denoise"]["weights"])
     for target, rows in corrections.items():
-        targets[target]["noise_corrections"] = [
-            {"noise_level": row.noise_level, "gain": list(row.gain), "offset": list(row.offset)} for row in rows
-        ]
+        targets[target]["noise_corrections"] = json_from_corrections(rows)
     chosen = {target: graphs for target, graphs in decoder.items() if target in targets}
     for target, told in write_decoder(writer, bundle, chosen).items():
         targets[target][KEY] = told
     return {"targets": targets, "noise_levels": list(levels)}
+
+
+def json_from_corrections(rows: Sequence[LevelCorrection]) -> list[dict[str, Any]]:
+    """As manifest and calibration.json hold them."""
+    return [
+        {
+            "noise_level": row.noise.noise_level,
+            "gain": list(row.noise.gain),
+            "offset": list(row.noise.offset),
+            "estimate_variance": row.estimate_variance,
+        }
+        for row in rows
+    ]

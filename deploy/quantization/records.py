@@ -6,7 +6,7 @@ from typing import Any
 from calibration.quantizer import Quantizer
 from calibration.recipe import LayerRecipe, Recipe
 from deploy.quantization.decoder import TargetDecoder
-from deploy.quantization.drafts import NoiseCorrections
+from deploy.quantization.drafts import NoiseCorrections, json_from_corrections
 from deploy.quantization.recipes import Scales
 from deploy.quantization.settings import QuantizeSettings
 from deploy.quantization.trajectories import CalibrationPlans
@@ -30,10 +30,7 @@ def record_of_scales(
                 "edges": list(scales[target].ranges.edges),
                 "partition_costs": [one.cost for one in scales[target].partitions],
                 "layers": {layer.node: _layer(layer) for layer in recipe.layers},
-                "noise_corrections": [
-                    {"noise_level": row.noise_level, "gain": list(row.gain), "offset": list(row.offset)}
-                    for row in corrections.get(target, ())
-                ],
+                "noise_corrections": json_from_corrections(corrections.get(target, ())),
             }
             for target, recipe in recipes.items()
         },

@@ -6,7 +6,7 @@ all of them open the one graph, each with the constants of its range.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.correction import remaining_noise_scale
 from calibration.range_rows import RangeConstants, RangeRows
 from calibration.ranges import TimestepRanges
 from deploy.bundle import Bundle
 from deploy.errors import BundleError
-from deploy.sampling.plan import Plan
+from deploy.sampling.plan import FAMILY_RULES, Plan
 
 Array = NDArray[Any]
 
@@ -87,6 +88,23 @@ class Int8Denoiser:
             noise *= feeds[NOISE_GAIN]
             noise += feeds[NOISE_OFFSET]
         return noise
+
+    def plan_with_own_noise(self, plan: Plan) -> Plan:
+        """The plan whose steps add as much less fresh noise as the error of the int8 estimates brings by itself.
+
+        The variances add up: a step wants noise of scale d, the estimate's error of variance v enters it with the
+        factor b, and sqrt(d^2 - b^2 v) is left to be added.
+        """
+        found = self._described["noise_corrections"]
+        if not found:
+            return plan
+        levels, variances = ([entry[key] for entry in found] for key in ("noise_level", "estimate_variance"))
+        measured_with_clip = FAMILY_RULES[plan.family].clip
+        rows = []
+        for row in plan.rows:
+            variance = float(np.interp(row.noise_level, levels, variances)) if row.clip == measured_with_clip else 0.0
+            rows.append(replace(row, noise=remaining_noise_scale(row.noise, row.x0[0], variance)))
+        return replace(plan, rows=tuple(rows))
 
     def notice_of_plan(self, plan: Plan) -> str | None:
         """One line when equation or steps are not those of the calibration; None when they are."""

@@ -187,7 +187,8 @@ class Upscaler:
 
     def plan(self, sampling: Sampling) -> Plan:
         """The steps of a way to sample."""
-        return make_plan(self.schedule, sampling.plan, family=self.model.family)
+        plan = make_plan(self.schedule, sampling.plan, family=self.model.family)
+        return plan if self.graphs.int8 is None else self.graphs.int8.plan_with_own_noise(plan)
 
     def budget(self) -> int:
         """Bytes that may be resident now."""

@@ -13,6 +13,7 @@ from deploy.errors import BundleError
 from deploy.runtime.engine_choice import engine_choice
 from deploy.runtime.graphs import precision_around_int8
 from deploy.runtime.int8 import NOISE_GAIN, NOISE_OFFSET, RANGE_INDEX, Int8Denoiser, read_array
+from deploy.sampling.loop import advance, estimate_picture
 from deploy.sampling.plan import Plan, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 from engines.errors import EngineError
@@ -47,8 +48,8 @@ def denoiser(folder: Path, target: str = "ort", quantized: bool = True, constant
         "rows": {} if constant else {"range_numbers": rows},
         "constants": {"range_numbers": {"names": ["m.scale"], "rows": rows}} if constant else {},
         "noise_corrections": [
-            {"noise_level": 0.2, "gain": [1.0], "offset": [0.0]},
-            {"noise_level": 0.4, "gain": [2.0], "offset": [1.0]},
+            {"noise_level": 0.2, "gain": [1.0], "offset": [0.0], "estimate_variance": 0.01},
+            {"noise_level": 0.4, "gain": [2.0], "offset": [1.0], "estimate_variance": 0.03},
         ],
     }
     told = {"noise_levels": [0.2, 0.4, 0.8], "equations": ["ddim"], "targets": {"ort": described}}
@@ -85,10 +86,43 @@ def test_the_correction_between_two_levels_is_interpolated(tmp_path: Path) -> No
     assert int8.corrected(noise, feeds) == pytest.approx(3.5)
 
 
-def plan_of(levels: tuple[float, ...], equation: str = "ddim") -> Plan:
+def plan_of(levels: tuple[float, ...], equation: str = "ddim", eta: float = 0.0) -> Plan:
     schedule = NoiseSchedule.from_kind("linear", 2000, 1e-6, 1e-2)
-    settings = PlanSettings(equation=equation, steps=len(levels), placement=levels)
+    settings = PlanSettings(equation=equation, steps=len(levels), placement=levels, eta=eta)
     return make_plan(schedule, settings, family="idm")
+
+
+@pytest.mark.parametrize(("equation", "eta"), [("ddpm", 0.0), ("ddim", 1.0), ("ddim", 0.5)])
+def test_int8_noise_and_fresh_noise_together_are_what_the_step_wants(equation: str, eta: float, tmp_path: Path) -> None:
+    """An estimate with white noise of the variance that was recorded at 0.3 (0.02, between 0.01 and 0.03)."""
+    wanted = plan_of((0.3, 0.8), equation, eta)
+    reduced = denoiser(tmp_path).plan_with_own_noise(wanted)
+    before, after = wanted.rows[0], reduced.rows[0]
+    assert 0.9 * before.noise < after.noise < 0.999 * before.noise
+    rng = np.random.default_rng(0)
+    shape = (1, 1, 1000, 1000)
+    state, scratch, estimate = np.zeros(shape), np.empty(shape), np.empty(shape)
+    error = 0.02**0.5 * after.noise_level / after.sigma  # of the prediction, where 0 is right
+    estimate_picture(after, state, error * rng.standard_normal(shape), out=estimate, scratch=scratch)
+    advance(after, state, [estimate], rng.standard_normal(shape), scratch)
+    # the deviation of a million draws is known to 0.07 %
+    assert state.std() == pytest.approx(before.noise, rel=0.003)
+
+
+def test_steps_without_noise_stay_as_they_are_and_none_adds_less_than_nothing(tmp_path: Path) -> None:
+    int8 = denoiser(tmp_path)
+    plain = plan_of((0.2, 0.3, 0.8))
+    assert int8.plan_with_own_noise(plain) == plain
+    noisy = plan_of((0.2, 0.3, 0.8), "ddim", 1e-3)
+    assert [row.noise for row in int8.plan_with_own_noise(noisy).rows] == [0.0, 0.0, 0.0]
+    assert min(row.noise for row in noisy.rows[:-1]) > 0
+
+
+def test_estimates_without_limits_were_not_measured(tmp_path: Path) -> None:
+    """Where a picture model samples without clipping, what was measured with it says nothing."""
+    settings = PlanSettings(equation="ddpm", steps=2, placement=(0.3, 0.8), clip=False)
+    plan = make_plan(NoiseSchedule.from_kind("linear", 2000, 1e-6, 1e-2), settings, family="idm")
+    assert denoiser(tmp_path).plan_with_own_noise(plan) == plan
 
 
 @pytest.mark.parametrize(
