@@ -33,6 +33,9 @@ pytestmark = [
 ]
 
 
+CAPABILITIES = ("8.0", "8.9", "12.0")
+
+
 def silent(_doing: str, _fraction: float) -> None:
     pass
 
@@ -66,13 +69,13 @@ def quantized(bundle: Bundle, form: Form, folder: Path) -> tuple[Path, int, int]
     made = int8_graphs(model, graph.parent, Recipe(ranges=1, layers=tuple(told)))
     for file in graph.parent.glob("*.bin"):  # what stays in float
         shutil.copy(file, folder)
-    (path,) = stored(made, folder)
+    path = stored(made, folder)
     write_half_graph(path, folder / "half.onnx")
     convolutions = sum(layer.kind == CONV for layer in layers)
     return folder / "half.onnx", convolutions, len(layers) - convolutions
 
 
-@pytest.mark.parametrize("capability", ["8.0", "8.9", "12.0"])
+@pytest.mark.parametrize("capability", CAPABILITIES)
 @pytest.mark.parametrize("form", [Symmetric(), Shifted()], ids=["symmetric", "shifted"])
 @pytest.mark.parametrize("family", ["idm", "latent"])
 def test_every_layer_that_is_meant_to_be_int8_is(
@@ -113,19 +116,28 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
     shutil.rmtree(folder)
 
 
-def test_the_full_idm_in_int8(full: Bundle, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def full_int8(full: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int, int]]:
+    folder = tmp_path_factory.mktemp("full-int8")
+    yield quantized(full, Symmetric(), folder)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_the_full_idm_in_int8(full: Bundle, full_int8: tuple[Path, int, int], capability: str, tmp_path: Path) -> None:
     """107 convolutions: all of the step but the first and the last."""
-    graph, convolutions, products = quantized(full, Symmetric(), tmp_path)
-    formats = formats_built(graph, full, "8.9", tmp_path)
+    graph, convolutions, products = full_int8
+    formats = formats_built(graph, full, capability, tmp_path)
     shutil.rmtree(tmp_path)
     assert (convolutions, products) == (107, 0)
     assert formats["convolution"] == {"Half": 2, "Int8": 107}
     assert not float_layers(formats)
 
 
-def test_the_full_idm_in_fp16(full: Bundle, tmp_path: Path) -> None:
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_the_full_idm_in_fp16(full: Bundle, capability: str, tmp_path: Path) -> None:
     write_half_graph(full.graph("denoise", "group"), tmp_path / "half.onnx")
-    formats = formats_built(tmp_path / "half.onnx", full, "8.9", tmp_path)
+    formats = formats_built(tmp_path / "half.onnx", full, capability, tmp_path)
     shutil.rmtree(tmp_path)
     assert formats["convolution"]["Half"] > 50
     assert not float_layers(formats)
