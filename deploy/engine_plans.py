@@ -89,6 +89,16 @@ def packages_to_build_for(engine: str, capability: str | None) -> list[TensorRtP
     return [package for name, package in TENSORRT_PACKAGES.items() if BACKENDS[name].probe().available]
 
 
+def all_planned_builds(bundle: Bundle, engine: str, precision: str, options: PlanOptions) -> list[PlannedBuild]:
+    """Every plan that was asked for ("auto": all that this machine can use), checked before the first is built."""
+    return [
+        plan
+        for package in packages_to_build_for(engine, options.capability)
+        for kind in precisions_to_build(bundle, package, engine, precision)
+        for plan in planned_builds(bundle, package, kind, options)
+    ]
+
+
 def planned_builds(
     bundle: Bundle, package: TensorRtPackage, precision: str, options: PlanOptions
 ) -> list[PlannedBuild]:

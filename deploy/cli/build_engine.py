@@ -90,15 +90,9 @@ def build_engine(
 
 
 def _planned(bundle: "Bundle", options: "BuildOptions", plans: "PlanOptions") -> "list[PlannedBuild]":
-    """The plans to build, all of them checked before the first is begun."""
-    from deploy.engine_plans import packages_to_build_for, planned_builds, precisions_to_build
+    from deploy.engine_plans import all_planned_builds
 
-    return [
-        plan
-        for package in packages_to_build_for(options.engine, plans.capability)
-        for precision in precisions_to_build(bundle, package, options.engine, options.precision)
-        for plan in planned_builds(bundle, package, precision, plans)
-    ]
+    return all_planned_builds(bundle, options.engine, options.precision, plans)
 
 
 def _build(bundle: "Bundle", cache: "Cache", options: "BuildOptions", plans: "PlanOptions") -> dict[str, Any]:

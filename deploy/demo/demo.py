@@ -13,6 +13,7 @@ import numpy as np
 
 import deploy
 from deploy.bundle import Bundle
+from deploy.demo.engine_step import choose_engine
 from deploy.demo.int8_steps import contenders, enlarge_again, picture_in_other_precision, quantize_copy
 from deploy.demo.packaged import EVALUATION_IMAGES, IDM_BUNDLE, IDM_CHECKPOINT, SAMPLE_ORIGINALS, packaged_pictures
 from deploy.demo.presets import with_demo_presets
@@ -170,6 +171,7 @@ def is_beyond_training(bundle: Bundle, scale: float) -> bool:
 STEPS: Mapping[str, Callable[[Demo], dict[str, Any]]] = {
     "bundle": make_bundle,
     "quantize": quantize_copy,
+    "engine": choose_engine,
     "enlarge": enlarge_samples,
     "int8": enlarge_again,
     "sheets": draw_sheets,
