@@ -1,6 +1,7 @@
 """Every contender on every original: figures per picture, means with intervals, and the pictures themselves.
 
-The contenders take turns picture by picture, so that a machine whose speed drifts slows all of them.
+One contender after the other makes all its pictures, those of one size in a row: an engine that is compiled for a size
+or a number of steps would else be compiled again for every picture, and that would be timed.
 """
 
 import math
@@ -118,11 +119,13 @@ def evaluate(
     ]
     total = sum(tally.samples for tally in tallies) * len(originals)
     done = 0
-    for original in originals:
-        for tally in tallies:
+    for tally in tallies:
+        for original in originals:
+            tally.enlarge_to_smaller(original)
+        for original in originals:
             tally.add(original)
             done += tally.samples
-            progress(f"{scale:g}x, {original.name}, {tally.contender.name}", done / total)
+            progress(f"{scale:g}x, {tally.contender.name}, {original.name}", done / total)
     return Evaluation(
         scale=scale,
         samples=samples,
@@ -146,39 +149,48 @@ class _Tally:
     first: list[Pixels] = field(default_factory=list)
     means: list[Pixels] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    at_smaller: list[list[Pixels | None]] = field(default_factory=list)
     failure: str | None = None
 
     def add(self, original: Original) -> None:
-        """One more original is measured, or the failure noted; one that has failed is left alone."""
+        """One more original is measured."""
+        self._attempt(original, self._measure)
+
+    def enlarge_to_smaller(self, original: Original) -> None:
+        """The pictures that the consistency between scales needs are made, if it is wanted."""
+        if self.smaller is not None:
+            self._attempt(original, self._keep_smaller)
+
+    def _attempt(self, original: Original, do: Callable[[Original], None]) -> None:
+        """It is done, or the failure noted; one that has failed is left alone."""
         if self.failure is not None:
             return
         try:
             self.about = self.about or self.contender.about()
-            self._measure(original)
+            do(original)
         except (DeployError, EngineError) as error:
             self.failure = f"{original.name}: {error}"
 
+    def _keep_smaller(self, original: Original) -> None:
+        height, width = original.lr.shape[:2]
+        size = round(width * (self.smaller or 1)), round(height * (self.smaller or 1))
+        self.at_smaller.append([self.contender.enlarged(original.lr, size, draw) for draw in range(self.samples)])
+
     def _measure(self, original: Original) -> None:
-        draws, smaller = [], []
+        draws = []
         for draw in range(self.samples):
             began = time.perf_counter()
             draws.append(self.contender.enlarged(original.lr, original.size, draw))
             self.seconds.append(time.perf_counter() - began)
-            smaller.append(self._at_smaller_scale(original.lr, draw))
+        smaller = self.at_smaller[len(self.first)] if self.at_smaller else [None] * self.samples
         results = [Result(pixels=a, original=original, smaller=b) for a, b in zip(draws, smaller, strict=True)]
         self.of_draws.append(_mean_figures([figures_of(one, self.measures) for one in results]))
         self.first.append(draws[0])
         if self.samples > 1:
             self.means.append(mean_picture(draws))
-            reduced = mean_picture([one for one in smaller if one is not None]) if self.smaller is not None else None
+            reduced = mean_picture([one for one in smaller if one is not None]) if self.at_smaller else None
             mean = Result(pixels=self.means[-1], original=original, smaller=reduced)
             self.of_mean.append(figures_of(mean, self.measures))
-
-    def _at_smaller_scale(self, lr: Pixels, draw: int) -> Pixels | None:
-        if self.smaller is None:
-            return None
-        size = round(lr.shape[1] * self.smaller), round(lr.shape[0] * self.smaller)
-        return self.contender.enlarged(lr, size, draw)
 
     def rows(self) -> list[Row]:
         """The row of the draws, and that of their mean if there are several."""
