@@ -1,1 +1,1 @@
-"""Measurements that need a machine of a special kind; what any machine can measure is `idm-deploy bench`."""
+"""Measurements beside `idm-deploy bench` and `evaluate`: on GPUs, of int8 variants, and of the README's figures again."""

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ from deploy.benchmark.steps import PUBLISHED_NAME, Baseline, name_of, runnable_c
 from deploy.benchmark.turns import Contender, Progress, Split, Timing, measure, timing_of
 from deploy.bundle import Bundle
 from deploy.errors import PlanError
-from deploy.runtime.graphs import Array, EngineChoice, GraphSet
+from deploy.runtime.graphs import NOTHING, Array, EngineChoice, GraphSet
 from deploy.runtime.run import Progress as PictureProgress
 from deploy.runtime.settings import Choices
 from deploy.runtime.upscaler import MODELS, Upscaler
@@ -72,15 +71,16 @@ class WatchedGraphs(GraphSet):
         self.seconds.clear()
         self.at_once = 0
 
-    # Whatever else a run can be told is none of our business.
-    def run(self, name: str, feeds: Mapping[str, Array], **told: Any) -> dict[str, Array]:
+    def run(
+        self, name: str, feeds: Mapping[str, Array], *, kept: Mapping[str, Array] = NOTHING, fixed: bool = False
+    ) -> dict[str, Array]:
         """All outputs of one graph."""
         part = PART_OF_GRAPH.get(name, OTHER)
         if part == DENOISE:
             self.at_once = max(self.at_once, feeds["x"].shape[0])
         began = time.perf_counter()
         try:
-            return super().run(name, feeds, **told)
+            return super().run(name, feeds, kept=kept, fixed=fixed)
         finally:
             self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - began
 
