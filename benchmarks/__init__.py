@@ -1,1 +1,1 @@
-"""Measurements beside `idm-deploy bench` and `evaluate`: on GPUs, of int8 variants, and of the README's figures again."""
+"""Measurements beside `bench` and `evaluate`: on GPUs, of int8 variants, and of the README's figures again."""
