@@ -1,6 +1,5 @@
 """The latent decoder in int8: calibrated on latents, chosen by its pictures, stored, run."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from calibration.observe import Observer
 from deploy.bundle import Bundle, BundleWriter
 from deploy.engine_plans import PlanOptions, planned_builds
 from deploy.engine_profiles import default_sizes
@@ -17,46 +15,35 @@ from deploy.images.metrics import fidelity
 from deploy.quantization import decoder
 from deploy.quantization.comparison import int8_upscaler
 from deploy.quantization.decoder import Decoder, chosen_decoder, decoded, quantized_decoder
-from deploy.quantization.decoder_gathering import gather_decoder, hidden_layers, layers_of_query
 from deploy.quantization.decoder_graphs import DECODE, QUERY
-from deploy.quantization.decoder_inputs import RATIOS, DecoderInputs
-from deploy.quantization.decoder_storing import decoder_files, with_renamed_decoder, write_decoder
+from deploy.quantization.decoder_storing import decoder_files, with_renamed_decoder
 from deploy.quantization.drafts import drafted
 from deploy.quantization.settings import QuantizeSettings
-from deploy.runtime.graphs import EngineChoice, GraphSet
 from deploy.runtime.int8_decoder import KEY, int8_graph
 from deploy.runtime.latent import LatentModel
 from engines.tensorrt_names import TENSORRT_RTX
-from tests.deploy.runtime.conftest import exported_latent
-
-PARTS = {"ort": {DECODE, QUERY}, "openvino": {DECODE, QUERY}, "tensorrt": {DECODE}}
-TARGETS = tuple(PARTS)
-SIZES: dict[str, dict[str, object]] = {
-    "latent_sr_tiny": {"lr_size": 8, "inp_size": 32, "image_size": 16, "unet.num_head_channels": 16},
-    "latent_gen_tiny": {"image_size": 16, "default_output_size": 64},
-}
+from tests.deploy.quantization.latent_decoders import (
+    PARTS,
+    SIZES,
+    TARGETS,
+    float_model,
+    ignored,
+    latents_for,
+    tiny,
+    with_decoder,
+)
 
 
 @pytest.fixture(scope="module", params=SIZES)
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """One of super-resolution and one of generation."""
-    return exported_latent(request.param, tmp_path_factory.mktemp("latent"), SIZES[request.param])
+    return tiny(request.param, tmp_path_factory.mktemp("latent"))
 
 
 @pytest.fixture(scope="module")
 def enlarging(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """One of super-resolution."""
-    name = "latent_sr_tiny"
-    return exported_latent(name, tmp_path_factory.mktemp("latent"), SIZES[name])
-
-
-def float_model(bundle: Bundle) -> LatentModel:
-    return LatentModel(GraphSet(bundle, EngineChoice(threads=1)))
-
-
-def latents_for(model: LatentModel, *, side: int = 8) -> list[np.ndarray]:
-    rng = np.random.default_rng(11)
-    return [rng.standard_normal((2, model.channels, side, side)).astype(np.float32) for _ in range(2)]
+    return tiny("latent_sr_tiny", tmp_path_factory.mktemp("latent"))
 
 
 def quantized(bundle: Bundle, folder: Path, said: list[str], targets: Sequence[str] = TARGETS) -> Decoder:
@@ -70,19 +57,10 @@ def quantized(bundle: Bundle, folder: Path, said: list[str], targets: Sequence[s
             memory_bytes=32 << 20,
             threads=1,
             say=said.append,
-            progress=lambda _doing, _fraction: None,
+            progress=ignored,
         )
         assert draft.decoder == {target: one.graphs for target, one in made.items()}
     return made
-
-
-def with_decoder(bundle: Bundle, folder: Path, made: Decoder) -> Bundle:
-    """A copy of the bundle with these decoder graphs and nothing else in int8."""
-    copy = Bundle.open(shutil.copytree(bundle.path, folder / "copy.bundle"), verify="sizes")
-    with BundleWriter.update(copy) as writer:
-        told = write_decoder(writer, copy, {target: one.graphs for target, one in made.items()})
-        targets = {target: {KEY: entry} for target, entry in told.items()}
-        return writer.commit(replace(copy.manifest, quantization={"targets": targets}))
 
 
 @pytest.fixture(autouse=True)
@@ -188,46 +166,6 @@ def test_a_model_without_a_latent_decoder_has_nothing_to_quantize() -> None:
         other, nothing, [], QuantizeSettings(), memory_bytes=1, threads=1, say=nothing, progress=nothing
     )
     assert made == {}
-
-
-# what is gathered
-
-
-def test_the_four_look_ups_share_histograms_and_codes(enlarging: Bundle) -> None:
-    """Every value that enters any application of a layer is counted once, under one scale and one set of codes."""
-    model = float_model(enlarging)
-    inputs = DecoderInputs(model=model, latents=latents_for(model)[:1])
-    graph = enlarging.graph(QUERY, "instance")
-    layers = layers_of_query(graph)
-    hidden = model.config.first_stage.hidden_list
-    assert len(layers) == 4 * len(hidden)
-    assert len(hidden_layers(layers)) == 4 * (len(hidden) - 1)
-    with model.graphs:
-        feeds = list(inputs.of_query())
-        found = gather_decoder(graph, layers, inputs.of_query, memory_bytes=1 << 20, second_order=True, threads=1)
-        by_weight: dict[str, list[str]] = {}
-        for layer in layers:
-            by_weight.setdefault(layer.weight, []).append(layer.input)
-        tensors = next(iter(by_weight.values()))
-        with Observer(graph, tensors, example=feeds[0], threads=1) as observer:
-            largest = max(float(values.max()) for one in feeds for _, values in observer.run(one))
-    assert set(found.rounded) == set(by_weight)
-    for inputs_of_one in by_weight.values():
-        assert len(inputs_of_one) == 4
-        assert len({id(found.densities[name]) for name in inputs_of_one}) == 1
-    assert found.densities[tensors[0]].maximum == pytest.approx(largest)
-
-
-def test_queries_are_those_of_pictures_of_several_sizes(enlarging: Bundle) -> None:
-    model = float_model(enlarging)
-    latent = latents_for(model)[0]
-    with model.graphs:
-        feeds = list(DecoderInputs(model=model, latents=[latent]).of_query())
-    assert [one["column_offset_minus"].size for one in feeds] == [8 * ratio for ratio in RATIOS]
-    # The cell is twice the size of an output pixel in latent pixels.
-    assert [float(one["cell"][0]) for one in feeds] == pytest.approx([2 / ratio for ratio in RATIOS])
-    offsets = feeds[-1]["row_offset_minus"]
-    assert np.unique(np.round(offsets, 5)).size == offsets.size or offsets.size >= RATIOS[-1]
 
 
 # without the float denoiser
