@@ -35,7 +35,10 @@ def quantize(
         None, "--targets", help="Whose graphs to write, of ort,openvino,tensorrt; all that can be tried here."
     ),
     max_psnr_drop: float = typer.Option(0.05, "--max-psnr-drop", help="dB that may be lost against originals."),
-    min_fidelity: float | None = typer.Option(None, "--min-fidelity", help="dB between int8 and float to reach."),
+    min_fidelity: float | None = typer.Option(
+        None, "--min-fidelity", help="dB between int8 and float that the worst picture must reach, in plain sampling."
+    ),
+    float_share: float = typer.Option(0.03, "--float-share", help="Of the arithmetic, for the most sensitive layers."),
     only: Literal["int8"] | None = typer.Option(None, "--only", help="int8: leave the float denoiser out."),
     strict: bool = typer.Option(False, "--strict", help="Refuse calibration sets that are not representative."),
     seed: int = typer.Option(0, "--seed", help="Another number, other noise."),
@@ -69,6 +72,7 @@ def quantize(
         targets=targets_here(named, _say),
         max_psnr_drop=max_psnr_drop,
         min_fidelity=min_fidelity,
+        float_share=float_share,
         strict=strict,
     )
     places = Places(

@@ -56,7 +56,7 @@ class Findings:
 class Inputs:
     """The denoiser's inputs, as often as they are asked for, how many there are, and all their noise levels, rising.
 
-    each: all of them, or those of every n-th group of pictures. few: about so many steps of one small group.
+    each: all of them, or those of every n-th group of pictures. few: so many steps of each plan of one small group.
     """
 
     def __init__(

@@ -161,14 +161,16 @@ class Trajectories:
         ]
 
     def few(self, steps: int) -> list[DenoiserInput]:
-        """About so many steps, evenly spread over the first plan, of the group with the fewest pictures."""
-        number, (group, index) = min(
-            ((number, one) for number, one in enumerate(self._all) if one[1] == 0),
-            key=lambda one: (_pixels(self.groups[one[1][0]]), one[0]),
-        )
-        stored = np.load(self._path(number), mmap_mode="r", allow_pickle=False)
-        each = list(self._inputs_of(stored, self.groups[group], self.plans.plans[index]))
-        return each[:: max(1, len(each) // steps)][:steps]
+        """So many steps of each plan, evenly spread from its first to its last, of the group with fewest pixels."""
+        chosen = min(range(len(self.groups)), key=lambda index: (_pixels(self.groups[index]), index))
+        found = []
+        for number, (group, index) in enumerate(self._all):
+            if group == chosen:
+                stored = np.load(self._path(number), mmap_mode="r", allow_pickle=False)
+                each = list(self._inputs_of(stored, self.groups[group], self.plans.plans[index]))
+                wanted = np.unique(np.linspace(0, len(each) - 1, steps).round().astype(int))
+                found += [each[step] for step in wanted]
+        return found
 
     def example(self) -> Mapping[str, NDArray[Any]]:
         """Feeds of the largest input."""

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from calibration.recipe import Recipe
 from deploy.evaluation.originals import Pixels
-from deploy.quantization.budget import Budget, Choice, fewest_in_float, rank_layers
-from deploy.quantization.comparison import Fidelity, compare, generated_by, int8_upscaler, made_by
+from deploy.quantization.budget import Budget, Choice, Trial, fewest_in_float, head_of, rank_layers
+from deploy.quantization.comparison import PLAIN, compare, generated_by, int8_upscaler, made_by
 from deploy.quantization.drafts import Draft
 from deploy.quantization.gathering import Findings, Inputs
 from deploy.quantization.pictures import CalibrationPicture
@@ -28,8 +28,8 @@ VERIFIED = 6
 GENERATED = 3
 """Pictures that are generated for the same purpose."""
 
-RANKED_STEPS = 4
-"""Steps on which single layers are judged."""
+RANKED_STEPS = 3
+"""Steps of each plan on which single layers are judged."""
 
 
 @dataclass
@@ -44,41 +44,59 @@ class Trials:
     findings: Findings
     biases: Mapping[str, NDArray[np.float32]]
     inputs: Inputs
+    multiplications: Mapping[str, float]
     threads: int | None
     progress: Progress
-    _in_float: list[Pixels] = field(default_factory=list)
-    _rankings: dict[int, dict[str, float]] = field(default_factory=dict)
+    _in_float: dict[Choices, list[Pixels]] = field(default_factory=dict)
+    _ranking: dict[str, float] = field(default_factory=dict)
 
     def choose(self, target: str, scales: Scales, corrections: Corrections | None) -> Choice:
-        """The fewest layers in float that meet the budget on calibration pictures, at the default preset."""
-        done = self.settings.targets.index(target) / len(self.settings.targets)
-        budget = Budget(max_psnr_drop=self.settings.max_psnr_drop, min_fidelity=self.settings.min_fidelity)
+        """What stays in float for a target: what pays, and what the budget needs on calibration pictures."""
+        settings = self.settings
+        done = settings.targets.index(target) / len(settings.targets)
 
-        def attempt(in_float: frozenset[str]) -> Fidelity:
+        def attempt(in_float: frozenset[str]) -> Trial:
             self.progress(f"trying {target} with {len(in_float)} layers in float", done)
             recipe = recipe_of(self.findings, scales, self.biases, in_float=in_float, corrections=corrections)
-            return self._tried(target, recipe, scales)
+            return self._tried(target, recipe, scales, in_float)
 
         def rank() -> dict[str, float]:
-            # Targets with the same codes share what single layers do.
-            if id(scales) not in self._rankings:
-                self._rankings[id(scales)] = self._ranked(target, scales, corrections)
-            return self._rankings[id(scales)]
+            # Measured once: which layers matter is the network's doing, more than that of a target's codes.
+            if not self._ranking:
+                self._ranking = self._ranked(target, scales, corrections)
+            return self._ranking
 
-        return fewest_in_float(budget, list(self.findings.layers), attempt, rank, what=f"quantizing for {target}")
+        def head(ranking: Mapping[str, float]) -> list[str]:
+            return head_of(ranking, self.multiplications, settings.float_share)
 
-    def _tried(self, target: str, recipe: Recipe, scales: Scales) -> Fidelity:
+        return fewest_in_float(
+            Budget(max_psnr_drop=settings.max_psnr_drop, min_fidelity=settings.min_fidelity),
+            list(self.findings.layers),
+            attempt,
+            rank,
+            head=head if settings.float_share > 0 else None,
+            what=f"quantizing for {target}",
+        )
+
+    def _tried(self, target: str, recipe: Recipe, scales: Scales, in_float: frozenset[str]) -> Trial:
+        """Final pictures at the default preset, and plain ones if the budget speaks of them and they differ."""
+        ways = [Choices()]
+        if self.settings.min_fidelity is not None and len(self.plans.plans) > 1:
+            ways.append(PLAIN)
         bundle = self.draft.tried([graphs_of_target(self.draft.bundle, target, recipe, scales.ranges.edges)])
-        if not self._in_float:
-            self._in_float = self._final(self.upscaler)
+        for way in ways:
+            if way not in self._in_float:
+                self._in_float[way] = self._final(self.upscaler, way)
         with int8_upscaler(bundle, target, self.threads) as upscaler:
-            made = self._final(upscaler)
-        return compare(self._in_float, made, [one.original for one in self._verified()])
+            made = [self._final(upscaler, way) for way in ways]
+        originals = [one.original for one in self._verified()]
+        found = [compare(self._in_float[way], one, originals) for way, one in zip(ways, made, strict=True)]
+        return Trial(in_float=in_float, found=found[0], plain=found[1] if len(found) > 1 else None)
 
-    def _final(self, upscaler: Upscaler) -> list[Pixels]:
+    def _final(self, upscaler: Upscaler, way: Choices) -> list[Pixels]:
         if not self.pictures:
-            return generated_by(upscaler, GENERATED, Choices(), self.settings.seed)
-        return made_by(upscaler, [one.original for one in self._verified()], Choices(), self.settings.seed)
+            return generated_by(upscaler, GENERATED, way, self.settings.seed)
+        return made_by(upscaler, [one.original for one in self._verified()], way, self.settings.seed)
 
     def _verified(self) -> list[CalibrationPicture]:
         """Spread over the set and, as scales take turns, over the scales."""
@@ -99,4 +117,4 @@ class Trials:
                 pairs = zip(inputs, rows, strict=True)
                 return [upscaler.graphs.run("denoise", {**one.feeds, **row})["noise"] for one, row in pairs]
 
-        return rank_layers(nodes, predict, chosen, self.plans.plans[0], self.plans.levels, self.progress)
+        return rank_layers(nodes, predict, chosen, self.multiplications, self.progress)

@@ -41,7 +41,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small crops, two steps, and a budget that random weights meet."""
-    settings = partial(QuantizeSettings, crop=16, scales=(2.0,), max_psnr_drop=50.0, min_fidelity=0.0)
+    settings = partial(QuantizeSettings, crop=16, scales=(2.0,), max_psnr_drop=50.0, float_share=0.0)
     monkeypatch.setattr(int8, "QuantizeSettings", settings)
     monkeypatch.setattr(int8, "PLAIN", Choices(equation="ddim", steps=2, placement="uniform", start=0.0, eta=0.0))
     monkeypatch.setattr("deploy.quantization.trajectories.PLAIN_STEPS", 2)

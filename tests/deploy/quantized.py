@@ -12,7 +12,9 @@ from deploy.quantization.pipeline import quantize_bundle
 from deploy.quantization.settings import Places, QuantizeSettings
 from tests.deploy.runtime.conftest import exported
 
-SETTINGS = QuantizeSettings(scales=(2.0,), crop=16, pictures=2, ranges=2, max_psnr_drop=9.0, min_fidelity=0.0)
+SETTINGS = QuantizeSettings(
+    scales=(2.0,), crop=16, pictures=2, ranges=2, max_psnr_drop=9.0, min_fidelity=0.0, float_share=0.0
+)
 
 
 def quantized_micro(folder: Path) -> Bundle:

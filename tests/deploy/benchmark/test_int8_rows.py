@@ -26,7 +26,9 @@ def quantized(micro: Bundle, photographs: Path, tmp_path: Path, monkeypatch: pyt
     with BundleWriter.update(micro) as writer:
         presets = {"quick": {"equation": "ddim", "steps": 2}}
         short = writer.commit(replace(micro.manifest, presets=presets, default_preset="quick"))
-    settings = QuantizeSettings(scales=(2.0,), crop=16, pictures=2, ranges=2, max_psnr_drop=9.0, targets=tuple(TARGETS))
+    settings = QuantizeSettings(
+        scales=(2.0,), crop=16, pictures=2, ranges=2, max_psnr_drop=9.0, float_share=0.0, targets=tuple(TARGETS)
+    )
     places = Places(calibration=photographs, cache=tmp_path / "cache", max_memory=1 << 30, threads=1)
     return quantize_bundle(short, settings, places, force=False, say=lambda _: None, progress=silent).bundle
 

@@ -14,7 +14,7 @@ from deploy.images.files import read_image
 from deploy.quantization.report import MOST_AMPLIFIED, amplification, difference, write_report
 from tests.deploy.quantization.conftest import CONFIG
 
-OPTIONS = "--pictures 2 --crop 16 --scale 2 --ranges 2 --max-psnr-drop 5 --min-fidelity 0 --targets ort,tensorrt"
+OPTIONS = "--pictures 2 --crop 16 --scale 2 --ranges 2 --max-psnr-drop 5 --float-share 0 --targets ort,tensorrt"
 
 
 @pytest.fixture(autouse=True)

@@ -38,7 +38,7 @@ SETTINGS = QuantizeSettings(
     crop=16,
     pictures=2,
     max_psnr_drop=50.0,
-    min_fidelity=0.0,
+    float_share=0.0,
     correct_noise=False,
 )
 CONVOLUTION = "denoise_fn.downs.1.res_block.block1.block.3"

@@ -22,6 +22,7 @@ def test_all_problems_are_named_at_once() -> None:
         ({"ranges": 0}, "ranges must be at least 1, found 0"),
         ({"max_psnr_drop": -1.0}, "max_psnr_drop must be 0 or more"),
         ({"min_fidelity": float("nan")}, "min_fidelity must be a number"),
+        ({"float_share": 0.6}, r"float_share must be from 0 to 0\.5, found 0\.6"),
         ({"rounding": "secnd"}, "did you mean 'second-order'"),
         ({"targets": ()}, "at least one target is needed"),
         ({"targets": ("openvno",)}, "did you mean 'openvino'"),
