@@ -25,6 +25,7 @@ from deploy.quantization.pictures import CalibrationPicture, calibration_picture
 from deploy.quantization.recipes import Corrections, Scales, biases_of, densities_of_inputs, recipe_of, scales_for
 from deploy.quantization.records import record_of_decoder, record_of_scales
 from deploy.quantization.settings import Places, QuantizeSettings
+from deploy.quantization.stages import Stages
 from deploy.quantization.storing import FORM_OF_TARGET, TargetGraphs, graphs_of_target
 from deploy.quantization.trajectories import (
     CalibrationPlans,
@@ -43,9 +44,6 @@ Progress = Callable[[str, float], None]
 
 GENERATED = 8
 """Pictures that a generation model is calibrated on unless told otherwise."""
-
-SHARES = {"trajectories": 0.12, "gathering": 0.43, "scales": 0.05, "decoder": 0.05, "trying": 0.25, "correcting": 0.1}
-"""Of the time, by stage, as seen on the demo model; for the progress alone."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,7 +109,7 @@ class _Work:
         self.settings = settings
         self.places = places
         self.say = say
-        self._progress = progress
+        self._stage = Stages(progress)
         self.graph = self.bundle.graph("denoise", FORM_OF_TARGET["ort"])
         self.amax = amax_for(self.bundle, settings, quantizable_layers(self.graph), say)
         self.pictures = self._pictures()
@@ -297,11 +295,3 @@ class _Work:
             "memory": self.places.max_memory,
         }
         return folder_for(described, self.places.cache)
-
-    def _stage(self, name: str) -> Progress:
-        before = sum(share for stage, share in SHARES.items() if list(SHARES).index(stage) < list(SHARES).index(name))
-
-        def tell(doing: str, fraction: float) -> None:
-            self._progress(doing, before + SHARES[name] * fraction)
-
-        return tell
