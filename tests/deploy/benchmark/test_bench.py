@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -198,3 +200,10 @@ def test_a_plot_that_cannot_be_is_refused_before_any_work(
 def test_a_plot_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(DeployError, match="no part that can be drawn was measured"):
         write_plot({"timings": {}}, tmp_path / "plot.png")
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
+    modules = ["torch", "onnx", "onnxruntime", "openvino", "matplotlib"]
+    program = f"import sys, deploy.benchmark.bench, deploy.benchmark.plot; print(set({modules}) & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
