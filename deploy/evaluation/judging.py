@@ -18,13 +18,11 @@ UNSEEN = 20 * math.log10(255)
 JUDGED = (PSNR, DETAIL, LR_CONSISTENCY)
 
 
-def rule_beside(baseline: str) -> str:
-    """How a setting is recommended, in words."""
-    return (
-        f"the fastest that beside {baseline} loses at most {MOST_PSNR_LOST:g} dB PSNR, {MOST_DETAIL_LOST:g} of detail "
-        f"and {MOST_CONSISTENCY_LOST:g} dB LR consistency (more while that stays above {UNSEEN:.1f} dB, one level), in "
-        "the means over the pictures"
-    )
+LIMITS = (
+    f"loses at most {MOST_PSNR_LOST:g} dB PSNR, {MOST_DETAIL_LOST:g} of detail and {MOST_CONSISTENCY_LOST:g} dB LR "
+    f"consistency (more while that stays above {UNSEEN:.1f} dB, one level), in the means over the pictures"
+)
+RULE = f"the fastest that beside the baseline {LIMITS}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +69,7 @@ def compare(evaluation: Evaluation, row: Row, baseline: Row) -> Comparison | Non
 
 
 def recommended_row(evaluation: Evaluation, baseline: Row) -> Row:
-    """What `rule_beside` says; the baseline itself if nothing faster is as good."""
+    """What RULE says; the baseline itself if nothing faster is as good."""
     found = [baseline]
     for row in rows_with_model(evaluation):
         compared = compare(evaluation, row, baseline)

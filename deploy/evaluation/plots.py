@@ -80,7 +80,7 @@ def _draw_frontier(axes: Any, rows: list[Row], measure: str) -> None:
         marker="o",
         markersize=8,
         solid_capstyle="round",
-        label="no faster one is as good",
+        label="quality-time frontier",
         zorder=1,
     )
 

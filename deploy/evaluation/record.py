@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from deploy.evaluation.evaluate import Evaluation, Row
-from deploy.evaluation.judging import JUDGED, Comparison, baseline_row, compare, frontier, recommended_row, rule_beside
+from deploy.evaluation.judging import JUDGED, RULE, Comparison, baseline_row, compare, frontier, recommended_row
 from deploy.images.metrics import Interval
 
 
@@ -17,7 +17,7 @@ def report_from_evaluations(evaluations: Sequence[Evaluation], baseline: str | N
         "scales": [one.scale for one in evaluations],
         "samples": first.samples,
         "measures": {name: measure.meaning for name, measure in first.measures.items()},
-        "rule": rule_beside("the baseline"),
+        "rule": RULE,
         "originals": [original for one in evaluations for original in _originals_json(one)],
         "rows": [row for one in evaluations for row in _rows_json(one, baseline)],
         "recommended": [

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from deploy.evaluation.evaluate import Evaluation, Row
 from deploy.evaluation.judging import (
     JUDGED,
+    LIMITS,
     baseline_row,
     compare,
     frontier,
     recommended_row,
     rows_with_model,
-    rule_beside,
 )
 from deploy.evaluation.measures import Measure
 from deploy.images.metrics import Interval
@@ -80,13 +80,13 @@ def verdict_from_evaluation(evaluation: Evaluation, baseline: str | None = None)
     if against is None or len(rows_with_model(evaluation)) < 2:
         return []
     lines = [
-        f"no faster one is as good in {evaluation.measures[measure].heading}: "
-        f"{', '.join(row.name for row in frontier(evaluation, measure))}"
+        f"quality-time frontier, {evaluation.measures[measure].heading}: {', '.join(row.name for row in best)}"
         for measure in JUDGED
-        if frontier(evaluation, measure)
+        if (best := frontier(evaluation, measure))
     ]
     chosen = recommended_row(evaluation, against)
-    return [*lines, f"recommended: {chosen.name}, {rule_beside(against.name)}"]
+    why = f"the fastest that beside {against.name}" if chosen is not against else "none that is faster"
+    return [*lines, f"recommended: {chosen.name}, {why} {LIMITS}"]
 
 
 def legend_from_evaluation(evaluation: Evaluation) -> list[str]:

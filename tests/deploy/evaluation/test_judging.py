@@ -108,9 +108,12 @@ def test_the_fastest_of_the_good_ones_is_recommended() -> None:
     assert recommended_row(found, SLOW) is good
     assert recommended_row(evaluation(FILTER, draft, SLOW), SLOW) is SLOW
     told = verdict_from_evaluation(found)
-    assert told[0] == "no faster one is as good in PSNR: draft"
-    assert told[1] == "no faster one is as good in detail: draft, good, better"
+    assert told[0] == "quality-time frontier, PSNR: draft"
+    assert told[1] == "quality-time frontier, detail: draft, good, better"
     assert told[-1].startswith("recommended: good, the fastest that beside slow loses at most 0.15 dB PSNR, 0.05 of")
+    assert (
+        "recommended: slow, none that is faster loses" in verdict_from_evaluation(evaluation(FILTER, draft, SLOW))[-1]
+    )
     assert verdict_from_evaluation(evaluation(FILTER, SLOW)) == []
     assert comparison_from_evaluation(evaluation(FILTER, SLOW)) == []
     table = {cells[0]: cells[1:] for cells in comparison_from_evaluation(found)}
