@@ -17,6 +17,7 @@ from calibration.quantizer import Form, Shifted, Symmetric
 from calibration.recipe import LayerRecipe, Recipe
 from calibration.targets.tensorrt import int8_graphs
 from deploy.bundle import Bundle
+from deploy.demo.packaged import IDM_BUNDLE
 from deploy.engine_profiles import default_sizes, profiles_of_graphs
 from engines.building import build
 from engines.half import write_half_graph
@@ -51,6 +52,12 @@ def latent(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return exported_latent("latent_sr_tiny", tmp_path_factory.mktemp("latent"), sizes)
 
 
+@pytest.fixture(scope="module")
+def demo() -> Bundle:
+    """The packaged one, with trained weights."""
+    return Bundle.open(IDM_BUNDLE)
+
+
 def quantized(bundle: Bundle, form: Form, folder: Path) -> tuple[Path, int, int]:
     """The fp16 form of the denoiser's int8 graph, and how many convolutions and linear layers of it are int8.
 
@@ -77,7 +84,7 @@ def quantized(bundle: Bundle, form: Form, folder: Path) -> tuple[Path, int, int]
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
 @pytest.mark.parametrize("form", [Symmetric(), Shifted()], ids=["symmetric", "shifted"])
-@pytest.mark.parametrize("family", ["idm", "latent"])
+@pytest.mark.parametrize("family", ["idm", "latent", "demo"])
 def test_every_layer_that_is_meant_to_be_int8_is(
     family: str, form: Form, capability: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

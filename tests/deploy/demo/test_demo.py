@@ -194,7 +194,7 @@ def test_a_sample_that_cannot_be_enlarged_ends_the_demo(tmp_path: Path, monkeypa
     with pytest.raises(ImageError, match=r"the demo could not enlarge its samples: .*damaged\.png"):
         run(tmp_path / "out")
     state = json.loads((tmp_path / "out" / STATE).read_text())
-    assert (list(state["steps"]), state["finished"]) == (["bundle", "quantize"], False)
+    assert (list(state["steps"]), state["finished"]) == (["bundle", "engine", "quantize"], False)
 
 
 def test_beyond_the_trained_scales_is_what_training_did_not_see() -> None:
