@@ -14,6 +14,7 @@ from deploy.images.files import write_image
 from deploy.images.metrics import fidelity
 from deploy.images.sheet import contact_sheet
 from deploy.quantization.pipeline import Calibrated
+from deploy.quantization.records import text_of_record
 from deploy.quantization.results import Results, legend_of_table, report_from_results, table_from_results
 
 VISIBLE = 24.0
@@ -29,7 +30,7 @@ def write_report(calibrated: Calibrated, results: Results, folder: Path, say: Ca
         folder.mkdir(parents=True, exist_ok=True)
         written = [
             _written(folder / "quantization.json", json.dumps(_figures(calibrated, results), indent=1, sort_keys=True)),
-            _written(folder / "calibration.json", json.dumps(calibrated.record, indent=1, sort_keys=True)),
+            _written(folder / "calibration.json", text_of_record(calibrated.record)),
             _written(folder / "quantization.md", _markdown(calibrated, results)),
         ]
     except OSError as error:
