@@ -23,7 +23,7 @@ from deploy.quantization.multiplications import multiplications_of
 from deploy.quantization.partial_results import alone_in, folder_for, hashes_of_float_graphs
 from deploy.quantization.pictures import CalibrationPicture, calibration_pictures
 from deploy.quantization.recipes import Corrections, Scales, biases_of, densities_of_inputs, recipe_of, scales_for
-from deploy.quantization.records import record_of_decoder, record_of_scales
+from deploy.quantization.records import hash_of_record, record_of_decoder, record_of_scales
 from deploy.quantization.settings import Places, QuantizeSettings
 from deploy.quantization.stages import Stages
 from deploy.quantization.storing import FORM_OF_TARGET, TargetGraphs, graphs_of_target
@@ -169,7 +169,7 @@ class _Work:
         record = record_of_scales(self.settings, self.plans, scales, recipes, fitted)
         if decoder:
             record["decoder"] = record_of_decoder(decoder)
-        written = self._write(recipes, scales, fitted, decoder)
+        written = self._write(recipes, scales, fitted, decoder, record)
         return Calibrated(
             bundle=written,
             plans=self.plans,
@@ -205,6 +205,7 @@ class _Work:
             self.folder,
             memory_bytes=self._memory,
             second_order=self.settings.rounding == "second-order",
+            equalise=self.settings.equalise and not self.amax,  # scales of others are those of inputs as they are
             threads=self.places.threads,
             progress=self._stage("gathering"),
         )
@@ -274,12 +275,14 @@ class _Work:
         scales: dict[str, Scales],
         corrections: NoiseCorrections,
         decoder: Decoder,
+        record: dict[str, Any],
     ) -> Bundle:
         made = [graphs_of_target(self.bundle, t, recipes[t], scales[t].ranges.edges) for t in recipes]
         with BundleWriter.update(self.bundle) as writer:
             graphs = {target: one.graphs for target, one in decoder.items()}
             told = quantization_of(writer, self.bundle, made, self.plans.levels, corrections, graphs)
             told["settings"] = self.settings.as_dict()
+            told["calibration_sha256"] = hash_of_record(record)
             told["equations"] = sorted({plan.settings.equation for plan in self.plans.plans})
             names = {one.original.name: one.sha256 for one in self.pictures}
             return writer.commit(replace(self.bundle.manifest, quantization=told, calibration_images=names))

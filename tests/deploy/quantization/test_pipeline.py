@@ -1,5 +1,6 @@
 """A tiny network quantized end to end: what is written, resumed, refused."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from deploy.errors import BundleError
 from deploy.images.files import read_image
 from deploy.quantization.only_int8 import without_float_denoiser
 from deploy.quantization.pipeline import Calibrated, quantize_bundle
+from deploy.quantization.records import text_of_record
 from deploy.quantization.settings import Places, QuantizeSettings
 from deploy.runtime.int8 import Int8Denoiser
 from deploy.runtime.upscaler import Upscaler
@@ -68,7 +70,11 @@ def test_a_bundle_gains_int8_graphs_that_resume_and_run(short: Bundle, photograp
     assert sorted(found.bundle.manifest.calibration_images) == ["0.png", "1.png", "2.png", "3.png"]
     # One copy of the weights: all int8 graphs of all targets point into the same file.
     assert len({tuple(told["weights"]) for told in quantization["targets"].values()}) == 1
-    record = json.loads(json.dumps(found.record, allow_nan=False))
+    record = json.loads(text_of_record(found.record), parse_constant=lambda text: pytest.fail(f"{text} is not JSON"))
+    assert quantization["calibration_sha256"] == hashlib.sha256(text_of_record(found.record).encode()).hexdigest()
+    assert [set(row) for row in record["targets"]["ort"]["noise_corrections"]] == [
+        {"noise_level", "gain", "offset", "estimate_variance"}
+    ] * len(record["noise_levels"])
     assert record["noise_levels"] == quantization["noise_levels"] == sorted(record["noise_levels"])
     assert all(len(layer["inputs"]) == 2 for layer in record["targets"]["ort"]["layers"].values())
 

@@ -1,5 +1,6 @@
 """What int8 graphs take on disk and in memory, and what opens them, with made-up scales in place of a calibration."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -10,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from calibration.layers import Layer
+from calibration.layers import CONV, Layer
 from deploy.bundle import Bundle
 from deploy.demo.packaged import IDM_BUNDLE
-from deploy.engine_plans import PlanOptions, planned_builds
+from deploy.engine_plans import PlanOptions, build_plans, planned_builds
 from deploy.engine_profiles import default_sizes
 from deploy.engine_trials import TrialSettings, step_feeds
 from deploy.export.weights_file import ALIGNMENT, places_of
@@ -24,6 +25,7 @@ from deploy.runtime.int8 import Int8Denoiser
 from deploy.runtime.upscaler import Upscaler
 from engines import saturation
 from engines.built_forms import Source
+from engines.cache import Cache
 from engines.errors import EngineError
 from engines.tensorrt_names import TENSORRT_RTX
 from tests.deploy.quantization.made_up import quantized_without_calibration
@@ -152,6 +154,21 @@ def test_steps_that_were_not_calibrated_are_told_before_the_work(micro: Bundle, 
         "int8: 2 of 2 steps lie at noise levels that were not calibrated; each step uses the scales of the range that"
         " holds its noise level"
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx") is None,
+    reason="TensorRT-RTX is not installed: pip install 'idm-deploy[tensorrt-rtx]'",
+)
+def test_the_plans_of_all_ranges_compute_in_int8(micro: Bundle, tmp_path: Path) -> None:
+    bundle = quantized_without_calibration(micro.path, tmp_path / "int8.bundle", "tensorrt", 2)
+    options = PlanOptions(sizes=default_sizes(bundle), capability="8.9")
+    planned = [plan for plan in planned_builds(bundle, TENSORRT_RTX, "int8", options) if plan.source.constants]
+    convolutions = [one for one in quantizable_layers(bundle.graph("denoise", "group")) if one.kind == CONV]
+    built = build_plans(planned, Cache(tmp_path / "cache"), options, lambda _doing, _fraction: None)
+    assert [one.formats["convolution"]["Int8"] for one in built] == [len(convolutions)] * 2
+    assert all(one.reason for one in built)
 
 
 def packaged_layers() -> list[Layer]:
