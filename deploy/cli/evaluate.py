@@ -185,10 +185,10 @@ def _say(line: str) -> None:
 def _print(results: "list[Evaluation]", against: str | None, notes: list[str], output: Path | None) -> None:
     from deploy.evaluation.tables import (
         comparison_from_evaluation,
-        legend_from_evaluation,
+        legend_from_evaluations,
+        remarks_on,
         table_from_evaluation,
         title_from_evaluation,
-        verdict_from_evaluation,
     )
 
     for result in results:
@@ -198,10 +198,10 @@ def _print(results: "list[Evaluation]", against: str | None, notes: list[str], o
         if compared:
             typer.echo(text_from_cells("", compared))
             typer.echo("")
-        for line in [*verdict_from_evaluation(result, against), *legend_from_evaluation(result)]:
-            typer.echo(line)
-        typer.echo("")
-    for note in notes:
-        typer.echo(note)
+        remarks = remarks_on(result, against)
+        if remarks:
+            typer.echo("\n".join([*remarks, ""]))
+    for line in [*legend_from_evaluations(results), *notes]:
+        typer.echo(line)
     if output is not None:
         typer.echo(f"report: {output}")

@@ -89,23 +89,32 @@ def verdict_from_evaluation(evaluation: Evaluation, baseline: str | None = None)
     return [*lines, f"recommended: {chosen.name}, {why} {LIMITS}"]
 
 
-def legend_from_evaluation(evaluation: Evaluation) -> list[str]:
-    """What the rows are, and what fidelity is held against."""
-    lines = [f"{row.name}: {row.about.text}" for row in evaluation.sound_rows()]
-    if _has_fidelity(evaluation):
-        against = dict.fromkeys(
-            row.about.counterpart for row in evaluation.sound_rows() if evaluation.fidelities(row) is not None
-        )
-        told = "those of the same sampling" if len(against) > 1 else f"those of {next(iter(against))}"
-        named = f" in {', '.join(map(str, against))}" if len(against) > 1 else ""
-        lines.append(f"{FIDELITY_HEADING}: dB between the pictures and {told}{named}, from the same noise")
+def remarks_on(evaluation: Evaluation, baseline: str | None = None) -> list[str]:
+    """What to know of the tables of one scale: what they say, and how originals were made to fit."""
+    told = verdict_from_evaluation(evaluation, baseline)
     cut = [one for one in evaluation.originals if one.whole is not None]
     if cut:
         one = cut[0]
-        lines.append(
+        told.append(
             f"{len(cut)} of {len(evaluation.originals)} originals were cut, their middle kept (as {one.name}, "
             f"{_size(one.whole)} to {_size(one.size)}), to what whole LR pixels enlarge to"
         )
+    return told
+
+
+def legend_from_evaluations(evaluations: Sequence[Evaluation]) -> list[str]:
+    """What the rows are, which is the same at every scale, and what fidelity is held against."""
+    texts = {row.name: row.about.text for one in evaluations for row in one.sound_rows()}
+    lines = [f"{name}: {text}" for name, text in texts.items()]
+    against = dict.fromkeys(
+        row.about.counterpart
+        for one in evaluations
+        for row in one.sound_rows()
+        if one.fidelities(row) is not None and row.about.counterpart is not None
+    )
+    if against:
+        told = f"those of {', '.join(against)}{', whichever samples alike' if len(against) > 1 else ''}"
+        lines.append(f"{FIDELITY_HEADING}: dB between the pictures and {told}, from the same noise")
     return lines
 
 
@@ -142,10 +151,10 @@ def markdown_from_evaluations(
         parts += [f"## {title_from_evaluation(one)}", "", *_markdown_table(table_from_evaluation(one)), ""]
         compared = comparison_from_evaluation(one, baseline)
         parts += [*_markdown_table(compared), ""] if compared else []
-        told = [*verdict_from_evaluation(one, baseline), *legend_from_evaluation(one)]
-        parts += [*(f"* {line}" for line in told), ""]
+        parts += [*(f"* {line}" for line in remarks_on(one, baseline)), ""]
     columns = [f"* {measure.heading}: {measure.meaning}" for measure in measures_shown(evaluations[-1]).values()]
-    return "\n".join([*parts, "## Columns", "", *columns, *(f"* {note}" for note in notes), ""])
+    rows = [f"* {line}" for line in legend_from_evaluations(evaluations)]
+    return "\n".join([*parts, "## Rows", "", *rows, "", "## Columns", "", *columns, *(f"* {n}" for n in notes), ""])
 
 
 def _markdown_table(cells: list[list[str]]) -> list[str]:

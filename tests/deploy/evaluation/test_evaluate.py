@@ -18,7 +18,7 @@ from deploy.evaluation.record import report_from_evaluation
 from deploy.evaluation.report import write_report
 from deploy.evaluation.sheets import contact_sheets
 from deploy.evaluation.tables import (
-    legend_from_evaluation,
+    legend_from_evaluations,
     markdown_from_evaluations,
     table_from_evaluation,
     text_from_interval,
@@ -162,7 +162,9 @@ def test_fidelity_compares_first_draws_with_the_reference() -> None:
     table = {cells[0]: cells for cells in table_from_evaluation(result)}
     assert table[""][-1] == "fidelity"
     assert table["int8"][-1] == "36.1 ±0.0"
-    assert "fidelity: dB between the pictures and those of float, from the same noise" in legend_from_evaluation(result)
+    assert "fidelity: dB between the pictures and those of float, from the same noise" in legend_from_evaluations(
+        [result]
+    )
     recorded = {row["name"]: row for row in report_from_evaluation(result)["rows"]}["int8"]
     assert recorded["counterpart"] == "float"
     assert recorded["fidelity"]["worst"] == pytest.approx(psnr_of(4))
