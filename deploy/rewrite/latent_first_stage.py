@@ -97,8 +97,7 @@ class FirstStageGraph:
 
         The four look-ups of an output pixel are those of its row, above and below, times those of its column, left
         and right. Each answer is weighted by the area towards the diagonally opposite pixel. The caller chooses how
-        many rows: 2048 to 4096 output pixels a call were fastest (512x512 pixels from the published FFHQ model,
-        one thread, ONNX Runtime: 2.6 s by 2048, 2.8 by 4096, 3.3 by 8192; OpenVINO bf16: 1.45, 1.30, 1.47).
+        many rows; 4096 output pixels a call were fastest on CPUs (see deploy.runtime.latent).
         """
         sides = self.sides
         rows = [self._rows(ops, feeds, side) for side in sides]
