@@ -99,7 +99,12 @@ def _figures(calibrated: Calibrated, results: Results) -> dict[str, Any]:
         },
         "frontier": {
             target: [
-                {"in_float": len(trial.in_float), "fidelity": trial.found.mean, "psnr_drop": trial.found.psnr_drop}
+                {
+                    "in_float": len(trial.in_float),
+                    "fidelity": _finite(trial.found.mean),
+                    "worst_plain": _finite(trial.worst),
+                    "psnr_drop": trial.found.psnr_drop,
+                }
                 for trial in choice.trials
             ]
             for target, choice in calibrated.choices.items()
@@ -123,4 +128,27 @@ def _markdown(calibrated: Calibrated, results: Results) -> str:
     ]
     head = f"# {calibrated.bundle.path.name}, preset {results.preset}"
     legend = [f"* {line}" for line in legend_of_table(results)]
-    return "\n".join([head, "", *lines, "", *legend, "", *kept, "", *edges])
+    return "\n".join([head, "", *lines, "", *legend, "", *kept, "", *edges, "", *_frontier(calibrated)])
+
+
+def _frontier(calibrated: Calibrated) -> list[str]:
+    """What was tried on calibration pictures on the way to the layers that stay in float."""
+    lines = [
+        "What was tried on calibration pictures; the bold row was kept (fidelity: default preset):",
+        "",
+        "| target | layers in float | fidelity | worst plain | PSNR |",
+        f"|{'---|' * 5}",
+    ]
+    for target, choice in calibrated.choices.items():
+        for trial in choice.trials:
+            drop = trial.found.psnr_drop
+            cells = [f"{_finite(trial.found.mean):.1f} dB", f"{_finite(trial.worst):.1f} dB"]
+            cells.append("-" if drop is None else f"{-drop:+.3f}")
+            mark = "**" if trial.in_float == choice.in_float else ""
+            lines.append(f"| {' | '.join([target, f'{mark}{len(trial.in_float)}{mark}', *cells])} |")
+    return lines
+
+
+def _finite(decibels: float) -> float:
+    """Equal pictures are infinitely alike, JSON is not."""
+    return min(decibels, 200.0)

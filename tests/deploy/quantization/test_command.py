@@ -36,7 +36,9 @@ def test_a_checkpoint_becomes_a_quantized_bundle_with_a_report(
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, (result.output, result.exception)
     heading, *rows = [line.split() for line in result.stdout.splitlines()[1:4]]
-    assert "size: weights of the denoiser" in (tmp_path / "idm_micro_gen-report" / "quantization.md").read_text()
+    page = (tmp_path / "idm_micro_gen-report" / "quantization.md").read_text()
+    assert "size: weights of the denoiser" in page
+    assert [line.count("|") for line in page.partition("What was tried")[2].splitlines()[2:]] == [6] * 4
     assert heading[0] == "target"
     assert [row[0] for row in rows] == ["ort", "tensorrt"]
     assert result.stdout.splitlines()[-1] == "report: idm_micro_gen-report"
