@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from deploy.report.drawings import bar, heat_map, short_name
-from deploy.report.facts import TARGETS, Facts
+from deploy.report.facts import TARGETS, Facts, Figures
 from deploy.report.markup import Child, Markup, tag
 from deploy.report.parts import Column, Section, bullets, code, facts, folded, paragraph, subheading, table, text_column
 from deploy.report.values import Record, listed, number, numbers, record, records, text, within
@@ -41,7 +41,7 @@ def int8_section(facts_: Facts) -> Section | None:
     told = facts_.bundle.manifest.quantization
     if told is None:
         return None
-    measured = record(within(facts_.quantization.data, "targets")) if facts_.quantization else {}
+    measured = _by_target(facts_, facts_.quantization)
     rows = [_row(name, entry, record(measured.get(name))) for name, entry in facts_.targets.items()]
     note = None
     if not measured:
@@ -63,6 +63,12 @@ def int8_section(facts_: Facts) -> Section | None:
             *_calibration(facts_, record(told.get("settings"))),
         ),
     )
+
+
+def _by_target(facts_: Facts, figures: Figures | None) -> Record:
+    """What a report says of the bundle's targets, in the order of the page."""
+    told = record(within(figures.data, "targets")) if figures else {}
+    return {name: told[name] for name in facts_.targets if name in told}
 
 
 def _row(name: str, entry: Record, measured: Record) -> list[Child]:
@@ -135,7 +141,7 @@ def _ranges(facts_: Facts) -> Iterator[Markup]:
 
 
 def _partition(facts_: Facts) -> Iterator[Markup]:
-    targets = record(within(facts_.calibration.data, "targets")) if facts_.calibration else {}
+    targets = _by_target(facts_, facts_.calibration)
     curves: dict[tuple[float, ...], list[str]] = {}
     for name, entry in targets.items():
         costs = numbers(record(entry).get("partition_costs"))
@@ -178,7 +184,7 @@ def _rows_of_numbers(value: object) -> Iterator[tuple[str, list[float]]]:
 
 
 def _scales(facts_: Facts) -> Iterator[Markup]:
-    targets = record(within(facts_.calibration.data, "targets")) if facts_.calibration else {}
+    targets = _by_target(facts_, facts_.calibration)
     shown: dict[str, list[str]] = {}
     maps: dict[str, list[tuple[str, list[float]]]] = {}
     for target, entry in targets.items():
@@ -214,8 +220,8 @@ def _in_float(measured: Record) -> Iterator[Markup]:
     yield paragraph("First and last convolution, the noise-level table, normalisation and softmax always do.")
     for layers, targets in kept.items():
         if layers:
-            items = ((", " if index else "", code(layer)) for index, layer in enumerate(layers))
-            yield paragraph(f"For {listing(targets)}, to stay within the budget: ", items, ".")
+            yield paragraph(f"For {listing(targets)}, to stay within the budget:")
+            yield bullets(code(layer) for layer in layers)
         else:
             yield paragraph(f"For {listing(targets)} the budget asks for no other layer.")
 
