@@ -6,7 +6,7 @@ with ONEDNN_MAX_CPU_ISA=AVX2 or AVX512_CORE the answer below is 101 instead of 2
 model, with float32 around int8, is 38.2 dB from float instead of 44.6; so int8 is refused there. ONNX Runtime
 multiplies unsigned by unsigned bytes another way, exactly, so there the same codes plus 128 are given as weights. That
 costs what int8 gains: a step of the demo model took 36 ms of CPU time in int8, 60 with unsigned weights and 57 in
-float32 (1.31, one thread of a CPU that has VNNI). `build-engine` measures it; int8 still takes less memory.
+float32 (1.31, one thread of a CPU that has VNNI). `build-engine` measures which is faster.
 """
 
 from __future__ import annotations
