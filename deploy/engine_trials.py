@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.benchmark.steps import BEFORE_STEP
 from deploy.benchmark.turns import Contender, measure
 from deploy.bundle import Bundle
 from deploy.errors import DeployError
@@ -19,7 +18,7 @@ from deploy.families import recorded_config
 from deploy.runtime.graphs import DENOISE, FORM_OF_BACKEND, INT8, EngineChoice, GraphSet, fixed_sizes_pay
 from deploy.runtime.int8 import TARGET_OF_BACKEND, has_int8
 from deploy.sampling.schedule import NoiseSchedule
-from deploy.trials import NOISE_LEVEL, TIMESTEP, TRIALS, chain
+from deploy.trials import BEFORE_STEP, NOISE_LEVEL, TIMESTEP, TRIALS, chain
 from engines.backends import BACKENDS
 from engines.errors import EngineError
 

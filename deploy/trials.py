@@ -22,6 +22,9 @@ Size = tuple[int, int]
 Run = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
 """Runs the graph of that name on these feeds."""
 
+BEFORE_STEP = ("tabulate", "encode", "condition")
+"""Graphs that run before the first step, in this order, where a bundle has them."""
+
 NOISE_LEVEL = 0.5
 TIMESTEP = 500
 

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from deploy.benchmark.disk import disk_bytes
+from deploy.benchmark.in_torch import Baseline, baseline_of
 from deploy.benchmark.pictures import PictureRow, fastest, lr_size_of, speed_ups, time_pictures
 from deploy.benchmark.roofline import RooflineRow, refusal_of_roofline, time_products
 from deploy.benchmark.settings import (
@@ -23,7 +24,7 @@ from deploy.benchmark.settings import (
     Size,
 )
 from deploy.benchmark.start_up import STARTS, StartUp, start_up_of, started
-from deploy.benchmark.steps import Baseline, baseline_of, name_of, runnable_choices, step_contenders
+from deploy.benchmark.steps import name_of, runnable_choices, step_contenders
 from deploy.benchmark.sweeps import SweepRow, sweep
 from deploy.benchmark.turns import Progress, Timing, measure, part_of, ratios, timing_of
 from deploy.bundle import Bundle
@@ -40,7 +41,9 @@ Report = dict[str, Any]
 def bench_bundle(bundle: Bundle, settings: BenchSettings, network: Any | None, progress: Progress) -> Report:
     """Everything measured. The published network comes first if torch is there: `network`, or random weights."""
     asked = [part for part in PARTS if part in settings.parts]
-    bench = _Bench(bundle, settings, baseline_of(bundle, settings, network), _head(bundle, settings))
+    compared = {STEP, PICTURE} & set(asked)
+    baseline = baseline_of(bundle, settings, network) if compared else None
+    bench = _Bench(bundle, settings, baseline, _head(bundle, settings))
     for number, part in enumerate(asked):
         bench.measure(part, part_of(progress, number, len(asked), part))
     return bench.report

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.benchmark.in_torch import PUBLISHED_NAME, Baseline, told_as_engine, trial_of
 from deploy.benchmark.settings import BenchSettings, Size
-from deploy.benchmark.steps import PUBLISHED_NAME, Baseline, name_of, runnable_choices, trial_of
+from deploy.benchmark.steps import name_of, runnable_choices
 from deploy.benchmark.turns import Contender, Progress, Split, Timing, measure, timing_of
 from deploy.bundle import Bundle
 from deploy.errors import PlanError
@@ -173,7 +174,7 @@ def published_contender(baseline: Baseline, steps: int, clock: Callable[[], floa
 
     def turn() -> Split:
         began = clock()
-        published = baseline.published()
+        published = baseline.encoded()
         encoded = clock()
         for _ in range(steps):
             published.step()
@@ -182,7 +183,7 @@ def published_contender(baseline: Baseline, steps: int, clock: Callable[[], floa
         decoded = clock()
         return Split({ENCODE: encoded - began, DENOISE: (denoised - encoded) / steps, DECODE: decoded - denoised})
 
-    return Contender(PUBLISHED_NAME, turn)
+    return Contender(PUBLISHED_NAME, told_as_engine(turn))
 
 
 def published_rows(contender: Contender, bundle: Bundle, settings: BenchSettings) -> list[PictureRow]:

@@ -2,60 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
-from deploy.benchmark.settings import STEP, BenchSettings, Size
+from deploy.benchmark.in_torch import DECODE, Baseline, torch_contenders, trial_of
+from deploy.benchmark.settings import STEP, BenchSettings
 from deploy.benchmark.turns import Contender
 from deploy.bundle import Bundle
 from deploy.errors import DeployError, MissingPackage
-from deploy.families import recorded_config
 from deploy.runtime.graphs import DENOISE, FORM_OF_BACKEND, INT8, EngineChoice, GraphSet
 from deploy.runtime.int8 import has_int8
 from deploy.runtime.latent import LARGEST_QUERY_BYTES, LatentModel, LatentSubject
-from deploy.trials import NOISE_LEVEL, TRIALS, Trial, chain
+from deploy.trials import BEFORE_STEP, NOISE_LEVEL, chain
 from engines import openvino_engine
 from engines.backends import BACKENDS
-
-PUBLISHED_NAME = "PyTorch, as published"
-REWRITTEN_NAME = "PyTorch, rewritten"
-BEFORE_STEP = ("tabulate", "encode", "condition")
-"""Graphs that run before the first step, in this order, where a bundle has them."""
-
-DECODE = "decode"
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """The network as published, in PyTorch; `network` may have random weights, which take the same time."""
-
-    network: Any
-    trial: Trial
-    family: str
-
-    def published(self) -> Any:
-        """The network on the trial, once more encoded."""
-        from deploy.networks.published import PUBLISHED
-
-        return PUBLISHED[self.family](self.network, self.trial)
-
-
-def baseline_of(bundle: Bundle, settings: BenchSettings, network: Any | None) -> Baseline | None:
-    """The baseline, of `network` or of one with random weights; None where torch is not installed."""
-    if find_spec("torch") is None:
-        return None
-    import torch
-
-    from deploy.checkpoint import family_named
-    from deploy.networks.published import stand_in_network
-
-    torch.set_num_threads(settings.threads)
-    family = bundle.manifest.family
-    config = recorded_config(family, bundle.manifest.configuration)
-    if network is None:
-        network = stand_in_network(lambda: family_named(family).build(config))
-    return Baseline(network, TRIALS[family](config, settings.size, settings.batch), family)
 
 
 def step_contenders(
@@ -64,7 +23,7 @@ def step_contenders(
     """One list of contenders for the step and, where a latent is decoded, one for decoding to the output size."""
     groups: dict[str, list[Contender]] = {STEP: []}
     if baseline is not None:
-        groups = _torch_contenders(bundle, baseline)
+        groups = torch_contenders(bundle, baseline)
     for choice in runnable_choices(bundle, settings):
         graphs = stack.enter_context(GraphSet(bundle, choice))
         groups[STEP].append(Contender(name_of(choice), _engine_step(graphs, settings)))
@@ -103,31 +62,6 @@ def _cannot_run(backend: str, precision: str) -> bool:
     return backend == openvino_engine.NAME and precision == "bf16" and not openvino_engine.has_bf16()
 
 
-def _torch_contenders(bundle: Bundle, baseline: Baseline) -> dict[str, list[Contender]]:
-    """The network as published, and rewritten but still in PyTorch."""
-    from deploy.rewrite.table import REWRITES_OF_FAMILY
-    from deploy.rewrite.torch_ops import PartRunner
-
-    family = bundle.manifest.family
-    config = recorded_config(family, bundle.manifest.configuration)
-    published = baseline.published()
-    weights = {key: value.numpy() for key, value in baseline.network.state_dict().items()}
-    parts = REWRITES_OF_FAMILY[family].parts(config, weights, frozenset(bundle.manifest.rewrites))
-    runners = {part.name: PartRunner(part) for part in parts if part.name in (*BEFORE_STEP, DENOISE)}
-
-    def run(graph: str, feeds: Mapping[str, Any]) -> dict[str, Any]:
-        outputs = runners[graph].run(runners[graph].tensors(feeds))
-        return {key: value.numpy() for key, value in outputs.items()}
-
-    feeds = chain(baseline.trial, [graph for graph in BEFORE_STEP if graph in runners], run)
-    denoise = runners[DENOISE]
-    inputs = denoise.tensors(feeds)
-    groups = {STEP: [Contender(PUBLISHED_NAME, published.step), Contender(REWRITTEN_NAME, lambda: denoise.run(inputs))]}
-    if family in DECODERS:
-        groups[DECODE] = [Contender(PUBLISHED_NAME, published.finish)]
-    return groups
-
-
 def _engine_step(graphs: GraphSet, settings: BenchSettings) -> Callable[[], object]:
     """One step on a graph compiled for its sizes. Its first call, which is not counted, also prepares all that."""
     prepared: dict[str, Any] = {}
@@ -157,10 +91,3 @@ def _latent_decoder(graphs: GraphSet, settings: BenchSettings) -> Callable[[], o
 
 DECODERS: Mapping[str, Callable[[GraphSet, BenchSettings], Callable[[], object]]] = {"latent": _latent_decoder}
 """The families whose state still has to be decoded after the last step."""
-
-
-def trial_of(bundle: Bundle, settings: BenchSettings, size: Size | None = None) -> Trial:
-    """The case that every contender of the step is given."""
-    manifest = bundle.manifest
-    config = recorded_config(manifest.family, manifest.configuration)
-    return TRIALS[manifest.family](config, size or settings.size, settings.batch)

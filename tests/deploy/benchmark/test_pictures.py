@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from deploy.benchmark.in_torch import Baseline
 from deploy.benchmark.pictures import (
     DENOISE,
     ENCODE,
@@ -23,7 +24,6 @@ from deploy.benchmark.pictures import (
     time_pictures,
 )
 from deploy.benchmark.settings import BenchSettings
-from deploy.benchmark.steps import Baseline
 from deploy.benchmark.turns import Contender, Timing, measure
 from deploy.bundle import Bundle
 from deploy.runtime.graphs import EngineChoice, GraphSet
@@ -51,7 +51,7 @@ class FakePublished:
 
 def fake_contender(clock: FakeClock, steps: int) -> Contender:
     class FakeBaseline(Baseline):
-        def published(self) -> Any:
+        def encoded(self) -> Any:
             return FakePublished(clock)
 
     return published_contender(FakeBaseline(None, None, "idm"), steps, clock)  # type: ignore[arg-type]
@@ -153,3 +153,14 @@ def test_an_engine_that_fails_in_the_middle_is_a_row(idm_micro: Bundle, monkeypa
     rows = {row.timing.name: row.timing for row in time_pictures(idm_micro, QUICK, None, silent)}
     assert rows.pop("onnxruntime-cpu fp32").failure == "the engine fell over"
     assert all(timing.failure is None for timing in rows.values())
+
+
+def test_pytorch_that_runs_out_of_memory_is_a_row() -> None:
+    class Large(Baseline):
+        def encoded(self) -> Any:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    clock = FakeClock()
+    contender = published_contender(Large(None, None, "idm"), 1, clock)  # type: ignore[arg-type]
+    measure([contender], 1, clock, silent)
+    assert str(contender.failure).startswith("PyTorch failed: DefaultCPUAllocator: can't allocate memory")
