@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
 from deploy.engine_trials import TrialSettings, inputs_of_a_step, sqnr_db, step_feeds, trial_noise_level
-from deploy.runtime.graphs import DENOISE, EngineChoice, GraphSet
+from deploy.runtime.graphs import DENOISE, EngineChoice, GraphSet, Keep
+from deploy.runtime.on_device import steps_of_plan
 from deploy.sampling.loop import run_plan
 from deploy.sampling.plan import Plan, PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
@@ -142,7 +143,10 @@ def _sampled(
     *,
     fixed: bool = False,
 ) -> Array:
-    """The state after all steps of the plan, which adds no noise."""
+    """The state after all steps of the plan, which adds no noise; on the device where the engine can."""
+    if graphs.carries_state:
+        steps = steps_of_plan(plan, rows, lambda _index, _rows: np.zeros_like(state), state.shape[2], lambda _: None)
+        return graphs.followed(state, kept, steps, Keep(condition=True, size=fixed))
 
     def predict(x: Array, row: PlanRow, step_index: int) -> Array:
         del row

@@ -14,7 +14,7 @@ same sentence on every backend.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
+from engines.recurrence import Step, next_input
 
 Array = NDArray[Any]
 
@@ -100,6 +101,15 @@ class Engine(ABC):
             sizes = self._check_feeds(feeds)
             return self._checked(self._run(self._held | _contiguous(feeds)), sizes)
 
+    def follow(self, name: str, output: str, start: Array, steps: Iterable[Step]) -> Array:
+        """The input `name`, after as many runs as there are steps: each makes the next one's of it and of `output`.
+
+        `start` stays as it was. On a GPU the value does not leave the device before the end.
+        """
+        with self._lock:
+            self._check_open("run")
+            return self._follow(name, output, start, steps)
+
     def hold(self, feeds: Mapping[str, Array]) -> None:
         """These inputs keep these values in every later run, which is given the others; what was held is let go.
 
@@ -141,6 +151,16 @@ class Engine(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _follow(self, name: str, output: str, start: Array, steps: Iterable[Step]) -> Array:
+        """See `follow`; in NumPy, for backends without a device of their own."""
+        value, estimates = np.array(start), list[Array]()
+        for step in steps:
+            sizes = self._check_feeds({**step.feeds, name: value})
+            given = self._held | _contiguous({**step.feeds, name: value})
+            made = self._checked(self._run(given), sizes)[output]
+            value = next_input(step, value, made, estimates)
+        return value
 
     @abstractmethod
     def _run(self, feeds: dict[str, Array]) -> dict[str, Array]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,9 @@ from engines.cuda import find_device, problem_of_driver
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
 from engines.graph_file import GraphSignature, read_signature
 from engines.onnxruntime_engine import failures_of, import_onnxruntime, session_options
+from engines.onnxruntime_recurrence import DeviceUpdate
 from engines.packages import installed_version, is_importable
+from engines.recurrence import Step
 
 NAME = "onnxruntime-cuda"
 PRECISIONS: tuple[str, ...] = ("fp32", "fp16")
@@ -225,16 +227,42 @@ class OnnxRuntimeCudaEngine(Engine):
             for name, array in feeds.items():
                 if name not in self._held:
                     self._put(name, array)
-            if not self.captured:
-                # Bound anew, outputs get the size of this run.
-                self._binding.clear_binding_outputs()
-                for spec in self.outputs:
-                    self._binding.bind_output(spec.name, self._device, 0)
-            self._session.run_with_iobinding(self._binding)
+            self._run_on_device()
             names = [spec.name for spec in self.outputs]
             return dict(zip(names, self._binding.copy_outputs_to_cpu(), strict=True))
         except self._failures as error:
             raise self._run_error(error) from error
+
+    def _follow(self, name: str, output: str, start: Array, steps: Iterable[Step]) -> Array:
+        update = DeviceUpdate(self._onnxruntime, self._open_update, self._device)
+        try:
+            self._put(name, np.array(start, order="C"))  # a copy: on a CPU the value shares the array's memory
+            for step in steps:
+                self._check_feeds({**step.feeds, name: start})
+                for feed, array in step.feeds.items():
+                    self._put(feed, np.ascontiguousarray(array).reshape(np.shape(array)))
+                made = self._run_on_device()[output]
+                update.advance(step, self._on_device[name], made)
+            return np.array(self._on_device[name].numpy())
+        except self._failures as error:
+            raise self._run_error(error) from error
+
+    def _run_on_device(self) -> dict[str, Any]:
+        """The outputs of what is bound, on the device; where nothing was captured, bound anew for their size."""
+        if not self.captured:
+            self._binding.clear_binding_outputs()
+            for spec in self.outputs:
+                self._binding.bind_output(spec.name, self._device, 0)
+        self._session.run_with_iobinding(self._binding)
+        if self.captured:
+            return self._results
+        return dict(zip([spec.name for spec in self.outputs], self._binding.get_outputs(), strict=True))
+
+    def _open_update(self, model: bytes) -> Any:
+        options = self._onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        provider = (PROVIDER, provider_options(capture=False)) if self._device == "cuda" else "CPUExecutionProvider"
+        return self._onnxruntime.InferenceSession(model, options, providers=[provider])
 
     def _close(self) -> None:
         self._on_device = {}

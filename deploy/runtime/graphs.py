@@ -1,8 +1,9 @@
 """A bundle's graphs on one engine: opened when first needed, fed by name, closed together."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
@@ -17,6 +18,7 @@ from engines import openvino_engine
 from engines.backends import DEFAULT_BACKEND, open_engine
 from engines.contract import ANONYMOUS, Engine
 from engines.graph_file import read_signature
+from engines.recurrence import Step
 from engines.saturation import constants_without_saturation
 
 Array = NDArray[Any]
@@ -62,6 +64,9 @@ Measured on the IDM step with one thread of a two-core CPU, medians of interleav
 what 60 to 250 steps at 128x128 gain. ONNX Runtime's CPU engine gains nothing (-2 to -1 %). On CUDA only a fixed size
 becomes one CUDA graph, which is believed to pay always. TensorRT's plans hold many sizes and capture by themselves.
 """
+
+CARRY_STATE = frozenset({"onnxruntime-cuda"})
+"""Backends whose engines keep the state on the device from the first step to the last, the update included."""
 
 NOTHING: Mapping[str, Array] = MappingProxyType({})
 
@@ -226,6 +231,28 @@ class GraphSet:
             made = self.run(DENOISE, {"x": x, **condition, **row}, fixed=keep.size)
         noise: NDArray[np.float32] = made["noise"]
         return noise
+
+    @property
+    def carries_state(self) -> bool:
+        """Whether the denoiser's engine takes the state from step to step itself; see `followed`."""
+        return self.choice.backend in CARRY_STATE and self.int8 is None
+
+    def followed(
+        self, x: NDArray[np.float32], condition: Mapping[str, Array], steps: Iterable[Step], keep: Keep
+    ) -> NDArray[np.float32]:
+        """The state after these steps, for one condition that stays."""
+        waiting = iter(steps)
+        first = next(waiting)
+        self._take_form(DENOISE, {"x": x, **condition, **first.feeds}, fixed=keep.size)
+        engine = self.engine(DENOISE)
+        self._keep(DENOISE, condition)
+        wanted = {spec.name for spec in engine.inputs}
+
+        def asked_for() -> Iterator[Step]:
+            for step in chain([first], waiting):
+                yield replace(step, feeds={name: value for name, value in step.feeds.items() if name in wanted})
+
+        return engine.follow("x", "noise", x, asked_for())
 
     def let_go(self, name: str) -> None:
         """What was kept for a graph's next run is free."""

@@ -1,6 +1,6 @@
 """An IDM bundle at run time: what its graphs are fed, for a whole picture or for a window of one."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -15,6 +15,7 @@ from deploy.runtime.sampler import strips_of_rows
 from deploy.runtime.tiles import Size
 from deploy.runtime.tiles import Window as Window
 from engines.backends import DEFAULT_BACKEND
+from engines.recurrence import Step
 
 Float32 = NDArray[np.float32]
 
@@ -108,6 +109,17 @@ class IdmModel:
     ) -> Float32:
         """The noise that the network sees in x."""
         return self._graphs.predicted_noise(x, condition, row, keep)
+
+    @property
+    def carries_state(self) -> bool:
+        """Whether the engine takes the state from step to step itself."""
+        return self._graphs.carries_state
+
+    def follow(
+        self, x: Float32, condition: Mapping[str, Array], steps: Iterable[Step], keep: Keep = NOTHING_STAYS
+    ) -> Float32:
+        """The state after these steps, which the engine takes by itself."""
+        return self._graphs.followed(x, condition, steps, keep)
 
     def let_go(self) -> None:
         """What was kept of a condition is free."""

@@ -1,7 +1,7 @@
 """A bundle of the latent family at run time: the diffusion runs once in the latent, which decodes to any size."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from math import prod
 
@@ -24,6 +24,7 @@ from deploy.runtime.graphs import NOTHING_STAYS, Array, GraphSet, Keep, fixed_si
 from deploy.runtime.latent_memory import LatentMemory
 from deploy.runtime.model import NoiseOfShape
 from deploy.runtime.tiles import Size, Window
+from engines.recurrence import Step
 
 Float32 = NDArray[np.float32]
 
@@ -102,6 +103,17 @@ class LatentModel:
     ) -> Float32:
         """The noise that the network sees in x."""
         return self.graphs.predicted_noise(x, condition, row, keep)
+
+    @property
+    def carries_state(self) -> bool:
+        """Whether the engine takes the state from step to step itself."""
+        return self.graphs.carries_state
+
+    def follow(
+        self, x: Float32, condition: Mapping[str, Array], steps: Iterable[Step], keep: Keep = NOTHING_STAYS
+    ) -> Float32:
+        """The state after these steps, which the engine takes by itself."""
+        return self.graphs.followed(x, condition, steps, keep)
 
     def let_go(self) -> None:
         """What was kept of a condition is free."""
@@ -202,7 +214,11 @@ class LatentSubject:
     def picture_rows(self, state: Float32, room: int) -> Iterator[Float32]:
         """The pictures from top to bottom, queried in chunks whose memory does not depend on the output size."""
         features = self._model.graphs.run("decode", {"z": np.ascontiguousarray(state)})["features"]
-        batch, (height, width) = state.shape[0], self._size
+        yield from self.rows_of_features(features, room)
+
+    def rows_of_features(self, features: Float32, room: int) -> Iterator[Float32]:
+        """The same from what `decode` made of the state."""
+        batch, (height, width) = features.shape[0], self._size
         pixels = self._pixels_at_once(room)
         columns = min(width, pixels)
         rows = max(1, pixels // columns)

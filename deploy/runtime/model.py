@@ -6,7 +6,7 @@ is what the sampler works on, (batch, channels, height, width): the picture itse
 family. Sizes are (height, width); pictures are float32 in [-1, 1].
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from deploy.runtime.graphs import NOTHING_STAYS, Array, Keep
 from deploy.runtime.tiles import Size, Window
+from engines.recurrence import Step
 
 Float32 = NDArray[np.float32]
 Feeds = Mapping[str, Array]
@@ -64,6 +65,13 @@ class Model(Protocol):
 
     def predict(self, x: Float32, condition: Feeds, row: Feeds, keep: Keep = NOTHING_STAYS) -> Float32:
         """The noise that the network sees in `x`."""
+
+    @property
+    def carries_state(self) -> bool:
+        """Whether the engine takes the state from step to step itself; only then `follow` is asked."""
+
+    def follow(self, x: Float32, condition: Feeds, steps: Iterable[Step], keep: Keep = NOTHING_STAYS) -> Float32:
+        """The state after these steps, for a whole picture whose condition stays."""
 
     def let_go(self) -> None:
         """What was kept of a condition is free."""

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from deploy.runtime.graphs import Array, Keep
 from deploy.runtime.memory import StateArrays
 from deploy.runtime.model import Feeds, Model, Subject
-from deploy.runtime.sampler import strips_of_rows
+from deploy.runtime.on_device import steps_of_plan
+from deploy.runtime.sampler import RowsOfNoise, strips_of_rows
 from deploy.runtime.tiles import Tiling, Window
+from deploy.sampling.plan import Plan
 from engines.errors import OutOfMemory
 
 Float32 = NDArray[np.float32]
@@ -73,6 +75,30 @@ class Predictor:
                 self.tiling = smaller
                 self._keep = self._what_stays()
                 self._notice(f"memory ran out; going on in tiles of {smaller.tile} pixels")
+
+    def follow(self, plan: Plan, x: Float32, noise: RowsOfNoise) -> Float32 | None:
+        """The state after all steps, taken by an engine that carries it itself; None where step by step is the way.
+
+        Which it is for tiles, for an engine without a device, and where this way ran out of memory or came to values
+        that are no numbers: step by step finds a size that fits, or names the step.
+        """
+        if not (self.tiling.is_whole and self._model.carries_state):
+            return None
+
+        def begun(index: int) -> None:
+            if index:
+                self._after_tile(TileDone(step_index=index - 1, tile=1, tiles=1))
+
+        height = x.shape[2]
+        steps = steps_of_plan(plan, self._rows, noise, height, begun)
+        try:
+            found = self._model.follow(x, self._condition(Window.whole((height, x.shape[3]))), steps, self._keep)
+        except (OutOfMemory, MemoryError):
+            return None
+        if not np.isfinite(found).all():
+            return None
+        self._after_tile(TileDone(step_index=len(plan) - 1, tile=1, tiles=1))
+        return found
 
     def release(self) -> None:
         """What was kept for the next step is free."""

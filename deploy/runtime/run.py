@@ -118,15 +118,20 @@ def sampled_batch(
             subject.make_consistent(estimate, consistency, arrays.trim)
 
         state = starting_state(plan, shape, arrays, noise_rows, subject.first_guess if from_guess else None)
-        evaluations = run_in_strips(
-            plan,
-            predict,
-            state,
-            arrays,
-            noise_rows,
-            adjust_estimate=make_consistent if consistency else None,
-            after_step=after_step,
-        )
+        interrupted = consistency or after_step is not None
+        carried = None if interrupted else predict.follow(plan, state, noise_rows)
+        if carried is not None:
+            state, evaluations = carried, len(plan)
+        else:
+            evaluations = run_in_strips(
+                plan,
+                predict,
+                state,
+                arrays,
+                noise_rows,
+                adjust_estimate=make_consistent if consistency else None,
+                after_step=after_step,
+            )
         predict.release()
         yield Sampled(
             state=state,

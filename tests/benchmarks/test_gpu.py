@@ -9,6 +9,7 @@ import pytest
 from benchmarks import gpu, gpu_times
 from deploy import engine_plans
 from deploy.bundle import Bundle
+from deploy.runtime import graphs as graphs_module
 from engines.backends import BACKENDS
 from engines.cuda import Device, find_device
 from engines.errors import EngineError
@@ -39,6 +40,14 @@ def test_everything_but_cuda_runs_on_the_cpu(
     printed = capsys.readouterr().out
     assert printed.startswith("idm_micro.bundle, 16x16, 2 steps, ")
     assert printed.count("| onnxruntime-cpu fp32 |") == 2
+
+
+def test_a_state_that_stays_on_the_device(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way that CUDA goes, on an engine for CPUs."""
+    monkeypatch.setattr(graphs_module, "CARRY_STATE", {"openvino-cpu"})
+    settings = gpu_times.Settings(size=(16, 16), batches=(2,), rounds=1, steps=3)
+    row = gpu.measure(bundle, settings, ["openvino-cpu"])["rows"][0]
+    assert row["precision"] == "fp32" and row["picture_db"] > 80 and row["images_per_second"] > 0
 
 
 def test_the_latent_family_too(tmp_path: Path) -> None:

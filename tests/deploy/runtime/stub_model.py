@@ -66,6 +66,8 @@ class StubModel:
         mixed = mean_5x5(x - row["level"] * condition["picture"])
         return (x - mean_5x5(mixed) * np.float32(0.5)).astype(np.float32)
 
+    carries_state = False
+
     def let_go(self) -> None:
         self.let_go_after.append(len(self.windows))
 

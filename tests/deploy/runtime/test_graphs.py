@@ -7,10 +7,13 @@ import pytest
 
 from deploy.bundle import Bundle
 from deploy.engine_trials import TrialSettings, step_feeds
+from deploy.runtime import graphs as graphs_module
 from deploy.runtime.graphs import DENOISE, EngineChoice, GraphSet, fixed_sizes_pay
+from deploy.runtime.settings import Choices
+from deploy.runtime.upscaler import Upscaler
 from engines.backends import BACKENDS
 from engines.contract import Engine
-from engines.errors import EngineError
+from engines.errors import EngineError, OutOfMemory
 
 BACKEND_NAMES = [name for name, backend in BACKENDS.items() if backend.probe().available]
 ROW = ("x", "noise_row")
@@ -76,6 +79,60 @@ def test_sizes_fixed_for_good_refuse_others(idm_micro: Bundle) -> None:
         assert graphs.run(DENOISE, feeds)["noise"].shape == (1, 3, 16, 12)
         with pytest.raises(EngineError, match=r"axis \d must be"):
             graphs.run(DENOISE, larger)
+
+
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
+@pytest.mark.parametrize("equation", ["ddim", "ddpm", "dpmpp-2m", "dpmpp-3m"])
+def test_an_engine_that_carries_the_state_makes_the_same_picture(
+    idm_micro: Bundle, backend: str, equation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As CUDA does it, on engines for CPUs, whose steps NumPy joins. Two pictures of one size are one batch."""
+    lr = [np.random.default_rng(seed).integers(0, 256, (4, 3, 3), dtype=np.uint8) for seed in (0, 1)]
+    followed: list[str] = []
+    follow = Engine.follow
+
+    def counted(engine: Engine, *arguments: Any) -> Any:
+        followed.append(engine.name)
+        return follow(engine, *arguments)
+
+    def made() -> tuple[list[Any], list[float]]:
+        told: list[float] = []
+        with Upscaler(idm_micro, backend, "fp32", 1) as upscaler:
+            pictures = upscaler.upscale(
+                lr,
+                scale=4.0,
+                choices=Choices(equation=equation, steps=5, start=0.0, consistency=0.0),
+                progress=lambda done: told.append(done.fraction),
+            )
+        return pictures, told
+
+    monkeypatch.setattr(Engine, "follow", counted)
+    expected, fractions = made()
+    assert not followed
+    monkeypatch.setattr(graphs_module, "CARRY_STATE", {backend})
+    found, told = made()
+    assert followed == [backend]
+    assert told == fractions == [0.2, 0.4, 0.6, 0.8, 1.0]
+    for one, other in zip(found, expected, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1  # a value on the border between two codes
+
+
+def test_what_the_engine_cannot_carry_is_done_step_by_step(idm_micro: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data consistency works on every estimate; an engine out of memory, or with values that are no numbers."""
+    monkeypatch.setattr(graphs_module, "CARRY_STATE", {"onnxruntime-cpu"})
+    lr = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    plain = Choices(equation="ddim", steps=2, start=0.0, consistency=0.0)
+
+    def full(*_: Any) -> Any:
+        raise OutOfMemory("no room")
+
+    with Upscaler(idm_micro, "onnxruntime-cpu", "fp32", 1) as upscaler:
+        expected = upscaler.upscale(lr, scale=4.0, choices=plain)
+        for fails in (full, lambda _engine, _name, _output, start, _steps: np.full_like(start, np.nan)):
+            monkeypatch.setattr(Engine, "follow", fails)
+            assert np.abs(upscaler.upscale(lr, scale=4.0, choices=plain).astype(int) - expected).max() <= 1
+        monkeypatch.setattr(Engine, "follow", None)
+        upscaler.upscale(lr, scale=4.0, choices=Choices(equation="ddim", steps=2, start=0.0, consistency=1.0))
 
 
 @pytest.mark.parametrize(
