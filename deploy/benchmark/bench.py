@@ -29,6 +29,7 @@ from deploy.benchmark.sweeps import SweepRow, sweep
 from deploy.benchmark.turns import Progress, Timing, measure, part_of, ratios, timing_of
 from deploy.bundle import Bundle
 from deploy.doctor import find_cpu
+from deploy.families import recorded_config
 from engines.backends import probe_all
 from engines.packages import installed_version
 
@@ -141,7 +142,8 @@ class _Bench:
 
 def _head(bundle: Bundle, settings: BenchSettings) -> Report:
     """What was asked for, and on what machine and with which versions."""
-    lr = lr_size_of(bundle, settings)
+    config = recorded_config(bundle.manifest.family, bundle.manifest.configuration)
+    height, width = lr_size_of(bundle, settings)
     versions = {probe.name: probe.version for probe in probe_all() if probe.available}
     if find_spec("torch") is not None:
         versions["torch"] = installed_version("torch")
@@ -149,7 +151,7 @@ def _head(bundle: Bundle, settings: BenchSettings) -> Report:
         "schema": SCHEMA,
         "bundle": str(bundle.path),
         "family": bundle.manifest.family,
-        "lr_size": f"{lr[1]}x{lr[0]}",
+        "lr_size": "noise" if getattr(config, "kind", "") == "generation" else f"{width}x{height}",
         "size": f"{settings.size[1]}x{settings.size[0]}",
         "batch": settings.batch,
         "threads": settings.threads,

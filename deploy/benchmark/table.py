@@ -77,7 +77,7 @@ def _batches(report: Report) -> Table:
 
 def _sizes(report: Report) -> Table:
     rows = report["sizes"]["rows"]
-    title = f"one {report['lr_size']} picture at each size, {report['sizes'].get('engine', 'no engine')}"
+    title = f"one picture from {report['lr_size']} at each size, {report['sizes'].get('engine', 'no engine')}"
     cells = [["", "median", "fastest", "slowest", "us/pixel", "tiles"]]
     cells += _rows(rows, lambda row: [*_spread(row), f"{row['us_per_pixel']:.3g}", str(row["tiles"])])
     return title, cells

@@ -86,7 +86,7 @@ def test_tables_for_people(whole: tuple[dict[str, Any], Path], capsys: pytest.Ca
         "a whole picture, 4x4 to 17x16, batch 1, everything included",
         "x DDPM-2000",
         "pictures/s",
-        "one 4x4 picture at each size",
+        "one picture from 4x4 at each size",
         "first picture",
         "operations per second",
         "on disk",
@@ -104,6 +104,12 @@ def test_the_latent_family_is_decoded_too(latent_sr: Bundle) -> None:
     assert all(row["times_ms"][0] > 0 for kind in ("step", "decode") for row in report["timings"][kind])
     assert all(row["parts_ms"]["decode"] > 0 for row in report["pictures"]["rows"])
     assert "batches" not in report
+
+
+def test_pictures_that_come_from_noise(latent_gen: Bundle) -> None:
+    result = run(str(latent_gen.path), *QUICK, "--engine", "onnxruntime-cpu", "--part", "sizes", "--part", "batches")
+    assert result.exit_code == 0, result.output
+    assert "one picture from noise at each size, onnxruntime-cpu fp32" in result.stdout
 
 
 def test_a_checkpoint_s_own_weights(tmp_path: Path) -> None:
