@@ -12,7 +12,7 @@ from deploy.bundle import Bundle, BundleWriter
 DEMO_PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "idm": {
         "draft": {"equation": "ddim", "steps": 2, "start": 0.5, "consistency": 1.0},
-        "balanced": {"equation": "ddim", "steps": 5, "placement": "logsnr", "start": 0.5, "consistency": 1.0},
+        "balanced": {"equation": "dpmpp-2m", "steps": 5, "placement": "logsnr", "start": 0.5, "consistency": 1.0},
         "best": {"equation": "ddim", "steps": 8, "placement": "logsnr", "start": 0.2, "consistency": 1.0},
     },
     "latent": {
@@ -21,7 +21,8 @@ DEMO_PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "best": {"equation": "ddim", "steps": 20},
     },
 }
-"""By family. `best` is the sharpest, not the one of highest PSNR: that one is `draft`, as blur is rewarded by PSNR."""
+"""By family. PSNR rewards blur, so that `draft` has the highest. `balanced` of IDM takes the fewest steps that keep the
+detail of 200: five of `ddim` have 0.6 dB more PSNR, and a sixth of the detail less."""
 
 
 def with_demo_presets(bundle: Bundle) -> Bundle:
