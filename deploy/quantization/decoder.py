@@ -21,9 +21,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from calibration.clipping import Method
 from calibration.recipe import Recipe
 from calibration.targets.editing import Int8Graphs
-from deploy.bundle import BundleWriter
+from deploy.bundle import Bundle, BundleWriter
 from deploy.images.metrics import fidelity
 from deploy.images.values import Pixels, pixels_from_network
 from deploy.quantization.decoder_gathering import (
@@ -141,33 +142,14 @@ def quantized_decoder(
     """
     if not isinstance(model, LatentModel):
         return {}
-    bundle = model.graphs.bundle
-    inputs = DecoderInputs(model=model, latents=latents)
-    findings: dict[str, DecoderFindings] = {}
-    stages = ((DECODE, convolutions_of_decode, inputs.of_decode), (QUERY, layers_of_query, inputs.of_query))
-    for number, (name, layers_of_graph, feeds) in enumerate(stages):
-        progress(f"observing the decoder, {name}", 0.3 * number)
-        graph = bundle.graph(name, FORM_OF_TARGET["ort"])
-        layers = layers_of_graph(graph)
-        findings[name] = gather_decoder(
-            graph,
-            layers,
-            feeds,
-            memory_bytes=memory_bytes,
-            second_order=settings.rounding == "second-order",
-            threads=threads,
-        )
+    second_order = settings.rounding == "second-order"
+    findings = findings_of_decoder(model, latents, memory_bytes, threads, progress, second_order=second_order)
     cases = _cases(model, latents)
     exact = [decoded(model, latent, size) for latent, size in cases]
     made: dict[str, TargetDecoder] = {}
     for number, target in enumerate(settings.targets):
         progress(f"trying the decoder for {target}", 0.6 + 0.4 * number / len(settings.targets))
-        wanted = {name for parts in CHOICES[target] for name in parts}
-        both = {
-            name: decoder_graph(bundle, name, target, one, settings.method)
-            for name, one in findings.items()
-            if name in wanted
-        }
+        both = graphs_of_decoder(model.graphs.bundle, target, findings, settings.method)
 
         def attempt(graphs: GraphsOfTarget, target: str = target) -> list[Pixels]:
             return _decoded_in_int8(draft, target, graphs, cases, threads)
@@ -176,6 +158,36 @@ def quantized_decoder(
         say(made[target].describe())
     draft.decoder = {target: one.graphs for target, one in made.items()}
     return made
+
+
+def findings_of_decoder(
+    model: LatentModel,
+    latents: Sequence[Float32],
+    memory_bytes: int,
+    threads: int | None,
+    progress: Progress,
+    *,
+    second_order: bool,
+) -> dict[str, DecoderFindings]:
+    """What the layers of both graphs were seen to do, by the name of the graph."""
+    inputs = DecoderInputs(model=model, latents=latents)
+    findings = {}
+    stages = ((DECODE, convolutions_of_decode, inputs.of_decode), (QUERY, layers_of_query, inputs.of_query))
+    for number, (name, layers_of_graph, feeds) in enumerate(stages):
+        progress(f"observing the decoder, {name}", 0.3 * number)
+        graph = model.graphs.bundle.graph(name, FORM_OF_TARGET["ort"])
+        findings[name] = gather_decoder(
+            graph, layers_of_graph(graph), feeds, memory_bytes=memory_bytes, second_order=second_order, threads=threads
+        )
+    return findings
+
+
+def graphs_of_decoder(
+    bundle: Bundle, target: str, findings: Mapping[str, DecoderFindings], method: Method
+) -> dict[str, tuple[Int8Graphs, Recipe]]:
+    """The int8 forms of all graphs of which a target may run one, and what they hold."""
+    wanted = {name for parts in CHOICES[target] for name in parts}
+    return {name: decoder_graph(bundle, name, target, findings[name], method) for name in sorted(wanted)}
 
 
 def chosen_decoder(
@@ -215,6 +227,14 @@ def decoded(model: LatentModel, latent: Float32, size: Size) -> Pixels:
     return whole
 
 
+def with_decoder(draft: Draft, made: Mapping[str, GraphsOfTarget]) -> Bundle:
+    """The scratch bundle with these decoder graphs, by target, and nothing else in int8."""
+    with BundleWriter.update(draft.bundle) as writer:
+        told = {target: {KEY: entry} for target, entry in write_decoder(writer, draft.bundle, made).items()}
+        draft.bundle = writer.commit(replace(draft.bundle.manifest, quantization={"targets": told}))
+    return draft.bundle
+
+
 def _decoded_in_int8(
     draft: Draft,
     target: str,
@@ -222,10 +242,8 @@ def _decoded_in_int8(
     cases: Sequence[tuple[Float32, Size]],
     threads: int | None,
 ) -> list[Pixels]:
-    with BundleWriter.update(draft.bundle) as writer:
-        told = {target: {KEY: write_decoder(writer, draft.bundle, {target: graphs})[target]}}
-        draft.bundle = writer.commit(replace(draft.bundle.manifest, quantization={"targets": told}))
+    bundle = with_decoder(draft, {target: graphs})
     choice = EngineChoice(backend=backend_of_target(target), precision=INT8, threads=threads, int8_target=target)
-    with GraphSet(draft.bundle, choice) as graph_set:
+    with GraphSet(bundle, choice) as graph_set:
         model = LatentModel(graph_set)
         return [decoded(model, latent, size) for latent, size in cases]
