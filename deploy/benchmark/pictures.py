@@ -1,8 +1,8 @@
 """Whole pictures, everything included: from the pixels of a low-resolution picture to those of the large one."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,12 +14,13 @@ from deploy.benchmark.steps import name_of, runnable_choices
 from deploy.benchmark.turns import Contender, Progress, Split, Timing, measure, timing_of
 from deploy.bundle import Bundle
 from deploy.errors import PlanError
-from deploy.runtime.graphs import NOTHING, Array, EngineChoice, GraphSet
+from deploy.runtime.graphs import NOTHING, Array, EngineChoice, GraphSet, Keep
 from deploy.runtime.run import Progress as PictureProgress
 from deploy.runtime.settings import Choices
 from deploy.runtime.upscaler import MODELS, Upscaler
 from deploy.sampling.plan import PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
+from engines.recurrence import Step
 
 Pixels = NDArray[np.uint8]
 
@@ -79,9 +80,22 @@ class WatchedGraphs(GraphSet):
         part = PART_OF_GRAPH.get(name, OTHER)
         if part == DENOISE:
             self.at_once = max(self.at_once, feeds["x"].shape[0])
+        with self._timed(part):
+            return super().run(name, feeds, kept=kept, fixed=fixed)
+
+    def followed(
+        self, x: NDArray[np.float32], condition: Mapping[str, Array], steps: Iterable[Step], keep: Keep
+    ) -> NDArray[np.float32]:
+        """All steps of a picture on the device, the sampler's arithmetic included."""
+        self.at_once = max(self.at_once, x.shape[0])
+        with self._timed(DENOISE):
+            return super().followed(x, condition, steps, keep)
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
         began = time.perf_counter()
         try:
-            return super().run(name, feeds, kept=kept, fixed=fixed)
+            yield
         finally:
             self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - began
 

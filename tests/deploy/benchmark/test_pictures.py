@@ -164,3 +164,13 @@ def test_pytorch_that_runs_out_of_memory_is_a_row() -> None:
     contender = published_contender(Large(None, None, "idm"), 1, clock)  # type: ignore[arg-type]
     measure([contender], 1, clock, silent)
     assert str(contender.failure).startswith("PyTorch failed: DefaultCPUAllocator: can't allocate memory")
+
+
+def test_steps_that_stay_on_the_device_count_as_denoising(idm_micro: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way that CUDA goes, on an engine for CPUs."""
+    monkeypatch.setattr("deploy.runtime.graphs.CARRY_STATE", {"onnxruntime-cpu"})
+    with ExitStack() as stack:
+        maker = PictureMaker(idm_micro, EngineChoice(threads=1), stack)
+        maker.upscaler.upscale(random_pictures((8, 8), 2), scale=2.0, choices=PLAIN)
+        assert maker.graphs.at_once == 2
+        assert maker.graphs.seconds[DENOISE] > 0
