@@ -36,6 +36,10 @@ NOISE_GAIN = "int8_noise_gain"
 NOISE_OFFSET = "int8_noise_offset"
 """Names of row entries that no graph takes: the index of the graph, and the correction of the predicted noise."""
 
+TOLD = frozenset({"graph", "edges", "rows", "constants", "noise_corrections"})
+TOLD_OF_LEVEL = frozenset({"noise_level", "gain", "offset", "estimate_variance"})
+"""What a manifest must say of a target, and of each level whose prediction is corrected."""
+
 SAME_LEVEL = 1e-6
 """Noise levels closer than this are one: plans are made in float64 from the same schedule."""
 
@@ -62,6 +66,14 @@ class Int8Denoiser:
             raise BundleError(
                 f"{self.bundle.path} has no int8 graphs for the target {self.target}, only for"
                 f" {', '.join(sorted(quantization['targets']))}. Quantize again with --force --targets."
+            )
+        missing = TOLD - set(self._described)
+        for level in () if missing else self._described["noise_corrections"]:
+            missing |= TOLD_OF_LEVEL - set(level)
+        if missing:
+            raise BundleError(
+                f"{self.bundle.path} was quantized by another version of idm-deploy: of the target {self.target} its"
+                f" manifest does not say {', '.join(sorted(missing))}. Quantize again with --force."
             )
 
     @property

@@ -149,6 +149,16 @@ def test_a_bundle_without_int8_is_refused(tmp_path: Path) -> None:
         denoiser(tmp_path, target="openvino")
 
 
+@pytest.mark.parametrize("level", [False, True])
+def test_a_bundle_quantized_by_another_version_is_refused(level: bool, tmp_path: Path) -> None:
+    made = denoiser(tmp_path)
+    assert made.bundle.manifest.quantization is not None
+    described = made.bundle.manifest.quantization["targets"]["ort"]
+    del (described["noise_corrections"][1] if level else described)["gain" if level else "constants"]
+    with pytest.raises(BundleError, match=r"another version.* does not say (gain|constants)\. Quantize again"):
+        Int8Denoiser(made.bundle, "ort")
+
+
 def test_a_damaged_array_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.npy").write_bytes(b"nothing")
     with pytest.raises(BundleError, match=r"x\.npy is not a \.npy array.*Quantize again"):
