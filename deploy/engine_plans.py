@@ -146,21 +146,21 @@ def _planned(bundle: Bundle, name: str, files: list[str], settings: PlanSettings
     names = [files[0], *(path.name for path in read_signature(graph).weights)]
     hashes = [bundle.manifest.files[name].sha256 for name in names]
     source = Source(graph=graph, label=f"{bundle.path.resolve().name} {name}", fingerprint=fingerprint(hashes))
-    size = weights_bytes(graph)
     return PlannedBuild(
-        source=source, settings=settings, weights_bytes=size if settings.precision == "fp32" else size // 2
+        source=source, settings=settings, weights_bytes=weights_bytes(graph, half=settings.precision != "fp32")
     )
 
 
-def weights_bytes(graph: Path) -> int:
-    """Bytes of the initializers that a graph uses, in its own number formats; the file may hold those of others too."""
+def weights_bytes(graph: Path, *, half: bool = False) -> int:
+    """Bytes of the initializers that a graph uses; the file may hold those of others too. half: float32 as fp16."""
     import onnx
 
     model: Any = onnx.load(str(graph), load_external_data=False)
     total = 0
     for tensor in model.graph.initializer:
         entries = {entry.key: entry.value for entry in tensor.external_data}
-        total += int(entries.get("length", 0)) or len(tensor.raw_data)
+        size = int(entries.get("length", 0)) or len(tensor.raw_data)
+        total += size // 2 if half and tensor.data_type == onnx.TensorProto.FLOAT else size
     return total
 
 

@@ -91,6 +91,15 @@ def test_int8_is_measured_too_and_held_to_the_budget(
     assert "measured now: built before with budget PSNR drop 9 dB, fidelity 0 dB, now PSNR drop 0.5 dB" in strict
 
 
+def test_a_dry_run_names_the_plan_of_each_range(quantized: Bundle, tmp_path: Path) -> None:
+    told = build(quantized, tmp_path, "--dry-run", "--engine", "tensorrt-rtx", "--compute-capability", "8.9")
+    assert [f"would build int8.bundle denoise int8 {index} fp16, tensorrt-rtx" in told for index in (0, 1)] == [
+        True
+    ] * 2
+    measured = build(quantized, tmp_path, "--dry-run").splitlines()[-1]
+    assert "onnxruntime-cpu int8" in measured and "openvino-cpu int8" in measured
+
+
 def test_int8_by_name_is_taken_at_its_word(quantized: Bundle, tmp_path: Path) -> None:
     options = ["--engine", "onnxruntime-cpu", "--precision", "int8", "--min-sqnr", "3"]
     assert "chosen: onnxruntime-cpu int8 takes " in build(quantized, tmp_path, *options)
