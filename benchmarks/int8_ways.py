@@ -19,7 +19,6 @@ from calibration.partition import FixedRanges, MarginalGain
 from calibration.quantizer import Form
 from calibration.recipe import Recipe
 from calibration.rounding import RoundedWeights
-from calibration.step_statistics import StepStatistics
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
 from deploy.evaluation.originals import Original, Pixels
@@ -33,9 +32,6 @@ from deploy.quantization.storing import FORM_OF_TARGET, graphs_of_target
 from deploy.quantization.trajectories import Trajectories, groups_of_pictures
 from deploy.runtime.settings import Choices
 from deploy.runtime.upscaler import Upscaler
-
-END_PICTURES = 4
-"""Calibration pictures on which the first and last layers are observed, which `quantize` never looks at."""
 
 LARGEST_CODE = 127
 
@@ -63,7 +59,7 @@ class Workbench:
     seed: int = 1
     """Another than that of the calibration."""
     _in_float: dict[Choices, list[Pixels]] = field(default_factory=dict)
-    _everything: Findings | None = None
+    _as_they_are: Findings | None = None
 
     @property
     def graph(self) -> Path:
@@ -92,8 +88,10 @@ class Workbench:
 
     def naive(self, target: str, *, everything: bool) -> Way:
         """Min-max ranges and nearest rounding, one range: of every layer, or of those that `quantize` took."""
-        found = self.everything() if everything else self.calibrated.findings
-        nearest = _rounded_to_nearest(found, self.graph)
+        nearest = self.as_they_are()
+        if not everything:
+            taken = {node: nearest.layers[node] for node in self.calibrated.findings.layers}
+            nearest = Findings(layers=taken, inputs=nearest.inputs)
         scales = self.scales(target_named(target)[1], MinMax(), 1, nearest)
         kept = frozenset() if everything else self.calibrated.choices[target].in_float
         name = "naive, everything in int8" if everything else "naive, the same layers in int8"
@@ -139,24 +137,21 @@ class Workbench:
             share_in_float=share_in_float(recipe, self.calibrated.multiplications),
         )
 
-    def everything(self) -> Findings:
-        """Findings of every layer, the first and last ones included."""
-        if self._everything is None:
-            found = self.calibrated.findings
-            ends = [layer for layer in layers_of(read_graph(self.graph)) if layer.node not in found.layers]
-            more = self._gathered(ends)
-            statistics = StepStatistics(steps=found.inputs.steps)
-            for one in (found.inputs, more.inputs):
-                statistics.merge(one)
-            self._everything = Findings(layers={**found.layers, **more.layers}, inputs=statistics)
-        return self._everything
+    def as_they_are(self) -> Findings:
+        """Findings of every layer, the first and last included, with inputs that nothing equalised and nearest codes.
+
+        `quantize` never looks at these layers and inputs, so its pictures are run once more.
+        """
+        if self._as_they_are is None:
+            self._as_they_are = _rounded_to_nearest(self._gathered(layers_of(read_graph(self.graph))), self.graph)
+        return self._as_they_are
 
     def _gathered(self, layers: Sequence[Layer]) -> Findings:
-        folder = self.folder / "ends"
+        folder = self.folder / "naive"
         folder.mkdir(exist_ok=True)
         plans = self.calibrated.plans
         with float_upscaler(self.calibrated.bundle, self.threads) as upscaler:
-            groups = groups_of_pictures(self.calibrated.pictures[:END_PICTURES])
+            groups = groups_of_pictures(self.calibrated.pictures)
             recorded = Trajectories(upscaler, groups, plans, folder, seed=0)
             recorded.record(_nothing)
             inputs = Inputs(recorded.inputs, recorded.few, recorded.evaluations, plans.levels)
@@ -215,15 +210,17 @@ def _with_weights(model: ModelProto, found: Findings) -> ModelProto:
     """The float graph with every layer's weights as its codes have them."""
     nodes = {node.name: node for node in model.graph.node}
     for name, one in found.layers.items():
-        weights = _in_the_graph(one)
+        weights = _in_the_graph(one, found.factors.get(one.layer.input))
         tensor = numpy_helper.from_array(weights, f"{nodes[name].input[1]}.rounded")
         model.graph.initializer.append(tensor)
         nodes[name].input[1] = tensor.name
     return model
 
 
-def _in_the_graph(one: Gathered) -> NDArray[np.float32]:
+def _in_the_graph(one: Gathered, factors: NDArray[np.float32] | None) -> NDArray[np.float32]:
     weights = one.rounded.weights
+    if factors is not None:
+        weights = weights * factors.reshape(1, -1, *[1] * (weights.ndim - 2))
     return np.ascontiguousarray(weights.T) if one.layer.kind == LINEAR else weights
 
 

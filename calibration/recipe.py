@@ -48,6 +48,8 @@ class LayerRecipe:
 
     codes: int8, output channel first (O, ...), whatever the layout in the graph; weight = codes * weight_scales.
     inputs: the quantizer of the input in each range.
+    factors: what each channel of the input is multiplied by before it is coded, the codes being those of weights that
+    are divided by it (`calibration.equalisation`); None: nothing.
     corrections: what is added to the output, (ranges, O), or None.
     output: only the target `ort` needs it, and only for convolutions.
     """
@@ -56,6 +58,7 @@ class LayerRecipe:
     codes: NDArray[np.int8]
     weight_scales: FloatArray
     inputs: tuple[Quantizer, ...]
+    factors: FloatArray | None = None
     corrections: FloatArray | None = None
     output: OutputWindow | None = None
 
@@ -77,6 +80,8 @@ class LayerRecipe:
             yield f"codes are {self.codes.dtype} of shape {self.codes.shape}, not int8 with output channels first"
         if len(self.inputs) != ranges:
             yield f"{len(self.inputs)} input quantizers for {ranges} ranges"
+        if self.factors is not None:
+            shapes["factors"] = (self.factors, self.codes.shape[1:2])
         if self.corrections is not None:
             shapes["corrections"] = (self.corrections, (ranges, size))
         if self.output is not None:

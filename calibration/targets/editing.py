@@ -213,6 +213,20 @@ def check_zero_points(recipe: Recipe) -> None:
         )
 
 
+def input_of(editor: Editor, layer: Layer, told: LayerRecipe) -> str:
+    """What is to be coded: the layer's input, its channels multiplied by the recipe's factors if it has any."""
+    factors = told.factors
+    if factors is None:
+        return layer.input
+
+    def multiply() -> str:
+        shaped = factors if layer.kind == LINEAR else factors.reshape(1, -1, 1, 1)
+        constant = editor.constant(shaped, f"{layer.input}.factors")
+        return editor.node("Mul", [layer.input, constant], f"{layer.input}.equalised")
+
+    return editor.once(("equalised", layer.input), multiply)
+
+
 def int8_weights(editor: Editor, layer: Layer, recipe: LayerRecipe) -> str:
     """The int8 weights in the layout of the graph, under a name that all targets share."""
     codes = np.ascontiguousarray(recipe.codes.T) if layer.kind == LINEAR else recipe.codes

@@ -23,7 +23,7 @@ from onnx import ModelProto, NodeProto
 
 from calibration.layers import LINEAR, Layer, bias_of
 from calibration.recipe import LayerRecipe, Recipe
-from calibration.targets.editing import Editor, Int8Graphs, check_zero_points, rewritten
+from calibration.targets.editing import Editor, Int8Graphs, check_zero_points, input_of, rewritten
 from calibration.targets.qdq import dequantized_weights, quantize_dequantize
 
 NAME: Final = "openvino"
@@ -75,11 +75,11 @@ def _coded_input(editor: Editor, layer: Layer, told: LayerRecipe, moved: bool) -
     zero_point = np.array(told.inputs[0].zero_point, dtype=np.uint8)
 
     def make() -> str:
-        x = layer.input
+        x = input_of(editor, layer, told)
         if moved:
             there = editor.number(scales[0] / scales, f"{layer.node}.there")
             x = editor.node("Mul", [x, there], f"{layer.node}.moved")
         scale = editor.constant(np.array(scales[0], dtype=np.float32), f"scale.{np.float32(scales[0])!s}")
         return quantize_dequantize(editor, x, scale, zero_point, layer.node)
 
-    return editor.once((layer.input, told.inputs), make)
+    return editor.once((input_of(editor, layer, told), told.inputs), make)

@@ -29,7 +29,7 @@ from onnx import ModelProto, NodeProto
 from calibration.errors import GraphError
 from calibration.layers import LINEAR, Layer, bias_of, layers_of
 from calibration.recipe import FloatArray, LayerRecipe, OutputWindow, Recipe
-from calibration.targets.editing import Editor, Int8Graphs, check_zero_points, int8_weights, rewritten
+from calibration.targets.editing import Editor, Int8Graphs, check_zero_points, input_of, int8_weights, rewritten
 
 NAME: Final = "ort"
 
@@ -144,9 +144,16 @@ def _quantized_input(editor: Editor, layer: Layer, told: LayerRecipe) -> tuple[s
 
     def quantize() -> str:
         scale = editor.number(told.input_scales, f"{layer.module}.input_scale")
-        return editor.node("QuantizeLinear", [layer.input, scale, zero], f"{layer.node}.input")
+        if told.factors is None or layer.kind == LINEAR:
+            return editor.node("QuantizeLinear", [input_of(editor, layer, told), scale, zero], f"{layer.node}.input")
+        # Along the channels of a map QuantizeLinear takes a scale each for nothing; a Mul before it would take as long.
+        divisors = editor.constant(1 / told.factors, f"{layer.input}.divisors")
+        scales = editor.node("Mul", [scale, divisors], f"{layer.node}.input_scales")
+        channels = told.factors.size
+        zeros = editor.constant(np.full(channels, zero_point, dtype=np.uint8), f"zero_point.{zero_point}.{channels}")
+        return editor.node("QuantizeLinear", [layer.input, scales, zeros], f"{layer.node}.input", axis=1)
 
-    return editor.once((layer.input, told.inputs), quantize), zero
+    return editor.once((layer.input, told.inputs, told.factors is None), quantize), zero
 
 
 def _weights(editor: Editor, layer: Layer, told: LayerRecipe) -> tuple[str, str]:

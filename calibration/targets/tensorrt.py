@@ -26,7 +26,7 @@ from onnx import ModelProto, NodeProto
 from calibration.errors import GraphError
 from calibration.layers import LINEAR, Layer, bias_of
 from calibration.recipe import FloatArray, LayerRecipe, Recipe
-from calibration.targets.editing import Editor, Int8Graphs, rewritten
+from calibration.targets.editing import Editor, Int8Graphs, input_of, rewritten
 from calibration.targets.qdq import dequantized_weights, quantize_dequantize
 
 NAME: Final = "tensorrt"
@@ -62,7 +62,7 @@ def _layer(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe, bia
     shifts = np.array([quantizer.shift for quantizer in told.inputs])
     pad_first = bool(shifts.any()) and layer.padded
     x = editor.once(
-        (layer.input, told.inputs, layer.geometry.padding if pad_first else None),
+        (input_of(editor, layer, told), told.inputs, layer.geometry.padding if pad_first else None),
         lambda: _coded_input(editor, layer, told, shifts),
     )
     attributes: dict[str, Any] = {"pads": [0, 0, 0, 0]} if pad_first else {}
@@ -87,7 +87,7 @@ def _layer(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe, bia
 
 
 def _coded_input(editor: Editor, layer: Layer, told: LayerRecipe, shifts: NDArray[np.float64]) -> str:
-    x = layer.input
+    x = input_of(editor, layer, told)
     if shifts.any():
         if layer.padded:
             top, left, bottom, right = layer.geometry.padding

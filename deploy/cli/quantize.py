@@ -31,6 +31,9 @@ def quantize(
         "calibrated", "--scales", help="calibrated, or checkpoint: the input scales that a quantizer left in it."
     ),
     rounding: str = typer.Option("second-order", "--rounding", help="second-order or nearest, of the weights."),
+    equalise: bool = typer.Option(
+        True, "--equalise/--no-equalise", help="Bring the channels of an activation to one size before coding."
+    ),
     targets: str | None = typer.Option(
         None, "--targets", help="Whose graphs to write, of ort,openvino,tensorrt; all that can be tried here."
     ),
@@ -69,6 +72,7 @@ def quantize(
         clipping=clipping,
         activation_scales=scales,
         rounding=rounding,
+        equalise=equalise,
         targets=targets_here(named, _say),
         max_psnr_drop=max_psnr_drop,
         min_fidelity=min_fidelity,

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.correction import InputMean, NoiseErrors, bias_correction
-from calibration.layers import read_graph, weights_of
+from calibration.layers import read_graph
 from calibration.observe import Observer
 from deploy.bundle import Bundle
 from deploy.quantization.comparison import int8_upscaler
 from deploy.quantization.drafts import LevelCorrection
-from deploy.quantization.gathering import OBSERVED_BYTES, Findings, Inputs, as_map
+from deploy.quantization.equalising import OBSERVED_BYTES, as_map, divided_weights, equalised
+from deploy.quantization.gathering import Findings, Inputs
 from deploy.quantization.recipes import Corrections, Scales
 from deploy.runtime.upscaler import Upscaler
 from deploy.sampling.plan import FAMILY_RULES
@@ -49,10 +50,12 @@ def bias_corrections(
                     for layer in (found.layer for found in readers[name]):
                         key = (number, layer.node, index)
                         mean = means.setdefault(key, InputMean(layer.geometry))
-                        mean.add(as_map(values, layer), quantizer)
+                        mean.add(as_map(equalised(values, layer, findings.factors), layer), quantizer)
             progress(f"means of step {done + 1}", CORRECTING_EVERY * (done + 1) / inputs.count)
     model = read_graph(graph)
-    weights = {node: weights_of(model, graph.parent, one.layer) for node, one in findings.layers.items()}
+    weights = {
+        node: divided_weights(model, graph.parent, one.layer, findings.factors) for node, one in findings.layers.items()
+    }
     return [_corrections(findings, chosen, means, number, weights) for number, chosen in enumerate(scales)]
 
 

@@ -20,7 +20,8 @@ from calibration.observe import Observer
 from calibration.rounding import RoundedWeights, round_to_nearest, round_weights
 from calibration.statistics import ChannelExtremes, channel_extremes_of, merge_extremes
 from calibration.step_statistics import StepStatistics
-from deploy.quantization.gathering import OBSERVED_BYTES, quantizable_layers
+from deploy.quantization.equalising import OBSERVED_BYTES
+from deploy.quantization.gathering import quantizable_layers
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]

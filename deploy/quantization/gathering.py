@@ -1,12 +1,15 @@
 """One pass over the trajectories per group of layers: histograms, covariances, extremes; then rounded weights.
 
+A short pass before them finds the factors that equalise the channels of each input (`calibration.equalisation`);
+histograms and covariances are those of the inputs times their factors, and the weights that are rounded are divided.
+
 Covariances of all layers of the full IDM take 4 GB. Layers are therefore divided among passes so that what is held at
 a time fits the memory allowed, and a covariance is gone as soon as its layer is rounded. The result of each pass is
 stored: an interrupted calibration goes on with the next one.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,13 @@ from numpy.typing import NDArray
 
 from calibration.covariance import InputCovariance, passes_within
 from calibration.errors import StatisticsError
-from calibration.layers import LINEAR, Layer, layers_of, read_graph, weights_of
+from calibration.layers import Layer, layers_of, read_graph
 from calibration.observe import Observer
 from calibration.rounding import RoundedWeights, round_to_nearest, round_weights
 from calibration.statistics import ChannelExtremes, channel_extremes_of, merge_extremes
 from calibration.step_statistics import StepStatistics
 from deploy.images.files import new_file
+from deploy.quantization.equalising import OBSERVED_BYTES, as_map, divided_weights, equalised, equalising_factors
 from deploy.quantization.not_finite import CURE
 from deploy.quantization.trajectories import DenoiserInput
 
@@ -30,9 +34,6 @@ Progress = Callable[[str, float], None]
 POSITIONS = 128
 """Output positions per picture and step that enter a covariance, on an even lattice. With some hundred inputs that is
 a sample of 10^5 for at most 4608 columns; see the README for what more of them would give."""
-
-OBSERVED_BYTES = 1 << 29
-"""Activations that are held at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,10 +48,15 @@ class Gathered:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Findings:
-    """Everything from the passes: layers by node, and a histogram per input tensor and level."""
+    """Everything from the passes: layers by node, and a histogram per input tensor and level.
+
+    factors: what the channels of an input are multiplied by, for those where that pays; histograms and rounded weights
+    are of what results.
+    """
 
     layers: dict[str, Gathered]
     inputs: StepStatistics
+    factors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class Inputs:
@@ -101,43 +107,59 @@ def gather(
     *,
     memory_bytes: int,
     second_order: bool = True,
+    equalise: bool = False,
     threads: int | None = None,
     progress: Progress,
 ) -> Findings:
     """Histograms of all inputs and rounded weights of all layers; what `folder` holds already is not made again."""
+    factors: dict[str, NDArray[np.float32]] = {}
+    if equalise:
+
+        def tell_briefly(doing: str) -> None:
+            progress(doing, 0.0)
+
+        factors = equalising_factors(graph, layers, inputs.each(1), example, folder, threads, tell_briefly)
     by_node = {layer.node: layer for layer in layers}
     passes = passes_within({layer.node: layer.geometry for layer in layers}, memory_bytes)
     found: dict[str, Gathered] = {}
     statistics = StepStatistics(steps=len(inputs.levels))
     for number, nodes in enumerate(passes):
         part = [by_node[node] for node in nodes]
-        path = folder / f"gathered-{number:03d}-of-{len(passes):03d}.npz"
+        path = folder / f"{'equalised' if equalise else 'gathered'}-{number:03d}-of-{len(passes):03d}.npz"
         if not path.exists():
 
             def tell(doing: str, fraction: float, number: int = number) -> None:
                 progress(doing, (number + fraction) / len(passes))
 
             known = set(statistics.names)
-            one_pass = _Pass(graph, part, inputs.levels, skip=known, second_order=second_order)
+            one_pass = _Pass(graph, part, inputs.levels, skip=known, second_order=second_order, factors=factors)
             one_pass.run(inputs, example, threads, tell)
             with new_file(path) as file:
                 made: Any = one_pass.to_arrays()
                 np.savez(file, **made)
         with np.load(path, allow_pickle=False) as arrays:
             _read_pass(arrays, part, statistics, found)
-    return Findings(layers=found, inputs=statistics)
+    return Findings(layers=found, inputs=statistics, factors=factors)
 
 
 class _Pass:
     """Some layers over all inputs."""
 
     def __init__(
-        self, graph: Path, layers: Sequence[Layer], levels: Sequence[float], *, skip: set[str], second_order: bool
+        self,
+        graph: Path,
+        layers: Sequence[Layer],
+        levels: Sequence[float],
+        *,
+        skip: set[str],
+        second_order: bool,
+        factors: Mapping[str, Array],
     ) -> None:
         self.graph = graph
         self.layers = layers
         self._levels = levels
         self._second_order = second_order
+        self._factors = factors
         self._statistics = StepStatistics(steps=len(levels))
         self._counted = {layer.input for layer in layers} - skip
         self._covariances = {
@@ -170,11 +192,13 @@ class _Pass:
             raise StatisticsError(f"observing {layer} {where}: {what}. {CURE}") from error
 
     def _take(self, name: str, values: Array, level: int) -> None:
+        readers = self._readers.get(name, [])
+        read = equalised(values, readers[0], self._factors) if readers else values
         if name in self._counted:
-            self._statistics.observe(name, level, values)
-        for layer in self._readers.get(name, ()):
+            self._statistics.observe(name, level, read)
+        for layer in readers:
             if layer.node in self._covariances:
-                self._covariances[layer.node].add(as_map(values, layer))
+                self._covariances[layer.node].add(as_map(read, layer))
         layer_made = self._writers.get(name)
         if layer_made is not None:
             seen = channel_extremes_of(values, axis=layer_made.channel_axis)
@@ -184,7 +208,7 @@ class _Pass:
     def _round(self, progress: Progress) -> Iterator[tuple[str, RoundedWeights]]:
         model = read_graph(self.graph)
         for number, layer in enumerate(self.layers):
-            weight = weights_of(model, self.graph.parent, layer)
+            weight = divided_weights(model, self.graph.parent, layer, self._factors)
             progress(f"rounding {layer.module}", 0.9 + 0.1 * number / len(self.layers))
             if self._second_order:
                 covariance = self._covariances.pop(layer.node)
@@ -226,11 +250,3 @@ def _read_pass(
         )
         low, high = (np.array(arrays[f"{number}.{side}"]) for side in ("low", "high"))
         found[layer.node] = Gathered(layer=layer, rounded=rounded, low=low, high=high)
-
-
-def as_map(values: Array, layer: Layer) -> Array:
-    """The input as (batch, channels, rows, columns); a linear layer's features become channels of one row."""
-    if layer.kind != LINEAR:
-        return values
-    features = np.moveaxis(values, -1, 1)
-    return features.reshape(features.shape[0], features.shape[1], 1, -1)

@@ -205,6 +205,7 @@ class _Work:
             self.folder,
             memory_bytes=self._memory,
             second_order=self.settings.rounding == "second-order",
+            equalise=self.settings.equalise and not self.amax,  # scales of others are those of inputs as they are
             threads=self.places.threads,
             progress=self._stage("gathering"),
         )

@@ -113,7 +113,13 @@ def recipe_of(
 ) -> Recipe:
     """All layers but those that stay in float."""
     layers = [
-        _layer(one, scales, biases[node], None if corrections is None else corrections.get(node))
+        _layer(
+            one,
+            scales,
+            biases[node],
+            None if corrections is None else corrections.get(node),
+            findings.factors.get(one.layer.input),
+        )
         for node, one in findings.layers.items()
         if node not in in_float
     ]
@@ -121,7 +127,11 @@ def recipe_of(
 
 
 def _layer(
-    found: Gathered, scales: Scales, bias: NDArray[np.float32], corrections: NDArray[np.float32] | None
+    found: Gathered,
+    scales: Scales,
+    bias: NDArray[np.float32],
+    corrections: NDArray[np.float32] | None,
+    factors: NDArray[np.float32] | None,
 ) -> LayerRecipe:
     inputs = scales.quantizers[found.layer.input]
     window: Any = None
@@ -140,6 +150,7 @@ def _layer(
         codes=found.rounded.codes,
         weight_scales=found.rounded.scales,
         inputs=inputs,
+        factors=factors,
         corrections=corrections,
         output=window,
     )

@@ -71,6 +71,8 @@ def _layer(layer: LayerRecipe) -> dict[str, Any]:
         "inputs": [_quantizer(one) for one in layer.inputs],
         "weight_scales": [float(scale) for scale in layer.weight_scales],
     }
+    if layer.factors is not None:
+        described["factors"] = [float(factor) for factor in layer.factors]
     if layer.output is not None:
         described["output"] = {
             "centres": layer.output.centres.tolist(),

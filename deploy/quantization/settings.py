@@ -48,6 +48,8 @@ class QuantizeSettings:
     """"checkpoint": of the layers that the checkpoint has them for, as pytorch-quantization or nvidia-modelopt saved
     them: symmetric, one for all timesteps, so there is one range."""
     rounding: str = "second-order"
+    equalise: bool = True
+    """Whether channels of an activation are brought to one size before they are coded."""
     targets: tuple[str, ...] = TARGET_NAMES
     max_psnr_drop: float = 0.05
     """dB that the mean PSNR against the originals may lose at the default preset."""

@@ -115,17 +115,23 @@ def in_half(single: Single) -> Single:
 
 
 def recipe(
-    single: Single, form: Form, *, scales: tuple[float, ...] = (1.0,), corrections: Array | None = None
+    single: Single,
+    form: Form,
+    *,
+    scales: tuple[float, ...] = (1.0,),
+    corrections: Array | None = None,
+    factors: Array | None = None,
 ) -> Recipe:
     """Nearest weight codes and, per range, min-max input codes whose scale is multiplied by one of `scales`."""
-    weight = single.weight
+    weight = single.weight if factors is None else single.weight / columns_of(single, factors)
+    x = coded_values(single, factors)
     weight_scales = (np.abs(weight).reshape(weight.shape[0], -1).max(axis=1) / 127).astype(np.float32)
     codes = np.rint(weight / weight_scales.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8)
-    base = form.covering(float(single.x.min()), float(single.x.max()))
+    base = form.covering(float(x.min()), float(x.max()))
     inputs = tuple(Quantizer(scale=base.scale * k, lowest=base.lowest, highest=base.highest) for k in scales)
     window = None
     if weight.ndim == 4:
-        y = single.exact(single.x, weight) + single.broadcast(single.bias)
+        y = single.exact(x, weight) + single.broadcast(single.bias)
         low, high = (np.stack([getattr(y, side)(axis=(0, 2, 3))] * len(scales)) for side in ("min", "max"))
         window = output_window(low, high, bias=single.bias, weight_scales=weight_scales, inputs=inputs, headroom=1.0)
     layer = LayerRecipe(
@@ -133,10 +139,24 @@ def recipe(
         codes=codes,
         weight_scales=weight_scales,
         inputs=inputs,
+        factors=factors,
         corrections=corrections,
         output=window,
     )
     return Recipe(ranges=len(scales), layers=(layer,))
+
+
+def columns_of(single: Single, factors: Array) -> Array:
+    """The factors of input channels as they lie along the weights, output channel first."""
+    return factors.reshape(1, -1, *[1] * (single.weight.ndim - 2))
+
+
+def coded_values(single: Single, factors: Array | None) -> Array:
+    """What is coded: the input times its channels' factors."""
+    if factors is None:
+        return single.x
+    scaled: Array = single.x * (factors if single.weight.ndim == 2 else columns_of(single, factors))
+    return scaled
 
 
 def stored_window(quantizer: Quantizer, lowest: int) -> Quantizer:
@@ -149,7 +169,7 @@ def by_integers(single: Single, told: Recipe, index: int, *, coded_output: bool)
     layer = told.layers[0]
     unit = layer.inputs[index].scale * layer.weight_scales.astype(np.float64)
     quantizer = stored_window(layer.inputs[index], layer.inputs[index].lowest)
-    accumulator = single.exact(quantizer.codes(single.x), layer.codes)
+    accumulator = single.exact(quantizer.codes(coded_values(single, layer.factors)), layer.codes)
     if coded_output:
         assert layer.output is not None
         centres, steps = (single.broadcast(part) for part in (layer.output.centres, step_of(layer.output, index)))

@@ -64,7 +64,7 @@ def test_all_problems_are_named_at_once() -> None:
     )
     layers = (
         layer(inputs=(UNIT,), weight_scales=np.zeros(2, dtype=np.float32)),
-        layer(codes=np.ones((2, 3)), corrections=np.zeros((1, 2), dtype=np.float32)),
+        layer(codes=np.ones((2, 3)), corrections=np.zeros((1, 2), dtype=np.float32), factors=np.ones(2, np.float32)),
         layer(node="b/Conv", output=bad),
     )
     with pytest.raises(GraphError, match="making an int8 recipe") as caught:
@@ -73,6 +73,7 @@ def test_all_problems_are_named_at_once() -> None:
         "a/Conv: 1 input quantizers for 2 ranges",
         "a/Conv: weight_scales are not all finite and positive",
         "a/Conv: codes are float64 of shape (2, 3), not int8",
+        "a/Conv: factors have shape (2,), not (3,)",
         "a/Conv: corrections have shape (1, 2), not (2, 2)",
         "b/Conv: output.centres have shape (3,), not (2,)",
         "b/Conv: output.steps are not all finite and positive",
