@@ -59,10 +59,11 @@ DENOISE = "denoise"
 FIXED_SIZES_PAY_FROM = {"openvino-cpu": 500, "onnxruntime-cuda": 1}
 """From how many evaluations of the training's size on a graph is worth compiling again for the one size it meets.
 
-Measured on the IDM step with one thread of a two-core CPU, medians of interleaved rounds: OpenVINO 2026.4 gains 4 to
-11 % in bfloat16 and 2 to 9 % in float32, and compiling (0.5 s for the demo model, 1.2 to 1.8 s for the full one) costs
-what 60 to 250 steps at 128x128 gain. ONNX Runtime's CPU engine gains nothing (-2 to -1 %). On CUDA only a fixed size
-becomes one CUDA graph, which is believed to pay always. TensorRT's plans hold many sizes and capture by themselves.
+Measured on the IDM step with one thread of a two-core CPU, medians of interleaved rounds: OpenVINO 2026.4 gains 3 to
+11 % in bfloat16 (19 % at 64x64) and 2 to 9 % in float32, and compiling (0.5 s for the demo model, 1.2 to 1.8 s for the
+full one) costs what 60 to 250 steps gain. What ONNX Runtime's CPU engine gains cannot be told from nothing (-2 to 2 %).
+On CUDA only a fixed size becomes one CUDA graph, which is believed to pay always. TensorRT's plans hold many sizes and
+capture by themselves.
 """
 
 CARRY_STATE = frozenset({"onnxruntime-cuda"})
