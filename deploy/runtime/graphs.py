@@ -194,7 +194,7 @@ class GraphSet:
         """What replaces the constants of a graph: those of a range, and what this CPU needs for right int8 sums."""
         if self.choice.precision != INT8:
             return {}
-        of_range = self.int8.constants(index) if self.int8 is not None and name == DENOISE else {}
+        of_range = self.int8.constants(index) if name == DENOISE and self.int8 is not None else {}
         return of_range | constants_without_saturation(graph, self.choice.backend)
 
     def _index_and_key(self, name: str, range_index: int) -> tuple[int, str]:
@@ -218,7 +218,7 @@ class GraphSet:
         self._keep(self._index_and_key(name, range_index)[1], kept)
         given = {spec.name: feeds[spec.name] for spec in engine.inputs if spec.name in feeds and spec.name not in kept}
         made = engine.run(given)
-        if self.int8 is not None and name == DENOISE:
+        if name == DENOISE and self.int8 is not None:
             made["noise"] = self.int8.corrected(made["noise"], feeds)
         return made
 

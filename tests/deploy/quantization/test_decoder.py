@@ -109,7 +109,8 @@ def test_tensorrt_plans_are_built_from_the_int8_graphs(enlarging: Bundle, tmp_pa
     stored = with_decoder(enlarging, tmp_path, quantized(enlarging, tmp_path, [], ["tensorrt"]))
     assert stored.manifest.quantization is not None
     told = stored.manifest.quantization["targets"]["tensorrt"]
-    rest = {"graph": stored.manifest.graphs["denoise"]["forms"]["group"], "edges": [0, 1], "rows": {}, "constants": {}}
+    graph = stored.manifest.graphs["denoise"]["forms"]["group"]
+    rest = {"graph": graph, "edges": [0, 1], "rows": {}, "constants": {}, "noise_corrections": []}
     with BundleWriter.update(stored) as writer:
         stored = writer.commit(replace(stored.manifest, quantization={"targets": {"tensorrt": told | rest}}))
     options = PlanOptions(sizes=default_sizes(stored), capability="8.9")
