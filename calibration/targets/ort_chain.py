@@ -130,6 +130,9 @@ class _Chain:
     def _problems(self, recipe: Recipe) -> Iterator[str]:
         if recipe.ranges != 1:
             yield f"{recipe.ranges} timestep ranges, where a chain has one"
+        for told in recipe.layers:
+            if told.factors is not None:
+                yield f"{told.node} has inputs that are equalised, for which codes of a chain have no place"
         made = {node.output[0] for node in self._model.graph.node if node.op_type == "Relu"}
         for tensor, quantizer in self._coded.items():
             if tensor not in made:

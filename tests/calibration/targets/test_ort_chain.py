@@ -141,9 +141,15 @@ def two_ranges(network: Network) -> Recipe:
     return Recipe(ranges=2, layers=tuple(replace(one, inputs=one.inputs * 2) for one in network.recipe().layers))
 
 
+def equalised(network: Network) -> Recipe:
+    told = network.recipe()
+    return Recipe(ranges=1, layers=(replace(told.layers[0], factors=np.ones(WIDTHS[0], np.float32)), told.layers[1]))
+
+
 @pytest.mark.parametrize(
     ("told", "message"),
     [
+        (equalised, "m0/MatMul has inputs that are equalised"),
         (other_codes, r"relu0 has the codes -3\.\.252, which do not begin at 0"),
         (two_ranges, "2 timestep ranges, where a chain has one"),
         (lambda network: Recipe(ranges=1, layers=network.recipe().layers[:1]), "relu1 leaves the chain without"),
