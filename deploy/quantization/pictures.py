@@ -30,14 +30,17 @@ class CalibrationPicture:
     sha256: str
 
 
-def calibration_pictures(folder: Path, settings: QuantizeSettings, say: Say) -> list[CalibrationPicture]:
+def calibration_pictures(
+    folder: Path, settings: QuantizeSettings, say: Say, most_lr: int | None = None
+) -> list[CalibrationPicture]:
     """The pictures of a folder in the order of their names, each at one of the scales in turn.
 
     Files that cannot be read are named and passed over; smaller pictures are continued by their mirror image.
+    most_lr: no side of the low-resolution pictures is larger; crops at small scales are smaller then.
     """
     pictures = [
         CalibrationPicture(
-            original=_original(path.name, pixels, scale, settings.crop),
+            original=_original(path.name, pixels, scale, min(settings.crop, int(scale * (most_lr or settings.crop)))),
             scale=scale,
             sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         )

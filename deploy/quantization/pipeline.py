@@ -115,12 +115,10 @@ class _Work:
         self.pictures = self._pictures()
         self.folder = self._folder()
         model = upscaler.model
-        self.generates = isinstance(model, LatentModel) and model.generates
-        groups = (
-            groups_of_generation(model, settings.pictures or GENERATED)
-            if isinstance(model, LatentModel) and model.generates
-            else groups_of_pictures(self.pictures)
-        )
+        if isinstance(model, LatentModel) and model.generates:
+            groups = groups_of_generation(model, settings.pictures or GENERATED)
+        else:
+            groups = groups_of_pictures(self.pictures)
         self.trajectories = Trajectories(upscaler, groups, plans, self.folder, settings.seed)
         self.inputs = Inputs(
             self.trajectories.inputs, self.trajectories.few, self.trajectories.evaluations, plans.levels
@@ -193,7 +191,9 @@ class _Work:
                 "calibrating on the packaged photographs: whether they are like those of the training cannot be known;"
                 " --calib names others"
             )
-        return calibration_pictures(self.places.calibration or CALIBRATION_IMAGES, self.settings, self.say)
+        # A latent grows with the input, and attention with its square: 72 GB for four 64x64 inputs of the FFHQ model.
+        most = model.config.lr_size if isinstance(model, LatentModel) else None
+        return calibration_pictures(self.places.calibration or CALIBRATION_IMAGES, self.settings, self.say, most)
 
     def _findings(self) -> Findings:
         self.trajectories.record(self._stage("trajectories"))

@@ -22,6 +22,13 @@ def test_scales_take_turns_and_pictures_are_cut(photographs: Path) -> None:
     assert not told
 
 
+def test_inputs_may_be_limited_to_the_size_of_training(photographs: Path) -> None:
+    """A latent grows with the input: at 2x crops of 12 pixels are left of 16, at 4x all of them."""
+    pictures = calibration_pictures(photographs, SMALL, lambda _: None, most_lr=6)
+    assert [one.original.lr.shape[0] for one in pictures] == [6, 4, 6, 4, 6]
+    assert [one.original.pixels.shape[0] for one in pictures] == [12, 16, 12, 16, 12]
+
+
 def test_smaller_pictures_are_continued_by_their_mirror_image(tmp_path: Path) -> None:
     rough = np.random.default_rng(0).integers(0, 256, (10, 12, 3), dtype=np.uint8)
     write_image(rough, tmp_path / "small.png")
