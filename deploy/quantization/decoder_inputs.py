@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from deploy.runtime.latent import LatentModel
 from deploy.runtime.model import Float32
-from deploy.runtime.tiles import Size
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -41,8 +40,3 @@ class DecoderInputs:
                 every = max(1, size[0] * size[1] // QUERIED)
                 # Whole rows lie on an odd lattice, so that all positions between two latent rows are met.
                 yield subject.query_feeds(features, slice(0, size[0], every | 1), slice(0, size[1]))
-
-    def usual_size(self, latent: Float32) -> Size:
-        """The size to which a latent decodes at the resolution of training, (height, width)."""
-        stride = self.model.config.first_stage.stride
-        return latent.shape[2] * stride, latent.shape[3] * stride
