@@ -9,10 +9,10 @@ thread (AVX-512 with VNNI; CPU seconds, the best of three interleaved rounds, a 
     decode    0.28    0.10             0.30    0.16    0.09
     query     2.28    0.70             2.25    1.14    0.71
 
-so both pay on both. On TensorRT nothing is measured, but TensorRT-RTX 1.7 lists what it builds: every layer of `query`
-in fp16 is one kernel with its bias and ReLU, which moves 1024 bytes per pixel for 256 features; in int8 it is a product
-with fp16 outputs and a kernel that codes them again, 1536 bytes. Layers so narrow are believed to wait for memory, so
-there only the convolutions of `decode`, all listed as Int8, are in int8.
+so both pay on both; `python -m benchmarks.decoder` times them. On TensorRT nothing is measured, but TensorRT-RTX 1.7
+lists what it builds: every layer of `query` in fp16 is one kernel with its bias and ReLU, which moves 1024 bytes per
+pixel for 256 features; in int8 it is a product with fp16 outputs and a kernel that codes them again, 1536 bytes. Layers
+so narrow are believed to wait for memory, so there only the convolutions of `decode`, all listed as Int8, are in int8.
 """
 
 from collections.abc import Callable, Mapping, Sequence
