@@ -185,6 +185,7 @@ def _choice_key(bundle: Bundle, options: BuildOptions) -> dict[str, str]:
         "threads": "auto" if trial.threads is None else str(trial.threads),
         "least SQNR": f"{options.least_sqnr_db:g} dB",
         "budget": _text_of_budget(budget_of(bundle, options)),
+        "int8 lost": _text_of_losses(bundle),
     }
 
 
@@ -192,3 +193,11 @@ def _text_of_budget(budget: Budget) -> str:
     demands = [] if budget.psnr_drop is None else [f"PSNR drop {budget.psnr_drop:g} dB"]
     demands += [] if budget.fidelity_db is None else [f"fidelity {budget.fidelity_db:g} dB"]
     return ", ".join(demands) or "none"
+
+
+def _text_of_losses(bundle: Bundle) -> str:
+    """What `quantize` measured on held-out pictures, which lies in bundle.json and in no file that has a hash."""
+    targets = (bundle.manifest.quantization or {}).get("targets", {})
+    found = {target: described.get("held_out") or {} for target, described in sorted(targets.items())}
+    told = [f"{target} {held['psnr_drop']} and {held['fidelity_db']} dB" for target, held in found.items() if held]
+    return ", ".join(told) or "not known"

@@ -86,7 +86,11 @@ def test_int8_is_measured_too_and_held_to_the_budget(
     ]
     shown = CliRunner().invoke(app, ["inspect", str(quantized.path)]).output
     assert "31.0" in shown and "1.000" in shown
-    strict = build(quantized, cache, "--min-sqnr", "3", "--max-psnr-drop", "0.5")
+    again = with_held_out(quantized, {"ort": {"psnr_drop": 8.0, "fidelity_db": 20.0}})
+    told = build(again, cache, "--min-sqnr", "3")
+    assert "int8 lost openvino 1.0 and 31.0 dB, ort 10.0 and 20.0 dB, now openvino 1.0 and 31.0 dB, ort 8.0" in told
+    assert "--max-psnr-drop" not in told
+    strict = build(again, cache, "--min-sqnr", "3", "--max-psnr-drop", "0.5")
     assert "openvino-cpu int8 loses 1.000 dB against originals, more than 0.5" in strict
     assert "measured now: built before with budget PSNR drop 9 dB, fidelity 0 dB, now PSNR drop 0.5 dB" in strict
 
