@@ -172,7 +172,7 @@ def test_the_model_tells_where_each_value_came_from() -> None:
 def test_presets_are_drawn_and_one_that_cannot_be_used_says_why() -> None:
     presets = {**BARE.bundle.manifest.presets, "odd": {"equation": "nonsense", "steps": 3}}
     told = words(sampling_section(Facts(bundle=packaged_bundle(presets=presets))))
-    assert "balanced default ddim 5 logsnr 0.5 1" in told
+    assert "balanced default dpmpp-2m 5 logsnr 0.5 1" in told
     assert "The denoising plan is impossible" in told or "nonsense" in told
     assert "No placement was searched" in told
 
