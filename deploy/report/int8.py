@@ -220,7 +220,9 @@ def _in_float(measured: Record) -> Iterator[Markup]:
     yield paragraph("First and last convolution, the noise-level table, normalisation and softmax always do.")
     for layers, targets in kept.items():
         if layers:
-            yield paragraph(f"For {listing(targets)}, to stay within the budget:")
+            yield paragraph(
+                f"For {listing(targets)}, because they spoil most for what they compute, or to stay within the budget:"
+            )
             yield bullets(code(layer) for layer in layers)
         else:
             yield paragraph(f"For {listing(targets)} the budget asks for no other layer.")
