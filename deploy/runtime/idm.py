@@ -1,6 +1,6 @@
 """An IDM bundle at run time: what its graphs are fed, for a whole picture or for a window of one."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from deploy.coordinates import axis_lookup, resize_index
 from deploy.images.resize import resize_region
-from deploy.runtime.graphs import NOTHING_STAYS, Array, GraphSet, Keep, fixed_sizes_pay
+from deploy.runtime.graph_denoiser import GraphDenoiser
+from deploy.runtime.graphs import Array, GraphSet
 from deploy.runtime.model import NoiseOfShape
 from deploy.runtime.sampler import strips_of_rows
 from deploy.runtime.tiles import Size
 from deploy.runtime.tiles import Window as Window
 from engines.backends import DEFAULT_BACKEND
-from engines.recurrence import Step
 
 Float32 = NDArray[np.float32]
 
@@ -45,14 +45,15 @@ WORKING_MEMORY = {
 }
 
 
-class IdmModel:
+class IdmModel(GraphDenoiser):
     """An IDM bundle's networks. Pictures are float32 in [-1, 1], (batch, 3, height, width)."""
 
     family = "idm"
 
     def __init__(self, graphs: GraphSet) -> None:
-        self._graphs = graphs
         configuration = graphs.bundle.manifest.configuration
+        image_size = int(configuration["image_size"]["value"])
+        super().__init__(graphs, training_pixels=image_size**2)
         self.levels = len(configuration["channel_multiplier"]["value"])
         self.s_max = float(configuration["s_max"]["value"])
         self.channels = int(configuration["out_channel"]["value"])
@@ -60,8 +61,7 @@ class IdmModel:
         self._features = int(configuration["n_feats"]["value"])
         self._level_channels = [self._inner_channels * m for m in configuration["channel_multiplier"]["value"]]
         attended = configuration["attn_res"]["value"]
-        self._image_size = int(configuration["image_size"]["value"])
-        levels = [level for level in range(self.levels) if self._image_size // 2**level in attended]
+        levels = [level for level in range(self.levels) if image_size // 2**level in attended]
         self._finest_attention = min([*levels, self.levels - 1])  # the middle always has attention
         # Head, residual blocks, closing convolution: the LR pixels around a window that its condition depends on.
         self._reach = 2 + ENCODER_REACH_BLOCKS * int(configuration["n_resblocks"]["value"])
@@ -80,10 +80,10 @@ class IdmModel:
         """What each step of a plan feeds besides the state: one mapping per step. IDM looks at the level only."""
         del timesteps
         levels = np.array(noise_levels, dtype=np.float32)[:, None]
-        if "tabulate" not in self._graphs:
-            return self._graphs.rows_in_precision([{"noise_level": level[None]} for level in levels], noise_levels)
-        table = self._graphs.run("tabulate", {"noise_level": levels})["noise_row"]
-        return self._graphs.rows_in_precision([{"noise_row": row[None]} for row in table], noise_levels)
+        if "tabulate" not in self.graphs:
+            return self.graphs.rows_in_precision([{"noise_level": level[None]} for level in levels], noise_levels)
+        table = self.graphs.run("tabulate", {"noise_level": levels})["noise_row"]
+        return self.graphs.rows_in_precision([{"noise_row": row[None]} for row in table], noise_levels)
 
     def condition(self, lr: Float32, size: Size, window: Window) -> dict[str, Array]:
         """Everything about the picture that does not change from step to step, for one window of the output."""
@@ -101,33 +101,8 @@ class IdmModel:
             "column_index": indices[1],
             "scaler": scaler,
         }
-        made = self._graphs.run("encode", feeds)
+        made = self.graphs.run("encode", feeds)
         return {"scaler": scaler, **made, **self._lookups(window.size)}
-
-    def predict(
-        self, x: Float32, condition: Mapping[str, Array], row: Mapping[str, Array], keep: Keep = NOTHING_STAYS
-    ) -> Float32:
-        """The noise that the network sees in x."""
-        return self._graphs.predicted_noise(x, condition, row, keep)
-
-    @property
-    def carries_state(self) -> bool:
-        """Whether the engine takes the state from step to step itself."""
-        return self._graphs.carries_state
-
-    def follow(
-        self, x: Float32, condition: Mapping[str, Array], steps: Iterable[Step], keep: Keep = NOTHING_STAYS
-    ) -> Float32:
-        """The state after these steps, which the engine takes by itself."""
-        return self._graphs.followed(x, condition, steps, keep)
-
-    def let_go(self) -> None:
-        """What was kept of a condition is free."""
-        self._graphs.let_go("denoise")
-
-    def fixed_size_pays(self, pixels: int) -> bool:
-        """Measured in evaluations of the training's output."""
-        return fixed_sizes_pay(self._graphs.choice.backend, pixels / self._image_size**2)
 
     # What the upscaler asks, see deploy.runtime.model ------------------------------------------------------------
 
@@ -139,8 +114,8 @@ class IdmModel:
     def open_engines(self) -> None:
         """The graphs that a run needs are open."""
         for name in ("tabulate", "encode", "denoise"):
-            if name in self._graphs:
-                self._graphs.engine(name)
+            if name in self.graphs:
+                self.graphs.engine(name)
 
     def state_size(self, lr: Size, size: Size) -> Size:
         """The state is the picture."""
@@ -149,7 +124,7 @@ class IdmModel:
 
     def working_bytes(self, window: Size, batch: int) -> int:
         """Memory that the networks take for one window, from the measurements in WORKING_MEMORY."""
-        per_channel = WORKING_MEMORY.get(self._graphs.choice.backend, WORKING_MEMORY[DEFAULT_BACKEND])
+        per_channel = WORKING_MEMORY.get(self.graphs.choice.backend, WORKING_MEMORY[DEFAULT_BACKEND])
         pixels = prod(window) * batch
         linear = per_channel.denoise * self._inner_channels + per_channel.encode * (
             self._inner_channels + self._features
@@ -191,7 +166,7 @@ class IdmModel:
 
     def _weight_bytes(self) -> int:
         """Of the float denoiser; without one, of all that is left in floating point."""
-        manifest = self._graphs.bundle.manifest
+        manifest = self.graphs.bundle.manifest
         described = manifest.graphs.get("denoise", manifest.graphs["encode"])
         return sum(manifest.files[name].bytes for name in described["weights"])
 

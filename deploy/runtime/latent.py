@@ -1,7 +1,7 @@
 """A bundle of the latent family at run time: the diffusion runs once in the latent, which decodes to any size."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from math import prod
 
@@ -20,11 +20,11 @@ from deploy.coordinates import (
 from deploy.errors import PlanError
 from deploy.families import recorded_config
 from deploy.families.latent_config import LatentConfig, UNetConfig
-from deploy.runtime.graphs import NOTHING_STAYS, Array, GraphSet, Keep, fixed_sizes_pay
+from deploy.runtime.graph_denoiser import GraphDenoiser
+from deploy.runtime.graphs import Array, GraphSet
 from deploy.runtime.latent_memory import LatentMemory
 from deploy.runtime.model import NoiseOfShape
 from deploy.runtime.tiles import Size, Window
-from engines.recurrence import Step
 
 Float32 = NDArray[np.float32]
 
@@ -37,15 +37,15 @@ FFHQ model on one thread, CPU seconds by 2048, 4096, 8192 and 16384: ONNX Runtim
 OpenVINO bf16 1.16, 1.15, 1.21, 1.24; int8 by the first three: 0.71, 0.70, 0.72 and 0.77, 0.71, 0.72."""
 
 
-class LatentModel:
+class LatentModel(GraphDenoiser):
     """A latent bundle's networks: super-resolution or generation. Latents are as the sampler sees them."""
 
     family = "latent"
 
     def __init__(self, graphs: GraphSet) -> None:
-        self.graphs = graphs
         manifest = graphs.bundle.manifest
         self.config: LatentConfig = recorded_config(self.family, manifest.configuration)
+        super().__init__(graphs, training_pixels=(self.config.image_size or 1) ** 2)
         if self.config.unet is None or self.config.channels is None:
             raise PlanError(f"{graphs.bundle.path} holds an auto-encoder alone, which has nothing to sample with.")
         self.unet: UNetConfig = self.config.unet
@@ -97,31 +97,6 @@ class LatentModel:
             return self.graphs.rows_in_precision([{"timestep": step[None]} for step in steps], noise_levels)
         table = self.graphs.run("tabulate", {"timestep": steps})["time_row"]
         return self.graphs.rows_in_precision([{"time_row": row[None]} for row in table], noise_levels)
-
-    def predict(
-        self, x: Float32, condition: Mapping[str, Array], row: Mapping[str, Array], keep: Keep = NOTHING_STAYS
-    ) -> Float32:
-        """The noise that the network sees in x."""
-        return self.graphs.predicted_noise(x, condition, row, keep)
-
-    @property
-    def carries_state(self) -> bool:
-        """Whether the engine takes the state from step to step itself."""
-        return self.graphs.carries_state
-
-    def follow(
-        self, x: Float32, condition: Mapping[str, Array], steps: Iterable[Step], keep: Keep = NOTHING_STAYS
-    ) -> Float32:
-        """The state after these steps, which the engine takes by itself."""
-        return self.graphs.followed(x, condition, steps, keep)
-
-    def let_go(self) -> None:
-        """What was kept of a condition is free."""
-        self.graphs.let_go("denoise")
-
-    def fixed_size_pays(self, pixels: int) -> bool:
-        """Measured in evaluations of the training's latent."""
-        return fixed_sizes_pay(self.graphs.choice.backend, pixels / (self.config.image_size or 1) ** 2)
 
     def condition_of_window(self, condition: Float32, window: Window) -> dict[str, Array]:
         """What the U-Net is fed of the encoded input; the hoisted convolution sees one pixel beyond the window."""
