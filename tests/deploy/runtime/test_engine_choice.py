@@ -84,12 +84,12 @@ def test_a_bundle_without_a_float_denoiser_runs_in_int8(quantized_idm: Bundle, o
 
 
 def test_what_cannot_run_is_refused_before_any_picture_is_read(idm_tiny: Bundle) -> None:
+    with pytest.raises(BundleError, match=r"has no int8 graphs\. Make them with `idm-deploy quantize`"):
+        engine_choice(idm_tiny, precision="int8")
     if BACKENDS["tensorrt"].probe().available:
         pytest.skip("TensorRT is here")
     with pytest.raises(MissingPackage, match=r"tensorrt cannot run here: tensorrt is not installed\. Type pip install"):
         engine_choice(idm_tiny, "tensorrt", "fp16")
-    with pytest.raises(BundleError, match=r"has no int8 graphs\. Make them with `idm-deploy quantize`"):
-        engine_choice(idm_tiny, precision="int8")
 
 
 def test_without_any_engine_the_pip_lines_are_told(idm_tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
