@@ -150,3 +150,11 @@ def take_external(model: ModelProto, folder: Path) -> dict[str, NDArray[Any]]:
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
     return arrays
+
+
+def as_map(values: NDArray[Any], layer: Layer) -> NDArray[Any]:
+    """The input as (batch, channels, rows, columns); a linear layer's features become channels of one row."""
+    if layer.kind != LINEAR:
+        return values
+    features = np.moveaxis(values, -1, 1)
+    return features.reshape(features.shape[0], features.shape[1], 1, -1)

@@ -29,8 +29,8 @@ from engines.contract import Engine
 
 Array = NDArray[Any]
 
-MOST_BYTES: Final = 1 << 30
-"""The inputs and outputs of all layers of the full IDM take 318 MB at 128 x 128."""
+MOST_BYTES: Final = 1 << 29
+"""Of activations held at a time. The inputs and outputs of all layers of the full IDM take 318 MB at 128 x 128."""
 
 Shape = tuple[int, ...]
 

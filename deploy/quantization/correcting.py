@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.correction import InputMean, NoiseErrors, bias_correction
-from calibration.layers import read_graph
+from calibration.layers import as_map, read_graph
 from calibration.observe import Observer
 from deploy.bundle import Bundle
 from deploy.quantization.comparison import int8_upscaler
 from deploy.quantization.drafts import LevelCorrection
-from deploy.quantization.equalising import OBSERVED_BYTES, as_map, divided_weights, equalised
+from deploy.quantization.equalising import divided_weights, equalised
 from deploy.quantization.gathering import Findings, Inputs
 from deploy.quantization.recipes import Corrections, Scales
 from deploy.runtime.upscaler import Upscaler
@@ -41,7 +41,7 @@ def bias_corrections(
     tensors = list(dict.fromkeys(one.layer.input for one in findings.layers.values()))
     readers = {name: [one for one in findings.layers.values() if one.layer.input == name] for name in tensors}
     means: dict[tuple[int, str, int], InputMean] = {}
-    with Observer(graph, tensors, example=example, max_bytes=OBSERVED_BYTES, threads=threads) as observer:
+    with Observer(graph, tensors, example=example, threads=threads) as observer:
         for done, one in enumerate(inputs.each(CORRECTING_EVERY)):
             for name, values in observer.run(one.feeds):
                 for number, chosen in enumerate(scales):

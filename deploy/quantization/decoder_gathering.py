@@ -20,7 +20,6 @@ from calibration.observe import Observer
 from calibration.rounding import RoundedWeights, round_to_nearest, round_weights
 from calibration.statistics import ChannelExtremes, channel_extremes_of, merge_extremes
 from calibration.step_statistics import StepStatistics
-from deploy.quantization.equalising import OBSERVED_BYTES
 from deploy.quantization.gathering import quantizable_layers
 
 Array = NDArray[Any]
@@ -141,7 +140,7 @@ class _Seen:
         new = set(readers) - self._counted
         self._counted |= new
         example = max(feeds(), key=lambda one: sum(array.size for array in one.values()))
-        with Observer(graph, tensors, example=example, max_bytes=OBSERVED_BYTES, threads=threads) as observer:
+        with Observer(graph, tensors, example=example, threads=threads) as observer:
             for one in feeds():
                 for name, values in observer.run(one):
                     if name in new:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from calibration.equalisation import factors_of
-from calibration.layers import LINEAR, Layer, read_graph, weights_of
+from calibration.layers import LINEAR, Layer, as_map, read_graph, weights_of
 from calibration.observe import Observer
 from calibration.statistics import ChannelExtremes, channel_extremes_of, merge_extremes
 from deploy.images.files import new_file
@@ -19,9 +19,6 @@ Array = NDArray[Any]
 
 EVERY = 6
 """Of the recorded steps one in so many is looked at; with 25 steps of a group of pictures always others."""
-
-OBSERVED_BYTES = 1 << 29
-"""Activations that are held at a time."""
 
 
 def equalising_factors(
@@ -60,7 +57,7 @@ def _found_factors(
         readers.setdefault(layer.input, []).append(layer)
     single = {name: found for name, found in readers.items() if all(one.geometry.groups == 1 for one in found)}
     seen: dict[str, ChannelExtremes] = {}
-    with Observer(graph, single, example=example, max_bytes=OBSERVED_BYTES, threads=threads) as observer:
+    with Observer(graph, single, example=example, threads=threads) as observer:
         for number, one in enumerate(inputs):
             if number % EVERY:
                 continue
@@ -101,11 +98,3 @@ def divided_weights(model: ModelProto, folder: Path, layer: Layer, factors: Mapp
 
 def _along_channels(factors: Array, layer: Layer) -> Array:
     return factors if layer.kind == LINEAR else factors.reshape(1, -1, 1, 1)
-
-
-def as_map(values: Array, layer: Layer) -> Array:
-    """The input as (batch, channels, rows, columns); a linear layer's features become channels of one row."""
-    if layer.kind != LINEAR:
-        return values
-    features = np.moveaxis(values, -1, 1)
-    return features.reshape(features.shape[0], features.shape[1], 1, -1)

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from calibration.covariance import InputCovariance, passes_within
 from calibration.errors import StatisticsError
-from calibration.layers import Layer, layers_of, read_graph
+from calibration.layers import Layer, as_map, layers_of, read_graph
 from calibration.observe import Observer
 from calibration.rounding import RoundedWeights, round_to_nearest, round_weights
 from calibration.statistics import ChannelExtremes, channel_extremes_of, merge_extremes
 from calibration.step_statistics import StepStatistics
 from deploy.images.files import new_file
-from deploy.quantization.equalising import OBSERVED_BYTES, as_map, divided_weights, equalised, equalising_factors
+from deploy.quantization.equalising import divided_weights, equalised, equalising_factors
 from deploy.quantization.not_finite import CURE
 from deploy.quantization.trajectories import DenoiserInput
 
@@ -173,7 +173,7 @@ class _Pass:
 
     def run(self, inputs: Inputs, example: Mapping[str, Array], threads: int | None, progress: Progress) -> None:
         tensors = [name for layer in self.layers for name in (layer.input, layer.output)]
-        with Observer(self.graph, tensors, example=example, max_bytes=OBSERVED_BYTES, threads=threads) as observer:
+        with Observer(self.graph, tensors, example=example, threads=threads) as observer:
             for done, one in enumerate(inputs.each(1)):
                 for name, values in observer.run(one.feeds):
                     self._take_finite(name, values, one.level_index)
