@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from select import select
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Self
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -107,6 +107,9 @@ class Page:
         )
         features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=features)
+        end = monotonic() + 10  # the window follows a little after the answer
+        while self.tell("innerWidth") != width and monotonic() < end:
+            sleep(0.02)
 
     def screenshot(self, path: Path) -> None:
         """`path` holds the window as PNG."""
