@@ -1,9 +1,10 @@
 """What int8 costs in pictures, and what each part of it buys: `python -m benchmarks.int8 BUNDLE --json result.json`.
 
 A copy of the bundle is quantized as `idm-deploy quantize` does it. Beside it stand int8 without any of its ideas (from
-the least to the largest value, nearest rounding, one range; of everything, and of the same layers only) and int8
-weights with float activations. All run on held-out pictures from the same noise as float32 does, with the bundle's
-default preset and without its aids, plain DDIM from pure noise. PSNR between int8 and float pictures is the fidelity.
+the least to the largest value, nearest rounding, one range; of everything, of all but the first and last layers, and of
+the same layers only) and int8 weights with float activations. All run on held-out pictures from the same noise as
+float32 does, with the bundle's default preset and without its aids, plain DDIM from pure noise. PSNR between int8 and
+float pictures is the fidelity.
 
 `--ranges` compares several timestep ranges with one under the same clipping instead: for two equations at several
 numbers of steps, and in settings where ranges of their own should pay. Differences are paired, picture by picture.
@@ -24,10 +25,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 from benchmarks.int8_tables import table_of_ranges, table_of_ways
-from benchmarks.int8_ways import Way, Workbench, workbench
+from benchmarks.int8_ways import NaiveLayers, Way, Workbench, workbench
 from calibration.clipping import Method, MinMax, Mse
 from calibration.quantizer import Form, Symmetric
 from calibration.targets.table import target_named
@@ -153,8 +154,7 @@ def _way_trials(bench: Workbench) -> Iterator[Trial]:
         yield Trial(key=key, way=bench.weights_only, choices=choices)
     for target in bench.calibrated.recipes:
         ways: dict[str, Callable[[], Way]] = {
-            "naive, everything in int8": partial(bench.naive, target, everything=True),
-            "naive, the same layers": partial(bench.naive, target, everything=False),
+            **{f"naive, {layers}": partial(bench.naive, target, layers) for layers in get_args(NaiveLayers)},
             "default": partial(bench.as_quantized, target),
         }
         for name, way in ways.items():

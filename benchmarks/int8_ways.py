@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,9 @@ from deploy.runtime.settings import Choices
 from deploy.runtime.upscaler import Upscaler
 
 LARGEST_CODE = 127
+
+NaiveLayers = Literal["everything in int8", "first and last in float", "the same layers"]
+"""What int8 without our ideas is given: every layer; all but the first and last, as is usual; those of `quantize`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,16 +89,15 @@ class Workbench:
             share_in_float=share_in_float(recipe, self.calibrated.multiplications),
         )
 
-    def naive(self, target: str, *, everything: bool) -> Way:
-        """Min-max ranges and nearest rounding, one range: of every layer, or of those that `quantize` took."""
+    def naive(self, target: str, layers: NaiveLayers) -> Way:
+        """Min-max ranges and nearest rounding, one range."""
         nearest = self.as_they_are()
-        if not everything:
+        if layers != "everything in int8":
             taken = {node: nearest.layers[node] for node in self.calibrated.findings.layers}
             nearest = Findings(layers=taken, inputs=nearest.inputs)
         scales = self.scales(target_named(target)[1], MinMax(), 1, nearest)
-        kept = frozenset() if everything else self.calibrated.choices[target].in_float
-        name = "naive, everything in int8" if everything else "naive, the same layers in int8"
-        return self.way(name, target, scales, nearest, kept)
+        kept = self.calibrated.choices[target].in_float if layers == "the same layers" else frozenset()
+        return self.way(f"naive, {layers}", target, scales, nearest, kept)
 
     def with_scales(self, name: str, target: str, form: Form, method: Method, ranges: int | None) -> Way:
         """The layers and weights of `quantize` with other activation scales and without correction of the noise."""
