@@ -28,7 +28,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 from benchmarks.int8_tables import table_of_ranges, table_of_ways
-from benchmarks.int8_ways import NaiveLayers, Way, Workbench, workbench
+from benchmarks.int8_ways import NaiveLayers, Way, Workbench, calibration_of, workbench
 from calibration.clipping import Method, MinMax, Mse
 from calibration.quantizer import Form, Symmetric
 from calibration.targets.table import target_named
@@ -36,6 +36,7 @@ from deploy.bundle import Bundle
 from deploy.demo.packaged import EVALUATION_IMAGES, IDM_BUNDLE
 from deploy.errors import BundleError, DeployError
 from deploy.evaluation.originals import read_originals
+from deploy.images.files import new_file
 from deploy.images.metrics import paired_difference
 from deploy.quantization.comparison import PLAIN, Fidelity
 from deploy.quantization.pipeline import Calibrated, quantize_bundle
@@ -113,11 +114,12 @@ def measured(asked: argparse.Namespace, say: Progress) -> Record:
         "settings": json.loads(json.dumps(settings.as_dict())),
         "rows": [],
     }
-    rows = _earlier_rows(asked.json, report)
     with _scratch(asked.scratch) as place:
         folder = Path(place)
         places = Places(calibration=asked.calib, cache=folder / "cache", threads=asked.threads)
         calibrated = _quantized(bundle, settings, places, folder, say)
+        report["calibration"] = calibration_of(calibrated)
+        rows = _earlier_rows(asked.json, report)
         with workbench(calibrated, originals, folder, asked.threads) as bench:
             trials = _range_trials(bench, asked) if asked.ranges else _way_trials(bench)
             for trial in trials:
@@ -125,7 +127,8 @@ def measured(asked: argparse.Namespace, say: Progress) -> Record:
                 report["rows"].append(known or _row(bench, trial))
                 say(_words(report["rows"][-1]))
                 if asked.json:
-                    asked.json.write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
+                    with new_file(asked.json) as file:
+                        file.write(f"{json.dumps(report, indent=1, sort_keys=True)}\n".encode())
     return report
 
 

@@ -149,7 +149,7 @@ class Workbench:
         return self._as_they_are
 
     def _gathered(self, layers: Sequence[Layer]) -> Findings:
-        folder = self.folder / "naive"
+        folder = self.folder / f"naive-{calibration_of(self.calibrated)[:16]}"
         folder.mkdir(exist_ok=True)
         plans = self.calibrated.plans
         with float_upscaler(self.calibrated.bundle, self.threads) as upscaler:
@@ -168,6 +168,11 @@ class Workbench:
                 threads=self.threads,
                 progress=_nothing,
             )
+
+
+def calibration_of(calibrated: Calibrated) -> str:
+    """A hash of every scale and setting of a calibration: another where pictures, code or settings are others."""
+    return str((calibrated.bundle.manifest.quantization or {})["calibration_sha256"])
 
 
 @contextmanager
