@@ -10,7 +10,7 @@ from deploy.bundle.discovery import holds_manifest
 from deploy.quantization.held_out import with_held_out_figures
 from deploy.quantization.only_int8 import without_float_denoiser
 from deploy.quantization.pipeline import quantize_bundle, refuse_unfit
-from deploy.quantization.report import write_report
+from deploy.quantization.report import writable, write_report
 from deploy.quantization.results import Results, measure, report_from_results
 from deploy.quantization.settings import Places, QuantizeSettings
 
@@ -53,6 +53,9 @@ def quantize(
 ) -> Outcome:
     """The bundle, quantized in place, with a report beside it."""
     bundle = bundle_of(source, force=force, say=say, progress=progress)
+    folder = places.report or default_report(bundle.path)
+    with writable(folder):
+        pass  # not after hours of calibrating
 
     def calibrating(doing: str, fraction: float) -> None:
         progress(doing, CALIBRATING * fraction)
@@ -63,7 +66,6 @@ def quantize(
     calibrated = quantize_bundle(bundle, settings, places, force=force, say=say, progress=calibrating)
     results = measure(calibrated, threads=places.threads, seed=settings.seed, progress=measuring)
     stored = with_held_out_figures(calibrated.bundle, results)
-    folder = places.report or default_report(bundle.path)
     write_report(calibrated, results, folder, say)
     if only_int8:
         without_float_denoiser(stored)

@@ -11,7 +11,9 @@ from deploy.bundle import Bundle
 from deploy.cli.main import app
 from deploy.errors import FolderError
 from deploy.images.files import read_image
-from deploy.quantization.report import MOST_AMPLIFIED, amplification, difference, write_report
+from deploy.quantization import command
+from deploy.quantization.report import MOST_AMPLIFIED, amplification, difference
+from deploy.quantization.settings import Places, QuantizeSettings
 from tests.deploy.quantization.conftest import CONFIG
 
 OPTIONS = "--pictures 2 --crop 16 --scale 2 --ranges 2 --max-psnr-drop 5 --float-share 0 --targets ort,tensorrt"
@@ -76,8 +78,19 @@ def test_differences_are_amplified_until_they_can_be_seen() -> None:
     assert amplification([(dark, dark), (dark, dark + 60)]) == 1
 
 
-def test_a_report_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_report_folder_that_cannot_be_made_is_named_before_anything_is_calibrated(
+    micro: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("calibrated first")
+
+    monkeypatch.setattr(command, "quantize_bundle", never)
     (tmp_path / "taken").write_text("a file")
-    nothing: object = object()
-    with pytest.raises(FolderError, match=r"writing the report to .*taken.*Choose another folder with -o"):
-        write_report(nothing, nothing, tmp_path / "taken", print)  # type: ignore[arg-type]  # refused before it is read
+    with pytest.raises(FolderError, match=r"writing the report to .*taken.*Choose another folder with --report"):
+        command.quantize(
+            command.Source(path=micro.path),
+            QuantizeSettings(),
+            Places(report=tmp_path / "taken"),
+            say=print,
+            progress=lambda *_: None,
+        )
