@@ -5,9 +5,12 @@ histograms and covariances are those of the inputs times their factors, and the 
 
 Covariances of all layers of the full IDM take 4 GB. Layers are therefore divided among passes so that what is held at
 a time fits the memory allowed, and a covariance is gone as soon as its layer is rounded. The result of each pass is
-stored: an interrupted calibration goes on with the next one.
+stored under a name made of its layers: an interrupted calibration goes on with the next pass, and one that divides the
+layers otherwise, because more or less memory is free, takes no pass for another.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,27 +122,40 @@ def gather(
             progress(doing, 0.0)
 
         factors = equalising_factors(graph, layers, inputs.each(1), example, folder, threads, tell_briefly)
-    by_node = {layer.node: layer for layer in layers}
-    passes = passes_within({layer.node: layer.geometry for layer in layers}, memory_bytes)
+    passes = passes_of(layers, memory_bytes, second_order=second_order)
     found: dict[str, Gathered] = {}
     statistics = StepStatistics(steps=len(inputs.levels))
-    for number, nodes in enumerate(passes):
-        part = [by_node[node] for node in nodes]
-        path = folder / f"{'equalised' if equalise else 'gathered'}-{number:03d}-of-{len(passes):03d}.npz"
+    for number, part in enumerate(passes):
+        known = set(statistics.names)
+        path = folder / _file_name(part, known, second_order=second_order, equalise=equalise)
         if not path.exists():
 
             def tell(doing: str, fraction: float, number: int = number) -> None:
                 progress(doing, (number + fraction) / len(passes))
 
-            known = set(statistics.names)
             one_pass = _Pass(graph, part, inputs.levels, skip=known, second_order=second_order, factors=factors)
             one_pass.run(inputs, example, threads, tell)
             with new_file(path) as file:
                 made: Any = one_pass.to_arrays()
                 np.savez(file, **made)
         with np.load(path, allow_pickle=False) as arrays:
-            _read_pass(arrays, part, statistics, found)
+            _read_pass(path, arrays, part, statistics, found)
     return Findings(layers=found, inputs=statistics, factors=factors)
+
+
+def passes_of(layers: Sequence[Layer], memory_bytes: int, *, second_order: bool) -> list[list[Layer]]:
+    """The layers of each pass; all in one without second order, which alone needs covariances."""
+    if not second_order:
+        return [list(layers)]
+    by_node = {layer.node: layer for layer in layers}
+    passes = passes_within({node: layer.geometry for node, layer in by_node.items()}, memory_bytes)
+    return [[by_node[node] for node in nodes] for nodes in passes]
+
+
+def _file_name(layers: Sequence[Layer], known: set[str], *, second_order: bool, equalise: bool) -> str:
+    """The same for whatever finds the same; known: input tensors that earlier passes have counted."""
+    told = [[layer.node for layer in layers], sorted({one.input for one in layers} - known), second_order, equalise]
+    return f"gathered-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}.npz"
 
 
 class _Pass:
@@ -220,6 +236,7 @@ class _Pass:
     def to_arrays(self) -> dict[str, Array]:
         """Everything as plain arrays; layers by their number in this pass."""
         arrays: dict[str, Array] = {f"inputs.{key}": value for key, value in self._statistics.to_arrays().items()}
+        arrays["nodes"] = np.array([layer.node for layer in self.layers])
         for number, layer in enumerate(self.layers):
             rounded = self._rounded[layer.node]
             seen = [self._extremes[layer.node, level] for level in range(len(self._levels))]
@@ -234,8 +251,17 @@ class _Pass:
 
 
 def _read_pass(
-    arrays: Mapping[str, Array], layers: Sequence[Layer], statistics: StepStatistics, found: dict[str, Gathered]
+    path: Path,
+    arrays: Mapping[str, Array],
+    layers: Sequence[Layer],
+    statistics: StepStatistics,
+    found: dict[str, Gathered],
 ) -> None:
+    if (nodes := arrays["nodes"].tolist()) != (expected := [layer.node for layer in layers]):
+        raise StatisticsError(
+            f"reading {path}: it holds {', '.join(nodes)}, but {', '.join(expected)} were expected. Delete it and"
+            " quantize again."
+        )
     prefix = "inputs."
     counted = {key.removeprefix(prefix): arrays[key] for key in arrays if key.startswith(prefix)}
     statistics.merge(StepStatistics.from_arrays(counted))
