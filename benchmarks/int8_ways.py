@@ -156,7 +156,7 @@ class Workbench:
             groups = groups_of_pictures(self.calibrated.pictures)
             recorded = Trajectories(upscaler, groups, plans, folder, seed=0)
             recorded.record(_nothing)
-            inputs = Inputs(recorded.inputs, recorded.few, recorded.evaluations, plans.levels)
+            inputs = Inputs(recorded.inputs, recorded.few, recorded.count, plans.levels)
             return gather(
                 self.graph,
                 layers,

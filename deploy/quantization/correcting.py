@@ -24,7 +24,7 @@ Array = NDArray[Any]
 Progress = Callable[[str, float], None]
 
 CORRECTING_EVERY = 3
-"""Of the recorded trajectories every so many enter the means: each of their steps has thousands of pixels."""
+"""Of the recorded inputs one in so many enters the means: each of them has thousands of pixels."""
 
 
 def bias_corrections(
@@ -41,6 +41,7 @@ def bias_corrections(
     tensors = list(dict.fromkeys(one.layer.input for one in findings.layers.values()))
     readers = {name: [one for one in findings.layers.values() if one.layer.input == name] for name in tensors}
     means: dict[tuple[int, str, int], InputMean] = {}
+    count = inputs.count(CORRECTING_EVERY)
     with Observer(graph, tensors, example=example, threads=threads) as observer:
         for done, one in enumerate(inputs.each(CORRECTING_EVERY)):
             for name, values in observer.run(one.feeds):
@@ -51,7 +52,7 @@ def bias_corrections(
                         key = (number, layer.node, index)
                         mean = means.setdefault(key, InputMean(layer.geometry))
                         mean.add(as_map(equalised(values, layer, findings.factors), layer), quantizer)
-            progress(f"means of step {done + 1}", CORRECTING_EVERY * (done + 1) / inputs.count)
+            progress(f"means of step {done + 1}/{count}", (done + 1) / count)
     model = read_graph(graph)
     weights = {
         node: divided_weights(model, graph.parent, one.layer, findings.factors) for node, one in findings.layers.items()
@@ -101,11 +102,12 @@ def _noise_corrections(
     errors = NoiseErrors(steps=len(levels), channels=upscaler.model.channels)
     left = EstimateErrors(levels, upscaler.model.channels, clip=FAMILY_RULES[upscaler.model.family].clip)
     feeds = upscaler.graphs.rows_in_precision([{} for _ in levels], levels)
+    count = inputs.count(CORRECTING_EVERY)
     for done, one in enumerate(inputs.each(CORRECTING_EVERY)):
         made = upscaler.graphs.run("denoise", {**one.feeds, **feeds[one.level_index]})["noise"]
         errors.add(one.level_index, one.predicted, made)
         left.add(one.level_index, one.feeds["x"], one.predicted, made)
-        progress(f"comparing step {done + 1}", CORRECTING_EVERY * (done + 1) / inputs.count)
+        progress(f"comparing step {done + 1}/{count}", (done + 1) / count)
     return [
         LevelCorrection(noise=errors.correction(index, level), estimate_variance=left.variance(index))
         for index, level in enumerate(levels)

@@ -63,16 +63,17 @@ class Findings:
 
 
 class Inputs:
-    """The denoiser's inputs, as often as they are asked for, how many there are, and all their noise levels, rising.
+    """The denoiser's inputs, as often as they are asked for, and all their noise levels, rising.
 
-    each: all of them, or those of every n-th group of pictures. few: so many steps of each plan of one small group.
+    each: one in so many, every noise level and picture among them; count: how many these are. few: so many steps of
+    each plan of one small group of pictures.
     """
 
     def __init__(
         self,
         each: Callable[[int], Iterator[DenoiserInput]],
         few: Callable[[int], list[DenoiserInput]],
-        count: int,
+        count: Callable[[int], int],
         levels: Sequence[float],
     ) -> None:
         self.each = each
@@ -189,11 +190,12 @@ class _Pass:
 
     def run(self, inputs: Inputs, example: Mapping[str, Array], threads: int | None, progress: Progress) -> None:
         tensors = [name for layer in self.layers for name in (layer.input, layer.output)]
+        count = inputs.count(1)
         with Observer(self.graph, tensors, example=example, threads=threads) as observer:
             for done, one in enumerate(inputs.each(1)):
                 for name, values in observer.run(one.feeds):
                     self._take_finite(name, values, one.level_index)
-                progress(f"observing step {done + 1}/{inputs.count}", 0.9 * (done + 1) / inputs.count)
+                progress(f"observing step {done + 1}/{count}", 0.9 * (done + 1) / count)
         self._rounded = dict(self._round(progress))
 
     def _take_finite(self, name: str, values: Array, level: int) -> None:

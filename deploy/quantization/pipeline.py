@@ -120,9 +120,7 @@ class _Work:
         else:
             groups = groups_of_pictures(self.pictures)
         self.trajectories = Trajectories(upscaler, groups, plans, self.folder, settings.seed)
-        self.inputs = Inputs(
-            self.trajectories.inputs, self.trajectories.few, self.trajectories.evaluations, plans.levels
-        )
+        self.inputs = Inputs(self.trajectories.inputs, self.trajectories.few, self.trajectories.count, plans.levels)
 
     def run(self) -> Calibrated:
         """Everything, while no other calibration works on the same partial results."""

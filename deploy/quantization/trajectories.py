@@ -5,8 +5,9 @@ belongs to the picture (conditioning maps) and to the step (its row) is made aga
 is stored already is not recorded again.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
@@ -126,10 +127,9 @@ class Trajectories:
         self._seed = seed
         self._all = [(group, index) for group in range(len(groups)) for index in range(len(plans.plans))]
 
-    @property
-    def evaluations(self) -> int:
-        """How many inputs there are in all."""
-        return sum(len(self.plans.plans[index]) for _, index in self._all)
+    def count(self, every: int = 1) -> int:
+        """How many inputs `inputs` yields."""
+        return sum(len(self._steps(group, index, every)) for group, index in self._all)
 
     def record(self, progress: Progress) -> None:
         """Every trajectory is stored."""
@@ -146,12 +146,20 @@ class Trajectories:
                     np.save(file, array, allow_pickle=False)
 
     def inputs(self, every: int = 1) -> Iterator[DenoiserInput]:
-        """The inputs of every n-th group under all plans, trajectory by trajectory, in the order of the steps."""
-        for number, (group, index) in enumerate(self._all):
-            if group % every:
-                continue
-            stored = np.load(self._path(number), mmap_mode="r", allow_pickle=False)
-            yield from self._inputs_of(stored, self.groups[group], self.plans.plans[index])
+        """One in `every` inputs, trajectory by trajectory, in the order of the steps.
+
+        Every group is met, and every step of every plan, each of them by other groups than the step before. Where that
+        needs more inputs, because there are fewer groups, there are more.
+        """
+        for group, members in groupby(enumerate(self._all), key=lambda one: one[1][0]):
+            condition = self._condition(self.groups[group])
+            for number, (_, index) in members:
+                yield from self._inputs_of(number, condition, self._steps(group, index, every))
+
+    def _steps(self, group: int, index: int, every: int) -> range:
+        """Of a plan, those that one in `every` inputs takes of a group."""
+        apart = min(every, len(self.groups))
+        return range(-group % apart, len(self.plans.plans[index]), apart)
 
     def finals(self) -> list[tuple[Group, Float32]]:
         """The state at the end of every trajectory, and whose it is."""
@@ -163,29 +171,33 @@ class Trajectories:
     def few(self, steps: int) -> list[DenoiserInput]:
         """So many steps of each plan, evenly spread from its first to its last, of the group with fewest pixels."""
         chosen = min(range(len(self.groups)), key=lambda index: (_pixels(self.groups[index]), index))
-        found = []
+        found: list[DenoiserInput] = []
+        condition = self._condition(self.groups[chosen])
         for number, (group, index) in enumerate(self._all):
             if group == chosen:
-                stored = np.load(self._path(number), mmap_mode="r", allow_pickle=False)
-                each = list(self._inputs_of(stored, self.groups[group], self.plans.plans[index]))
-                wanted = np.unique(np.linspace(0, len(each) - 1, steps).round().astype(int))
-                found += [each[step] for step in wanted]
+                wanted = np.linspace(0, len(self.plans.plans[index]) - 1, steps).round().astype(int)
+                found += self._inputs_of(number, condition, np.unique(wanted).tolist())
         return found
 
     def example(self) -> Mapping[str, NDArray[Any]]:
         """Feeds of the largest input."""
-        number, (group, index) = max(enumerate(self._all), key=lambda one: _pixels(self.groups[one[1][0]]))
-        stored = np.load(self._path(number), mmap_mode="r", allow_pickle=False)
-        return next(self._inputs_of(stored, self.groups[group], self.plans.plans[index])).feeds
+        number, (group, _) = max(enumerate(self._all), key=lambda one: _pixels(self.groups[one[1][0]]))
+        return next(self._inputs_of(number, self._condition(self.groups[group]), [0])).feeds
 
-    def _inputs_of(self, stored: NDArray[np.float32], group: Group, plan: Plan) -> Iterator[DenoiserInput]:
-        model = self._upscaler.model
+    def _condition(self, group: Group) -> Mapping[str, Any]:
+        """What all steps of all plans are fed of the pictures."""
         subject = self._subject(group)
-        condition = subject.condition(Window.whole(subject.state_shape[2:]))
-        for step, row in enumerate(_rows(model, plan)):
+        return subject.condition(Window.whole(subject.state_shape[2:]))
+
+    def _inputs_of(self, number: int, condition: Mapping[str, Any], steps: Iterable[int]) -> Iterator[DenoiserInput]:
+        """Of one trajectory."""
+        plan = self.plans.plans[self._all[number][1]]
+        rows = _rows(self._upscaler.model, plan)
+        stored = np.load(self._path(number), mmap_mode="r", allow_pickle=False)
+        for step in steps:
             yield DenoiserInput(
                 level_index=self.plans.level_index(plan.rows[step].noise_level),
-                feeds={"x": np.array(stored[0, step]), **condition, **row},
+                feeds={"x": np.array(stored[0, step]), **condition, **rows[step]},
                 predicted=np.array(stored[1, step]),
             )
 

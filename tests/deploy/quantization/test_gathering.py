@@ -66,7 +66,7 @@ def gathered(
 ) -> Findings:
     """With memory for so many covariances at a time; interrupted at the so-many-th word of progress."""
     given = recorded()
-    inputs = Inputs(lambda _: iter(given), lambda _: given, len(given), (0.2, 0.5, 0.9))
+    inputs = Inputs(lambda _: iter(given), lambda _: given, lambda _: len(given), (0.2, 0.5, 0.9))
     said = [] if said is None else said
 
     def tell(doing: str, _fraction: float) -> None:
