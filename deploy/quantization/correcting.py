@@ -82,6 +82,8 @@ def noise_corrections(
     targets: Sequence[str],
     inputs: Inputs,
     levels: Sequence[float],
+    *,
+    threads: int | None = None,
     progress: Progress,
 ) -> dict[str, list[LevelCorrection]]:
     """Per target and recorded level, how to correct what the int8 graphs predict so that it is right on average."""
@@ -91,7 +93,7 @@ def noise_corrections(
         def tell(doing: str, fraction: float, number: int = number) -> None:
             progress(doing, (number + fraction) / len(targets))
 
-        with int8_upscaler(bundle, target) as upscaler:
+        with int8_upscaler(bundle, target, threads) as upscaler:
             found[target] = _noise_corrections(upscaler, inputs, levels, tell)
     return found
 

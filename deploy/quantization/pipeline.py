@@ -264,7 +264,12 @@ class _Work:
             return {}
         tried = draft.tried(made)
         return noise_corrections(
-            tried, [one.target for one in made], self.inputs, self.plans.levels, self._stage("correcting")
+            tried,
+            [one.target for one in made],
+            self.inputs,
+            self.plans.levels,
+            threads=self.places.threads,
+            progress=self._stage("correcting"),
         )
 
     def _write(

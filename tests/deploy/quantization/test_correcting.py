@@ -1,9 +1,18 @@
 """What is left of int8's error in the estimated pictures."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
-from deploy.quantization.correcting import EstimateErrors
+from deploy.bundle import Bundle
+from deploy.quantization import correcting
+from deploy.quantization.comparison import int8_upscaler
+from deploy.quantization.correcting import EstimateErrors, noise_corrections
+from deploy.quantization.gathering import Inputs
+from deploy.runtime.upscaler import Upscaler
+from tests.deploy.quantization.made_up import quantized_without_calibration
 
 
 def test_by_hand() -> None:
@@ -29,3 +38,20 @@ def test_a_constant_error_leaves_no_noise() -> None:
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 4)).astype(np.float32)
     errors.add(0, x, x, x + np.array([1, 2, 3], np.float32).reshape(1, 3, 1, 1))
     assert errors.variance(0) == pytest.approx(0, abs=1e-9)
+
+
+def test_int8_graphs_run_on_as_many_threads_as_asked_for(
+    micro: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = quantized_without_calibration(micro.path, tmp_path / "int8.bundle", "ort", 1)
+    opened: list[Upscaler] = []
+
+    def watched(*arguments: Any) -> Upscaler:
+        opened.append(int8_upscaler(*arguments))
+        return opened[-1]
+
+    monkeypatch.setattr(correcting, "int8_upscaler", watched)
+    nothing = Inputs(lambda _: iter(()), lambda _: [], lambda _: 0, [])
+    found = noise_corrections(bundle, ["ort"], nothing, [], threads=2, progress=lambda _doing, _fraction: None)
+    assert found == {"ort": []}
+    assert [upscaler.choice.threads for upscaler in opened] == [2]
