@@ -76,7 +76,7 @@ def test_observing_names_layer_and_level(micro: Bundle, tmp_path: Path) -> None:
         gather(
             micro.graph("denoise", "instance"),
             [layer],
-            Inputs(each, lambda _: [], 1, (0.125, 0.25)),
+            Inputs(each, lambda _: [], lambda _: 1, (0.125, 0.25)),
             feeds,
             tmp_path,
             memory_bytes=1 << 28,
