@@ -6,14 +6,14 @@
             ...
 
 Tensors become outputs of copies of the graph. One copy serves all of them if their values fit `max_bytes`; else they
-are divided, in the order of the graph, among several copies of which each ends where its last tensor is made.
+are divided, in the order of the graph, among several copies of which each ends where its last tensor is made. Copies
+are never files: ONNX Runtime takes them from memory, and reads the weights beside the graph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -24,8 +24,8 @@ from onnx import ModelProto, TensorProto, helper
 
 from calibration.errors import GraphError
 from calibration.layers import read_graph
-from engines.backends import DEFAULT_BACKEND, open_engine
 from engines.contract import Engine
+from engines.onnxruntime_engine import open_model
 
 Array = NDArray[Any]
 
@@ -51,7 +51,6 @@ class Observer:
         example: Mapping[str, Array],
         max_bytes: int = MOST_BYTES,
         threads: int | None = None,
-        backend: str = DEFAULT_BACKEND,
     ) -> None:
         model = read_graph(graph)
         wanted = list(dict.fromkeys(tensors))
@@ -63,7 +62,7 @@ class Observer:
         try:
             for group in self.groups:
                 part = ending_in(model, {name: len(shapes[name]) for name in group})
-                self._engines.append(_opened(part, graph, threads, backend))
+                self._engines.append(open_model(part.SerializeToString(), graph, threads=threads))
         except BaseException:
             self.close()
             raise
@@ -161,20 +160,3 @@ def _in_graph_order(model: ModelProto, names: Sequence[str], shapes: Mapping[str
             " layer in float."
         )
     return sorted(names, key=order.__getitem__)
-
-
-def _opened(model: ModelProto, graph: Path, threads: int | None, backend: str) -> Engine:
-    """An engine for the model, whose file exists only while it is opened.
-
-    It must lie beside the weights file: no backend follows a path or a link out of the graph's folder.
-    """
-    try:
-        with NamedTemporaryFile(dir=graph.parent, prefix=".observed-", suffix=".onnx") as file:
-            file.write(model.SerializeToString())
-            file.flush()
-            return open_engine(Path(file.name), backend=backend, threads=threads)
-    except OSError as error:
-        raise GraphError(
-            f"observing {graph}: a file beside it cannot be written ({error.strerror}). Make the folder writable or"
-            " copy it."
-        ) from error

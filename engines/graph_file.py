@@ -69,11 +69,18 @@ def _fixed(spec: TensorSpec, sizes: Mapping[str, int]) -> TensorSpec:
 def read_signature(graph: Path) -> GraphSignature:
     """The signature of `graph`, whose weights files exist and are long enough; nothing is said of their contents."""
     try:
-        return _signature_of_model(graph.read_bytes(), graph)
+        model = graph.read_bytes()
     except FileNotFoundError:
         raise EngineError(f"Opening {graph}: there is no such file.") from None
     except OSError as error:
         raise EngineError(f"Opening {graph}: it cannot be read ({error.strerror}).") from error
+    return signature_of_model(model, graph)
+
+
+def signature_of_model(model: bytes, graph: Path) -> GraphSignature:
+    """The signature of what a file holds or could hold, whose weights files lie beside `graph`."""
+    try:
+        return _signature_of_model(model, graph)
     except ValueError as error:  # a damaged message (_fields), or a name that is not UTF-8
         raise EngineError(f"Opening {graph}: it is not a complete ONNX graph ({error}). Write it again.") from error
 

@@ -11,7 +11,7 @@ from typing import Any
 from engines.contract import Array, Availability, Engine, check_request
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
 from engines.graph_constants import with_constants
-from engines.graph_file import GraphSignature, read_signature
+from engines.graph_file import GraphSignature, read_signature, signature_of_model
 from engines.packages import installed_version, is_importable
 
 NAME = "onnxruntime-cpu"
@@ -76,12 +76,23 @@ def open_engine(
     check_request(NAME, precision, PRECISIONS, threads)
     sizes = sizes or {}
     signature = read_signature(graph).with_sizes(graph, sizes)
+    model = with_constants(graph, constants) if constants else graph
+    return _opened(model, graph, signature, threads, sizes)
+
+
+def open_model(model: bytes, graph: Path, *, threads: int | None = None) -> Engine:
+    """A model that is no file, ready to run; what it was made of is `graph`, beside which its weights files lie."""
+    check_request(NAME, "fp32", PRECISIONS, threads)
+    return _opened(model, graph, signature_of_model(model, graph), threads, {})
+
+
+def _opened(
+    model: Path | bytes, graph: Path, signature: GraphSignature, threads: int | None, sizes: Mapping[str, int]
+) -> Engine:
     onnxruntime = import_onnxruntime()
     failures = failures_of(onnxruntime)
     options = session_options(onnxruntime, threads, sizes)
-    model: Path | bytes = graph
-    if constants:
-        model = with_constants(graph, constants)
+    if isinstance(model, bytes):
         options.add_session_config_entry(WEIGHTS_FOLDER, str(graph.parent))
     try:
         session = onnxruntime.InferenceSession(model, options, providers=[PROVIDER])
@@ -92,7 +103,7 @@ def open_engine(
     found = session.get_providers()
     if found != [PROVIDER]:
         raise EngineError(f"Opening {graph}: asked ONNX Runtime for {PROVIDER} alone, it took {found}.")
-    return OnnxRuntimeEngine(graph, signature, precision, session, failures)
+    return OnnxRuntimeEngine(graph, signature, session, failures)
 
 
 class OnnxRuntimeEngine(Engine):
@@ -102,13 +113,10 @@ class OnnxRuntimeEngine(Engine):
         self,
         graph: Path,
         signature: GraphSignature,
-        precision: str,
         session: Any,
         failures: tuple[type[Exception], ...],
     ) -> None:
-        super().__init__(
-            name=NAME, precision=precision, graph=graph, inputs=signature.inputs, outputs=signature.outputs
-        )
+        super().__init__(name=NAME, precision="fp32", graph=graph, inputs=signature.inputs, outputs=signature.outputs)
         self._names = [spec.name for spec in signature.outputs]
         self._session = session
         self._failures = failures

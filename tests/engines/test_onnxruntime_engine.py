@@ -47,3 +47,24 @@ def test_out_of_memory_while_opening(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(onnxruntime_engine.import_onnxruntime(), "InferenceSession", fail)
     with pytest.raises(OutOfMemory, match=r"Opening .*lookup\.onnx: onnxruntime-cpu ran out of memory"):
         onnxruntime_engine.open_engine(write_lookup(tmp_path))
+
+
+def test_a_model_in_memory_reads_the_weights_beside_the_graph_it_was_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever this process stands, and whether the graph itself is still there."""
+    graph = write_lookup(tmp_path)
+    model, feeds = graph.read_bytes(), lookup_feeds()
+    with onnxruntime_engine.open_engine(graph, threads=1) as engine:
+        expected = engine.run(feeds)
+    graph.unlink()
+    monkeypatch.chdir(tmp_path)
+    for beside in (graph, Path(graph.name)):
+        with onnxruntime_engine.open_model(model, beside, threads=1) as engine:
+            found = engine.run(feeds)
+        assert all(np.array_equal(found[name], values) for name, values in expected.items())
+    with pytest.raises(EngineError, match=r"Opening .*lookup\.onnx: it is not a complete ONNX graph"):
+        onnxruntime_engine.open_model(model[:-1], graph)
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(EngineError, match=r"its weights file weights\.bin is missing"):
+        onnxruntime_engine.open_model(model, graph)
