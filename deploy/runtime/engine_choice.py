@@ -36,6 +36,11 @@ def engine_choice(
         raise MissingPackage(f"The engine {backend} cannot run here: {found.reason}. Type {found.install}.")
     if wanted == INT8 and bundle.manifest.quantization is None:
         raise BundleError(f"{bundle.path} has no int8 graphs. Make them with `idm-deploy quantize`.")
+    if wanted != INT8 and DENOISE not in bundle.manifest.graphs:
+        raise BundleError(
+            f"{bundle.path} holds its denoiser in int8 only, not in {wanted}. Leave --precision out, or export the"
+            " checkpoint again."
+        )
     return EngineChoice(backend=backend, precision=wanted, threads=threads)
 
 

@@ -81,6 +81,9 @@ def test_a_bundle_without_a_float_denoiser_runs_in_int8(quantized_idm: Bundle, o
     graphs = {name: graph for name, graph in quantized_idm.manifest.graphs.items() if name != "denoise"}
     only_int8 = replace(quantized_idm, manifest=replace(quantized_idm.manifest, graphs=graphs))
     assert engine_choice(only_int8).precision == "int8"
+    for engine in ("auto", "onnxruntime-cpu"):
+        with pytest.raises(BundleError, match=r"holds its denoiser in int8 only, not in fp32\. Leave --precision out"):
+            engine_choice(only_int8, engine, "fp32")
 
 
 def test_what_cannot_run_is_refused_before_any_picture_is_read(idm_tiny: Bundle) -> None:
