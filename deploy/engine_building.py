@@ -34,22 +34,22 @@ chosen only where it is faster, and nothing that is chosen is more than 2 % slow
 class Budget:
     """What int8 may lose in pictures, by the figures that `quantize` measured on held-out ones; None: no such demand.
 
-    psnr_drop: dB of PSNR against the originals. fidelity_db: least dB between pictures in int8 and in float.
+    psnr_drop: dB of PSNR against the originals. worst_db: least dB between a picture in int8 and in float.
     """
 
     psnr_drop: float | None = None
-    fidelity_db: float | None = None
+    worst_db: float | None = None
 
     def excess(self, candidate: Candidate) -> str:
         """How a candidate is beyond the budget, as the end of a sentence; "" if it is within, or nothing was measured.
 
         Half of the last digit that is shown is given away, so that 0.050 is within 0.05.
         """
-        lost, like = candidate.psnr_drop, candidate.fidelity_db
+        lost, like = candidate.psnr_drop, candidate.worst_db
         if self.psnr_drop is not None and lost is not None and lost > self.psnr_drop + 5e-4:
             return f"loses {lost:.3f} dB against originals, more than {self.psnr_drop:g} (--max-psnr-drop)"
-        if self.fidelity_db is not None and like is not None and like < self.fidelity_db - 5e-2:
-            return f"makes pictures {like:.1f} dB from float, below the {self.fidelity_db:g} that quantize was given"
+        if self.worst_db is not None and like is not None and like < self.worst_db - 5e-2:
+            return f"makes a picture {like:.1f} dB from float, below the {self.worst_db:g} that quantize was given"
         return ""
 
 
@@ -106,7 +106,7 @@ def budget_of(bundle: Bundle, options: BuildOptions) -> Budget:
         return Budget()
     settings = (bundle.manifest.quantization or {}).get("settings", {})
     allowed = settings.get("max_psnr_drop") if options.max_psnr_drop is None else options.max_psnr_drop
-    return Budget(psnr_drop=allowed, fidelity_db=settings.get("min_fidelity"))
+    return Budget(psnr_drop=allowed, worst_db=settings.get("min_fidelity"))
 
 
 def choose(
@@ -191,7 +191,7 @@ def _choice_key(bundle: Bundle, options: BuildOptions) -> dict[str, str]:
 
 def _text_of_budget(budget: Budget) -> str:
     demands = [] if budget.psnr_drop is None else [f"PSNR drop {budget.psnr_drop:g} dB"]
-    demands += [] if budget.fidelity_db is None else [f"fidelity {budget.fidelity_db:g} dB"]
+    demands += [] if budget.worst_db is None else [f"fidelity {budget.worst_db:g} dB"]
     return ", ".join(demands) or "none"
 
 

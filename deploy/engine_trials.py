@@ -54,7 +54,7 @@ class Candidate:
 
     sqnr_db is None for the reference itself; failure says why there are no figures. psnr_drop and fidelity_db are what
     `quantize` measured on held-out pictures when it made the int8 graphs: dB lost against the originals, and dB between
-    the pictures in int8 and in float.
+    the pictures in int8 and in float. worst_db is the latter of the worst picture in plain sampling.
     """
 
     backend: str
@@ -64,6 +64,7 @@ class Candidate:
     failure: str | None = None
     psnr_drop: float | None = None
     fidelity_db: float | None = None
+    worst_db: float | None = None
 
     @property
     def name(self) -> str:
@@ -127,7 +128,12 @@ def _with_held_out_figures(candidate: Candidate, bundle: Bundle) -> Candidate:
     if candidate.precision != INT8 or bundle.manifest.quantization is None:
         return candidate
     recorded = bundle.manifest.quantization["targets"][TARGET_OF_BACKEND[candidate.backend]].get("held_out") or {}
-    return replace(candidate, psnr_drop=recorded.get("psnr_drop"), fidelity_db=recorded.get("fidelity_db"))
+    return replace(
+        candidate,
+        psnr_drop=recorded.get("psnr_drop"),
+        fidelity_db=recorded.get("fidelity_db"),
+        worst_db=recorded.get("worst_db"),
+    )
 
 
 def _candidate(

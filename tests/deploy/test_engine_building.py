@@ -73,14 +73,14 @@ def test_of_equally_fast_ones_the_nearest_to_float32_is_chosen() -> None:
     ("figures", "problem"),
     [
         ({"psnr_drop": 0.084}, "loses 0.084 dB against originals, more than 0.05 (--max-psnr-drop)"),
-        ({"psnr_drop": -0.1, "fidelity_db": 38.2}, "makes pictures 38.2 dB from float, below the 45 that quantize was"),
-        ({"psnr_drop": 0.0504, "fidelity_db": 44.96}, ""),
+        ({"psnr_drop": -0.1, "worst_db": 38.2}, "makes a picture 38.2 dB from float, below the 45 that quantize was"),
+        ({"psnr_drop": 0.0504, "worst_db": 44.96}, ""),
         ({}, ""),
     ],
 )
 def test_int8_beyond_the_budget_is_not_chosen_however_fast(figures: dict[str, float], problem: str) -> None:
     int8 = dataclasses.replace(INT8, step_ms=10.0, **figures)  # type: ignore[arg-type]
-    best, why = choose([REFERENCE, BF16, int8], OPTIONS, Budget(psnr_drop=0.05, fidelity_db=45.0))
+    best, why = choose([REFERENCE, BF16, int8], OPTIONS, Budget(psnr_drop=0.05, worst_db=45.0))
     assert best == (BF16 if problem else int8)
     assert problem in why
     assert choose([REFERENCE, int8], OPTIONS, Budget())[0] == int8
@@ -91,9 +91,9 @@ def test_the_budget_is_what_was_asked_for_else_what_quantize_was_given(bundle: B
     manifest = dataclasses.replace(bundle.manifest, quantization={"settings": settings, "targets": {}})
     quantized = dataclasses.replace(bundle, manifest=manifest)
     assert budget_of(bundle, OPTIONS) == Budget()
-    assert budget_of(quantized, OPTIONS) == Budget(psnr_drop=0.05, fidelity_db=45.0)
+    assert budget_of(quantized, OPTIONS) == Budget(psnr_drop=0.05, worst_db=45.0)
     more = dataclasses.replace(OPTIONS, max_psnr_drop=0.2)
-    assert budget_of(quantized, more) == Budget(psnr_drop=0.2, fidelity_db=45.0)
+    assert budget_of(quantized, more) == Budget(psnr_drop=0.2, worst_db=45.0)
     by_name = dataclasses.replace(OPTIONS, precision="int8")
     assert budget_of(quantized, by_name) == Budget()
 

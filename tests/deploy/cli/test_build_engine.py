@@ -60,7 +60,7 @@ def quantized(quantized_idm: Bundle, tmp_path_factory: pytest.TempPathFactory) -
     shutil.copytree(quantized_idm.path, place)
     figures = {
         "ort": {"psnr_drop": 10.0, "fidelity_db": 20.0},
-        "openvino": {"psnr_drop": 1.0, "fidelity_db": 31.0},
+        "openvino": {"psnr_drop": 1.0, "fidelity_db": 31.0, "worst_db": 29.5, "preset": "quick", "pictures": 6},
     }
     return with_held_out(Bundle.open(place), figures)
 
@@ -86,6 +86,9 @@ def test_int8_is_measured_too_and_held_to_the_budget(
     ]
     shown = CliRunner().invoke(app, ["inspect", str(quantized.path)]).output
     assert "31.0" in shown and "1.000" in shown
+    rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if line.strip()}
+    assert rows["openvino"] == ["2", "31.0", "29.5", "1.000"] and rows["tensorrt"] == ["2", "-", "-", "-"]
+    assert "preset quick, 6 held-out" in " ".join(shown.split())
     again = with_held_out(quantized, {"ort": {"psnr_drop": 8.0, "fidelity_db": 20.0}})
     told = build(again, cache, "--min-sqnr", "3")
     assert "int8 lost openvino 1.0 and 31.0 dB, ort 10.0 and 20.0 dB, now openvino 1.0 and 31.0 dB, ort 8.0" in told
