@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from deploy.bundle import Bundle
 from deploy.bundle.discovery import holds_manifest
-from deploy.quantization.held_out import with_held_out_figures
+from deploy.quantization.held_out import beyond_budget, unmeasured, with_held_out_figures
 from deploy.quantization.only_int8 import without_float_denoiser
 from deploy.quantization.pipeline import quantize_bundle, refuse_unfit
-from deploy.quantization.report import writable, write_report
+from deploy.quantization.report import refuse_unwritable, write_report
 from deploy.quantization.results import Results, measure, report_from_results
 from deploy.quantization.settings import Places, QuantizeSettings
 
@@ -54,8 +54,13 @@ def quantize(
     """The bundle, quantized in place, with a report beside it."""
     bundle = bundle_of(source, force=force, say=say, progress=progress)
     folder = places.report or default_report(bundle.path)
-    with writable(folder):
-        pass  # not after hours of calibrating
+    refuse_unwritable(folder)
+    if unmeasured(bundle) and "denoise" in bundle.manifest.graphs:
+        say(f"{bundle.path} was quantized, but not measured: it is quantized again")
+        force = True
+    known = (bundle.manifest.quantization or {}).get("targets", {})
+    if force and (dropped := [target for target in known if target not in settings.targets]):
+        say(f"the graphs for {' and '.join(dropped)} go, since --targets does not name them")
 
     def calibrating(doing: str, fraction: float) -> None:
         progress(doing, CALIBRATING * fraction)
@@ -66,6 +71,8 @@ def quantize(
     calibrated = quantize_bundle(bundle, settings, places, force=force, say=say, progress=calibrating)
     results = measure(calibrated, threads=places.threads, seed=settings.seed, progress=measuring)
     stored = with_held_out_figures(calibrated.bundle, results)
+    for line in filter(None, (beyond_budget(row, settings) for row in results.rows)):
+        say(line)
     write_report(calibrated, results, folder, say)
     if only_int8:
         without_float_denoiser(stored)
@@ -75,7 +82,7 @@ def quantize(
 
 def default_report(bundle: Path) -> Path:
     """./<stem>-report for <stem>.bundle."""
-    return Path(f"{bundle.name.removesuffix('.bundle')}-report")
+    return Path(f"{bundle.resolve().name.removesuffix('.bundle')}-report")
 
 
 def bundle_of(source: Source, *, force: bool, say: Say, progress: Progress) -> Bundle:
@@ -90,7 +97,7 @@ def bundle_of(source: Source, *, force: bool, say: Say, progress: Progress) -> B
     if holds_manifest(place):
         bundle = Bundle.open(place)
         if bundle.manifest.source["sha256"] == checkpoint.sha256 and "denoise" in bundle.manifest.graphs:
-            refuse_unfit(bundle, force=force)
+            refuse_unfit(bundle, force=force or unmeasured(bundle))
             say(f"{place} was exported from this checkpoint already: quantizing it in place")
             return bundle
     say(f"exporting {source.path} to {place}")

@@ -1,8 +1,9 @@
 """The report folder: figures, tables and plots of one quantization."""
 
+import errno
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,26 +26,31 @@ MOST_AMPLIFIED = 64
 INSTALL = "pip install 'idm-deploy[report]'"
 
 
-@contextmanager
-def writable(folder: Path) -> Iterator[None]:
-    """The folder is there; what goes wrong while it is made, or written to in the block, is told in one sentence."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        raise FolderError(
-            f"writing the report to {folder}: {error.strerror}. Choose another folder with --report."
-        ) from error
+def refuse_unwritable(folder: Path) -> None:
+    """A FolderError if the report could not be written; nothing is made yet."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        problem = errno.EACCES if place.is_dir() else errno.ENOTDIR
+        raise _unwritable(folder, os.strerror(problem))
+
+
+def _unwritable(folder: Path, problem: str) -> FolderError:
+    return FolderError(f"writing the report to {folder}: {problem}. Choose another folder with --report.")
 
 
 def write_report(calibrated: Calibrated, results: Results, folder: Path, say: Callable[[str], None]) -> list[Path]:
     """The files written: what was chosen and found as JSON and Markdown, pictures, and plots if there is matplotlib."""
-    with writable(folder):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
         written = [
             _written(folder / "quantization.json", json.dumps(_figures(calibrated, results), indent=1, sort_keys=True)),
             _written(folder / "calibration.json", text_of_record(calibrated.record)),
             _written(folder / "quantization.md", _markdown(calibrated, results)),
         ]
+    except OSError as error:
+        raise _unwritable(folder, str(error.strerror)) from error
     for target in results.in_int8:
         path = folder / f"pictures-{target}.png"
         write_image(picture_sheet(results, target), path)

@@ -65,7 +65,8 @@ class Int8Denoiser:
         if self.target not in quantization["targets"]:
             raise BundleError(
                 f"{self.bundle.path} has no int8 graphs for the target {self.target}, only for"
-                f" {', '.join(sorted(quantization['targets']))}. Quantize again with --force --targets."
+                f" {', '.join(sorted(quantization['targets']))}. Quantize again with --force --targets"
+                f" {','.join([*sorted(quantization['targets']), self.target])}."
             )
         missing = TOLD - set(self._described)
         for level in () if missing else self._described["noise_corrections"]:

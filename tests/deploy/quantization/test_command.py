@@ -1,6 +1,7 @@
 """From a checkpoint to a quantized bundle with its report, by the command itself."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,16 @@ from deploy.cli.main import app
 from deploy.errors import FolderError
 from deploy.images.files import read_image
 from deploy.quantization import command
-from deploy.quantization.report import MOST_AMPLIFIED, amplification, difference
-from deploy.quantization.settings import Places, QuantizeSettings
+from deploy.quantization.comparison import Fidelity
+from deploy.quantization.held_out import beyond_budget
+from deploy.quantization.report import MOST_AMPLIFIED, amplification, difference, refuse_unwritable, write_report
+from deploy.quantization.results import TargetResult
+from deploy.quantization.settings import TARGET_NAMES, Places, QuantizeSettings
 from tests.deploy.quantization.conftest import CONFIG
+from tests.deploy.quantized import with_held_out
 
 OPTIONS = "--pictures 2 --crop 16 --scale 2 --ranges 2 --max-psnr-drop 5 --float-share 0 --targets ort,tensorrt"
+MEASURED = {target: {"psnr_drop": 0.0} for target in TARGET_NAMES}
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +84,74 @@ def test_differences_are_amplified_until_they_can_be_seen() -> None:
     assert amplification([(dark, dark), (dark, dark + 60)]) == 1
 
 
+class CalibrationBegan(Exception):
+    """Raised where the calibration would begin."""
+
+
+def begun(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, settings: QuantizeSettings | None = None, force: bool = False
+) -> tuple[bool, list[str]]:
+    """With what `force` the calibration of a bundle begins, and what is said before."""
+    said: list[str] = []
+    told = []
+
+    def calibrate(*_: object, force: bool, **__: object) -> None:
+        told.append(force)
+        raise CalibrationBegan
+
+    monkeypatch.setattr(command, "quantize_bundle", calibrate)
+    with pytest.raises(CalibrationBegan):
+        command.quantize(
+            command.Source(path=bundle.path),
+            settings or QuantizeSettings(),
+            Places(report=bundle.path.parent / "report"),
+            force=force,
+            say=said.append,
+            progress=lambda *_: None,
+        )
+    return told[0], said
+
+
+def test_what_was_killed_before_it_was_measured_is_finished_by_the_same_command(
+    quantized_idm: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy.bundle"
+    shutil.copytree(quantized_idm.path, copy)
+    forced, said = begun(Bundle.open(copy), monkeypatch)
+    assert forced and said == [f"{copy} was quantized, but not measured: it is quantized again"]
+    measured = with_held_out(Bundle.open(copy), MEASURED)
+    assert begun(measured, monkeypatch) == (False, [])  # and quantize_bundle refuses it
+
+
+def test_targets_that_go_are_named(quantized_idm: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "copy.bundle"
+    shutil.copytree(quantized_idm.path, copy)
+    bundle = with_held_out(Bundle.open(copy), MEASURED)
+    _, said = begun(bundle, monkeypatch, QuantizeSettings(targets=("tensorrt",)), force=True)
+    assert said == ["the graphs for openvino and ort go, since --targets does not name them"]
+
+
+def test_held_out_pictures_beyond_the_budget_are_told() -> None:
+    def row(psnr_int8: float, worst: float) -> TargetResult:
+        found = Fidelity(decibels=(60.0, worst), psnr_float=(30.0,), psnr_int8=(psnr_int8,))
+        figures = {"ranges": 1, "layers": 1, "in_float": (), "share_in_float": 0.0, "bytes": 1}
+        return TargetResult(
+            target="ort",
+            preset=found,
+            plain=None,
+            seconds_float=None,
+            seconds_int8=None,
+            **figures,  # type: ignore[arg-type]
+        )
+
+    settings = QuantizeSettings(min_fidelity=40.0)
+    assert beyond_budget(row(29.95, 40.0), settings) == ""
+    told = beyond_budget(row(29.9, 38.5), settings)
+    assert "0.100 dB are lost against the originals (at most 0.05 wanted)" in told
+    assert "the worst is 38.5 dB from float (at least 40 wanted)" in told
+    assert beyond_budget(row(29.95, 38.5), QuantizeSettings()) == ""
+
+
 def test_a_report_folder_that_cannot_be_made_is_named_before_anything_is_calibrated(
     micro: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,11 +160,27 @@ def test_a_report_folder_that_cannot_be_made_is_named_before_anything_is_calibra
 
     monkeypatch.setattr(command, "quantize_bundle", never)
     (tmp_path / "taken").write_text("a file")
+    for place in (tmp_path / "taken", tmp_path / "taken" / "inside"):
+        with pytest.raises(FolderError, match=r"writing the report to .*taken.*Choose another folder with --report"):
+            command.quantize(
+                command.Source(path=micro.path),
+                QuantizeSettings(),
+                Places(report=place),
+                say=print,
+                progress=lambda *_: None,
+            )
+    refuse_unwritable(tmp_path / "new" / "folder")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_taken_since_is_named_by_the_report(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    nothing: object = object()
     with pytest.raises(FolderError, match=r"writing the report to .*taken.*Choose another folder with --report"):
-        command.quantize(
-            command.Source(path=micro.path),
-            QuantizeSettings(),
-            Places(report=tmp_path / "taken"),
-            say=print,
-            progress=lambda *_: None,
-        )
+        write_report(nothing, nothing, tmp_path / "taken", print)  # type: ignore[arg-type]  # refused before it is read
+
+
+def test_the_report_of_the_current_folder_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "face.bundle").mkdir()
+    monkeypatch.chdir(tmp_path / "face.bundle")
+    assert command.default_report(Path()) == Path("face-report")
