@@ -34,6 +34,9 @@ def quantize(
     equalise: bool = typer.Option(
         True, "--equalise/--no-equalise", help="Bring the channels of an activation to one size before coding."
     ),
+    correct_bias: bool = typer.Option(
+        False, "--correct-bias", help="Take back each layer's mean error per range; one more pass."
+    ),
     targets: str | None = typer.Option(
         None, "--targets", help="Whose graphs to write, of ort,openvino,tensorrt; all that can be tried here."
     ),
@@ -73,6 +76,7 @@ def quantize(
         activation_scales=scales,
         rounding=rounding,
         equalise=equalise,
+        correct_bias=correct_bias,
         targets=targets_here(named, _say),
         max_psnr_drop=max_psnr_drop,
         min_fidelity=min_fidelity,
