@@ -84,7 +84,7 @@ def test_differences_are_amplified_until_they_can_be_seen() -> None:
     assert amplification([(dark, dark), (dark, dark + 60)]) == 1
 
 
-class CalibrationBegan(Exception):
+class CalibrationBegunError(Exception):
     """Raised where the calibration would begin."""
 
 
@@ -97,10 +97,10 @@ def begun(
 
     def calibrate(*_: object, force: bool, **__: object) -> None:
         told.append(force)
-        raise CalibrationBegan
+        raise CalibrationBegunError
 
     monkeypatch.setattr(command, "quantize_bundle", calibrate)
-    with pytest.raises(CalibrationBegan):
+    with pytest.raises(CalibrationBegunError):
         command.quantize(
             command.Source(path=bundle.path),
             settings or QuantizeSettings(),
