@@ -74,16 +74,17 @@ def gather_decoder(
     second_order: bool,
     threads: int | None,
 ) -> DecoderFindings:
-    """One pass over the feeds per group of layers whose covariances fit `memory_bytes`."""
+    """One pass over the feeds per group of layers whose covariances fit `memory_bytes`; without second order one."""
     model = read_graph(graph)
     by_weight: dict[str, list[Layer]] = {}
     for layer in layers:
         by_weight.setdefault(layer.weight, []).append(layer)
     rounded: dict[str, RoundedWeights] = {}
     seen = _Seen(by_weight)
-    for weights in passes_within({name: same[0].geometry for name, same in by_weight.items()}, memory_bytes):
+    geometries = {name: same[0].geometry for name, same in by_weight.items()}
+    for weights in passes_within(geometries, memory_bytes) if second_order else [list(by_weight)]:
         part = [layer for name in weights for layer in by_weight[name]]
-        covariances = {name: InputCovariance(by_weight[name][0].geometry, most_positions=POSITIONS) for name in weights}
+        covariances = {name: InputCovariance(geometries[name], most_positions=POSITIONS) for name in weights}
         seen.observe(graph, part, feeds, covariances if second_order else {}, threads)
         for name in weights:
             values = weights_of(model, graph.parent, by_weight[name][0])

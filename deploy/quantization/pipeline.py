@@ -15,6 +15,7 @@ from deploy.demo.packaged import CALIBRATION_IMAGES
 from deploy.errors import BundleError
 from deploy.quantization.budget import Choice
 from deploy.quantization.correcting import bias_corrections, noise_corrections
+from deploy.quantization.covariance_memory import bytes_for_covariances, calibrated_layers, refuse_too_little
 from deploy.quantization.decoder import Decoder, quantized_decoder
 from deploy.quantization.drafts import Draft, NoiseCorrections, drafted, quantization_of
 from deploy.quantization.foreign_scales import amax_for, with_checkpoint_scales
@@ -36,7 +37,6 @@ from deploy.quantization.trajectories import (
 )
 from deploy.quantization.trials import Trials
 from deploy.runtime.latent import LatentModel
-from deploy.runtime.memory import default_budget
 from deploy.runtime.upscaler import Upscaler
 
 Say = Callable[[str], None]
@@ -112,6 +112,9 @@ class _Work:
         self._stage = Stages(progress)
         self.graph = self.bundle.graph("denoise", FORM_OF_TARGET["ort"])
         self.amax = amax_for(self.bundle, settings, quantizable_layers(self.graph), say)
+        self.memory = bytes_for_covariances(places.max_memory)
+        if settings.rounding == "second-order":
+            refuse_too_little(calibrated_layers(self.bundle), self.memory)
         self.pictures = self._pictures()
         self.folder = self._folder()
         model = upscaler.model
@@ -201,7 +204,7 @@ class _Work:
             self.inputs,
             self.trajectories.example(),
             self.folder,
-            memory_bytes=self._memory,
+            memory_bytes=self.memory,
             second_order=self.settings.rounding == "second-order",
             equalise=self.settings.equalise and not self.amax,  # scales of others are those of inputs as they are
             threads=self.places.threads,
@@ -249,15 +252,11 @@ class _Work:
             draft,
             [latent for _, latent in self.trajectories.finals()],
             self.settings,
-            memory_bytes=self._memory,
+            memory_bytes=self.memory,
             threads=self.places.threads,
             say=self.say,
             progress=self._stage("decoder"),
         )
-
-    @property
-    def _memory(self) -> int:
-        return (self.places.max_memory or default_budget()) * 2 // 5  # a half peaked at 6.1 of 6 GiB on the full IDM
 
     def _noise_corrections(self, draft: Draft, made: Sequence[TargetGraphs]) -> NoiseCorrections:
         if not self.settings.correct_noise:
