@@ -61,7 +61,7 @@ def _layer(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe, fol
         zeros = np.zeros(layer.outputs, dtype=np.float32)
         added = editor.channels(
             np.zeros(editor.ranges, dtype=np.float32),
-            f"{layer.node}.bias",
+            f"{layer.node}.bias.{NAME}",  # tensorrt adds its shift to its own
             slopes=zeros,
             constants=bias,
             corrections=told.corrections,

@@ -74,7 +74,7 @@ def _layer(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe, bia
     linear = layer.kind == LINEAR
     added = editor.channels(
         shifts,
-        f"{layer.node}.{'added' if linear else 'bias'}",
+        f"{layer.node}.{'added' if linear else 'bias'}.{NAME}",  # openvino's holds no shift
         slopes=sums.astype(np.float32),
         constants=None if linear else bias,
         corrections=told.corrections,

@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from numpy.typing import NDArray
 from onnx import ModelProto
 
 from calibration.targets.editing import Int8Graphs
 from deploy.bundle import Bundle, BundleWriter
 from deploy.export.onnx_ops import attach_weights
 from deploy.export.weights_file import Place
-from deploy.quantization.storing import write_packed
+from deploy.quantization.storing import merged_tensors, write_packed
 from deploy.runtime.int8_decoder import KEY
 
 GraphsOfTarget = Mapping[str, Int8Graphs]
@@ -19,10 +18,7 @@ GraphsOfTarget = Mapping[str, Int8Graphs]
 
 def write_decoder(writer: BundleWriter, bundle: Bundle, made: Mapping[str, GraphsOfTarget]) -> dict[str, Any]:
     """Everything is in the bundle, all targets on one file of int8 weights; returned is what the manifest says."""
-    tensors: dict[str, NDArray[Any]] = {}
-    for graphs in made.values():
-        for one in graphs.values():
-            tensors |= one.tensors
+    tensors = merged_tensors(one.tensors for graphs in made.values() for one in graphs.values())
     if not tensors:
         return {target: {"graphs": {}, "weights": []} for target in made}
     places, int8_file = write_packed(writer, "int8-decoder", tensors)

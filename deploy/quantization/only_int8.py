@@ -1,6 +1,6 @@
 """A bundle without its float denoiser: for whoever ships int8 alone."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from deploy.errors import BundleError
 from deploy.export.onnx_ops import attach_weights
 from deploy.export.weights_file import Place
 from deploy.quantization.decoder_storing import decoder_files, with_renamed_decoder
-from deploy.quantization.storing import write_packed
+from deploy.quantization.storing import merged_tensors, write_packed
 
 Array = NDArray[Any]
 
@@ -28,12 +28,8 @@ def without_float_denoiser(bundle: Bundle) -> Bundle:
     files = {file for entry in kept.values() for file in entry["forms"].values()}
     files |= {file for told in quantization["targets"].values() for file in [told["graph"], *decoder_files(told)]}
     models: dict[str, ModelProto] = {name: read_graph(bundle.file(name)) for name in sorted(files)}
-    tensors: dict[str, Array] = {}
     needed: dict[str, list[str]] = {}
-    for name, model in models.items():
-        taken = take_external(model, bundle.path)
-        needed[name] = list(taken)
-        tensors |= taken
+    tensors = merged_tensors(_taken(models, bundle, needed))
     with BundleWriter.update(bundle) as writer:
         places, weights = write_packed(writer, "weights", tensors)
         renamed = {
@@ -48,6 +44,16 @@ def without_float_denoiser(bundle: Bundle) -> Bundle:
         graphs = {name: _renamed(entry, renamed, weights) for name, entry in kept.items()}
         manifest = replace(bundle.manifest, graphs=graphs, quantization={**quantization, "targets": targets})
         return writer.commit(manifest)
+
+
+def _taken(
+    models: Mapping[str, ModelProto], bundle: Bundle, needed: dict[str, list[str]]
+) -> Iterator[dict[str, Array]]:
+    """The stored tensors of one graph after the other, so that what graphs share is held once; `needed` gets names."""
+    for name, model in models.items():
+        taken = take_external(model, bundle.path)
+        needed[name] = list(taken)
+        yield taken
 
 
 def _stored(writer: BundleWriter, name: str, model: ModelProto, places: Mapping[str, Place], weights: str) -> str:

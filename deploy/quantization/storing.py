@@ -1,6 +1,6 @@
 """The int8 graphs of all targets become files of the bundle; their weights lie in one file that all of them share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from calibration.recipe import Recipe
 from calibration.targets.editing import Int8Graphs
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
+from deploy.errors import BundleError
 from deploy.export.onnx_ops import attach_weights
 from deploy.export.weights_file import ALIGNMENT, Place, places_of, write_tensors
 from deploy.runtime.graphs import FORM_OF_BACKEND
@@ -46,11 +47,27 @@ def write_targets(writer: BundleWriter, made: Sequence[TargetGraphs], weights: S
 
     weights: files that the float denoiser needs, which what stays in float needs too.
     """
-    tensors: dict[str, Array] = {}
-    for one in made:
-        tensors |= one.graphs.tensors
-    places, file = write_packed(writer, "int8", tensors)
+    places, file = write_packed(writer, "int8", merged_tensors(one.graphs.tensors for one in made))
     return {one.target: _write_target(writer, one, places, file, weights) for one in made}
+
+
+def merged_tensors(parts: Iterable[Mapping[str, Array]]) -> dict[str, Array]:
+    """All tensors by name; what several graphs share stands once. Refuses different tensors of one name."""
+    merged: dict[str, Array] = {}
+    for part in parts:
+        for name, tensor in part.items():
+            known = merged.setdefault(name, tensor)
+            # Bytes, so that tensors are the same if they hold the same NaN, and 0 is not -0.
+            if known is not tensor and (_kind(known) != _kind(tensor) or known.tobytes() != tensor.tobytes()):
+                raise BundleError(
+                    f"storing the tensors of several graphs: {name} is {_kind(known)} in one and {_kind(tensor)} with"
+                    " other values in another, where one tensor for both was expected. Report this as a bug."
+                )
+    return merged
+
+
+def _kind(tensor: Array) -> str:
+    return f"{tensor.dtype.name} of shape {tensor.shape}"
 
 
 def write_packed(writer: BundleWriter, stem: str, tensors: Mapping[str, Array]) -> tuple[dict[str, Place], str]:

@@ -110,10 +110,10 @@ def test_the_graph_itself_is_that_of_the_first_range(tmp_path: Path) -> None:
     inside = {
         tensor.name: numpy_helper.to_array(tensor) for tensor in graphs.model.graph.initializer if tensor.raw_data
     }
-    assert set(first) == {"m/Conv.scale", "m/Conv.shift", "m/Conv.bias"} <= set(inside)
+    assert set(first) == {"m/Conv.scale", "m/Conv.shift", "m/Conv.bias.tensorrt"} <= set(inside)
     for name, value in first.items():
         np.testing.assert_array_equal(inside[name], value)
-        assert inside[name].shape == value.shape == ((5,) if name == "m/Conv.bias" else ())
+        assert inside[name].shape == value.shape == ((5,) if name == "m/Conv.bias.tensorrt" else ())
 
 
 def test_a_layer_shifted_in_one_range_alone_is_exact_in_both(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,17 @@ import numpy as np
 import pytest
 
 from calibration.layers import CONV, Layer
-from deploy.bundle import Bundle
+from calibration.recipe import Recipe
+from deploy.bundle import Bundle, BundleWriter
 from deploy.demo.packaged import IDM_BUNDLE
 from deploy.engine_plans import PlanOptions, build_plans, planned_builds
 from deploy.engine_profiles import default_sizes
 from deploy.engine_trials import TrialSettings, step_feeds
+from deploy.errors import BundleError
 from deploy.export.weights_file import ALIGNMENT, places_of
 from deploy.quantization.gathering import quantizable_layers
 from deploy.quantization.settings import TARGET_NAMES
+from deploy.quantization.storing import graphs_of_target, merged_tensors, write_targets
 from deploy.runtime.graphs import EngineChoice, GraphSet
 from deploy.runtime.int8 import Int8Denoiser
 from deploy.runtime.upscaler import Upscaler
@@ -28,7 +33,7 @@ from engines.built_forms import Source
 from engines.cache import Cache
 from engines.errors import EngineError
 from engines.tensorrt_names import TENSORRT_RTX
-from tests.deploy.quantization.made_up import quantized_without_calibration
+from tests.deploy.quantization.made_up import made_up_recipe, quantized_without_calibration
 
 
 def int8_bytes(bundle: Bundle, target: str) -> int:
@@ -180,3 +185,51 @@ def test_small_tensors_are_packed_and_large_ones_begin_a_page() -> None:
     places = places_of({"a": small, "b": small, "c": large, "d": small, "e": large}, small_bytes=ALIGNMENT)
     assert [place.offset for place in places.values()] == [0, 64, 4096, 4096 + 5056, 12288]
     assert [place.offset for place in places_of({"a": small, "b": small}).values()] == [0, 4096]
+
+
+@pytest.mark.parametrize(
+    ("ranges", "corrected"),
+    [({"openvino": 2, "tensorrt": 1}, False), ({"openvino": 1, "tensorrt": 1, "ort": 1}, True)],
+    ids=str,
+)
+def test_targets_in_one_bundle_compute_what_each_does_alone(
+    micro: Bundle, tmp_path: Path, ranges: dict[str, int], corrected: bool
+) -> None:
+    """Int8 weights are shared; biases, which hold other things in each target, are not."""
+    alone, made = {}, []
+    for target, count in ranges.items():
+        told = made_up_recipe(micro, target, count)
+        if corrected:
+            added = [np.full((count, layer.outputs), 0.01, np.float32) for layer in told.layers]
+            layers = [replace(layer, corrections=one) for layer, one in zip(told.layers, added, strict=True)]
+            told = replace(told, layers=tuple(layers))
+        made.append((target, told, np.linspace(0, 1, count + 1).tolist()))
+        folder = tmp_path / f"{target}.bundle"
+        alone[target] = predicted(written(micro, folder, made[-1:]), choice_of(target))
+    together = written(micro, tmp_path / "both.bundle", made)
+    for target, expected in alone.items():
+        np.testing.assert_array_equal(predicted(together, choice_of(target)), expected)
+
+
+def choice_of(target: str) -> EngineChoice:
+    backend = "openvino-cpu" if target == "openvino" else "onnxruntime-cpu"
+    return EngineChoice(backend=backend, precision="int8", threads=1, int8_target=target)
+
+
+def written(source: Bundle, folder: Path, made: Sequence[tuple[str, Recipe, list[float]]]) -> Bundle:
+    """A copy of a bundle with the int8 graphs of several targets."""
+    shutil.copytree(source.path, folder)
+    bundle = Bundle.open(folder)
+    graphs = [graphs_of_target(bundle, *one) for one in made]
+    with BundleWriter.update(bundle) as writer:
+        targets = write_targets(writer, graphs, bundle.manifest.graphs["denoise"]["weights"])
+        return writer.commit(replace(bundle.manifest, quantization={"targets": targets, "noise_levels": [0.5]}))
+
+
+def test_different_tensors_of_one_name_are_refused() -> None:
+    """Of two, the last would be what both graphs find."""
+    one = {"a": np.zeros(3, np.float32), "b": np.ones(2, np.int8)}
+    assert set(merged_tensors([one, {"b": np.ones(2, np.int8)}])) == {"a", "b"}
+    for other in (np.ones(3, np.float32), np.zeros((3, 1), np.float32), np.zeros(3, np.int32)):
+        with pytest.raises(BundleError, match="storing the tensors of several graphs: a is float32 of shape"):
+            merged_tensors([one, {"a": other}])
