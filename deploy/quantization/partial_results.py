@@ -1,22 +1,33 @@
 """The folder in which a calibration keeps what it has done so far, for itself after an interruption and for others.
 
 Of two calibrations of the same thing at the same time the second waits, and finds done what the first did.
+
+Neither the number of threads nor the memory allowed has a part in the name, so that an interrupted calibration may go
+on with others. Both may change the last bits of sums: the same bytes are promised where both are the same throughout.
 """
 
+import functools
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import deploy
 from deploy.bundle import Bundle
 from deploy.bundle.locking import DirectoryLock
 from deploy.errors import BundleError
+from deploy.quantization.trajectories import CalibrationPlans, Group
+from deploy.sampling.noise import image_key
 from engines.cache import default_cache_dir
 
 LOOK_EVERY_S = 1.0
+
+PACKAGES: Final = ("calibration", "deploy.images", "deploy.quantization", "deploy.runtime", "deploy.sampling")
+"""Those with the code that samples, observes and rounds."""
 
 
 def folder_for(described: Mapping[str, Any], cache: Path | None) -> Path:
@@ -32,7 +43,46 @@ def folder_for(described: Mapping[str, Any], cache: Path | None) -> Path:
     return folder
 
 
-def hashes_of_float_graphs(bundle: Bundle) -> list[str]:
+def what_is_recorded(bundle: Bundle, groups: Sequence[Group], plans: CalibrationPlans, seed: int) -> dict[str, Any]:
+    """For `folder_for`: everything that decides on the inputs of the denoiser, and the code that makes files of them.
+
+    How layers are rounded and equalised is told by the names of the files that it decides on.
+    """
+    manifest = bundle.manifest
+    return {
+        "code": [deploy.__version__, _hash_of_this_code()],
+        "files": _hashes_of_float_graphs(bundle),
+        "tables": {name: manifest.files[file].sha256 for name, file in manifest.tables.items()},
+        "networks": [manifest.family, manifest.configuration, manifest.value_range, manifest.scale_range],
+        "groups": [[[image_key(lr) for lr in one.lr], one.size, one.sample] for one in groups],
+        "plans": [str(plan) for plan in plans.plans],
+        "samplings": [str(one) for one in plans.samplings],
+        "seed": seed,
+    }
+
+
+def hash_of_code(packages: Sequence[str]) -> str:
+    """Of their source files; another after any edit, be it of a comment."""
+    digest = hashlib.sha256()
+    for package in packages:
+        for name, content in sources_of(package).items():
+            digest.update(f"{package} {name} {hashlib.sha256(content).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _hash_of_this_code() -> str:
+    """As it is when first asked for: it may be edited while this process runs what it has read before."""
+    return hash_of_code(PACKAGES)
+
+
+def sources_of(package: str) -> dict[str, bytes]:
+    """The modules of a package by the names of their files, sorted; those of packages in it are left out."""
+    found = sorted((file for file in files(package).iterdir() if file.name.endswith(".py")), key=lambda one: one.name)
+    return {file.name: file.read_bytes() for file in found}
+
+
+def _hashes_of_float_graphs(bundle: Bundle) -> list[str]:
     """Of every float graph and weights file, sorted: a bundle that gained int8 graphs keeps its partial results."""
     graphs = bundle.manifest.graphs.values()
     names = {name for one in graphs for name in [*one["forms"].values(), *one["weights"]]}

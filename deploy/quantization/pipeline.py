@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import deploy
 from calibration.errors import ChoiceError
 from calibration.movement import MovementReport, report_movement
 from calibration.recipe import Recipe
@@ -21,7 +19,7 @@ from deploy.quantization.drafts import Draft, NoiseCorrections, drafted, quantiz
 from deploy.quantization.foreign_scales import amax_for, with_checkpoint_scales
 from deploy.quantization.gathering import Findings, Inputs, gather, quantizable_layers
 from deploy.quantization.multiplications import multiplications_of
-from deploy.quantization.partial_results import alone_in, folder_for, hashes_of_float_graphs
+from deploy.quantization.partial_results import alone_in, folder_for, what_is_recorded
 from deploy.quantization.pictures import CalibrationPicture, calibration_pictures
 from deploy.quantization.recipes import Corrections, Scales, biases_of, densities_of_inputs, recipe_of, scales_for
 from deploy.quantization.records import hash_of_record, record_of_decoder, record_of_scales
@@ -116,12 +114,12 @@ class _Work:
         if settings.rounding == "second-order":
             refuse_too_little(calibrated_layers(self.bundle), self.memory)
         self.pictures = self._pictures()
-        self.folder = self._folder()
         model = upscaler.model
         if isinstance(model, LatentModel) and model.generates:
             groups = groups_of_generation(model, settings.pictures or GENERATED)
         else:
             groups = groups_of_pictures(self.pictures)
+        self.folder = folder_for(what_is_recorded(self.bundle, groups, plans, settings.seed), places.cache)
         self.trajectories = Trajectories(upscaler, groups, plans, self.folder, settings.seed)
         self.inputs = Inputs(self.trajectories.inputs, self.trajectories.few, self.trajectories.count, plans.levels)
 
@@ -288,15 +286,3 @@ class _Work:
             told["equations"] = sorted({plan.settings.equation for plan in self.plans.plans})
             names = {one.original.name: one.sha256 for one in self.pictures}
             return writer.commit(replace(self.bundle.manifest, quantization=told, calibration_images=names))
-
-    def _folder(self) -> Path:
-        described = {
-            "version": deploy.__version__,
-            "files": hashes_of_float_graphs(self.bundle),
-            "pictures": [(one.original.name, one.sha256, one.scale) for one in self.pictures],
-            "plans": [str(plan) for plan in self.plans.plans],
-            "samplings": [str(one) for one in self.plans.samplings],
-            "settings": [self.settings.crop, self.settings.seed, self.settings.pictures, self.settings.rounding],
-            "memory": self.places.max_memory,
-        }
-        return folder_for(described, self.places.cache)

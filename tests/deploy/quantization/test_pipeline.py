@@ -100,7 +100,7 @@ def test_an_interrupted_calibration_resumes_to_the_same_bytes(
     short: Bundle, photographs: Path, tmp_path: Path, passes: int
 ) -> None:
     """Interrupted while the last pass rounds weights; what the ones before it found is not gathered again."""
-    max_memory = {1: 1 << 30, 2: 12 << 20}[passes]
+    max_memory = {1: 1 << 30, 2: 32 << 20}[passes]
     begun: list[str] = []
 
     def interrupt(doing: str, _fraction: float) -> None:
