@@ -53,8 +53,16 @@ class Budget:
 
     def allows(self, trial: Trial) -> bool:
         """Whether the pictures are within the budget."""
-        dropped = trial.found.psnr_drop is not None and trial.found.psnr_drop > self.max_psnr_drop
-        return not dropped and (self.min_fidelity is None or trial.worst >= self.min_fidelity)
+        return not self.remedies(trial)
+
+    def remedies(self, trial: Trial) -> list[str]:
+        """What would have to be asked for to allow it; empty if it is within the budget."""
+        found = []
+        if trial.found.psnr_drop is not None and trial.found.psnr_drop > self.max_psnr_drop:
+            found.append("raise --max-psnr-drop")
+        if self.min_fidelity is not None and trial.worst < self.min_fidelity:
+            found.append("lower --min-fidelity")
+        return found
 
     def describe(self, trial: Trial) -> str:
         """The figures beside what was demanded."""
@@ -62,7 +70,7 @@ class Budget:
         if self.min_fidelity is not None:
             parts[0] += f", {trial.worst:.2f} dB the worst picture (at least {self.min_fidelity:g} wanted)"
         if (drop := trial.found.psnr_drop) is not None:
-            parts.append(f"{drop:.3f} dB lost against the originals (at most {self.max_psnr_drop:g} wanted)")
+            parts.append(f"{max(drop, 0.0):.3f} dB lost against the originals (at most {self.max_psnr_drop:g} wanted)")
         return ", ".join(parts)
 
 
@@ -155,8 +163,8 @@ def fewest_in_float(
             best = max((trial.found for trial in trials), key=lambda found: found.mean)
             raise QuantizationError(
                 f"{what}: the budget cannot be met. With all layers in int8: {budget.describe(trials[0])}; with"
-                f" {most} of {len(nodes)} in float: {budget.describe(trials[-1])}; best seen"
-                f" {best.mean:.2f} dB. Allow more with --max-psnr-drop or --min-fidelity, or leave this target out."
+                f" {most} of {len(nodes)} in float: {budget.describe(trials[-1])}; best seen {best.mean:.2f} dB."
+                f" {' and '.join(budget.remedies(trials[-1])).capitalize()}, or leave this target out with --targets."
             )
         low, high = high, 2 * high
     high = min(high, most)

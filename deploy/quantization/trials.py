@@ -75,7 +75,7 @@ class Trials:
             attempt,
             rank,
             head=head if settings.float_share > 0 else None,
-            what=f"quantizing for {target}",
+            what=f"quantizing {self.upscaler.bundle.path} for {target}",
         )
 
     def _tried(self, target: str, recipe: Recipe, scales: Scales, in_float: frozenset[str]) -> Trial:

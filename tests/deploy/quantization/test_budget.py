@@ -51,8 +51,26 @@ def test_nothing_is_ranked_when_nothing_has_to_stay() -> None:
 
 def test_an_impossible_budget_is_refused_with_figures() -> None:
     words = r"With all layers in int8: 40\.50 dB.*35\.00 dB the worst.*with 10 of 20 in float: 50\.50"
-    with pytest.raises(QuantizationError, match=words):
+    remedy = r"best seen 50\.50 dB\. Lower --min-fidelity, or leave this target out with --targets\.$"
+    with pytest.raises(QuantizationError, match=f"^quantizing for ort: the budget cannot be met.*{words}.*{remedy}"):
         chosen(80.0, None)
+
+
+def test_what_was_missed_is_what_is_to_be_allowed() -> None:
+    found = Fidelity(decibels=(40.0,), psnr_float=(30.0,), psnr_int8=(29.9,))
+    trial = Trial(in_float=frozenset(), found=found)
+    assert Budget(max_psnr_drop=0.05, min_fidelity=45.0).remedies(trial) == [
+        "raise --max-psnr-drop",
+        "lower --min-fidelity",
+    ]
+    assert Budget(max_psnr_drop=0.05, min_fidelity=35.0).remedies(trial) == ["raise --max-psnr-drop"]
+    assert Budget(max_psnr_drop=0.2, min_fidelity=None).remedies(trial) == []
+
+
+def test_a_gain_is_not_told_as_a_negative_loss() -> None:
+    found = Fidelity(decibels=(40.0,), psnr_float=(30.0,), psnr_int8=(30.004,))
+    told = Budget(max_psnr_drop=0.05, min_fidelity=None).describe(Trial(in_float=frozenset(), found=found))
+    assert told == "40.00 dB against float, 0.000 dB lost against the originals (at most 0.05 wanted)"
 
 
 def test_a_loss_against_the_originals_counts() -> None:
