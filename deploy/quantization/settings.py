@@ -122,7 +122,7 @@ class QuantizeSettings:
             for name in names:
                 if name not in choices:
                     nearest = get_close_matches(name, choices, n=1, cutoff=0.0)[0]
-                    problems.append(f"the {what} {name!r} is unknown, did you mean {nearest!r}?")
+                    problems.append(f"the {what} {name!r} is unknown (did you mean {nearest!r}?)")
         if not self.targets:
             problems.append(f"at least one target is needed, of {', '.join(TARGET_NAMES)}")
         return problems

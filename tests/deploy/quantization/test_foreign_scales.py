@@ -187,5 +187,5 @@ def test_they_are_refused_where_there_are_none_and_for_several_ranges(
     assert not list((tmp_path / "cache").rglob("trajectory-*"))
     with pytest.raises(PlanError, match=r"scales of a checkpoint hold for all timesteps: 4 ranges cannot be honoured"):
         QuantizeSettings(activation_scales=CHECKPOINT, ranges=4)
-    with pytest.raises(PlanError, match=r"the origin of scales 'checkpoints' is unknown, did you mean 'checkpoint'"):
+    with pytest.raises(PlanError, match=r"the origin of scales 'checkpoints' is unknown \(did you mean 'checkpoint'"):
         QuantizeSettings(activation_scales="checkpoints")
