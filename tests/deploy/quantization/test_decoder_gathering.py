@@ -55,7 +55,7 @@ def test_convolutions_get_room_for_other_pictures(enlarging: Bundle) -> None:
     layers = convolutions_of_decode(graph)[:2]
     with model.graphs:
         inputs = DecoderInputs(model=model, latents=latents_for(model)[:1])
-        found = gather_decoder(graph, layers, inputs.of_decode, memory_bytes=32 << 20, second_order=False, threads=1)
+        found = gather_decoder(graph, layers, inputs.of_decode, memory_bytes=1, second_order=False, threads=1)
     _, recipe = decoder_graph(enlarging, DECODE, "ort", found, Mse())
     for told in recipe.layers:
         assert told.output is not None
