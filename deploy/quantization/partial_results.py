@@ -43,6 +43,11 @@ def folder_for(described: Mapping[str, Any], cache: Path | None) -> Path:
     return folder
 
 
+def bytes_in(folder: Path) -> int:
+    """Of all files in the folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def what_is_recorded(bundle: Bundle, groups: Sequence[Group], plans: CalibrationPlans, seed: int) -> dict[str, Any]:
     """For `folder_for`: everything that decides on the inputs of the denoiser, and the code that makes files of them.
 

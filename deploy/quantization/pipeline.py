@@ -19,7 +19,7 @@ from deploy.quantization.drafts import Draft, NoiseCorrections, drafted, quantiz
 from deploy.quantization.foreign_scales import amax_for, with_checkpoint_scales
 from deploy.quantization.gathering import Findings, Inputs, gather, quantizable_layers
 from deploy.quantization.multiplications import multiplications_of
-from deploy.quantization.partial_results import alone_in, folder_for, what_is_recorded
+from deploy.quantization.partial_results import alone_in, bytes_in, folder_for, what_is_recorded
 from deploy.quantization.pictures import CalibrationPicture, calibration_pictures
 from deploy.quantization.recipes import Corrections, Scales, biases_of, densities_of_inputs, recipe_of, scales_for
 from deploy.quantization.records import hash_of_record, record_of_decoder, record_of_scales
@@ -35,6 +35,7 @@ from deploy.quantization.trajectories import (
 )
 from deploy.quantization.trials import Trials
 from deploy.runtime.latent import LatentModel
+from deploy.runtime.memory import text_from_bytes
 from deploy.runtime.upscaler import Upscaler
 
 Say = Callable[[str], None]
@@ -167,6 +168,10 @@ class _Work:
         if decoder:
             record["decoder"] = record_of_decoder(decoder)
         written = self._write(recipes, scales, fitted, decoder, record)
+        self.say(
+            f"partial results stay in {self.folder} ({text_from_bytes(bytes_in(self.folder))}) for another calibration"
+            " of this bundle on these pictures; delete them when there will be none"
+        )
         return Calibrated(
             bundle=written,
             plans=self.plans,

@@ -46,9 +46,10 @@ def calibrated(
     force: bool = False,
     max_memory: int = 1 << 30,
     progress: Callable[[str, float], None] = lambda _doing, _fraction: None,
+    say: Callable[[str], None] = lambda _line: None,
 ) -> Calibrated:
     places = Places(calibration=photographs, cache=cache, max_memory=max_memory, threads=1)
-    return quantize_bundle(bundle, settings, places, force=force, say=lambda _: None, progress=progress)
+    return quantize_bundle(bundle, settings, places, force=force, say=say, progress=progress)
 
 
 def enlarged(bundle: Bundle, picture: Path, engine: str, precision: str) -> np.ndarray:
@@ -58,7 +59,9 @@ def enlarged(bundle: Bundle, picture: Path, engine: str, precision: str) -> np.n
 
 
 def test_a_bundle_gains_int8_graphs_that_resume_and_run(short: Bundle, photographs: Path, tmp_path: Path) -> None:
-    found = calibrated(short, photographs, tmp_path / "cache")
+    said: list[str] = []
+    found = calibrated(short, photographs, tmp_path / "cache", say=said.append)
+    assert said[-1].startswith(f"partial results stay in {tmp_path / 'cache' / 'calibrations'}")
     quantization = found.bundle.manifest.quantization
     assert quantization is not None
     assert {name: bool(told["constants"]) for name, told in quantization["targets"].items()} == {
