@@ -16,6 +16,7 @@ from 0 to 0.25, 0.25³/3 = 0.00521; the rest gets code 1, value 0.5: 2·0.25³/3
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,12 +104,32 @@ def least_error(
 ) -> Quantizer:
     """The quantizer whose weighted sum of errors over several densities is least on the method's grid."""
     scales = scale_grid(densities, form, method)
+    if all(density.minimum == density.maximum == 0 for density in densities):
+        return form.covering(0.0, 0.0)  # exact with every scale; the widest window clips least of what may come
     errors = np.zeros((scales.size, form.lowest_codes.size))
     for density, weight in zip(densities, np.ones(len(densities)) if weights is None else weights, strict=True):
         errors += weight * window_errors(density, scales, form)
+    errors[:, ~allowed_windows(densities, form)] = np.inf
     row, window = np.unravel_index(np.argmin(errors), errors.shape)
     lowest = int(form.lowest_codes[window])
     return Quantizer(scale=float(scales[row]), lowest=lowest, highest=lowest + form.levels - 1)
+
+
+def allowed_windows(densities: Sequence[Density], form: Form) -> NDArray[np.bool_]:
+    """Which of the form's windows may be chosen: those without codes on a side of 0 where no value was ever seen.
+
+    Such codes cost nothing where a larger scale clips nothing anyway, and would be a choice among equals: after ReLU
+    -10..245 and 0..255 err alike. What relies on codes that begin at 0 (a chain of layers) needs the second.
+    """
+    lowest = form.lowest_codes
+    sides: tuple[tuple[bool, NDArray[np.bool_]], ...] = (
+        (all(density.minimum >= 0 for density in densities), lowest == 0),
+        (all(density.maximum <= 0 for density in densities), lowest == 1 - form.levels),
+    )
+    for one_sided, wanted in sides:
+        if one_sided and wanted.any():  # a symmetric form has but one window
+            return wanted
+    return np.ones(lowest.shape, dtype=np.bool_)
 
 
 def scale_grid(densities: list[Density], form: Form, method: Mse) -> FloatArray:

@@ -7,11 +7,20 @@ scale may follow the range. So the window of codes is chosen once, for what it c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.clipping import Method, Mse, choose_for_steps, choose_quantizer, scale_grid, window_errors
+from calibration.clipping import (
+    Method,
+    Mse,
+    allowed_windows,
+    choose_for_steps,
+    choose_quantizer,
+    scale_grid,
+    window_errors,
+)
 from calibration.density import Density
 from calibration.errors import StatisticsError
 from calibration.quantizer import Form, Quantizer
@@ -33,16 +42,18 @@ def choose_common_window(
     weighing = np.ones(len(densities)) if weights is None else np.asarray(weights, dtype=np.float64)
     if not isinstance(method, Mse):
         together = choose_for_steps(list(densities), form, method, weighing)
-        return tuple(_reaching(choose_quantizer(density, form, method), together) for density in densities)
+        alone = [choose_quantizer(density, form, method) for density in densities]
+        return _with_zeros_widest(densities, [_reaching(quantizer, together) for quantizer in alone])
     scales = [scale_grid([density], form, method) for density in densities]
     errors = [window_errors(d, grid, form) for d, grid in zip(densities, scales, strict=True)]
     cost = sum(weight * table.min(axis=0) for weight, table in zip(weighing, errors, strict=True))
-    window = int(np.argmin(cost))
+    window = int(np.argmin(np.where(allowed_windows(densities, form), cost, np.inf)))
     lowest = int(form.lowest_codes[window])
-    return tuple(
+    chosen = [
         Quantizer(scale=float(grid[table[:, window].argmin()]), lowest=lowest, highest=lowest + form.levels - 1)
         for grid, table in zip(scales, errors, strict=True)
-    )
+    ]
+    return _with_zeros_widest(densities, chosen)
 
 
 def _reaching(alone: Quantizer, together: Quantizer) -> Quantizer:
@@ -53,3 +64,17 @@ def _reaching(alone: Quantizer, together: Quantizer) -> Quantizer:
     low, high = (code * alone.scale for code in (alone.lowest, alone.highest))
     reaches = [end / code for end, code in ((low, together.lowest), (high, together.highest)) if code != 0]
     return Quantizer(scale=max([*reaches, 0.0]) or alone.scale, lowest=together.lowest, highest=together.highest)
+
+
+def _with_zeros_widest(densities: Sequence[Density], chosen: Sequence[Quantizer]) -> tuple[Quantizer, ...]:
+    """With the largest scale of all for a range that was zero throughout: exact there, and clipping least."""
+    scales = [q.scale for density, q in zip(densities, chosen, strict=True) if _is_not_zero(density)]
+    widest = max(scales, default=1.0)
+    return tuple(
+        quantizer if _is_not_zero(density) else replace(quantizer, scale=widest)
+        for density, quantizer in zip(densities, chosen, strict=True)
+    )
+
+
+def _is_not_zero(density: Density) -> bool:
+    return not density.minimum == density.maximum == 0

@@ -33,6 +33,10 @@ def silu_samples(seed: int = 0, width: float = 2.0, count: int = 40_000) -> NDAr
     return activated
 
 
+def relu_samples(count: int = 4000) -> NDArray[np.float64]:
+    return np.maximum(np.random.default_rng(4).standard_normal(count), 0)
+
+
 def error_on(values: NDArray[np.float32], quantizer: Quantizer) -> float:
     return float(np.mean((values.astype(np.float64) - quantizer.round_trip(values)) ** 2))
 
@@ -163,3 +167,28 @@ def test_impossible_choices_are_refused() -> None:
         Entropy(bounds=0)
     with pytest.raises(StatisticsError, match="no density was given"):
         least_error([], Symmetric(), Mse())
+
+
+@pytest.mark.parametrize("form", [Asymmetric(), Shifted()], ids=str)
+@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("values", [np.arange(0, 256) / 255, np.zeros(8), [0, 0, 3], relu_samples()], ids=len)
+def test_values_on_one_side_of_zero_get_all_codes_there(
+    form: Form, method: Method, values: NDArray[np.float64]
+) -> None:
+    """Also where nothing is clipped, so that windows on both sides of 0 err alike."""
+    above = np.asarray(values, dtype=np.float32)
+    one, other = (choose_quantizer(density_of(histogram_of(side)), form, method) for side in (above, -above))
+    assert (one.lowest, one.highest) == (0, form.levels - 1)
+    if above.any():
+        assert (other.lowest, other.highest) == (1 - form.levels, 0)
+
+
+def test_zeros_do_not_clip_what_may_come() -> None:
+    zeros = density_of(histogram_of(np.zeros(8, dtype=np.float32)))
+    assert choose_quantizer(zeros, Asymmetric(), Mse()).round_trip(np.array([3.0, 200.0])).tolist() == [3, 200]
+
+
+def test_steps_below_and_above_zero_get_codes_on_both_sides() -> None:
+    positive = np.linspace(0, 1, 999, dtype=np.float32)
+    chosen = least_error([density_of(histogram_of(values)) for values in (positive, -positive)], Asymmetric(), Mse())
+    assert chosen.lowest < -100 and chosen.highest > 100

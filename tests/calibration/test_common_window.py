@@ -68,3 +68,21 @@ def test_a_range_of_zeros_keeps_some_scale() -> None:
 def test_no_density_is_refused() -> None:
     with pytest.raises(StatisticsError, match="choosing a common window: no density was given"):
         choose_common_window([], Asymmetric(), Mse())
+
+
+@pytest.mark.parametrize("method", [MinMax(), Mse(), Percentile(percent=99.9)], ids=str)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_ranges_on_one_side_of_zero_get_all_codes_there(method: Method, sign: int) -> None:
+    """The second range is clipped nowhere and the third is zero throughout: neither prefers a window by itself."""
+    rng = np.random.default_rng(3)
+    ranges = [np.maximum(rng.standard_normal(4000), 0), np.linspace(0, 0.3, 64), np.zeros(9)]
+    densities = [density_of(histogram_of((sign * values).astype(np.float32))) for values in ranges]
+    found = choose_common_window(densities, Asymmetric(), method)
+    assert {quantizer.lowest for quantizer in found} == {0 if sign > 0 else -255}
+
+
+def test_a_range_of_zeros_clips_no_more_than_the_widest_of_the_others() -> None:
+    zeros = density_of(histogram_of(np.zeros(10, dtype=np.float32)))
+    found = choose_common_window([zeros, *RANGES], Asymmetric(), Mse())
+    assert found[0].scale == max(quantizer.scale for quantizer in found[1:])
+    assert {q.scale for q in choose_common_window([zeros, zeros], Asymmetric(), Mse())} == {1.0}
