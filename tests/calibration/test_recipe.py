@@ -58,6 +58,16 @@ def test_a_constant_channel_gets_some_window() -> None:
     assert window.centres.tolist() == [0] and window.steps[0] > 0
 
 
+def test_the_centre_of_a_channel_with_next_to_no_weights_fits_32_bits() -> None:
+    """Its outputs are its bias up to rounding, 6e-8 here: 6e12 units of the accumulator."""
+    bias = np.full(1, 0.5, dtype=np.float32)
+    low = np.array([[np.nextafter(np.float32(0.5), np.float32(1))]])
+    window = output_window(
+        low, low, bias=bias, weight_scales=np.full(1, 1e-20, dtype=np.float32), inputs=(UNIT,)
+    )  # fmt: skip
+    assert window.centres.tolist() == [2**30] and window.steps[0] > 0
+
+
 def test_all_problems_are_named_at_once() -> None:
     bad = OutputWindow(
         centres=np.zeros(3, dtype=np.int32), steps=np.array([1, np.nan], dtype=np.float32), gains=np.ones(2, np.float32)

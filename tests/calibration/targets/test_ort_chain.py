@@ -176,3 +176,16 @@ def test_an_input_that_no_relu_made_is_refused(network: Network) -> None:
     network.model.graph.node[0].op_type = "Abs"
     with pytest.raises(GraphError, match="relu0 is not made by a ReLU"):
         chained_graph(network.model, network.folder, network.recipe(), network.ends())
+
+
+@pytest.mark.parametrize("tiny", [1e-4, 1e-10, 1e-20])
+def test_a_nearly_dead_channel_keeps_its_bias(network: Network, tiny: float) -> None:
+    """In units of such weights the bias would not fit the 32 bits of the accumulator."""
+    network.weights[0][3] *= tiny
+    network.biases[0][3] = 0.75
+    network.model = network._model()
+    graphs = chained_graph(network.model, network.folder, network.recipe(), network.ends())
+    with open_engine(stored(graphs, network.folder), threads=1) as engine:
+        found = engine.run({"x": network.x})["y"]
+    exact = np.minimum(network.activations()[-1], 255 * network.quantizers()[-1].scale) @ network.last.T
+    assert 10 * np.log10(np.square(exact).mean() / np.square(found - exact).mean()) > 20
