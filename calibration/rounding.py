@@ -55,8 +55,6 @@ class WeightCodes:
 
 
 INT8: Final = WeightCodes(lowest=-127, highest=127)
-INT7: Final = WeightCodes(lowest=-64, highest=63)
-"""For CPUs without VNNI: two products of an unsigned 8-bit and a 7-bit code fit the 16 bits they are added in."""
 
 
 @dataclass(frozen=True, kw_only=True)

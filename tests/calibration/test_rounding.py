@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from calibration.covariance import Geometry, InputCovariance
 from calibration.errors import ChoiceError, WeightError
-from calibration.rounding import INT7, INT8, SecondOrder, WeightCodes, round_to_nearest, round_weights
+from calibration.rounding import INT8, SecondOrder, WeightCodes, round_to_nearest, round_weights
 
 LIGHT = SecondOrder(damping=1e-6)
 THREE_CODES = WeightCodes(lowest=-1, highest=1)
@@ -60,7 +60,7 @@ def test_a_tiny_layer_comes_close_to_the_best_of_all_codes(seed: int) -> None:
     assert rounded.error <= 2 * best
 
 
-@given(st.integers(1, 20), st.integers(1, 6), st.integers(0, 10**6), st.sampled_from([INT8, INT7, THREE_CODES]))
+@given(st.integers(1, 20), st.integers(1, 6), st.integers(0, 10**6), st.sampled_from([INT8, THREE_CODES]))
 def test_never_worse_than_nearest_and_the_errors_are_true(n: int, outputs: int, seed: int, codes: WeightCodes) -> None:
     weight = np.random.default_rng(seed).standard_normal((outputs, n))
     covariance = covariance_of(n, seed, samples=n)
