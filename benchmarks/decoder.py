@@ -84,7 +84,7 @@ def _models(draft: Draft, threads: int) -> Iterator[tuple[str, AbstractContextMa
         found = findings_of_decoder(
             model, [_latent(model)], CALIBRATION_BYTES, threads, lambda doing, _: _tell(doing), second_order=False
         )
-    graphs = {target: graphs_of_decoder(draft.bundle, target, found, Mse()) for target in targets}
+    graphs = {target: graphs_of_decoder(draft.bundle, target, found, Mse(), _tell) for target in targets}
     coded = {target: {name: one[0] for name, one in each.items()} for target, each in graphs.items()}
     bundle = with_decoder(draft, coded)
     for target in targets:

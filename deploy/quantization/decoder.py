@@ -22,6 +22,7 @@ from typing import Any, Final
 import numpy as np
 
 from calibration.clipping import Method
+from calibration.errors import GraphError
 from calibration.recipe import Recipe
 from calibration.targets.editing import Int8Graphs
 from deploy.bundle import Bundle, BundleWriter
@@ -97,6 +98,8 @@ class TargetDecoder:
 
     def describe(self) -> str:
         """One line."""
+        if not self.trials:
+            return f"decoder, {self.target}: stays in float, since neither of its graphs has an int8 form"
         last = self.trials[-1]
         if not self.graphs:
             tried = "; ".join(f"{' and '.join(one.parts)} {one.worst:.1f} dB" for one in self.trials)
@@ -149,7 +152,7 @@ def quantized_decoder(
     made: dict[str, TargetDecoder] = {}
     for number, target in enumerate(settings.targets):
         progress(f"trying the decoder for {target}", 0.6 + 0.4 * number / len(settings.targets))
-        both = graphs_of_decoder(model.graphs.bundle, target, findings, settings.method)
+        both = graphs_of_decoder(model.graphs.bundle, target, findings, settings.method, say)
 
         def attempt(graphs: GraphsOfTarget, target: str = target) -> list[Pixels]:
             return _decoded_in_int8(draft, target, graphs, cases, threads)
@@ -183,11 +186,19 @@ def findings_of_decoder(
 
 
 def graphs_of_decoder(
-    bundle: Bundle, target: str, findings: Mapping[str, DecoderFindings], method: Method
+    bundle: Bundle, target: str, findings: Mapping[str, DecoderFindings], method: Method, say: Say
 ) -> dict[str, tuple[Int8Graphs, Recipe]]:
-    """The int8 forms of all graphs of which a target may run one, and what they hold."""
-    wanted = {name for parts in CHOICES[target] for name in parts}
-    return {name: decoder_graph(bundle, name, target, findings[name], method) for name in sorted(wanted)}
+    """The int8 forms of all graphs of which a target may run one, and what they hold.
+
+    A graph that the target has no form for is left out, and `say` is told why: it stays in float.
+    """
+    made = {}
+    for name in sorted({name for parts in CHOICES[target] for name in parts}):
+        try:
+            made[name] = decoder_graph(bundle, name, target, findings[name], method)
+        except GraphError as error:
+            say(f"decoder, {target}: {name} stays in float ({str(error).rstrip('.')})")
+    return made
 
 
 def chosen_decoder(
@@ -198,7 +209,8 @@ def chosen_decoder(
 ) -> TargetDecoder:
     """The first of the target's CHOICES that keeps the pictures, or float. attempt: the pictures that graphs make."""
     trials = []
-    for parts in (*CHOICES[target], ()):
+    possible = [parts for parts in CHOICES[target] if set(parts) <= set(both)]
+    for parts in (*possible, ()):
         graphs = {name: both[name][0] for name in parts}
         recipes = {name: both[name][1] for name in parts}
         if parts:

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from calibration.quantizer import Quantizer
 from deploy.bundle import Bundle, BundleWriter
 from deploy.engine_plans import PlanOptions, planned_builds
 from deploy.engine_profiles import default_sizes
 from deploy.images.metrics import fidelity
-from deploy.quantization import decoder
+from deploy.quantization import decoder, decoder_graphs
 from deploy.quantization.comparison import int8_upscaler
 from deploy.quantization.decoder import Decoder, chosen_decoder, decoded, quantized_decoder
 from deploy.quantization.decoder_graphs import DECODE, QUERY
@@ -158,6 +159,27 @@ def test_the_most_that_keeps_the_pictures_is_chosen(
     assert found.in_short() == ("38.6 dB" if kept else "float")
     assert found.as_json()["int8"] == sorted(kept)
     assert len(found.trials) == len(decibels)
+
+
+def test_a_graph_without_an_int8_form_stays_in_float_and_the_other_is_tried(
+    enlarging: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Quantizers whose codes begin below 0, which no chain has a place for."""
+    chosen = Quantizer(scale=0.05, lowest=-10, highest=245)
+    monkeypatch.setattr(decoder_graphs, "choose_quantizer", lambda *_: chosen)
+    monkeypatch.setattr(decoder, "LEAST_FIDELITY", 0.0)
+    said: list[str] = []
+    made = quantized(enlarging, tmp_path, said, ["ort"])
+    assert set(made["ort"].graphs) == {DECODE}
+    assert said[0].startswith("decoder, ort: query stays in float (writing a chain of int8 layers: ")
+    assert "do not begin at 0" in said[0]
+    assert said[1].startswith("decoder, ort: decode in int8")
+
+
+def test_a_decoder_without_any_int8_form_stays_in_float() -> None:
+    found = chosen_decoder("ort", {}, [], lambda _: [])
+    assert found.describe() == "decoder, ort: stays in float, since neither of its graphs has an int8 form"
+    assert (found.in_short(), found.as_json()) == ("float", {"int8": [], "trials": []})
 
 
 def test_a_model_without_a_latent_decoder_has_nothing_to_quantize() -> None:
