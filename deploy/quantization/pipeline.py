@@ -245,7 +245,7 @@ class _Work:
             self.inputs,
             self.trajectories.example(),
             threads=self.places.threads,
-            progress=self._stage("correcting"),
+            progress=self._stage("means"),
         )
         return {t: found[[id(d) for d in different].index(id(one))] for t, one in scales.items()}
 

@@ -15,6 +15,7 @@ from deploy.quantization.gathering import Findings, Inputs
 from deploy.quantization.pictures import CalibrationPicture
 from deploy.quantization.recipes import Corrections, Scales, recipe_of
 from deploy.quantization.settings import QuantizeSettings
+from deploy.quantization.stages import RANKING, TrialPace
 from deploy.quantization.storing import graphs_of_target
 from deploy.quantization.trajectories import CalibrationPlans, DenoiserInput
 from deploy.runtime.settings import Choices
@@ -49,14 +50,19 @@ class Trials:
     progress: Progress
     _in_float: dict[Choices, list[Pixels]] = field(default_factory=dict)
     _ranking: dict[str, float] = field(default_factory=dict)
+    _pace: TrialPace = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing is tried yet."""
+        self._pace = TrialPace(len(self.settings.targets), ranks=self.settings.float_share > 0)
 
     def choose(self, target: str, scales: Scales, corrections: Corrections | None) -> Choice:
         """What stays in float for a target: what pays, and what the budget needs on calibration pictures."""
         settings = self.settings
-        done = settings.targets.index(target) / len(settings.targets)
+        self._pace.begin(settings.targets.index(target))
 
         def attempt(in_float: frozenset[str]) -> Trial:
-            self.progress(f"trying {target} with {len(in_float)} layers in float", done)
+            self.progress(f"trying {target} with {len(in_float)} layers in float", self._pace.next_part()(0.0))
             recipe = recipe_of(self.findings, scales, self.biases, in_float=in_float, corrections=corrections)
             return self._tried(target, recipe, scales, in_float)
 
@@ -117,4 +123,7 @@ class Trials:
                 pairs = zip(inputs, rows, strict=True)
                 return [upscaler.graphs.run("denoise", {**one.feeds, **row})["noise"] for one, row in pairs]
 
-        return rank_layers(nodes, predict, chosen, self.multiplications, self.progress)
+        part = self._pace.next_part(RANKING)
+        return rank_layers(
+            nodes, predict, chosen, self.multiplications, lambda doing, done: self.progress(doing, part(done))
+        )

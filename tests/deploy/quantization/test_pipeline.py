@@ -60,7 +60,11 @@ def enlarged(bundle: Bundle, picture: Path, engine: str, precision: str) -> np.n
 
 def test_a_bundle_gains_int8_graphs_that_resume_and_run(short: Bundle, photographs: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    found = calibrated(short, photographs, tmp_path / "cache", say=said.append)
+    reached: list[float] = []
+    found = calibrated(
+        short, photographs, tmp_path / "cache", say=said.append, progress=lambda _, fraction: reached.append(fraction)
+    )
+    assert reached == sorted(reached) and reached[-1] == pytest.approx(1.0)
     assert said[-1].startswith(f"partial results stay in {tmp_path / 'cache' / 'calibrations'}")
     quantization = found.bundle.manifest.quantization
     assert quantization is not None
