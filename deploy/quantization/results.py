@@ -76,11 +76,12 @@ def measure(calibrated: Calibrated, *, threads: int | None, seed: int, progress:
     originals = spread[:: max(1, len(spread) // HELD_OUT)][:HELD_OUT]
     targets = list(calibrated.recipes)
     total = len(settings) * (1 + len(targets))
+    seen = "generated" if generates else "held-out"
 
     def made(upscaler: Upscaler, done: int, what: str) -> list[list[Pixels]]:
         pictures = []
         for index, choices in enumerate(settings):
-            progress(f"held-out pictures, {what}", (done * len(settings) + index) / total)
+            progress(f"{seen} pictures, {what}", (done * len(settings) + index) / total)
             # Another seed than that of the calibration.
             pictures.append(
                 generated_by(upscaler, GENERATED, choices, seed + 1)
