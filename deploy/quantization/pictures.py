@@ -1,7 +1,7 @@
 """The pictures that calibration starts from: training-like ones, cut or padded to one size and made small."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,9 @@ FLATTEST = 2.0
 FEWEST = 4
 """Pictures below which a set is called small."""
 
+NAMED = 3
+"""Of the pictures that something is wrong with; further ones are counted."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CalibrationPicture:
@@ -28,6 +31,18 @@ class CalibrationPicture:
     original: Original
     scale: float
     sha256: str
+    too_small: tuple[int, int] | None = None
+    """(width, height) of a file that was continued by its mirror image; None: it was not."""
+
+    @property
+    def mostly_mirrored(self) -> bool:
+        """Whether less than half of its width or height is the file's own."""
+        return self.too_small is not None and 2 * min(self.too_small) < max(self.original.size)
+
+    def describe(self) -> str:
+        """The name and size of the file."""
+        width, height = self.too_small or self.original.whole or self.original.size
+        return f"{self.original.name} ({width}x{height})"
 
 
 def calibration_pictures(
@@ -39,11 +54,7 @@ def calibration_pictures(
     most_lr: no side of the low-resolution pictures is larger; crops at small scales are smaller then.
     """
     pictures = [
-        CalibrationPicture(
-            original=_original(path.name, pixels, scale, min(settings.crop, int(scale * (most_lr or settings.crop)))),
-            scale=scale,
-            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        )
+        _picture(path, pixels, scale, min(settings.crop, int(scale * (most_lr or settings.crop))))
         for (path, pixels), scale in zip(_readable(folder, settings, say), _in_turn(settings.scales), strict=False)
     ]
     if not pictures:
@@ -76,24 +87,61 @@ def _readable(folder: Path, settings: QuantizeSettings, say: Say) -> Iterator[tu
         yield path, pixels
 
 
-def _original(name: str, pixels: Pixels, scale: float, crop: int) -> Original:
-    missing = [max(crop - side, 0) for side in pixels.shape[:2]]
+def _picture(path: Path, pixels: Pixels, scale: float, crop: int) -> CalibrationPicture:
+    height, width = pixels.shape[:2]
+    missing = [max(crop - side, 0) for side in (height, width)]
     if any(missing):
         pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
     if round(scale) > crop:
-        raise SizeError(f"calibrating with {name}: scale {scale:g} leaves nothing of {crop} pixels; raise --crop.")
-    return original_from_pixels(name, pixels, scale, crop)
+        raise SizeError(f"calibrating with {path.name}: scale {scale:g} leaves nothing of {crop} pixels; raise --crop.")
+    return CalibrationPicture(
+        original=original_from_pixels(path.name, pixels, scale, crop),
+        scale=scale,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        too_small=(width, height) if any(missing) else None,
+    )
 
 
 def _tell_of_poor_sets(folder: Path, pictures: list[CalibrationPicture], settings: QuantizeSettings, say: Say) -> None:
-    flat = [one.original.name for one in pictures if float(one.original.pixels.std()) < FLATTEST]
-    told = None
-    if len(flat) == len(pictures):
-        told = f"all {len(pictures)} pictures in {folder} are of one colour, which is not representative of anything"
-    elif len(pictures) < FEWEST:
-        told = f"{folder} holds {len(pictures)} pictures; fewer than {FEWEST} are hardly representative"
-    if told is None:
-        return
-    if settings.strict:
-        raise ImageError(f"calibrating: {told}. Name a folder of pictures like those of the training with --calib.")
-    say(f"warning: {told}")
+    faults = list(_faults(folder, pictures, settings))
+    refused = [told for told, refuse in faults if refuse]
+    if settings.strict and refused:
+        more = settings.pictures is not None and settings.pictures < FEWEST
+        raise ImageError(
+            f"calibrating: {'; '.join(refused)}. {'Raise --pictures, or name' if more else 'Name'} a folder of pictures"
+            " like those of the training with --calib."
+        )
+    for told, _ in faults:
+        say(f"warning: {told}")
+
+
+def _faults(
+    folder: Path, pictures: Sequence[CalibrationPicture], settings: QuantizeSettings
+) -> Iterator[tuple[str, bool]]:
+    """What is wrong with a set, and whether --strict refuses it for that."""
+    small = [one for one in pictures if one.too_small]
+    if small:
+        told = f"{_named(small)} smaller than what is cut out (--crop {settings.crop}), and continued by mirroring"
+        yield told, any(one.mostly_mirrored for one in small)
+    flat = [one for one in pictures if float(one.original.pixels.std()) < FLATTEST]
+    if 1 < len(flat) == len(pictures):
+        told = f"all {len(flat)} pictures of {folder} are of one colour, which is not representative of anything"
+        yield f"{told}: {_listed(flat)}", True
+    elif flat:
+        yield f"{_named(flat)} of one colour, which is not representative of anything, but calibrated on", True
+    if len(pictures) < FEWEST:
+        count, verb = ("1 picture", "is") if len(pictures) == 1 else (f"{len(pictures)} pictures", "are")
+        yield f"only {count} of {folder} {verb} used; fewer than {FEWEST} are hardly representative", True
+
+
+def _named(pictures: Sequence[CalibrationPicture]) -> str:
+    return f"{_listed(pictures)} {'is' if len(pictures) == 1 else 'are'}"
+
+
+def _listed(pictures: Sequence[CalibrationPicture]) -> str:
+    """The smallest first, with their sizes."""
+    ordered = sorted(pictures, key=lambda one: min(one.too_small or one.original.size))
+    names = [one.describe() for one in ordered[:NAMED]]
+    if len(ordered) > NAMED:
+        names.append(f"{len(ordered) - NAMED} more")
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -1,5 +1,6 @@
 """Which pictures calibration starts from, and which sets are told or refused."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -59,9 +60,10 @@ def test_pictures_of_one_colour_are_told_and_refused_when_strict(tmp_path: Path)
         write_image(np.full((16, 16, 3), 40 * number, np.uint8), tmp_path / f"{number}.png")
     told: list[str] = []
     assert len(calibration_pictures(tmp_path, SMALL, told.append)) == 5
-    assert "all 5 pictures" in told[0] and "of one colour" in told[0]
+    assert len(told) == 1 and "all 5 pictures" in told[0]
+    assert told[0].endswith("of anything: 0.png (16x16), 1.png (16x16), 2.png (16x16) and 2 more")
     strict = QuantizeSettings(scales=(2.0,), crop=16, strict=True)
-    with pytest.raises(ImageError, match=r"of one colour, which is not representative.*--calib"):
+    with pytest.raises(ImageError, match=r"of one colour, which is not representative.*0\.png \(16x16\).*--calib"):
         calibration_pictures(tmp_path, strict, lambda _: None)
 
 
@@ -69,7 +71,53 @@ def test_a_small_set_is_told(photographs: Path) -> None:
     told: list[str] = []
     few = QuantizeSettings(scales=(2.0,), crop=16, pictures=2)
     assert len(calibration_pictures(photographs, few, told.append)) == 2
-    assert "holds 2 pictures; fewer than 4" in told[0]
+    assert told == [f"warning: only 2 pictures of {photographs} are used; fewer than 4 are hardly representative"]
+    strict = QuantizeSettings(scales=(2.0,), crop=16, pictures=1, strict=True)
+    words = r"only 1 picture of .* is used; fewer than 4 are.*\. Raise --pictures, or name a folder of pictures"
+    with pytest.raises(ImageError, match=words):
+        calibration_pictures(photographs, strict, lambda _: None)
+
+
+def beside(photographs: Path, folder: Path, added: dict[str, np.ndarray]) -> Path:
+    """A folder with the five photographs and further pictures."""
+    for path in photographs.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    for name, pixels in added.items():
+        write_image(pixels, folder / name)
+    return folder
+
+
+def test_too_small_pictures_are_named_and_those_mostly_mirrored_refused_when_strict(
+    photographs: Path, tmp_path: Path
+) -> None:
+    rough = np.random.default_rng(0).integers(0, 256, (10, 12, 3), dtype=np.uint8)
+    folder = beside(photographs, tmp_path, {f"low{n}.png": rough for n in range(3)} | {"tiny.png": rough[:7]})
+    told: list[str] = []
+    calibration_pictures(folder, SMALL, told.append)
+    assert told == [
+        "warning: tiny.png (12x7), low0.png (12x10), low1.png (12x10) and 1 more are smaller than what is cut out"
+        " (--crop 16), and continued by mirroring"
+    ]
+    strict = QuantizeSettings(scales=(2.0,), crop=16, strict=True)
+    with pytest.raises(ImageError, match=r"tiny\.png \(12x7\), low0\.png.* are smaller than what is cut out"):
+        calibration_pictures(folder, strict, lambda _: None)
+    (folder / "tiny.png").unlink()
+    told.clear()
+    calibration_pictures(folder, strict, told.append)  # more than half of each is its own
+    assert len(told) == 1 and "low0.png (12x10), low1.png (12x10) and low2.png (12x10) are smaller" in told[0]
+
+
+def test_one_picture_of_one_colour_among_others_is_named_and_refused_when_strict(
+    photographs: Path, tmp_path: Path
+) -> None:
+    folder = beside(photographs, tmp_path, {"grey.png": np.full((20, 30, 3), 90, np.uint8)})
+    told: list[str] = []
+    assert len(calibration_pictures(folder, SMALL, told.append)) == 6
+    words = "grey.png (30x20) is of one colour, which is not representative of anything"
+    assert told == [f"warning: {words}, but calibrated on"]
+    strict = QuantizeSettings(scales=(2.0,), crop=16, strict=True)
+    with pytest.raises(ImageError, match=re.escape(f"calibrating: {words}")):
+        calibration_pictures(folder, strict, lambda _: None)
 
 
 def test_a_scale_that_leaves_nothing_is_refused(photographs: Path) -> None:
