@@ -109,7 +109,8 @@ class TargetDecoder:
             )
         return (
             f"decoder, {self.target}: {' and '.join(last.parts)} in int8, {last.mean:.1f} dB against the float decoder"
-            f" over {len(last.decibels)} pictures, the worst {last.worst:.1f} dB"
+            f" over {_counted(len(last.decibels) - 1)} and one of them {LARGER} times as large, the worst"
+            f" {last.worst:.1f} dB"
         )
 
     def in_short(self) -> str:
@@ -122,6 +123,10 @@ class TargetDecoder:
             "int8": sorted(self.graphs),
             "trials": [{"int8": list(one.parts), "mean": one.mean, "worst": one.worst} for one in self.trials],
         }
+
+
+def _counted(pictures: int) -> str:
+    return "1 picture" if pictures == 1 else f"{pictures} pictures"
 
 
 Decoder = Mapping[str, TargetDecoder]

@@ -15,7 +15,14 @@ from deploy.engine_profiles import default_sizes
 from deploy.images.metrics import fidelity
 from deploy.quantization import decoder, decoder_graphs
 from deploy.quantization.comparison import int8_upscaler
-from deploy.quantization.decoder import Decoder, chosen_decoder, decoded, quantized_decoder
+from deploy.quantization.decoder import (
+    Decoder,
+    DecoderTrial,
+    TargetDecoder,
+    chosen_decoder,
+    decoded,
+    quantized_decoder,
+)
 from deploy.quantization.decoder_graphs import DECODE, QUERY
 from deploy.quantization.decoder_storing import decoder_files, with_renamed_decoder
 from deploy.quantization.drafts import drafted
@@ -180,6 +187,15 @@ def test_a_decoder_without_any_int8_form_stays_in_float() -> None:
     found = chosen_decoder("ort", {}, [], lambda _: [])
     assert found.describe() == "decoder, ort: stays in float, since neither of its graphs has an int8 form"
     assert (found.in_short(), found.as_json()) == ("float", {"int8": [], "trials": []})
+
+
+def test_a_picture_that_is_made_again_larger_is_not_counted_as_another() -> None:
+    graphs: Any = {DECODE: "graph"}
+    for decibels, words in (((50.0, 48.0, 46.0), "2 pictures"), ((50.0, 46.0), "1 picture")):
+        trial = DecoderTrial(parts=(DECODE,), decibels=decibels)
+        told = TargetDecoder(target="ort", graphs=graphs, recipes={}, trials=(trial,)).describe()
+        assert f"48.0 dB against the float decoder over {words} and one of them 2 times as large" in told  # LARGER here
+        assert told.endswith("the worst 46.0 dB")
 
 
 def test_a_model_without_a_latent_decoder_has_nothing_to_quantize() -> None:
