@@ -1,7 +1,8 @@
 """Plots of a quantization, for people."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,21 +14,42 @@ from deploy.quantization.recipes import Scales
 
 INK, ACCENT = "#1c1e22", "#0f6cbd"
 
+LINES: Final = (("#e4002b", "--"), ("#1c1e22", ":"), ("#d400c8", "-."))
+"""Colour and style of where the ranges of targets end; there are at most three targets."""
+
+LEAST_SPAN = 20.0
+"""dB that the colours of a plot cover at least: over fewer, small differences would look large."""
+
+RANGES, CURVE, SQNR = "ranges-over-noise-levels.png", "partition-curve.png", "sqnr.png"
+PLOTS: Final = {
+    RANGES: "how large each layer's input is at each noise level, and where timestep ranges end",
+    CURVE: "the error expected of 1, 2, 3, ... timestep ranges, and how many were chosen",
+    SQNR: "signal over quantization noise of each layer's weights, and of its input in each timestep range",
+}
+"""What the files show, a line each."""
+
 
 def write_plots(calibrated: Calibrated, folder: Path) -> list[Path]:
-    """The files: ranges over noise levels, the partition curve, SQNR per layer and range."""
+    """The files of PLOTS."""
     import matplotlib
 
     matplotlib.use("Agg")
-    target, scales = next(iter(calibrated.scales.items()))
     return [
-        _range_map(calibrated, scales, folder / "ranges-over-noise-levels.png"),
-        _partition_curve(calibrated, folder / "partition-curve.png"),
-        _sqnr_map(calibrated, target, scales, folder / "sqnr.png"),
+        _range_map(calibrated, folder / RANGES),
+        _partition_curve(calibrated, folder / CURVE),
+        _sqnr_map(calibrated, folder / SQNR),
     ]
 
 
-def _range_map(calibrated: Calibrated, scales: Scales, path: Path) -> Path:
+def _shared(calibrated: Calibrated, key: Callable[[Scales], object]) -> list[tuple[list[str], Scales]]:
+    """The scales that differ in `key`, each with the targets that share them."""
+    shared: dict[object, tuple[list[str], Scales]] = {}
+    for target, scales in calibrated.scales.items():
+        shared.setdefault(key(scales), ([], scales))[0].append(target)
+    return list(shared.values())
+
+
+def _range_map(calibrated: Calibrated, path: Path) -> Path:
     """Each tensor's largest value at each level, relative to its largest of all."""
     moved = [one for one in calibrated.movement.tensors if max(one.largest) > 0]
     values = np.array([np.array(one.largest) / max(one.largest) for one in moved])
@@ -35,9 +57,15 @@ def _range_map(calibrated: Calibrated, scales: Scales, path: Path) -> Path:
     drawn = axes.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
     _label_levels(axes, calibrated.plans.levels)
     axes.set_yticks(range(len(moved)), [_short(one.name) for one in moved], fontsize=6)
-    for boundary in scales.partition.boundaries[1:-1]:
-        axes.axvline(boundary - 0.5, color="white", linewidth=1.5, linestyle="--")
-    axes.set_title("How each layer's input moves; those that move most come first; dashed: where ranges end")
+    different = _shared(calibrated, lambda scales: scales.partition.boundaries)
+    for (targets, scales), (color, style) in zip(different, LINES, strict=False):
+        inner = scales.partition.boundaries[1:-1]
+        label = f"{', '.join(targets)}: {'ranges end' if inner else 'one range'}"
+        axes.plot([], [], color=color, linewidth=1.5, linestyle=style if inner else "none", label=label)
+        for boundary in inner:
+            axes.axvline(boundary - 0.5, color=color, linewidth=1.5, linestyle=style)
+    axes.set_title("How each layer's input moves; those that move most come first", pad=24)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.3, frameon=False, fontsize=8)
     figure.colorbar(drawn, ax=axes, shrink=0.6, label="largest value at this noise level, of the largest at any")
     return _saved(figure, path)
 
@@ -72,36 +100,61 @@ def _curves(calibrated: Calibrated) -> list[tuple[list[str], NDArray[np.float64]
     return curves
 
 
-def _sqnr_map(calibrated: Calibrated, target: str, scales: Scales, path: Path) -> Path:
-    """Weights by themselves, and inputs in every range, each with colours of their own."""
+def _sqnr_map(calibrated: Calibrated, path: Path) -> Path:
+    """Weights by themselves, and inputs in every range of every kind of codes, in colours that all inputs share."""
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import MaxNLocator
 
     layers = list(calibrated.findings.layers.values())
     weights = [[min(one.rounded.sqnr_db, 100.0)] for one in layers]  # infinite where nothing was rounded
-    inputs = [
-        [
-            _input_sqnr(calibrated, one.layer.input, scales.levels_of(index), quantizer)
-            for index, quantizer in enumerate(scales.quantizers[one.layer.input])
-        ]
-        for one in layers
-    ]
-    count = len(scales.ranges)
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(6 + count, 0.17 * len(layers) + 1.8), layout="constrained", width_ratios=[1, count]
+    different = _shared(calibrated, id)
+    inputs = [[_sqnr_row(calibrated, one.layer.input, scales) for one in layers] for _, scales in different]
+    counts = [len(scales.ranges) for _, scales in different]
+    figure, (left, *others) = plt.subplots(
+        1,
+        1 + len(different),
+        figsize=(6 + sum(max(count, 2) for count in counts), 0.17 * len(layers) + 2.2),
+        layout="constrained",
+        width_ratios=[1, *counts],
     )
-    parts = ((left, weights, ["weights"]), (right, inputs, [f"inputs,\nrange {index}" for index in range(count)]))
-    for axes, values, names in parts:
-        drawn = axes.imshow(np.array(values), aspect="auto", cmap="magma", interpolation="nearest")
-        axes.set_xticks(range(len(names)), names, fontsize=8)
-        bar = figure.colorbar(drawn, ax=axes, location="top", aspect=12 * len(names), pad=0.01)
-        bar.ax.tick_params(labelsize=8)
-        bar.locator = MaxNLocator(4)
-        bar.update_ticks()
+    _drawn_sqnr(figure, [left], [weights], [["weights"]])
+    names = [[f"range {index + 1}" for index in range(count)] for count in counts]
+    _drawn_sqnr(figure, others, inputs, names)
+    for axes, (targets, _) in zip(others, different, strict=True):
+        axes.set_xlabel("inputs,\n" + ",\n".join(targets), fontsize=8)
+        axes.set_yticks([])
     left.set_yticks(range(len(layers)), [_short(one.layer.module + "/") for one in layers], fontsize=6)
-    right.set_yticks([])
-    figure.suptitle(f"Signal over quantization noise in dB ({target})")
+    figure.suptitle("Signal over quantization noise in dB")
     return _saved(figure, path)
+
+
+def _drawn_sqnr(figure: Any, panels: list[Any], values: list[list[list[float]]], names: list[list[str]]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    least, most = span_of(np.concatenate([np.ravel(rows) for rows in values]))
+    for axes, rows, labels in zip(panels, values, names, strict=True):
+        drawn = axes.imshow(np.array(rows), aspect="auto", cmap="magma", interpolation="nearest", vmin=least, vmax=most)
+        axes.set_xticks(range(len(labels)), labels, fontsize=8)
+    bar = figure.colorbar(drawn, ax=panels, location="top", aspect=12 * sum(map(len, names)), pad=0.01)
+    bar.ax.tick_params(labelsize=8)
+    bar.locator = MaxNLocator(4)
+    bar.update_ticks()
+
+
+def span_of(decibels: NDArray[np.float64]) -> tuple[float, float]:
+    """The least and the largest, or LEAST_SPAN around their middle: 40 and 43 dB give 31.5 and 51.5."""
+    known = decibels[np.isfinite(decibels)]
+    if not known.size:
+        return 0.0, LEAST_SPAN
+    least, most = float(known.min()), float(known.max())
+    wider = max(LEAST_SPAN - (most - least), 0.0) / 2
+    return least - wider, most + wider
+
+
+def _sqnr_row(calibrated: Calibrated, tensor: str, scales: Scales) -> list[float]:
+    return [
+        _input_sqnr(calibrated, tensor, scales.levels_of(index), quantizer)
+        for index, quantizer in enumerate(scales.quantizers[tensor])
+    ]
 
 
 def _input_sqnr(calibrated: Calibrated, tensor: str, levels: range, quantizer: Any) -> float:

@@ -16,6 +16,7 @@ from deploy.images.files import write_image
 from deploy.images.metrics import fidelity
 from deploy.images.sheet import contact_sheet
 from deploy.quantization.pipeline import Calibrated
+from deploy.quantization.plots import PLOTS, write_plots
 from deploy.quantization.records import text_of_record
 from deploy.quantization.results import Results, legend_of_table, report_from_results, table_from_results
 
@@ -42,25 +43,29 @@ def _unwritable(folder: Path, problem: str) -> FolderError:
 
 def write_report(calibrated: Calibrated, results: Results, folder: Path, say: Callable[[str], None]) -> list[Path]:
     """The files written: what was chosen and found as JSON and Markdown, pictures, and plots if there is matplotlib."""
+    plotted = find_spec("matplotlib") is not None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         written = [
             _written(folder / "quantization.json", json.dumps(_figures(calibrated, results), indent=1, sort_keys=True)),
             _written(folder / "calibration.json", text_of_record(calibrated.record)),
-            _written(folder / "quantization.md", _markdown(calibrated, results)),
+            _written(folder / "quantization.md", _markdown(calibrated, results, plotted=plotted)),
         ]
     except OSError as error:
         raise _unwritable(folder, str(error.strerror)) from error
     for target in results.in_int8:
-        path = folder / f"pictures-{target}.png"
+        path = folder / picture_file(target)
         write_image(picture_sheet(results, target), path)
         written.append(path)
-    if find_spec("matplotlib") is None:
+    if not plotted:
         say(f"the report has no plots: matplotlib is not installed. Type {INSTALL}")
         return written
-    from deploy.quantization.plots import write_plots
-
     return [*written, *write_plots(calibrated, folder)]
+
+
+def picture_file(target: str) -> str:
+    """The name of its sheet."""
+    return f"pictures-{target}.png"
 
 
 def picture_sheet(results: Results, target: str) -> Pixels:
@@ -72,7 +77,7 @@ def picture_sheet(results: Results, target: str) -> Pixels:
     for index in sorted(range(len(pairs)), key=lambda i: values[i]):
         a, b = pairs[index]
         row: list[tuple[str, Pixels]] = [("float32\n ", a), (f"int8, {target}\n{values[index]:.1f} dB", b)]
-        row.append((f"difference\n{factor} times", difference(a, b, factor)))
+        row.append((text_of_difference(factor), difference(a, b, factor)))
         if results.originals:
             row = [(f"{results.originals[index].name}\noriginal", results.originals[index].pixels), *row]
         rows.append(row)
@@ -85,6 +90,11 @@ def amplification(pairs: Sequence[tuple[Pixels, Pixels]]) -> int:
     if largest * MOST_AMPLIFIED <= VISIBLE:
         return MOST_AMPLIFIED
     return int(2 ** max(np.floor(np.log2(VISIBLE / largest)), 0))
+
+
+def text_of_difference(factor: int) -> str:
+    """Its label, of two lines like those beside it."""
+    return f"difference\nx{factor}" if factor > 1 else "difference\n "
 
 
 def difference(a: Pixels, b: Pixels, factor: int) -> Pixels:
@@ -127,7 +137,7 @@ def _figures(calibrated: Calibrated, results: Results) -> dict[str, Any]:
     }
 
 
-def _markdown(calibrated: Calibrated, results: Results) -> str:
+def _markdown(calibrated: Calibrated, results: Results, *, plotted: bool) -> str:
     table = table_from_results(results)
     lines = [f"| {' | '.join(row)} |" for row in table]
     lines.insert(1, f"|{'---|' * len(table[0])}")
@@ -136,13 +146,27 @@ def _markdown(calibrated: Calibrated, results: Results) -> str:
         + (f": {', '.join(row.in_float)}" if row.in_float else "")
         for row in results.rows
     ]
-    edges = [
-        f"* {target}: ranges end at noise levels {', '.join(f'{edge:.4g}' for edge in scales.ranges.edges)}"
-        for target, scales in calibrated.scales.items()
-    ]
+    edges = [text_of_ranges(target, scales.ranges.edges) for target, scales in calibrated.scales.items()]
+    edges = [f"* {line}" for line in edges if line]
     head = f"# {calibrated.bundle.path.name}, preset {results.preset}"
     legend = [f"* {line}" for line in legend_of_table(results)]
-    return "\n".join([head, "", *lines, "", *legend, "", *kept, "", *edges, "", *_frontier(calibrated)])
+    parts = [lines, legend, kept, edges, _frontier(calibrated), files_of_report(list(results.in_int8), plotted=plotted)]
+    return "\n".join([head, *(line for part in parts if part for line in ("", *part))])
+
+
+def text_of_ranges(target: str, edges: Sequence[float]) -> str:
+    """Where each timestep range ends; "" where there is only one. edges: rising, from 0 to 1, one more than ranges."""
+    ends = [f"up to {edge:.4g}" for edge in edges[1:]]
+    if len(ends) == 1:
+        return ""
+    return f"{target}: {len(ends)} timestep ranges by noise level sqrt(alpha_bar): {', '.join(ends)}"
+
+
+def files_of_report(targets: Sequence[str], *, plotted: bool) -> list[str]:
+    """Links to the pictures and plots, and what they show, a line each."""
+    shown = {picture_file(one): f"float and int8 pictures of {one}, and their difference" for one in targets}
+    shown |= PLOTS if plotted else {}
+    return ["Pictures and plots:", "", *(f"* [{name}]({name}): {what}" for name, what in shown.items())]
 
 
 def _frontier(calibrated: Calibrated) -> list[str]:

@@ -1,6 +1,7 @@
 """From a checkpoint to a quantized bundle with its report, by the command itself."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def test_a_checkpoint_becomes_a_quantized_bundle_with_a_report(
     heading, *rows = [line.split() for line in result.stdout.splitlines()[1:4]]
     page = (tmp_path / "idm_micro_gen-report" / "quantization.md").read_text()
     assert "size: weights of the denoiser" in page
-    assert [line.count("|") for line in page.partition("What was tried")[2].splitlines()[2:]] == [6] * 4
+    tried, _, shown = page.partition("What was tried")[2].partition("Pictures and plots:")
+    assert [line.count("|") for line in tried.splitlines()[2:-1]] == [6] * 4
     assert heading[0] == "target"
     assert [row[0] for row in rows] == ["ort", "tensorrt"]
     assert result.stdout.splitlines()[-1] == "report: idm_micro_gen-report"
@@ -64,6 +66,8 @@ def test_a_checkpoint_becomes_a_quantized_bundle_with_a_report(
     assert record["noise_levels"] == bundle.manifest.quantization["noise_levels"]
     plots = ("ranges-over-noise-levels.png", "partition-curve.png", "sqnr.png", "pictures-ort.png")
     assert all(read_image(report / name).pixels.std() > 10 for name in plots)
+    # Every picture is linked, and every link leads somewhere.
+    assert sorted(re.findall(r"\]\((.*?)\)", shown)) == sorted(path.name for path in report.glob("*.png"))
 
     # The same again is refused, until --force.
     again = CliRunner().invoke(app, [*words[:2], *words[2:]])
