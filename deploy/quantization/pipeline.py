@@ -20,7 +20,7 @@ from deploy.quantization.foreign_scales import amax_for, with_checkpoint_scales
 from deploy.quantization.gathering import Findings, Inputs, gather, quantizable_layers
 from deploy.quantization.multiplications import multiplications_of
 from deploy.quantization.partial_results import alone_in, bytes_in, folder_for, what_is_recorded
-from deploy.quantization.pictures import CalibrationPicture, calibration_pictures
+from deploy.quantization.pictures import CalibrationPicture, calibration_pictures, most_lr
 from deploy.quantization.recipes import Corrections, Scales, biases_of, densities_of_inputs, recipe_of, scales_for
 from deploy.quantization.records import hash_of_record, record_of_decoder, record_of_scales
 from deploy.quantization.settings import Places, QuantizeSettings
@@ -195,9 +195,8 @@ class _Work:
                 "calibrating on the packaged photographs: whether they are like those of the training cannot be known;"
                 " --calib names others"
             )
-        # A latent grows with the input, and attention with its square: 72 GB for four 64x64 inputs of the FFHQ model.
-        most = model.config.lr_size if isinstance(model, LatentModel) else None
-        return calibration_pictures(self.places.calibration or CALIBRATION_IMAGES, self.settings, self.say, most)
+        folder = self.places.calibration or CALIBRATION_IMAGES
+        return calibration_pictures(folder, self.settings, self.say, most_lr(model))
 
     def _findings(self) -> Findings:
         self.trajectories.record(self._stage("trajectories"))

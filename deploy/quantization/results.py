@@ -20,6 +20,7 @@ from deploy.quantization.comparison import (
 )
 from deploy.quantization.decoder import TargetDecoder
 from deploy.quantization.only_int8 import bytes_of_graphs
+from deploy.quantization.pictures import most_lr
 from deploy.quantization.pipeline import Calibrated
 from deploy.quantization.speed import runs_in_int8, seconds_per_step
 from deploy.quantization.storing import FORM_OF_TARGET
@@ -72,8 +73,6 @@ def measure(calibrated: Calibrated, *, threads: int | None, seed: int, progress:
     bundle = calibrated.bundle
     settings = _settings(bundle)
     generates = not calibrated.pictures
-    spread = [] if generates else read_originals(EVALUATION_IMAGES, SCALE)
-    originals = spread[:: max(1, len(spread) // HELD_OUT)][:HELD_OUT]
     targets = list(calibrated.recipes)
     total = len(settings) * (1 + len(targets))
     seen = "generated" if generates else "held-out"
@@ -91,6 +90,7 @@ def measure(calibrated: Calibrated, *, threads: int | None, seed: int, progress:
         return pictures
 
     with float_upscaler(bundle, threads) as upscaler:
+        originals = [] if generates else held_out_originals(most_lr(upscaler.model))
         reference = made(upscaler, 0, "float")
     speeds = seconds_per_step(bundle, targets, SIDE, threads=threads)
     rows, pictures = [], {}
@@ -108,6 +108,14 @@ def measure(calibrated: Calibrated, *, threads: int | None, seed: int, progress:
         in_int8=pictures,
         preset=bundle.manifest.default_preset,
     )
+
+
+def held_out_originals(most_lr: int | None) -> list[Original]:
+    """Packaged ones, spread over the set; most_lr: no side of their low-resolution pictures is larger."""
+    spread = read_originals(EVALUATION_IMAGES, SCALE)
+    if most_lr is not None and any(max(one.lr.shape[:2]) > most_lr for one in spread):
+        spread = read_originals(EVALUATION_IMAGES, SCALE, crop=int(SCALE * most_lr))
+    return spread[:: max(1, len(spread) // HELD_OUT)][:HELD_OUT]
 
 
 def float32_bytes(bundle: Bundle) -> int:

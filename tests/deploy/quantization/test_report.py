@@ -5,6 +5,7 @@ import pytest
 
 from deploy.quantization.plots import PLOTS, span_of
 from deploy.quantization.report import files_of_report, text_of_difference, text_of_ranges
+from deploy.quantization.results import held_out_originals
 
 
 def test_as_many_ends_are_named_as_there_are_ranges() -> None:
@@ -31,3 +32,10 @@ def test_a_factor_is_named_where_there_is_one() -> None:
 )
 def test_colours_cover_at_least_twenty_decibels(decibels: list[float], span: tuple[float, float]) -> None:
     assert span_of(np.array(decibels)) == pytest.approx(span)
+
+
+def test_held_out_pictures_are_no_larger_than_the_model_was_trained_on() -> None:
+    assert {one.lr.shape[:2] for one in held_out_originals(None)} == {(32, 32)}
+    small = held_out_originals(16)
+    assert len(small) == len(held_out_originals(64)) == 6
+    assert {(one.lr.shape[:2], one.size) for one in small} == {((16, 16), (64, 64))}
