@@ -15,7 +15,7 @@ from onnx import ModelProto, numpy_helper
 
 from calibration.clipping import Method, MinMax
 from calibration.layers import LINEAR, Layer, layers_of, read_graph, weights_of
-from calibration.partition import FixedRanges, MarginalGain
+from calibration.partition import FixedRanges
 from calibration.quantizer import Form
 from calibration.recipe import Recipe
 from calibration.rounding import RoundedWeights
@@ -99,7 +99,7 @@ class Workbench:
         kept = self.calibrated.choices[target].in_float if layers == "the same layers" else frozenset()
         return self.way(f"naive, {layers}", target, scales, nearest, kept)
 
-    def with_scales(self, name: str, target: str, form: Form, method: Method, ranges: int | None) -> Way:
+    def with_scales(self, name: str, target: str, form: Form, method: Method, ranges: int) -> Way:
         """The layers and weights of `quantize` with other activation scales and without correction of the noise."""
         findings = self.calibrated.findings
         scales = self.scales(form, method, ranges, findings)
@@ -120,10 +120,9 @@ class Workbench:
             bundle = writer.commit(replace(plain.manifest, graphs=graphs, quantization=None))
         return Way(name="int8 weights only", target=None, bundle=bundle)
 
-    def scales(self, form: Form, method: Method, ranges: int | None, findings: Findings) -> Scales:
-        """Activation scales; None: as many ranges as pay."""
-        count = MarginalGain() if ranges is None else FixedRanges(count=ranges)
-        levels = self.calibrated.plans.levels
+    def scales(self, form: Form, method: Method, ranges: int, findings: Findings) -> Scales:
+        """Activation scales for so many ranges."""
+        levels, count = self.calibrated.plans.levels, FixedRanges(count=ranges)
         return scales_for(form, densities_of_inputs(findings), levels, method, count, _nothing)
 
     def way(self, name: str, target: str, scales: Scales, findings: Findings, in_float: frozenset[str]) -> Way:

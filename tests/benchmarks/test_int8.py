@@ -95,7 +95,7 @@ def test_several_ranges_stand_against_one(
 
         def few(steps: list[int], equations: list[str]) -> list[int8.Configuration]:
             made = configurations(steps, equations)
-            return [c if c.ranges is None else replace(c, ranges=2) for c in made]
+            return [replace(c, ranges=2) for c in made]
 
         patch.setattr(int8, "configurations", few)
         assert int8.main(words(bundle, pictures, *more)) == 0
