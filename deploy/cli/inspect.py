@@ -156,7 +156,7 @@ def _presets(record: Record) -> Table:
 def _int8(record: Record) -> Table:
     from rich.table import Table
 
-    quantization, decodes = record["quantization"], "decode" in record["graphs"]
+    quantization, decodes = record.get("quantization"), "decode" in record["graphs"]
     if quantization is None:
         table = Table.grid()
         table.add_row("int8: none yet; `idm-deploy quantize` makes it")
