@@ -8,19 +8,25 @@ In a layer. The exact output is W x + b, the quantized one Q q(x) + b' with E[q(
 timestep range, so the bias is one row per range; the weights stay one.
 
 In the sampler. The predicted noise of the quantized network, n', is corrected per step and channel to g·n' + o. With
-g = 1, o = E[n] - E[n'] removes the mean error; with g = cov(n, n') / var(n'), o = E[n] - g·E[n'] the squared error is
-the least that any such line leaves. What remains is noise of its own: a sampler that adds noise of scale d where the
-predicted noise enters with coefficient c has that much already, and adds only sqrt(d² - c²·variance). (After PTQD, He
-et al. 2023, arXiv 2305.10657, which fits the error on the exact noise instead of the exact noise on the quantized.)
+g = 1, o = E[n] - E[n'] removes the mean error; with g = var(n) / cov(n, n'), o = E[n] - g·E[n'] it is right on average
+for every n, its error being fitted on the exact noise as in PTQD (He et al. 2023, arXiv 2305.10657). What remains is
+noise of its own: a sampler that adds noise of scale d where the predicted noise enters with coefficient c has that much
+already, and adds only sqrt(d² - c²·variance).
+
+The line of least squares, g = cov / var(n'), leaves less error in a step, and was tried: it shrinks the noise where it
+is uncertain (by 8 % in the last steps of the demo model for ONNX Runtime), so some stays in the picture. There, at the
+default preset, PSNR against the originals fell by 0.036 dB and SSIM by 0.0030, with the line above by 0.013 and 0.0013,
+and the fidelity was 52.5 against 52.7 dB; plain DDIM-20 was nearer to float with it, 50.6 against 50.0 dB.
 
 Example: n = (1, -1, 2), n' = (0.9, -0.7, 1.6). Means 0.6667 and 0.6; with g = 1, o = 0.0667 and mean squares go from
-0.0867 to 0.0822. cov = 1.2, var = 0.9267: g = 1.2950, o = -0.1103, and 0.0016 remains.
+0.0867 to 0.0822. cov = 1.2, var(n) = 1.5556: g = 1.2963, o = -0.1111, and 0.0016 remains.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +34,8 @@ from numpy.typing import NDArray
 from calibration.covariance import Geometry
 from calibration.errors import ChoiceError, StatisticsError, WeightError
 from calibration.quantizer import Quantizer
+
+LEAST_CORRELATION: Final = 0.7
 
 FloatArray = NDArray[np.float64]
 Values = NDArray[np.floating]
@@ -190,15 +198,19 @@ class NoiseErrors:
         self._sums += other._sums
 
     def correction(self, step_index: int, noise_level: float, fit_gain: bool = True) -> NoiseCorrection:
-        """The correction of one step: gain and offset of least squared error, or with fit_gain=False the mean alone."""
+        """The correction of one step: gain and offset of the module's line, or with fit_gain=False the mean alone.
+
+        A channel whose predictions have less to do with the exact ones than LEAST_CORRELATION keeps its gain: what is
+        wrong there is not a line.
+        """
         if self._counts[step_index] == 0:
             raise StatisticsError(
                 f"correcting the predicted noise at step {step_index}: nothing was compared there; run all steps."
             )
         mean_n, mean_m, square_m, product, square_n = self._sums[step_index] / self._counts[step_index]
         var_m, cov, var_n = square_m - mean_m**2, product - mean_n * mean_m, square_n - mean_n**2
-        usable = fit_gain & (var_m > 0)
-        gain = np.where(usable, cov / np.where(usable, var_m, 1.0), 1.0)
+        usable = fit_gain & (cov > 0) & (cov**2 >= LEAST_CORRELATION**2 * var_n * var_m)
+        gain = np.where(usable, var_n / np.where(usable, cov, 1.0), 1.0)
         variance = np.maximum(var_n - 2 * gain * cov + gain**2 * var_m, 0.0)  # rounding may leave -1e-17
         return NoiseCorrection(
             noise_level=noise_level,

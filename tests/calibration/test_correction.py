@@ -73,7 +73,7 @@ def test_the_example_of_the_module() -> None:
     assert mean_only.offset == pytest.approx((0.06667,), abs=1e-4)
     assert mean_only.variance == pytest.approx((0.08222,), abs=1e-4)
     line = errors.correction(0, 0.5)
-    assert (*line.gain, *line.offset) == pytest.approx((1.2950, -0.1103), abs=1e-4)
+    assert (*line.gain, *line.offset) == pytest.approx((1.2963, -0.1111), abs=1e-4)
     assert line.variance == pytest.approx((0.0016,), abs=1e-4)
 
 
@@ -97,6 +97,26 @@ def test_a_constant_prediction_keeps_its_gain() -> None:
     errors.add(0, predictions(1, 2), predictions(0.5, 0.5))
     correction = errors.correction(0, 0.5)
     assert (correction.gain, correction.offset, correction.variance) == ((1.0,), (1.0,), (0.25,))
+
+
+def test_an_uncertain_prediction_is_not_shrunk() -> None:
+    """Exact noise of variance 1 with an independent error of 0.25: least squares would shrink it to 0.8."""
+    rng = np.random.default_rng(2)
+    exact, error = rng.standard_normal((2, 1, 1, 200, 200))
+    errors = NoiseErrors(steps=1, channels=1)
+    errors.add(0, exact, exact + 0.5 * error)
+    correction = errors.correction(0, 0.5)
+    assert correction.gain == pytest.approx((1.0,), abs=0.01)
+    assert correction.variance == pytest.approx((0.25,), abs=0.01)
+
+
+def test_what_has_little_to_do_with_the_exact_noise_keeps_its_gain() -> None:
+    rng = np.random.default_rng(2)
+    exact, error = rng.standard_normal((2, 1, 1, 50, 50))
+    for prediction in (error, -exact, exact + 2 * error):
+        errors = NoiseErrors(steps=1, channels=1)
+        errors.add(0, exact, prediction)
+        assert errors.correction(0, 0.5).gain == (1.0,)
 
 
 def test_noise_that_is_there_already_is_not_added() -> None:
