@@ -66,8 +66,8 @@ class MarginalGain:
 
     K is taken when every K' > K (up to `most`) lowers the cost by less than `least_gain` of the cost of one range
     per additional range. A tenth is 0.46 dB of the inputs' error, and at most half a decibel of a picture's: less
-    cannot be told from chance. (On the demo model a second range gains 5.5 %, all there are 11.5 %. In pictures that was
-    from 0.3 dB less, with ONNX Runtime and 5 steps, to 0.3 dB more, with TensorRT's graphs and 50.)
+    cannot be told from chance. (On the demo model a second range gains 5.5 %, all there are 11.5 %. In pictures: from
+    0.3 dB less, with ONNX Runtime and 5 steps, to 0.3 dB more, with TensorRT's graphs and 50.)
     """
 
     least_gain: float = 0.1
