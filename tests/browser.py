@@ -107,8 +107,11 @@ class Page:
         )
         features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=features)
-        end = monotonic() + 10  # the window follows a little after the answer
+        end = monotonic() + 10  # the window follows a little after the answer, and the page is told of it by a frame
         while self.tell("innerWidth") != width and monotonic() < end:
+            sleep(0.02)
+        self.tell("drawn = false, requestAnimationFrame(() => requestAnimationFrame(() => { drawn = true; }))")
+        while not self.tell("drawn") and monotonic() < end:
             sleep(0.02)
 
     def screenshot(self, path: Path) -> None:
