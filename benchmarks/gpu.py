@@ -22,7 +22,6 @@ from typing import Any
 
 from benchmarks.gpu_times import GPU_ENGINES, Row, Settings, measured, prepare
 from deploy.bundle import Bundle
-from deploy.doctor import find_cpu
 from deploy.engine_plans import PlannedBuild, PlanOptions, build_plans, planned_builds
 from deploy.engine_profiles import EngineSizes
 from deploy.errors import DeployError
@@ -30,9 +29,10 @@ from deploy.runtime.graphs import DENOISE, INT8, EngineChoice
 from deploy.runtime.int8 import has_int8
 from engines.backends import BACKENDS
 from engines.cache import Cache
-from engines.cuda import Device, find_device
 from engines.errors import EngineError
-from engines.tensorrt_names import TENSORRT, TENSORRT_RTX
+from engines.machine.cuda import Device, find_device
+from engines.machine.host import find_cpu
+from engines.plans.tensorrt_names import TENSORRT, TENSORRT_RTX
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

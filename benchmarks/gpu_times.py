@@ -19,8 +19,8 @@ from deploy.runtime.on_device import steps_of_plan
 from deploy.sampling.loop import run_plan
 from deploy.sampling.plan import Plan, PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
-from engines.cuda import Cuda, Stopwatch, Stream
 from engines.errors import EngineError
+from engines.machine.cuda import Cuda, Stopwatch, Stream
 
 Array = NDArray[Any]
 

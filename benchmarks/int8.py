@@ -36,13 +36,13 @@ from deploy.bundle import Bundle
 from deploy.demo.packaged import EVALUATION_IMAGES, IDM_BUNDLE
 from deploy.errors import BundleError, DeployError
 from deploy.evaluation.originals import read_originals
-from deploy.images.files import new_file
 from deploy.images.metrics import paired_difference
 from deploy.quantization.comparison import PLAIN, Fidelity
 from deploy.quantization.pipeline import Calibrated, quantize_bundle
 from deploy.quantization.settings import TARGET_NAMES, Places, QuantizeSettings
 from deploy.runtime.settings import Choices
 from engines.errors import EngineError
+from engines.new_files import new_file
 
 SCALE = 4.0
 SEVERAL = 4

@@ -24,8 +24,8 @@ from onnx import ModelProto, TensorProto, helper
 
 from calibration.errors import GraphError
 from calibration.layers import read_graph
+from engines.adapters.onnxruntime_engine import open_model
 from engines.contract import Engine
-from engines.onnxruntime_engine import open_model
 
 Array = NDArray[Any]
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from deploy.bundle import Bundle
-from deploy.doctor import find_cpu
-from deploy.runtime.graphs import FORM_OF_BACKEND, EngineChoice
-from engines.backends import probe_all
+from deploy.runtime.graphs import EngineChoice
+from engines.backends import FORM_OF_BACKEND, probe_all
 from engines.cache import Cache, Entry, fingerprint
-from engines.cuda import Device, find_device
+from engines.machine.cuda import Device, find_device
+from engines.machine.host import find_cpu
 
 AUTO = "auto"
 

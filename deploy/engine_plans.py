@@ -19,18 +19,18 @@ from typing import Any
 from deploy.bundle import Bundle
 from deploy.engine_profiles import EngineSizes, profile_of_graph, profiles_of_graphs
 from deploy.errors import BundleError
-from deploy.runtime.graphs import DENOISE, FLOAT_GRAPHS, FORM_OF_BACKEND, INT8
+from deploy.runtime.graphs import DENOISE, FLOAT_GRAPHS, INT8
 from deploy.runtime.int8 import TARGET_OF_BACKEND, Int8Denoiser, has_int8
 from deploy.runtime.int8_decoder import int8_graph
-from engines.backends import BACKENDS, backend_named
-from engines.built_forms import PlanSettings, Source, make_plan
+from engines.adapters.tensorrt_engine import PRECISIONS
+from engines.backends import BACKENDS, FORM_OF_BACKEND, backend_named
 from engines.cache import Cache, fingerprint
 from engines.contract import check_request
-from engines.cuda import find_device
 from engines.errors import EngineError
-from engines.graph_file import read_signature
-from engines.tensorrt_engine import PRECISIONS
-from engines.tensorrt_names import TENSORRT, TENSORRT_RTX, TensorRtPackage
+from engines.machine.cuda import find_device
+from engines.onnx_files.graph_file import read_signature
+from engines.plans.built_forms import PlanSettings, Source, make_plan
+from engines.plans.tensorrt_names import TENSORRT, TENSORRT_RTX, TensorRtPackage
 
 Progress = Callable[[str, float], None]
 
@@ -41,7 +41,7 @@ TENSORRT_PACKAGES = {package.backend: package for package in (TENSORRT, TENSORRT
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions:
-    """How TensorRT's plans are built; see engines.built_forms.PlanSettings."""
+    """How TensorRT's plans are built; see engines.plans.built_forms.PlanSettings."""
 
     sizes: EngineSizes
     capability: str | None = None

@@ -14,7 +14,7 @@ from deploy.errors import SizeError
 from deploy.families import recorded_config
 from deploy.families.idm_config import IdmConfig
 from deploy.families.latent_config import LatentConfig
-from engines.profiles import AxisRange, Profile
+from engines.plans.profiles import AxisRange, Profile
 
 Size = tuple[int, int]
 

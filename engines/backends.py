@@ -12,10 +12,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from engines import onnxruntime_cuda_engine, onnxruntime_engine, openvino_engine
+from engines.adapters import onnxruntime_cuda_engine, onnxruntime_engine, openvino_engine
+from engines.adapters.tensorrt_engine import TENSORRT_BACKEND, TENSORRT_RTX_BACKEND
 from engines.contract import Array, Availability, Engine
 from engines.errors import EngineError
-from engines.tensorrt_engine import TENSORRT_BACKEND, TENSORRT_RTX_BACKEND
 
 
 class Backend(Protocol):
@@ -91,3 +91,51 @@ def backend_named(name: str) -> Backend:
 def probe_all() -> tuple[Availability, ...]:
     """What each backend says about this machine, in the table's order; nothing heavy is imported."""
     return tuple(module.probe() for module in BACKENDS.values())
+
+
+FORM_OF_BACKEND = {
+    "onnxruntime-cpu": "instance",
+    "openvino-cpu": "instance",
+    "onnxruntime-cuda": "instance",
+    "tensorrt": "group",
+    "tensorrt-rtx": "group",
+}
+"""How group normalisation is written in the graphs that a backend runs.
+
+Measured on the CPU (ONNX Runtime 1.31, OpenVINO 2026.4, medians of interleaved rounds): on the full IDM both forms are
+within 10 % of each other on both engines; on the latent U-Nets "instance" is 8 to 16 % faster on OpenVINO, while ONNX
+Runtime goes either way by as much. On GPUs it follows from what they have a kernel for, which is belief: ONNX Runtime
+has none for GroupNormalization, TensorRT has.
+"""
+
+
+AROUND_INT8 = {"openvino-cpu": "bf16", "tensorrt": "fp16", "tensorrt-rtx": "fp16"}
+"""The precision that a backend is asked for when it opens an int8 graph, and for graphs that have no int8 form.
+
+OpenVINO needs bfloat16 for int8 to be worth anything: a step of the demo model (128x128, one thread) took 150 ms with
+float32 around the convolutions, 80 ms with bfloat16, which alone takes 84. It costs 2.4 dB of the fidelity of plain
+ddim (48.7 to 46.3) and 0.6 dB with start and data consistency (52.5 to 51.9).
+"""
+
+
+FIXED_SIZES_PAY_FROM = {"openvino-cpu": 500, "onnxruntime-cuda": 1}
+"""From how many evaluations of the training's size on a graph is worth compiling again for the one size it meets.
+
+Measured on the IDM step with one thread of a two-core CPU, medians of interleaved rounds: OpenVINO 2026.4 gains 3 to
+11 % in bfloat16 (19 % at 64x64) and 2 to 9 % in float32, and compiling (0.5 s for the demo model, 1.2 to 1.8 s for the
+full one) costs what 60 to 250 steps gain. What ONNX Runtime's CPU engine gains cannot be told from nothing (-2 to 2 %).
+On CUDA only a fixed size becomes one CUDA graph, which is believed to pay always. TensorRT's plans hold many sizes and
+capture by themselves.
+"""
+
+
+CARRY_STATE = frozenset({"onnxruntime-cuda"})
+"""Backends whose engines keep the state on the device from the first step to the last, the update included."""
+
+
+def fixed_sizes_pay(backend: str, evaluations: float) -> bool:
+    """Whether so many evaluations of the training's size, at one size, are worth a graph compiled for that size.
+
+    Decided from the work alone, never from the clock, so that the same request gives the same picture every time.
+    """
+    return backend in FIXED_SIZES_PAY_FROM and evaluations >= FIXED_SIZES_PAY_FROM[backend]

@@ -2,7 +2,8 @@
 
 EngineError      a backend that is unknown or not installed, a graph that cannot be opened, inputs that do not fit
  |               it, or a run that failed
- `- OutOfMemory  a run needed more memory than it could get; the engine still works for smaller inputs
+ |- OutOfMemory  a run needed more memory than it could get; the engine still works for smaller inputs
+ `- FileError    a file could not be written; nothing of it is left
 
 The message says what was being done with which graph or tensor, what was expected and found, and what to do
 next. A backend's own words are quoted shortened; the whole text is the exception's __cause__.
@@ -17,6 +18,10 @@ class EngineError(Exception):
 
 class OutOfMemory(EngineError):  # noqa: N818  a state of the machine; "Error" would add nothing
     """A run needed more memory than it could get; the engine still works for smaller inputs."""
+
+
+class FileError(EngineError):
+    """A file could not be written; nothing of it is left."""
 
 
 NOISE = re.compile(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.wire_format import bytes_field, number_field, text_field
+from engines.onnx_files.wire_format import bytes_field, number_field, text_field
 
 Array = NDArray[Any]
 

@@ -23,8 +23,8 @@ import numpy as np
 from engines.backends import DEFAULT_BACKEND, open_engine
 from engines.contract import Array
 from engines.errors import EngineError
-from engines.graph_constants import read_constants
-from engines.wire_format import bytes_field, number_field, text_field
+from engines.onnx_files.graph_constants import read_constants
+from engines.onnx_files.wire_format import bytes_field, number_field, text_field
 
 CHANNELS: Final = 64
 EXACT: Final = 200.0

@@ -28,9 +28,9 @@ from deploy.benchmark.steps import name_of, runnable_choices, step_contenders
 from deploy.benchmark.sweeps import SweepRow, sweep
 from deploy.benchmark.turns import Progress, Timing, measure, part_of, ratios, timing_of
 from deploy.bundle import Bundle
-from deploy.doctor import find_cpu
 from deploy.families import recorded_config
 from engines.backends import probe_all
+from engines.machine.host import find_cpu
 from engines.packages import installed_version
 
 SCHEMA = 2

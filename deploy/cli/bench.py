@@ -83,7 +83,7 @@ def bench(
 
 def load_and_cores() -> tuple[float, int]:
     """How many processes wanted a core during the last minute (0 where the system does not tell), and the cores."""
-    from deploy.doctor import find_cpu
+    from engines.machine.host import find_cpu
 
     return (os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0), find_cpu().usable_cores
 

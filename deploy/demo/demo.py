@@ -23,12 +23,13 @@ from deploy.evaluation.evaluate import evaluate
 from deploy.evaluation.originals import Original, Pixels, pixels_from_planes, read_originals
 from deploy.evaluation.record import report_from_evaluation
 from deploy.evaluation.tables import table_from_evaluation
-from deploy.images.files import new_file, read_image, write_image
+from deploy.images.files import read_image, write_image
 from deploy.images.metrics import fidelity, high_frequency_energy, psnr
 from deploy.images.resize import upscale
 from deploy.images.sheet import contact_sheet
 from deploy.runtime.infer import Request, infer_pictures
 from deploy.runtime.upscaler import Upscaler
+from engines.new_files import new_file
 
 STATE = "demo.json"
 """What was done so far and what came out; written after every step."""

@@ -11,14 +11,10 @@ What is written appears under its name complete or not at all, and the same pixe
 from __future__ import annotations
 
 import io
-import os
-import secrets
 import stat
 import struct
 import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -31,6 +27,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from deploy.errors import ImageError
+from engines.new_files import new_file
 
 Pixels = NDArray[np.uint8]
 
@@ -155,26 +152,6 @@ def check_output(path: str | Path, size: tuple[int, int] | None = None) -> None:
             f"writing {path}: the folder {path.parent} cannot be written to ({error.strerror}). "
             "Change its permissions or choose another folder."
         ) from error
-
-
-@contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which becomes `path` once everything is on the disk, and vanishes after any failure."""
-    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
-    try:
-        with partial.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException as error:  # Ctrl-C too must leave nothing behind
-        partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise ImageError(
-                f"writing {path}: {error.strerror or error}; nothing was written. "
-                "Make room or choose another folder, then run again."
-            ) from error
-        raise
 
 
 def _open_regular(path: Path) -> BinaryIO:

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.errors import ImageError
-from deploy.images.files import check_output, new_file
+from deploy.images.files import check_output
+from engines.new_files import new_file
 
 Pixels = NDArray[np.uint8]
 

@@ -12,8 +12,8 @@ from calibration.equalisation import factors_of
 from calibration.layers import LINEAR, Layer, as_map, read_graph, weights_of
 from calibration.observe import Observer
 from calibration.statistics import ChannelExtremes, channel_extremes_of, merge_extremes
-from deploy.images.files import new_file
 from deploy.quantization.trajectories import DenoiserInput
+from engines.new_files import new_file
 
 Array = NDArray[Any]
 

@@ -26,10 +26,10 @@ from calibration.observe import Observer
 from calibration.rounding import RoundedWeights, round_to_nearest, round_weights
 from calibration.statistics import ChannelExtremes, channel_extremes_of, merge_extremes
 from calibration.step_statistics import StepStatistics
-from deploy.images.files import new_file
 from deploy.quantization.equalising import divided_weights, equalised, equalising_factors
 from deploy.quantization.not_finite import CURE
 from deploy.quantization.trajectories import DenoiserInput
+from engines.new_files import new_file
 
 Array = NDArray[Any]
 Progress = Callable[[str, float], None]

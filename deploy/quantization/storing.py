@@ -17,8 +17,8 @@ from deploy.bundle import Bundle, BundleWriter
 from deploy.errors import BundleError
 from deploy.export.onnx_ops import attach_weights
 from deploy.export.weights_file import ALIGNMENT, Place, places_of, write_tensors
-from deploy.runtime.graphs import FORM_OF_BACKEND
 from deploy.runtime.int8 import TARGET_OF_BACKEND
+from engines.backends import FORM_OF_BACKEND
 
 FORM_OF_TARGET: Final = {target: FORM_OF_BACKEND[backend] for backend, target in TARGET_OF_BACKEND.items()}
 """How group normalisation is written in the graphs of a target: as its backend runs the float ones fastest."""

@@ -14,13 +14,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.images.files import new_file
 from deploy.images.values import network_from_pixels
 from deploy.quantization.not_finite import refuse_not_finite
 from deploy.quantization.pictures import CalibrationPicture
 from deploy.quantization.settings import PLAIN_STEPS
 from deploy.runtime.generation import NO_PICTURE
-from deploy.runtime.graphs import DENOISE, FORM_OF_BACKEND, NOTHING_STAYS, Keep
+from deploy.runtime.graphs import DENOISE, NOTHING_STAYS, Keep
 from deploy.runtime.int8 import SAME_LEVEL
 from deploy.runtime.latent import LatentModel
 from deploy.runtime.layout import Layout
@@ -33,6 +32,8 @@ from deploy.runtime.tiles import Window, whole_tiling
 from deploy.runtime.upscaler import Upscaler, ignore
 from deploy.sampling.noise import image_key
 from deploy.sampling.plan import Plan
+from engines.backends import FORM_OF_BACKEND
+from engines.new_files import new_file
 
 Progress = Callable[[str, float], None]
 

@@ -15,12 +15,12 @@ from deploy.evaluation.originals import Pixels
 from deploy.evaluation.record import report_from_evaluation
 from deploy.quantization.comparison import generated_by
 from deploy.report.scenes import Chosen, chosen_pictures, usual_scale
-from deploy.runtime.graphs import DENOISE, FORM_OF_BACKEND, INT8
+from deploy.runtime.graphs import DENOISE, INT8
 from deploy.runtime.int8 import has_int8
 from deploy.runtime.latent import LatentModel
 from deploy.runtime.settings import Choices
 from deploy.runtime.upscaler import Upscaler
-from engines.backends import BACKENDS
+from engines.backends import BACKENDS, FORM_OF_BACKEND
 from engines.errors import EngineError
 
 Progress = Callable[[str, float], None]

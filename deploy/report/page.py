@@ -8,7 +8,6 @@ from pathlib import Path
 
 import deploy
 from deploy.errors import FolderError
-from deploy.images.files import new_file
 from deploy.report.comparison import pictures_section
 from deploy.report.facts import Facts
 from deploy.report.int8 import int8_section
@@ -20,6 +19,7 @@ from deploy.report.quality import quality_section
 from deploy.report.sampling import sampling_section
 from deploy.report.speed import speed_section
 from deploy.report.unmeasured import unmeasured_section
+from engines.new_files import new_file
 
 
 def sections(facts: Facts) -> Iterator[Section]:

@@ -3,9 +3,9 @@
 from deploy.bundle import Bundle
 from deploy.chosen_engine import AUTO, chosen_engine, newest_decision
 from deploy.errors import BundleError, MissingPackage
-from deploy.runtime.graphs import DENOISE, FORM_OF_BACKEND, INT8, EngineChoice
+from deploy.runtime.graphs import DENOISE, INT8, EngineChoice
 from deploy.runtime.int8 import TARGET_OF_BACKEND, has_int8
-from engines.backends import backend_named, probe_all
+from engines.backends import FORM_OF_BACKEND, backend_named, probe_all
 from engines.contract import check_request
 from engines.errors import EngineError
 

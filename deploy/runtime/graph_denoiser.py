@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 
-from deploy.runtime.graphs import NOTHING_STAYS, Array, GraphSet, Keep, fixed_sizes_pay
+from deploy.runtime.graphs import NOTHING_STAYS, Array, GraphSet, Keep
 from deploy.runtime.model import Float32
+from engines.backends import fixed_sizes_pay
 from engines.recurrence import Step
 
 

@@ -11,8 +11,8 @@ from deploy import engine_plans
 from deploy.bundle import Bundle
 from deploy.runtime import graphs as graphs_module
 from engines.backends import BACKENDS
-from engines.cuda import Device, find_device
 from engines.errors import EngineError
+from engines.machine.cuda import Device, find_device
 from tests.deploy.quantized import quantized_micro
 from tests.deploy.runtime.conftest import exported, exported_latent
 

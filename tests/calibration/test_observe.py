@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from calibration.errors import GraphError
 from calibration.layers import read_graph
 from calibration.observe import Observer, groups_within, tensor_shapes
-from engines.onnxruntime_engine import probe
+from engines.adapters.onnxruntime_engine import probe
 from tests.calibration.int8_layers import OPSET
 
 needs_onnxruntime = pytest.mark.skipif(not probe().available, reason=probe().reason)

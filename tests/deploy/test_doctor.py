@@ -11,19 +11,15 @@ from pathlib import Path
 import pytest
 
 from deploy import doctor
-from deploy.doctor import (
-    INT8_WORDS,
-    EngineState,
+from deploy.doctor import INT8_WORDS, EngineState, examine, find_int8, find_packages, problems_of_engines
+from engines.machine import host
+from engines.machine.host import (
     Gpu,
     Memory,
     cpu_from_cpuinfo,
-    examine,
     find_gpus,
-    find_int8,
     find_memory,
-    find_packages,
     gpus_from_table,
-    problems_of_engines,
     sizes_from_meminfo,
 )
 
@@ -85,8 +81,8 @@ def test_the_containers_limit(
     file = tmp_path / "memory.max"
     if text is not None:
         file.write_text(text)
-    monkeypatch.setattr(doctor, "PROC", tmp_path)
-    monkeypatch.setattr(doctor, "CGROUP_LIMITS", (file, tmp_path / "absent"))
+    monkeypatch.setattr(host, "PROC", tmp_path)
+    monkeypatch.setattr(host, "CGROUP_LIMITS", (file, tmp_path / "absent"))
     assert find_memory() == Memory(total=8192, available=6144, limit=limit)
 
 

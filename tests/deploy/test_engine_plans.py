@@ -25,11 +25,11 @@ from deploy.engine_plans import (
 )
 from deploy.engine_profiles import EngineSizes, default_sizes
 from deploy.errors import BundleError
-from engines.built_forms import Source
 from engines.cache import Cache
-from engines.cuda import Device
 from engines.errors import EngineError
-from engines.tensorrt_names import TENSORRT, TENSORRT_RTX
+from engines.machine.cuda import Device
+from engines.plans.built_forms import Source
+from engines.plans.tensorrt_names import TENSORRT, TENSORRT_RTX
 from tests.deploy.runtime.conftest import exported, exported_latent
 
 CARD = Device(name="RTX 4090", capability=(8, 9), memory=24 << 30, driver=(13, 0))

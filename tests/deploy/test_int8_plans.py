@@ -19,9 +19,9 @@ from calibration.targets.tensorrt import int8_graphs
 from deploy.bundle import Bundle
 from deploy.demo.packaged import IDM_BUNDLE
 from deploy.engine_profiles import default_sizes, profiles_of_graphs
-from engines.building import build
-from engines.half import write_half_graph
-from engines.tensorrt_builder import BuildRequest
+from engines.plans.building import build
+from engines.plans.half import write_half_graph
+from engines.plans.tensorrt_builder import BuildRequest
 from tests.calibration.int8_layers import stored
 from tests.deploy.runtime.conftest import exported, exported_latent
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from engines import onnxruntime_cuda_engine, tensorrt_names
+from engines.adapters import onnxruntime_cuda_engine
 from engines.backends import BACKENDS, DEFAULT_BACKEND, backend_named, open_engine, probe_all
 from engines.errors import EngineError
+from engines.plans import tensorrt_names
 from tests.engines.graphs import write_lookup
 
 MODULES = {"onnxruntime-cpu": "onnxruntime", "openvino-cpu": "openvino"}

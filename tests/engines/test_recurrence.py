@@ -8,12 +8,12 @@ import numpy as np
 import onnx
 import pytest
 
+from engines.adapters.onnxruntime_engine import import_onnxruntime
 from engines.backends import BACKENDS, open_engine
 from engines.errors import EngineError
-from engines.onnxruntime_engine import import_onnxruntime
 from engines.recurrence import Step, next_input, update_graph
+from tests.engines.adapters.test_onnxruntime_cuda_engine import SIZES, bound_on_the_cpu
 from tests.engines.graphs import lookup_feeds, lookup_results, write_lookup
-from tests.engines.test_onnxruntime_cuda_engine import SIZES, bound_on_the_cpu
 
 Array = np.ndarray[Any, Any]
 

@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from engines import saturation
 from engines.backends import BACKENDS, open_engine
 from engines.errors import EngineError
-from engines.graph_constants import with_constants
+from engines.onnx_files.graph_constants import with_constants
 from engines.saturation import (
     CHANNELS,
     EXACT,

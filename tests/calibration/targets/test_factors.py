@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from calibration.targets.table import target_named
+from engines.adapters.openvino_engine import probe
+from engines.adapters.openvino_listing import INT8, executed_layers
 from engines.backends import open_engine
-from engines.openvino_engine import probe
-from engines.openvino_listing import INT8, executed_layers
 from tests.calibration.int8_layers import Single, by_integers, columns_of, conv, linear, recipe, stored
 
 BACKENDS = {"ort": "onnxruntime-cpu", "tensorrt": "onnxruntime-cpu", "openvino": "openvino-cpu"}

@@ -10,12 +10,12 @@ from calibration.common_window import with_short_ratios
 from calibration.quantizer import Asymmetric, Form, Symmetric
 from calibration.recipe import Recipe
 from calibration.targets.openvino import int8_graphs
+from engines.adapters.onnxruntime_engine import open_engine as open_onnxruntime
+from engines.adapters.openvino_engine import has_bf16, probe
+from engines.adapters.openvino_engine import open_engine as open_openvino
+from engines.adapters.openvino_listing import INT8, executed_layers
 from engines.contract import Engine
 from engines.errors import EngineError
-from engines.onnxruntime_engine import open_engine as open_onnxruntime
-from engines.openvino_engine import has_bf16, probe
-from engines.openvino_engine import open_engine as open_openvino
-from engines.openvino_listing import INT8, executed_layers
 from tests.calibration.int8_layers import Single, by_integers, conv, linear, recipe, stored
 
 pytestmark = pytest.mark.skipif(not probe().available, reason=probe().reason)

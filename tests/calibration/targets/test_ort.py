@@ -8,7 +8,7 @@ from calibration.errors import GraphError
 from calibration.quantizer import Asymmetric
 from calibration.recipe import Recipe
 from calibration.targets.ort import int8_graphs
-from engines.onnxruntime_engine import open_engine, probe
+from engines.adapters.onnxruntime_engine import open_engine, probe
 from engines.saturation import unsigned_constants
 from tests.calibration.int8_layers import Single, by_integers, conv, linear, recipe, step_of, stored
 

@@ -13,7 +13,7 @@ from calibration.errors import GraphError
 from calibration.quantizer import Quantizer
 from calibration.recipe import LayerRecipe, Recipe
 from calibration.targets.ort_chain import chained_graph
-from engines.onnxruntime_engine import open_engine, probe
+from engines.adapters.onnxruntime_engine import open_engine, probe
 from engines.saturation import unsigned_constants
 from tests.calibration.int8_layers import stored
 

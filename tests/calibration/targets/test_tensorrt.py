@@ -11,8 +11,8 @@ from calibration.quantizer import Asymmetric, Form, Shifted, Symmetric
 from calibration.recipe import Recipe
 from calibration.targets.editing import Int8Graphs
 from calibration.targets.tensorrt import int8_graphs
-from engines.graph_constants import with_constants
-from engines.onnxruntime_engine import open_engine, probe
+from engines.adapters.onnxruntime_engine import open_engine, probe
+from engines.onnx_files.graph_constants import with_constants
 from tests.calibration.int8_layers import Single, conv, linear, recipe, stored, stored_window
 
 SCALES = (1.0, 0.55, 1.7)

@@ -21,7 +21,7 @@ from deploy.runtime.graphs import EngineChoice, GraphSet
 from deploy.trials import TRIALS, chain
 from engines.backends import open_engine
 from engines.errors import EngineError
-from engines.half import write_half_graph
+from engines.plans.half import write_half_graph
 from tests.checkpoints import save_latent
 
 SMALL = (((16, 16), 1), ((19, 24), 2))

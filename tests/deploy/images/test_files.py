@@ -18,7 +18,9 @@ import pytest
 from PIL import Image
 
 from deploy.errors import ImageError
-from deploy.images.files import check_output, encode_image, new_file, read_image, write_image
+from deploy.images.files import check_output, encode_image, read_image, write_image
+from engines.errors import FileError
+from engines.new_files import new_file
 
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8)
 SMOOTH = np.stack(np.broadcast_arrays(np.arange(40)[:, None] * 5, np.arange(24) * 9, 128), -1).astype(np.uint8)
@@ -286,7 +288,7 @@ def test_a_full_disk_leaves_the_old_picture_and_nothing_else(tmp_path: Path) -> 
     # No file may grow beyond 4 KiB: the same failing write as on a full disk.
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
-        with pytest.raises(ImageError, match=r"a.png: File too large; nothing was written"):
+        with pytest.raises(FileError, match=r"a.png: File too large; nothing was written"):
             write_image(np.random.default_rng(1).integers(0, 256, (80, 80, 3), dtype=np.uint8), target)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -29,7 +29,7 @@ from deploy.quantization.drafts import drafted
 from deploy.quantization.settings import QuantizeSettings
 from deploy.runtime.int8_decoder import KEY, int8_graph
 from deploy.runtime.latent import LatentModel
-from engines.tensorrt_names import TENSORRT_RTX
+from engines.plans.tensorrt_names import TENSORRT_RTX
 from tests.deploy.quantization.latent_decoders import (
     PARTS,
     SIZES,

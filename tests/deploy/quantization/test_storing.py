@@ -29,10 +29,10 @@ from deploy.runtime.graphs import EngineChoice, GraphSet
 from deploy.runtime.int8 import Int8Denoiser
 from deploy.runtime.upscaler import Upscaler
 from engines import saturation
-from engines.built_forms import Source
 from engines.cache import Cache
 from engines.errors import EngineError
-from engines.tensorrt_names import TENSORRT_RTX
+from engines.plans.built_forms import Source
+from engines.plans.tensorrt_names import TENSORRT_RTX
 from tests.deploy.quantization.made_up import made_up_recipe, quantized_without_calibration
 
 

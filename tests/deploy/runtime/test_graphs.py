@@ -8,10 +8,10 @@ import pytest
 from deploy.bundle import Bundle
 from deploy.engine_trials import TrialSettings, step_feeds
 from deploy.runtime import graphs as graphs_module
-from deploy.runtime.graphs import DENOISE, EngineChoice, GraphSet, fixed_sizes_pay
+from deploy.runtime.graphs import DENOISE, EngineChoice, GraphSet
 from deploy.runtime.settings import Choices
 from deploy.runtime.upscaler import Upscaler
-from engines.backends import BACKENDS
+from engines.backends import BACKENDS, fixed_sizes_pay
 from engines.contract import Engine
 from engines.errors import EngineError, OutOfMemory
 

@@ -174,7 +174,7 @@ def test_a_precision_that_no_target_has(idm_tiny: Bundle) -> None:
 def test_openvino_computes_in_bf16_around_int8_where_it_can(
     has_bf16: bool, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engines.openvino_engine.has_bf16", lambda: has_bf16)
+    monkeypatch.setattr("engines.adapters.openvino_engine.has_bf16", lambda: has_bf16)
     assert precision_around_int8("openvino-cpu") == precision
     assert precision_around_int8("onnxruntime-cpu") == "fp32"
 

@@ -13,10 +13,9 @@ import deploy.runtime.engine_choice as engine_choice
 from deploy import Upscaler
 from deploy.bundle import Bundle
 from deploy.errors import BundleError, MissingPackage, OutputError, PlanError, SizeError
-from deploy.runtime.graphs import FORM_OF_BACKEND
 from deploy.runtime.run import Progress
 from deploy.runtime.settings import Choices
-from engines.backends import BACKENDS
+from engines.backends import BACKENDS, FORM_OF_BACKEND
 from engines.contract import Availability
 from engines.errors import EngineError
 

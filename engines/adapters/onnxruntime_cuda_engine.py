@@ -1,0 +1,271 @@
+"""ONNX Runtime on an NVIDIA GPU: float32, or fp16 graphs made by engines.half and kept in the cache.
+
+It has no int8 convolution for GPUs: int8 there is TensorRT's business. Inputs and outputs are bound to the device, held
+inputs are copied there once, and an engine opened for fixed sizes runs as one CUDA graph.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engines.adapters.onnxruntime_engine import failures_of, import_onnxruntime, session_options
+from engines.adapters.onnxruntime_recurrence import DeviceUpdate
+from engines.cache import Cache
+from engines.contract import Array, Availability, Engine, check_request, refuse_constants
+from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
+from engines.machine.cuda import find_device, problem_of_driver
+from engines.onnx_files.graph_file import GraphSignature, read_signature
+from engines.packages import installed_version, is_importable
+from engines.plans.built_forms import Source, find_half_graph
+from engines.recurrence import Step
+
+NAME = "onnxruntime-cuda"
+PRECISIONS: tuple[str, ...] = ("fp32", "fp16")
+INSTALL = "pip install 'idm-deploy[gpu]'"
+DISTRIBUTION = "onnxruntime-gpu"
+PROVIDER = "CUDAExecutionProvider"
+CPU_NODES = "assigned to the default CPU EP"
+"""In the refusal of a session that may not fall back to the CPU."""
+NO_CAPTURE = re.compile(r"graph capture|cuda ?graph", re.IGNORECASE)
+"""In the refusal of a session that cannot run as one CUDA graph, such as one with nodes on the CPU."""
+
+
+def probe() -> Availability:
+    """Whether the package and a GPU with a driver new enough for it are here; onnxruntime is not imported."""
+    version = installed_version(DISTRIBUTION)
+    if version is None or not is_importable("onnxruntime"):
+        reason = f"{DISTRIBUTION} is not installed"
+    else:
+        reason = problem_of_driver(find_device(), cuda_of_wheel())
+    available = not reason
+    return Availability(
+        name=NAME, available=available, version=version if available else None, reason=reason, install=INSTALL
+    )
+
+
+def cuda_of_wheel() -> tuple[int, int] | None:
+    """The CUDA that the installed wheel was made with, read from a file in it; None if it does not say."""
+    spec = find_spec("onnxruntime")
+    if spec is None or spec.origin is None:
+        return None
+    about = Path(spec.origin).parent / "capi" / "build_and_package_info.py"
+    found = re.search(r"cuda_version = '(\d+)\.(\d+)", about.read_text()) if about.is_file() else None
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def open_engine(
+    graph: Path,
+    *,
+    precision: str = "fp32",
+    threads: int | None = None,
+    sizes: Mapping[str, int] | None = None,
+    cache_dir: Path | None = None,
+    constants: Mapping[str, Array] | None = None,
+) -> Engine:
+    """`graph` ready to run on the first GPU; EngineError if CUDA cannot be had, never the CPU instead.
+
+    With every axis fixed by `sizes` the whole graph is captured once and then started in one call.
+    """
+    check_request(NAME, precision, PRECISIONS, threads)
+    refuse_constants(NAME, graph, constants)
+    sizes = sizes or {}
+    signature = read_signature(graph).with_sizes(graph, sizes)
+    problem = problem_of_driver(find_device(), cuda_of_wheel())
+    if problem:
+        raise EngineError(f"Opening {graph}: {NAME} cannot run here: {problem}.")
+    onnxruntime = import_onnxruntime()
+    _load_libraries(onnxruntime)
+    file = graph if precision == "fp32" else find_half_graph(Source.of(graph), Cache(cache_dir))
+    failures = failures_of(onnxruntime)
+    options_of = partial(session_options, onnxruntime, threads, sizes)
+    try:
+        session, captured = _open_session(onnxruntime, failures, file, options_of, is_fixed(signature))
+    except failures as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory(f"Opening {graph}: {NAME} ran out of memory ({short_words(error)}).") from error
+        raise EngineError(f"Opening {graph}: {NAME} refuses it: {short_words(error)}") from error
+    found = session.get_providers()
+    if PROVIDER not in found:
+        raise EngineError(
+            f"Opening {graph}: ONNX Runtime could not start CUDA and took {found}. The libraries of CUDA and cuDNN 9 "
+            f"that it needs are missing or do not fit: {INSTALL} brings them."
+        )
+    return OnnxRuntimeCudaEngine(graph, signature, precision, onnxruntime, session, failures, captured)
+
+
+def is_fixed(signature: GraphSignature) -> bool:
+    """Whether no input or output has a dynamic axis left."""
+    return all(isinstance(axis, int) for spec in (*signature.inputs, *signature.outputs) for axis in spec.shape)
+
+
+def provider_options(*, capture: bool) -> dict[str, str]:
+    """What the CUDA provider is told.
+
+    A belief, until it is measured: timing every algorithm of every convolution (EXHAUSTIVE) pays where the shape is
+    fixed and the choice made once, and not where each new shape would begin it again.
+    """
+    return {
+        "device_id": "0",
+        "cudnn_conv_algo_search": "EXHAUSTIVE" if capture else "HEURISTIC",
+        "enable_cuda_graph": "1" if capture else "0",
+        "arena_extend_strategy": "kSameAsRequested",  # the default doubles what it takes, and keeps it
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Way:
+    """How a session is asked for: as one CUDA graph or not, and with nodes on the CPU forbidden or not."""
+
+    capture: bool
+    strict: bool
+
+
+def _open_session(
+    onnxruntime: Any, failures: tuple[type[Exception], ...], file: Path, options_of: Callable[[], Any], fixed: bool
+) -> tuple[Any, bool]:
+    """The session and whether it runs as a CUDA graph, the strictest way that ONNX Runtime accepts.
+
+    Nodes that only compute shapes stay on the CPU by its own choice, and then it refuses both to capture and to do
+    without the CPU; the providers are looked at afterwards in any case.
+    """
+    ways = [_Way(capture=True, strict=True)] if fixed else []
+    for way in [*ways, _Way(capture=False, strict=True)]:
+        try:
+            return _session(onnxruntime, file, options_of(), way), way.capture
+        except failures as error:
+            if not (CPU_NODES in str(error) or NO_CAPTURE.search(str(error))):
+                raise
+    return _session(onnxruntime, file, options_of(), _Way(capture=False, strict=False)), False
+
+
+def _session(onnxruntime: Any, file: Path, options: Any, way: _Way) -> Any:
+    if way.strict:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    return onnxruntime.InferenceSession(file, options, providers=[(PROVIDER, provider_options(capture=way.capture))])
+
+
+def _load_libraries(onnxruntime: Any) -> None:
+    """CUDA's libraries from pip packages are loaded; what is said when one is missing is kept from stdout and stderr.
+
+    If they are missing, the session has no CUDA provider, which is found out where it is opened.
+    """
+    onnxruntime.set_default_logger_severity(4)
+    if hasattr(onnxruntime, "preload_dlls"):
+        with redirect_stdout(io.StringIO()):
+            onnxruntime.preload_dlls()
+
+
+class OnnxRuntimeCudaEngine(Engine):
+    """One session with one binding; `captured` says whether it runs as a CUDA graph.
+
+    A captured graph reads and writes always the same addresses, so there inputs are copied into arrays on the device
+    that stay. Otherwise each run's inputs are new arrays there, and only held ones stay.
+    """
+
+    def __init__(
+        self,
+        graph: Path,
+        signature: GraphSignature,
+        precision: str,
+        onnxruntime: Any,
+        session: Any,
+        failures: tuple[type[Exception], ...],
+        captured: bool,
+        device: str = "cuda",
+    ) -> None:
+        super().__init__(
+            name=NAME, precision=precision, graph=graph, inputs=signature.inputs, outputs=signature.outputs
+        )
+        self.captured = captured
+        self._device = device  # where arrays are bound; "cpu" lets the binding itself be tested without a GPU
+        self._onnxruntime = onnxruntime
+        self._session = session
+        self._failures = failures
+        self._binding = session.io_binding()
+        self._on_device: dict[str, Any] = {}
+        self._results: dict[str, Any] = {}
+        if captured:
+            self._bind_results()
+
+    def _bind_results(self) -> None:
+        for spec in self.outputs:
+            value = self._onnxruntime.OrtValue.ortvalue_from_shape_and_type(
+                list(spec.shape), np.dtype(spec.dtype).type, self._device, 0
+            )
+            self._results[spec.name] = value
+            self._binding.bind_ortvalue_output(spec.name, value)
+
+    def _hold(self) -> None:
+        try:
+            if not self.captured:
+                self._on_device = {}
+            for name, array in self._held.items():
+                self._put(name, array)
+        except self._failures as error:
+            raise self._run_error(error) from error
+
+    def _put(self, name: str, array: Array) -> None:
+        """The array is on the device and bound; where a graph was captured, at the address it knows."""
+        if self.captured and name in self._on_device:
+            self._on_device[name].update_inplace(array)
+            return
+        self._on_device[name] = self._onnxruntime.OrtValue.ortvalue_from_numpy(array, self._device, 0)
+        self._binding.bind_ortvalue_input(name, self._on_device[name])
+
+    def _run(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        try:
+            for name, array in feeds.items():
+                if name not in self._held:
+                    self._put(name, array)
+            self._run_on_device()
+            names = [spec.name for spec in self.outputs]
+            return dict(zip(names, self._binding.copy_outputs_to_cpu(), strict=True))
+        except self._failures as error:
+            raise self._run_error(error) from error
+
+    def _follow(self, name: str, output: str, start: Array, steps: Iterable[Step]) -> Array:
+        update = DeviceUpdate(self._onnxruntime, self._open_update, self._device)
+        try:
+            self._put(name, np.array(start, order="C"))  # a copy: on a CPU the value shares the array's memory
+            for step in steps:
+                self._check_feeds({**step.feeds, name: start})
+                for feed, array in step.feeds.items():
+                    self._put(feed, np.ascontiguousarray(array).reshape(np.shape(array)))
+                made = self._run_on_device()[output]
+                update.advance(step, self._on_device[name], made)
+            return np.array(self._on_device[name].numpy())
+        except self._failures as error:
+            raise self._run_error(error) from error
+
+    def _run_on_device(self) -> dict[str, Any]:
+        """The outputs of what is bound, on the device; where nothing was captured, bound anew for their size."""
+        if not self.captured:
+            self._binding.clear_binding_outputs()
+            for spec in self.outputs:
+                self._binding.bind_output(spec.name, self._device, 0)
+        self._session.run_with_iobinding(self._binding)
+        if self.captured:
+            return self._results
+        return dict(zip([spec.name for spec in self.outputs], self._binding.get_outputs(), strict=True))
+
+    def _open_update(self, model: bytes) -> Any:
+        options = self._onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        provider = (PROVIDER, provider_options(capture=False)) if self._device == "cuda" else "CPUExecutionProvider"
+        return self._onnxruntime.InferenceSession(model, options, providers=[provider])
+
+    def _close(self) -> None:
+        self._on_device = {}
+        self._results = {}
+        self._binding = None
+        self._session = None

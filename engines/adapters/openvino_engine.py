@@ -1,0 +1,171 @@
+"""OpenVINO on the CPU: the fastest on x86. float32, or bfloat16 arithmetic inside where the CPU has it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engines.contract import Array, Availability, Engine, TensorSpec, check_request, refuse_constants
+from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
+from engines.onnx_files.graph_file import GraphSignature, read_signature
+from engines.packages import installed_version, is_importable
+
+NAME = "openvino-cpu"
+PRECISIONS: tuple[str, ...] = ("fp32", "bf16")
+INSTALL = "pip install 'idm-deploy[openvino]'"
+HINTS = {"fp32": "f32", "bf16": "bf16"}
+"""INFERENCE_PRECISION_HINT. Always given: left out, OpenVINO takes bf16 by itself where the CPU has it."""
+
+FAILURES = (RuntimeError, MemoryError)
+"""OpenVINO raises RuntimeError for everything."""
+
+
+def probe() -> Availability:
+    """Whether the package is installed. Whether the CPU has bf16 only `open_engine` can tell."""
+    version = installed_version("openvino")
+    available = version is not None and is_importable("openvino")
+    return Availability(
+        name=NAME,
+        available=available,
+        version=version if available else None,
+        reason="" if available else "the package openvino is not installed",
+        install=INSTALL,
+    )
+
+
+def import_openvino() -> Any:
+    """The module `openvino`, or an EngineError with the line that installs it.
+
+    Its import (2026.4) counts uses in the home directory and reports them over the network, unless the package
+    openvino_telemetry is missing: for the time of the import, it is.
+    """
+    absent = object()
+    before = sys.modules.get("openvino_telemetry", absent)
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # how Python spells "cannot be imported"
+    try:
+        import openvino
+    except ImportError as error:
+        raise EngineError(f"The engine {NAME} cannot start ({short_words(error)}). Type {INSTALL}.") from error
+    finally:
+        if before is absent:
+            del sys.modules["openvino_telemetry"]
+        else:
+            sys.modules["openvino_telemetry"] = before  # type: ignore[assignment]
+    return openvino
+
+
+def open_engine(
+    graph: Path,
+    *,
+    precision: str = "fp32",
+    threads: int | None = None,
+    sizes: Mapping[str, int] | None = None,
+    cache_dir: Path | None = None,  # noqa: ARG001  this backend runs the graph as it is
+    constants: Mapping[str, Array] | None = None,
+) -> Engine:
+    """`graph` ready to run; `threads` None leaves their number to OpenVINO (one per physical core).
+
+    `sizes` fixes named dynamic axes, and every other size is refused. bf16 is refused on a CPU without it, and so
+    are more threads than OpenVINO would use.
+    """
+    check_request(NAME, precision, PRECISIONS, threads)
+    refuse_constants(NAME, graph, constants)
+    signature = read_signature(graph).with_sizes(graph, sizes or {})
+    openvino = import_openvino()
+    core = openvino.Core()
+    if precision == "bf16" and not _has_bf16(core):
+        raise EngineError(f"Opening {graph}: this CPU has no bfloat16 arithmetic. Ask for --precision fp32.")
+    try:
+        model = core.read_model(graph)
+        # Dynamic axes stay so unless they were fixed: a new size then costs 10 ms, compiling for it 0.2 to 0.8 s and
+        # the weights' memory again (OpenVINO 2026.4, U-Nets of 13 M to 100 M parameters).
+        if sizes:
+            model.reshape({spec.name: _partial_shape(spec) for spec in signature.inputs})
+        compiled = core.compile_model(model, "CPU", _options(precision, threads))
+        ports = [compiled.output(spec.name) for spec in signature.outputs]
+        given = int(compiled.get_property("INFERENCE_NUM_THREADS"))
+        request = compiled.create_infer_request()
+    except FAILURES as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory(f"Opening {graph}: {NAME} ran out of memory ({short_words(error)}).") from error
+        raise EngineError(f"Opening {graph}: {NAME} refuses it: {short_words(error)}") from error
+    if threads is not None and given != threads:
+        raise EngineError(
+            f"Opening {graph}: {threads} threads were asked for, OpenVINO uses {given} on this machine. "
+            f"Ask for at most {given}."
+        )
+    return OpenVinoEngine(graph, signature, precision, openvino, request, ports)
+
+
+def has_bf16() -> bool:
+    """Whether OpenVINO computes in bfloat16 on this CPU."""
+    return _has_bf16(import_openvino().Core())
+
+
+def _has_bf16(core: Any) -> bool:
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _partial_shape(spec: TensorSpec) -> list[int]:
+    return [size if isinstance(size, int) else -1 for size in spec.shape]
+
+
+def _options(precision: str, threads: int | None) -> dict[str, Any]:
+    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[precision]}
+    if threads is not None:
+        options["INFERENCE_NUM_THREADS"] = threads
+    return options
+
+
+class OpenVinoEngine(Engine):
+    """One compiled model with one infer request."""
+
+    def __init__(
+        self,
+        graph: Path,
+        signature: GraphSignature,
+        precision: str,
+        openvino: Any,
+        request: Any,
+        ports: list[Any],
+    ) -> None:
+        super().__init__(
+            name=NAME, precision=precision, graph=graph, inputs=signature.inputs, outputs=signature.outputs
+        )
+        self._openvino = openvino
+        self._request = request
+        self._ports = ports
+
+    def _run(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        # On one thread, OpenVINO 2026.4 swallows an exception met while it adapts to a new shape (an allocation that
+        # fails, above all) and leaves the outputs of the run before; on two or more it raises it. So each run gets
+        # new, empty output tensors: one that is still empty afterwards was not computed. No measurable cost.
+        fresh = {}
+        try:
+            for spec, port in zip(self.outputs, self._ports, strict=True):
+                fresh[spec.name] = self._empty_tensor(port)
+                if fresh[spec.name] is not None:
+                    self._request.set_tensor(port, fresh[spec.name])
+            # share_inputs: no second copy of the conditioning maps, the largest arrays there are
+            results = self._request.infer(feeds, share_inputs=True, share_outputs=True)
+        except FAILURES as error:
+            raise self._run_error(error) from error
+        for name, tensor in fresh.items():
+            if tensor is not None and tensor.size == 0:
+                raise OutOfMemory(
+                    f"Running {self.graph.name} on {NAME}: {name} was not computed. On one thread OpenVINO does not "
+                    "say why; most often memory is short. Use smaller tiles or a smaller batch; two threads tell why."
+                )
+        return {spec.name: results[port] for spec, port in zip(self.outputs, self._ports, strict=True)}
+
+    def _empty_tensor(self, port: Any) -> Any:
+        """A tensor without elements for an output of dynamic shape; None for a static one, which cannot be empty."""
+        if port.partial_shape.is_static:
+            return None
+        return self._openvino.Tensor(port.element_type, self._openvino.Shape([0] * len(port.partial_shape)))
+
+    def _close(self) -> None:
+        self._request = None
+        self._ports = []

@@ -1,0 +1,30 @@
+"""Files that appear under their name complete or not at all."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from engines.errors import FileError
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which becomes `path` once everything is on the disk, and vanishes after any failure."""
+    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException as error:  # Ctrl-C too must leave nothing behind
+        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise FileError(
+                f"writing {path}: {error.strerror or error}; nothing was written. "
+                "Make room or choose another folder, then run again."
+            ) from error
+        raise
