@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from calibration.clipping import Mse
+from calibration.choose.clipping import Mse
 from deploy.benchmark.turns import Contender, Split, Timing, measure, timing_of
 from deploy.bundle import Bundle
 from deploy.cli.tables import text_from_cells

@@ -29,8 +29,8 @@ from typing import Any, get_args
 
 from benchmarks.int8_tables import table_of_ranges, table_of_ways
 from benchmarks.int8_ways import NaiveLayers, Way, Workbench, calibration_of, workbench
-from calibration.clipping import Method, MinMax, Mse
-from calibration.quantizer import Form, Symmetric
+from calibration.choose.clipping import Method, MinMax, Mse
+from calibration.choose.quantizer import Form, Symmetric
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle
 from deploy.demo.packaged import EVALUATION_IMAGES, IDM_BUNDLE

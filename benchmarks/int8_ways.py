@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
-from calibration.clipping import Method, MinMax
-from calibration.layers import LINEAR, Layer, layers_of, read_graph, weights_of
-from calibration.partition import FixedRanges
-from calibration.quantizer import Form
-from calibration.recipe import Recipe
-from calibration.rounding import RoundedWeights
+from calibration.choose.clipping import Method, MinMax
+from calibration.choose.partition import FixedRanges
+from calibration.choose.quantizer import Form
+from calibration.choose.recipe import Recipe
+from calibration.choose.rounding import RoundedWeights
+from calibration.observe.layers import LINEAR, Layer, layers_of, read_graph, weights_of
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
 from deploy.evaluation.originals import Original, Pixels

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from calibration.choose.recipe import LayerRecipe, Recipe
 from calibration.errors import GraphError
-from calibration.layers import LINEAR, Layer, layers_of
-from calibration.range_rows import CHANNELS, NUMBERS, RangeConstants, RangeRows, RowWriter
-from calibration.recipe import LayerRecipe, Recipe
+from calibration.observe.layers import LINEAR, Layer, layers_of
+from calibration.targets.range_rows import CHANNELS, NUMBERS, RangeConstants, RangeRows, RowWriter
 
 Array = NDArray[Any]
 

@@ -23,8 +23,8 @@ from typing import Final
 import numpy as np
 from onnx import ModelProto, NodeProto
 
-from calibration.layers import LINEAR, Layer, bias_of
-from calibration.recipe import LayerRecipe, Recipe
+from calibration.choose.recipe import LayerRecipe, Recipe
+from calibration.observe.layers import LINEAR, Layer, bias_of
 from calibration.targets.editing import Editor, Int8Graphs, check_zero_points, input_of, rewritten
 from calibration.targets.qdq import dequantized_weights, quantize_dequantize
 

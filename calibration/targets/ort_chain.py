@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
+from calibration.choose.quantizer import Quantizer
+from calibration.choose.recipe import LayerRecipe, Recipe
 from calibration.errors import GraphError
-from calibration.layers import Layer, constant_of, layers_of
-from calibration.quantizer import Quantizer
-from calibration.recipe import LayerRecipe, Recipe
+from calibration.observe.layers import Layer, constant_of, layers_of
 from calibration.targets.editing import Editor, Int8Graphs, check_fit
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.layers import LINEAR, Layer
-from calibration.recipe import LayerRecipe
+from calibration.choose.recipe import LayerRecipe
+from calibration.observe.layers import LINEAR, Layer
 from calibration.targets.editing import Editor, int8_weights
 
 

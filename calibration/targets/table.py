@@ -8,9 +8,9 @@ from typing import Final
 
 from onnx import ModelProto
 
+from calibration.choose.quantizer import Asymmetric, Form, Shifted
+from calibration.choose.recipe import Recipe
 from calibration.errors import ChoiceError
-from calibration.quantizer import Asymmetric, Form, Shifted
-from calibration.recipe import Recipe
 from calibration.targets import openvino, ort, tensorrt
 from calibration.targets.editing import Int8Graphs
 

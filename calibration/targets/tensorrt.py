@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
+from calibration.choose.recipe import FloatArray, LayerRecipe, Recipe
 from calibration.errors import GraphError
-from calibration.layers import LINEAR, Layer, bias_of
-from calibration.recipe import FloatArray, LayerRecipe, Recipe
+from calibration.observe.layers import LINEAR, Layer, bias_of
 from calibration.targets.editing import Editor, Int8Graphs, input_of, rewritten
 from calibration.targets.qdq import dequantized_weights, quantize_dequantize
 

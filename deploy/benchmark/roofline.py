@@ -92,7 +92,7 @@ def refusal_of_roofline() -> str | None:
 
 def multiplications_per_step(bundle: Bundle, settings: BenchSettings) -> float:
     """Multiply-accumulates of the layers of one step; products of activations with each other are not counted."""
-    from deploy.quantization.multiplications import multiplications_of
+    from calibration.observe.multiplications import multiplications_of
 
     with GraphSet(bundle, EngineChoice(threads=settings.threads)) as graphs:
         feeds = step_feeds(graphs, TrialSettings(size=settings.size, batch=settings.batch))

@@ -1,1 +1,1 @@
-"""The sample checkpoints and pictures that come with the tool, and the code that made them."""
+"""`idm-deploy demo`: the whole flow on the packaged model."""

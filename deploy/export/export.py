@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from calibration.layers import layers_of
+from calibration.observe.layers import layers_of
 from deploy.bundle import Bundle, BundleWriter, Manifest, stem_from_name
 from deploy.bundle.checks import NEWEST_OPSET
 from deploy.checkpoint import Checkpoint

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibration.recipe import Recipe
+from calibration.choose.recipe import Recipe
 from deploy.errors import QuantizationError
 from deploy.quantization.comparison import Fidelity
 from deploy.quantization.trajectories import DenoiserInput

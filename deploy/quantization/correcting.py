@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.correction import InputMean, NoiseErrors, bias_correction
-from calibration.layers import as_map, read_graph
-from calibration.observe import Observer
+from calibration.choose.correction import InputMean, NoiseErrors, bias_correction
+from calibration.observe.layers import as_map, read_graph
+from calibration.observe.observer import Observer
 from deploy.bundle import Bundle
 from deploy.quantization.comparison import int8_upscaler
 from deploy.quantization.drafts import LevelCorrection

@@ -7,7 +7,7 @@ share a pass over the inputs.
 import math
 from collections.abc import Sequence
 
-from calibration.layers import Layer
+from calibration.observe.layers import Layer
 from deploy.bundle import Bundle
 from deploy.errors import SizeError
 from deploy.quantization.decoder_gathering import convolutions_of_decode, layers_of_query

@@ -21,9 +21,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from calibration.clipping import Method
+from calibration.choose.clipping import Method
+from calibration.choose.recipe import Recipe
 from calibration.errors import GraphError
-from calibration.recipe import Recipe
 from calibration.targets.editing import Int8Graphs
 from deploy.bundle import Bundle, BundleWriter
 from deploy.images.metrics import fidelity

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.covariance import InputCovariance, passes_within
-from calibration.density import Density, density_of
+from calibration.choose.density import Density, density_of
+from calibration.choose.rounding import RoundedWeights, round_to_nearest, round_weights
 from calibration.errors import StatisticsError
-from calibration.layers import CONV, Layer, bias_of, layers_of, read_graph, weights_of
-from calibration.observe import Observer
-from calibration.rounding import RoundedWeights, round_to_nearest, round_weights
-from calibration.statistics import ChannelExtremes, channel_extremes_of, merge_extremes
-from calibration.step_statistics import StepStatistics
+from calibration.observe.covariance import InputCovariance, passes_within
+from calibration.observe.layers import CONV, Layer, bias_of, layers_of, read_graph, weights_of
+from calibration.observe.observer import Observer
+from calibration.observe.statistics import ChannelExtremes, channel_extremes_of, merge_extremes
+from calibration.observe.step_statistics import StepStatistics
 from deploy.quantization.gathering import quantizable_layers
 
 Array = NDArray[Any]

@@ -8,10 +8,10 @@ mean and worst): headroom 1.0 51.8 and 46.9 dB, 1.2 53.7 and 52.1, 1.5 53.6 and 
 from collections.abc import Sequence
 from typing import Any, Final
 
-from calibration.clipping import Method, choose_quantizer
-from calibration.layers import CONV, Layer, read_graph
-from calibration.quantizer import Quantizer
-from calibration.recipe import HEADROOM, LayerRecipe, Recipe, output_window
+from calibration.choose.clipping import Method, choose_quantizer
+from calibration.choose.quantizer import Quantizer
+from calibration.choose.recipe import HEADROOM, LayerRecipe, Recipe, output_window
+from calibration.observe.layers import CONV, Layer, read_graph
 from calibration.targets import ort
 from calibration.targets.editing import Int8Graphs
 from calibration.targets.ort_chain import chained_graph

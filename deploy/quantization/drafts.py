@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from calibration.correction import NoiseCorrection
+from calibration.choose.correction import NoiseCorrection
 from deploy.bundle import Bundle, BundleWriter
 from deploy.bundle.naming import MANIFEST_NAME
 from deploy.quantization.decoder_storing import GraphsOfTarget, write_decoder

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from calibration.equalisation import factors_of
-from calibration.layers import LINEAR, Layer, as_map, read_graph, weights_of
-from calibration.observe import Observer
-from calibration.statistics import ChannelExtremes, channel_extremes_of, merge_extremes
+from calibration.choose.equalisation import factors_of
+from calibration.observe.layers import LINEAR, Layer, as_map, read_graph, weights_of
+from calibration.observe.observer import Observer
+from calibration.observe.statistics import ChannelExtremes, channel_extremes_of, merge_extremes
 from deploy.quantization.trajectories import DenoiserInput
 from engines.new_files import new_file
 

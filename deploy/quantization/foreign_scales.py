@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.quantizer import Form, Quantizer
+from calibration.choose.quantizer import Form, Quantizer
 from deploy.bundle import Bundle
 from deploy.errors import BundleError
 from deploy.quantization.settings import CHECKPOINT, QuantizeSettings
 from deploy.stored_tensors import FLOATS, StoredTensor
 
 if TYPE_CHECKING:
-    from calibration.layers import Layer  # which needs onnx, and `inspect` does not
+    from calibration.observe.layers import Layer  # which needs onnx, and `inspect` does not
     from deploy.quantization.recipes import Scales  # which needs the run time, and `export` only the names here
 
 Say = Callable[[str], None]

@@ -1,6 +1,6 @@
 """One pass over the trajectories per group of layers: histograms, covariances, extremes; then rounded weights.
 
-A short pass before them finds the factors that equalise the channels of each input (`calibration.equalisation`);
+A short pass before them finds the factors that equalise the channels of each input (`calibration.choose.equalisation`);
 histograms and covariances are those of the inputs times their factors, and the weights that are rounded are divided.
 
 Covariances of all layers of the full IDM take 4 GB. Layers are therefore divided among passes so that what is held at
@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.covariance import InputCovariance, passes_within
+from calibration.choose.rounding import RoundedWeights, round_to_nearest, round_weights
 from calibration.errors import StatisticsError
-from calibration.layers import Layer, as_map, layers_of, read_graph
-from calibration.observe import Observer
-from calibration.rounding import RoundedWeights, round_to_nearest, round_weights
-from calibration.statistics import ChannelExtremes, channel_extremes_of, merge_extremes
-from calibration.step_statistics import StepStatistics
+from calibration.observe.covariance import InputCovariance, passes_within
+from calibration.observe.layers import Layer, as_map, layers_of, read_graph
+from calibration.observe.not_finite import CURE
+from calibration.observe.observer import Observer
+from calibration.observe.statistics import ChannelExtremes, channel_extremes_of, merge_extremes
+from calibration.observe.step_statistics import StepStatistics
 from deploy.quantization.equalising import divided_weights, equalised, equalising_factors
-from deploy.quantization.not_finite import CURE
 from deploy.quantization.trajectories import DenoiserInput
 from engines.new_files import new_file
 

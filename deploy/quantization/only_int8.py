@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from calibration.layers import read_graph, take_external
+from calibration.observe.layers import read_graph, take_external
 from deploy.bundle import Bundle, BundleWriter
 from deploy.errors import BundleError
 from deploy.export.onnx_ops import attach_weights

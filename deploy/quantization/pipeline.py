@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from calibration.choose.recipe import Recipe
 from calibration.errors import ChoiceError
-from calibration.movement import MovementReport, report_movement
-from calibration.recipe import Recipe
+from calibration.observe.movement import MovementReport, report_movement
+from calibration.observe.multiplications import multiplications_of
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
 from deploy.demo.packaged import CALIBRATION_IMAGES
@@ -18,7 +19,6 @@ from deploy.quantization.decoder import Decoder, quantized_decoder
 from deploy.quantization.drafts import Draft, NoiseCorrections, drafted, quantization_of
 from deploy.quantization.foreign_scales import amax_for, with_checkpoint_scales
 from deploy.quantization.gathering import Findings, Inputs, gather, quantizable_layers
-from deploy.quantization.multiplications import multiplications_of
 from deploy.quantization.partial_results import alone_in, bytes_in, folder_for, what_is_recorded
 from deploy.quantization.pictures import CalibrationPicture, calibration_pictures, most_lr
 from deploy.quantization.recipes import Corrections, Scales, biases_of, densities_of_inputs, recipe_of, scales_for

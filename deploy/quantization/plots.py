@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.clipping import expected_error
-from calibration.density import density_of, mixture_of
+from calibration.choose.clipping import expected_error
+from calibration.choose.density import density_of, mixture_of
 from deploy.quantization.pipeline import Calibrated
 from deploy.quantization.recipes import Scales
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.clipping import Method
-from calibration.density import Density, density_of
-from calibration.layers import CONV, bias_of, read_graph
-from calibration.partition import (
+from calibration.choose.clipping import Method
+from calibration.choose.density import Density, density_of
+from calibration.choose.partition import (
     Partition,
     RangeCount,
     best_partitions,
@@ -20,11 +19,12 @@ from calibration.partition import (
     relative_weights,
     total_costs,
 )
-from calibration.quantizer import Form, Quantizer
-from calibration.ranges import TimestepRanges, ranges_from_steps
-from calibration.recipe import LayerRecipe, Recipe, output_window
+from calibration.choose.quantizer import Form, Quantizer
+from calibration.choose.ranges import TimestepRanges, ranges_from_steps
+from calibration.choose.recipe import LayerRecipe, Recipe, output_window
+from calibration.choose.windows import quantizers_of_ranges
+from calibration.observe.layers import CONV, bias_of, read_graph
 from deploy.quantization.gathering import Findings, Gathered
-from deploy.quantization.windows import quantizers_of_ranges
 
 OUTPUT_HEADROOM = 1.0
 """Output windows hold what was seen. With 320 recorded evaluations of 16 pictures, wider ones (1.2, 1.5) lost 0.5 and

@@ -9,8 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from calibration.quantizer import Quantizer
-from calibration.recipe import LayerRecipe, Recipe
+from calibration.choose.quantizer import Quantizer
+from calibration.choose.recipe import LayerRecipe, Recipe
 from deploy.quantization.decoder import TargetDecoder
 from deploy.quantization.drafts import NoiseCorrections, json_from_corrections
 from deploy.quantization.recipes import Scales

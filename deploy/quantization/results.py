@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from calibration.layers import read_graph, take_external
+from calibration.observe.layers import read_graph, take_external
 from deploy.bundle import Bundle
 from deploy.demo.packaged import EVALUATION_IMAGES
 from deploy.evaluation.originals import Original, Pixels, read_originals

@@ -6,8 +6,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from calibration.clipping import Entropy, Method, MinMax, Mse, Percentile
-from calibration.partition import FixedRanges, MarginalGain, RangeCount
+from calibration.choose.clipping import Entropy, Method, MinMax, Mse, Percentile
+from calibration.choose.partition import FixedRanges, MarginalGain, RangeCount
 from deploy.errors import PlanError
 
 CLIPPINGS: dict[str, Method] = {

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from calibration.layers import read_graph
-from calibration.range_rows import RangeRows
-from calibration.recipe import Recipe
+from calibration.choose.recipe import Recipe
+from calibration.observe.layers import read_graph
 from calibration.targets.editing import Int8Graphs
+from calibration.targets.range_rows import RangeRows
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
 from deploy.errors import BundleError

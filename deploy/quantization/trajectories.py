@@ -14,8 +14,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.observe.not_finite import refuse_not_finite
 from deploy.images.values import network_from_pixels
-from deploy.quantization.not_finite import refuse_not_finite
 from deploy.quantization.pictures import CalibrationPicture
 from deploy.quantization.settings import PLAIN_STEPS
 from deploy.runtime.generation import NO_PICTURE

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.correction import remaining_noise_scale
-from calibration.range_rows import RangeConstants, RangeRows
-from calibration.ranges import TimestepRanges
+from calibration.choose.correction import remaining_noise_scale
+from calibration.choose.ranges import TimestepRanges
+from calibration.targets.range_rows import RangeConstants, RangeRows
 from deploy.bundle import Bundle
 from deploy.errors import BundleError
 from deploy.sampling.plan import FAMILY_RULES, Plan

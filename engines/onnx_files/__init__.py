@@ -1,0 +1,1 @@
+"""ONNX files read and edited as bytes, without the onnx package."""

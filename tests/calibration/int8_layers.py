@@ -9,9 +9,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from calibration.layers import Layer, layers_of
-from calibration.quantizer import Form, Quantizer
-from calibration.recipe import LayerRecipe, OutputWindow, Recipe, output_window
+from calibration.choose.quantizer import Form, Quantizer
+from calibration.choose.recipe import LayerRecipe, OutputWindow, Recipe, output_window
+from calibration.observe.layers import Layer, layers_of
 from calibration.targets.editing import Int8Graphs
 
 Array = NDArray[Any]

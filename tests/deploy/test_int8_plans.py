@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 import pytest
 
-from calibration.layers import CONV, layers_of, read_graph, weights_of
-from calibration.quantizer import Form, Shifted, Symmetric
-from calibration.recipe import LayerRecipe, Recipe
+from calibration.choose.quantizer import Form, Shifted, Symmetric
+from calibration.choose.recipe import LayerRecipe, Recipe
+from calibration.observe.layers import CONV, layers_of, read_graph, weights_of
 from calibration.targets.tensorrt import int8_graphs
 from deploy.bundle import Bundle
 from deploy.demo.packaged import IDM_BUNDLE

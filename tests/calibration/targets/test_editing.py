@@ -6,9 +6,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from calibration.choose.quantizer import Quantizer
+from calibration.choose.recipe import Recipe
 from calibration.errors import ChoiceError, GraphError
-from calibration.quantizer import Quantizer
-from calibration.recipe import Recipe
 from calibration.targets.table import TARGETS, target_named
 from tests.calibration.int8_layers import OPSET, conv, in_half, recipe, stored
 

@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 
-from calibration.common_window import with_short_ratios
-from calibration.quantizer import Asymmetric, Form, Symmetric
-from calibration.recipe import Recipe
+from calibration.choose.common_window import with_short_ratios
+from calibration.choose.quantizer import Asymmetric, Form, Symmetric
+from calibration.choose.recipe import Recipe
 from calibration.targets.openvino import int8_graphs
 from engines.adapters.onnxruntime_engine import open_engine as open_onnxruntime
 from engines.adapters.openvino_engine import has_bf16, probe

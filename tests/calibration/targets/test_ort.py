@@ -4,9 +4,9 @@ import numpy as np
 import onnx
 import pytest
 
+from calibration.choose.quantizer import Asymmetric
+from calibration.choose.recipe import Recipe
 from calibration.errors import GraphError
-from calibration.quantizer import Asymmetric
-from calibration.recipe import Recipe
 from calibration.targets.ort import int8_graphs
 from engines.adapters.onnxruntime_engine import open_engine, probe
 from engines.saturation import unsigned_constants

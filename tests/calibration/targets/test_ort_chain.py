@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from calibration.choose.quantizer import Quantizer
+from calibration.choose.recipe import LayerRecipe, Recipe
 from calibration.errors import GraphError
-from calibration.quantizer import Quantizer
-from calibration.recipe import LayerRecipe, Recipe
 from calibration.targets.ort_chain import chained_graph
 from engines.adapters.onnxruntime_engine import open_engine, probe
 from engines.saturation import unsigned_constants

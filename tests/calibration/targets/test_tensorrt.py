@@ -6,9 +6,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from calibration.choose.quantizer import Asymmetric, Form, Shifted, Symmetric
+from calibration.choose.recipe import Recipe
 from calibration.errors import GraphError
-from calibration.quantizer import Asymmetric, Form, Shifted, Symmetric
-from calibration.recipe import Recipe
 from calibration.targets.editing import Int8Graphs
 from calibration.targets.tensorrt import int8_graphs
 from engines.adapters.onnxruntime_engine import open_engine, probe

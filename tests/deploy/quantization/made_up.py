@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.layers import CONV, Layer, bias_of, read_graph, weights_of
-from calibration.quantizer import Form, Quantizer
-from calibration.recipe import LayerRecipe, Recipe, output_window
-from calibration.rounding import round_to_nearest
+from calibration.choose.quantizer import Form, Quantizer
+from calibration.choose.recipe import LayerRecipe, Recipe, output_window
+from calibration.choose.rounding import round_to_nearest
+from calibration.observe.layers import CONV, Layer, bias_of, read_graph, weights_of
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
 from deploy.quantization.gathering import quantizable_layers

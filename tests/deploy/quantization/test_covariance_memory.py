@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from calibration.layers import Layer
+from calibration.observe.layers import Layer
 from deploy.bundle import Bundle
 from deploy.errors import SizeError
 from deploy.quantization.covariance_memory import bytes_for_covariances, calibrated_layers, refuse_too_little

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from calibration.quantizer import Quantizer
+from calibration.choose.quantizer import Quantizer
 from deploy.bundle import Bundle, BundleWriter
 from deploy.engine_plans import PlanOptions, planned_builds
 from deploy.engine_profiles import default_sizes

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from calibration.clipping import Mse
-from calibration.observe import Observer
+from calibration.choose.clipping import Mse
+from calibration.observe.observer import Observer
 from deploy.bundle import Bundle
 from deploy.quantization.decoder_gathering import (
     convolutions_of_decode,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.layers import Layer
+from calibration.observe.layers import Layer
 from deploy.quantization.equalising import EVERY, divided_weights, equalised, equalising_factors
 from deploy.quantization.trajectories import DenoiserInput
 from tests.calibration.int8_layers import Single, conv, linear

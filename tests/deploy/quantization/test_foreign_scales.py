@@ -10,8 +10,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from calibration.layers import layers_of, read_graph
-from calibration.quantizer import Asymmetric, Shifted, Symmetric
+from calibration.choose.quantizer import Asymmetric, Shifted, Symmetric
+from calibration.observe.layers import layers_of, read_graph
 from deploy.bundle import Bundle, BundleWriter
 from deploy.checkpoint import load_checkpoint
 from deploy.cli.main import app

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from calibration.errors import StatisticsError
-from calibration.layers import Layer, layers_of, read_graph
+from calibration.observe.layers import Layer, layers_of, read_graph
 from deploy.quantization.gathering import Findings, Inputs, gather
 from deploy.quantization.trajectories import DenoiserInput
 

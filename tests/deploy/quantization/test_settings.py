@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from calibration.partition import FixedRanges, MarginalGain
+from calibration.choose.partition import FixedRanges, MarginalGain
 from deploy.errors import PlanError
 from deploy.quantization.settings import QuantizeSettings
 

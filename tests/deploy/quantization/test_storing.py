@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from calibration.layers import CONV, Layer
-from calibration.recipe import Recipe
+from calibration.choose.recipe import Recipe
+from calibration.observe.layers import CONV, Layer
 from deploy.bundle import Bundle, BundleWriter
 from deploy.demo.packaged import IDM_BUNDLE
 from deploy.engine_plans import PlanOptions, build_plans, planned_builds

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from calibration.range_rows import RowWriter
+from calibration.targets.range_rows import RowWriter
 from deploy.bundle import Bundle
 from deploy.errors import BundleError
 from deploy.runtime.engine_choice import engine_choice

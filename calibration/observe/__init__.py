@@ -1,0 +1,1 @@
+"""What the tensors of a graph look like while it runs: histograms, covariances, movement over the steps."""

@@ -1,0 +1,162 @@
+"""The values inside a float graph as it runs: what statistics, covariances and corrections are gathered from.
+
+    layers = layers_of(read_graph(path))
+    with Observer(path, [layer.input for layer in layers], example=feeds) as observer:
+        for tensor, values in observer.run(feeds):
+            ...
+
+Tensors become outputs of copies of the graph. One copy serves all of them if their values fit `max_bytes`; else they
+are divided, in the order of the graph, among several copies of which each ends where its last tensor is made. Copies
+are never files: ONNX Runtime takes them from memory, and reads the weights beside the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper
+
+from calibration.errors import GraphError
+from calibration.observe.layers import read_graph
+from engines.adapters.onnxruntime_engine import open_model
+from engines.contract import Engine
+
+Array = NDArray[Any]
+
+MOST_BYTES: Final = 1 << 29
+"""Of activations held at a time. The inputs and outputs of all layers of the full IDM take 318 MB at 128 x 128."""
+
+Shape = tuple[int, ...]
+
+
+class Observer:
+    """A graph whose inner tensors are seen at every run; a context manager.
+
+    example: inputs of the largest size that will be run, by which the tensors are divided. Every copy of the graph
+    holds the weights that lead to its tensors, and each run computes all copies: with n of them it takes about
+    (n + 1) / 2 times as long as with one.
+    """
+
+    def __init__(
+        self,
+        graph: Path,
+        tensors: Iterable[str],
+        *,
+        example: Mapping[str, Array],
+        max_bytes: int = MOST_BYTES,
+        threads: int | None = None,
+    ) -> None:
+        model = read_graph(graph)
+        wanted = list(dict.fromkeys(tensors))
+        shapes = tensor_shapes(model, {name: array.shape for name, array in example.items()})
+        self._fed = [name for name in wanted if name in example]
+        made = _in_graph_order(model, [name for name in wanted if name not in example], shapes, graph)
+        self.groups = groups_within(max_bytes, {name: shapes[name] for name in made})
+        self._engines: list[Engine] = []
+        try:
+            for group in self.groups:
+                part = ending_in(model, {name: len(shapes[name]) for name in group})
+                self._engines.append(open_model(part.SerializeToString(), graph, threads=threads))
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, feeds: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
+        """The name and the values of every tensor for these inputs; only one group's values are held at a time."""
+        for name in self._fed:
+            yield name, feeds[name]
+        for engine in self._engines:
+            found = engine.run({spec.name: feeds[spec.name] for spec in engine.inputs})
+            while found:
+                yield found.popitem()
+
+    def close(self) -> None:
+        """The memory of all copies is released."""
+        for engine in self._engines:
+            engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def tensor_shapes(model: ModelProto, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
+    """The shapes of all inner tensors and outputs for inputs of the given shapes, as far as ONNX can infer them."""
+    fixed = ModelProto()
+    fixed.CopyFrom(model)
+    for entry in fixed.graph.input:
+        if entry.name not in inputs:
+            raise GraphError(f"observing a graph: its input {entry.name} is missing from the example.")
+        for dimension, size in zip(entry.type.tensor_type.shape.dim, inputs[entry.name], strict=True):
+            dimension.dim_value = size
+    for entry in fixed.graph.output:
+        for dimension in entry.type.tensor_type.shape.dim:
+            dimension.Clear()  # else a stated name would stand in the way of an inferred number
+    inferred = onnx.shape_inference.infer_shapes(fixed, data_prop=True)
+    shapes = {}
+    for entry in [*inferred.graph.value_info, *inferred.graph.output]:
+        sizes = [d.dim_value for d in entry.type.tensor_type.shape.dim]
+        if all(sizes):
+            shapes[entry.name] = tuple(sizes)
+    return shapes
+
+
+def groups_within(max_bytes: int, shapes: Mapping[str, Shape]) -> list[list[str]]:
+    """The tensors in their order, cut where the float32 values of a group would exceed `max_bytes`."""
+    groups: list[list[str]] = []
+    filled = 0
+    for name, shape in shapes.items():
+        size = 4 * int(np.prod(shape, dtype=np.int64))
+        if not groups or filled + size > max_bytes:
+            groups.append([])
+            filled = 0
+        groups[-1].append(name)
+        filled += size
+    return groups
+
+
+def ending_in(model: ModelProto, ranks: Mapping[str, int]) -> ModelProto:
+    """The part of the model that leads to the named tensors, which are its outputs; ranks: their numbers of axes."""
+    needed = set(ranks)
+    nodes = []
+    for node in reversed(model.graph.node):
+        if needed & set(node.output):
+            nodes.append(node)
+            needed |= set(node.input)
+    part = ModelProto()
+    part.CopyFrom(model)
+    for kept, whole in (
+        (nodes[::-1], part.graph.node),
+        ([entry for entry in model.graph.input if entry.name in needed], part.graph.input),
+        ([tensor for tensor in model.graph.initializer if tensor.name in needed], part.graph.initializer),
+        ([_any_size(name, rank) for name, rank in ranks.items()], part.graph.output),
+    ):
+        del whole[:]
+        whole.extend(kept)
+    return part
+
+
+def _any_size(name: str, rank: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank)
+
+
+def _in_graph_order(model: ModelProto, names: Sequence[str], shapes: Mapping[str, Shape], graph: Path) -> list[str]:
+    order = {output: index for index, node in enumerate(model.graph.node) for output in node.output}
+    if unknown := [name for name in names if name not in order]:
+        raise GraphError(f"observing {graph}: it has no tensor {unknown[0]!r}. Take names from its layers.")
+    if unsized := [name for name in names if name not in shapes]:
+        raise GraphError(
+            f"observing {graph}: the shape of {unsized[0]} cannot be inferred from the inputs' shapes; leave that"
+            " layer in float."
+        )
+    return sorted(names, key=order.__getitem__)

@@ -1,0 +1,118 @@
+"""Histograms of many tensors, one per step of the plan: fed batch by batch, saved and taken up again.
+
+    statistics = StepStatistics(steps=20)
+    statistics.observe("mid.0.conv1.input", step_index=3, values=x)
+    np.savez_compressed(file, **statistics.to_arrays())
+
+The result does not depend on the order of the calls. A tensor takes 32 KiB per step: 72 MB for the 110 convolutions
+of the full IDM at 20 steps, however many pictures are recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.errors import StatisticsError
+from calibration.observe.statistics import BINS, Histogram, Values, histogram_of, merge_histograms
+
+ARRAYS = ("steps", "names", "step_indices", "exponents", "extremes", "counts")
+
+
+class StepStatistics:
+    """One histogram per tensor and step; step indices run from 0 to steps - 1."""
+
+    def __init__(self, steps: int) -> None:
+        if steps < 1:
+            raise StatisticsError(f"recording statistics: {steps} steps were asked for; at least 1 is needed.")
+        self.steps = steps
+        self._histograms: dict[tuple[str, int], Histogram] = {}
+
+    def observe(self, name: str, step_index: int, values: Values) -> None:
+        """Count the values of one tensor at one step; an error names both."""
+        try:
+            histogram = histogram_of(values)
+        except StatisticsError as error:
+            raise StatisticsError(f"tensor {name!r} at step {step_index}: {error}") from error
+        self.add(name, step_index, histogram)
+
+    def add(self, name: str, step_index: int, histogram: Histogram) -> None:
+        """Count what has been reduced to a histogram already."""
+        if not 0 <= step_index < self.steps:
+            raise StatisticsError(
+                f"tensor {name!r}: step {step_index} is outside the plan, whose {self.steps} steps count from 0."
+            )
+        known = self._histograms.get((name, step_index))
+        self._histograms[name, step_index] = merge_histograms(known, histogram) if known else histogram
+
+    def merge(self, other: StepStatistics) -> None:
+        """Count everything that `other` has counted."""
+        if other.steps != self.steps:
+            raise StatisticsError(f"merging statistics of {self.steps} and of {other.steps} steps: they must be equal.")
+        for (name, step_index), histogram in other._histograms.items():
+            self.add(name, step_index, histogram)
+
+    @property
+    def names(self) -> list[str]:
+        """The tensors that were observed, sorted."""
+        return sorted({name for name, _ in self._histograms})
+
+    def of_tensor(self, name: str) -> list[Histogram]:
+        """The histograms of one tensor, one per step; every step must have been observed."""
+        missing = [step for step in range(self.steps) if (name, step) not in self._histograms]
+        if missing:
+            raise StatisticsError(
+                f"tensor {name!r}: nothing was recorded at {len(missing)} of {self.steps} steps (first {missing[0]});"
+                " record whole trajectories."
+            )
+        return [self._histograms[name, step] for step in range(self.steps)]
+
+    def overall(self, name: str) -> Histogram:
+        """The histogram of one tensor over all steps."""
+        return reduce(merge_histograms, self.of_tensor(name))
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything as plain arrays for `numpy.savez`, the same for any order of observation."""
+        keys = sorted(self._histograms)
+        rows = [self._histograms[key] for key in keys]
+        return {
+            "steps": np.array(self.steps),
+            "names": np.array([name for name, _ in keys], dtype=np.str_),
+            "step_indices": np.array([step for _, step in keys], dtype=np.int64),
+            "exponents": np.array([row.exponent for row in rows], dtype=np.int64),
+            "extremes": np.array([(row.minimum, row.maximum) for row in rows], dtype=np.float64).reshape(-1, 2),
+            "counts": np.array([row.counts for row in rows], dtype=np.int64).reshape(-1, BINS),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> StepStatistics:
+        """What `to_arrays` described, as read back by `numpy.load`."""
+        _check_arrays(arrays)
+        statistics = cls(int(arrays["steps"]))
+        rows = zip(*(arrays[key] for key in ARRAYS[1:]), strict=True)
+        for name, step_index, exponent, (minimum, maximum), counts in rows:
+            histogram = Histogram(
+                exponent=int(exponent),
+                counts=np.array(counts, dtype=np.int64),
+                minimum=float(minimum),
+                maximum=float(maximum),
+            )
+            statistics.add(str(name), int(step_index), histogram)
+        return statistics
+
+
+def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> None:
+    missing = [key for key in ARRAYS if key not in arrays]
+    if missing:
+        raise StatisticsError(f"reading saved statistics: no array {missing[0]!r} in the file; record them again.")
+    rows = {key: arrays[key].shape[0] for key in ARRAYS[1:]}
+    bins = arrays["counts"].shape[1:]
+    if len(set(rows.values())) != 1 or bins != (BINS,):
+        raise StatisticsError(
+            f"reading saved statistics: its arrays have {rows} rows and histograms of shape {bins}; one number of rows"
+            f" and {BINS} bins were expected. Record them again."
+        )
