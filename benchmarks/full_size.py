@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from deploy.checkpoint import load_checkpoint
+from deploy.checkpoint.load import load_checkpoint
 from deploy.errors import DeployError
 from deploy.export.export import export_bundle
 from tests.checkpoints import save_idm

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deploy.bundle import Bundle as Bundle
-    from deploy.checkpoint import load_checkpoint as load_checkpoint
+    from deploy.checkpoint.load import load_checkpoint as load_checkpoint
     from deploy.runtime.upscaler import Upscaler as Upscaler
 
 __version__ = "0.1.0"
@@ -22,7 +22,7 @@ __all__ = ["Bundle", "Upscaler", "__version__", "load_checkpoint"]
 _HOMES = {
     "Bundle": "deploy.bundle",
     "Upscaler": "deploy.runtime.upscaler",
-    "load_checkpoint": "deploy.checkpoint",
+    "load_checkpoint": "deploy.checkpoint.load",
 }
 
 

@@ -3,8 +3,8 @@
 For one output channel with weights w, codes q and scale s the mean squared change of the output is
 (w - s·q) H (w - s·q)^T, with H = E[x x^T] of the unfolded input (`calibration.observe.covariance`). H is far from
 diagonal (neighbouring pixels and channels resemble each other), so the error of one weight can be made up for by
-rounding others the other way. This is GPTQ (Frantar et al. 2023, arXiv 2210.17323), computed as Babai's nearest plane, to
-which it is equal (Chen et al. 2025, arXiv 2507.18553), because that needs no inverse of H: with H = R^T R, R upper
+rounding others the other way. This is GPTQ (Frantar et al. 2023, arXiv 2210.17323), computed as Babai's nearest plane,
+to which it is equal (Chen et al. 2025, arXiv 2507.18553), because that needs no inverse of H: with H = R^T R, R upper
 triangular, and the columns taken from the last to the first,
 
     q_i = round(w_i / s + (sum over j > i of R_ij · d_j) / R_ii),   d_j = w_j / s - q_j.

@@ -43,7 +43,7 @@ def baseline_of(bundle: Bundle, settings: BenchSettings, network: Any | None) ->
         return None
     import torch
 
-    from deploy.checkpoint import family_named
+    from deploy.checkpoint.load import family_named
     from deploy.networks.published import stand_in_network
 
     torch.set_num_threads(settings.threads)

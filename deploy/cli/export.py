@@ -25,7 +25,7 @@ def export(
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
     """Write a checkpoint as a bundle: ONNX graphs, weights, schedule, in one folder that runs without torch."""
-    from deploy.checkpoint import load_checkpoint
+    from deploy.checkpoint.load import load_checkpoint
     from deploy.export.export import default_path, export_bundle
 
     place = output or default_path(checkpoint)

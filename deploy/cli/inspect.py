@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from deploy.bundle import Bundle
-    from deploy.checkpoint import Checkpoint
+    from deploy.checkpoint.load import Checkpoint
 
 Record = dict[str, Any]
 
@@ -61,7 +61,7 @@ def _checkpoint(
     file: Path, config: Path | None, weights: Literal["raw", "ema"], sha256: bool
 ) -> tuple[Record, tuple[Callable[[Record], Table], ...]]:
     """The record of a checkpoint, and the tables that show it."""
-    from deploy.checkpoint import load_checkpoint
+    from deploy.checkpoint.load import load_checkpoint
 
     loaded = load_checkpoint(file, config=config, weights=weights)
     record = checkpoint_record(loaded)
@@ -223,7 +223,7 @@ def checkpoint_record(loaded: Checkpoint) -> Record:
 
 def _quantizers(loaded: Checkpoint) -> Record | None:
     """What another library's calibration left in the file; None if there is nothing of the kind."""
-    from deploy.quantization.foreign_scales import activation_amax, library_of
+    from deploy.checkpoint.quantizer_scales import activation_amax, library_of
 
     library = library_of(loaded.stored)
     if library is None:

@@ -91,7 +91,7 @@ class Demo:
 def make_bundle(demo: Demo) -> dict[str, Any]:
     """The bundle exists and is what it says: exported now, or copied from the package, every hash compared."""
     if demo.settings.from_checkpoint:
-        from deploy.checkpoint import load_checkpoint
+        from deploy.checkpoint.load import load_checkpoint
         from deploy.export.export import export_bundle
 
         loaded = load_checkpoint(IDM_CHECKPOINT)

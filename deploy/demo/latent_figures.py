@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 import typer
 
-from deploy.checkpoint import load_checkpoint
+from deploy.checkpoint.load import load_checkpoint
 from deploy.demo.packaged import EVALUATION_IMAGES, LATENT_CHECKPOINT
 from deploy.evaluation.originals import Pixels, read_originals
 from deploy.evaluation.tables import text_from_interval

@@ -132,7 +132,7 @@ def bundle(
     output: Path = typer.Option(IDM_BUNDLE, "--output", "-o", help="The bundle's folder."),
 ) -> None:
     """Export a demo checkpoint with its presets, the weights in two bytes where that loses nothing."""
-    from deploy.checkpoint import load_checkpoint
+    from deploy.checkpoint.load import load_checkpoint
     from deploy.export.export import export_bundle
 
     samples = [SAMPLE_IMAGES / f"{name}.png" for name in SAMPLES]

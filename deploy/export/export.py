@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from calibration.observe.layers import layers_of
 from deploy.bundle import Bundle, BundleWriter, Manifest, stem_from_name
 from deploy.bundle.checks import NEWEST_OPSET
-from deploy.checkpoint import Checkpoint
+from deploy.checkpoint.load import Checkpoint
+from deploy.checkpoint.quantizer_scales import TABLE, activation_amax, amax_of_layers, table_from_amax
 from deploy.errors import ConfigError
 from deploy.export.onnx_ops import NormForm, attach_weights, graph_of
 from deploy.export.weights_file import Place, places_of, write_tensors
 from deploy.images.files import read_image
-from deploy.quantization.foreign_scales import TABLE, activation_amax, amax_of_layers, table_from_amax
 from deploy.rewrite.parts import Part
 from deploy.rewrite.table import REWRITES_OF_FAMILY
 from engines.contract import TensorSpec

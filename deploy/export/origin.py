@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from deploy.bundle import Bundle
-from deploy.checkpoint import Checkpoint, family_named, load_checkpoint, weights_named
+from deploy.checkpoint.load import Checkpoint, family_named, load_checkpoint, weights_named
 from deploy.errors import BundleError
 from deploy.families import recorded_config
 

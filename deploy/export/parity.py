@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deploy.bundle import Bundle
-from deploy.checkpoint import Checkpoint
+from deploy.checkpoint.load import Checkpoint
 from deploy.errors import BundleError
 from deploy.export.export import Progress, parts_of, silent
 from deploy.export.origin import refuse_other_origin

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.checkpoint.stored_tensors import StoredTensor
+from deploy.checkpoint.weights_files import open_weights
 from deploy.errors import CheckpointError, SizeError
-from deploy.stored_tensors import StoredTensor
-from deploy.weights_files import open_weights
 
 Float32 = NDArray[np.float32]
 Pixels = NDArray[np.uint8]

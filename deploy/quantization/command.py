@@ -89,7 +89,7 @@ def bundle_of(source: Source, *, force: bool, say: Say, progress: Progress) -> B
     """The bundle that is named, or the one of the checkpoint that is named, exported now unless it is there."""
     if holds_manifest(source.path):
         return Bundle.open(source.path)
-    from deploy.checkpoint import load_checkpoint
+    from deploy.checkpoint.load import load_checkpoint
     from deploy.export.export import default_path, export_bundle
 
     place = source.output or default_path(source.path)

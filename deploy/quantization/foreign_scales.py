@@ -1,30 +1,20 @@
-"""Activation scales that a checkpoint brings along from pytorch-quantization or nvidia-modelopt.
-
-Both libraries put a quantizer before the input of every layer and save the largest absolute value it is made for, as a
-buffer of one number: `<layer>._input_quantizer._amax` (pytorch-quantization) or `<layer>.input_quantizer._amax`
-(nvidia-modelopt). The codes are signed, symmetric and 8 bits wide:
-
-    scale = amax / 127,   code = round(x / scale) in -127..127
-
-Example: amax 2.54 gives the scale 0.02; 1.0 gets code 50, 3.0 gets code 127 and stands for 2.54.
+"""Activation scales of a checkpoint, carried by its bundle, in place of calibrated ones.
 
 `export` carries those that a layer of the exported denoiser has, `quantize --scales checkpoint` uses them. A layer
 keeps its scale where its input is the same tensor as in the authors' network: the halves of a split shortcut share that
-of the whole, a folded implicit layer has none, since its input is another tensor.
+of the whole, a folded implicit layer has none, since its input is another tensor. What the scales mean is said in
+`deploy.checkpoint.quantizer_scales`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from calibration.choose.quantizer import Form, Quantizer
 from deploy.bundle import Bundle
+from deploy.checkpoint.quantizer_scales import TABLE
 from deploy.errors import BundleError
 from deploy.quantization.settings import CHECKPOINT, QuantizeSettings
-from deploy.stored_tensors import FLOATS, StoredTensor
 
 if TYPE_CHECKING:
     from calibration.observe.layers import Layer  # which needs onnx, and `inspect` does not
@@ -32,57 +22,8 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
-BUFFER_OF_LIBRARY = {
-    "pytorch-quantization": "._input_quantizer._amax",
-    "nvidia-modelopt": ".input_quantizer._amax",
-}
-"""How the name of a layer's input quantizer goes on after the name of the layer."""
 
 LARGEST_CODE = 127
-HALVES = (".a", ".b")
-"""What `split-shortcut` adds to the name of a convolution."""
-
-TABLE = "checkpoint_amax"
-"""The table of a bundle that holds them."""
-
-
-def activation_amax(stored: Mapping[str, StoredTensor]) -> dict[str, float]:
-    """The largest absolute input of every layer that has a calibrated quantizer of one number, by the layer's name.
-
-    A quantizer that was never calibrated (not a number, or 0) or has a number per channel is passed over.
-    """
-    found = {}
-    for name, tensor in stored.items():
-        suffix = next((end for end in BUFFER_OF_LIBRARY.values() if name.endswith(end)), None)
-        if suffix is None or tensor.dtype not in FLOATS or int(np.prod(tensor.shape)) != 1:
-            continue
-        amax = float(tensor.read().astype(np.float32).reshape(()))
-        if np.isfinite(amax) and amax > 0:
-            found[name.removesuffix(suffix)] = amax
-    return dict(sorted(found.items()))
-
-
-def library_of(names: Iterable[str]) -> str | None:
-    """Which library's input quantizers are among the names of a state dict; None without any."""
-    listed = tuple(names)
-    return next((lib for lib, end in BUFFER_OF_LIBRARY.items() if any(name.endswith(end) for name in listed)), None)
-
-
-def amax_of_layers(layers: "Sequence[Layer]", of_modules: Mapping[str, float]) -> dict[str, float]:
-    """Those of a graph's layers, by module; what belongs to layers that the graph does not have is left out."""
-    found = {}
-    for module in (layer.module for layer in layers):
-        whole = module[:-2] if module.endswith(HALVES) else module
-        amax = of_modules.get(module, of_modules.get(whole))
-        if amax is not None:
-            found[module] = amax
-    return found
-
-
-def table_from_amax(of_modules: Mapping[str, float]) -> NDArray[np.void]:
-    """One row per module, sorted by name: what a bundle stores."""
-    width = max((len(name) for name in of_modules), default=1)
-    return np.array(sorted(of_modules.items()), dtype=[("module", f"U{width}"), ("amax", "<f4")])
 
 
 def amax_from_bundle(bundle: Bundle) -> dict[str, float]:

@@ -22,7 +22,7 @@ from tests.deploy.images.test_lpips import save as save_lpips
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    from deploy.checkpoint import load_checkpoint
+    from deploy.checkpoint.load import load_checkpoint
     from deploy.export.export import export_bundle
 
     folder = tmp_path_factory.mktemp("evaluated")

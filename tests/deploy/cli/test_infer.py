@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from deploy.bundle import Bundle
-from deploy.checkpoint import load_checkpoint
+from deploy.checkpoint.load import load_checkpoint
 from deploy.export.export import export_bundle
 from tests.checkpoints import save_idm
 

@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from deploy.bundle import Bundle
-from deploy.checkpoint import load_checkpoint
+from deploy.checkpoint.load import load_checkpoint
 from deploy.cli.schedule import schedule
 from deploy.export.export import export_bundle
 from tests.checkpoints import save_idm

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.bundle import Bundle
-from deploy.checkpoint import load_checkpoint
+from deploy.checkpoint.load import load_checkpoint
 from deploy.cli.main import app
 from deploy.demo import demo as demo_module
 from deploy.demo.demo import STATE, STEPS, DemoSettings, is_beyond_training, run_demo

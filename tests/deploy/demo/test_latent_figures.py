@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from typer.testing import CliRunner
 
-from deploy.checkpoint import load_checkpoint
+from deploy.checkpoint.load import load_checkpoint
 from deploy.demo.latent_figures import app, decodings, latent_figures
 from deploy.demo.packaged import EVALUATION_IMAGES, LATENT_CHECKPOINT
 from deploy.images.files import read_image, write_image

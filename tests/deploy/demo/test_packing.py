@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from deploy.bundle import Bundle
 from deploy.bundle.reading import sha256_of_file
-from deploy.checkpoint import load_checkpoint
+from deploy.checkpoint.load import load_checkpoint
 from deploy.demo import packing
 from deploy.demo.packaged import (
     CALIBRATION_IMAGES,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.checkpoint import load_checkpoint
+from deploy.checkpoint.load import load_checkpoint
 from deploy.errors import BundleError, PlanError
 from deploy.evaluation.contenders import Setting
 from deploy.evaluation.ways import Description, Offered, Way, counterpart_of, names_from_descriptions, opened_settings

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from deploy.bundle import Bundle
-from deploy.checkpoint import Checkpoint, load_checkpoint
+from deploy.checkpoint.load import Checkpoint, load_checkpoint
 from deploy.export.export import export_bundle
 from tests.checkpoints import save_idm
 

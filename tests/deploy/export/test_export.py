@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from deploy.bundle import Bundle
-from deploy.checkpoint import Checkpoint, load_checkpoint
+from deploy.checkpoint.load import Checkpoint, load_checkpoint
 from deploy.errors import BundleError, ConfigError, ImageError
 from deploy.export.export import chosen_rewrites, export_bundle
 from deploy.export.onnx_ops import compacted

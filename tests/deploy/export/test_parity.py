@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from deploy.bundle import Bundle
-from deploy.checkpoint import Checkpoint, load_checkpoint
+from deploy.checkpoint.load import Checkpoint, load_checkpoint
 from deploy.cli.main import app
 from deploy.errors import BundleError, CheckpointError
 from deploy.export.export import export_bundle

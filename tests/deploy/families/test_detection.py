@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy.checkpoint import recognise
+from deploy.checkpoint.load import recognise
 from deploy.errors import CheckpointError, ConfigError
 from deploy.families import FAMILIES, idm, latent
 from deploy.families.detection import Detection, Settings, Stored, typed

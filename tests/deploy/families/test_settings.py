@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from deploy.checkpoint import metadata_for
-from deploy.checkpoint_settings import METADATA_KEY, settings_of
-from deploy.config_files import read_config
+from deploy.checkpoint.config_files import read_config
+from deploy.checkpoint.load import metadata_for
+from deploy.checkpoint.settings import METADATA_KEY, settings_of
 from deploy.errors import ConfigError
 from deploy.families import idm, latent
 from deploy.families.detection import Settings

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deploy.bundle import Bundle
-from deploy.checkpoint import load_checkpoint
+from deploy.checkpoint.load import load_checkpoint
 from deploy.export.export import export_bundle
 from deploy.images.files import write_image
 from tests.checkpoints import save_idm

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.checkpoint import load_checkpoint
+from deploy.checkpoint.load import load_checkpoint
 from deploy.demo.packaged import CALIBRATION_IMAGES, EVALUATION_IMAGES, LATENT_CHECKPOINT
 from deploy.evaluation.originals import read_originals
 from deploy.export.export import export_bundle

@@ -13,19 +13,12 @@ from typer.testing import CliRunner
 from calibration.choose.quantizer import Asymmetric, Shifted, Symmetric
 from calibration.observe.layers import layers_of, read_graph
 from deploy.bundle import Bundle, BundleWriter
-from deploy.checkpoint import load_checkpoint
+from deploy.checkpoint.load import load_checkpoint
+from deploy.checkpoint.quantizer_scales import TABLE, activation_amax, amax_of_layers, library_of, table_from_amax
 from deploy.cli.main import app
 from deploy.errors import BundleError, PlanError
 from deploy.export.export import export_bundle
-from deploy.quantization.foreign_scales import (
-    TABLE,
-    activation_amax,
-    amax_from_bundle,
-    amax_of_layers,
-    library_of,
-    quantizer_from_amax,
-    table_from_amax,
-)
+from deploy.quantization.foreign_scales import amax_from_bundle, quantizer_from_amax
 from deploy.quantization.gathering import quantizable_layers
 from deploy.quantization.pipeline import Calibrated, quantize_bundle
 from deploy.quantization.settings import CHECKPOINT, Places, QuantizeSettings

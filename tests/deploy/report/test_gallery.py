@@ -145,7 +145,7 @@ def test_an_engine_that_is_unknown_is_refused() -> None:
 
 
 def test_a_model_that_generates_shows_draws(tmp_path: Path) -> None:
-    from deploy.checkpoint import load_checkpoint
+    from deploy.checkpoint.load import load_checkpoint
     from deploy.export.export import export_bundle
     from tests.checkpoints import save_latent
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deploy.bundle import Bundle
-from deploy.checkpoint import load_checkpoint
+from deploy.checkpoint.load import load_checkpoint
 from deploy.export.export import export_bundle
 from tests.checkpoints import save_idm
 from tests.latent_checkpoints import latent_state

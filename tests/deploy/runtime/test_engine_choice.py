@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.bundle import Bundle
-from deploy.checkpoint import load_checkpoint
+from deploy.checkpoint.load import load_checkpoint
 from deploy.chosen_engine import CHOICE_LABEL, chosen_engine, machine_key
 from deploy.cli.main import app
 from deploy.engine_trials import Candidate

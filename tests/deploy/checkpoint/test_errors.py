@@ -17,9 +17,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from deploy.checkpoint import load_checkpoint
+from deploy.checkpoint.load import load_checkpoint
 from deploy.errors import CheckpointError, ConfigError
-from tests.deploy.test_checkpoint import SAVERS, SMALL
+from tests.deploy.checkpoint.test_load import SAVERS, SMALL
 from tests.idm_models import filled
 from tests.latent_checkpoints import latent_state
 
@@ -310,7 +310,8 @@ def test_torch_is_not_installed(tmp_path: Path) -> None:
 def test_yaml_is_not_installed(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("model: {}")
     code = (
-        "import sys; sys.modules['yaml'] = None\nfrom deploy.config_files import read_config\nread_config(sys.argv[1])"
+        "import sys; sys.modules['yaml'] = None\n"
+        "from deploy.checkpoint.config_files import read_config\nread_config(sys.argv[1])"
     )
     run = subprocess.run([sys.executable, "-c", code, tmp_path / "a.yaml"], capture_output=True, text=True, check=False)
     assert run.stderr.splitlines()[-1].endswith("a.yaml needs PyYAML: pip install 'idm-deploy[export]'.")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deploy.config_files import read_config
+from deploy.checkpoint.config_files import read_config
 from deploy.errors import ConfigError
 from deploy.families import Family
 from deploy.families.detection import Settings, Source, refuse_unknown, section

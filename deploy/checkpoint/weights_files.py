@@ -16,9 +16,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any
 
+from deploy.checkpoint.stored_tensors import FLOATS, NUMPY_DTYPES, StoredTensor, WeightsFile, contiguous_strides
+from deploy.checkpoint.unpickling import PickledTensor, load_pickle
 from deploy.errors import CheckpointError
-from deploy.stored_tensors import FLOATS, NUMPY_DTYPES, StoredTensor, WeightsFile, contiguous_strides
-from deploy.unpickling import PickledTensor, load_pickle
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.unpickling import STORAGE_DTYPES
+from deploy.checkpoint.unpickling import STORAGE_DTYPES
 
 # NumPy has no bfloat16: its bits are read as whole numbers and widened by hand.
 NUMPY_DTYPES = {name: np.dtype("uint16" if name == "bfloat16" else name) for name in STORAGE_DTYPES.values()}

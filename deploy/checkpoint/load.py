@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.checkpoint_settings import METADATA_KEY, settings_of
+from deploy.checkpoint.settings import METADATA_KEY, settings_of
+from deploy.checkpoint.state_dicts import QUANTIZER_BUFFERS, state_from_contents
+from deploy.checkpoint.stored_tensors import FLOATS, StoredTensor
+from deploy.checkpoint.weights_files import open_weights
 from deploy.errors import CheckpointError, ConfigError, MissingPackage
 from deploy.families import FAMILIES, Family
 from deploy.families.detection import Detection, Settings, Shape, Source, Stored
 from deploy.sampling.schedule import NoiseSchedule
-from deploy.state_dicts import QUANTIZER_BUFFERS, state_from_contents
-from deploy.stored_tensors import FLOATS, StoredTensor
-from deploy.weights_files import open_weights
 
 if TYPE_CHECKING:
     from torch import nn

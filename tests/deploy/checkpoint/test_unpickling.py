@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deploy.checkpoint.unpickling import Inert, load_pickle
 from deploy.errors import CheckpointError
-from deploy.unpickling import Inert, load_pickle
 
 
 def loaded(data: bytes) -> Any:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from deploy.checkpoint.stored_tensors import StoredTensor
+from deploy.checkpoint.weights_files import Contents, is_tensor
 from deploy.errors import CheckpointError
 from deploy.families.detection import Shape
-from deploy.stored_tensors import StoredTensor
-from deploy.weights_files import Contents, is_tensor
 
 # In this order: Lightning and most trainers; common trainers; BasicSR; wrappers.
 RAW_KEYS = ("state_dict", "model_state_dict", "model", "params", "network", "net", "netG", "generator", "weights")

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 import deploy
-from deploy.checkpoint import Checkpoint, load_checkpoint, metadata_for
+from deploy.checkpoint.load import Checkpoint, load_checkpoint, metadata_for
 from deploy.errors import CheckpointError, ConfigError
 from deploy.families.idm_config import IdmConfig
 from deploy.networks.idm import unused_shapes
