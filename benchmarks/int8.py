@@ -40,7 +40,7 @@ from deploy.images.metrics import paired_difference
 from deploy.quantization.comparison import PLAIN, Fidelity
 from deploy.quantization.pipeline import Calibrated, quantize_bundle
 from deploy.quantization.settings import TARGET_NAMES, Places, QuantizeSettings
-from deploy.runtime.settings import Choices
+from deploy.sampling.choices import Choices
 from engines.errors import EngineError
 from engines.new_files import new_file
 

@@ -30,8 +30,8 @@ from deploy.quantization.pipeline import Calibrated
 from deploy.quantization.recipes import Scales, biases_of, densities_of_inputs, recipe_of, scales_for
 from deploy.quantization.storing import FORM_OF_TARGET, graphs_of_target
 from deploy.quantization.trajectories import Trajectories, groups_of_pictures
-from deploy.runtime.settings import Choices
 from deploy.runtime.upscaler import Upscaler
+from deploy.sampling.choices import Choices
 
 LARGEST_CODE = 127
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.coordinates import AxisLookup, axis_lookup, relative_cell, resize_index, shifted_lookup
 from deploy.errors import ConfigError
 from deploy.families.idm_config import IdmConfig
 from deploy.families.latent_config import LatentConfig
+from deploy.images.coordinates import AxisLookup, axis_lookup, relative_cell, resize_index, shifted_lookup
 from deploy.runtime.idm import lookup_tables
 
 Array = NDArray[Any]

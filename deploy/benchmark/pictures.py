@@ -16,8 +16,8 @@ from deploy.bundle import Bundle
 from deploy.errors import PlanError
 from deploy.runtime.graphs import NOTHING, Array, EngineChoice, GraphSet, Keep
 from deploy.runtime.run import Progress as PictureProgress
-from deploy.runtime.settings import Choices
 from deploy.runtime.upscaler import MODELS, Upscaler
+from deploy.sampling.choices import Choices
 from deploy.sampling.plan import PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 from engines.recurrence import Step

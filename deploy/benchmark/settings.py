@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from deploy.errors import DeployError
-from deploy.runtime.settings import Choices
+from deploy.sampling.choices import Choices
 
 Size = tuple[int, int]
 

@@ -102,7 +102,7 @@ def _first_picture(
     from deploy.bundle import Bundle
     from deploy.runtime.graphs import EngineChoice
     from deploy.runtime.memory import resident_bytes
-    from deploy.runtime.settings import Choices
+    from deploy.sampling.choices import Choices
 
     marks: dict[str, Any] = {"imported": time.monotonic() - since}
     device_before = device_bytes_used()

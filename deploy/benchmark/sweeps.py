@@ -10,7 +10,7 @@ from deploy.benchmark.settings import BenchSettings, Size
 from deploy.benchmark.turns import Contender, Progress, Split, Timing, measure, timing_of
 from deploy.bundle import Bundle
 from deploy.runtime.graphs import EngineChoice
-from deploy.runtime.settings import Choices
+from deploy.sampling.choices import Choices
 
 Case = tuple[int, Size]
 """How many pictures, and their (height, width)."""

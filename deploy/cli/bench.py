@@ -11,7 +11,7 @@ from deploy.cli.progress import shown_progress
 from deploy.cli.tables import text_from_cells
 
 if TYPE_CHECKING:
-    from deploy.runtime.settings import Choices
+    from deploy.sampling.choices import Choices
 
 
 def bench(
@@ -103,7 +103,7 @@ def note_from_load(load: float, cores: int) -> str | None:
 
 def _ways_to_sample(presets: list[str], plain: list[int]) -> "tuple[Choices, ...]":
     """What was asked for; the bundle's default preset if nothing was."""
-    from deploy.runtime.settings import Choices
+    from deploy.sampling.choices import Choices
 
     found = [Choices(preset=name) for name in presets]
     found += [Choices(equation="ddim", placement="uniform", start=0.0, consistency=0.0, steps=steps) for steps in plain]

@@ -11,7 +11,7 @@ from deploy.cli.progress import shown_progress
 from deploy.cli.values import placement_from_text, size_from_text
 
 if TYPE_CHECKING:
-    from deploy.runtime.settings import Choices
+    from deploy.sampling.choices import Choices
 
 
 def infer(
@@ -97,7 +97,7 @@ def _choices(
     placement: str | None,
     published: bool,
 ) -> "Choices":
-    from deploy.runtime.settings import Choices
+    from deploy.sampling.choices import Choices
 
     return Choices(
         preset=preset,

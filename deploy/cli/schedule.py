@@ -65,7 +65,7 @@ def schedule(
 def _print_presets(place: Path) -> None:
     """What the presets of the bundle now are."""
     from deploy.bundle import Bundle
-    from deploy.runtime.settings import PRESET_NAMES, Choices, sampling_from
+    from deploy.sampling.choices import PRESET_NAMES, Choices, sampling_from
 
     manifest = Bundle.open(place, verify="sizes").manifest
     typer.echo(f"presets in {place}:")

@@ -31,7 +31,7 @@ OF_THE_PLACE = ("bundle", "engine", "precision")
 
 def way_from_text(text: str, default: "Way") -> "Way":
     """E.g. "preset=best steps=20 precision=int8"; what is not said is that of `default`."""
-    from deploy.runtime.settings import Choices
+    from deploy.sampling.choices import Choices
 
     said: dict[str, Any] = {}
     for word in text.split():

@@ -15,7 +15,7 @@ from deploy.quantization.installed import refuse_without_onnx, targets_here
 from deploy.runtime.graphs import INT8
 from deploy.runtime.infer import Request, infer_pictures
 from deploy.runtime.int8 import has_int8
-from deploy.runtime.settings import Choices
+from deploy.sampling.choices import Choices
 
 if TYPE_CHECKING:
     from deploy.demo.demo import Demo

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from deploy.bundle import Bundle
 from deploy.evaluation.contenders import Setting
-from deploy.runtime.settings import Choices
 from deploy.runtime.upscaler import Upscaler
+from deploy.sampling.choices import Choices
 
 AUTO = "auto"
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deploy.coordinates import Float32
 from deploy.families.latent_config import FirstStageConfig
+from deploy.images.coordinates import Float32
 from deploy.networks.implicit_decoder import ImplicitDecoder
 
 NORM_EPSILON = 1e-6

@@ -9,8 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from deploy.coordinates import resize_index
 from deploy.families.idm_config import IdmConfig
+from deploy.images.coordinates import resize_index
 from deploy.networks.layers import (
     AttentionResnetBlock,
     Block,

@@ -5,9 +5,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deploy.coordinates import Float32, covered_centres, relative_coordinates, shifted_index
 from deploy.errors import SizeError
 from deploy.families.latent_config import FirstStageConfig
+from deploy.images.coordinates import Float32, covered_centres, relative_coordinates, shifted_index
 
 AREA_FLOOR = 1e-9
 """Keeps the four weights of the local ensemble from all being zero."""

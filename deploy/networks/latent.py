@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deploy.coordinates import resize_index
 from deploy.errors import ConfigError, SizeError
 from deploy.families.latent_config import LatentConfig
+from deploy.images.coordinates import resize_index
 from deploy.networks.first_stage import FirstStage
 from deploy.networks.latent_unet import LatentUNet
 from deploy.sampling.schedule import NoiseSchedule

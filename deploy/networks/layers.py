@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deploy.coordinates import axis_lookup
+from deploy.images.coordinates import axis_lookup
 
 LEAKY_SLOPE = 0.2
 LEAKY_GAIN = math.sqrt(2.0)

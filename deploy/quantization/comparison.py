@@ -12,8 +12,8 @@ from deploy.quantization.installed import backend_of_target
 from deploy.quantization.settings import PLAIN_STEPS
 from deploy.runtime.generation import Generation
 from deploy.runtime.graphs import GraphSet
-from deploy.runtime.settings import Choices
 from deploy.runtime.upscaler import MODELS, Upscaler
+from deploy.sampling.choices import Choices
 
 PLAIN = Choices(equation="ddim", steps=PLAIN_STEPS, placement="uniform", start=0.0, consistency=0.0, eta=0.0)
 """No aids, from pure noise: the aids of a preset hide errors."""

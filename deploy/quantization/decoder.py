@@ -27,6 +27,7 @@ from calibration.errors import GraphError
 from calibration.targets.editing import Int8Graphs
 from deploy.bundle import Bundle, BundleWriter
 from deploy.images.metrics import fidelity
+from deploy.images.tiles import Size
 from deploy.images.values import Pixels, pixels_from_network
 from deploy.quantization.decoder_gathering import (
     DecoderFindings,
@@ -45,7 +46,6 @@ from deploy.runtime.graphs import INT8, EngineChoice, GraphSet
 from deploy.runtime.int8_decoder import KEY
 from deploy.runtime.latent import LARGEST_QUERY_BYTES, LatentModel
 from deploy.runtime.model import Float32, Model
-from deploy.runtime.tiles import Size
 
 Say = Callable[[str], None]
 Progress = Callable[[str, float], None]

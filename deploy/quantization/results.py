@@ -24,8 +24,8 @@ from deploy.quantization.pictures import most_lr
 from deploy.quantization.pipeline import Calibrated
 from deploy.quantization.speed import runs_in_int8, seconds_per_step
 from deploy.quantization.storing import FORM_OF_TARGET
-from deploy.runtime.settings import Choices
 from deploy.runtime.upscaler import Upscaler
+from deploy.sampling.choices import Choices
 
 Progress = Callable[[str, float], None]
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.observe.not_finite import refuse_not_finite
+from deploy.images.tiles import Window, whole_tiling
 from deploy.images.values import network_from_pixels
 from deploy.quantization.pictures import CalibrationPicture
 from deploy.quantization.settings import PLAIN_STEPS
@@ -24,13 +25,12 @@ from deploy.runtime.int8 import SAME_LEVEL
 from deploy.runtime.latent import LatentModel
 from deploy.runtime.layout import Layout
 from deploy.runtime.model import Float32, Model, Subject
-from deploy.runtime.noise_source import NoiseSource
 from deploy.runtime.run import Progress as StepProgress
 from deploy.runtime.run import sampled_batch
-from deploy.runtime.settings import Choices, Sampling
-from deploy.runtime.tiles import Window, whole_tiling
 from deploy.runtime.upscaler import Upscaler, ignore
+from deploy.sampling.choices import Choices, Sampling
 from deploy.sampling.noise import image_key
+from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.plan import Plan
 from engines.backends import FORM_OF_BACKEND
 from engines.new_files import new_file

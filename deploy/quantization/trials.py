@@ -18,8 +18,8 @@ from deploy.quantization.settings import QuantizeSettings
 from deploy.quantization.stages import RANKING, TrialPace
 from deploy.quantization.storing import graphs_of_target
 from deploy.quantization.trajectories import CalibrationPlans, DenoiserInput
-from deploy.runtime.settings import Choices
 from deploy.runtime.upscaler import Upscaler
+from deploy.sampling.choices import Choices
 
 Progress = Callable[[str, float], None]
 

@@ -18,8 +18,8 @@ from deploy.report.scenes import Chosen, chosen_pictures, usual_scale
 from deploy.runtime.graphs import DENOISE, INT8
 from deploy.runtime.int8 import has_int8
 from deploy.runtime.latent import LatentModel
-from deploy.runtime.settings import Choices
 from deploy.runtime.upscaler import Upscaler
+from deploy.sampling.choices import Choices
 from engines.backends import BACKENDS, FORM_OF_BACKEND
 from engines.errors import EngineError
 

@@ -8,7 +8,7 @@ from deploy.report.markup import Child, Markup, tag
 from deploy.report.parts import Section, badge, code, facts, table, text_column
 from deploy.report.values import number, record, within
 from deploy.report.wording import count_of, listing, plain_value, signed, text_from_bytes
-from deploy.runtime.settings import Choices, sampling_from
+from deploy.sampling.choices import Choices, sampling_from
 from deploy.sampling.schedule import NoiseSchedule
 
 SOURCES = {

@@ -9,7 +9,7 @@ from deploy.report.facts import Facts
 from deploy.report.markup import Child, tag
 from deploy.report.parts import Column, Section, badge, code, paragraph, subheading, table, text_column
 from deploy.report.wording import listing
-from deploy.runtime.settings import PRESET_NAMES, Choices, Sampling, sampling_from
+from deploy.sampling.choices import PRESET_NAMES, Choices, Sampling, sampling_from
 from deploy.sampling.plan import Plan, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.errors import PlanError, SizeError
+from deploy.images.pictures import Pixels
+from deploy.images.sizes import MAX_PIXELS, PixelSize, check_request
 from deploy.runtime.latent import LatentModel
 from deploy.runtime.layout import Job, layout_for
-from deploy.runtime.noise_source import NoiseSource
-from deploy.runtime.pictures import Pixels
 from deploy.runtime.run import Sampled, sampled_batch
 from deploy.runtime.sampler import state_arrays_needed
-from deploy.runtime.settings import Sampling
-from deploy.runtime.sizes import MAX_PIXELS, PixelSize, check_request
+from deploy.sampling.choices import Sampling
+from deploy.sampling.noise_source import NoiseSource
 
 if TYPE_CHECKING:
     from deploy.runtime.upscaler import RunOptions, Upscaler

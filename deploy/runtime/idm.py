@@ -7,14 +7,14 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.coordinates import axis_lookup, resize_index
+from deploy.images.coordinates import axis_lookup, resize_index
 from deploy.images.resize import resize_region
+from deploy.images.tiles import Size
+from deploy.images.tiles import Window as Window
 from deploy.runtime.graph_denoiser import GraphDenoiser
 from deploy.runtime.graphs import Array, GraphSet
 from deploy.runtime.model import NoiseOfShape
 from deploy.runtime.sampler import strips_of_rows
-from deploy.runtime.tiles import Size
-from deploy.runtime.tiles import Window as Window
 from engines.backends import DEFAULT_BACKEND
 
 Float32 = NDArray[np.float32]

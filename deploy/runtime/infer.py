@@ -12,11 +12,11 @@ from deploy.bundle.naming import stem_of_content_name
 from deploy.errors import BundleError, DeployError, ImageError
 from deploy.images.files import ReadImage, check_output, read_image, write_image
 from deploy.images.png import write_png_rows
-from deploy.runtime.noise_source import NoiseSource
+from deploy.images.sizes import MAX_PIXELS, PixelSize, check_request, output_size
 from deploy.runtime.run import Progress, Sampled
-from deploy.runtime.settings import Choices, Sampling
-from deploy.runtime.sizes import MAX_PIXELS, PixelSize, check_request, output_size
 from deploy.runtime.upscaler import RunOptions, Upscaler
+from deploy.sampling.choices import Choices, Sampling
+from deploy.sampling.noise_source import NoiseSource
 from engines.errors import EngineError
 
 Say = Callable[[str], None]

@@ -8,7 +8,10 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.coordinates import (
+from deploy.errors import PlanError
+from deploy.families import recorded_config
+from deploy.families.latent_config import LatentConfig, UNetConfig
+from deploy.images.coordinates import (
     AxisLookup,
     covered_centres,
     nearest_index,
@@ -17,14 +20,11 @@ from deploy.coordinates import (
     resize_index,
     shifted_lookup,
 )
-from deploy.errors import PlanError
-from deploy.families import recorded_config
-from deploy.families.latent_config import LatentConfig, UNetConfig
+from deploy.images.tiles import Size, Window
 from deploy.runtime.graph_denoiser import GraphDenoiser
 from deploy.runtime.graphs import Array, GraphSet
 from deploy.runtime.latent_memory import LatentMemory
 from deploy.runtime.model import NoiseOfShape
-from deploy.runtime.tiles import Size, Window
 
 Float32 = NDArray[np.float32]
 

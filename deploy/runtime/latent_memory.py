@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import prod
 
 from deploy.families.latent_config import LatentConfig
-from deploy.runtime.tiles import Size
+from deploy.images.tiles import Size
 from engines.backends import DEFAULT_BACKEND
 
 

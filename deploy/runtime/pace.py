@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deploy.images.tiles import Size, Window
 from deploy.runtime.model import Model
-from deploy.runtime.tiles import Size, Window
 
 PROBE_SIDE = 32
 """Pixels of the smallest probe's side, where the network's stride allows it; the others double it."""

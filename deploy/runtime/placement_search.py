@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.errors import PlanError
+from deploy.images.tiles import Window
 from deploy.runtime.model import Float32, Model, Subject
-from deploy.runtime.noise_source import NoiseSource
-from deploy.runtime.tiles import Window
 from deploy.sampling.equations import EQUATIONS
 from deploy.sampling.loop import Array, run_plan, starting_state
 from deploy.sampling.noise import START_NOISE
+from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.placement import PLACEMENTS
 from deploy.sampling.plan import Plan, PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule, log_snr_from_noise_level, noise_level_from_log_snr

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.images.tiles import Tiling, Window
 from deploy.runtime.graphs import Array, Keep
 from deploy.runtime.memory import StateArrays
 from deploy.runtime.model import Feeds, Model, Subject
 from deploy.runtime.on_device import steps_of_plan
 from deploy.runtime.sampler import RowsOfNoise, strips_of_rows
-from deploy.runtime.tiles import Tiling, Window
 from deploy.sampling.plan import Plan
 from engines.errors import OutOfMemory
 

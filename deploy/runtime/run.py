@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from deploy.images.tiles import Size
 from deploy.images.values import Pixels, pixels_from_network
 from deploy.runtime.layout import Layout
 from deploy.runtime.memory import StateArrays
 from deploy.runtime.model import Float32, Model, Subject
-from deploy.runtime.noise_source import NoiseSource
 from deploy.runtime.predictor import Predictor, TileDone
 from deploy.runtime.sampler import Rows, run_in_strips, starting_state
-from deploy.runtime.tiles import Size
+from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.plan import Plan
 
 

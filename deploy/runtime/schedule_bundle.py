@@ -10,15 +10,15 @@ import numpy as np
 from deploy.bundle import Bundle, BundleWriter
 from deploy.errors import BundleError, PlanError
 from deploy.images.files import read_image
+from deploy.images.sizes import output_size
 from deploy.images.values import network_from_pixels
 from deploy.runtime.generation import NO_PICTURE
 from deploy.runtime.latent import LatentModel
-from deploy.runtime.noise_source import NoiseSource
 from deploy.runtime.placement_search import Found, PlacementSearch, Sample, Setting
-from deploy.runtime.settings import PRESET_NAMES, Choices, placement_key
-from deploy.runtime.sizes import output_size
 from deploy.runtime.upscaler import Upscaler
+from deploy.sampling.choices import PRESET_NAMES, Choices, placement_key
 from deploy.sampling.noise import image_key
+from deploy.sampling.noise_source import NoiseSource
 
 LARGEST_LR_SIDE = 32
 """Samples are cut to this many pixels a side: a placement does not depend on the size of the picture."""

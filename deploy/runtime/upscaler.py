@@ -12,6 +12,9 @@ import numpy as np
 
 from deploy.bundle import Bundle
 from deploy.errors import BundleError, PlanError, SizeError
+from deploy.images.pictures import Pixels, picture_from_pixels, pixels_from_picture
+from deploy.images.sizes import MAX_PIXELS, PixelSize, output_size
+from deploy.images.tiles import Size
 from deploy.images.values import network_from_pixels
 from deploy.runtime.engine_choice import AUTO, engine_choice
 from deploy.runtime.generation import Generation, generate_pictures
@@ -21,15 +24,12 @@ from deploy.runtime.latent import LatentModel
 from deploy.runtime.layout import Job, Layout, layout_for
 from deploy.runtime.memory import bytes_from_text, default_budget
 from deploy.runtime.model import Float32, Model
-from deploy.runtime.noise_source import NoiseCallable, NoiseSource
 from deploy.runtime.pace import Forecast, seconds_of_evaluation
-from deploy.runtime.pictures import Pixels, picture_from_pixels, pixels_from_picture
 from deploy.runtime.run import Progress, Sampled, sampled_batch
 from deploy.runtime.sampler import state_arrays_needed
-from deploy.runtime.settings import Choices, Sampling, sampling_from
-from deploy.runtime.sizes import MAX_PIXELS, PixelSize, output_size
-from deploy.runtime.tiles import Size
+from deploy.sampling.choices import Choices, Sampling, sampling_from
 from deploy.sampling.noise import image_key
+from deploy.sampling.noise_source import NoiseCallable, NoiseSource
 from deploy.sampling.plan import Plan, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 

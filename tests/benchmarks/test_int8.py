@@ -15,7 +15,7 @@ from deploy.bundle import Bundle
 from deploy.images.files import write_image
 from deploy.quantization.comparison import Fidelity
 from deploy.quantization.settings import QuantizeSettings
-from deploy.runtime.settings import Choices
+from deploy.sampling.choices import Choices
 from tests.deploy.runtime.conftest import exported, exported_latent
 
 QUICK = ["--pictures", "2", "--calibration-pictures", "2", "--threads", "1"]

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deploy.coordinates import shifted_lookup
 from deploy.demo.training.quick_networks import look_up_matrix
 from deploy.errors import ConfigError
+from deploy.images.coordinates import shifted_lookup
 from deploy.networks.implicit_decoder import AREA_FLOOR, ImplicitDecoder
 
 

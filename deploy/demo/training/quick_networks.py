@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deploy.coordinates import AxisLookup, axis_lookup, resize_index
+from deploy.images.coordinates import AxisLookup, axis_lookup, resize_index
 from deploy.networks.idm import Encoder, IdmNetwork
 from deploy.networks.layers import Block, Blur, FeatureWiseAffine, ImplicitLayer
 

@@ -27,7 +27,7 @@ from deploy.benchmark.settings import BenchSettings
 from deploy.benchmark.turns import Contender, Timing, measure
 from deploy.bundle import Bundle
 from deploy.runtime.graphs import EngineChoice, GraphSet
-from deploy.runtime.settings import Choices
+from deploy.sampling.choices import Choices
 from engines.errors import EngineError
 from tests.deploy.benchmark.clock import FakeClock, silent
 

@@ -7,7 +7,7 @@ from deploy.benchmark.sweeps import SweepRow, sweep
 from deploy.benchmark.turns import Timing
 from deploy.bundle import Bundle
 from deploy.runtime.graphs import EngineChoice
-from deploy.runtime.settings import Choices
+from deploy.sampling.choices import Choices
 from tests.deploy.benchmark.clock import silent
 
 PLAIN = Choices(equation="ddim", placement="uniform", start=0.0, consistency=0.0, steps=1)

@@ -41,7 +41,7 @@ from deploy.demo.packing import app as packing_app
 from deploy.demo.presets import DEMO_PRESETS
 from deploy.demo.training.photographs import held_out_photographs, training_photographs
 from deploy.images.files import read_image
-from deploy.runtime.settings import Choices, sampling_from
+from deploy.sampling.choices import Choices, sampling_from
 
 
 def packaged(folder: Path) -> dict[str, Pixels]:

@@ -10,7 +10,7 @@ from deploy import Bundle, Upscaler
 from deploy.demo.packaged import IDM_BUNDLE, packaged_pictures
 from deploy.images.files import read_image
 from deploy.images.metrics import psnr
-from deploy.runtime.tiles import Tiling
+from deploy.images.tiles import Tiling
 
 Pixels = NDArray[np.uint8]
 TILE = 64

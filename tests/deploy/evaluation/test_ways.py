@@ -13,7 +13,7 @@ from deploy.errors import BundleError, PlanError
 from deploy.evaluation.contenders import Setting
 from deploy.evaluation.ways import Description, Offered, Way, counterpart_of, names_from_descriptions, opened_settings
 from deploy.export.export import export_bundle
-from deploy.runtime.settings import Choices
+from deploy.sampling.choices import Choices
 from tests.checkpoints import save_idm
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from deploy.coordinates import pixel_centres, shifted_lookup
 from deploy.errors import SizeError
+from deploy.images.coordinates import pixel_centres, shifted_lookup
 from deploy.networks import implicit_decoder
 from deploy.networks.implicit_decoder import ImplicitDecoder
 from tests.latent_models import fill_parameters, first_stage, latent_config

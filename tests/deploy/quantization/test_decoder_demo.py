@@ -17,8 +17,8 @@ from deploy.quantization.pictures import CalibrationPicture
 from deploy.quantization.settings import QuantizeSettings
 from deploy.quantization.trajectories import CalibrationPlans, Trajectories, groups_of_pictures
 from deploy.runtime.latent import LatentModel
-from deploy.runtime.settings import Choices
 from deploy.runtime.upscaler import Upscaler
+from deploy.sampling.choices import Choices
 from tests.deploy.quantization.latent_decoders import PARTS, TARGETS, ignored, with_decoder
 
 

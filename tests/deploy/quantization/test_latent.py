@@ -12,7 +12,7 @@ from deploy.quantization.comparison import float_upscaler, generated_by, int8_up
 from deploy.quantization.only_int8 import without_float_denoiser
 from deploy.quantization.pipeline import quantize_bundle
 from deploy.quantization.settings import Places, QuantizeSettings
-from deploy.runtime.settings import Choices
+from deploy.sampling.choices import Choices
 from tests.deploy.runtime.conftest import exported_latent
 
 SETTINGS = QuantizeSettings(

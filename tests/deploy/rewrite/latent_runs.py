@@ -8,7 +8,9 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from deploy.coordinates import (
+from deploy.export.onnx_ops import graph_of
+from deploy.families.latent_config import FirstStageConfig
+from deploy.images.coordinates import (
     AxisLookup,
     covered_centres,
     nearest_index,
@@ -16,8 +18,6 @@ from deploy.coordinates import (
     relative_coordinates,
     shifted_lookup,
 )
-from deploy.export.onnx_ops import graph_of
-from deploy.families.latent_config import FirstStageConfig
 from deploy.networks.latent import LatentNetwork
 from deploy.rewrite.parts import Part
 from deploy.rewrite.torch_ops import PartRunner

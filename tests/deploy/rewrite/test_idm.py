@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.coordinates import resize_index
+from deploy.images.coordinates import resize_index
 from deploy.networks.idm import IdmNetwork, unused_shapes
 from deploy.rewrite.idm import REWRITES, IdmParts, folded_implicit, split_convolution
 from deploy.rewrite.parts import Part

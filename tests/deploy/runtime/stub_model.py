@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.images.resize import data_consistency, resize_region
+from deploy.images.tiles import Size, Window
 from deploy.runtime.graphs import NOTHING_STAYS, Keep
-from deploy.runtime.tiles import Size, Window
 from engines.errors import OutOfMemory
 
 Float32 = NDArray[np.float32]

@@ -9,8 +9,8 @@ from deploy.bundle import Bundle
 from deploy.engine_trials import TrialSettings, step_feeds
 from deploy.runtime import graphs as graphs_module
 from deploy.runtime.graphs import DENOISE, EngineChoice, GraphSet
-from deploy.runtime.settings import Choices
 from deploy.runtime.upscaler import Upscaler
+from deploy.sampling.choices import Choices
 from engines.backends import BACKENDS, fixed_sizes_pay
 from engines.contract import Engine
 from engines.errors import EngineError, OutOfMemory

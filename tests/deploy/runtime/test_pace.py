@@ -4,9 +4,9 @@ import math
 
 import pytest
 
+from deploy.images.tiles import Size
 from deploy.runtime import pace
 from deploy.runtime.pace import LONGEST_PROBE, seconds_of_evaluation
-from deploy.runtime.tiles import Size
 from tests.deploy.runtime.stub_model import StubModel
 
 

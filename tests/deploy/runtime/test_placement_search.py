@@ -10,10 +10,10 @@ from PIL import Image
 
 from deploy.bundle import Bundle
 from deploy.errors import BundleError, PlanError
-from deploy.runtime.noise_source import NoiseSource
 from deploy.runtime.placement_search import PlacementSearch, Sample, Setting, blend, cheapest_path
 from deploy.runtime.schedule_bundle import ScheduleRequest, schedule_bundle
 from deploy.runtime.upscaler import Upscaler, ignore
+from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.schedule import NoiseSchedule
 from tests.deploy.runtime.stub_model import StubModel
 
@@ -104,7 +104,7 @@ def test_a_stopped_search_resumes_and_infer_uses_what_was_found(
     assert bundle.manifest.presets["draft"]["placement"] == rows[0].entry["noise_levels"]
     assert bundle.manifest.presets["best"]["steps"] == 3 and bundle.manifest.default_preset == "balanced"
     with Upscaler(bundle, threads=1) as up:
-        from deploy.runtime.settings import Choices
+        from deploy.sampling.choices import Choices
 
         searched = up.sampling(Choices(equation="ddim", steps=2, placement="searched"))
         assert searched.plan.placement == up.sampling(Choices(preset="draft")).plan.placement

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from deploy.images.tiles import Tiling, Window, whole_tiling
 from deploy.runtime.graphs import Keep
 from deploy.runtime.layout import Layout
 from deploy.runtime.memory import StateArrays
-from deploy.runtime.noise_source import NoiseSource
 from deploy.runtime.predictor import Predictor, TileDone
 from deploy.runtime.run import Progress, sampled_batch
-from deploy.runtime.tiles import Tiling, Window, whole_tiling
 from deploy.runtime.upscaler import ignore
+from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.plan import PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 from engines.errors import OutOfMemory

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from deploy.bundle import Bundle
 from deploy.runtime.graphs import EngineChoice, GraphSet
 from deploy.runtime.latent import LatentModel
-from deploy.runtime.noise_source import NoiseSource
 from deploy.runtime.run import Sampled, sampled_batch
 from deploy.runtime.upscaler import ignore
+from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.plan import PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 from tests.deploy.runtime.test_recorded_runs import TOLERANCE, largest_error, whole

@@ -12,14 +12,14 @@ import pytest
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
+from deploy.images.tiles import whole_tiling
 from deploy.images.values import network_from_pixels, pixels_from_network
 from deploy.runtime.graphs import EngineChoice, GraphSet
 from deploy.runtime.idm import IdmModel
 from deploy.runtime.layout import Layout
-from deploy.runtime.noise_source import NoiseSource
 from deploy.runtime.run import sampled_batch
-from deploy.runtime.tiles import whole_tiling
 from deploy.runtime.upscaler import ignore
+from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.plan import PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 from tests.recordings import recorded_case

@@ -14,7 +14,7 @@ from deploy import Upscaler
 from deploy.bundle import Bundle
 from deploy.errors import BundleError, MissingPackage, OutputError, PlanError, SizeError
 from deploy.runtime.run import Progress
-from deploy.runtime.settings import Choices
+from deploy.sampling.choices import Choices
 from engines.backends import BACKENDS, FORM_OF_BACKEND
 from engines.contract import Availability
 from engines.errors import EngineError
@@ -166,7 +166,7 @@ def test_progress_ends_at_one_and_notices_tell_of_scales_beyond_training(up: Ups
 
 
 def test_evaluations_are_counted_as_they_are_made(up: Upscaler) -> None:
-    from deploy.runtime.settings import Choices
+    from deploy.sampling.choices import Choices
 
     for choices, made in ((Choices(steps=5), 5), (Choices(published=True, steps=5), 4)):
         with up.sampled(PICTURE, (24, 18), up.sampling(choices)) as sampled:
@@ -225,7 +225,7 @@ def test_impossible_generation_is_refused(generator: Upscaler, options: dict[str
 
 
 def test_each_family_is_asked_for_what_it_can(up: Upscaler, latent: Upscaler, generator: Upscaler) -> None:
-    from deploy.runtime.settings import Choices
+    from deploy.sampling.choices import Choices
 
     with pytest.raises(PlanError, match=r"holds a model that enlarges pictures; use `upscale`"):
         up.generate()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.errors import SizeError
-from deploy.runtime.tiles import Tiling, axis_spans, axis_weights, smallest_tile, whole_tiling
+from deploy.images.tiles import Tiling, axis_spans, axis_weights, smallest_tile, whole_tiling
 
 STRIDES = st.sampled_from([1, 4, 8, 16])
 

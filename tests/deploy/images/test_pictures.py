@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from deploy.errors import ImageError
-from deploy.runtime.pictures import picture_from_pixels, pixels_from_picture
+from deploy.images.pictures import picture_from_pixels, pixels_from_picture
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
 

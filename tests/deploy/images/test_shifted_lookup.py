@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deploy.coordinates import covered_centres, pixel_centres, shifted_index, shifted_lookup
+from deploy.images.coordinates import covered_centres, pixel_centres, shifted_index, shifted_lookup
 from tests.recordings import recorded_case, recording
 
 AXES = sorted({key.split("/")[0] for key in recording("latent_implicit_decoder") if key.startswith("axis_")})

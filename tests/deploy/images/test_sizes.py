@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from deploy.errors import SizeError
-from deploy.runtime.sizes import output_size
+from deploy.images.sizes import output_size
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deploy.coordinates import axis_lookup, nearest_index, pixel_centres, relative_coordinates, resize_index
+from deploy.images.coordinates import axis_lookup, nearest_index, pixel_centres, relative_coordinates, resize_index
 from tests.recordings import recording
 
 TABLES = recording("idm_index_tables")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from deploy.errors import PlanError
-from deploy.runtime.noise_source import NoiseSource
 from deploy.sampling.noise import normal_field
+from deploy.sampling.noise_source import NoiseSource
 
 SHAPE = (2, 3, 6, 9)
 

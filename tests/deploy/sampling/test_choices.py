@@ -7,7 +7,7 @@ import pytest
 
 from deploy.bundle import Bundle, Manifest
 from deploy.errors import PlanError
-from deploy.runtime.settings import Choices, placement_key, sampling_from
+from deploy.sampling.choices import Choices, placement_key, sampling_from
 
 LEVELS = (0.3, 0.6, 0.9)
 
