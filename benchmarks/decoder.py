@@ -23,13 +23,13 @@ from deploy.benchmark.turns import Contender, Split, Timing, measure, timing_of
 from deploy.bundle import Bundle
 from deploy.cli.tables import text_from_cells
 from deploy.errors import BundleError, DeployError
+from deploy.families.contract import Float32
+from deploy.families.latent.model import LARGEST_QUERY_BYTES, LatentModel
 from deploy.quantization.decoder import findings_of_decoder, graphs_of_decoder, with_decoder
 from deploy.quantization.drafts import Draft, drafted
 from deploy.quantization.installed import BACKEND_OF_TARGET
 from deploy.quantization.speed import RUN_IN_INT8, runs_in_int8
 from deploy.runtime.graphs import INT8, EngineChoice, GraphSet
-from deploy.runtime.latent import LARGEST_QUERY_BYTES, LatentModel
-from deploy.runtime.model import Float32
 from engines.backends import BACKENDS
 from engines.errors import EngineError
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from deploy.bundle import Bundle
 from deploy.errors import SizeError
 from deploy.families import recorded_config
-from deploy.families.idm_config import IdmConfig
-from deploy.families.latent_config import LatentConfig
+from deploy.families.idm.config import IdmConfig
+from deploy.families.latent.config import LatentConfig
 from engines.plans.profiles import AxisRange, Profile
 
 Size = tuple[int, int]

@@ -15,10 +15,10 @@ from deploy.benchmark.turns import Contender, measure
 from deploy.bundle import Bundle
 from deploy.errors import DeployError
 from deploy.families import recorded_config
+from deploy.families.cases import BEFORE_STEP, NOISE_LEVEL, TIMESTEP, TRIALS, chain
 from deploy.runtime.graphs import DENOISE, INT8, EngineChoice, GraphSet
 from deploy.runtime.int8 import TARGET_OF_BACKEND, has_int8
 from deploy.sampling.schedule import NoiseSchedule
-from deploy.trials import BEFORE_STEP, NOISE_LEVEL, TIMESTEP, TRIALS, chain
 from engines.backends import BACKENDS, FORM_OF_BACKEND, fixed_sizes_pay
 from engines.errors import EngineError
 

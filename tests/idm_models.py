@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from deploy.families.idm_config import IdmConfig
-from deploy.networks.idm import IdmNetwork
+from deploy.families.idm.config import IdmConfig
+from deploy.families.idm.network import IdmNetwork
 from tests.recordings import recorded_json
 from tests.synthetic import make
 

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from deploy.families.latent_config import FirstStageConfig, Kind, LatentConfig, UNetConfig
-from deploy.networks.first_stage import FirstStage
-from deploy.networks.latent import LatentNetwork
+from deploy.families.latent.config import FirstStageConfig, Kind, LatentConfig, UNetConfig
+from deploy.families.latent.first_stage import FirstStage
+from deploy.families.latent.network import LatentNetwork
 from tests.recordings import recorded_json
 from tests.synthetic import make
 

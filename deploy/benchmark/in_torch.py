@@ -10,8 +10,8 @@ from deploy.benchmark.settings import STEP, BenchSettings
 from deploy.benchmark.turns import Contender
 from deploy.bundle import Bundle
 from deploy.families import recorded_config
+from deploy.families.cases import BEFORE_STEP, TRIALS, Trial, chain
 from deploy.runtime.graphs import DENOISE
-from deploy.trials import BEFORE_STEP, TRIALS, Trial, chain
 from engines.errors import EngineError, short_words
 
 PUBLISHED_NAME = "PyTorch, as published"
@@ -32,7 +32,7 @@ class Baseline:
 
     def encoded(self) -> Any:
         """The network on the trial, whose picture is encoded now: `step` and `finish` are what follows."""
-        from deploy.networks.published import PUBLISHED
+        from deploy.families.published import PUBLISHED
 
         return PUBLISHED[self.family](self.network, self.trial)
 
@@ -44,7 +44,7 @@ def baseline_of(bundle: Bundle, settings: BenchSettings, network: Any | None) ->
     import torch
 
     from deploy.checkpoint.load import family_named
-    from deploy.networks.published import stand_in_network
+    from deploy.families.published import stand_in_network
 
     torch.set_num_threads(settings.threads)
     family = bundle.manifest.family
@@ -112,8 +112,8 @@ class _Rewritten:
     @cached_property
     def _ready(self) -> tuple[Any, Any]:
         """The denoiser and its inputs, after the parts before it have run."""
-        from deploy.rewrite.table import REWRITES_OF_FAMILY
-        from deploy.rewrite.torch_ops import PartRunner
+        from deploy.families.rewriting.table import REWRITES_OF_FAMILY
+        from deploy.families.rewriting.torch_ops import PartRunner
 
         manifest = self._bundle.manifest
         config = recorded_config(manifest.family, manifest.configuration)

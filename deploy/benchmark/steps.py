@@ -9,10 +9,10 @@ from deploy.benchmark.settings import STEP, BenchSettings
 from deploy.benchmark.turns import Contender
 from deploy.bundle import Bundle
 from deploy.errors import DeployError, MissingPackage
+from deploy.families.cases import BEFORE_STEP, NOISE_LEVEL, chain
+from deploy.families.latent.model import LARGEST_QUERY_BYTES, LatentModel, LatentSubject
 from deploy.runtime.graphs import DENOISE, INT8, EngineChoice, GraphSet
 from deploy.runtime.int8 import has_int8
-from deploy.runtime.latent import LARGEST_QUERY_BYTES, LatentModel, LatentSubject
-from deploy.trials import BEFORE_STEP, NOISE_LEVEL, chain
 from engines.adapters import openvino_engine
 from engines.backends import BACKENDS, FORM_OF_BACKEND
 

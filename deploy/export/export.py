@@ -17,9 +17,9 @@ from deploy.checkpoint.quantizer_scales import TABLE, activation_amax, amax_of_l
 from deploy.errors import ConfigError
 from deploy.export.onnx_ops import NormForm, attach_weights, graph_of
 from deploy.export.weights_file import Place, places_of, write_tensors
+from deploy.families.rewriting.parts import Part
+from deploy.families.rewriting.table import REWRITES_OF_FAMILY
 from deploy.images.files import read_image
-from deploy.rewrite.parts import Part
-from deploy.rewrite.table import REWRITES_OF_FAMILY
 from engines.contract import TensorSpec
 
 FORMS: tuple[NormForm, ...] = get_args(NormForm)

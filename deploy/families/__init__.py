@@ -8,8 +8,9 @@ another's has to stand behind it.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from deploy.families import idm, latent
 from deploy.families.detection import Detection, Settings, Shape, Stored
+from deploy.families.idm import detect as idm
+from deploy.families.latent import detect as latent
 
 if TYPE_CHECKING:
     from torch import nn

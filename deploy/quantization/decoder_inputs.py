@@ -6,8 +6,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from deploy.runtime.latent import LatentModel
-from deploy.runtime.model import Float32
+from deploy.families.contract import Float32
+from deploy.families.latent.model import LatentModel
 
 Feeds = Mapping[str, NDArray[Any]]
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from deploy.errors import ImageError, SizeError
 from deploy.evaluation.originals import Original, Pixels, original_from_pixels
+from deploy.families.contract import Model
+from deploy.families.latent.model import LatentModel
 from deploy.images.files import FORMAT_FROM_SUFFIX, read_image
 from deploy.quantization.settings import QuantizeSettings
-from deploy.runtime.latent import LatentModel
-from deploy.runtime.model import Model
 
 Say = Callable[[str], None]
 

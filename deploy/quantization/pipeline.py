@@ -12,6 +12,7 @@ from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
 from deploy.demo.packaged import CALIBRATION_IMAGES
 from deploy.errors import BundleError
+from deploy.families.latent.model import LatentModel
 from deploy.quantization.budget import Choice
 from deploy.quantization.correcting import bias_corrections, noise_corrections
 from deploy.quantization.covariance_memory import bytes_for_covariances, calibrated_layers, refuse_too_little
@@ -34,7 +35,6 @@ from deploy.quantization.trajectories import (
     groups_of_pictures,
 )
 from deploy.quantization.trials import Trials
-from deploy.runtime.latent import LatentModel
 from deploy.runtime.memory import text_from_bytes
 from deploy.runtime.upscaler import Upscaler
 

@@ -13,11 +13,11 @@ from deploy.evaluation.contenders import MODEL_FREE, Contender, Setting
 from deploy.evaluation.evaluate import Evaluation, evaluate
 from deploy.evaluation.originals import Pixels
 from deploy.evaluation.record import report_from_evaluation
+from deploy.families.latent.model import LatentModel
 from deploy.quantization.comparison import generated_by
 from deploy.report.scenes import Chosen, chosen_pictures, usual_scale
 from deploy.runtime.graphs import DENOISE, INT8
 from deploy.runtime.int8 import has_int8
-from deploy.runtime.latent import LatentModel
 from deploy.runtime.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from engines.backends import BACKENDS, FORM_OF_BACKEND

@@ -15,7 +15,7 @@ from deploy.report.wording import count_of, listing, text_from_bytes, text_from_
 
 @dataclass(frozen=True, kw_only=True)
 class Rewrite:
-    """What a rewrite does and what that saves, as `deploy.rewrite` has it, for readers."""
+    """What a rewrite does and what that saves, as `deploy.families.rewriting` has it, for readers."""
 
     title: str
     what: str
@@ -74,7 +74,7 @@ REWRITES: Mapping[str, Mapping[str, Rewrite]] = {
         "split-shortcut": _SPLIT,
     },
 }
-"""By family; every name of `deploy.rewrite` is here (a test holds them together, for importing that needs torch)."""
+"""By family; every name of `deploy.families.rewriting` is here (a test holds them together: importing that needs torch)."""
 
 
 def rewriting_section(facts_: Facts) -> Section:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.errors import PlanError, SizeError
+from deploy.families.latent.model import LatentModel
 from deploy.images.pictures import Pixels
 from deploy.images.sizes import MAX_PIXELS, PixelSize, check_request
-from deploy.runtime.latent import LatentModel
 from deploy.runtime.layout import Job, layout_for
 from deploy.runtime.run import Sampled, sampled_batch
 from deploy.runtime.sampler import state_arrays_needed

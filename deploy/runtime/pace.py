@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deploy.families.contract import Model
 from deploy.images.tiles import Size, Window
-from deploy.runtime.model import Model
 
 PROBE_SIDE = 32
 """Pixels of the smallest probe's side, where the network's stride allows it; the others double it."""

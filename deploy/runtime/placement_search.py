@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.errors import PlanError
+from deploy.families.contract import Float32, Model, Subject
 from deploy.images.tiles import Window
-from deploy.runtime.model import Float32, Model, Subject
 from deploy.sampling.equations import EQUATIONS
 from deploy.sampling.loop import Array, run_plan, starting_state
 from deploy.sampling.noise import START_NOISE

@@ -9,11 +9,11 @@ import numpy as np
 
 from deploy.bundle import Bundle, BundleWriter
 from deploy.errors import BundleError, PlanError
+from deploy.families.latent.model import LatentModel
 from deploy.images.files import read_image
 from deploy.images.sizes import output_size
 from deploy.images.values import network_from_pixels
 from deploy.runtime.generation import NO_PICTURE
-from deploy.runtime.latent import LatentModel
 from deploy.runtime.placement_search import Found, PlacementSearch, Sample, Setting
 from deploy.runtime.upscaler import Upscaler
 from deploy.sampling.choices import PRESET_NAMES, Choices, placement_key

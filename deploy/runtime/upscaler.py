@@ -12,6 +12,9 @@ import numpy as np
 
 from deploy.bundle import Bundle
 from deploy.errors import BundleError, PlanError, SizeError
+from deploy.families.contract import Float32, Model
+from deploy.families.idm.model import IdmModel
+from deploy.families.latent.model import LatentModel
 from deploy.images.pictures import Pixels, picture_from_pixels, pixels_from_picture
 from deploy.images.sizes import MAX_PIXELS, PixelSize, output_size
 from deploy.images.tiles import Size
@@ -19,11 +22,8 @@ from deploy.images.values import network_from_pixels
 from deploy.runtime.engine_choice import AUTO, engine_choice
 from deploy.runtime.generation import Generation, generate_pictures
 from deploy.runtime.graphs import GraphSet
-from deploy.runtime.idm import IdmModel
-from deploy.runtime.latent import LatentModel
 from deploy.runtime.layout import Job, Layout, layout_for
 from deploy.runtime.memory import bytes_from_text, default_budget
-from deploy.runtime.model import Float32, Model
 from deploy.runtime.pace import Forecast, seconds_of_evaluation
 from deploy.runtime.run import Progress, Sampled, sampled_batch
 from deploy.runtime.sampler import state_arrays_needed

@@ -14,8 +14,8 @@ from deploy.demo.training.checks import psnr
 from deploy.demo.training.loop import Losses
 from deploy.demo.training.pictures import PictureStore, coloured, reduced
 from deploy.demo.training.quick_decoder import GridTables, grid_tables, quick_picture
-from deploy.families.latent_config import FirstStageConfig
-from deploy.networks.first_stage import FirstStage
+from deploy.families.latent.config import FirstStageConfig
+from deploy.families.latent.first_stage import FirstStage
 
 DEMO_FIRST_STAGE = FirstStageConfig(
     double_z=True,

@@ -15,8 +15,8 @@ from deploy.demo.training.loop import Losses
 from deploy.demo.training.noising import NoiseLevels, noised, sums_by_third, weighted_error
 from deploy.demo.training.pictures import PictureStore, coloured, enlarged, low_resolution
 from deploy.demo.training.quick_networks import quicken
-from deploy.families.idm_config import IdmConfig
-from deploy.networks.idm import IdmNetwork
+from deploy.families.idm.config import IdmConfig
+from deploy.families.idm.network import IdmNetwork
 from deploy.sampling.schedule import NoiseSchedule
 
 DEMO_IDM = IdmConfig(

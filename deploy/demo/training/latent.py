@@ -19,8 +19,8 @@ from deploy.demo.training.loop import METADATA_KEY, Losses
 from deploy.demo.training.noising import NoiseLevels, noised, sums_by_third, weighted_error
 from deploy.demo.training.pictures import PictureStore, coloured, enlarged, low_resolution
 from deploy.errors import CheckpointError
-from deploy.families.latent_config import FirstStageConfig, LatentConfig, UNetConfig
-from deploy.networks.latent import LatentNetwork
+from deploy.families.latent.config import FirstStageConfig, LatentConfig, UNetConfig
+from deploy.families.latent.network import LatentNetwork
 from deploy.sampling.schedule import NoiseSchedule
 
 DEMO_UNET = UNetConfig(

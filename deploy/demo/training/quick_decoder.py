@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from deploy.demo.training.quick_networks import look_up_matrix
 from deploy.errors import ConfigError
+from deploy.families.latent.implicit_decoder import AREA_FLOOR, ImplicitDecoder
 from deploy.images.coordinates import shifted_lookup
-from deploy.networks.implicit_decoder import AREA_FLOOR, ImplicitDecoder
 
 
 @dataclass(frozen=True)

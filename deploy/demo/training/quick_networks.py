@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deploy.families.idm.layers import Block, Blur, FeatureWiseAffine, ImplicitLayer
+from deploy.families.idm.network import Encoder, IdmNetwork
 from deploy.images.coordinates import AxisLookup, axis_lookup, resize_index
-from deploy.networks.idm import Encoder, IdmNetwork
-from deploy.networks.layers import Block, Blur, FeatureWiseAffine, ImplicitLayer
 
 Axis = tuple[Tensor, Tensor]
 """A 0/1 matrix (m, n) that looks up, and the relative coordinates (m,)."""

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 import deploy
 from deploy.checkpoint.load import Checkpoint, load_checkpoint, metadata_for
 from deploy.errors import CheckpointError, ConfigError
-from deploy.families.idm_config import IdmConfig
-from deploy.networks.idm import unused_shapes
+from deploy.families.idm.config import IdmConfig
+from deploy.families.idm.network import unused_shapes
 from deploy.sampling.schedule import NoiseSchedule
 from tests.checkpoints import IDM_SCHEDULE, idm_state
 from tests.idm_models import filled, idm_config, idm_network

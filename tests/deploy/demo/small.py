@@ -5,8 +5,8 @@ import torch
 
 from deploy.demo.training.idm import IdmBatches, IdmTask
 from deploy.demo.training.pictures import PictureStore
-from deploy.families.idm_config import IdmConfig
-from deploy.families.latent_config import FirstStageConfig, LatentConfig, UNetConfig
+from deploy.families.idm.config import IdmConfig
+from deploy.families.latent.config import FirstStageConfig, LatentConfig, UNetConfig
 
 CPU = torch.device("cpu")
 SMALL_IDM = IdmConfig(

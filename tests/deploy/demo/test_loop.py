@@ -20,7 +20,7 @@ from deploy.demo.training.loop import (
     train,
 )
 from deploy.errors import CheckpointError, ConfigError, FolderError, OutputError
-from deploy.networks.idm import IdmNetwork
+from deploy.families.idm.network import IdmNetwork
 from tests.deploy.demo.small import SMALL_IDM, small_held_out, small_idm_task, small_store
 
 

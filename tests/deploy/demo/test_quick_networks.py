@@ -6,8 +6,8 @@ import torch
 from deploy.demo.training.quick_decoder import grid_tables, quick_picture
 from deploy.demo.training.quick_networks import quicken
 from deploy.errors import ConfigError
-from deploy.networks.first_stage import FirstStage
-from deploy.networks.idm import IdmNetwork
+from deploy.families.idm.network import IdmNetwork
+from deploy.families.latent.first_stage import FirstStage
 from tests.deploy.demo.small import CPU, SMALL_FIRST_STAGE, SMALL_IDM
 
 

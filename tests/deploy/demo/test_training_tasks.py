@@ -11,8 +11,8 @@ from deploy.demo.training.latent import DEMO_LATENT, LatentBatches, LatentTask, 
 from deploy.demo.training.loop import WEIGHTS_FILE, Settings, Task, train
 from deploy.demo.training.noising import NoiseLevels, error_ratio, noised, sums_by_third, weighted_error
 from deploy.errors import CheckpointError
-from deploy.networks.idm import IdmNetwork
-from deploy.networks.latent import LatentNetwork
+from deploy.families.idm.network import IdmNetwork
+from deploy.families.latent.network import LatentNetwork
 from deploy.sampling.schedule import NoiseSchedule
 from tests.deploy.demo.small import (
     CPU,

@@ -17,10 +17,10 @@ from deploy.checkpoint.load import Checkpoint, load_checkpoint
 from deploy.errors import BundleError, ConfigError, ImageError
 from deploy.export.export import chosen_rewrites, export_bundle
 from deploy.export.onnx_ops import compacted
-from deploy.rewrite.idm import REWRITES
+from deploy.families.cases import TRIALS, chain
+from deploy.families.idm.model import IdmModel, Window
+from deploy.families.idm.rewrites import REWRITES
 from deploy.runtime.graphs import EngineChoice, GraphSet
-from deploy.runtime.idm import IdmModel, Window
-from deploy.trials import TRIALS, chain
 from engines.backends import BACKENDS
 from engines.errors import EngineError
 from tests.checkpoints import idm_state

@@ -17,8 +17,8 @@ from deploy.errors import BundleError, CheckpointError
 from deploy.export.export import export_bundle
 from deploy.export.origin import load_origin
 from deploy.export.parity import AS_PUBLISHED, REWRITTEN, Parity, compared, parity_report, refuse_other_results
+from deploy.families.cases import TRIALS, chain
 from deploy.runtime.graphs import EngineChoice, GraphSet
-from deploy.trials import TRIALS, chain
 from engines.backends import open_engine
 from engines.errors import EngineError
 from engines.plans.half import write_half_graph

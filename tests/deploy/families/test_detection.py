@@ -10,9 +10,11 @@ import pytest
 
 from deploy.checkpoint.load import recognise
 from deploy.errors import CheckpointError, ConfigError
-from deploy.families import FAMILIES, idm, latent
+from deploy.families import FAMILIES
 from deploy.families.detection import Detection, Settings, Stored, typed
-from deploy.families.idm_config import IdmConfig
+from deploy.families.idm import detect as idm
+from deploy.families.idm.config import IdmConfig
+from deploy.families.latent import detect as latent
 from deploy.sampling.schedule import NoiseSchedule
 from tests.idm_models import idm_config
 from tests.latent_models import LATENT_NAMES, latent_config

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.errors import ConfigError, SizeError
-from deploy.families.latent_config import LatentConfig, latent_config_from_mapping
+from deploy.families.latent.config import LatentConfig, latent_config_from_mapping
 from tests.latent_models import LATENT_NAMES, latent_config
 
 SR, GEN = "latent_sr_tiny", "latent_gen_tiny"

@@ -9,8 +9,9 @@ from deploy.checkpoint.config_files import read_config
 from deploy.checkpoint.load import metadata_for
 from deploy.checkpoint.settings import METADATA_KEY, settings_of
 from deploy.errors import ConfigError
-from deploy.families import idm, latent
 from deploy.families.detection import Settings
+from deploy.families.idm import detect as idm
+from deploy.families.latent import detect as latent
 from deploy.sampling.schedule import NoiseSchedule
 from tests.idm_models import idm_config
 from tests.latent_models import latent_config

@@ -12,6 +12,7 @@ from calibration.choose.quantizer import Quantizer
 from deploy.bundle import Bundle, BundleWriter
 from deploy.engine_plans import PlanOptions, planned_builds
 from deploy.engine_profiles import default_sizes
+from deploy.families.latent.model import LatentModel
 from deploy.images.metrics import fidelity
 from deploy.quantization import decoder, decoder_graphs
 from deploy.quantization.comparison import int8_upscaler
@@ -28,7 +29,6 @@ from deploy.quantization.decoder_storing import decoder_files, with_renamed_deco
 from deploy.quantization.drafts import drafted
 from deploy.quantization.settings import QuantizeSettings
 from deploy.runtime.int8_decoder import KEY, int8_graph
-from deploy.runtime.latent import LatentModel
 from engines.plans.tensorrt_names import TENSORRT_RTX
 from tests.deploy.quantization.latent_decoders import (
     PARTS,

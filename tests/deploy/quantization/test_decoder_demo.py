@@ -9,6 +9,7 @@ from deploy.checkpoint.load import load_checkpoint
 from deploy.demo.packaged import CALIBRATION_IMAGES, EVALUATION_IMAGES, LATENT_CHECKPOINT
 from deploy.evaluation.originals import read_originals
 from deploy.export.export import export_bundle
+from deploy.families.latent.model import LatentModel
 from deploy.images.metrics import fidelity
 from deploy.quantization.comparison import int8_upscaler
 from deploy.quantization.decoder import decoded, quantized_decoder
@@ -16,7 +17,6 @@ from deploy.quantization.drafts import drafted
 from deploy.quantization.pictures import CalibrationPicture
 from deploy.quantization.settings import QuantizeSettings
 from deploy.quantization.trajectories import CalibrationPlans, Trajectories, groups_of_pictures
-from deploy.runtime.latent import LatentModel
 from deploy.runtime.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from tests.deploy.quantization.latent_decoders import PARTS, TARGETS, ignored, with_decoder

@@ -179,7 +179,7 @@ def test_presets_are_drawn_and_one_that_cannot_be_used_says_why() -> None:
 
 
 def test_every_rewrite_of_every_family_is_explained() -> None:
-    from deploy.rewrite.table import REWRITES_OF_FAMILY
+    from deploy.families.rewriting.table import REWRITES_OF_FAMILY
 
     assert {name: set(known) for name, known in REWRITES.items()} == {
         name: set(family.rewrites) for name, family in REWRITES_OF_FAMILY.items()

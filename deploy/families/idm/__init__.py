@@ -1,0 +1,1 @@
+"""IDM: pixel-space implicit diffusion (Gao et al., CVPR 2023; IJCV 2025)."""

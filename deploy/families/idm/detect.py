@@ -1,0 +1,208 @@
+"""IDM (Gao et al., CVPR 2023): how its checkpoints and configuration files are read.
+
+Names start with `encoder.`, `denoise_fn.` and `imnet.` beside the tables of the training schedule.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deploy.errors import ConfigError
+from deploy.families.detection import (
+    Detection,
+    Settings,
+    Shape,
+    Source,
+    Stored,
+    common_count,
+    divisor,
+    refuse_contradictions,
+    refuse_unknown,
+    resolve,
+    resolve_attention,
+    section,
+)
+from deploy.families.idm.config import IdmConfig
+from deploy.sampling.schedule import NoiseSchedule
+
+if TYPE_CHECKING:
+    from torch import nn
+
+NAME = "idm"
+TITLE = "IDM, implicit diffusion in pixel space"
+# The encoder and the implicit layers tell it from SR3, whose U-Net has the other names as well.
+MARKS = (
+    "denoise_fn.downs.0.weight",
+    "denoise_fn.final_conv.block.3.weight",
+    "denoise_fn.noise_level_mlp.1.weight",
+    "denoise_fn.conv_body_first.0.weight",
+    "encoder.head.0.weight",
+)
+CONFIG: type[Any] = IdmConfig
+PARTS: Mapping[str, str] = {"encoder.": "encoder", "denoise_fn.": "denoiser", "imnet.": "outer imnet"}
+LIVE_PREFIXES: tuple[str, ...] = ("encoder.", "denoise_fn.")
+VALUE_RANGE = (-1.0, 1.0)
+DEFAULT_SCHEDULE = NoiseSchedule.from_kind("linear", 2000, 1e-6, 1e-2)
+FIELDS: tuple[str, ...] = tuple(field.name for field in fields(IdmConfig))
+# Of the `unet` section of the authors' files; dropout is inactive outside training.
+UNET_KEYS = (
+    "in_channel",
+    "out_channel",
+    "inner_channel",
+    "channel_multiplier",
+    "attn_res",
+    "res_blocks",
+    "norm_groups",
+)
+TRAINING_ONLY = ("dropout",)
+
+
+def marks_of(names: Mapping[str, Shape]) -> tuple[str, ...]:
+    """The names by which a checkpoint of this family is known."""
+    del names
+    return MARKS
+
+
+def detect(stored: Stored, settings: list[Settings]) -> Detection:
+    """The configuration and schedule, each value with its source."""
+    read = read_from_shapes(stored)
+    levels = read.pop("attention_levels")
+    channels = [read["inner_channel"] * multiplier for multiplier in read["channel_multiplier"]]
+    default = IdmConfig()
+    assumed = {name: value for name, value in asdict(default).items() if name not in read and name != "attn_res"}
+    assumed["norm_groups"] = divisor(default.norm_groups, channels)
+    assumed["image_size"] = max(default.image_size, 2 ** len(channels))
+    found = resolve(stored, read, settings, assumed)
+    # `attn_res` names sizes, as they are when the largest is the image size.
+    sizes = [found.values["image_size"] // 2**level for level in range(len(channels))]
+    resolve_attention(stored, found, settings, "attn_res", sizes, levels)
+    schedule, found.sources["schedule"] = _schedule(stored, settings)
+    return Detection(config=IdmConfig(**found.values), sources=found.sources, schedule=schedule)
+
+
+def config_from_values(values: Mapping[str, Any]) -> IdmConfig:
+    """The configuration from its fields, lists made tuples."""
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    return IdmConfig(**fields)
+
+
+def read_from_shapes(stored: Stored) -> dict[str, Any]:
+    """The fields that the weights reveal, and `attention_levels`, which with the image size give `attn_res`."""
+    unet = "denoise_fn."
+    inner, in_channel = stored.shape(f"{unet}downs.0.weight", 4)[:2]
+    features = stored.shape("encoder.head.0.weight", 4)[0]
+    read: dict[str, Any] = {
+        "in_channel": in_channel,
+        "inner_channel": inner,
+        "out_channel": stored.shape(f"{unet}final_conv.block.3.weight", 4)[0],
+        "n_feats": features,
+        # The last entry of the body is a convolution, not a block.
+        "n_resblocks": sum(
+            f"encoder.body.{n}.body.0.weight" in stored.shapes for n in stored.numbers_after("encoder.body.")
+        ),
+    }
+    blocks = [0]  # per level, finest first
+    channels: dict[int, int] = {}
+    attention: set[int] = set()
+    for number in stored.numbers_after(f"{unet}downs.")[1:]:
+        block = f"{unet}downs.{number}."
+        if f"{block}conv.weight" in stored.shapes:  # halves the size: the next level begins
+            blocks.append(0)
+            continue
+        width = stored.shape(f"{block}res_block.block2.block.3.weight", 4)[0]
+        channels[len(blocks) - 1] = width
+        blocks[-1] += 1
+        if f"{block}attn.qkv.weight" in stored.shapes:
+            attention.add(len(blocks) - 1)
+    read["res_blocks"] = common_count(stored, "the U-Net", blocks)
+    read["channel_multiplier"] = tuple(max(1, width // inner) for width in channels.values())
+    hidden = [n for n in stored.numbers_after(f"{unet}ups.") if f"{unet}ups.{n}.imnet.0.weight" in stored.shapes]
+    if hidden:
+        read["implicit_hidden"] = stored.shape(f"{unet}ups.{hidden[0]}.imnet.0.weight", 2)[0]
+    return read | {"attention_levels": tuple(sorted(attention))}
+
+
+def _schedule(stored: Stored, settings: list[Settings]) -> tuple[NoiseSchedule, Source]:
+    """The schedule to run with.
+
+    The authors save the tables of the training schedule and overwrite them with the configured validation
+    schedule after loading (IDM quirk 10). So a configuration's "val" counts, once the stored tables prove that
+    the configuration belongs to the checkpoint.
+    """
+    tables = None if stored.betas is None else NoiseSchedule.from_betas(stored.betas)
+    for given in settings:
+        if not given.schedules:
+            continue
+        chosen = given.schedules.get("val") or next(iter(given.schedules.values()))
+        if stored.betas is not None and not any(
+            np.array_equal(schedule.betas.astype(np.float32), stored.betas) for schedule in given.schedules.values()
+        ):
+            refuse_contradictions(
+                stored, [f"{given.label} gives the noise schedule {chosen}, the stored tables are {tables}"]
+            )
+        return chosen, given.source
+    return (tables, "weights") if tables is not None else (DEFAULT_SCHEDULE, "assumed")
+
+
+def settings_from_mapping(mapping: Mapping[str, Any], label: str) -> Settings:
+    """What the authors' configuration file says about the network, the schedules and the magnification."""
+    model = section(label, mapping, "model")
+    if "unet" not in model:
+        raise ConfigError(f"{label} is no configuration of IDM: it has no section model.unet. Pass IDM's JSON file.")
+    unet = section(label, mapping, "model", "unet")
+    refuse_unknown(f"{label}, model.unet", unet, (*UNET_KEYS, *TRAINING_ONLY))
+    values = {key: value for key, value in unet.items() if key in UNET_KEYS}
+    diffusion = section(label, mapping, "model", "diffusion")
+    if "image_size" in diffusion:
+        values["image_size"] = diffusion["image_size"]
+    data = section(label, mapping, "datasets", "train")
+    low, high = data.get("l_resolution"), data.get("r_resolution")
+    if isinstance(low, int) and isinstance(high, int) and 0 < low < high:
+        values["s_max"] = high / low
+    schedules = {}
+    for use in ("train", "val"):
+        table = section(label, model, "beta_schedule", use)
+        if table:
+            known = ("schedule", "n_timestep", "linear_start", "linear_end")
+            refuse_unknown(f"{label}, model.beta_schedule.{use}", table, known)
+            schedules[use] = NoiseSchedule.from_kind(*(table.get(key) for key in known))  # type: ignore[arg-type]
+    return Settings(source="config", label=label, values=values, schedules=schedules)
+
+
+def scale_range(config: IdmConfig) -> tuple[float, float]:
+    """The magnifications seen in training."""
+    return (1.0, config.s_max)
+
+
+def build(config: IdmConfig) -> "nn.Module":
+    """The network; under `torch.device("meta")` it takes no memory."""
+    from deploy.families.idm.network import IdmNetwork
+
+    return IdmNetwork(config)
+
+
+def unused_shapes(config: IdmConfig) -> dict[str, Shape]:
+    """Names and shapes that the published checkpoints hold although no output depends on them."""
+    from deploy.families.idm.network import unused_shapes as shapes
+
+    return shapes(config)
+
+
+def averaged_names(names: Mapping[str, Shape]) -> dict[str, str]:
+    """Live name to the name of its moving average in the same state dict; IDM has none there."""
+    del names
+    return {}
+
+
+def as_mapping(config: IdmConfig) -> dict[str, Any]:
+    """The configuration in JSON's types."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
+
+
+def settings_from_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a configuration that `as_mapping` wrote."""
+    return dict(record)

@@ -1,0 +1,1 @@
+"""The latent family: latent diffusion with an implicit neural decoder (Kim and Kim, CVPR 2024)."""

@@ -1,0 +1,214 @@
+"""The latent family's auto-encoder, with the published parameter names: encoder, decoder, implicit decoder.
+
+Shapes are (batch, channels, height, width), images in [-1, 1]. The latents here are those of the auto-encoder
+itself: `scale_factor`, which belongs to the diffusion, is applied in `deploy.families.latent.network`.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deploy.families.latent.config import FirstStageConfig
+from deploy.families.latent.implicit_decoder import ImplicitDecoder
+from deploy.images.coordinates import Float32
+
+NORM_EPSILON = 1e-6
+"""Of the first stage's group normalisation; the U-Net has 1e-5."""
+LOG_VARIANCE_RANGE = (-30.0, 20.0)
+"""Limits on the encoder's log-variance maps before they become a standard deviation."""
+
+
+class ResBlock(nn.Module):
+    """Two normalised 3x3 convolutions beside a shortcut."""
+
+    def __init__(self, channels_in: int, channels_out: int, groups: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, channels_in, eps=NORM_EPSILON)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.norm2 = nn.GroupNorm(groups, channels_out, eps=NORM_EPSILON)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        self.nin_shortcut = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.conv1(functional.silu(self.norm1(x)))
+        h = self.conv2(functional.silu(self.norm2(h)))
+        shortcut: Tensor = self.nin_shortcut(x)
+        return shortcut + h
+
+
+class AttentionBlock(nn.Module):
+    """One-head self-attention over all pixels; the input is added to its output."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels, eps=NORM_EPSILON)
+        self.q = nn.Conv2d(channels, channels, 1)
+        self.k = nn.Conv2d(channels, channels, 1)
+        self.v = nn.Conv2d(channels, channels, 1)
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(x)
+        q, k, v = (layer(h).flatten(2).transpose(1, 2)[:, None] for layer in (self.q, self.k, self.v))
+        mixed = functional.scaled_dot_product_attention(q, k, v)
+        out: Tensor = self.proj_out(mixed[:, 0].transpose(1, 2).reshape(x.shape))
+        return x + out
+
+
+class Downsample(nn.Module):
+    """Halves both sides, rounding down: one row below and one column at the right are added before stride 2."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(functional.pad(x, (0, 1, 0, 1)))
+        return out
+
+
+class Level(nn.Module):
+    """Residual blocks of one level, each followed by attention where the level has it, then halving if asked."""
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels: int,
+        blocks: int,
+        groups: int,
+        *,
+        attention: bool,
+        downsample: bool = False,
+    ) -> None:
+        super().__init__()
+        self.block = nn.ModuleList(
+            ResBlock(channels_in if index == 0 else channels, channels, groups) for index in range(blocks)
+        )
+        self.attn = nn.ModuleList(AttentionBlock(channels, groups) for _ in range(blocks if attention else 0))
+        self.downsample = Downsample(channels) if downsample else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        for index, block in enumerate(self.block):
+            x = block(x)
+            if len(self.attn):
+                x = self.attn[index](x)
+        return x if self.downsample is None else self.downsample(x)
+
+
+class Middle(nn.Module):
+    """Residual block, attention, residual block at the deepest level."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.block_1 = ResBlock(channels, channels, groups)
+        self.attn_1 = AttentionBlock(channels, groups)
+        self.block_2 = ResBlock(channels, channels, groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.block_2(self.attn_1(self.block_1(x)))
+        return out
+
+
+class Encoder(nn.Module):
+    """Image -> maps at 1/stride of its size."""
+
+    def __init__(self, config: FirstStageConfig) -> None:
+        super().__init__()
+        groups, channels = config.norm_groups, config.ch
+        self.conv_in = nn.Conv2d(config.in_channels, channels, 3, padding=1)
+        self.down = nn.Sequential()
+        for level, level_channels in enumerate(config.level_channels):
+            self.down.append(
+                Level(
+                    channels,
+                    level_channels,
+                    config.num_res_blocks,
+                    groups,
+                    attention=config.has_attention(level),
+                    downsample=level < len(config.ch_mult) - 1,
+                )
+            )
+            channels = level_channels
+        self.mid = Middle(channels, groups)
+        self.norm_out = nn.GroupNorm(groups, channels, eps=NORM_EPSILON)
+        self.conv_out = nn.Conv2d(channels, config.map_channels, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        h = self.mid(self.down(self.conv_in(image)))
+        maps: Tensor = self.conv_out(functional.silu(self.norm_out(h)))
+        return maps
+
+
+class FeatureDecoder(nn.Module):
+    """Latent -> features of the same size: no upsampling, no normalisation or convolution at the end."""
+
+    def __init__(self, config: FirstStageConfig) -> None:
+        super().__init__()
+        groups, levels = config.norm_groups, config.level_channels
+        channels = levels[-1]
+        self.conv_in = nn.Conv2d(config.z_channels, channels, 3, padding=1)
+        self.mid = Middle(channels, groups)
+        # All levels work at the latent's size, hence attention everywhere or nowhere.
+        attention = config.has_attention(len(levels) - 1)
+        parts = []
+        for level_channels in reversed(levels):
+            parts.append(Level(channels, level_channels, config.num_res_blocks + 1, groups, attention=attention))
+            channels = level_channels
+        self.up = nn.ModuleList(reversed(parts))
+
+    def forward(self, z: Tensor) -> Tensor:
+        h: Tensor = self.mid(self.conv_in(z))
+        for part in reversed(list(self.up)):
+            h = part(h)
+        return h
+
+
+class Decoder(nn.Module):
+    """Latent -> features (`decoder`), features -> colours at any coordinate (`inr`)."""
+
+    def __init__(self, config: FirstStageConfig) -> None:
+        super().__init__()
+        channels = config.z_channels
+        self.decoder = nn.Sequential(nn.Conv2d(channels, channels, 1), FeatureDecoder(config))
+        self.inr = ImplicitDecoder(config)
+
+
+class FirstStage(nn.Module):
+    """The whole auto-encoder, as a first-stage checkpoint holds it."""
+
+    def __init__(self, config: FirstStageConfig) -> None:
+        super().__init__()
+        self.config = config
+        maps = config.map_channels
+        self.encoder = nn.Sequential(Encoder(config), nn.Conv2d(maps, maps, 1))
+        self.decoder = Decoder(config)
+
+    def encode(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> maps (B, map_channels, H // stride, W // stride): mean and log-variance, or the latent."""
+        maps: Tensor = self.encoder(image)
+        return maps
+
+    def posterior(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the latent given the encoder's maps; only with `double_z`."""
+        mean, log_variance = maps.chunk(2, dim=1)
+        return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)
+
+    def latent(self, maps: Tensor, noise: Tensor | None = None) -> Tensor:
+        """mean + standard deviation * noise, the mean without noise, or the maps where there is no posterior."""
+        if not self.config.double_z:
+            return maps
+        mean, log_variance = self.posterior(maps)
+        return mean if noise is None else mean + torch.exp(0.5 * log_variance) * noise
+
+    def decoder_features(self, z: Tensor) -> Tensor:
+        """(B, z_channels, h, w) -> features (B, ch, h, w), once per latent whatever the output sizes."""
+        features: Tensor = self.decoder.decoder(z)
+        return features
+
+    def query(self, features: Tensor, coordinates: Float32, cells: Float32) -> Tensor:
+        """Colours (B, Q, 3) at coordinates and cells (Q, 2) or (B, Q, 2); see `ImplicitDecoder.query`."""
+        return self.decoder.inr.query(features, coordinates, cells)
+
+    def decode(self, z: Tensor, size: tuple[int, int], covered: tuple[float, float] = (1.0, 1.0)) -> Tensor:
+        """(B, z_channels, h, w) -> (B, 3, H, W) for any size (H, W), not clamped; see `ImplicitDecoder.picture`."""
+        return self.decoder.inr.picture(self.decoder_features(z), size, covered)

@@ -1,0 +1,256 @@
+"""A bundle of the latent family at run time: the diffusion runs once in the latent, which decodes to any size."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.errors import PlanError
+from deploy.families import recorded_config
+from deploy.families.contract import NoiseOfShape
+from deploy.families.graph_denoiser import GraphDenoiser
+from deploy.families.latent.config import LatentConfig, UNetConfig
+from deploy.families.latent.memory import LatentMemory
+from deploy.images.coordinates import (
+    AxisLookup,
+    covered_centres,
+    nearest_index,
+    relative_cell,
+    relative_coordinates,
+    resize_index,
+    shifted_lookup,
+)
+from deploy.images.tiles import Size, Window
+from deploy.runtime.graphs import Array, GraphSet
+
+Float32 = NDArray[np.float32]
+
+LARGEST_QUERY_BYTES = 64 << 20
+"""One chunk of decoder queries takes at most this much: more is not faster, and less flat."""
+
+PIXELS_PER_THREAD = {"onnxruntime-cpu": 4096, "openvino-cpu": 4096}
+"""Output pixels of one chunk where a CPU's cache decides; elsewhere memory decides. 512x512 pixels of the published
+FFHQ model on one thread, CPU seconds by 2048, 4096, 8192 and 16384: ONNX Runtime fp32 2.27, 2.24, 2.48, 2.62,
+OpenVINO bf16 1.16, 1.15, 1.21, 1.24; int8 by the first three: 0.71, 0.70, 0.72 and 0.77, 0.71, 0.72."""
+
+
+class LatentModel(GraphDenoiser):
+    """A latent bundle's networks: super-resolution or generation. Latents are as the sampler sees them."""
+
+    family = "latent"
+
+    def __init__(self, graphs: GraphSet) -> None:
+        manifest = graphs.bundle.manifest
+        self.config: LatentConfig = recorded_config(self.family, manifest.configuration)
+        super().__init__(graphs, training_pixels=(self.config.image_size or 1) ** 2)
+        if self.config.unet is None or self.config.channels is None:
+            raise PlanError(f"{graphs.bundle.path} holds an auto-encoder alone, which has nothing to sample with.")
+        self.unet: UNetConfig = self.config.unet
+        self.channels = self.config.channels
+        self.memory = LatentMemory(self.config, graphs.choice.backend, sum(r.bytes for r in manifest.files.values()))
+        self._trained = manifest.scale_range["trained"]
+
+    @property
+    def stride(self) -> int:
+        """Windows of the latent must start at multiples of this."""
+        return self.unet.stride
+
+    @property
+    def generates(self) -> bool:
+        """Whether pictures come from noise alone."""
+        return self.config.kind == "generation"
+
+    def subject(self, lr: Float32, size: Size, posterior: NoiseOfShape) -> "LatentSubject":
+        """The pictures on their way to `size`, encoded; where the encoder draws, `posterior` gives the noise."""
+        if self.generates:
+            raise PlanError("This model makes pictures from noise and has no input to enlarge; use `generate`.")
+        lr_size = (lr.shape[2], lr.shape[3])
+        made = self.graphs.run("encode", {"image": resized(lr, self.config)})
+        condition = made["mean"]
+        if "deviation" in made:
+            shape = condition.shape
+            condition = condition + made["deviation"] * posterior((shape[0], shape[1], shape[2], shape[3]))
+        return LatentSubject(self, condition, condition.shape, size, self.config.covered(*lr_size))
+
+    def generation(self, count: int, latent: Size, size: Size) -> "LatentSubject":
+        """`count` pictures to be made from latents of that (height, width)."""
+        return LatentSubject(self, None, (count, self.channels, *latent), size, (1.0, 1.0))
+
+    def state_size(self, lr: Size, size: Size) -> Size:
+        """The latent of the resized and padded input; the output size has no part in it.
+
+        A generation model has no input: there, `lr` is the size of the latent itself.
+        """
+        del size
+        if self.generates:
+            return lr
+        rows, columns = self.config.padded_size(*lr)
+        return rows // self.config.first_stage.stride, columns // self.config.first_stage.stride
+
+    def rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
+        """What each step feeds besides the state; the float graphs of this family look at the timestep only."""
+        steps = np.array(timesteps, dtype=np.float32)
+        if "tabulate" not in self.graphs:
+            return self.graphs.rows_in_precision([{"timestep": step[None]} for step in steps], noise_levels)
+        table = self.graphs.run("tabulate", {"timestep": steps})["time_row"]
+        return self.graphs.rows_in_precision([{"time_row": row[None]} for row in table], noise_levels)
+
+    def condition_of_window(self, condition: Float32, window: Window) -> dict[str, Array]:
+        """What the U-Net is fed of the encoded input; the hoisted convolution sees one pixel beyond the window."""
+        if "condition" not in self.graphs:
+            return {"cond": condition[:, :, window.rows, window.columns]}
+        top, left = max(window.top - 1, 0), max(window.left - 1, 0)
+        wider = np.ascontiguousarray(condition[:, :, top : window.bottom + 1, left : window.right + 1])
+        first = self.graphs.run("condition", {"cond": wider})["first"]
+        rows = slice(window.top - top, window.bottom - top)
+        columns = slice(window.left - left, window.right - left)
+        return {"first": np.ascontiguousarray(first[:, :, rows, columns])}
+
+    def blank_condition(self, lr: Size, size: Size, window: Window) -> dict[str, Array]:
+        """The condition of an empty latent."""
+        del lr, size
+        if self.generates:
+            return {}
+        return self.condition_of_window(np.zeros((1, self.channels, *window.size), np.float32), window)
+
+    def working_bytes(self, window: Size, batch: int) -> int:
+        """Memory of the U-Net for one window of the latent."""
+        return self.memory.denoise_bytes(window, batch)
+
+    def condition_bytes(self, window: Size, batch: int) -> int:
+        """The condition's half of the first convolution."""
+        return 0 if self.generates else 4 * batch * self.unet.model_channels * prod(window)
+
+    def whole_picture_bytes(self, lr: Size, size: Size, batch: int) -> int:
+        """Encoding and decoding the latent, which attention keeps from being cut, and one chunk of queries."""
+        latent = self.state_size(lr, size)
+        return self.memory.encode_bytes(latent, batch) + self.memory.decode_bytes(latent, batch) + LARGEST_QUERY_BYTES
+
+    def open_engines(self) -> None:
+        """All graphs of the bundle are open."""
+        for name in sorted({*self.graphs.bundle.manifest.graphs, "denoise"}):
+            self.graphs.engine(name)
+
+    def refusal_of_consistency(self) -> str | None:
+        """The estimate is a latent, and the models have no cheap way back from pixels."""
+        return (
+            "Data consistency is not possible with this latent model: its estimates are latents, and each step would "
+            "have to decode, compare with the input and encode again. Leave --consistency out."
+        )
+
+    def notice_of_scale(self, lr: Size, size: Size) -> str | None:
+        """One line past the largest magnification of the training."""
+        scale = size[1] / lr[1]
+        if self._trained is None or scale <= self._trained[1]:
+            return None
+        return f"scale {scale:.4g} is beyond the trained 1 to {self._trained[1]:g}: the decoder extrapolates"
+
+
+class LatentSubject:
+    """Encoded pictures, or none at all, on their way to `size`. `covered` is the part of the latent that is picture."""
+
+    def __init__(
+        self,
+        model: LatentModel,
+        condition: Float32 | None,
+        shape: tuple[int, ...],
+        size: Size,
+        covered: tuple[float, float],
+    ) -> None:
+        self._model = model
+        self._condition = condition
+        self._shape = (shape[0], shape[1], shape[2], shape[3])
+        self._size = size
+        self._covered = covered
+
+    @property
+    def state_shape(self) -> tuple[int, int, int, int]:
+        """(batch, channels, height, width) of the latent."""
+        return self._shape
+
+    def condition(self, window: Window) -> dict[str, Array]:
+        """What does not change from step to step, for one window of the latent."""
+        return {} if self._condition is None else self._model.condition_of_window(self._condition, window)
+
+    def first_guess(self, rows: slice) -> Float32:
+        """Rows of the encoded input, which is the latent of a blurred picture."""
+        if self._condition is None:
+            raise PlanError("A picture made from noise alone has no input to begin from; leave out the start.")
+        return self._condition[:, :, rows]
+
+    def make_consistent(self, estimate: Float32, strength: float, trim: Callable[[], None]) -> None:
+        """Refused, see `LatentModel.refusal_of_consistency`."""
+        del estimate, strength, trim
+        raise PlanError(str(self._model.refusal_of_consistency()))
+
+    def picture_rows(self, state: Float32, room: int) -> Iterator[Float32]:
+        """The pictures from top to bottom, queried in chunks whose memory does not depend on the output size."""
+        features = self._model.graphs.run("decode", {"z": np.ascontiguousarray(state)})["features"]
+        yield from self.rows_of_features(features, room)
+
+    def rows_of_features(self, features: Float32, room: int) -> Iterator[Float32]:
+        """The same from what `decode` made of the state."""
+        batch, (height, width) = features.shape[0], self._size
+        pixels = self._pixels_at_once(room)
+        columns = min(width, pixels)
+        rows = max(1, pixels // columns)
+        for top in range(0, height, rows):
+            block = np.empty((batch, 3, min(rows, height - top), width), np.float32)
+            for left in range(0, width, columns):
+                feeds = self.query_feeds(features, slice(top, top + rows), slice(left, left + columns))
+                block[:, :, :, left : left + columns] = self._model.graphs.run("query", feeds)["colours"]
+            yield block
+
+    def query_feeds(self, features: Float32, rows: slice, columns: slice) -> dict[str, Array]:
+        """What `query` is fed for some rows and columns of the pictures."""
+        feeds: dict[str, Array] = {"features": features, **self._tables["cell"]}
+        for axis, part in (("row", rows), ("column", columns)):
+            feeds |= {name: table[part] for name, table in self._tables[axis].items()}
+        return feeds
+
+    def _pixels_at_once(self, room: int) -> int:
+        """Output pixels of one chunk and picture: what fits, and of all pictures together what runs fastest."""
+        model, batch = self._model, self._shape[0]
+        within = min(room, LARGEST_QUERY_BYTES) // (model.memory.query_bytes_per_pixel * batch)
+        choice = model.graphs.choice
+        each = PIXELS_PER_THREAD.get(choice.backend, within * batch)
+        return max(1, min(within, each * (choice.threads or os.cpu_count() or 1) // batch))
+
+    @cached_property
+    def _tables(self) -> dict[str, dict[str, Array]]:
+        """The look-ups along each axis, whole, and the cell."""
+        first_stage = self._model.config.first_stage
+        tables: dict[str, dict[str, Array]] = {"cell": {}}
+        sizes = list(zip(self._shape[2:], self._size, self._covered, strict=True))
+        for axis, (count_in, count_out, covered) in zip(("row", "column"), sizes, strict=True):
+            tables[axis] = {}
+            sides = _sides(count_in, count_out, covered, ensemble=first_stage.local_ensemble)
+            for side, lookup in sides.items():
+                tables[axis][f"{axis}_index{side}"] = lookup.index
+                tables[axis][f"{axis}_offset{side}"] = lookup.relative
+        if first_stage.cell_decode:
+            tables["cell"]["cell"] = np.array([relative_cell(*sides) for sides in sizes], dtype=np.float32)
+        return tables
+
+
+def resized(lr: Float32, config: LatentConfig) -> Float32:
+    """The encoder's input: enlarged by the training's factor (nearest, float32 rule), padded by replication."""
+    height, width = lr.shape[2:]
+    size, padded = config.resized_size(height, width), config.padded_size(height, width)
+    rows, columns = (resize_index(n, m) for n, m in zip((height, width), size, strict=True))
+    below, right = padded[0] - size[0], padded[1] - size[1]
+    rows, columns = np.pad(rows, (0, below), mode="edge"), np.pad(columns, (0, right), mode="edge")
+    return np.ascontiguousarray(lr[:, :, rows][:, :, :, columns])
+
+
+def _sides(count_in: int, count_out: int, covered: float, *, ensemble: bool) -> dict[str, AxisLookup]:
+    """The look-ups of one axis by the ending of their names: two with the local ensemble, else one."""
+    if ensemble:
+        lookup = shifted_lookup(count_in, count_out, covered)
+        return {"_minus": lookup.minus, "_plus": lookup.plus}
+    centres = covered_centres(count_out, covered)
+    index = nearest_index(centres, count_in)
+    return {"": AxisLookup(index=index, relative=relative_coordinates(centres, index, count_in))}

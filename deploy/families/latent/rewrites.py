@@ -1,0 +1,194 @@
+"""The latent family's exact rewrites: the same picture to float rounding, with less work per step and pixel.
+
+Each rewrite is named in `REWRITES`, is exact on its own, and can be left out; the graphs then take other inputs.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from deploy.errors import ConfigError
+from deploy.families.latent.config import LatentConfig
+from deploy.families.latent.first_stage_rewrites import FIRST_STAGE, FirstStageGraph
+from deploy.families.latent.layout import UNET
+from deploy.families.latent.unet_rewrites import SAME, LatentUNetGraph, split_convolution
+from deploy.families.rewriting.ops import Array, Ops
+from deploy.families.rewriting.parts import Part
+from engines.contract import TensorSpec
+
+REWRITES: dict[str, str] = {
+    "drop-unused": "parameters that no output depends on are not carried",
+    "condition-once": "the condition's half of the first convolution is computed once per picture",
+    "tabulate-time": "everything made from the timestep becomes one table row per step",
+    "fold-first-layer": "the implicit decoder's first layer is applied before the look-up, per latent pixel",
+    "split-shortcut": "W [a; b] = Wa a + Wb b: the shortcut of a joined feature map is two convolutions",
+}
+
+Feeds = Mapping[str, Any]
+
+_FIRST = f"{UNET}.input_blocks.0.0"
+_LATENT = ("latent_height", "latent_width")
+
+
+def unused_names(config: LatentConfig, weights: Mapping[str, Array]) -> tuple[str, ...]:
+    """What `drop-unused` leaves out: f(x; w, u) = f(x; w) for the tables of the training's schedule, which the
+    sampler recomputes, and for the encoder of a generation model, which has no picture to encode."""
+    encoder = f"{FIRST_STAGE}.encoder."
+    generates = config.kind == "generation"
+    tables = (name for name in weights if "." not in name and name != "scale_factor")
+    return (*tables, *(name for name in weights if generates and name.startswith(encoder)))
+
+
+class LatentParts:
+    """Describes the graphs of one latent network under a choice of rewrites.
+
+    In the order in which they are used:
+
+        tabulate    timestep -> time_row, once per plan                                 [tabulate-time]
+        encode      image (resized and padded) -> mean, deviation; once per picture     [super-resolution]
+        condition   cond = mean + deviation * noise -> first, once per picture          [condition-once]
+        denoise     x, first or cond, time_row or timestep -> noise
+        decode      z as the sampler leaves it -> features, once per picture
+        query       features and look-up tables of some rows and all columns -> colours of those output pixels
+
+    `deviation` exists where the encoder has a posterior (`double_z`).
+    """
+
+    def __init__(self, config: LatentConfig, weights: Mapping[str, Array], rewrites: frozenset[str]) -> None:
+        if config.unet is None:
+            raise ConfigError(
+                "A first-stage configuration has no diffusion U-Net to describe; "
+                "export the checkpoint of a super-resolution or generation model."
+            )
+        self.config = config
+        self.once = "condition-once" in rewrites and config.kind == "super-resolution"
+        self.tabulate = "tabulate-time" in rewrites
+        fold = "fold-first-layer" in rewrites
+        self.unet = LatentUNetGraph(config.unet, weights, split="split-shortcut" in rewrites)
+        self.first_stage = FirstStageGraph(config.first_stage, weights, scale=float(weights["scale_factor"]), fold=fold)
+        self.weights = dict(weights) | self.unet.weights | self.first_stage.weights
+        if self.once:
+            self.weights |= split_convolution(weights, _FIRST, config.first_stage.z_channels)
+        self.unused = () if "drop-unused" in rewrites else unused_names(config, weights)
+
+    def parts(self) -> list[Part]:
+        """The graphs in the order in which they are used."""
+        made = [self._tabulate_part()] if self.tabulate else []
+        if self.config.kind == "super-resolution":
+            made.append(self._encode_part())
+        if self.once:
+            made.append(self._condition_part())
+        return [*made, self._denoise_part(), self._decode_part(), self._query_part()]
+
+    # tabulate: once per plan
+
+    def _tabulate_part(self) -> Part:
+        return Part(
+            name="tabulate",
+            inputs=(TensorSpec("timestep", "float32", ("rows",)),),
+            outputs=(self._row_spec(),),
+            weights=self.weights,
+            forward=self._run_tabulate,
+        )
+
+    def _run_tabulate(self, ops: Ops[Any], feeds: Feeds) -> dict[str, Any]:
+        """`tabulate-time`: shift_k(t) = Wk silu(mlp(embedding(t))) + bk of every residual block k, side by side."""
+        return {"time_row": ops.concat(self.unet.shifts(ops, feeds["timestep"]), f"{UNET}.time_row", axis=1)}
+
+    def _row_spec(self) -> TensorSpec:
+        return TensorSpec("time_row", "float32", ("rows", self.unet.total, 1, 1))
+
+    # encode and condition: once per picture
+
+    def _encode_part(self) -> Part:
+        first_stage = self.config.first_stage
+        names = ("mean", "deviation") if first_stage.double_z else ("mean",)
+        image = TensorSpec("image", "float32", ("batch", first_stage.in_channels, "height", "width"))
+        return Part(
+            name="encode",
+            inputs=(image,),
+            outputs=tuple(self._latent_spec(name, *_LATENT) for name in names),
+            weights=self.weights,
+            forward=lambda ops, feeds: self.first_stage.latent(ops, feeds["image"]),
+        )
+
+    def _condition_part(self) -> Part:
+        return Part(
+            name="condition",
+            inputs=(self._latent_spec("cond"),),
+            outputs=(self._first_spec(),),
+            weights=self.weights,
+            forward=self._run_condition,
+        )
+
+    def _run_condition(self, ops: Ops[Any], feeds: Feeds) -> dict[str, Any]:
+        """`condition-once`: W [x; c] + b = Wa x + (Wb c + b), the bracket being the same in every step."""
+        return {"first": ops.conv(feeds["cond"], f"{_FIRST}.b", padding=SAME)}
+
+    def _latent_spec(self, name: str, height: str = "height", width: str = "width") -> TensorSpec:
+        return TensorSpec(name, "float32", ("batch", self.config.first_stage.z_channels, height, width))
+
+    def _first_spec(self) -> TensorSpec:
+        return TensorSpec("first", "float32", ("batch", self.unet.config.model_channels, "height", "width"))
+
+    # denoise: once per step
+
+    def _denoise_part(self) -> Part:
+        inputs = [self._latent_spec("x")]
+        inputs.append(self._row_spec() if self.tabulate else TensorSpec("timestep", "float32", ("rows",)))
+        if self.config.kind == "super-resolution":
+            inputs.append(self._first_spec() if self.once else self._latent_spec("cond"))
+        return Part(
+            name="denoise",
+            inputs=tuple(inputs),
+            outputs=(self._latent_spec("noise"),),
+            weights=self.weights,
+            forward=self._run_denoise,
+            extra=self.unused,
+        )
+
+    def _run_denoise(self, ops: Ops[Any], feeds: Feeds) -> dict[str, Any]:
+        if self.tabulate:
+            sizes = list(self.unet.residuals.values())
+            shifts = ops.split(feeds["time_row"], sizes, f"{UNET}.time_row", axis=1)
+        else:
+            shifts = self.unet.shifts(ops, feeds["timestep"])
+        return {"noise": self.unet.noise(ops, self._first(ops, feeds), shifts)}
+
+    def _first(self, ops: Ops[Any], feeds: Feeds) -> Any:
+        if self.once:
+            return ops.add(ops.conv(feeds["x"], f"{_FIRST}.a", padding=SAME), feeds["first"], _FIRST)
+        if self.config.kind == "generation":
+            return ops.conv(feeds["x"], _FIRST, padding=SAME)
+        return ops.conv(ops.concat([feeds["x"], feeds["cond"]], _FIRST, axis=1), _FIRST, padding=SAME)
+
+    # decode and query
+
+    def _decode_part(self) -> Part:
+        return Part(
+            name="decode",
+            inputs=(self._latent_spec("z"),),
+            outputs=(self._features_spec(),),
+            weights=self.weights,
+            forward=lambda ops, feeds: {"features": self.first_stage.features(ops, feeds["z"])},
+        )
+
+    def _query_part(self) -> Part:
+        inputs = [self._features_spec()]
+        for side in self.first_stage.sides:
+            for axis, length in (("row", "rows"), ("column", "columns")):
+                inputs.append(TensorSpec(f"{axis}_index{side}", "int64", (length,)))
+                inputs.append(TensorSpec(f"{axis}_offset{side}", "float32", (length,)))
+        if self.config.first_stage.cell_decode:
+            inputs.append(TensorSpec("cell", "float32", (2,)))
+        colours = TensorSpec("colours", "float32", ("batch", self.config.first_stage.out_ch, "rows", "columns"))
+        return Part(
+            name="query",
+            inputs=tuple(inputs),
+            outputs=(colours,),
+            weights=self.weights,
+            forward=lambda ops, feeds: {"colours": self.first_stage.colours(ops, feeds)},
+        )
+
+    def _features_spec(self) -> TensorSpec:
+        channels = self.first_stage.feature_channels
+        return TensorSpec("features", "float32", ("batch", "height", "width", channels))

@@ -1,0 +1,194 @@
+"""The latent family's diffusion U-Net (OpenAI guided-diffusion style), with the published parameter names.
+
+Shapes are (batch, channels, height, width). The numbers in names such as `in_layers.2` come from the
+checkpoints and must not change: an index without parameters is an activation or a dropout, inactive here.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deploy.families.latent.config import UNetConfig
+
+NORM_EPSILON = 1e-5
+"""Of the U-Net's group normalisation; the first stage has 1e-6."""
+
+
+def timestep_embedding(timestep: Tensor, channels: int) -> Tensor:
+    """(B,) timesteps -> (B, channels): cos(t * 10000^(-k/half)) for k = 0..half-1, then sin of the same."""
+    half = channels // 2
+    steps = torch.arange(half, dtype=torch.float32, device=timestep.device)
+    angle = timestep[:, None].float() * torch.exp(-math.log(1e4) / half * steps)
+    return torch.cat([torch.cos(angle), torch.sin(angle)], dim=-1)
+
+
+class TimedSequential(nn.Sequential):
+    """Runs its modules in turn and hands the embedding to the residual blocks among them."""
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:  # type: ignore[override]
+        for module in self:
+            x = module(x, embedding) if isinstance(module, ResBlock) else module(x)
+        return x
+
+
+class ResBlock(nn.Module):
+    """Two normalised 3x3 convolutions with the embedding added between them, beside a shortcut."""
+
+    def __init__(self, channels_in: int, channels_out: int, embedding: int, groups: int) -> None:
+        super().__init__()
+        self.in_layers = nn.Sequential(
+            nn.GroupNorm(groups, channels_in, eps=NORM_EPSILON),
+            nn.SiLU(),
+            nn.Conv2d(channels_in, channels_out, 3, padding=1),
+        )
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, channels_out))
+        self.out_layers = nn.Sequential(
+            nn.GroupNorm(groups, channels_out, eps=NORM_EPSILON),
+            nn.SiLU(),
+            nn.Identity(),
+            nn.Conv2d(channels_out, channels_out, 3, padding=1),
+        )
+        same = channels_in == channels_out
+        self.skip_connection = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        shift: Tensor = self.emb_layers(embedding)
+        h: Tensor = self.out_layers(self.in_layers(x) + shift[:, :, None, None])
+        shortcut: Tensor = self.skip_connection(x)
+        return shortcut + h
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention over all pixels in heads of `head_channels`; the input is added to its output.
+
+    The channels of `qkv` are grouped per head, and within a head in the order q, k, v. The published code
+    multiplies q and k by head_channels^(-1/4) each, which is the usual division of the logits.
+    """
+
+    def __init__(self, channels: int, head_channels: int, groups: int) -> None:
+        super().__init__()
+        self.head_channels = head_channels
+        self.norm = nn.GroupNorm(groups, channels, eps=NORM_EPSILON)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.proj_out = nn.Conv1d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        heads = channels // self.head_channels
+        qkv: Tensor = self.qkv(self.norm(x).flatten(2))
+        per_head = qkv.reshape(batch, heads, 3 * self.head_channels, height * width).transpose(2, 3)
+        q, k, v = per_head.chunk(3, dim=3)
+        mixed = functional.scaled_dot_product_attention(q, k, v)
+        mixed = mixed.transpose(2, 3).reshape(batch, channels, height * width)
+        out: Tensor = self.proj_out(mixed)
+        return x + out.reshape(batch, channels, height, width)
+
+
+class Downsample(nn.Module):
+    """Halves both sides by a 3x3 convolution with stride 2, padded by 1 on all sides."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.op(x)
+        return out
+
+
+class Upsample(nn.Module):
+    """Doubles both sides by repetition, then a 3x3 convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return out
+
+
+class LatentUNet(nn.Module):
+    """Predicts the noise in a latent from the latent, the condition's channels and the timestep."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        embedding = 4 * config.model_channels
+        self.time_embed = nn.Sequential(
+            nn.Linear(config.model_channels, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+        )
+        self.input_blocks, skip_channels = _input_blocks(config, embedding)
+        deepest = config.level_channels[-1]
+        self.middle_block = TimedSequential(
+            ResBlock(deepest, deepest, embedding, config.norm_groups),
+            AttentionBlock(deepest, config.num_head_channels, config.norm_groups),
+            ResBlock(deepest, deepest, embedding, config.norm_groups),
+        )
+        self.output_blocks = _output_blocks(config, embedding, skip_channels)
+        finest = config.level_channels[0]
+        self.out = nn.Sequential(
+            nn.GroupNorm(config.norm_groups, finest, eps=NORM_EPSILON),
+            nn.SiLU(),
+            nn.Conv2d(finest, config.out_channels, 3, padding=1),
+        )
+
+    def embed(self, timestep: Tensor) -> Tensor:
+        """(B,) timesteps -> (B, 4 * model_channels), what every residual block receives."""
+        out: Tensor = self.time_embed(timestep_embedding(timestep, self.config.model_channels))
+        return out
+
+    def forward(self, x: Tensor, timestep: Tensor) -> Tensor:
+        """(B, in_channels, h, w), (B,) -> (B, out_channels, h, w); h and w divide by the config's stride."""
+        embedding = self.embed(timestep)
+        skips = []
+        for block in self.input_blocks:
+            x = block(x, embedding)
+            skips.append(x)
+        x = self.middle_block(x, embedding)
+        for block in self.output_blocks:
+            x = block(torch.cat([x, skips.pop()], dim=1), embedding)
+        out: Tensor = self.out(x)
+        return out
+
+
+def _level_block(config: UNetConfig, level: int, channels_in: int, embedding: int) -> list[nn.Module]:
+    """A residual block that ends in the level's channels, with attention where the level has it."""
+    channels = config.level_channels[level]
+    block: list[nn.Module] = [ResBlock(channels_in, channels, embedding, config.norm_groups)]
+    if config.has_attention(level):
+        block.append(AttentionBlock(channels, config.num_head_channels, config.norm_groups))
+    return block
+
+
+def _input_blocks(config: UNetConfig, embedding: int) -> tuple[nn.ModuleList, list[int]]:
+    """The downward path, and the channels that each of its blocks leaves for the upward path."""
+    channels = config.model_channels
+    blocks = [TimedSequential(nn.Conv2d(config.in_channels, channels, 3, padding=1))]
+    skips = [channels]
+    for level, level_channels in enumerate(config.level_channels):
+        for _ in range(config.num_res_blocks):
+            blocks.append(TimedSequential(*_level_block(config, level, channels, embedding)))
+            channels = level_channels
+            skips.append(channels)
+        if level < len(config.level_channels) - 1:
+            blocks.append(TimedSequential(Downsample(channels)))
+            skips.append(channels)
+    return nn.ModuleList(blocks), skips
+
+
+def _output_blocks(config: UNetConfig, embedding: int, skips: list[int]) -> nn.ModuleList:
+    """The upward path: one block more per level than downwards, each fed with one skip connection."""
+    channels = config.level_channels[-1]
+    remaining = list(skips)
+    blocks = []
+    for level in reversed(range(len(config.level_channels))):
+        for index in range(config.num_res_blocks + 1):
+            block = _level_block(config, level, channels + remaining.pop(), embedding)
+            channels = config.level_channels[level]
+            if level > 0 and index == config.num_res_blocks:
+                block.append(Upsample(channels))
+            blocks.append(TimedSequential(*block))
+    return nn.ModuleList(blocks)
