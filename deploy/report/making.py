@@ -74,7 +74,7 @@ REWRITES: Mapping[str, Mapping[str, Rewrite]] = {
         "split-shortcut": _SPLIT,
     },
 }
-"""By family; every name of `deploy.families.rewriting` is here (a test holds them together: importing that needs torch)."""
+"""By family; every name of `deploy.families.rewriting` is here, which a test checks: importing that needs torch."""
 
 
 def rewriting_section(facts_: Facts) -> Section:

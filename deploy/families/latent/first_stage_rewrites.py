@@ -97,7 +97,7 @@ class FirstStageGraph:
 
         The four look-ups of an output pixel are those of its row, above and below, times those of its column, left
         and right. Each answer is weighted by the area towards the diagonally opposite pixel. The caller chooses how
-        many rows; 4096 output pixels a call were fastest on CPUs (see deploy.runtime.latent).
+        many rows; 4096 output pixels a call were fastest on CPUs (see deploy.families.latent.model).
         """
         sides = self.sides
         rows = [self._rows(ops, feeds, side) for side in sides]

@@ -18,8 +18,8 @@ MEASURE = """
 import json, sys, time
 from pathlib import Path
 import torch
-import deploy.networks.idm
-from deploy.checkpoint import load_checkpoint
+import deploy.families.idm.network
+from deploy.checkpoint.load import load_checkpoint
 
 def resident(key):
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -170,7 +170,7 @@ for name in ("torch", "onnx"):
 import numpy as np
 from deploy.bundle import Bundle
 from deploy.runtime.graphs import EngineChoice, GraphSet
-from deploy.runtime.idm import IdmModel, Window
+from deploy.families.idm.model import IdmModel, Window
 with GraphSet(Bundle.open({str(bundle.path)!r}), EngineChoice(threads=1)) as graphs:
     model = IdmModel(graphs)
     lr = np.zeros((1, 3, 8, 8), dtype=np.float32)
