@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from calibration.choose.clipping import Mse
-from deploy.benchmark.turns import Contender, Split, Timing, measure, timing_of
 from deploy.bundle import Bundle
 from deploy.cli.tables import text_from_cells
+from deploy.engine.graphs import INT8, EngineChoice, GraphSet
+from deploy.engine.turns import Contender, Split, Timing, measure, timing_of
 from deploy.errors import BundleError, DeployError
 from deploy.families.contract import Float32
 from deploy.families.latent.model import LARGEST_QUERY_BYTES, LatentModel
@@ -29,7 +30,6 @@ from deploy.quantization.decoder import findings_of_decoder, graphs_of_decoder, 
 from deploy.quantization.drafts import Draft, drafted
 from deploy.quantization.installed import BACKEND_OF_TARGET
 from deploy.quantization.speed import RUN_IN_INT8, runs_in_int8
-from deploy.runtime.graphs import INT8, EngineChoice, GraphSet
 from engines.backends import BACKENDS
 from engines.errors import EngineError
 

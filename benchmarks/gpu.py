@@ -22,11 +22,11 @@ from typing import Any
 
 from benchmarks.gpu_times import GPU_ENGINES, Row, Settings, measured, prepare
 from deploy.bundle import Bundle
-from deploy.engine_plans import PlannedBuild, PlanOptions, build_plans, planned_builds
-from deploy.engine_profiles import EngineSizes
+from deploy.engine.builds import PlannedBuild, PlanOptions, build_plans, planned_builds
+from deploy.engine.graphs import DENOISE, INT8, EngineChoice
+from deploy.engine.int8 import has_int8
+from deploy.engine.profiles import EngineSizes
 from deploy.errors import DeployError
-from deploy.runtime.graphs import DENOISE, INT8, EngineChoice
-from deploy.runtime.int8 import has_int8
 from engines.backends import BACKENDS
 from engines.cache import Cache
 from engines.errors import EngineError

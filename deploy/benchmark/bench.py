@@ -26,8 +26,8 @@ from deploy.benchmark.settings import (
 from deploy.benchmark.start_up import STARTS, StartUp, start_up_of, started
 from deploy.benchmark.steps import name_of, runnable_choices, step_contenders
 from deploy.benchmark.sweeps import SweepRow, sweep
-from deploy.benchmark.turns import Progress, Timing, measure, part_of, ratios, timing_of
 from deploy.bundle import Bundle
+from deploy.engine.turns import Progress, Timing, measure, part_of, ratios, timing_of
 from deploy.families import recorded_config
 from engines.backends import probe_all
 from engines.machine.host import find_cpu

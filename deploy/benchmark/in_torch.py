@@ -7,11 +7,11 @@ from importlib.util import find_spec
 from typing import Any
 
 from deploy.benchmark.settings import STEP, BenchSettings
-from deploy.benchmark.turns import Contender
 from deploy.bundle import Bundle
+from deploy.engine.graphs import DENOISE
+from deploy.engine.turns import Contender
 from deploy.families import recorded_config
 from deploy.families.cases import BEFORE_STEP, TRIALS, Trial, chain
-from deploy.runtime.graphs import DENOISE
 from engines.errors import EngineError, short_words
 
 PUBLISHED_NAME = "PyTorch, as published"

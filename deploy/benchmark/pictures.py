@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from deploy.benchmark.in_torch import PUBLISHED_NAME, Baseline, told_as_engine, trial_of
 from deploy.benchmark.settings import BenchSettings, Size
 from deploy.benchmark.steps import name_of, runnable_choices
-from deploy.benchmark.turns import Contender, Progress, Split, Timing, measure, timing_of
 from deploy.bundle import Bundle
+from deploy.engine.graphs import NOTHING, Array, EngineChoice, GraphSet, Keep
+from deploy.engine.turns import Contender, Progress, Split, Timing, measure, timing_of
 from deploy.errors import PlanError
-from deploy.runtime.graphs import NOTHING, Array, EngineChoice, GraphSet, Keep
 from deploy.runtime.run import Progress as PictureProgress
 from deploy.runtime.upscaler import MODELS, Upscaler
 from deploy.sampling.choices import Choices

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from deploy.benchmark.settings import BenchSettings
 from deploy.benchmark.steps import name_of, runnable_choices
-from deploy.benchmark.turns import Contender, Progress, Timing, measure, timing_of
 from deploy.bundle import Bundle
-from deploy.engine_trials import TrialSettings, step_feeds
-from deploy.runtime.graphs import DENOISE, INT8, EngineChoice, GraphSet, precision_around_int8
-from deploy.runtime.int8 import TARGET_OF_BACKEND
+from deploy.engine.graphs import DENOISE, INT8, EngineChoice, GraphSet, precision_around_int8
+from deploy.engine.int8 import TARGET_OF_BACKEND
+from deploy.engine.trials import TrialSettings, step_feeds
+from deploy.engine.turns import Contender, Progress, Timing, measure, timing_of
 from engines.backends import DEFAULT_BACKEND, FORM_OF_BACKEND, open_engine
 
 Array = NDArray[Any]

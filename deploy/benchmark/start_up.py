@@ -100,7 +100,7 @@ def _first_picture(
     from deploy.benchmark.pictures import PictureMaker, lr_size_of, random_pictures
     from deploy.benchmark.settings import BenchSettings
     from deploy.bundle import Bundle
-    from deploy.runtime.graphs import EngineChoice
+    from deploy.engine.graphs import EngineChoice
     from deploy.runtime.memory import resident_bytes
     from deploy.sampling.choices import Choices
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from deploy.benchmark.in_torch import DECODE, Baseline, torch_contenders, trial_of
 from deploy.benchmark.settings import STEP, BenchSettings
-from deploy.benchmark.turns import Contender
 from deploy.bundle import Bundle
+from deploy.engine.graphs import DENOISE, INT8, EngineChoice, GraphSet
+from deploy.engine.int8 import has_int8
+from deploy.engine.turns import Contender
 from deploy.errors import DeployError, MissingPackage
 from deploy.families.cases import BEFORE_STEP, NOISE_LEVEL, chain
 from deploy.families.latent.model import LARGEST_QUERY_BYTES, LatentModel, LatentSubject
-from deploy.runtime.graphs import DENOISE, INT8, EngineChoice, GraphSet
-from deploy.runtime.int8 import has_int8
 from engines.adapters import openvino_engine
 from engines.backends import BACKENDS, FORM_OF_BACKEND
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from deploy.benchmark.pictures import PictureMaker, lr_size_of, random_pictures
 from deploy.benchmark.settings import BenchSettings, Size
-from deploy.benchmark.turns import Contender, Progress, Split, Timing, measure, timing_of
 from deploy.bundle import Bundle
-from deploy.runtime.graphs import EngineChoice
+from deploy.engine.graphs import EngineChoice
+from deploy.engine.turns import Contender, Progress, Split, Timing, measure, timing_of
 from deploy.sampling.choices import Choices
 
 Case = tuple[int, Size]

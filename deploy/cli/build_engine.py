@@ -11,8 +11,8 @@ from deploy.cli.progress import shown_progress
 
 if TYPE_CHECKING:
     from deploy.bundle import Bundle
-    from deploy.engine_building import BuildOptions, Decision
-    from deploy.engine_plans import PlannedBuild, PlanOptions
+    from deploy.engine.builds import PlannedBuild, PlanOptions
+    from deploy.engine.decide import BuildOptions, Decision
     from engines.cache import Cache
 
 
@@ -57,9 +57,9 @@ def build_engine(
     from deploy.bundle import Bundle, discover
     from deploy.cli.engine_values import bytes_from_text, engine_sizes_from_text
     from deploy.cli.values import size_from_text
-    from deploy.engine_building import BuildOptions
-    from deploy.engine_plans import PlanOptions
-    from deploy.engine_trials import TrialSettings
+    from deploy.engine.builds import PlanOptions
+    from deploy.engine.decide import BuildOptions
+    from deploy.engine.trials import TrialSettings
     from engines.cache import Cache
 
     opened = Bundle.open(discover(explicit=bundle), verify="sizes")
@@ -90,14 +90,14 @@ def build_engine(
 
 
 def _planned(bundle: "Bundle", options: "BuildOptions", plans: "PlanOptions") -> "list[PlannedBuild]":
-    from deploy.engine_plans import all_planned_builds
+    from deploy.engine.builds import all_planned_builds
 
     return all_planned_builds(bundle, options.engine, options.precision, plans)
 
 
 def _build(bundle: "Bundle", cache: "Cache", options: "BuildOptions", plans: "PlanOptions") -> dict[str, Any]:
-    from deploy.engine_building import decide
-    from deploy.engine_plans import build_plans
+    from deploy.engine.builds import build_plans
+    from deploy.engine.decide import decide
 
     planned = _planned(bundle, options, plans)
     with shown_progress("build-engine") as progress:
@@ -123,8 +123,8 @@ def _decision_as_json(decision: "Decision") -> dict[str, Any]:
 
 
 def _dry_run(bundle: "Bundle", options: "BuildOptions", plans: "PlanOptions") -> dict[str, Any]:
-    from deploy.engine_plans import seconds_to_build
-    from deploy.engine_trials import possible_choices
+    from deploy.engine.builds import seconds_to_build
+    from deploy.engine.trials import possible_choices
 
     planned = _planned(bundle, options, plans)
     choices = possible_choices(bundle, options.engine, options.precision, options.trial.threads)

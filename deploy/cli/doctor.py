@@ -9,14 +9,14 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from deploy.doctor import Report
+    from deploy.engine.doctor import Report
 
 
 def doctor(
     as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
 ) -> None:
     """Show Python, processor, memory, packages and engines, and how to get what is missing."""
-    from deploy.doctor import examine
+    from deploy.engine.doctor import examine
 
     report = examine()
     if as_json:

@@ -81,7 +81,7 @@ def _bundle(folder: Path, cache_dir: Path | None) -> tuple[Record, tuple[Callabl
 
 def engine_record(bundle: Bundle, cache_dir: Path | None) -> Record | None:
     """What `build-engine` chose for a bundle on this machine, with its figures; None if it was not asked yet."""
-    from deploy.chosen_engine import newest_decision
+    from deploy.engine.chosen import newest_decision
 
     entry = newest_decision(bundle, cache_dir)
     if entry is None:

@@ -65,9 +65,9 @@ def text_from_files_report(report: dict[str, Any]) -> list[str]:
 def parity_rows(bundle: "Bundle", checkpoint: Path, engine: str) -> "list[Parity]":
     """One row per graph output, size and reference."""
     from deploy.cli.progress import shown_progress
+    from deploy.engine.choice import engine_choice
     from deploy.export.origin import load_origin
     from deploy.export.parity import parity_report
-    from deploy.runtime.engine_choice import engine_choice
 
     choice = engine_choice(bundle, engine, "fp32")
     with shown_progress("verify") as progress:

@@ -4,11 +4,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from deploy.bundle import Bundle
-from deploy.chosen_engine import AUTO
-from deploy.engine_building import BuildOptions, decide
-from deploy.engine_plans import PlanOptions, all_planned_builds, build_plans
-from deploy.engine_profiles import default_sizes
-from deploy.engine_trials import TrialSettings
+from deploy.engine.builds import PlanOptions, all_planned_builds, build_plans
+from deploy.engine.chosen import AUTO
+from deploy.engine.decide import BuildOptions, decide
+from deploy.engine.profiles import default_sizes
+from deploy.engine.trials import TrialSettings
 from engines.cache import Cache
 
 if TYPE_CHECKING:

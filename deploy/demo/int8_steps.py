@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.bundle import Bundle
 from deploy.demo.packaged import CALIBRATION_IMAGES
+from deploy.engine.graphs import INT8
+from deploy.engine.int8 import has_int8
 from deploy.errors import ImageError, MissingPackage
 from deploy.evaluation.contenders import Setting
 from deploy.evaluation.originals import Pixels
 from deploy.images.files import read_image
 from deploy.quantization.installed import refuse_without_onnx, targets_here
-from deploy.runtime.graphs import INT8
 from deploy.runtime.infer import Request, infer_pictures
-from deploy.runtime.int8 import has_int8
 from deploy.sampling.choices import Choices
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import numpy as np
 
 from deploy.bundle import Bundle
 from deploy.checkpoint.load import Checkpoint
+from deploy.engine.graphs import Array, EngineChoice, GraphSet
 from deploy.errors import BundleError
 from deploy.export.export import Progress, parts_of, silent
 from deploy.export.origin import refuse_other_origin
@@ -14,7 +15,6 @@ from deploy.families.cases import TRIALS, Size, chain
 from deploy.families.published import PUBLISHED
 from deploy.families.rewriting.parts import Part
 from deploy.families.rewriting.torch_ops import PartRunner
-from deploy.runtime.graphs import Array, EngineChoice, GraphSet
 
 SIZES: Mapping[str, tuple[tuple[Size, int], ...]] = {
     "idm": (((32, 32), 1), ((77, 77), 1), ((128, 128), 1), ((96, 160), 1), ((32, 32), 3)),

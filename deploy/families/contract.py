@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.engine.graphs import NOTHING_STAYS, Array, Keep
 from deploy.images.tiles import Size, Window
-from deploy.runtime.graphs import NOTHING_STAYS, Array, Keep
 from engines.recurrence import Step
 
 Float32 = NDArray[np.float32]

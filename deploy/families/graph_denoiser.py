@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+from deploy.engine.graphs import NOTHING_STAYS, Array, GraphSet, Keep
 from deploy.families.contract import Float32
-from deploy.runtime.graphs import NOTHING_STAYS, Array, GraphSet, Keep
 from engines.backends import fixed_sizes_pay
 from engines.recurrence import Step
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from deploy.bundle import Bundle
+from deploy.engine.graphs import GraphSet
 from deploy.evaluation.originals import Original, Pixels
 from deploy.images.metrics import fidelity, psnr, ssim
 from deploy.quantization.installed import backend_of_target
 from deploy.quantization.settings import PLAIN_STEPS
 from deploy.runtime.generation import Generation
-from deploy.runtime.graphs import GraphSet
 from deploy.runtime.upscaler import MODELS, Upscaler
 from deploy.sampling.choices import Choices
 

@@ -26,6 +26,8 @@ from calibration.choose.recipe import Recipe
 from calibration.errors import GraphError
 from calibration.targets.editing import Int8Graphs
 from deploy.bundle import Bundle, BundleWriter
+from deploy.engine.graphs import INT8, EngineChoice, GraphSet
+from deploy.engine.int8_decoder import KEY
 from deploy.families.contract import Float32, Model
 from deploy.families.latent.model import LARGEST_QUERY_BYTES, LatentModel
 from deploy.images.metrics import fidelity
@@ -44,8 +46,6 @@ from deploy.quantization.drafts import Draft
 from deploy.quantization.installed import backend_of_target
 from deploy.quantization.settings import QuantizeSettings
 from deploy.quantization.storing import FORM_OF_TARGET
-from deploy.runtime.graphs import INT8, EngineChoice, GraphSet
-from deploy.runtime.int8_decoder import KEY
 
 Say = Callable[[str], None]
 Progress = Callable[[str, float], None]

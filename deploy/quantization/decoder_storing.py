@@ -7,10 +7,10 @@ from onnx import ModelProto
 
 from calibration.targets.editing import Int8Graphs
 from deploy.bundle import Bundle, BundleWriter
+from deploy.engine.int8_decoder import KEY
 from deploy.export.onnx_ops import attach_weights
 from deploy.export.weights_file import Place
 from deploy.quantization.storing import merged_tensors, write_packed
-from deploy.runtime.int8_decoder import KEY
 
 GraphsOfTarget = Mapping[str, Int8Graphs]
 """`decode`, `query` or both; what is absent stays in float."""

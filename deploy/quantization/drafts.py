@@ -11,9 +11,9 @@ from typing import Any
 from calibration.choose.correction import NoiseCorrection
 from deploy.bundle import Bundle, BundleWriter
 from deploy.bundle.naming import MANIFEST_NAME
+from deploy.engine.int8_decoder import KEY
 from deploy.quantization.decoder_storing import GraphsOfTarget, write_decoder
 from deploy.quantization.storing import TargetGraphs, write_targets
-from deploy.runtime.int8_decoder import KEY
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,10 @@ from calibration.targets.editing import Int8Graphs
 from calibration.targets.range_rows import RangeRows
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
+from deploy.engine.int8 import TARGET_OF_BACKEND
 from deploy.errors import BundleError
 from deploy.export.onnx_ops import attach_weights
 from deploy.export.weights_file import ALIGNMENT, Place, places_of, write_tensors
-from deploy.runtime.int8 import TARGET_OF_BACKEND
 from engines.backends import FORM_OF_BACKEND
 
 FORM_OF_TARGET: Final = {target: FORM_OF_BACKEND[backend] for backend, target in TARGET_OF_BACKEND.items()}

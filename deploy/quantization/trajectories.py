@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.observe.not_finite import refuse_not_finite
+from deploy.engine.graphs import DENOISE, NOTHING_STAYS, Keep
+from deploy.engine.int8 import SAME_LEVEL
 from deploy.families.contract import Float32, Model, Subject
 from deploy.families.latent.model import LatentModel
 from deploy.images.tiles import Window, whole_tiling
@@ -22,8 +24,6 @@ from deploy.images.values import network_from_pixels
 from deploy.quantization.pictures import CalibrationPicture
 from deploy.quantization.settings import PLAIN_STEPS
 from deploy.runtime.generation import NO_PICTURE
-from deploy.runtime.graphs import DENOISE, NOTHING_STAYS, Keep
-from deploy.runtime.int8 import SAME_LEVEL
 from deploy.runtime.layout import Layout
 from deploy.runtime.run import Progress as StepProgress
 from deploy.runtime.run import sampled_batch

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.bundle import Bundle
-from deploy.chosen_engine import newest_decision
+from deploy.engine.chosen import newest_decision
 from deploy.report.gallery import Gallery
 from deploy.report.values import Record, listed, number, numbers, read_record, record, within
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from deploy.bundle import Bundle
-from deploy.chosen_engine import AUTO, chosen_engine
+from deploy.engine.chosen import AUTO, chosen_engine
+from deploy.engine.graphs import DENOISE, INT8
+from deploy.engine.int8 import has_int8
 from deploy.errors import DeployError
 from deploy.evaluation.contenders import MODEL_FREE, Contender, Setting
 from deploy.evaluation.evaluate import Evaluation, evaluate
@@ -16,8 +18,6 @@ from deploy.evaluation.record import report_from_evaluation
 from deploy.families.latent.model import LatentModel
 from deploy.quantization.comparison import generated_by
 from deploy.report.scenes import Chosen, chosen_pictures, usual_scale
-from deploy.runtime.graphs import DENOISE, INT8
-from deploy.runtime.int8 import has_int8
 from deploy.runtime.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from engines.backends import BACKENDS, FORM_OF_BACKEND

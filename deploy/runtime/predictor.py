@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.engine.graphs import Array, Keep
 from deploy.families.contract import Feeds, Model, Subject
 from deploy.images.tiles import Tiling, Window
-from deploy.runtime.graphs import Array, Keep
 from deploy.runtime.memory import StateArrays
 from deploy.runtime.on_device import steps_of_plan
 from deploy.runtime.sampler import RowsOfNoise, strips_of_rows

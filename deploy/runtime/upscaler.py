@@ -11,6 +11,8 @@ from typing import Any, Self
 import numpy as np
 
 from deploy.bundle import Bundle
+from deploy.engine.choice import AUTO, engine_choice
+from deploy.engine.graphs import GraphSet
 from deploy.errors import BundleError, PlanError, SizeError
 from deploy.families.contract import Float32, Model
 from deploy.families.idm.model import IdmModel
@@ -19,9 +21,7 @@ from deploy.images.pictures import Pixels, picture_from_pixels, pixels_from_pict
 from deploy.images.sizes import MAX_PIXELS, PixelSize, output_size
 from deploy.images.tiles import Size
 from deploy.images.values import network_from_pixels
-from deploy.runtime.engine_choice import AUTO, engine_choice
 from deploy.runtime.generation import Generation, generate_pictures
-from deploy.runtime.graphs import GraphSet
 from deploy.runtime.layout import Job, Layout, layout_for
 from deploy.runtime.memory import bytes_from_text, default_budget
 from deploy.runtime.pace import Forecast, seconds_of_evaluation

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from benchmarks import gpu, gpu_times
-from deploy import engine_plans
 from deploy.bundle import Bundle
-from deploy.runtime import graphs as graphs_module
+from deploy.engine import builds as engine_plans
+from deploy.engine import graphs as graphs_module
 from engines.backends import BACKENDS
 from engines.errors import EngineError
 from engines.machine.cuda import Device, find_device

@@ -7,13 +7,13 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.engine.graphs import Array, GraphSet
 from deploy.families.contract import NoiseOfShape
 from deploy.families.graph_denoiser import GraphDenoiser
 from deploy.images.coordinates import axis_lookup, resize_index
 from deploy.images.resize import resize_region
 from deploy.images.tiles import Size
 from deploy.images.tiles import Window as Window
-from deploy.runtime.graphs import Array, GraphSet
 from deploy.runtime.sampler import strips_of_rows
 from engines.backends import DEFAULT_BACKEND
 

@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.engine.graphs import Array, GraphSet
 from deploy.errors import PlanError
 from deploy.families import recorded_config
 from deploy.families.contract import NoiseOfShape
@@ -24,7 +25,6 @@ from deploy.images.coordinates import (
     shifted_lookup,
 )
 from deploy.images.tiles import Size, Window
-from deploy.runtime.graphs import Array, GraphSet
 
 Float32 = NDArray[np.float32]
 

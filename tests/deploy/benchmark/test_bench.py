@@ -19,8 +19,8 @@ from deploy.benchmark.steps import runnable_choices
 from deploy.bundle import Bundle
 from deploy.cli.bench import note_from_load, show
 from deploy.cli.main import app
+from deploy.engine.graphs import GraphSet
 from deploy.errors import DeployError, MissingPackage
-from deploy.runtime.graphs import GraphSet
 from engines.backends import BACKENDS
 from engines.errors import EngineError
 from tests.checkpoints import save_idm

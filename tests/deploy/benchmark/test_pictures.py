@@ -24,9 +24,9 @@ from deploy.benchmark.pictures import (
     time_pictures,
 )
 from deploy.benchmark.settings import BenchSettings
-from deploy.benchmark.turns import Contender, Timing, measure
 from deploy.bundle import Bundle
-from deploy.runtime.graphs import EngineChoice, GraphSet
+from deploy.engine.graphs import EngineChoice, GraphSet
+from deploy.engine.turns import Contender, Timing, measure
 from deploy.sampling.choices import Choices
 from engines.errors import EngineError
 from tests.deploy.benchmark.clock import FakeClock, silent

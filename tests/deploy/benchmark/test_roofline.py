@@ -8,8 +8,8 @@ import pytest
 from deploy.benchmark import roofline
 from deploy.benchmark.roofline import RooflineRow, multiplications_per_step, roofline_rows, time_products, write_product
 from deploy.benchmark.settings import BenchSettings
-from deploy.benchmark.turns import Timing
 from deploy.bundle import Bundle
+from deploy.engine.turns import Timing
 from engines.backends import BACKENDS, open_engine
 from tests.deploy.benchmark.clock import silent
 

@@ -4,9 +4,9 @@ import pytest
 
 from deploy.benchmark.settings import BenchSettings
 from deploy.benchmark.sweeps import SweepRow, sweep
-from deploy.benchmark.turns import Timing
 from deploy.bundle import Bundle
-from deploy.runtime.graphs import EngineChoice
+from deploy.engine.graphs import EngineChoice
+from deploy.engine.turns import Timing
 from deploy.sampling.choices import Choices
 from tests.deploy.benchmark.clock import silent
 

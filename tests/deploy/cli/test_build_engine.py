@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from deploy.bundle import Bundle
 from deploy.cli.engine_values import bytes_from_text, engine_sizes_from_text
 from deploy.cli.main import app
-from deploy.runtime.engine_choice import engine_choice
-from deploy.runtime.graphs import GraphSet
+from deploy.engine.choice import engine_choice
+from deploy.engine.graphs import GraphSet
 from engines.cache import Cache
 from tests.deploy.quantized import with_held_out
 from tests.deploy.runtime.conftest import exported

@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 
 from deploy.bundle import Bundle
 from deploy.cli.main import app
+from deploy.engine.graphs import GraphSet
 from deploy.errors import BundleError, CheckpointError, ImageError, PlanError
-from deploy.runtime.graphs import GraphSet
 from engines.errors import EngineError
 from tests.checkpoints import save_idm
 from tests.deploy.images.test_lpips import made_up_weights

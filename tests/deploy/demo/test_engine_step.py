@@ -8,7 +8,7 @@ import pytest
 from deploy.bundle import Bundle
 from deploy.demo.demo import Demo, DemoSettings
 from deploy.demo.engine_step import choose_engine
-from deploy.runtime.graphs import GraphSet
+from deploy.engine.graphs import GraphSet
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ import torch
 
 from deploy.bundle import Bundle
 from deploy.checkpoint.load import Checkpoint, load_checkpoint
+from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.errors import BundleError, ConfigError, ImageError
 from deploy.export.export import chosen_rewrites, export_bundle
 from deploy.export.onnx_ops import compacted
 from deploy.families.cases import TRIALS, chain
 from deploy.families.idm.model import IdmModel, Window
 from deploy.families.idm.rewrites import REWRITES
-from deploy.runtime.graphs import EngineChoice, GraphSet
 from engines.backends import BACKENDS
 from engines.errors import EngineError
 from tests.checkpoints import idm_state
@@ -169,7 +169,7 @@ for name in ("torch", "onnx"):
     sys.modules[name] = None
 import numpy as np
 from deploy.bundle import Bundle
-from deploy.runtime.graphs import EngineChoice, GraphSet
+from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.families.idm.model import IdmModel, Window
 with GraphSet(Bundle.open({str(bundle.path)!r}), EngineChoice(threads=1)) as graphs:
     model = IdmModel(graphs)

@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 from deploy.bundle import Bundle
 from deploy.checkpoint.load import Checkpoint, load_checkpoint
 from deploy.cli.main import app
+from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.errors import BundleError, CheckpointError
 from deploy.export.export import export_bundle
 from deploy.export.origin import load_origin
 from deploy.export.parity import AS_PUBLISHED, REWRITTEN, Parity, compared, parity_report, refuse_other_results
 from deploy.families.cases import TRIALS, chain
-from deploy.runtime.graphs import EngineChoice, GraphSet
 from engines.backends import open_engine
 from engines.errors import EngineError
 from engines.plans.half import write_half_graph

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from deploy.bundle import Bundle, BundleWriter
+from deploy.engine.graphs import EngineChoice, GraphSet
+from deploy.engine.int8_decoder import KEY
 from deploy.families.latent.model import LatentModel
 from deploy.quantization.decoder import Decoder
 from deploy.quantization.decoder_graphs import DECODE, QUERY
 from deploy.quantization.decoder_storing import write_decoder
-from deploy.runtime.graphs import EngineChoice, GraphSet
-from deploy.runtime.int8_decoder import KEY
 from tests.deploy.runtime.conftest import exported_latent
 
 PARTS = {"ort": {DECODE, QUERY}, "openvino": {DECODE, QUERY}, "tensorrt": {DECODE}}

@@ -10,8 +10,9 @@ import pytest
 
 from calibration.choose.quantizer import Quantizer
 from deploy.bundle import Bundle, BundleWriter
-from deploy.engine_plans import PlanOptions, planned_builds
-from deploy.engine_profiles import default_sizes
+from deploy.engine.builds import PlanOptions, planned_builds
+from deploy.engine.int8_decoder import KEY, int8_graph
+from deploy.engine.profiles import default_sizes
 from deploy.families.latent.model import LatentModel
 from deploy.images.metrics import fidelity
 from deploy.quantization import decoder, decoder_graphs
@@ -28,7 +29,6 @@ from deploy.quantization.decoder_graphs import DECODE, QUERY
 from deploy.quantization.decoder_storing import decoder_files, with_renamed_decoder
 from deploy.quantization.drafts import drafted
 from deploy.quantization.settings import QuantizeSettings
-from deploy.runtime.int8_decoder import KEY, int8_graph
 from engines.plans.tensorrt_names import TENSORRT_RTX
 from tests.deploy.quantization.latent_decoders import (
     PARTS,

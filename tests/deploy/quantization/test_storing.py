@@ -17,16 +17,16 @@ from calibration.choose.recipe import Recipe
 from calibration.observe.layers import CONV, Layer
 from deploy.bundle import Bundle, BundleWriter
 from deploy.demo.packaged import IDM_BUNDLE
-from deploy.engine_plans import PlanOptions, build_plans, planned_builds
-from deploy.engine_profiles import default_sizes
-from deploy.engine_trials import TrialSettings, step_feeds
+from deploy.engine.builds import PlanOptions, build_plans, planned_builds
+from deploy.engine.graphs import EngineChoice, GraphSet
+from deploy.engine.int8 import Int8Denoiser
+from deploy.engine.profiles import default_sizes
+from deploy.engine.trials import TrialSettings, step_feeds
 from deploy.errors import BundleError
 from deploy.export.weights_file import ALIGNMENT, places_of
 from deploy.quantization.gathering import quantizable_layers
 from deploy.quantization.settings import TARGET_NAMES
 from deploy.quantization.storing import graphs_of_target, merged_tensors, write_targets
-from deploy.runtime.graphs import EngineChoice, GraphSet
-from deploy.runtime.int8 import Int8Denoiser
 from deploy.runtime.upscaler import Upscaler
 from engines import saturation
 from engines.cache import Cache
@@ -69,8 +69,8 @@ import sys
 from pathlib import Path
 
 from deploy.bundle import Bundle
-from deploy.engine_trials import TrialSettings, step_feeds
-from deploy.runtime.graphs import EngineChoice, GraphSet
+from deploy.engine.trials import TrialSettings, step_feeds
+from deploy.engine.graphs import EngineChoice, GraphSet
 
 bundle = Bundle.open(sys.argv[1])
 with GraphSet(bundle, EngineChoice(backend=sys.argv[2], precision="int8", threads=1)) as graphs:

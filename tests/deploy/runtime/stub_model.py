@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.engine.graphs import NOTHING_STAYS, Keep
 from deploy.images.resize import data_consistency, resize_region
 from deploy.images.tiles import Size, Window
-from deploy.runtime.graphs import NOTHING_STAYS, Keep
 from engines.errors import OutOfMemory
 
 Float32 = NDArray[np.float32]

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from deploy.bundle import Bundle
-from deploy.engine_trials import TrialSettings, sqnr_db, step_feeds
+from deploy.engine import graphs as graphs_module
+from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
+from deploy.engine.trials import TrialSettings, sqnr_db, step_feeds
 from deploy.families.idm.model import IdmModel
 from deploy.images.metrics import fidelity
-from deploy.runtime import graphs as graphs_module
-from deploy.runtime.graphs import DENOISE, EngineChoice, GraphSet
 from deploy.runtime.upscaler import Upscaler
 from engines.backends import BACKENDS
 

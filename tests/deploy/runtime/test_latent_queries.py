@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from deploy.bundle import Bundle
+from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.families.latent.model import LARGEST_QUERY_BYTES, LatentModel
-from deploy.runtime.graphs import EngineChoice, GraphSet
 
 
 class Counted(GraphSet):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from deploy.engine.graphs import Keep
 from deploy.images.tiles import Tiling, Window, whole_tiling
-from deploy.runtime.graphs import Keep
 from deploy.runtime.layout import Layout
 from deploy.runtime.memory import StateArrays
 from deploy.runtime.predictor import Predictor, TileDone

@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
+from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.families.latent.model import LatentModel
-from deploy.runtime.graphs import EngineChoice, GraphSet
 from deploy.runtime.run import Sampled, sampled_batch
 from deploy.runtime.upscaler import ignore
 from deploy.sampling.noise_source import NoiseSource

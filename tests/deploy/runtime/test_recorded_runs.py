@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
+from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.families.idm.model import IdmModel
 from deploy.images.tiles import whole_tiling
 from deploy.images.values import network_from_pixels, pixels_from_network
-from deploy.runtime.graphs import EngineChoice, GraphSet
 from deploy.runtime.layout import Layout
 from deploy.runtime.run import sampled_batch
 from deploy.runtime.upscaler import ignore

@@ -12,10 +12,10 @@ from math import inf, isfinite
 from pathlib import Path
 
 from deploy.bundle import Bundle
-from deploy.chosen_engine import AUTO, CHOICE_LABEL, machine_key
-from deploy.engine_trials import FLOAT_REFERENCE, Candidate, TrialSettings, possible_choices, try_choices
+from deploy.engine.chosen import AUTO, CHOICE_LABEL, machine_key
+from deploy.engine.graphs import INT8, EngineChoice
+from deploy.engine.trials import FLOAT_REFERENCE, Candidate, TrialSettings, possible_choices, try_choices
 from deploy.errors import DeployError, MissingPackage
-from deploy.runtime.graphs import INT8, EngineChoice
 from engines.backends import probe_all
 from engines.cache import Cache, Figures
 

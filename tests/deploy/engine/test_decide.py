@@ -11,15 +11,15 @@ from statistics import median
 import numpy as np
 import pytest
 
-from deploy import chosen_engine as lookup
-from deploy import engine_building
-from deploy.benchmark.turns import Contender
 from deploy.bundle import Bundle
-from deploy.chosen_engine import chosen_engine
-from deploy.engine_building import Budget, BuildOptions, budget_of, choose, decide
-from deploy.engine_trials import Candidate, TrialSettings, possible_choices, race, sqnr_db, try_choices
+from deploy.engine import chosen as lookup
+from deploy.engine import decide as engine_building
+from deploy.engine.chosen import chosen_engine
+from deploy.engine.decide import Budget, BuildOptions, budget_of, choose, decide
+from deploy.engine.graphs import EngineChoice
+from deploy.engine.trials import Candidate, TrialSettings, possible_choices, race, sqnr_db, try_choices
+from deploy.engine.turns import Contender
 from deploy.errors import DeployError, MissingPackage
-from deploy.runtime.graphs import EngineChoice
 from engines.backends import BACKENDS, probe_all
 from engines.cache import Cache
 from engines.contract import Availability
@@ -272,7 +272,7 @@ def test_without_any_engine_the_pip_lines_are_told(
 
 def test_finding_a_decision_imports_nothing_heavy(bundle: Bundle, tmp_path: Path) -> None:
     program = (
-        "import sys; from deploy.bundle import Bundle; from deploy.chosen_engine import chosen_engine; "
+        "import sys; from deploy.bundle import Bundle; from deploy.engine.chosen import chosen_engine; "
         "from pathlib import Path; chosen_engine(Bundle.open(sys.argv[1]), Path(sys.argv[2])); "
         "assert not {'torch', 'onnx', 'onnxruntime', 'openvino', 'tensorrt_rtx'} & set(sys.modules)"
     )

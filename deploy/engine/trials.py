@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.benchmark.turns import Contender, measure
 from deploy.bundle import Bundle
+from deploy.engine.graphs import DENOISE, INT8, EngineChoice, GraphSet
+from deploy.engine.int8 import TARGET_OF_BACKEND, has_int8
+from deploy.engine.turns import Contender, measure
 from deploy.errors import DeployError
 from deploy.families import recorded_config
 from deploy.families.cases import BEFORE_STEP, NOISE_LEVEL, TIMESTEP, TRIALS, chain
-from deploy.runtime.graphs import DENOISE, INT8, EngineChoice, GraphSet
-from deploy.runtime.int8 import TARGET_OF_BACKEND, has_int8
 from deploy.sampling.schedule import NoiseSchedule
 from engines.backends import BACKENDS, FORM_OF_BACKEND, fixed_sizes_pay
 from engines.errors import EngineError

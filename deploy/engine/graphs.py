@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
-from deploy.runtime.int8 import RANGE_INDEX, TARGET_OF_BACKEND, Int8Denoiser
-from deploy.runtime.int8_decoder import int8_graph
+from deploy.engine.int8 import RANGE_INDEX, TARGET_OF_BACKEND, Int8Denoiser
+from deploy.engine.int8_decoder import int8_graph
 from engines.adapters import openvino_engine
 from engines.backends import AROUND_INT8, CARRY_STATE, DEFAULT_BACKEND, FORM_OF_BACKEND, open_engine
 from engines.contract import ANONYMOUS, Engine

@@ -9,10 +9,10 @@ import pytest
 
 from calibration.targets.range_rows import RowWriter
 from deploy.bundle import Bundle
+from deploy.engine.choice import engine_choice
+from deploy.engine.graphs import precision_around_int8
+from deploy.engine.int8 import NOISE_GAIN, NOISE_OFFSET, RANGE_INDEX, Int8Denoiser, read_array
 from deploy.errors import BundleError
-from deploy.runtime.engine_choice import engine_choice
-from deploy.runtime.graphs import precision_around_int8
-from deploy.runtime.int8 import NOISE_GAIN, NOISE_OFFSET, RANGE_INDEX, Int8Denoiser, read_array
 from deploy.sampling.loop import advance, estimate_picture
 from deploy.sampling.plan import Plan, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule

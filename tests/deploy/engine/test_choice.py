@@ -8,13 +8,13 @@ from typer.testing import CliRunner
 
 from deploy.bundle import Bundle
 from deploy.checkpoint.load import load_checkpoint
-from deploy.chosen_engine import CHOICE_LABEL, chosen_engine, machine_key
 from deploy.cli.main import app
-from deploy.engine_trials import Candidate
+from deploy.engine import choice as module
+from deploy.engine.choice import engine_choice
+from deploy.engine.chosen import CHOICE_LABEL, chosen_engine, machine_key
+from deploy.engine.trials import Candidate
 from deploy.errors import BundleError, MissingPackage
 from deploy.export.export import export_bundle
-from deploy.runtime import engine_choice as module
-from deploy.runtime.engine_choice import engine_choice
 from deploy.runtime.upscaler import Upscaler
 from engines.backends import BACKENDS, DEFAULT_BACKEND, probe_all
 from engines.cache import Cache

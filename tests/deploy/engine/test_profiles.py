@@ -3,7 +3,7 @@
 import pytest
 
 from deploy.bundle import Bundle
-from deploy.engine_profiles import EngineSizes, default_sizes, profiles_of_graphs
+from deploy.engine.profiles import EngineSizes, default_sizes, profiles_of_graphs
 from deploy.errors import SizeError
 from tests.deploy.runtime.conftest import exported, exported_latent
 

@@ -4,7 +4,7 @@ from itertools import count
 
 import pytest
 
-from deploy.benchmark.turns import Contender, Split, Timing, measure, part_of, ratios, timing_of
+from deploy.engine.turns import Contender, Split, Timing, measure, part_of, ratios, timing_of
 from deploy.errors import OutputError
 from engines.errors import EngineError
 from tests.deploy.benchmark.clock import FakeClock, silent

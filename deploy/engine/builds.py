@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from deploy.bundle import Bundle
-from deploy.engine_profiles import EngineSizes, profile_of_graph, profiles_of_graphs
+from deploy.engine.graphs import DENOISE, FLOAT_GRAPHS, INT8
+from deploy.engine.int8 import TARGET_OF_BACKEND, Int8Denoiser, has_int8
+from deploy.engine.int8_decoder import int8_graph
+from deploy.engine.profiles import EngineSizes, profile_of_graph, profiles_of_graphs
 from deploy.errors import BundleError
-from deploy.runtime.graphs import DENOISE, FLOAT_GRAPHS, INT8
-from deploy.runtime.int8 import TARGET_OF_BACKEND, Int8Denoiser, has_int8
-from deploy.runtime.int8_decoder import int8_graph
 from engines.adapters.tensorrt_engine import PRECISIONS
 from engines.backends import BACKENDS, FORM_OF_BACKEND, backend_named
 from engines.cache import Cache, fingerprint

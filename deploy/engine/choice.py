@@ -1,10 +1,10 @@
 """Which engine and precision a run uses when it is told "auto"."""
 
 from deploy.bundle import Bundle
-from deploy.chosen_engine import AUTO, chosen_engine, newest_decision
+from deploy.engine.chosen import AUTO, chosen_engine, newest_decision
+from deploy.engine.graphs import DENOISE, INT8, EngineChoice
+from deploy.engine.int8 import TARGET_OF_BACKEND, has_int8
 from deploy.errors import BundleError, MissingPackage
-from deploy.runtime.graphs import DENOISE, INT8, EngineChoice
-from deploy.runtime.int8 import TARGET_OF_BACKEND, has_int8
 from engines.backends import FORM_OF_BACKEND, backend_named, probe_all
 from engines.contract import check_request
 from engines.errors import EngineError

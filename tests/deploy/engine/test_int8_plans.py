@@ -18,7 +18,7 @@ from calibration.observe.layers import CONV, layers_of, read_graph, weights_of
 from calibration.targets.tensorrt import int8_graphs
 from deploy.bundle import Bundle
 from deploy.demo.packaged import IDM_BUNDLE
-from deploy.engine_profiles import default_sizes, profiles_of_graphs
+from deploy.engine.profiles import default_sizes, profiles_of_graphs
 from engines.plans.building import build
 from engines.plans.half import write_half_graph
 from engines.plans.tensorrt_builder import BuildRequest

@@ -12,9 +12,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from deploy import engine_plans
 from deploy.bundle import Bundle
-from deploy.engine_plans import (
+from deploy.engine import builds as engine_plans
+from deploy.engine.builds import (
     PlanOptions,
     build_plans,
     packages_to_build_for,
@@ -23,7 +23,7 @@ from deploy.engine_plans import (
     seconds_to_build,
     weights_bytes,
 )
-from deploy.engine_profiles import EngineSizes, default_sizes
+from deploy.engine.profiles import EngineSizes, default_sizes
 from deploy.errors import BundleError
 from engines.cache import Cache
 from engines.errors import EngineError

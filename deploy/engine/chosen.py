@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from deploy.bundle import Bundle
-from deploy.runtime.graphs import EngineChoice
+from deploy.engine.graphs import EngineChoice
 from engines.backends import FORM_OF_BACKEND, probe_all
 from engines.cache import Cache, Entry, fingerprint
 from engines.machine.cuda import Device, find_device

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from deploy.bundle import Bundle
-from deploy.engine_trials import TrialSettings, step_feeds
-from deploy.runtime import graphs as graphs_module
-from deploy.runtime.graphs import DENOISE, EngineChoice, GraphSet
+from deploy.engine import graphs as graphs_module
+from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
+from deploy.engine.trials import TrialSettings, step_feeds
 from deploy.runtime.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from engines.backends import BACKENDS, fixed_sizes_pay

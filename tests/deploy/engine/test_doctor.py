@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy import doctor
-from deploy.doctor import INT8_WORDS, EngineState, examine, find_int8, find_packages, problems_of_engines
+from deploy.engine import doctor
+from deploy.engine.doctor import INT8_WORDS, EngineState, examine, find_int8, find_packages, problems_of_engines
 from engines.machine import host
 from engines.machine.host import (
     Gpu,

@@ -1,0 +1,1 @@
+"""Which engine runs a bundle on this machine, and its graphs opened on it."""
