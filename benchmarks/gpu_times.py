@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from deploy.bundle import Bundle
 from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet, Keep
 from deploy.engine.trials import TrialSettings, inputs_of_a_step, sqnr_db, step_feeds, trial_noise_level
-from deploy.runtime.on_device import steps_of_plan
+from deploy.picture.on_device import steps_of_plan
 from deploy.sampling.loop import run_plan
 from deploy.sampling.plan import Plan, PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule

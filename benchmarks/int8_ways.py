@@ -22,6 +22,7 @@ from calibration.observe.layers import LINEAR, Layer, layers_of, read_graph, wei
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
 from deploy.evaluation.originals import Original, Pixels
+from deploy.picture.upscaler import Upscaler
 from deploy.quantization.budget import share_in_float
 from deploy.quantization.comparison import Fidelity, compare, float_upscaler, int8_upscaler, made_by
 from deploy.quantization.drafts import Draft, drafted
@@ -30,7 +31,6 @@ from deploy.quantization.pipeline import Calibrated
 from deploy.quantization.recipes import Scales, biases_of, densities_of_inputs, recipe_of, scales_for
 from deploy.quantization.storing import FORM_OF_TARGET, graphs_of_target
 from deploy.quantization.trajectories import Trajectories, groups_of_pictures
-from deploy.runtime.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 
 LARGEST_CODE = 127

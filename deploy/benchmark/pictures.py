@@ -15,8 +15,8 @@ from deploy.bundle import Bundle
 from deploy.engine.graphs import NOTHING, Array, EngineChoice, GraphSet, Keep
 from deploy.engine.turns import Contender, Progress, Split, Timing, measure, timing_of
 from deploy.errors import PlanError
-from deploy.runtime.run import Progress as PictureProgress
-from deploy.runtime.upscaler import MODELS, Upscaler
+from deploy.picture.run import Progress as PictureProgress
+from deploy.picture.upscaler import MODELS, Upscaler
 from deploy.sampling.choices import Choices
 from deploy.sampling.plan import PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule

@@ -101,7 +101,7 @@ def _first_picture(
     from deploy.benchmark.settings import BenchSettings
     from deploy.bundle import Bundle
     from deploy.engine.graphs import EngineChoice
-    from deploy.runtime.memory import resident_bytes
+    from deploy.picture.memory import resident_bytes
     from deploy.sampling.choices import Choices
 
     marks: dict[str, Any] = {"imported": time.monotonic() - since}

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from deploy.benchmark.settings import STEP
-from deploy.runtime.infer import text_from_seconds
-from deploy.runtime.memory import text_from_bytes
+from deploy.picture.jobs import text_from_seconds
+from deploy.picture.memory import text_from_bytes
 
 Report = Mapping[str, Any]
 Row = Mapping[str, Any]

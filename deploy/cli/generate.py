@@ -32,7 +32,7 @@ def generate(
     from deploy.bundle import Bundle, discover
     from deploy.errors import ImageError
     from deploy.images.files import check_output, write_image
-    from deploy.runtime.upscaler import Upscaler
+    from deploy.picture.upscaler import Upscaler
     from deploy.sampling.choices import Choices
 
     sizes = [size_from_text(text) for text in size]

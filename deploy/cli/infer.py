@@ -54,8 +54,8 @@ def infer(
     """Enlarge pictures by any factor."""
     from deploy.bundle import Bundle
     from deploy.demo.packaged import bundle_or_packaged
-    from deploy.runtime.infer import Request, infer_pictures
-    from deploy.runtime.upscaler import Upscaler
+    from deploy.picture.jobs import Request, infer_pictures
+    from deploy.picture.upscaler import Upscaler
 
     opened = Bundle.open(bundle_or_packaged(bundle, _say))
     request = Request(

@@ -60,10 +60,10 @@ def quantize(
     from deploy.quantization.installed import refuse_without_onnx, targets_here
 
     refuse_without_onnx()
+    from deploy.picture.memory import bytes_from_text
     from deploy.quantization.command import Source
     from deploy.quantization.command import quantize as quantized
     from deploy.quantization.settings import Places, QuantizeSettings
-    from deploy.runtime.memory import bytes_from_text
 
     named = None if targets is None else tuple(name.strip() for name in targets.split(",") if name.strip())
     settings = QuantizeSettings(

@@ -30,8 +30,8 @@ def schedule(
 ) -> None:
     """Search the placement of few steps for this checkpoint and store it, with presets, in the bundle."""
     from deploy.bundle import Bundle, discover
-    from deploy.runtime.schedule_bundle import ScheduleRequest, schedule_bundle, text_from_entry
-    from deploy.runtime.upscaler import Upscaler, ignore
+    from deploy.picture.schedule.presets import ScheduleRequest, schedule_bundle, text_from_entry
+    from deploy.picture.upscaler import Upscaler, ignore
 
     request = ScheduleRequest(
         steps=counts_from_text(steps),

@@ -27,8 +27,8 @@ from deploy.images.files import read_image, write_image
 from deploy.images.metrics import fidelity, high_frequency_energy, psnr
 from deploy.images.resize import upscale
 from deploy.images.sheet import contact_sheet
-from deploy.runtime.infer import Request, infer_pictures
-from deploy.runtime.upscaler import Upscaler
+from deploy.picture.jobs import Request, infer_pictures
+from deploy.picture.upscaler import Upscaler
 from engines.new_files import new_file
 
 STATE = "demo.json"

@@ -13,8 +13,8 @@ from deploy.errors import ImageError, MissingPackage
 from deploy.evaluation.contenders import Setting
 from deploy.evaluation.originals import Pixels
 from deploy.images.files import read_image
+from deploy.picture.jobs import Request, infer_pictures
 from deploy.quantization.installed import refuse_without_onnx, targets_here
-from deploy.runtime.infer import Request, infer_pictures
 from deploy.sampling.choices import Choices
 
 if TYPE_CHECKING:

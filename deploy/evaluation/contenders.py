@@ -8,7 +8,7 @@ import numpy as np
 
 from deploy.evaluation.originals import Pixels, pixels_from_planes
 from deploy.images.resize import FloatImage, back_project, upscale
-from deploy.runtime.upscaler import Upscaler, ignore
+from deploy.picture.upscaler import Upscaler, ignore
 from deploy.sampling.choices import Choices
 
 BACK_PROJECTIONS = 5

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deploy.bundle import Bundle
 from deploy.evaluation.contenders import Setting
-from deploy.runtime.upscaler import Upscaler
+from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 
 AUTO = "auto"

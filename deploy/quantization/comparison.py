@@ -9,10 +9,10 @@ from deploy.bundle import Bundle
 from deploy.engine.graphs import GraphSet
 from deploy.evaluation.originals import Original, Pixels
 from deploy.images.metrics import fidelity, psnr, ssim
+from deploy.picture.generation import Generation
+from deploy.picture.upscaler import MODELS, Upscaler
 from deploy.quantization.installed import backend_of_target
 from deploy.quantization.settings import PLAIN_STEPS
-from deploy.runtime.generation import Generation
-from deploy.runtime.upscaler import MODELS, Upscaler
 from deploy.sampling.choices import Choices
 
 PLAIN = Choices(equation="ddim", steps=PLAIN_STEPS, placement="uniform", start=0.0, consistency=0.0, eta=0.0)

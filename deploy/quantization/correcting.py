@@ -12,12 +12,12 @@ from calibration.choose.correction import InputMean, NoiseErrors, bias_correctio
 from calibration.observe.layers import as_map, read_graph
 from calibration.observe.observer import Observer
 from deploy.bundle import Bundle
+from deploy.picture.upscaler import Upscaler
 from deploy.quantization.comparison import int8_upscaler
 from deploy.quantization.drafts import LevelCorrection
 from deploy.quantization.equalising import divided_weights, equalised
 from deploy.quantization.gathering import Findings, Inputs
 from deploy.quantization.recipes import Corrections, Scales
-from deploy.runtime.upscaler import Upscaler
 from deploy.sampling.plan import FAMILY_RULES
 
 Array = NDArray[Any]

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from calibration.observe.layers import Layer
 from deploy.bundle import Bundle
 from deploy.errors import SizeError
+from deploy.picture.memory import default_budget, text_from_bytes
 from deploy.quantization.decoder_gathering import convolutions_of_decode, layers_of_query
 from deploy.quantization.decoder_graphs import DECODE, QUERY
 from deploy.quantization.gathering import quantizable_layers
 from deploy.quantization.storing import FORM_OF_TARGET
-from deploy.runtime.memory import default_budget, text_from_bytes
 
 NUMERATOR, DENOMINATOR = 2, 5
 """Of what may be resident. The rest is the process itself: with a half it peaked at 6.1 of 6 GiB on the full IDM."""

@@ -13,6 +13,8 @@ from deploy.bundle import Bundle, BundleWriter
 from deploy.demo.packaged import CALIBRATION_IMAGES
 from deploy.errors import BundleError
 from deploy.families.latent.model import LatentModel
+from deploy.picture.memory import text_from_bytes
+from deploy.picture.upscaler import Upscaler
 from deploy.quantization.budget import Choice
 from deploy.quantization.correcting import bias_corrections, noise_corrections
 from deploy.quantization.covariance_memory import bytes_for_covariances, calibrated_layers, refuse_too_little
@@ -35,8 +37,6 @@ from deploy.quantization.trajectories import (
     groups_of_pictures,
 )
 from deploy.quantization.trials import Trials
-from deploy.runtime.memory import text_from_bytes
-from deploy.runtime.upscaler import Upscaler
 
 Say = Callable[[str], None]
 Progress = Callable[[str, float], None]

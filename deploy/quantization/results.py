@@ -8,6 +8,7 @@ from calibration.observe.layers import read_graph, take_external
 from deploy.bundle import Bundle
 from deploy.demo.packaged import EVALUATION_IMAGES
 from deploy.evaluation.originals import Original, Pixels, read_originals
+from deploy.picture.upscaler import Upscaler
 from deploy.quantization.budget import share_in_float
 from deploy.quantization.comparison import (
     PLAIN,
@@ -24,7 +25,6 @@ from deploy.quantization.pictures import most_lr
 from deploy.quantization.pipeline import Calibrated
 from deploy.quantization.speed import runs_in_int8, seconds_per_step
 from deploy.quantization.storing import FORM_OF_TARGET
-from deploy.runtime.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 
 Progress = Callable[[str, float], None]

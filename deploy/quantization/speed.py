@@ -9,9 +9,9 @@ import numpy as np
 
 from deploy.bundle import Bundle
 from deploy.images.tiles import Window
+from deploy.picture.upscaler import Upscaler
 from deploy.quantization.comparison import int8_upscaler
 from deploy.quantization.installed import BACKEND_OF_TARGET, backend_of_target
-from deploy.runtime.upscaler import Upscaler
 
 RUN_IN_INT8 = ("ort", "openvino")
 """Targets whose graphs a CPU runs in int8."""

@@ -21,13 +21,13 @@ from deploy.families.contract import Float32, Model, Subject
 from deploy.families.latent.model import LatentModel
 from deploy.images.tiles import Window, whole_tiling
 from deploy.images.values import network_from_pixels
+from deploy.picture.generation import NO_PICTURE
+from deploy.picture.layout import Layout
+from deploy.picture.run import Progress as StepProgress
+from deploy.picture.run import sampled_batch
+from deploy.picture.upscaler import Upscaler, ignore
 from deploy.quantization.pictures import CalibrationPicture
 from deploy.quantization.settings import PLAIN_STEPS
-from deploy.runtime.generation import NO_PICTURE
-from deploy.runtime.layout import Layout
-from deploy.runtime.run import Progress as StepProgress
-from deploy.runtime.run import sampled_batch
-from deploy.runtime.upscaler import Upscaler, ignore
 from deploy.sampling.choices import Choices, Sampling
 from deploy.sampling.noise import image_key
 from deploy.sampling.noise_source import NoiseSource

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from calibration.choose.recipe import Recipe
 from deploy.evaluation.originals import Pixels
+from deploy.picture.upscaler import Upscaler
 from deploy.quantization.budget import Budget, Choice, Trial, fewest_in_float, head_of, rank_layers
 from deploy.quantization.comparison import PLAIN, compare, generated_by, int8_upscaler, made_by
 from deploy.quantization.drafts import Draft
@@ -18,7 +19,6 @@ from deploy.quantization.settings import QuantizeSettings
 from deploy.quantization.stages import RANKING, TrialPace
 from deploy.quantization.storing import graphs_of_target
 from deploy.quantization.trajectories import CalibrationPlans, DenoiserInput
-from deploy.runtime.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 
 Progress = Callable[[str, float], None]

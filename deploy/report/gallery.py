@@ -16,9 +16,9 @@ from deploy.evaluation.evaluate import Evaluation, evaluate
 from deploy.evaluation.originals import Pixels
 from deploy.evaluation.record import report_from_evaluation
 from deploy.families.latent.model import LatentModel
+from deploy.picture.upscaler import Upscaler
 from deploy.quantization.comparison import generated_by
 from deploy.report.scenes import Chosen, chosen_pictures, usual_scale
-from deploy.runtime.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from engines.backends import BACKENDS, FORM_OF_BACKEND
 from engines.errors import EngineError

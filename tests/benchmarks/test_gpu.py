@@ -13,8 +13,8 @@ from deploy.engine import graphs as graphs_module
 from engines.backends import BACKENDS
 from engines.errors import EngineError
 from engines.machine.cuda import Device, find_device
+from tests.deploy.exported import exported, exported_latent
 from tests.deploy.quantized import quantized_micro
-from tests.deploy.runtime.conftest import exported, exported_latent
 
 
 @pytest.fixture(scope="module")

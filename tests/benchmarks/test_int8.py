@@ -16,7 +16,7 @@ from deploy.images.files import write_image
 from deploy.quantization.comparison import Fidelity
 from deploy.quantization.settings import QuantizeSettings
 from deploy.sampling.choices import Choices
-from tests.deploy.runtime.conftest import exported, exported_latent
+from tests.deploy.exported import exported, exported_latent
 
 QUICK = ["--pictures", "2", "--calibration-pictures", "2", "--threads", "1"]
 

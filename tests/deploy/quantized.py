@@ -10,7 +10,7 @@ from deploy.bundle import Bundle, BundleWriter
 from deploy.images.files import write_image
 from deploy.quantization.pipeline import quantize_bundle
 from deploy.quantization.settings import Places, QuantizeSettings
-from tests.deploy.runtime.conftest import exported
+from tests.deploy.exported import exported
 
 SETTINGS = QuantizeSettings(
     scales=(2.0,), crop=16, pictures=2, ranges=2, max_psnr_drop=9.0, min_fidelity=0.0, float_share=0.0

@@ -14,7 +14,7 @@ from deploy.images.coordinates import axis_lookup, resize_index
 from deploy.images.resize import resize_region
 from deploy.images.tiles import Size
 from deploy.images.tiles import Window as Window
-from deploy.runtime.sampler import strips_of_rows
+from deploy.picture.strips import strips_of_rows
 from engines.backends import DEFAULT_BACKEND
 
 Float32 = NDArray[np.float32]

@@ -1,5 +1,5 @@
 """The small bundles of the run time's tests."""
 
-from tests.deploy.runtime.conftest import idm_micro, latent_gen, latent_sr
+from tests.deploy.exported import idm_micro, latent_gen, latent_sr
 
 __all__ = ["idm_micro", "latent_gen", "latent_sr"]

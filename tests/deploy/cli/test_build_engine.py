@@ -15,8 +15,8 @@ from deploy.cli.main import app
 from deploy.engine.choice import engine_choice
 from deploy.engine.graphs import GraphSet
 from engines.cache import Cache
+from tests.deploy.exported import exported
 from tests.deploy.quantized import with_held_out
-from tests.deploy.runtime.conftest import exported
 
 QUICK = ["--size", "16x16", "--rounds", "1", "--threads", "1"]
 

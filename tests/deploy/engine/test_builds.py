@@ -30,7 +30,7 @@ from engines.errors import EngineError
 from engines.machine.cuda import Device
 from engines.plans.built_forms import Source
 from engines.plans.tensorrt_names import TENSORRT, TENSORRT_RTX
-from tests.deploy.runtime.conftest import exported, exported_latent
+from tests.deploy.exported import exported, exported_latent
 
 CARD = Device(name="RTX 4090", capability=(8, 9), memory=24 << 30, driver=(13, 0))
 

@@ -15,7 +15,7 @@ from deploy.engine.chosen import CHOICE_LABEL, chosen_engine, machine_key
 from deploy.engine.trials import Candidate
 from deploy.errors import BundleError, MissingPackage
 from deploy.export.export import export_bundle
-from deploy.runtime.upscaler import Upscaler
+from deploy.picture.upscaler import Upscaler
 from engines.backends import BACKENDS, DEFAULT_BACKEND, probe_all
 from engines.cache import Cache
 from tests.checkpoints import save_idm

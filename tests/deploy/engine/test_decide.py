@@ -24,7 +24,7 @@ from engines.backends import BACKENDS, probe_all
 from engines.cache import Cache
 from engines.contract import Availability
 from engines.errors import EngineError
-from tests.deploy.runtime.conftest import exported, exported_latent
+from tests.deploy.exported import exported, exported_latent
 
 TRIAL = TrialSettings(size=(16, 16), threads=1, rounds=1)
 OPTIONS = BuildOptions(trial=TRIAL)

@@ -9,7 +9,7 @@ from deploy.bundle import Bundle
 from deploy.engine import graphs as graphs_module
 from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, step_feeds
-from deploy.runtime.upscaler import Upscaler
+from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from engines.backends import BACKENDS, fixed_sizes_pay
 from engines.contract import Engine

@@ -23,7 +23,7 @@ from engines.plans.building import build
 from engines.plans.half import write_half_graph
 from engines.plans.tensorrt_builder import BuildRequest
 from tests.calibration.int8_layers import stored
-from tests.deploy.runtime.conftest import exported, exported_latent
+from tests.deploy.exported import exported, exported_latent
 
 pytestmark = [
     pytest.mark.slow,

@@ -5,7 +5,7 @@ import pytest
 from deploy.bundle import Bundle
 from deploy.engine.profiles import EngineSizes, default_sizes, profiles_of_graphs
 from deploy.errors import SizeError
-from tests.deploy.runtime.conftest import exported, exported_latent
+from tests.deploy.exported import exported, exported_latent
 
 SIZES = EngineSizes(sizes=((16, 16), (77, 32), (128, 96)), scales=(2.0, 4.0, 8.0), batch=(1, 1, 4))
 

@@ -13,7 +13,7 @@ from deploy.families.latent.model import LatentModel
 from deploy.quantization.decoder import Decoder
 from deploy.quantization.decoder_graphs import DECODE, QUERY
 from deploy.quantization.decoder_storing import write_decoder
-from tests.deploy.runtime.conftest import exported_latent
+from tests.deploy.exported import exported_latent
 
 PARTS = {"ort": {DECODE, QUERY}, "openvino": {DECODE, QUERY}, "tensorrt": {DECODE}}
 TARGETS = tuple(PARTS)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from deploy.bundle import Bundle
+from deploy.picture.upscaler import Upscaler
 from deploy.quantization import correcting
 from deploy.quantization.comparison import int8_upscaler
 from deploy.quantization.correcting import EstimateErrors, noise_corrections
 from deploy.quantization.gathering import Inputs
-from deploy.runtime.upscaler import Upscaler
 from tests.deploy.quantization.made_up import quantized_without_calibration
 
 

@@ -7,10 +7,10 @@ import pytest
 from calibration.observe.layers import Layer
 from deploy.bundle import Bundle
 from deploy.errors import SizeError
+from deploy.picture.memory import bytes_from_text
 from deploy.quantization.covariance_memory import bytes_for_covariances, calibrated_layers, refuse_too_little
 from deploy.quantization.pipeline import quantize_bundle
 from deploy.quantization.settings import Places, QuantizeSettings
-from deploy.runtime.memory import bytes_from_text
 from tests.deploy.quantization.latent_decoders import tiny
 
 

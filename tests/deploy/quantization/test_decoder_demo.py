@@ -11,13 +11,13 @@ from deploy.evaluation.originals import read_originals
 from deploy.export.export import export_bundle
 from deploy.families.latent.model import LatentModel
 from deploy.images.metrics import fidelity
+from deploy.picture.upscaler import Upscaler
 from deploy.quantization.comparison import int8_upscaler
 from deploy.quantization.decoder import decoded, quantized_decoder
 from deploy.quantization.drafts import drafted
 from deploy.quantization.pictures import CalibrationPicture
 from deploy.quantization.settings import QuantizeSettings
 from deploy.quantization.trajectories import CalibrationPlans, Trajectories, groups_of_pictures
-from deploy.runtime.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from tests.deploy.quantization.latent_decoders import PARTS, TARGETS, ignored, with_decoder
 

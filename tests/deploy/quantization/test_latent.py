@@ -13,7 +13,7 @@ from deploy.quantization.only_int8 import without_float_denoiser
 from deploy.quantization.pipeline import quantize_bundle
 from deploy.quantization.settings import Places, QuantizeSettings
 from deploy.sampling.choices import Choices
-from tests.deploy.runtime.conftest import exported_latent
+from tests.deploy.exported import exported_latent
 
 SETTINGS = QuantizeSettings(
     scales=(2.0,), crop=16, pictures=2, ranges=1, max_psnr_drop=9.0, float_share=0.0, targets=("ort",)

@@ -12,13 +12,13 @@ import pytest
 
 from deploy.bundle import Bundle
 from deploy.bundle.locking import DirectoryLock
+from deploy.picture.upscaler import Upscaler
 from deploy.quantization import partial_results
 from deploy.quantization.partial_results import alone_in, folder_for, hash_of_code, what_is_recorded
 from deploy.quantization.pictures import calibration_pictures
 from deploy.quantization.pipeline import quantize_bundle
 from deploy.quantization.settings import Places, QuantizeSettings
 from deploy.quantization.trajectories import CalibrationPlans, Group, calibration_plans, groups_of_pictures
-from deploy.runtime.upscaler import Upscaler
 from tests.deploy.quantization.made_up import quantized_without_calibration
 
 OTHER = """

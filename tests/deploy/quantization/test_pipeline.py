@@ -14,11 +14,11 @@ from deploy.bundle import Bundle, BundleWriter
 from deploy.engine.int8 import Int8Denoiser
 from deploy.errors import BundleError
 from deploy.images.files import read_image
+from deploy.picture.upscaler import Upscaler
 from deploy.quantization.only_int8 import without_float_denoiser
 from deploy.quantization.pipeline import Calibrated, quantize_bundle
 from deploy.quantization.records import text_of_record
 from deploy.quantization.settings import Places, QuantizeSettings
-from deploy.runtime.upscaler import Upscaler
 
 SETTINGS = QuantizeSettings(scales=(2.0, 4.0), crop=16, pictures=4, ranges=2, max_psnr_drop=3.0, float_share=0.0)
 

@@ -24,10 +24,10 @@ from deploy.engine.profiles import default_sizes
 from deploy.engine.trials import TrialSettings, step_feeds
 from deploy.errors import BundleError
 from deploy.export.weights_file import ALIGNMENT, places_of
+from deploy.picture.upscaler import Upscaler
 from deploy.quantization.gathering import quantizable_layers
 from deploy.quantization.settings import TARGET_NAMES
 from deploy.quantization.storing import graphs_of_target, merged_tensors, write_targets
-from deploy.runtime.upscaler import Upscaler
 from engines import saturation
 from engines.cache import Cache
 from engines.errors import EngineError

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from deploy.bundle import Bundle, BundleWriter
+from deploy.picture.upscaler import Upscaler
 from deploy.quantization.pictures import calibration_pictures
 from deploy.quantization.settings import QuantizeSettings
 from deploy.quantization.trajectories import DenoiserInput, Trajectories, calibration_plans, groups_of_pictures
-from deploy.runtime.upscaler import Upscaler
 
 SCALES = (2.0, 4.0, 8.0)
 

@@ -13,7 +13,7 @@ import deploy.engine.choice as engine_choice
 from deploy import Upscaler
 from deploy.bundle import Bundle
 from deploy.errors import BundleError, MissingPackage, OutputError, PlanError, SizeError
-from deploy.runtime.run import Progress
+from deploy.picture.run import Progress
 from deploy.sampling.choices import Choices
 from engines.backends import BACKENDS, FORM_OF_BACKEND
 from engines.contract import Availability

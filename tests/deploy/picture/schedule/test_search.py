@@ -10,12 +10,12 @@ from PIL import Image
 
 from deploy.bundle import Bundle
 from deploy.errors import BundleError, PlanError
-from deploy.runtime.placement_search import PlacementSearch, Sample, Setting, blend, cheapest_path
-from deploy.runtime.schedule_bundle import ScheduleRequest, schedule_bundle
-from deploy.runtime.upscaler import Upscaler, ignore
+from deploy.picture.schedule.presets import ScheduleRequest, schedule_bundle
+from deploy.picture.schedule.search import PlacementSearch, Sample, Setting, blend, cheapest_path
+from deploy.picture.upscaler import Upscaler, ignore
 from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.schedule import NoiseSchedule
-from tests.deploy.runtime.stub_model import StubModel
+from tests.deploy.picture.stub_model import StubModel
 
 IDM = NoiseSchedule.from_kind("linear", 2000, 1e-6, 1e-2)
 LR = np.random.default_rng(3).uniform(-1, 1, (1, 3, 4, 5)).astype(np.float32)

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from deploy.engine.graphs import Array, Keep
 from deploy.families.contract import Feeds, Model, Subject
 from deploy.images.tiles import Tiling, Window
-from deploy.runtime.memory import StateArrays
-from deploy.runtime.on_device import steps_of_plan
-from deploy.runtime.sampler import RowsOfNoise, strips_of_rows
+from deploy.picture.memory import StateArrays
+from deploy.picture.on_device import steps_of_plan
+from deploy.picture.strips import RowsOfNoise, strips_of_rows
 from deploy.sampling.plan import Plan
 from engines.errors import OutOfMemory
 

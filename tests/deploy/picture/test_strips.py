@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import deploy.runtime.sampler as sampler
+import deploy.picture.strips as sampler
 from deploy.errors import OutputError
-from deploy.runtime.memory import StateArrays
+from deploy.picture.memory import StateArrays
 from deploy.sampling.loop import run_plan
 from deploy.sampling.loop import starting_state as reference_start
 from deploy.sampling.plan import PlanSettings, make_plan

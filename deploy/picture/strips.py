@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.runtime.memory import StateArrays
+from deploy.picture.memory import StateArrays
 from deploy.sampling.loop import advance, check_finite, estimate_picture
 from deploy.sampling.noise import START_NOISE
 from deploy.sampling.plan import Plan

@@ -5,9 +5,9 @@ import math
 import pytest
 
 from deploy.images.tiles import Size
-from deploy.runtime import pace
-from deploy.runtime.pace import LONGEST_PROBE, seconds_of_evaluation
-from tests.deploy.runtime.stub_model import StubModel
+from deploy.picture import pace
+from deploy.picture.pace import LONGEST_PROBE, seconds_of_evaluation
+from tests.deploy.picture.stub_model import StubModel
 
 
 class Clock:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import deploy.runtime.memory as memory
+import deploy.picture.memory as memory
 from deploy.errors import SizeError
-from deploy.runtime.memory import StateArrays, bytes_from_text, default_budget, resident_bytes, text_from_bytes
+from deploy.picture.memory import StateArrays, bytes_from_text, default_budget, resident_bytes, text_from_bytes
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, sqnr_db, step_feeds
 from deploy.families.idm.model import IdmModel
 from deploy.images.metrics import fidelity
-from deploy.runtime.upscaler import Upscaler
+from deploy.picture.upscaler import Upscaler
 from engines.backends import BACKENDS
 
 CPU_BACKENDS = ("onnxruntime-cpu", "openvino-cpu")

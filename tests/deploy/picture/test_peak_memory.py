@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from deploy.bundle import Bundle
-from deploy.runtime.memory import bytes_from_text
+from deploy.picture.memory import bytes_from_text
 
 PROGRAM = """
 import json, sys

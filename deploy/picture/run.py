@@ -11,10 +11,10 @@ import numpy as np
 from deploy.families.contract import Float32, Model, Subject
 from deploy.images.tiles import Size
 from deploy.images.values import Pixels, pixels_from_network
-from deploy.runtime.layout import Layout
-from deploy.runtime.memory import StateArrays
-from deploy.runtime.predictor import Predictor, TileDone
-from deploy.runtime.sampler import Rows, run_in_strips, starting_state
+from deploy.picture.layout import Layout
+from deploy.picture.memory import StateArrays
+from deploy.picture.predictor import Predictor, TileDone
+from deploy.picture.strips import Rows, run_in_strips, starting_state
 from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.plan import Plan
 

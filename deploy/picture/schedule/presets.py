@@ -13,9 +13,9 @@ from deploy.families.latent.model import LatentModel
 from deploy.images.files import read_image
 from deploy.images.sizes import output_size
 from deploy.images.values import network_from_pixels
-from deploy.runtime.generation import NO_PICTURE
-from deploy.runtime.placement_search import Found, PlacementSearch, Sample, Setting
-from deploy.runtime.upscaler import Upscaler
+from deploy.picture.generation import NO_PICTURE
+from deploy.picture.schedule.search import Found, PlacementSearch, Sample, Setting
+from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import PRESET_NAMES, Choices, placement_key
 from deploy.sampling.noise import image_key
 from deploy.sampling.noise_source import NoiseSource

@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 from deploy.engine.graphs import Keep
 from deploy.images.tiles import Tiling, Window, whole_tiling
-from deploy.runtime.layout import Layout
-from deploy.runtime.memory import StateArrays
-from deploy.runtime.predictor import Predictor, TileDone
-from deploy.runtime.run import Progress, sampled_batch
-from deploy.runtime.upscaler import ignore
+from deploy.picture.layout import Layout
+from deploy.picture.memory import StateArrays
+from deploy.picture.predictor import Predictor, TileDone
+from deploy.picture.run import Progress, sampled_batch
+from deploy.picture.upscaler import ignore
 from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.plan import PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 from engines.errors import OutOfMemory
-from tests.deploy.runtime.stub_model import REACH, StubModel, StubSubject
+from tests.deploy.picture.stub_model import REACH, StubModel, StubSubject
 
 IDM = NoiseSchedule.from_kind("linear", 2000, 1e-6, 1e-2)
 SIZE = (101, 75)

@@ -2,10 +2,10 @@
 
 import pytest
 
-import deploy.runtime.layout as layout
+import deploy.picture.layout as layout
 from deploy.errors import SizeError
-from deploy.runtime.layout import Job, Layout, layout_for
-from tests.deploy.runtime.stub_model import StubModel
+from deploy.picture.layout import Job, Layout, layout_for
+from tests.deploy.picture.stub_model import StubModel
 
 MB = 1_000_000
 WHOLE = 160_000 * 1060 + 10_000 * 24

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from deploy.bundle import Bundle
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.families.latent.model import LatentModel
-from deploy.runtime.run import Sampled, sampled_batch
-from deploy.runtime.upscaler import ignore
+from deploy.picture.run import Sampled, sampled_batch
+from deploy.picture.upscaler import ignore
 from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.plan import PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
-from tests.deploy.runtime.test_recorded_runs import TOLERANCE, largest_error, whole
+from tests.deploy.picture.test_recorded_runs import TOLERANCE, largest_error, whole
 from tests.recordings import recording
 
 RUNS = recording("latent_sampling_tiny")

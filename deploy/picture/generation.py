@@ -10,14 +10,14 @@ from deploy.errors import PlanError, SizeError
 from deploy.families.latent.model import LatentModel
 from deploy.images.pictures import Pixels
 from deploy.images.sizes import MAX_PIXELS, PixelSize, check_request
-from deploy.runtime.layout import Job, layout_for
-from deploy.runtime.run import Sampled, sampled_batch
-from deploy.runtime.sampler import state_arrays_needed
+from deploy.picture.layout import Job, layout_for
+from deploy.picture.run import Sampled, sampled_batch
+from deploy.picture.strips import state_arrays_needed
 from deploy.sampling.choices import Sampling
 from deploy.sampling.noise_source import NoiseSource
 
 if TYPE_CHECKING:
-    from deploy.runtime.upscaler import RunOptions, Upscaler
+    from deploy.picture.upscaler import RunOptions, Upscaler
 
 NO_PICTURE = 0
 """The noise key where there is no input picture; the sample's number tells the pictures apart."""

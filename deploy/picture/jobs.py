@@ -13,8 +13,8 @@ from deploy.errors import BundleError, DeployError, ImageError
 from deploy.images.files import ReadImage, check_output, read_image, write_image
 from deploy.images.png import write_png_rows
 from deploy.images.sizes import MAX_PIXELS, PixelSize, check_request, output_size
-from deploy.runtime.run import Progress, Sampled
-from deploy.runtime.upscaler import RunOptions, Upscaler
+from deploy.picture.run import Progress, Sampled
+from deploy.picture.upscaler import RunOptions, Upscaler
 from deploy.sampling.choices import Choices, Sampling
 from deploy.sampling.noise_source import NoiseSource
 from engines.errors import EngineError

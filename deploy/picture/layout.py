@@ -10,7 +10,7 @@ from math import prod
 from deploy.errors import SizeError
 from deploy.families.contract import Model
 from deploy.images.tiles import Size, Tiling, smallest_tile, whole_tiling
-from deploy.runtime.memory import resident_bytes, text_from_bytes
+from deploy.picture.memory import resident_bytes, text_from_bytes
 
 LARGEST_BATCH = 8
 """Pictures at once. On two cores a batch gains nothing beyond a few."""

@@ -21,12 +21,12 @@ from deploy.images.pictures import Pixels, picture_from_pixels, pixels_from_pict
 from deploy.images.sizes import MAX_PIXELS, PixelSize, output_size
 from deploy.images.tiles import Size
 from deploy.images.values import network_from_pixels
-from deploy.runtime.generation import Generation, generate_pictures
-from deploy.runtime.layout import Job, Layout, layout_for
-from deploy.runtime.memory import bytes_from_text, default_budget
-from deploy.runtime.pace import Forecast, seconds_of_evaluation
-from deploy.runtime.run import Progress, Sampled, sampled_batch
-from deploy.runtime.sampler import state_arrays_needed
+from deploy.picture.generation import Generation, generate_pictures
+from deploy.picture.layout import Job, Layout, layout_for
+from deploy.picture.memory import bytes_from_text, default_budget
+from deploy.picture.pace import Forecast, seconds_of_evaluation
+from deploy.picture.run import Progress, Sampled, sampled_batch
+from deploy.picture.strips import state_arrays_needed
 from deploy.sampling.choices import Choices, Sampling, sampling_from
 from deploy.sampling.noise import image_key
 from deploy.sampling.noise_source import NoiseCallable, NoiseSource
