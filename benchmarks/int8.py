@@ -35,8 +35,8 @@ from calibration.targets.table import target_named
 from deploy.bundle import Bundle
 from deploy.demo.packaged import EVALUATION_IMAGES, IDM_BUNDLE
 from deploy.errors import BundleError, DeployError
-from deploy.evaluation.originals import read_originals
-from deploy.images.metrics import paired_difference
+from deploy.measure.evaluation.originals import read_originals
+from deploy.measure.metrics import paired_difference
 from deploy.quantization.comparison import PLAIN, Fidelity
 from deploy.quantization.pipeline import Calibrated, quantize_bundle
 from deploy.quantization.settings import TARGET_NAMES, Places, QuantizeSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.images.metrics import mean_with_interval, paired_difference
+from deploy.measure.metrics import mean_with_interval, paired_difference
 
 Record = dict[str, Any]
 

@@ -21,7 +21,7 @@ from calibration.choose.rounding import RoundedWeights
 from calibration.observe.layers import LINEAR, Layer, layers_of, read_graph, weights_of
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
-from deploy.evaluation.originals import Original, Pixels
+from deploy.measure.evaluation.originals import Original, Pixels
 from deploy.picture.upscaler import Upscaler
 from deploy.quantization.budget import share_in_float
 from deploy.quantization.comparison import Fidelity, compare, float_upscaler, int8_upscaler, made_by

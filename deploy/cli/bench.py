@@ -39,10 +39,10 @@ def bench(
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
     """Time steps, whole pictures, batches, sizes, start-up and memory on every engine beside PyTorch as published."""
-    from deploy.benchmark.bench import bench_bundle, failures_of
-    from deploy.benchmark.settings import PARTS, BenchSettings
     from deploy.bundle import Bundle, discover
     from deploy.cli.values import size_from_text
+    from deploy.measure.benchmark.bench import bench_bundle, failures_of
+    from deploy.measure.benchmark.settings import PARTS, BenchSettings
 
     width, height = size_from_text(size)
     settings = BenchSettings(
@@ -59,7 +59,7 @@ def bench(
         precisions=tuple(precision),
     )
     if plot is not None:
-        from deploy.benchmark.plot import check_plot, write_plot
+        from deploy.measure.benchmark.plot import check_plot, write_plot
 
         check_plot(plot)
     opened = Bundle.open(discover(explicit=bundle))
@@ -119,7 +119,7 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
 
 def show(report: dict[str, Any]) -> None:
     """Prints the report as tables, and below them what has to be known to read them."""
-    from deploy.benchmark.table import notes_of, sampling_notes, tables_from_report
+    from deploy.measure.benchmark.table import notes_of, sampling_notes, tables_from_report
 
     if report["note"]:
         typer.echo(f"! {report['note']}\n")

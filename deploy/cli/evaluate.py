@@ -19,11 +19,11 @@ from deploy.cli.ways import way_from_text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from deploy.evaluation.contenders import Setting
-    from deploy.evaluation.evaluate import Evaluation
-    from deploy.evaluation.measures import Measure
-    from deploy.evaluation.originals import Original
-    from deploy.evaluation.ways import Offered, Way
+    from deploy.measure.evaluation.contenders import Setting
+    from deploy.measure.evaluation.evaluate import Evaluation
+    from deploy.measure.evaluation.measures import Measure
+    from deploy.measure.evaluation.originals import Original
+    from deploy.measure.evaluation.ways import Offered, Way
 
 
 def evaluate(
@@ -62,10 +62,10 @@ def evaluate(
     the same noise are compared with.
     """
     from deploy.demo.packaged import EVALUATION_IMAGES
-    from deploy.evaluation.originals import read_originals
-    from deploy.evaluation.record import report_from_evaluations
-    from deploy.evaluation.report import write_report
-    from deploy.evaluation.ways import Offered
+    from deploy.measure.evaluation.originals import read_originals
+    from deploy.measure.evaluation.record import report_from_evaluations
+    from deploy.measure.evaluation.report import write_report
+    from deploy.measure.evaluation.ways import Offered
 
     offered = Offered(
         bundles=_bundles(bundle),
@@ -122,7 +122,7 @@ def _ways(offered: "Offered", settings: Sequence[str]) -> "list[Way]":
 
 
 def _settings(stack: ExitStack, ways: "list[Way]", threads: int | None, seed: int) -> "list[Setting]":
-    from deploy.evaluation.ways import opened_settings
+    from deploy.measure.evaluation.ways import opened_settings
 
     return opened_settings(stack, ways, threads=threads, seed=seed, notice=_say)
 
@@ -136,8 +136,8 @@ def _check_name(against: str | None, settings: "list[Setting]") -> None:
 def _measures(folder: Path | None) -> "tuple[Mapping[str, Measure], list[str]]":
     """What is measured, and why LPIPS is not if it is not; a folder that was named must hold its weights."""
     from deploy.errors import CheckpointError
-    from deploy.evaluation.measures import MEASURES, measures_with_lpips
-    from deploy.images.lpips import load_lpips
+    from deploy.measure.evaluation.measures import MEASURES, measures_with_lpips
+    from deploy.measure.lpips import load_lpips
 
     try:
         return measures_with_lpips(load_lpips(folder)), []
@@ -154,8 +154,8 @@ def _evaluations(
     measures: "Mapping[str, Measure]",
 ) -> "list[Evaluation]":
     """One for each scale, from the smallest on; each but the first looks back at the scale before."""
-    from deploy.evaluation.contenders import MODEL_FREE
-    from deploy.evaluation.evaluate import evaluate
+    from deploy.measure.evaluation.contenders import MODEL_FREE
+    from deploy.measure.evaluation.evaluate import evaluate
 
     smaller = {larger: less for less, larger in pairwise(originals)}
     results = []
@@ -183,7 +183,7 @@ def _say(line: str) -> None:
 
 
 def _print(results: "list[Evaluation]", against: str | None, notes: list[str], output: Path | None) -> None:
-    from deploy.evaluation.tables import (
+    from deploy.measure.evaluation.tables import (
         comparison_from_evaluation,
         legend_from_evaluations,
         remarks_on,

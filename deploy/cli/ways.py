@@ -11,7 +11,7 @@ import typer
 from deploy.cli.values import placement_from_text
 
 if TYPE_CHECKING:
-    from deploy.evaluation.ways import Way
+    from deploy.measure.evaluation.ways import Way
 
 READERS: Mapping[str, Callable[[str], Any]] = {
     "bundle": Path,

@@ -18,15 +18,15 @@ from deploy.demo.int8_steps import contenders, enlarge_again, picture_in_other_p
 from deploy.demo.packaged import EVALUATION_IMAGES, IDM_BUNDLE, IDM_CHECKPOINT, SAMPLE_ORIGINALS, packaged_pictures
 from deploy.demo.presets import with_demo_presets
 from deploy.errors import FolderError, ImageError
-from deploy.evaluation.contenders import MODEL_FREE
-from deploy.evaluation.evaluate import evaluate
-from deploy.evaluation.originals import Original, Pixels, pixels_from_planes, read_originals
-from deploy.evaluation.record import report_from_evaluation
-from deploy.evaluation.tables import table_from_evaluation
 from deploy.images.files import read_image, write_image
-from deploy.images.metrics import fidelity, high_frequency_energy, psnr
 from deploy.images.resize import upscale
-from deploy.images.sheet import contact_sheet
+from deploy.measure.evaluation.contenders import MODEL_FREE
+from deploy.measure.evaluation.evaluate import evaluate
+from deploy.measure.evaluation.originals import Original, Pixels, pixels_from_planes, read_originals
+from deploy.measure.evaluation.record import report_from_evaluation
+from deploy.measure.evaluation.tables import table_from_evaluation
+from deploy.measure.metrics import fidelity, high_frequency_energy, psnr
+from deploy.measure.sheet import contact_sheet
 from deploy.picture.jobs import Request, infer_pictures
 from deploy.picture.upscaler import Upscaler
 from engines.new_files import new_file

@@ -10,9 +10,9 @@ from deploy.demo.packaged import CALIBRATION_IMAGES
 from deploy.engine.graphs import INT8
 from deploy.engine.int8 import has_int8
 from deploy.errors import ImageError, MissingPackage
-from deploy.evaluation.contenders import Setting
-from deploy.evaluation.originals import Pixels
 from deploy.images.files import read_image
+from deploy.measure.evaluation.contenders import Setting
+from deploy.measure.evaluation.originals import Pixels
 from deploy.picture.jobs import Request, infer_pictures
 from deploy.quantization.installed import refuse_without_onnx, targets_here
 from deploy.sampling.choices import Choices

@@ -8,11 +8,11 @@ import typer
 
 from deploy.checkpoint.load import load_checkpoint
 from deploy.demo.packaged import EVALUATION_IMAGES, LATENT_CHECKPOINT
-from deploy.evaluation.originals import Pixels, read_originals
-from deploy.evaluation.tables import text_from_interval
 from deploy.families.latent.network import LatentNetwork
-from deploy.images.metrics import consistency_between_scales, mean_with_interval, psnr
 from deploy.images.values import network_from_pixels, pixels_from_network
+from deploy.measure.evaluation.originals import Pixels, read_originals
+from deploy.measure.evaluation.tables import text_from_interval
+from deploy.measure.metrics import consistency_between_scales, mean_with_interval, psnr
 
 app = typer.Typer(add_completion=False)
 

@@ -21,8 +21,8 @@ from deploy.demo.packaged import (
 )
 from deploy.demo.presets import with_demo_presets
 from deploy.demo.training.photographs import PHOTOGRAPHS, Photograph, read_photograph, reductions
-from deploy.evaluation.originals import low_resolution
 from deploy.images.files import encode_image
+from deploy.measure.evaluation.originals import low_resolution
 
 Pixels = NDArray[np.uint8]
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from deploy.bundle import Bundle
 from deploy.engine.graphs import GraphSet
-from deploy.evaluation.originals import Original, Pixels
-from deploy.images.metrics import fidelity, psnr, ssim
+from deploy.measure.evaluation.originals import Original, Pixels
+from deploy.measure.metrics import fidelity, psnr, ssim
 from deploy.picture.generation import Generation
 from deploy.picture.upscaler import MODELS, Upscaler
 from deploy.quantization.installed import backend_of_target

@@ -30,9 +30,9 @@ from deploy.engine.graphs import INT8, EngineChoice, GraphSet
 from deploy.engine.int8_decoder import KEY
 from deploy.families.contract import Float32, Model
 from deploy.families.latent.model import LARGEST_QUERY_BYTES, LatentModel
-from deploy.images.metrics import fidelity
 from deploy.images.tiles import Size
 from deploy.images.values import Pixels, pixels_from_network
+from deploy.measure.metrics import fidelity
 from deploy.quantization.decoder_gathering import (
     DecoderFindings,
     convolutions_of_decode,

@@ -26,7 +26,15 @@ from engines.cache import default_cache_dir
 
 LOOK_EVERY_S = 1.0
 
-PACKAGES: Final = ("calibration", "deploy.images", "deploy.quantization", "deploy.runtime", "deploy.sampling")
+PACKAGES: Final = (
+    "calibration",
+    "deploy.engine",
+    "deploy.families",
+    "deploy.images",
+    "deploy.int8",
+    "deploy.picture",
+    "deploy.sampling",
+)
 """Those with the code that samples, observes and rounds."""
 
 

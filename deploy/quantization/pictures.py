@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from deploy.errors import ImageError, SizeError
-from deploy.evaluation.originals import Original, Pixels, original_from_pixels
 from deploy.families.contract import Model
 from deploy.families.latent.model import LatentModel
 from deploy.images.files import FORMAT_FROM_SUFFIX, read_image
+from deploy.measure.evaluation.originals import Original, Pixels, original_from_pixels
 from deploy.quantization.settings import QuantizeSettings
 
 Say = Callable[[str], None]

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from deploy.errors import FolderError
-from deploy.evaluation.originals import Pixels
 from deploy.images.files import write_image
-from deploy.images.metrics import fidelity
-from deploy.images.sheet import contact_sheet
+from deploy.measure.evaluation.originals import Pixels
+from deploy.measure.metrics import fidelity
+from deploy.measure.sheet import contact_sheet
 from deploy.quantization.pipeline import Calibrated
 from deploy.quantization.plots import PLOTS, write_plots
 from deploy.quantization.records import text_of_record

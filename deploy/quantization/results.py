@@ -7,7 +7,7 @@ from typing import Any
 from calibration.observe.layers import read_graph, take_external
 from deploy.bundle import Bundle
 from deploy.demo.packaged import EVALUATION_IMAGES
-from deploy.evaluation.originals import Original, Pixels, read_originals
+from deploy.measure.evaluation.originals import Original, Pixels, read_originals
 from deploy.picture.upscaler import Upscaler
 from deploy.quantization.budget import share_in_float
 from deploy.quantization.comparison import (

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.choose.recipe import Recipe
-from deploy.evaluation.originals import Pixels
+from deploy.measure.evaluation.originals import Pixels
 from deploy.picture.upscaler import Upscaler
 from deploy.quantization.budget import Budget, Choice, Trial, fewest_in_float, head_of, rank_layers
 from deploy.quantization.comparison import PLAIN, compare, generated_by, int8_upscaler, made_by

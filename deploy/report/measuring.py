@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from deploy.benchmark.bench import bench_bundle
-from deploy.benchmark.settings import DISK, PICTURE, STEP, BenchSettings
 from deploy.bundle import Bundle
+from deploy.measure.benchmark.bench import bench_bundle
+from deploy.measure.benchmark.settings import DISK, PICTURE, STEP, BenchSettings
 from deploy.report.facts import Figures
 
 ROUNDS = 3

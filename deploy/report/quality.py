@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from deploy.evaluation.measures import MEASURES
+from deploy.measure.evaluation.measures import MEASURES
 from deploy.report.drawings import whisker
 from deploy.report.facts import Facts, Figures
 from deploy.report.markup import Child, Markup, tag

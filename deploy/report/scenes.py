@@ -12,9 +12,15 @@ from deploy.bundle import Bundle
 from deploy.bundle.naming import stem_of_content_name
 from deploy.demo.packaged import EVALUATION_IMAGES, SAMPLE_ORIGINALS, packaged_pictures
 from deploy.errors import SizeError
-from deploy.evaluation.originals import Original, Pixels, original_from_pixels, pixels_from_planes, read_originals
 from deploy.images.files import read_image
 from deploy.images.resize import upscale
+from deploy.measure.evaluation.originals import (
+    Original,
+    Pixels,
+    original_from_pixels,
+    pixels_from_planes,
+    read_originals,
+)
 
 LONGEST_SIDE = 384
 """Pixels a side of a picture on the page; of larger ones the middle is shown."""

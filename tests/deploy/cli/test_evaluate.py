@@ -16,8 +16,8 @@ from deploy.engine.graphs import GraphSet
 from deploy.errors import BundleError, CheckpointError, ImageError, PlanError
 from engines.errors import EngineError
 from tests.checkpoints import save_idm
-from tests.deploy.images.test_lpips import made_up_weights
-from tests.deploy.images.test_lpips import save as save_lpips
+from tests.deploy.measure.test_lpips import made_up_weights
+from tests.deploy.measure.test_lpips import save as save_lpips
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from deploy.checkpoint.load import load_checkpoint
 from deploy.demo.latent_figures import app, decodings, latent_figures
 from deploy.demo.packaged import EVALUATION_IMAGES, LATENT_CHECKPOINT
 from deploy.images.files import read_image, write_image
-from deploy.images.metrics import consistency_between_scales, psnr
+from deploy.measure.metrics import consistency_between_scales, psnr
 
 CROP = read_image(EVALUATION_IMAGES / "coffee-11.png").pixels[32:96, 32:96]
 

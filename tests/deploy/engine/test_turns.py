@@ -7,7 +7,7 @@ import pytest
 from deploy.engine.turns import Contender, Split, Timing, measure, part_of, ratios, timing_of
 from deploy.errors import OutputError
 from engines.errors import EngineError
-from tests.deploy.benchmark.clock import FakeClock, silent
+from tests.deploy.measure.benchmark.clock import FakeClock, silent
 
 
 def test_the_first_turn_warms_up_and_the_median_is_quoted() -> None:

@@ -328,7 +328,7 @@ def test_pillow_warnings_and_limits_stay_out_of_it(tmp_path: Path) -> None:
 
 def test_reading_imports_neither_torch_nor_scikit_image() -> None:
     code = (
-        "import sys, deploy.images.files, deploy.images.metrics, deploy.images.png, deploy.images.sheet\n"
+        "import sys, deploy.images.files, deploy.measure.metrics, deploy.images.png, deploy.measure.sheet\n"
         "print(sorted({'torch', 'skimage', 'scipy', 'onnx'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -8,7 +8,7 @@ from deploy.engine import graphs as graphs_module
 from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, sqnr_db, step_feeds
 from deploy.families.idm.model import IdmModel
-from deploy.images.metrics import fidelity
+from deploy.measure.metrics import fidelity
 from deploy.picture.upscaler import Upscaler
 from engines.backends import BACKENDS
 

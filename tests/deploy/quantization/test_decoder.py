@@ -14,7 +14,7 @@ from deploy.engine.builds import PlanOptions, planned_builds
 from deploy.engine.int8_decoder import KEY, int8_graph
 from deploy.engine.profiles import default_sizes
 from deploy.families.latent.model import LatentModel
-from deploy.images.metrics import fidelity
+from deploy.measure.metrics import fidelity
 from deploy.quantization import decoder, decoder_graphs
 from deploy.quantization.comparison import int8_upscaler
 from deploy.quantization.decoder import (

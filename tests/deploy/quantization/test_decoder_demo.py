@@ -7,10 +7,10 @@ import pytest
 
 from deploy.checkpoint.load import load_checkpoint
 from deploy.demo.packaged import CALIBRATION_IMAGES, EVALUATION_IMAGES, LATENT_CHECKPOINT
-from deploy.evaluation.originals import read_originals
 from deploy.export.export import export_bundle
 from deploy.families.latent.model import LatentModel
-from deploy.images.metrics import fidelity
+from deploy.measure.evaluation.originals import read_originals
+from deploy.measure.metrics import fidelity
 from deploy.picture.upscaler import Upscaler
 from deploy.quantization.comparison import int8_upscaler
 from deploy.quantization.decoder import decoded, quantized_decoder

@@ -1,0 +1,1 @@
+"""What pictures are worth and what they cost: metrics, `evaluation` of quality, `benchmark` of time and memory."""

@@ -1,0 +1,212 @@
+"""All parts of `idm-deploy bench` in one report of JSON's types."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from importlib.util import find_spec
+from time import perf_counter
+from typing import Any
+
+from deploy.bundle import Bundle
+from deploy.engine.turns import Progress, Timing, measure, part_of, ratios, timing_of
+from deploy.families import recorded_config
+from deploy.measure.benchmark.disk import disk_bytes
+from deploy.measure.benchmark.in_torch import Baseline, baseline_of
+from deploy.measure.benchmark.pictures import PictureRow, fastest, lr_size_of, speed_ups, time_pictures
+from deploy.measure.benchmark.roofline import RooflineRow, refusal_of_roofline, time_products
+from deploy.measure.benchmark.settings import (
+    BATCHES,
+    DISK,
+    PARTS,
+    PICTURE,
+    ROOFLINE,
+    SIZES,
+    START_UP,
+    STEP,
+    BenchSettings,
+    Size,
+)
+from deploy.measure.benchmark.start_up import STARTS, StartUp, start_up_of, started
+from deploy.measure.benchmark.steps import name_of, runnable_choices, step_contenders
+from deploy.measure.benchmark.sweeps import SweepRow, sweep
+from engines.backends import probe_all
+from engines.machine.host import find_cpu
+from engines.packages import installed_version
+
+SCHEMA = 2
+"""Of the report. 1 had the timings of the step alone."""
+
+Report = dict[str, Any]
+
+
+def bench_bundle(bundle: Bundle, settings: BenchSettings, network: Any | None, progress: Progress) -> Report:
+    """Everything measured. The published network comes first if torch is there: `network`, or random weights."""
+    asked = [part for part in PARTS if part in settings.parts]
+    compared = {STEP, PICTURE} & set(asked)
+    baseline = baseline_of(bundle, settings, network) if compared else None
+    bench = _Bench(bundle, settings, baseline, _head(bundle, settings))
+    for number, part in enumerate(asked):
+        bench.measure(part, part_of(progress, number, len(asked), part))
+    return bench.report
+
+
+def failures_of(report: Report) -> list[str]:
+    """Name and reason of every row that has no figures."""
+    rows = [row for kind in report["timings"].values() for row in kind]
+    for part in ("pictures", "batches", "sizes", "start_up", "roofline"):
+        rows += report.get(part, {}).get("rows", [])
+    return [f"{row['name']}: {row['failure']}" for row in rows if row.get("failure")]
+
+
+class _Bench:
+    """The report in the making: what one part found, another needs."""
+
+    def __init__(self, bundle: Bundle, settings: BenchSettings, baseline: Baseline | None, head: Report) -> None:
+        self._bundle, self._settings, self._baseline = bundle, settings, baseline
+        self._steps: list[Timing] = []
+        self._pictures: list[PictureRow] = []
+        self.report = head
+
+    def measure(self, part: str, progress: Progress) -> None:
+        """Adds one part to the report."""
+        work: Mapping[str, Callable[[Progress], None]] = {
+            STEP: self._time_steps,
+            PICTURE: self._time_pictures,
+            BATCHES: self._time_batches,
+            SIZES: self._time_sizes,
+            START_UP: self._time_starts,
+            ROOFLINE: self._time_products,
+            DISK: self._weigh,
+        }
+        work[part](progress)
+
+    def _time_steps(self, progress: Progress) -> None:
+        with ExitStack() as stack:
+            groups = step_contenders(self._bundle, self._settings, self._baseline, stack)
+            for number, contenders in enumerate(groups.values()):
+                measure(contenders, self._settings.rounds, perf_counter, part_of(progress, number, len(groups)))
+        timings = {kind: [timing_of(contender) for contender in group] for kind, group in groups.items()}
+        self._steps = timings[STEP]
+        self.report["timings"] = {kind: step_rows(group) for kind, group in timings.items()}
+
+    def _time_pictures(self, progress: Progress) -> None:
+        self._pictures = time_pictures(self._bundle, self._settings, self._baseline, progress)
+        self.report["pictures"] = {"rows": picture_rows(self._pictures)}
+
+    def _time_batches(self, progress: Progress) -> None:
+        cases = [(count, self._settings.size) for count in self._settings.batches]
+        self._sweep("batches", cases, progress)
+
+    def _time_sizes(self, progress: Progress) -> None:
+        self._sweep("sizes", [(1, (side, side)) for side in self._settings.sides], progress)
+
+    def _sweep(self, name: str, cases: Sequence[tuple[int, Size]], progress: Progress) -> None:
+        """By the fastest engine; the first that there is, if whole pictures were not timed."""
+        first = runnable_choices(self._bundle, self._settings)[0], self._settings.choices[0]
+        chosen = fastest(self._pictures) if self._pictures else first
+        if chosen is None:
+            self.report[name] = {"rows": [], "note": "no engine made a picture"}
+            return
+        rows = sweep(self._bundle, self._settings, chosen, cases, progress)
+        self.report[name] = {"engine": name_of(chosen[0]), "rows": sweep_rows(rows)}
+
+    def _time_starts(self, progress: Progress) -> None:
+        choices = runnable_choices(self._bundle, self._settings)
+        told: dict[str, list[Mapping[str, Any]]] = {name_of(choice): [] for choice in choices}
+        for turn in range(STARTS):
+            for number, choice in enumerate(choices):
+                progress(name_of(choice), (turn * len(choices) + number) / (STARTS * len(choices)))
+                told[name_of(choice)].append(
+                    started(
+                        self._bundle.path,
+                        choice.backend,
+                        choice.precision,
+                        self._settings.threads,
+                        self._settings.size,
+                    )
+                )
+        self.report["start_up"] = {"rows": start_up_rows([start_up_of(name, starts) for name, starts in told.items()])}
+
+    def _time_products(self, progress: Progress) -> None:
+        refusal = refusal_of_roofline()
+        if refusal is not None:
+            self.report["roofline"] = {"rows": [], "note": refusal}
+            return
+        rows = time_products(self._bundle, self._settings, self._steps, progress)
+        self.report["roofline"] = {"rows": roofline_rows_as_json(rows)}
+
+    def _weigh(self, progress: Progress) -> None:
+        progress("files", 0.0)
+        self.report["disk"] = disk_bytes(self._bundle)
+
+
+def _head(bundle: Bundle, settings: BenchSettings) -> Report:
+    """What was asked for, and on what machine and with which versions."""
+    config = recorded_config(bundle.manifest.family, bundle.manifest.configuration)
+    height, width = lr_size_of(bundle, settings)
+    versions = {probe.name: probe.version for probe in probe_all() if probe.available}
+    if find_spec("torch") is not None:
+        versions["torch"] = installed_version("torch")
+    return {
+        "schema": SCHEMA,
+        "bundle": str(bundle.path),
+        "family": bundle.manifest.family,
+        "lr_size": "noise" if getattr(config, "kind", "") == "generation" else f"{width}x{height}",
+        "size": f"{settings.size[1]}x{settings.size[0]}",
+        "batch": settings.batch,
+        "threads": settings.threads,
+        "rounds": settings.rounds,
+        "cpu": find_cpu().model,
+        "versions": versions,
+        "timings": {},
+    }
+
+
+def step_rows(timings: Sequence[Timing]) -> list[dict[str, Any]]:
+    """One row per contender, with how many times faster than the first it is."""
+    faster = ratios(timings)
+    return [_times(timing) | ({"ratio": faster[timing.name]} if timing.times_ms else {}) for timing in timings]
+
+
+def picture_rows(rows: Sequence[PictureRow]) -> list[dict[str, Any]]:
+    """One row per way to make a picture, with how many times faster than each published sampler it is."""
+    return [
+        _times(row.timing)
+        | {"sampling": row.sampling, "evaluations": row.evaluations, "extrapolated_from_steps": row.timed_steps}
+        | ({"times_faster": faster} if faster else {})
+        for row, faster in zip(rows, speed_ups(rows), strict=True)
+    ]
+
+
+def sweep_rows(rows: Sequence[SweepRow]) -> list[dict[str, Any]]:
+    """One row per number of pictures or size."""
+    return [
+        _times(row.timing)
+        | {"pictures": row.count, "at_once": row.at_once, "size": f"{row.size[1]}x{row.size[0]}", "tiles": row.tiles}
+        | (
+            {"pictures_per_second": row.pictures_per_second, "us_per_pixel": row.us_per_pixel}
+            if row.timing.times_ms
+            else {}
+        )
+        for row in rows
+    ]
+
+
+def start_up_rows(rows: Sequence[StartUp]) -> list[dict[str, Any]]:
+    """One row per engine; seconds and bytes."""
+    return [{"name": row.name, "failure": row.failure} if row.failure else asdict(row) for row in rows]
+
+
+def roofline_rows_as_json(rows: Sequence[RooflineRow]) -> list[dict[str, Any]]:
+    """One row per engine; operations per second."""
+    return [
+        {"name": row.name, "failure": row.failure} if row.failure else asdict(row) | {"fraction": row.fraction}
+        for row in rows
+    ]
+
+
+def _times(timing: Timing) -> dict[str, Any]:
+    if timing.failure is not None:
+        return {"name": timing.name, "failure": timing.failure}
+    found = {"name": timing.name, "failure": None, "times_ms": list(timing.times_ms), "median_ms": timing.median_ms}
+    return found | ({"parts_ms": timing.part_medians_ms} if timing.parts_ms else {})

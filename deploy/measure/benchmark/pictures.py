@@ -1,0 +1,251 @@
+"""Whole pictures, everything included: from the pixels of a low-resolution picture to those of the large one."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.bundle import Bundle
+from deploy.engine.graphs import NOTHING, Array, EngineChoice, GraphSet, Keep
+from deploy.engine.turns import Contender, Progress, Split, Timing, measure, timing_of
+from deploy.errors import PlanError
+from deploy.measure.benchmark.in_torch import PUBLISHED_NAME, Baseline, told_as_engine, trial_of
+from deploy.measure.benchmark.settings import BenchSettings, Size
+from deploy.measure.benchmark.steps import name_of, runnable_choices
+from deploy.picture.run import Progress as PictureProgress
+from deploy.picture.upscaler import MODELS, Upscaler
+from deploy.sampling.choices import Choices
+from deploy.sampling.plan import PlanSettings, make_plan
+from deploy.sampling.schedule import NoiseSchedule
+from engines.recurrence import Step
+
+Pixels = NDArray[np.uint8]
+
+ENCODE, DENOISE, DECODE, OTHER = "encode", "denoise", "decode", "other"
+PART_OF_GRAPH = {
+    "tabulate": ENCODE,
+    "encode": ENCODE,
+    "condition": ENCODE,
+    "denoise": DENOISE,
+    "decode": DECODE,
+    "query": DECODE,
+}
+"""What runs once before the loop, in each of its steps, and once after it."""
+
+PUBLISHED_SAMPLERS: Mapping[str, tuple[str, ...]] = {"idm": ("ddpm", "ddim"), "latent": ("ddim",)}
+"""By family, the equations with which its authors made their pictures; the first is the one that they evaluate with."""
+
+PUBLISHED_DDIM_STEPS = 200
+"""What both repositories ask for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureRow:
+    """How long whole pictures took.
+
+    evaluations: of the network, per picture. timed_steps: None if every picture was really made; else how many steps
+    were timed, of which `evaluations` times the mean of each turn was counted. choice and choices are None for rows
+    of PyTorch.
+    """
+
+    timing: Timing
+    sampling: str
+    evaluations: int
+    timed_steps: int | None = None
+    choice: EngineChoice | None = None
+    choices: Choices | None = None
+
+
+class WatchedGraphs(GraphSet):
+    """A GraphSet that adds up the seconds of its graphs by part of the work."""
+
+    def __init__(self, bundle: Bundle, choice: EngineChoice) -> None:
+        super().__init__(bundle, choice)
+        self.seconds: dict[str, float] = {}
+        self.at_once = 0
+        """How many pictures the denoiser was given together, at most, since `reset`."""
+
+    def reset(self) -> None:
+        """Nothing was watched yet."""
+        self.seconds.clear()
+        self.at_once = 0
+
+    def run(
+        self, name: str, feeds: Mapping[str, Array], *, kept: Mapping[str, Array] = NOTHING, fixed: bool = False
+    ) -> dict[str, Array]:
+        """All outputs of one graph."""
+        part = PART_OF_GRAPH.get(name, OTHER)
+        if part == DENOISE:
+            self.at_once = max(self.at_once, feeds["x"].shape[0])
+        with self._timed(part):
+            return super().run(name, feeds, kept=kept, fixed=fixed)
+
+    def followed(
+        self, x: NDArray[np.float32], condition: Mapping[str, Array], steps: Iterable[Step], keep: Keep
+    ) -> NDArray[np.float32]:
+        """All steps of a picture on the device, the sampler's arithmetic included."""
+        self.at_once = max(self.at_once, x.shape[0])
+        with self._timed(DENOISE):
+            return super().followed(x, condition, steps, keep)
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - began
+
+
+class PictureMaker:
+    """Makes pictures of a bundle on one engine, as `infer` and `generate` do; closed with its Upscaler."""
+
+    def __init__(self, bundle: Bundle, choice: EngineChoice, stack: ExitStack) -> None:
+        self.upscaler = stack.enter_context(Upscaler(bundle, choice.backend, choice.precision, choice.threads))
+        self.graphs = WatchedGraphs(bundle, self.upscaler.choice)
+        stack.callback(self.graphs.close)
+        self.upscaler.graphs = self.graphs
+        self.upscaler.model = MODELS[bundle.manifest.family](self.graphs)
+        self.tiles = 1
+        """Of the picture made last."""
+
+    def make(self, pictures: Sequence[Pixels], size: Size, choices: Choices) -> Split:
+        """The seconds of making these pictures at (height, width) at once, by part."""
+        self.graphs.reset()
+        began = time.perf_counter()
+        if getattr(self.upscaler.model, "generates", False):
+            self.upscaler.generate([size[::-1]], count=len(pictures), choices=choices, progress=self._note)
+        else:
+            self.upscaler.upscale(list(pictures), size=size[::-1], choices=choices, progress=self._note)
+        return split_from(time.perf_counter() - began, self.graphs.seconds)
+
+    def _note(self, progress: PictureProgress) -> None:
+        self.tiles = progress.tiles
+
+
+def split_from(total: float, seconds: Mapping[str, float]) -> Split:
+    """The parts that were watched, and as OTHER what is missing to the total: noise, the sampler, resizing, pixels."""
+    known = {part: seconds.get(part, 0.0) for part in (ENCODE, DENOISE, DECODE)}
+    return Split(known | {OTHER: max(0.0, total - sum(known.values()))})
+
+
+def lr_size_of(bundle: Bundle, settings: BenchSettings) -> Size:
+    """(height, width) of the input: the training's for the latent family, an eighth of the output for IDM."""
+    trial = trial_of(bundle, settings)
+    if "lr" in trial.feeds:
+        height, width = trial.feeds["lr"].shape[2:]
+        return int(height), int(width)
+    side = int(bundle.manifest.configuration.get("lr_size", {}).get("value") or 16)
+    return side, side
+
+
+def random_pictures(size: Size, count: int) -> list[Pixels]:
+    """Pictures of (height, width) that are all different."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(count)]
+
+
+def time_pictures(
+    bundle: Bundle, settings: BenchSettings, baseline: Baseline | None, progress: Progress
+) -> list[PictureRow]:
+    """The published network, whose turns are a few steps, then every engine with every way to sample."""
+    rows: list[tuple[Contender, PictureRow]] = []
+    pictures = random_pictures(lr_size_of(bundle, settings), settings.batch)
+    with ExitStack() as stack:
+        for choice in runnable_choices(bundle, settings):
+            maker = PictureMaker(bundle, choice, stack)
+            rows += [_engine_contender(maker, choice, choices, pictures, settings) for choices in settings.choices]
+        contenders = [contender for contender, _ in rows]
+        published = None
+        if baseline is not None:
+            published = published_contender(baseline, settings.published_steps, time.perf_counter)
+            contenders.insert(0, published)
+        measure(contenders, settings.rounds, time.perf_counter, progress)
+    timed = [] if published is None else published_rows(published, bundle, settings)
+    return timed + [replace(row, timing=replace(timing_of(c), name=row.timing.name)) for c, row in rows]
+
+
+def _engine_contender(
+    maker: PictureMaker, choice: EngineChoice, choices: Choices, pictures: Sequence[Pixels], settings: BenchSettings
+) -> tuple[Contender, PictureRow]:
+    sampling = maker.upscaler.sampling(choices)
+    told = f", {choices.preset or f'plain {choices.steps}'}" if len(settings.choices) > 1 else ""
+    row = PictureRow(
+        timing=Timing(name=f"{name_of(choice)}{told}"),
+        sampling=sampling.recipe(),
+        evaluations=len(maker.upscaler.plan(sampling)),
+        choice=choice,
+        choices=choices,
+    )
+    return Contender(row.timing.name, lambda: maker.make(pictures, settings.size, choices)), row
+
+
+def published_contender(baseline: Baseline, steps: int, clock: Callable[[], float]) -> Contender:
+    """Encodes, makes `steps` steps, decodes; DENOISE is the mean of one step."""
+
+    def turn() -> Split:
+        began = clock()
+        published = baseline.encoded()
+        encoded = clock()
+        for _ in range(steps):
+            published.step()
+        denoised = clock()
+        published.finish()
+        decoded = clock()
+        return Split({ENCODE: encoded - began, DENOISE: (denoised - encoded) / steps, DECODE: decoded - denoised})
+
+    return Contender(PUBLISHED_NAME, told_as_engine(turn))
+
+
+def published_rows(contender: Contender, bundle: Bundle, settings: BenchSettings) -> list[PictureRow]:
+    """One row per published sampler: what encoding, all its steps and decoding take, from the turns' means."""
+    rows = []
+    for label, evaluations in published_samplers(bundle):
+        timing = timing_of(contender)
+        if timing.failure is None:
+            parts = tuple({**turn, DENOISE: turn[DENOISE] * evaluations} for turn in timing.parts_ms)
+            timing = Timing(
+                name=f"{PUBLISHED_NAME}, {label}", times_ms=tuple(sum(turn.values()) for turn in parts), parts_ms=parts
+            )
+        timed = settings.rounds * settings.published_steps
+        rows.append(PictureRow(timing=timing, sampling=label, evaluations=evaluations, timed_steps=timed))
+    return rows
+
+
+def published_samplers(bundle: Bundle) -> list[tuple[str, int]]:
+    """(label, evaluations) of the ways in which the authors' code samples; those their grid has no room for are out."""
+    family = bundle.manifest.family
+    schedule = NoiseSchedule.from_dict(bundle.manifest.schedule)
+    found = []
+    for equation in PUBLISHED_SAMPLERS[family]:
+        steps = schedule.timesteps if equation == "ddpm" else PUBLISHED_DDIM_STEPS
+        try:
+            plan = make_plan(schedule, PlanSettings(equation=equation, steps=steps, published=True), family=family)
+        except PlanError:  # a schedule of fewer steps than that
+            continue
+        found.append((f"{equation.upper()}-{steps}", len(plan)))
+    return found
+
+
+def speed_ups(rows: Sequence[PictureRow]) -> list[dict[str, float]]:
+    """For each row, how many times faster it is than each published sampler, by medians."""
+    published = [row for row in rows if row.timed_steps is not None and row.timing.times_ms]
+    return [
+        {base.sampling: base.timing.median_ms / row.timing.median_ms for base in published}
+        if row.timing.times_ms and row.timed_steps is None
+        else {}
+        for row in rows
+    ]
+
+
+def fastest(rows: Sequence[PictureRow]) -> tuple[EngineChoice, Choices] | None:
+    """The engine and the way to sample of the least median; None if every engine failed."""
+    timed = [
+        (row.timing.median_ms, row.choice, row.choices)
+        for row in rows
+        if row.timing.times_ms and row.choice is not None and row.choices is not None
+    ]
+    return min(timed, key=lambda one: one[0])[1:] if timed else None

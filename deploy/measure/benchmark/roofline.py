@@ -1,0 +1,167 @@
+"""How much of what a machine can multiply a denoising step uses: a large matrix product in the same precision is 1."""
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.bundle import Bundle
+from deploy.engine.graphs import DENOISE, INT8, EngineChoice, GraphSet, precision_around_int8
+from deploy.engine.int8 import TARGET_OF_BACKEND
+from deploy.engine.trials import TrialSettings, step_feeds
+from deploy.engine.turns import Contender, Progress, Timing, measure, timing_of
+from deploy.measure.benchmark.settings import BenchSettings
+from deploy.measure.benchmark.steps import name_of, runnable_choices
+from engines.backends import DEFAULT_BACKEND, FORM_OF_BACKEND, open_engine
+
+Array = NDArray[Any]
+
+SIDE = 2048
+"""Of the square matrices: 17 billion operations, and what has to be read for them is 1 % of the time or less."""
+
+WITHOUT_PLANS = ("onnxruntime-cpu", "openvino-cpu", "onnxruntime-cuda")
+"""Engines that open a graph at once; for the others one would have to be built first."""
+
+OPSET = 21
+
+
+@dataclass(frozen=True, kw_only=True)
+class RooflineRow:
+    """Operations per second, two for each multiply-accumulate: the product's best, and those of the step's layers.
+
+    None where the one or the other was not measured. Of an int8 step some layers stay in float.
+    """
+
+    name: str
+    peak: float | None = None
+    reached: float | None = None
+    failure: str | None = None
+
+    @property
+    def fraction(self) -> float | None:
+        """Reached of the peak."""
+        return None if self.peak is None or self.reached is None else self.reached / self.peak
+
+
+def time_products(
+    bundle: Bundle, settings: BenchSettings, steps: Sequence[Timing], progress: Progress, side: int | None = None
+) -> list[RooflineRow]:
+    """One row per engine and precision that opens graphs at once; `steps` are the timings of the bundle's step.
+
+    side: of the matrices, SIDE if not given.
+    """
+    side = side or SIDE
+    choices = [choice for choice in runnable_choices(bundle, settings) if choice.backend in WITHOUT_PLANS]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        contenders = [Contender(name_of(choice), _product(choice, folder, side, stack)) for choice in choices]
+        measure(contenders, settings.rounds, time.perf_counter, progress)
+    operations = 2.0 * multiplications_per_step(bundle, settings) if DENOISE in bundle.manifest.graphs else None
+    return roofline_rows([timing_of(contender) for contender in contenders], steps, 2.0 * side**3, operations)
+
+
+def roofline_rows(
+    products: Sequence[Timing], steps: Sequence[Timing], of_product: float, of_step: float | None
+) -> list[RooflineRow]:
+    """A row per product: its best time, against the median of the step of the same name."""
+    medians = {timing.name: timing.median_ms for timing in steps if timing.times_ms}
+    rows = []
+    for timing in products:
+        if timing.failure is not None:
+            rows.append(RooflineRow(name=timing.name, failure=timing.failure))
+            continue
+        known = of_step is not None and timing.name in medians
+        reached = of_step / medians[timing.name] * 1e3 if known and of_step is not None else None
+        rows.append(RooflineRow(name=timing.name, peak=of_product / min(timing.times_ms) * 1e3, reached=reached))
+    return rows
+
+
+def refusal_of_roofline() -> str | None:
+    """Why there is none; None where there can be one."""
+    if find_spec("onnx") is None:
+        return "the roofline counts a graph's operations, which needs onnx: pip install 'idm-deploy[export]'"
+    return None
+
+
+def multiplications_per_step(bundle: Bundle, settings: BenchSettings) -> float:
+    """Multiply-accumulates of the layers of one step; products of activations with each other are not counted."""
+    from calibration.observe.multiplications import multiplications_of
+
+    with GraphSet(bundle, EngineChoice(threads=settings.threads)) as graphs:
+        feeds = step_feeds(graphs, TrialSettings(size=settings.size, batch=settings.batch))
+    wanted = {spec["name"] for spec in bundle.manifest.graphs[DENOISE]["inputs"]}
+    graph = bundle.graph(DENOISE, FORM_OF_BACKEND[DEFAULT_BACKEND])
+    return sum(multiplications_of(graph, {n: feeds[n].shape for n in feeds if n in wanted}).values())
+
+
+def _product(choice: EngineChoice, folder: Path, side: int, stack: ExitStack) -> Callable[[], object]:
+    """One product; the first call, which is not counted, writes and opens the graph."""
+    opened: dict[str, Any] = {}
+
+    def multiply() -> None:
+        if not opened:
+            target = TARGET_OF_BACKEND.get(choice.backend) if choice.precision == INT8 else None
+            precision = precision_around_int8(choice.backend) if choice.precision == INT8 else choice.precision
+            graph = folder / f"{target or 'float'}.onnx"
+            feeds = write_product(graph, target, side)
+            engine = open_engine(graph, backend=choice.backend, precision=precision, threads=choice.threads)
+            opened.update(engine=stack.enter_context(engine), feeds=feeds)
+        opened["engine"].run(opened["feeds"])
+
+    return multiply
+
+
+def write_product(path: Path, target: str | None, side: int) -> Mapping[str, Array]:
+    """What to feed the graph now at `path`: a square matrix times a constant one.
+
+    In float, or in int8 as the target's layers are: with quantized output (ort) or between a pair of Q/DQ.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    element = TensorProto.UINT8 if target == "ort" else TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node(operation, inputs, outputs) for operation, inputs, outputs in _operations(target)],
+        "product",
+        [helper.make_tensor_value_info("x", element, [side, side])],
+        [helper.make_tensor_value_info("y", element, [side, side])],
+        [numpy_helper.from_array(value, name) for name, value in _constants(target, side).items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10), path)
+    codes = np.random.default_rng(1).integers(0, 128, (side, side), dtype=np.uint8)
+    return {"x": codes if target == "ort" else codes.astype(np.float32)}
+
+
+def _operations(target: str | None) -> list[tuple[str, list[str], list[str]]]:
+    if target is None:
+        return [("MatMul", ["x", "w"], ["y"])]
+    if target == "ort":
+        return [("QLinearMatMul", ["x", "one", "x_zero", "w", "one", "w_zero", "y_scale", "x_zero"], ["y"])]
+    return [
+        ("QuantizeLinear", ["x", "one", "x_zero"], ["x_codes"]),
+        ("DequantizeLinear", ["x_codes", "one", "x_zero"], ["x_back"]),
+        ("DequantizeLinear", ["w", "one", "w_zero"], ["w_back"]),
+        ("MatMul", ["x_back", "w_back"], ["y"]),
+    ]
+
+
+def _constants(target: str | None, side: int) -> dict[str, Array]:
+    rng = np.random.default_rng(0)
+    if target is None:
+        return {"w": rng.standard_normal((side, side)).astype(np.float32)}
+    return {
+        "w": rng.integers(-127, 128, (side, side), dtype=np.int8),
+        "one": np.array(1, np.float32),
+        "w_zero": np.array(0, np.int8),
+        # What the target's activations are; see deploy.quantization.
+        "x_zero": np.array(0, np.int8 if target == "tensorrt" else np.uint8),
+        # Sums of `side` products of such codes spread by about 5000 * sqrt(side): not all may saturate.
+        "y_scale": np.array(40 * side**0.5, np.float32),
+    }

@@ -1,0 +1,93 @@
+"""One denoising step, and decoding for the latent family, on every engine here beside the network as published."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from deploy.bundle import Bundle
+from deploy.engine.graphs import DENOISE, INT8, EngineChoice, GraphSet
+from deploy.engine.int8 import has_int8
+from deploy.engine.turns import Contender
+from deploy.errors import DeployError, MissingPackage
+from deploy.families.cases import BEFORE_STEP, NOISE_LEVEL, chain
+from deploy.families.latent.model import LARGEST_QUERY_BYTES, LatentModel, LatentSubject
+from deploy.measure.benchmark.in_torch import DECODE, Baseline, torch_contenders, trial_of
+from deploy.measure.benchmark.settings import STEP, BenchSettings
+from engines.adapters import openvino_engine
+from engines.backends import BACKENDS, FORM_OF_BACKEND
+
+
+def step_contenders(
+    bundle: Bundle, settings: BenchSettings, baseline: Baseline | None, stack: ExitStack
+) -> dict[str, list[Contender]]:
+    """One list of contenders for the step and, where a latent is decoded, one for decoding to the output size."""
+    groups: dict[str, list[Contender]] = {STEP: []}
+    if baseline is not None:
+        groups = torch_contenders(bundle, baseline)
+    for choice in runnable_choices(bundle, settings):
+        graphs = stack.enter_context(GraphSet(bundle, choice))
+        groups[STEP].append(Contender(name_of(choice), _engine_step(graphs, settings)))
+        if decoder := DECODERS.get(bundle.manifest.family):
+            groups.setdefault(DECODE, []).append(Contender(name_of(choice), decoder(graphs, settings)))
+    return groups
+
+
+def name_of(choice: EngineChoice) -> str:
+    """How a table calls an engine and precision."""
+    return f"{choice.backend} {choice.precision}"
+
+
+def runnable_choices(bundle: Bundle, settings: BenchSettings) -> list[EngineChoice]:
+    """Every backend and precision that is here, that the bundle has graphs for and that was asked for."""
+    found = []
+    for name, backend in BACKENDS.items():
+        if name in FORM_OF_BACKEND and backend.probe().available:
+            precisions = backend.PRECISIONS if DENOISE in bundle.manifest.graphs else ()
+            found += [(name, precision) for precision in precisions if not _cannot_run(name, precision)]
+            found += [(name, INT8)] if has_int8(bundle, name) else []
+    if not found:
+        raise MissingPackage("No engine is installed to time: pip install 'idm-deploy[cpu]'.")
+    chosen = [
+        (name, precision)
+        for name, precision in dict.fromkeys(found)
+        if name in (settings.engines or (name,)) and precision in (settings.precisions or (precision,))
+    ]
+    if not chosen:
+        here = ", ".join(f"{name} {precision}" for name, precision in found)
+        raise DeployError(f"{bundle.path}: nothing of what was asked for can be timed; there is {here}.")
+    return [EngineChoice(backend=name, precision=precision, threads=settings.threads) for name, precision in chosen]
+
+
+def _cannot_run(backend: str, precision: str) -> bool:
+    return backend == openvino_engine.NAME and precision == "bf16" and not openvino_engine.has_bf16()
+
+
+def _engine_step(graphs: GraphSet, settings: BenchSettings) -> Callable[[], object]:
+    """One step on a graph compiled for its sizes. Its first call, which is not counted, also prepares all that."""
+    prepared: dict[str, Any] = {}
+
+    def step() -> None:
+        if not prepared:
+            trial = trial_of(graphs.bundle, settings)
+            prepared.update(chain(trial, [name for name in BEFORE_STEP if name in graphs], graphs.run))
+            prepared.update(graphs.rows_in_precision([{}], [NOISE_LEVEL])[0])
+            graphs.fix_sizes(DENOISE, prepared)
+        graphs.run(DENOISE, prepared)
+
+    return step
+
+
+def _latent_decoder(graphs: GraphSet, settings: BenchSettings) -> Callable[[], object]:
+    """Decoding one latent of the training's size to the output size, as the run time does it."""
+
+    def decode() -> None:
+        state = trial_of(graphs.bundle, settings).feeds["z"]
+        subject = LatentSubject(LatentModel(graphs), None, state.shape, settings.size, (1.0, 1.0))
+        for _ in subject.picture_rows(state, LARGEST_QUERY_BYTES):
+            pass
+
+    return decode
+
+
+DECODERS: Mapping[str, Callable[[GraphSet, BenchSettings], Callable[[], object]]] = {"latent": _latent_decoder}
+"""The families whose state still has to be decoded after the last step."""

@@ -1,0 +1,42 @@
+"""What lies on disk, from what the bundle lists and the cache holds."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+from deploy.bundle import Bundle
+from deploy.bundle.manifest import FileRecord
+from deploy.measure.benchmark.disk import disk_bytes
+from engines.cache import Cache, Figures
+
+
+def build(folder: Path) -> Figures:
+    (folder / "plan").write_bytes(b"x" * 123)
+    return {}
+
+
+def test_the_bundle_its_graphs_and_the_engines_built_from_it(idm_micro: Bundle, tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    name = idm_micro.path.name
+    cache.obtain(f"{name} denoise", {"graph": "a"}, build)
+    cache.obtain("other.bundle denoise", {"graph": "b"}, build)
+    cache.obtain(f"{name} decision", {"graph": "c"}, lambda _: {})
+    found = disk_bytes(idm_micro, cache)
+    on_disk = sum(path.stat().st_size for path in idm_micro.path.iterdir() if path.name in idm_micro.manifest.files)
+    assert found["bundle"] == on_disk + (idm_micro.path / "bundle.json").stat().st_size
+    assert found["float graphs and weights"] == on_disk  # it has nothing else
+    assert found["sample pictures"] == 0
+    assert {key: size for key, size in found.items() if key.startswith("engine")} == {f"engine, {name} denoise": 123}
+
+
+def test_int8_is_told_by_target_without_what_it_shares_with_float(idm_micro: Bundle) -> None:
+    weights, record = next((n, r) for n, r in idm_micro.manifest.files.items() if n.startswith("weights"))
+    files = {**idm_micro.manifest.files, "a.onnx": FileRecord(sha256="0", bytes=70), "b.npy": replace(record, bytes=8)}
+    targets = {"ort": {"graph": "a.onnx", "weights": [weights], "rows": {"deep": {"file": "b.npy"}}}}
+    manifest = SimpleNamespace(
+        files=files, graphs=idm_micro.manifest.graphs, quantization={"targets": targets}, samples=("b.npy",)
+    )
+    found = disk_bytes(cast(Bundle, SimpleNamespace(path=idm_micro.path, manifest=manifest)))
+    assert found["besides, int8 for ort"] == 78
+    assert found["sample pictures"] == 8

@@ -1,0 +1,49 @@
+"""Int8 rows of a bundle that was really quantized."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deploy.bundle import Bundle, BundleWriter
+from deploy.measure.benchmark.bench import bench_bundle, failures_of
+from deploy.measure.benchmark.settings import DISK, PICTURE, STEP, BenchSettings
+from deploy.measure.benchmark.start_up import started
+from deploy.quantization.pipeline import quantize_bundle
+from deploy.quantization.settings import Places, QuantizeSettings
+from engines.backends import BACKENDS
+from tests.deploy.measure.benchmark.clock import silent
+from tests.deploy.quantization.conftest import micro, micro_checkpoint, photographs
+
+__all__ = ["micro", "micro_checkpoint", "photographs"]
+
+TARGETS = {"ort": "onnxruntime-cpu", "openvino": "openvino-cpu"}
+
+
+@pytest.fixture
+def quantized(micro: Bundle, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+    monkeypatch.setattr("deploy.quantization.trajectories.PLAIN_STEPS", 2)
+    with BundleWriter.update(micro) as writer:
+        presets = {"quick": {"equation": "ddim", "steps": 2}}
+        short = writer.commit(replace(micro.manifest, presets=presets, default_preset="quick"))
+    settings = QuantizeSettings(
+        scales=(2.0,), crop=16, pictures=2, ranges=2, max_psnr_drop=9.0, float_share=0.0, targets=tuple(TARGETS)
+    )
+    places = Places(calibration=photographs, cache=tmp_path / "cache", max_memory=1 << 30, threads=1)
+    return quantize_bundle(short, settings, places, force=False, say=lambda _: None, progress=silent).bundle
+
+
+def test_a_quantized_bundle_has_int8_rows(quantized: Bundle) -> None:
+    settings = BenchSettings(
+        size=(16, 16), threads=1, rounds=1, parts=(STEP, PICTURE, DISK), precisions=("int8", "fp32")
+    )
+    report = bench_bundle(quantized, settings, None, silent)
+    assert failures_of(report) == []
+    here = {f"{name} int8" for name in TARGETS.values() if BACKENDS[name].probe().available}
+    for rows in (report["timings"]["step"], report["pictures"]["rows"]):
+        found = {row["name"]: row["median_ms"] for row in rows}
+        assert here <= found.keys() and min(found.values()) > 0
+    for target in TARGETS:
+        assert 0 < report["disk"][f"besides, int8 for {target}"] < report["disk"]["float graphs and weights"]
+    told = started(quantized.path, "onnxruntime-cpu", "int8", 1, (16, 16))
+    assert told["first_picture"] > 0
