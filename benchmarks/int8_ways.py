@@ -19,18 +19,19 @@ from calibration.choose.quantizer import Form
 from calibration.choose.recipe import Recipe
 from calibration.choose.rounding import RoundedWeights
 from calibration.observe.layers import LINEAR, Layer, layers_of, read_graph, weights_of
+from calibration.passes.gathering import Findings, Gathered, gather
+from calibration.passes.inputs import Inputs
+from calibration.passes.recipes import Scales, biases_of, densities_of_inputs, recipe_of, scales_for
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
+from deploy.int8.pipeline import Calibrated
+from deploy.int8.recording.trajectories import Trajectories, groups_of_pictures
+from deploy.int8.storing.storing import FORM_OF_TARGET, graphs_of_target
+from deploy.int8.trying.budget import share_in_float
+from deploy.int8.trying.comparison import Fidelity, compare, float_upscaler, int8_upscaler, made_by
+from deploy.int8.trying.drafts import Draft, drafted
 from deploy.measure.evaluation.originals import Original, Pixels
 from deploy.picture.upscaler import Upscaler
-from deploy.quantization.budget import share_in_float
-from deploy.quantization.comparison import Fidelity, compare, float_upscaler, int8_upscaler, made_by
-from deploy.quantization.drafts import Draft, drafted
-from deploy.quantization.gathering import Findings, Gathered, Inputs, gather
-from deploy.quantization.pipeline import Calibrated
-from deploy.quantization.recipes import Scales, biases_of, densities_of_inputs, recipe_of, scales_for
-from deploy.quantization.storing import FORM_OF_TARGET, graphs_of_target
-from deploy.quantization.trajectories import Trajectories, groups_of_pictures
 from deploy.sampling.choices import Choices
 
 LARGEST_CODE = 127

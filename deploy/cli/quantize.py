@@ -11,7 +11,7 @@ from deploy.cli.progress import shown_progress
 from deploy.cli.tables import text_from_cells
 
 if TYPE_CHECKING:
-    from deploy.quantization.command import Outcome
+    from deploy.int8.command import Outcome
 
 
 def quantize(
@@ -57,13 +57,13 @@ def quantize(
 ) -> None:
     """Add int8 graphs to a bundle, calibrated on real trajectories; ends with what that costs and gains."""
     from deploy.bundle import discover
-    from deploy.quantization.installed import refuse_without_onnx, targets_here
+    from deploy.int8.installed import refuse_without_onnx, targets_here
 
     refuse_without_onnx()
+    from deploy.int8.command import Source
+    from deploy.int8.command import quantize as quantized
+    from deploy.int8.settings import Places, QuantizeSettings
     from deploy.picture.memory import bytes_from_text
-    from deploy.quantization.command import Source
-    from deploy.quantization.command import quantize as quantized
-    from deploy.quantization.settings import Places, QuantizeSettings
 
     named = None if targets is None else tuple(name.strip() for name in targets.split(",") if name.strip())
     settings = QuantizeSettings(
@@ -101,7 +101,7 @@ def quantize(
 
 def text_from_outcome(outcome: "Outcome") -> str:
     """The table that a person reads."""
-    from deploy.quantization.results import table_from_results
+    from deploy.int8.telling.results import table_from_results
 
     measured = "generated pictures" if not outcome.results.originals else f"{len(outcome.results.originals)} held-out"
     title = f"{outcome.bundle}, preset {outcome.results.preset}, {measured}"

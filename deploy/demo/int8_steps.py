@@ -11,10 +11,10 @@ from deploy.engine.graphs import INT8
 from deploy.engine.int8 import has_int8
 from deploy.errors import ImageError, MissingPackage
 from deploy.images.files import read_image
+from deploy.int8.installed import refuse_without_onnx, targets_here
 from deploy.measure.evaluation.contenders import Setting
 from deploy.measure.evaluation.originals import Pixels
 from deploy.picture.jobs import Request, infer_pictures
-from deploy.quantization.installed import refuse_without_onnx, targets_here
 from deploy.sampling.choices import Choices
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ def quantize_copy(demo: "Demo") -> dict[str, Any]:
     if reason is not None:
         demo.say(f"int8 is left out: {reason}")
         return {"left_out": reason}
-    from deploy.quantization.command import Source, quantize
-    from deploy.quantization.results import table_from_results
-    from deploy.quantization.settings import Places, QuantizeSettings
+    from deploy.int8.command import Source, quantize
+    from deploy.int8.settings import Places, QuantizeSettings
+    from deploy.int8.telling.results import table_from_results
 
     packaged = len(list(CALIBRATION_IMAGES.glob("*.png")))
     if demo.settings.calibration_pictures < packaged:

@@ -12,12 +12,12 @@ from deploy.engine.graphs import DENOISE, INT8
 from deploy.engine.int8 import has_int8
 from deploy.errors import DeployError
 from deploy.families.latent.model import LatentModel
+from deploy.int8.trying.comparison import generated_by
 from deploy.measure.evaluation.contenders import MODEL_FREE, Contender, Setting
 from deploy.measure.evaluation.evaluate import Evaluation, evaluate
 from deploy.measure.evaluation.originals import Pixels
 from deploy.measure.evaluation.record import report_from_evaluation
 from deploy.picture.upscaler import Upscaler
-from deploy.quantization.comparison import generated_by
 from deploy.report.scenes import Chosen, chosen_pictures, usual_scale
 from deploy.sampling.choices import Choices
 from engines.backends import BACKENDS, FORM_OF_BACKEND

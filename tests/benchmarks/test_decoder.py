@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import decoder
 from deploy.bundle import Bundle
-from tests.deploy.quantization.latent_decoders import tiny
+from tests.deploy.int8.latent_decoders import tiny
 
 
 def test_every_engine_and_precision_is_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

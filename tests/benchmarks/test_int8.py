@@ -13,8 +13,8 @@ from benchmarks.int8_tables import table_of_ranges, table_of_ways
 from benchmarks.int8_ways import Workbench, nearest_codes
 from deploy.bundle import Bundle
 from deploy.images.files import write_image
-from deploy.quantization.comparison import Fidelity
-from deploy.quantization.settings import QuantizeSettings
+from deploy.int8.settings import QuantizeSettings
+from deploy.int8.trying.comparison import Fidelity
 from deploy.sampling.choices import Choices
 from tests.deploy.exported import exported, exported_latent
 
@@ -44,7 +44,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = partial(QuantizeSettings, crop=16, scales=(2.0,), max_psnr_drop=50.0, float_share=0.0)
     monkeypatch.setattr(int8, "QuantizeSettings", settings)
     monkeypatch.setattr(int8, "PLAIN", Choices(equation="ddim", steps=2, placement="uniform", start=0.0, eta=0.0))
-    monkeypatch.setattr("deploy.quantization.trajectories.PLAIN_STEPS", 2)
+    monkeypatch.setattr("deploy.int8.recording.trajectories.PLAIN_STEPS", 2)
 
 
 def words(bundle: Bundle, pictures: Path, *more: str) -> list[str]:

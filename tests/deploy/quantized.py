@@ -8,8 +8,8 @@ import pytest
 
 from deploy.bundle import Bundle, BundleWriter
 from deploy.images.files import write_image
-from deploy.quantization.pipeline import quantize_bundle
-from deploy.quantization.settings import Places, QuantizeSettings
+from deploy.int8.pipeline import quantize_bundle
+from deploy.int8.settings import Places, QuantizeSettings
 from tests.deploy.exported import exported
 
 SETTINGS = QuantizeSettings(
@@ -30,7 +30,7 @@ def quantized_micro(folder: Path) -> Bundle:
         write_image(np.kron(rough, np.ones((4, 4, 1), np.uint8)), folder / "photographs" / f"{number}.png")
     places = Places(calibration=folder / "photographs", cache=folder / "cache", max_memory=1 << 30, threads=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deploy.quantization.trajectories.PLAIN_STEPS", 3)
+        patch.setattr("deploy.int8.recording.trajectories.PLAIN_STEPS", 3)
         return quantize_bundle(short, SETTINGS, places, say=lambda _: None, progress=lambda *_: None).bundle
 
 

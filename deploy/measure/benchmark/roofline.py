@@ -160,7 +160,7 @@ def _constants(target: str | None, side: int) -> dict[str, Array]:
         "w": rng.integers(-127, 128, (side, side), dtype=np.int8),
         "one": np.array(1, np.float32),
         "w_zero": np.array(0, np.int8),
-        # What the target's activations are; see deploy.quantization.
+        # What the target's activations are; see deploy.int8.
         "x_zero": np.array(0, np.int8 if target == "tensorrt" else np.uint8),
         # Sums of `side` products of such codes spread by about 5000 * sqrt(side): not all may saturate.
         "y_scale": np.array(40 * side**0.5, np.float32),

@@ -10,13 +10,13 @@ import pytest
 from calibration.errors import StatisticsError
 from calibration.observe.layers import Layer, layers_of, read_graph
 from calibration.observe.not_finite import first_not_finite
+from calibration.passes.gathering import gather, quantizable_layers
+from calibration.passes.inputs import DenoiserInput, Inputs
 from deploy.bundle import Bundle, BundleWriter
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, step_feeds
-from deploy.quantization.gathering import Inputs, gather, quantizable_layers
-from deploy.quantization.pipeline import quantize_bundle
-from deploy.quantization.settings import Places, QuantizeSettings
-from deploy.quantization.trajectories import DenoiserInput
+from deploy.int8.pipeline import quantize_bundle
+from deploy.int8.settings import Places, QuantizeSettings
 
 
 def with_infinite_bias(bundle: Bundle) -> Layer:

@@ -64,8 +64,8 @@ def test_the_demo_makes_pictures_sheets_and_figures(finished: Path) -> None:
 def test_int8_stands_beside_float(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a tiny network: what is shown is under test, not the packaged model."""
     monkeypatch.setattr("deploy.export.export.PLAIN_PRESETS", {"balanced": {"equation": "ddim", "steps": 2}})
-    monkeypatch.setattr("deploy.quantization.trajectories.PLAIN_STEPS", 2)
-    monkeypatch.setattr("deploy.quantization.results.HELD_OUT", 1)
+    monkeypatch.setattr("deploy.int8.recording.trajectories.PLAIN_STEPS", 2)
+    monkeypatch.setattr("deploy.int8.telling.results.HELD_OUT", 1)
     loaded = load_checkpoint(save_idm(tmp_path), config={"norm_groups": 8, "image_size": 16})
     packaged = export_bundle(loaded, tmp_path / "packaged.bundle")
     before = packaged.manifest.as_bytes()

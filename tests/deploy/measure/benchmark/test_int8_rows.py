@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from deploy.bundle import Bundle, BundleWriter
+from deploy.int8.pipeline import quantize_bundle
+from deploy.int8.settings import Places, QuantizeSettings
 from deploy.measure.benchmark.bench import bench_bundle, failures_of
 from deploy.measure.benchmark.settings import DISK, PICTURE, STEP, BenchSettings
 from deploy.measure.benchmark.start_up import started
-from deploy.quantization.pipeline import quantize_bundle
-from deploy.quantization.settings import Places, QuantizeSettings
 from engines.backends import BACKENDS
+from tests.deploy.int8.conftest import micro, micro_checkpoint, photographs
 from tests.deploy.measure.benchmark.clock import silent
-from tests.deploy.quantization.conftest import micro, micro_checkpoint, photographs
 
 __all__ = ["micro", "micro_checkpoint", "photographs"]
 
@@ -22,7 +22,7 @@ TARGETS = {"ort": "onnxruntime-cpu", "openvino": "openvino-cpu"}
 
 @pytest.fixture
 def quantized(micro: Bundle, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
-    monkeypatch.setattr("deploy.quantization.trajectories.PLAIN_STEPS", 2)
+    monkeypatch.setattr("deploy.int8.recording.trajectories.PLAIN_STEPS", 2)
     with BundleWriter.update(micro) as writer:
         presets = {"quick": {"equation": "ddim", "steps": 2}}
         short = writer.commit(replace(micro.manifest, presets=presets, default_preset="quick"))

@@ -1,0 +1,261 @@
+"""One pass over the trajectories per group of layers: histograms, covariances, extremes; then rounded weights.
+
+A short pass before them finds the factors that equalise the channels of each input (`calibration.choose.equalisation`);
+histograms and covariances are those of the inputs times their factors, and the weights that are rounded are divided.
+
+Covariances of all layers of the full IDM take 4 GB. Layers are therefore divided among passes so that what is held at
+a time fits the memory allowed, and a covariance is gone as soon as its layer is rounded. The result of each pass is
+stored under a name made of its layers: an interrupted calibration goes on with the next pass, and one that divides the
+layers otherwise, because more or less memory is free, takes no pass for another.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.choose.rounding import RoundedWeights, round_to_nearest, round_weights
+from calibration.errors import StatisticsError
+from calibration.observe.covariance import InputCovariance, passes_within
+from calibration.observe.layers import Layer, as_map, layers_of, read_graph
+from calibration.observe.not_finite import CURE
+from calibration.observe.observer import Observer
+from calibration.observe.statistics import ChannelExtremes, channel_extremes_of, merge_extremes
+from calibration.observe.step_statistics import StepStatistics
+from calibration.passes.equalising import divided_weights, equalised, equalising_factors
+from calibration.passes.inputs import Inputs
+from engines.new_files import new_file
+
+Array = NDArray[Any]
+Progress = Callable[[str, float], None]
+
+POSITIONS = 128
+"""Output positions of one input, that is of up to four pictures at one step, that enter a covariance, about: they lie
+on an even lattice. The 150 inputs of the packaged pictures with the demo model's plans are 11 to 20 thousand positions
+for at most 2304 columns; the published model has 4608. What more of them would give is not measured."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gathered:
+    """What one layer was seen to do. low, high: extremes of the float output per level and channel."""
+
+    layer: Layer
+    rounded: RoundedWeights
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Findings:
+    """Everything from the passes: layers by node, and a histogram per input tensor and level.
+
+    factors: what the channels of an input are multiplied by, for those where that pays; histograms and rounded weights
+    are of what results.
+    """
+
+    layers: dict[str, Gathered]
+    inputs: StepStatistics
+    factors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+
+def quantizable_layers(graph: Path) -> list[Layer]:
+    """The layers of a denoiser that may run in int8: all but those nearest to the graph's inputs and outputs.
+
+    Those see the state itself and make the predicted noise, where eight bits are too few: on the demo model the last
+    convolution alone, with its output in eight bits as ONNX Runtime needs it, took the fidelity from 40.8 to 30.9 dB.
+    """
+    model = read_graph(graph)
+    layers = {layer.output: layer for layer in layers_of(model)}
+    makers = {output: node for node in model.graph.node for output in node.output}
+    last, waiting = set(), [entry.name for entry in model.graph.output]
+    while waiting:  # back from the outputs, up to the first layer on each way
+        name = waiting.pop()
+        if name in layers:
+            last.add(name)
+        elif name in makers:
+            waiting += [one for one in makers[name].input if one]
+    inputs = {entry.name for entry in model.graph.input}
+    return [one for one in layers.values() if one.input not in inputs and one.output not in last]
+
+
+def gather(
+    graph: Path,
+    layers: Sequence[Layer],
+    inputs: Inputs,
+    example: Mapping[str, Array],
+    folder: Path,
+    *,
+    memory_bytes: int,
+    second_order: bool = True,
+    equalise: bool = False,
+    threads: int | None = None,
+    progress: Progress,
+) -> Findings:
+    """Histograms of all inputs and rounded weights of all layers; what `folder` holds already is not made again."""
+    factors: dict[str, NDArray[np.float32]] = {}
+    if equalise:
+
+        def tell_briefly(doing: str) -> None:
+            progress(doing, 0.0)
+
+        factors = equalising_factors(graph, layers, inputs.each(1), example, folder, threads, tell_briefly)
+    passes = passes_of(layers, memory_bytes, second_order=second_order)
+    found: dict[str, Gathered] = {}
+    statistics = StepStatistics(steps=len(inputs.levels))
+    for number, part in enumerate(passes):
+        known = set(statistics.names)
+        path = folder / _file_name(part, known, second_order=second_order, equalise=equalise)
+        if not path.exists():
+
+            def tell(doing: str, fraction: float, number: int = number) -> None:
+                progress(doing, (number + fraction) / len(passes))
+
+            one_pass = _Pass(graph, part, inputs.levels, skip=known, second_order=second_order, factors=factors)
+            one_pass.run(inputs, example, threads, tell)
+            with new_file(path) as file:
+                made: Any = one_pass.to_arrays()
+                np.savez(file, **made)
+        with np.load(path, allow_pickle=False) as arrays:
+            _read_pass(path, arrays, part, statistics, found)
+    return Findings(layers=found, inputs=statistics, factors=factors)
+
+
+def passes_of(layers: Sequence[Layer], memory_bytes: int, *, second_order: bool) -> list[list[Layer]]:
+    """The layers of each pass; all in one without second order, which alone needs covariances."""
+    if not second_order:
+        return [list(layers)]
+    by_node = {layer.node: layer for layer in layers}
+    passes = passes_within({node: layer.geometry for node, layer in by_node.items()}, memory_bytes)
+    return [[by_node[node] for node in nodes] for nodes in passes]
+
+
+def _file_name(layers: Sequence[Layer], known: set[str], *, second_order: bool, equalise: bool) -> str:
+    """The same for whatever finds the same; known: input tensors that earlier passes have counted."""
+    told = [[layer.node for layer in layers], sorted({one.input for one in layers} - known), second_order, equalise]
+    return f"gathered-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}.npz"
+
+
+class _Pass:
+    """Some layers over all inputs."""
+
+    def __init__(
+        self,
+        graph: Path,
+        layers: Sequence[Layer],
+        levels: Sequence[float],
+        *,
+        skip: set[str],
+        second_order: bool,
+        factors: Mapping[str, Array],
+    ) -> None:
+        self.graph = graph
+        self.layers = layers
+        self._levels = levels
+        self._second_order = second_order
+        self._factors = factors
+        self._statistics = StepStatistics(steps=len(levels))
+        self._counted = {layer.input for layer in layers} - skip
+        self._covariances = {
+            layer.node: InputCovariance(layer.geometry, most_positions=POSITIONS) for layer in layers if second_order
+        }
+        self._extremes: dict[tuple[str, int], ChannelExtremes] = {}
+        self._readers: dict[str, list[Layer]] = {}
+        self._writers = {layer.output: layer for layer in layers}
+        for layer in layers:
+            self._readers.setdefault(layer.input, []).append(layer)
+
+    def run(self, inputs: Inputs, example: Mapping[str, Array], threads: int | None, progress: Progress) -> None:
+        tensors = [name for layer in self.layers for name in (layer.input, layer.output)]
+        count = inputs.count(1)
+        with Observer(self.graph, tensors, example=example, threads=threads) as observer:
+            for done, one in enumerate(inputs.each(1)):
+                for name, values in observer.run(one.feeds):
+                    self._take_finite(name, values, one.level_index)
+                progress(f"observing step {done + 1}/{count}", 0.9 * (done + 1) / count)
+        self._rounded = dict(self._round(progress))
+
+    def _take_finite(self, name: str, values: Array, level: int) -> None:
+        try:
+            self._take(name, values, level)
+        except StatisticsError as error:
+            made, read = self._writers.get(name), self._readers.get(name, [])
+            layer = f"the output of {made.node!r}" if made is not None else f"the input of {read[0].node!r}"
+            where = f"at noise level {self._levels[level]:.4g} (level {level + 1} of {len(self._levels)})"
+            strange = np.count_nonzero(~np.isfinite(values))
+            what = f"{strange} of {values.size} values are not finite" if strange else f"values are too large ({error})"
+            raise StatisticsError(f"observing {layer} {where}: {what}. {CURE}") from error
+
+    def _take(self, name: str, values: Array, level: int) -> None:
+        readers = self._readers.get(name, [])
+        read = equalised(values, readers[0], self._factors) if readers else values
+        if name in self._counted:
+            self._statistics.observe(name, level, read)
+        for layer in readers:
+            if layer.node in self._covariances:
+                self._covariances[layer.node].add(as_map(read, layer))
+        layer_made = self._writers.get(name)
+        if layer_made is not None:
+            seen = channel_extremes_of(values, axis=layer_made.channel_axis)
+            before = self._extremes.get((layer_made.node, level))
+            self._extremes[layer_made.node, level] = merge_extremes(before, seen) if before else seen
+
+    def _round(self, progress: Progress) -> Iterator[tuple[str, RoundedWeights]]:
+        model = read_graph(self.graph)
+        for number, layer in enumerate(self.layers):
+            weight = divided_weights(model, self.graph.parent, layer, self._factors)
+            progress(f"rounding {layer.module}", 0.9 + 0.1 * number / len(self.layers))
+            if self._second_order:
+                covariance = self._covariances.pop(layer.node)
+                yield layer.node, round_weights(layer.node, weight, covariance.products)
+            else:
+                codes, scales = round_to_nearest(layer.node, weight)
+                yield layer.node, RoundedWeights(codes=codes, scales=scales, error=0.0, nearest_error=0.0, signal=0.0)
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Everything as plain arrays; layers by their number in this pass."""
+        arrays: dict[str, Array] = {f"inputs.{key}": value for key, value in self._statistics.to_arrays().items()}
+        arrays["nodes"] = np.array([layer.node for layer in self.layers])
+        for number, layer in enumerate(self.layers):
+            rounded = self._rounded[layer.node]
+            seen = [self._extremes[layer.node, level] for level in range(len(self._levels))]
+            arrays |= {
+                f"{number}.codes": rounded.codes,
+                f"{number}.scales": rounded.scales,
+                f"{number}.errors": np.array([rounded.error, rounded.nearest_error, rounded.signal]),
+                f"{number}.low": np.stack([one.minimum for one in seen]),
+                f"{number}.high": np.stack([one.maximum for one in seen]),
+            }
+        return arrays
+
+
+def _read_pass(
+    path: Path,
+    arrays: Mapping[str, Array],
+    layers: Sequence[Layer],
+    statistics: StepStatistics,
+    found: dict[str, Gathered],
+) -> None:
+    if (nodes := arrays["nodes"].tolist()) != (expected := [layer.node for layer in layers]):
+        raise StatisticsError(
+            f"reading {path}: it holds {', '.join(nodes)}, but {', '.join(expected)} were expected. Delete it and"
+            " quantize again."
+        )
+    prefix = "inputs."
+    counted = {key.removeprefix(prefix): arrays[key] for key in arrays if key.startswith(prefix)}
+    statistics.merge(StepStatistics.from_arrays(counted))
+    for number, layer in enumerate(layers):
+        error, nearest, signal = (float(value) for value in arrays[f"{number}.errors"])
+        rounded = RoundedWeights(
+            codes=np.array(arrays[f"{number}.codes"]),
+            scales=np.array(arrays[f"{number}.scales"]),
+            error=error,
+            nearest_error=nearest,
+            signal=signal,
+        )
+        low, high = (np.array(arrays[f"{number}.{side}"]) for side in ("low", "high"))
+        found[layer.node] = Gathered(layer=layer, rounded=rounded, low=low, high=high)

@@ -1,0 +1,39 @@
+"""What the passes are fed: recorded inputs of a denoiser, each with its step."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DenoiserInput:
+    """One evaluation of the float network. level_index: of `CalibrationPlans.levels`; batch of a group's pictures."""
+
+    level_index: int
+    feeds: Mapping[str, NDArray[Any]]
+    predicted: Float32
+
+
+class Inputs:
+    """The denoiser's inputs, as often as they are asked for, and all their noise levels, rising.
+
+    each: one in so many, every noise level and picture among them; count: how many these are. few: so many steps of
+    each plan of one small group of pictures.
+    """
+
+    def __init__(
+        self,
+        each: Callable[[int], Iterator[DenoiserInput]],
+        few: Callable[[int], list[DenoiserInput]],
+        count: Callable[[int], int],
+        levels: Sequence[float],
+    ) -> None:
+        self.each = each
+        self.few = few
+        self.count = count
+        self.levels = levels

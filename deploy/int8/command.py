@@ -1,0 +1,104 @@
+"""What `idm-deploy quantize` does: export if needed, calibrate, measure, report."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from deploy.bundle import Bundle
+from deploy.bundle.discovery import holds_manifest
+from deploy.int8.pipeline import quantize_bundle, refuse_unfit
+from deploy.int8.settings import Places, QuantizeSettings
+from deploy.int8.storing.only_int8 import without_float_denoiser
+from deploy.int8.telling.held_out import beyond_budget, unmeasured, with_held_out_figures
+from deploy.int8.telling.report import refuse_unwritable, write_report
+from deploy.int8.telling.results import Results, measure, report_from_results
+
+Say = Callable[[str], None]
+Progress = Callable[[str, float], None]
+
+CALIBRATING = 0.9
+"""Share of the time until everything is written; the rest is measured on held-out pictures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A checkpoint or a bundle, and how a checkpoint is read."""
+
+    path: Path
+    output: Path | None = None
+    config: Path | None = None
+    weights: Literal["raw", "ema"] = "raw"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """What came out. `report` is ready for JSON."""
+
+    bundle: Path
+    results: Results
+    folder: Path
+    report: dict[str, Any]
+
+
+def quantize(
+    source: Source,
+    settings: QuantizeSettings,
+    places: Places,
+    *,
+    only_int8: bool = False,
+    force: bool = False,
+    say: Say,
+    progress: Progress,
+) -> Outcome:
+    """The bundle, quantized in place, with a report beside it."""
+    bundle = bundle_of(source, force=force, say=say, progress=progress)
+    folder = places.report or default_report(bundle.path)
+    refuse_unwritable(folder)
+    if unmeasured(bundle) and "denoise" in bundle.manifest.graphs:
+        say(f"{bundle.path} was quantized, but not measured: it is quantized again")
+        force = True
+    known = (bundle.manifest.quantization or {}).get("targets", {})
+    if force and (dropped := [target for target in known if target not in settings.targets]):
+        say(f"the graphs for {' and '.join(dropped)} go, since --targets does not name them")
+
+    def calibrating(doing: str, fraction: float) -> None:
+        progress(doing, CALIBRATING * fraction)
+
+    def measuring(doing: str, fraction: float) -> None:
+        progress(doing, CALIBRATING + (1 - CALIBRATING) * fraction)
+
+    calibrated = quantize_bundle(bundle, settings, places, force=force, say=say, progress=calibrating)
+    results = measure(calibrated, threads=places.threads, seed=settings.seed, progress=measuring)
+    stored = with_held_out_figures(calibrated.bundle, results)
+    for line in filter(None, (beyond_budget(row, settings) for row in results.rows)):
+        say(line)
+    write_report(calibrated, results, folder, say)
+    if only_int8:
+        without_float_denoiser(stored)
+    report = {"bundle": str(bundle.path), "report": str(folder), "only_int8": only_int8} | report_from_results(results)
+    return Outcome(bundle=bundle.path, results=results, folder=folder, report=report)
+
+
+def default_report(bundle: Path) -> Path:
+    """./<stem>-report for <stem>.bundle."""
+    return Path(f"{bundle.resolve().name.removesuffix('.bundle')}-report")
+
+
+def bundle_of(source: Source, *, force: bool, say: Say, progress: Progress) -> Bundle:
+    """The bundle that is named, or the one of the checkpoint that is named, exported now unless it is there."""
+    if holds_manifest(source.path):
+        return Bundle.open(source.path)
+    from deploy.checkpoint.load import load_checkpoint
+    from deploy.export.export import default_path, export_bundle
+
+    place = source.output or default_path(source.path)
+    checkpoint = load_checkpoint(source.path, config=source.config, weights=source.weights)
+    if holds_manifest(place):
+        bundle = Bundle.open(place)
+        if bundle.manifest.source["sha256"] == checkpoint.sha256 and "denoise" in bundle.manifest.graphs:
+            refuse_unfit(bundle, force=force or unmeasured(bundle))
+            say(f"{place} was exported from this checkpoint already: quantizing it in place")
+            return bundle
+    say(f"exporting {source.path} to {place}")
+    return export_bundle(checkpoint, place, force=force, progress=lambda doing, _: progress(doing, 0.0))

@@ -1,0 +1,293 @@
+"""From a float bundle to one with int8 graphs: record, gather, choose, try, correct, write."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from calibration.choose.recipe import Recipe
+from calibration.errors import ChoiceError
+from calibration.observe.movement import MovementReport, report_movement
+from calibration.observe.multiplications import multiplications_of
+from calibration.passes.gathering import Findings, gather, quantizable_layers
+from calibration.passes.inputs import Inputs
+from calibration.passes.recipes import Corrections, Scales, biases_of, densities_of_inputs, recipe_of, scales_for
+from calibration.targets.table import target_named
+from deploy.bundle import Bundle, BundleWriter
+from deploy.demo.packaged import CALIBRATION_IMAGES
+from deploy.errors import BundleError
+from deploy.families.latent.model import LatentModel
+from deploy.int8.memory import bytes_for_covariances, calibrated_layers, refuse_too_little
+from deploy.int8.recording.partial_results import alone_in, bytes_in, folder_for, what_is_recorded
+from deploy.int8.recording.pictures import CalibrationPicture, calibration_pictures, most_lr
+from deploy.int8.recording.trajectories import (
+    CalibrationPlans,
+    Trajectories,
+    calibration_plans,
+    groups_of_generation,
+    groups_of_pictures,
+)
+from deploy.int8.settings import Places, QuantizeSettings
+from deploy.int8.stages import Stages
+from deploy.int8.storing.storing import FORM_OF_TARGET, TargetGraphs, graphs_of_target
+from deploy.int8.telling.records import hash_of_record, record_of_decoder, record_of_scales
+from deploy.int8.trying.budget import Choice
+from deploy.int8.trying.correcting import bias_corrections, noise_corrections
+from deploy.int8.trying.decoder import Decoder, quantized_decoder
+from deploy.int8.trying.drafts import Draft, NoiseCorrections, drafted, quantization_of
+from deploy.int8.trying.foreign_scales import amax_for, with_checkpoint_scales
+from deploy.int8.trying.trials import Trials
+from deploy.picture.memory import text_from_bytes
+from deploy.picture.upscaler import Upscaler
+
+Say = Callable[[str], None]
+Progress = Callable[[str, float], None]
+
+GENERATED = 8
+"""Pictures that a generation model is calibrated on unless told otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Calibrated:
+    """Everything that was found, for the report and the table."""
+
+    bundle: Bundle
+    plans: CalibrationPlans
+    pictures: tuple[CalibrationPicture, ...]
+    findings: Findings
+    movement: MovementReport
+    scales: dict[str, Scales]
+    choices: dict[str, Choice]
+    recipes: dict[str, Recipe]
+    record: dict[str, Any]
+    multiplications: dict[str, float]
+    """Of every convolution and linear layer of the denoiser, those that always stay in float included."""
+    decoder: Decoder
+    """Of the latent family; empty for IDM."""
+
+
+def refuse_unfit(bundle: Bundle, *, force: bool) -> None:
+    """Only a bundle with a float denoiser can be quantized, and one that is already only with `force`."""
+    if "denoise" not in bundle.manifest.graphs:
+        raise BundleError(
+            f"{bundle.path} has no float denoiser to quantize, only int8 graphs. Export the checkpoint again."
+        )
+    if bundle.manifest.quantization is not None and not force:
+        raise BundleError(f"{bundle.path} is quantized already. Use --force to calibrate it again.")
+
+
+def quantize_bundle(
+    bundle: Bundle, settings: QuantizeSettings, places: Places, *, force: bool = False, say: Say, progress: Progress
+) -> Calibrated:
+    """The bundle, updated in place, with int8 graphs for the targets asked for."""
+    refuse_unfit(bundle, force=force)
+    with Upscaler(bundle, "onnxruntime-cpu", "fp32", places.threads) as upscaler:
+        plans = calibration_plans(upscaler)
+        if settings.ranges is not None and settings.ranges > len(plans.levels):
+            raise ChoiceError(
+                f"quantizing {bundle.path}: {settings.ranges} ranges were asked for, but the plan has"
+                f" {len(plans.levels)} steps; choose at most as many."
+            )
+        work = _Work(upscaler, plans, settings, places, say, progress)
+        return work.run()
+
+
+class _Work:
+    """One calibration."""
+
+    def __init__(
+        self,
+        upscaler: Upscaler,
+        plans: CalibrationPlans,
+        settings: QuantizeSettings,
+        places: Places,
+        say: Say,
+        progress: Progress,
+    ) -> None:
+        self.upscaler = upscaler
+        self.bundle = upscaler.bundle
+        self.plans = plans
+        self.settings = settings
+        self.places = places
+        self.say = say
+        self._stage = Stages(progress)
+        self.graph = self.bundle.graph("denoise", FORM_OF_TARGET["ort"])
+        self.amax = amax_for(self.bundle, settings, quantizable_layers(self.graph), say)
+        self.memory = bytes_for_covariances(places.max_memory)
+        if settings.rounding == "second-order":
+            refuse_too_little(calibrated_layers(self.bundle), self.memory)
+        self.pictures = self._pictures()
+        model = upscaler.model
+        if isinstance(model, LatentModel) and model.generates:
+            groups = groups_of_generation(model, settings.pictures or GENERATED)
+        else:
+            groups = groups_of_pictures(self.pictures)
+        self.folder = folder_for(what_is_recorded(self.bundle, groups, plans, settings.seed), places.cache)
+        self.trajectories = Trajectories(upscaler, groups, plans, self.folder, settings.seed)
+        self.inputs = Inputs(self.trajectories.inputs, self.trajectories.few, self.trajectories.count, plans.levels)
+
+    def run(self) -> Calibrated:
+        """Everything, while no other calibration works on the same partial results."""
+        with alone_in(self.folder, self.say):
+            return self._run()
+
+    def _run(self) -> Calibrated:
+        findings = self._findings()
+        movement = report_movement({name: findings.inputs.of_tensor(name) for name in findings.inputs.names})
+        self.say(
+            f"activations: the largest value of a tensor moves {movement.median_ratio:.2f} times over the steps in the"
+            f" median, {movement.largest_ratio:.2f} times at most ({movement.tensors[0].name})"
+        )
+        scales = self._scales(findings)
+        corrections = self._corrections(findings, scales)
+        biases = biases_of(self.graph, findings)
+        multiplications = multiplications_of(
+            self.graph, {name: array.shape for name, array in self.trajectories.example().items()}
+        )
+        with drafted(self.bundle, self.folder, self.plans.levels) as draft:
+            decoder = self._decoder(draft)
+            trials = Trials(
+                draft=draft,
+                upscaler=self.upscaler,
+                plans=self.plans,
+                settings=self.settings,
+                pictures=self.pictures,
+                findings=findings,
+                biases=biases,
+                inputs=self.inputs,
+                multiplications=multiplications,
+                threads=self.places.threads,
+                progress=self._stage("trying"),
+            )
+            choices = {t: trials.choose(t, scales[t], corrections.get(t)) for t in self.settings.targets}
+            recipes = {
+                t: recipe_of(findings, scales[t], biases, in_float=choices[t].in_float, corrections=corrections.get(t))
+                for t in self.settings.targets
+            }
+            made = [graphs_of_target(self.bundle, t, recipes[t], scales[t].ranges.edges) for t in recipes]
+            fitted = self._noise_corrections(draft, made)
+        record = record_of_scales(self.settings, self.plans, scales, recipes, fitted)
+        if decoder:
+            record["decoder"] = record_of_decoder(decoder)
+        written = self._write(recipes, scales, fitted, decoder, record)
+        self.say(
+            f"partial results stay in {self.folder} ({text_from_bytes(bytes_in(self.folder))}) for another calibration"
+            " of this bundle on these pictures; delete them when there will be none"
+        )
+        return Calibrated(
+            bundle=written,
+            plans=self.plans,
+            pictures=tuple(self.pictures),
+            findings=findings,
+            movement=movement,
+            scales=scales,
+            choices=choices,
+            recipes=recipes,
+            record=record,
+            multiplications=multiplications,
+            decoder=decoder,
+        )
+
+    def _pictures(self) -> list[CalibrationPicture]:
+        model = self.upscaler.model
+        if isinstance(model, LatentModel) and model.generates:
+            return []
+        if self.places.calibration is None:
+            self.say(
+                "calibrating on the packaged photographs: whether they are like those of the training cannot be known;"
+                " --calib names others"
+            )
+        folder = self.places.calibration or CALIBRATION_IMAGES
+        return calibration_pictures(folder, self.settings, self.say, most_lr(model))
+
+    def _findings(self) -> Findings:
+        self.trajectories.record(self._stage("trajectories"))
+        return gather(
+            self.graph,
+            quantizable_layers(self.graph),
+            self.inputs,
+            self.trajectories.example(),
+            self.folder,
+            memory_bytes=self.memory,
+            second_order=self.settings.rounding == "second-order",
+            equalise=self.settings.equalise and not self.amax,  # scales of others are those of inputs as they are
+            threads=self.places.threads,
+            progress=self._stage("gathering"),
+        )
+
+    def _scales(self, findings: Findings) -> dict[str, Scales]:
+        densities = densities_of_inputs(findings)
+        layers = [one.layer for one in findings.layers.values()]
+        by_form: dict[Any, Scales] = {}
+        chosen = {}
+        for target in self.settings.targets:
+            form = target_named(target)[1]
+            if form not in by_form:
+                found = scales_for(
+                    form,
+                    densities,
+                    self.plans.levels,
+                    self.settings.method,
+                    self.settings.range_count,
+                    self._stage("scales"),
+                )
+                by_form[form] = with_checkpoint_scales(found, layers, self.amax)
+            chosen[target] = by_form[form]
+        return chosen
+
+    def _corrections(self, findings: Findings, scales: dict[str, Scales]) -> dict[str, Corrections]:
+        if not self.settings.correct_bias:
+            return {}
+        different = list({id(one): one for one in scales.values()}.values())
+        found = bias_corrections(
+            self.graph,
+            findings,
+            different,
+            self.inputs,
+            self.trajectories.example(),
+            threads=self.places.threads,
+            progress=self._stage("means"),
+        )
+        return {t: found[[id(d) for d in different].index(id(one))] for t, one in scales.items()}
+
+    def _decoder(self, draft: Draft) -> Decoder:
+        return quantized_decoder(
+            self.upscaler.model,
+            draft,
+            [latent for _, latent in self.trajectories.finals()],
+            self.settings,
+            memory_bytes=self.memory,
+            threads=self.places.threads,
+            say=self.say,
+            progress=self._stage("decoder"),
+        )
+
+    def _noise_corrections(self, draft: Draft, made: Sequence[TargetGraphs]) -> NoiseCorrections:
+        if not self.settings.correct_noise:
+            return {}
+        tried = draft.tried(made)
+        return noise_corrections(
+            tried,
+            [one.target for one in made],
+            self.inputs,
+            self.plans.levels,
+            threads=self.places.threads,
+            progress=self._stage("correcting"),
+        )
+
+    def _write(
+        self,
+        recipes: dict[str, Recipe],
+        scales: dict[str, Scales],
+        corrections: NoiseCorrections,
+        decoder: Decoder,
+        record: dict[str, Any],
+    ) -> Bundle:
+        made = [graphs_of_target(self.bundle, t, recipes[t], scales[t].ranges.edges) for t in recipes]
+        with BundleWriter.update(self.bundle) as writer:
+            graphs = {target: one.graphs for target, one in decoder.items()}
+            told = quantization_of(writer, self.bundle, made, self.plans.levels, corrections, graphs)
+            told["settings"] = self.settings.as_dict()
+            told["calibration_sha256"] = hash_of_record(record)
+            told["equations"] = sorted({plan.settings.equation for plan in self.plans.plans})
+            names = {one.original.name: one.sha256 for one in self.pictures}
+            return writer.commit(replace(self.bundle.manifest, quantization=told, calibration_images=names))

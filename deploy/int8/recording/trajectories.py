@@ -1,0 +1,283 @@
+"""What the denoiser is really fed: recorded while the upscaler samples calibration pictures, kept on disk, read again.
+
+Every step of every trajectory becomes one `DenoiserInput`. Only the states and the predicted noise are stored; what
+belongs to the picture (conditioning maps) and to the step (its row) is made again when it is read. A trajectory that
+is stored already is not recorded again.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.observe.not_finite import refuse_not_finite
+from calibration.passes.inputs import DenoiserInput
+from deploy.engine.graphs import DENOISE, NOTHING_STAYS, Keep
+from deploy.engine.int8 import SAME_LEVEL
+from deploy.families.contract import Float32, Model, Subject
+from deploy.families.latent.model import LatentModel
+from deploy.images.tiles import Window, whole_tiling
+from deploy.images.values import network_from_pixels
+from deploy.int8.recording.pictures import CalibrationPicture
+from deploy.int8.settings import PLAIN_STEPS
+from deploy.picture.generation import NO_PICTURE
+from deploy.picture.layout import Layout
+from deploy.picture.run import Progress as StepProgress
+from deploy.picture.run import sampled_batch
+from deploy.picture.upscaler import Upscaler, ignore
+from deploy.sampling.choices import Choices, Sampling
+from deploy.sampling.noise import image_key
+from deploy.sampling.noise_source import NoiseSource
+from deploy.sampling.plan import Plan
+from engines.backends import FORM_OF_BACKEND
+from engines.new_files import new_file
+
+Progress = Callable[[str, float], None]
+
+BATCH = 4
+"""Pictures that run together: covariances are gathered faster from several at once."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Group:
+    """Pictures of one size that are sampled together; `size` is the output's (height, width).
+
+    lr: uint8 (h, w, 3) each; empty for generation, where `sample` tells the pictures apart.
+    """
+
+    names: tuple[str, ...]
+    lr: tuple[NDArray[np.uint8], ...]
+    size: tuple[int, int]
+    sample: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationPlans:
+    """The ways to sample that are recorded, and all their noise levels, rising, each once."""
+
+    samplings: tuple[Sampling, ...]
+    plans: tuple[Plan, ...]
+    levels: tuple[float, ...]
+
+    def level_index(self, noise_level: float) -> int:
+        """The index of a noise level of one of the plans."""
+        return int(np.argmin(np.abs(np.array(self.levels) - noise_level)))
+
+
+def calibration_plans(upscaler: Upscaler) -> CalibrationPlans:
+    """The default preset, and plain ddim from pure noise unless that is the same."""
+    plain = Choices(equation="ddim", steps=PLAIN_STEPS, placement="uniform", start=0.0, consistency=0.0, eta=0.0)
+    samplings = [upscaler.sampling(), upscaler.sampling(plain)]
+    if _same(*samplings):
+        del samplings[1]
+    plans = tuple(upscaler.plan(sampling) for sampling in samplings)
+    levels: list[float] = []
+    for level in sorted(row.noise_level for plan in plans for row in plan.rows):
+        if not levels or level - levels[-1] > SAME_LEVEL:
+            levels.append(level)
+    return CalibrationPlans(samplings=tuple(samplings), plans=plans, levels=tuple(levels))
+
+
+def _same(one: Sampling, other: Sampling) -> bool:
+    return (one.plan, one.consistency, one.from_guess) == (other.plan, other.consistency, other.from_guess)
+
+
+def groups_of_pictures(pictures: Sequence[CalibrationPicture]) -> list[Group]:
+    """Pictures of the same sizes together, at most BATCH of them, in the order in which they first appear."""
+    alike: dict[tuple[tuple[int, ...], tuple[int, ...]], list[CalibrationPicture]] = {}
+    for picture in pictures:
+        alike.setdefault((picture.original.lr.shape, picture.original.pixels.shape), []).append(picture)
+    groups = []
+    for members in alike.values():
+        for first in range(0, len(members), BATCH):
+            part = [one.original for one in members[first : first + BATCH]]
+            height, width = part[0].pixels.shape[:2]
+            names, lr = tuple(one.name for one in part), tuple(one.lr for one in part)
+            groups.append(Group(names=names, lr=lr, size=(height, width)))
+    return groups
+
+
+def groups_of_generation(model: LatentModel, count: int) -> list[Group]:
+    """`count` pictures from noise alone, each by itself: their noise differs by the number of the sample."""
+    side = model.config.image_size or 0
+    return [Group(names=(f"sample {n}",), lr=(), size=(side, side), sample=n) for n in range(count)]
+
+
+class Trajectories:
+    """All groups under all plans, in a folder of their own."""
+
+    def __init__(
+        self, upscaler: Upscaler, groups: Sequence[Group], plans: CalibrationPlans, folder: Path, seed: int
+    ) -> None:
+        self.plans = plans
+        self.groups = tuple(groups)
+        self._upscaler = upscaler
+        self._folder = folder
+        self._seed = seed
+        self._all = [(group, index) for group in range(len(groups)) for index in range(len(plans.plans))]
+
+    def count(self, every: int = 1) -> int:
+        """How many inputs `inputs` yields."""
+        return sum(len(self._steps(group, index, every)) for group, index in self._all)
+
+    def record(self, progress: Progress) -> None:
+        """Every trajectory is stored."""
+        for number, (group, index) in enumerate(self._all):
+            if self._path(number).exists() and self._final_path(number).exists():
+                continue
+
+            def tell(done: StepProgress, number: int = number) -> None:
+                progress(f"trajectory {number + 1}/{len(self._all)}", (number + done.fraction) / len(self._all))
+
+            recorded, final = self._recorded(self.groups[group], index, tell)
+            for path, array in ((self._path(number), recorded), (self._final_path(number), final)):
+                with new_file(path) as file:
+                    np.save(file, array, allow_pickle=False)
+
+    def inputs(self, every: int = 1) -> Iterator[DenoiserInput]:
+        """One in `every` inputs, trajectory by trajectory, in the order of the steps.
+
+        Every group is met, and every step of every plan, each of them by other groups than the step before. Where that
+        needs more inputs, because there are fewer groups, there are more.
+        """
+        for group, members in groupby(enumerate(self._all), key=lambda one: one[1][0]):
+            condition = self._condition(self.groups[group])
+            for number, (_, index) in members:
+                yield from self._inputs_of(number, condition, self._steps(group, index, every))
+
+    def _steps(self, group: int, index: int, every: int) -> range:
+        """Of a plan, those that one in `every` inputs takes of a group."""
+        apart = min(every, len(self.groups))
+        return range(-group % apart, len(self.plans.plans[index]), apart)
+
+    def finals(self) -> list[tuple[Group, Float32]]:
+        """The state at the end of every trajectory, and whose it is."""
+        return [
+            (self.groups[group], np.load(self._final_path(number), allow_pickle=False))
+            for number, (group, _) in enumerate(self._all)
+        ]
+
+    def few(self, steps: int) -> list[DenoiserInput]:
+        """So many steps of each plan, evenly spread from its first to its last, of the group with fewest pixels."""
+        chosen = min(range(len(self.groups)), key=lambda index: (_pixels(self.groups[index]), index))
+        found: list[DenoiserInput] = []
+        condition = self._condition(self.groups[chosen])
+        for number, (group, index) in enumerate(self._all):
+            if group == chosen:
+                wanted = np.linspace(0, len(self.plans.plans[index]) - 1, steps).round().astype(int)
+                found += self._inputs_of(number, condition, np.unique(wanted).tolist())
+        return found
+
+    def example(self) -> Mapping[str, NDArray[Any]]:
+        """Feeds of the largest input."""
+        number, (group, _) = max(enumerate(self._all), key=lambda one: _pixels(self.groups[one[1][0]]))
+        return next(self._inputs_of(number, self._condition(self.groups[group]), [0])).feeds
+
+    def _condition(self, group: Group) -> Mapping[str, Any]:
+        """What all steps of all plans are fed of the pictures."""
+        subject = self._subject(group)
+        return subject.condition(Window.whole(subject.state_shape[2:]))
+
+    def _inputs_of(self, number: int, condition: Mapping[str, Any], steps: Iterable[int]) -> Iterator[DenoiserInput]:
+        """Of one trajectory."""
+        plan = self.plans.plans[self._all[number][1]]
+        rows = _rows(self._upscaler.model, plan)
+        stored = np.load(self._path(number), mmap_mode="r", allow_pickle=False)
+        for step in steps:
+            yield DenoiserInput(
+                level_index=self.plans.level_index(plan.rows[step].noise_level),
+                feeds={"x": np.array(stored[0, step]), **condition, **rows[step]},
+                predicted=np.array(stored[1, step]),
+            )
+
+    def _recorded(self, group: Group, index: int, tell: Callable[[StepProgress], None]) -> tuple[Float32, Float32]:
+        """States and predicted noise, (2, steps, batch, channels, height, width), and the final state."""
+        sampling, plan = self.plans.samplings[index], self.plans.plans[index]
+        graphs = self._upscaler.graphs
+        watched = _Watched(
+            self._upscaler.model, plan, graphs.bundle.graph(DENOISE, FORM_OF_BACKEND[graphs.choice.backend])
+        )
+        subject = self._subject(group)
+        with sampled_batch(
+            cast(Model, watched),
+            subject,
+            group.size,
+            plan,
+            self._noise(group),
+            whole_layout(subject.state_shape, watched.stride),
+            from_guess=sampling.from_guess,
+            consistency=sampling.consistency,
+            scratch=self._folder,
+            progress=tell,
+            notice=ignore,
+        ) as sampled:
+            return np.stack([np.stack(watched.states), np.stack(watched.predicted)]), np.array(sampled.state)
+
+    def _subject(self, group: Group) -> Subject:
+        model = self._upscaler.model
+        if not group.lr:
+            assert isinstance(model, LatentModel)
+            return model.generation(1, group.size, group.size)
+        lr = np.stack([network_from_pixels(one, model.family) for one in group.lr])
+        return model.subject(lr, group.size, self._noise(group).posterior)
+
+    def _noise(self, group: Group) -> NoiseSource:
+        keys = [image_key(one) for one in group.lr] or [NO_PICTURE]
+        return NoiseSource(seed=self._seed, sample=group.sample, images=keys)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"trajectory-{number:04d}.npy"
+
+    def _final_path(self, number: int) -> Path:
+        return self._folder / f"final-{number:04d}.npy"
+
+
+class _Watched:
+    """A model that keeps what `predict` is given and what it returns; for all else it is the model itself."""
+
+    def __init__(self, model: Model, plan: Plan, graph: Path) -> None:
+        self._model = model
+        self._plan = plan
+        self._graph = graph
+        self.stride = model.stride
+        self.states: list[Float32] = []
+        self.predicted: list[Float32] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def predict(
+        self, x: Float32, condition: Mapping[str, Any], row: Mapping[str, Any], keep: Keep = NOTHING_STAYS
+    ) -> Float32:
+        noise = self._model.predict(x, condition, row, keep)
+        step = len(self.states)
+        where = f"step {step + 1} of {len(self._plan)} (noise level {self._plan.rows[step].noise_level:.4g})"
+        refuse_not_finite(noise, self._graph, {"x": x, **condition, **row}, where)
+        self.states.append(x.copy())
+        self.predicted.append(noise.copy())
+        return noise
+
+
+def whole_layout(shape: tuple[int, int, int, int], stride: int) -> Layout:
+    """A batch in one piece: calibration pictures are small."""
+    return Layout(
+        batch=shape[0],
+        tiling=whole_tiling((shape[2], shape[3]), stride),
+        state_on_disk=False,
+        cache_bytes=1 << 62,
+        decode_bytes=64 << 20,
+        predicted_bytes=0,
+    )
+
+
+def _rows(model: Model, plan: Plan) -> list[dict[str, Any]]:
+    rows = model.rows([row.noise_level for row in plan.rows], [row.timestep for row in plan.rows])
+    return [dict(row) for row in rows]
+
+
+def _pixels(group: Group) -> int:
+    return group.size[0] * group.size[1] * max(len(group.lr), 1)

@@ -1,0 +1,76 @@
+"""A bundle without its float denoiser: for whoever ships int8 alone."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from calibration.observe.layers import read_graph, take_external
+from deploy.bundle import Bundle, BundleWriter
+from deploy.errors import BundleError
+from deploy.export.onnx_ops import attach_weights
+from deploy.export.weights_file import Place
+from deploy.int8.storing.decoder import decoder_files, with_renamed_decoder
+from deploy.int8.storing.storing import merged_tensors, write_packed
+
+Array = NDArray[Any]
+
+
+def without_float_denoiser(bundle: Bundle) -> Bundle:
+    """The bundle in place, its float denoiser gone: one new weights file holds what the other graphs still need."""
+    quantization = bundle.manifest.quantization
+    if quantization is None:
+        raise BundleError(f"{bundle.path} has no int8 graphs to keep instead of the float ones. Quantize it first.")
+    kept = {name: entry for name, entry in bundle.manifest.graphs.items() if name != "denoise"}
+    files = {file for entry in kept.values() for file in entry["forms"].values()}
+    files |= {file for told in quantization["targets"].values() for file in [told["graph"], *decoder_files(told)]}
+    models: dict[str, ModelProto] = {name: read_graph(bundle.file(name)) for name in sorted(files)}
+    needed: dict[str, list[str]] = {}
+    tensors = merged_tensors(_taken(models, bundle, needed))
+    with BundleWriter.update(bundle) as writer:
+        places, weights = write_packed(writer, "weights", tensors)
+        renamed = {
+            name: _stored(writer, name, model, {key: places[key] for key in needed[name]}, weights)
+            for name, model in models.items()
+        }
+        targets = {
+            target: with_renamed_decoder(told, renamed, weights)
+            | {"graph": renamed[told["graph"]], "weights": [weights]}
+            for target, told in quantization["targets"].items()
+        }
+        graphs = {name: _renamed(entry, renamed, weights) for name, entry in kept.items()}
+        manifest = replace(bundle.manifest, graphs=graphs, quantization={**quantization, "targets": targets})
+        return writer.commit(manifest)
+
+
+def _taken(
+    models: Mapping[str, ModelProto], bundle: Bundle, needed: dict[str, list[str]]
+) -> Iterator[dict[str, Array]]:
+    """The stored tensors of one graph after the other, so that what graphs share is held once; `needed` gets names."""
+    for name, model in models.items():
+        taken = take_external(model, bundle.path)
+        needed[name] = list(taken)
+        yield taken
+
+
+def _stored(writer: BundleWriter, name: str, model: ModelProto, places: Mapping[str, Place], weights: str) -> str:
+    """The new name of a graph that points into the new file."""
+    attach_weights(model, weights, places)
+    return writer.add_bytes(name.rsplit("-", 1)[0], "onnx", model.SerializeToString(deterministic=True))
+
+
+def _renamed(entry: Mapping[str, Any], renamed: Mapping[str, str], weights: str) -> dict[str, Any]:
+    forms = {form: renamed[file] for form, file in entry["forms"].items()}
+    return {**entry, "forms": forms, "weights": [weights]}
+
+
+def bytes_of_graphs(bundle: Bundle, names: list[str]) -> int:
+    """Bytes of the weights that the named graph files use, each tensor once."""
+    tensors: dict[str, int] = {}
+    for name in names:
+        taken = take_external(read_graph(bundle.file(name)), bundle.path)
+        tensors |= {key: int(np.asarray(value).nbytes) for key, value in taken.items()}
+    return sum(tensors.values())

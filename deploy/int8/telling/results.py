@@ -1,0 +1,233 @@
+"""What the user is told at the end: size, speed, fidelity, quality, layers in float and ranges, per target."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from calibration.observe.layers import read_graph, take_external
+from deploy.bundle import Bundle
+from deploy.demo.packaged import EVALUATION_IMAGES
+from deploy.int8.pipeline import Calibrated
+from deploy.int8.recording.pictures import most_lr
+from deploy.int8.storing.only_int8 import bytes_of_graphs
+from deploy.int8.storing.storing import FORM_OF_TARGET
+from deploy.int8.trying.budget import share_in_float
+from deploy.int8.trying.comparison import PLAIN, Fidelity, compare, float_upscaler, generated_by, int8_upscaler, made_by
+from deploy.int8.trying.decoder import TargetDecoder
+from deploy.int8.trying.speed import runs_in_int8, seconds_per_step
+from deploy.measure.evaluation.originals import Original, Pixels, read_originals
+from deploy.picture.upscaler import Upscaler
+from deploy.sampling.choices import Choices
+
+Progress = Callable[[str, float], None]
+
+HELD_OUT = 6
+"""Packaged held-out pictures that the table is made of; `idm-deploy evaluate` takes all of them."""
+
+GENERATED = 4
+SCALE = 4.0
+SIDE = 128
+"""Side of the output whose steps are timed where there are no held-out pictures; else as large as those."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetResult:
+    """One target's row. share_in_float: of the multiply-accumulates of one step."""
+
+    target: str
+    ranges: int
+    layers: int
+    in_float: tuple[str, ...]
+    share_in_float: float
+    bytes: int
+    preset: Fidelity
+    plain: Fidelity | None
+    seconds_float: float | None
+    seconds_int8: float | None
+    decoder: TargetDecoder | None = None
+    """Of the latent family."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Results:
+    """All rows, and the pictures they were made of: held-out ones, or generated ones. float_bytes: as float32."""
+
+    float_bytes: int
+    rows: tuple[TargetResult, ...]
+    originals: tuple[Original, ...]
+    in_float: tuple[Pixels, ...]
+    in_int8: dict[str, tuple[Pixels, ...]]
+    preset: str
+
+
+def measure(calibrated: Calibrated, *, threads: int | None, seed: int, progress: Progress) -> Results:
+    """The figures of a bundle that was just quantized; its float denoiser must still be there."""
+    bundle = calibrated.bundle
+    settings = _settings(bundle)
+    generates = not calibrated.pictures
+    targets = list(calibrated.recipes)
+    total = len(settings) * (1 + len(targets))
+    seen = "generated" if generates else "held-out"
+
+    def made(upscaler: Upscaler, done: int, what: str) -> list[list[Pixels]]:
+        pictures = []
+        for index, choices in enumerate(settings):
+            progress(f"{seen} pictures, {what}", (done * len(settings) + index) / total)
+            # Another seed than that of the calibration.
+            pictures.append(
+                generated_by(upscaler, GENERATED, choices, seed + 1)
+                if generates
+                else made_by(upscaler, originals, choices, seed + 1)
+            )
+        return pictures
+
+    with float_upscaler(bundle, threads) as upscaler:
+        originals = [] if generates else held_out_originals(most_lr(upscaler.model))
+        reference = made(upscaler, 0, "float")
+    side = max((max(one.size) for one in originals), default=SIDE)
+    speeds = seconds_per_step(bundle, targets, side, threads=threads)
+    rows, pictures = [], {}
+    for number, target in enumerate(targets):
+        with int8_upscaler(bundle, target, threads) as upscaler:
+            results = made(upscaler, number + 1, target)
+        found = [compare(a, b, originals) for a, b in zip(reference, results, strict=True)]
+        pictures[target] = tuple(results[0])
+        rows.append(_row(calibrated, target, found, speeds))
+    return Results(
+        float_bytes=float32_bytes(bundle),
+        rows=tuple(rows),
+        originals=tuple(originals),
+        in_float=tuple(reference[0]),
+        in_int8=pictures,
+        preset=bundle.manifest.default_preset,
+    )
+
+
+def held_out_originals(most_lr: int | None) -> list[Original]:
+    """Packaged ones, spread over the set; most_lr: no side of their low-resolution pictures is larger."""
+    spread = read_originals(EVALUATION_IMAGES, SCALE)
+    if most_lr is not None and any(max(one.lr.shape[:2]) > most_lr for one in spread):
+        spread = read_originals(EVALUATION_IMAGES, SCALE, crop=int(SCALE * most_lr))
+    return spread[:: max(1, len(spread) // HELD_OUT)][:HELD_OUT]
+
+
+def float32_bytes(bundle: Bundle) -> int:
+    """Of the float denoiser's weights, in however many bytes a number they are stored."""
+    weights = take_external(read_graph(bundle.graph("denoise", FORM_OF_TARGET["ort"])), bundle.path)
+    return 4 * sum(array.size for array in weights.values())
+
+
+def _settings(bundle: Bundle) -> list[Choices]:
+    """The default preset, and without its aids where it has any."""
+    preset = bundle.manifest.presets[bundle.manifest.default_preset]
+    aided = preset.get("start") or preset.get("consistency")
+    return [Choices(), PLAIN] if aided else [Choices()]
+
+
+def _row(
+    calibrated: Calibrated, target: str, found: Sequence[Fidelity], speeds: Mapping[str, tuple[float, float]]
+) -> TargetResult:
+    recipe = calibrated.recipes[target]
+    quantization = calibrated.bundle.manifest.quantization
+    assert quantization is not None
+    seconds = speeds.get(target)
+    return TargetResult(
+        target=target,
+        ranges=recipe.ranges,
+        layers=len(calibrated.findings.layers),
+        in_float=tuple(sorted(calibrated.choices[target].in_float)),
+        share_in_float=share_in_float(recipe, calibrated.multiplications),
+        bytes=bytes_of_graphs(calibrated.bundle, [quantization["targets"][target]["graph"]]),
+        preset=found[0],
+        plain=found[1] if len(found) > 1 else None,
+        seconds_float=seconds[0] if seconds else None,
+        seconds_int8=seconds[1] if seconds else None,
+        decoder=calibrated.decoder.get(target),
+    )
+
+
+def table_from_results(results: Results) -> list[list[str]]:
+    """Heading and rows for people."""
+    heading = ["target", "ranges", "layers in float", "MAC in float", "size", "step", "speed-up", "fidelity", "worst"]
+    originals = bool(results.originals)
+    plain = any(row.plain for row in results.rows)
+    heading += ["PSNR", "SSIM"] if originals else []
+    heading += ["plain", "worst plain"] if plain else []
+    heading += ["decoder"] if results.rows[0].decoder else []
+    lines = [heading]
+    for row in results.rows:
+        timed = row.seconds_float is not None and row.seconds_int8 is not None
+        cells = [
+            row.target,
+            str(row.ranges),
+            f"{len(row.in_float)} of {row.layers}",
+            f"{row.share_in_float:.1%}",
+            f"{row.bytes / results.float_bytes:.2f}x",
+            f"{row.seconds_int8 * 1000:.0f} ms" if row.seconds_int8 is not None else "-",
+            f"{row.seconds_float / row.seconds_int8:.2f}x" if timed and row.seconds_float and row.seconds_int8 else "-",
+            f"{row.preset.mean:.1f} dB",
+            f"{row.preset.worst:.1f} dB",
+        ]
+        cells += [_change(row.preset.psnr_drop, 3), _change(row.preset.ssim_drop, 4)] if originals else []
+        cells += [f"{value:.1f} dB" for value in (row.plain.mean, row.plain.worst)] if row.plain else []
+        cells += [row.decoder.in_short()] if row.decoder else []
+        lines.append(cells)
+    return lines
+
+
+def legend_of_table(results: Results) -> list[str]:
+    """What the columns of the table mean, a line each."""
+    seen = f"{len(results.originals)} held-out pictures" if results.originals else "generated pictures"
+    lines = [
+        "MAC in float: share of a step's multiply-accumulates that are not in int8",
+        "size: weights of the denoiser, those that stay in float included, against all of them in float32",
+        "step, speed-up: median time of a step in int8 here, and how many times less than float32 takes on its engine",
+        f"fidelity, worst: PSNR between int8 and float pictures from the same noise, preset {results.preset}; mean and"
+        f" least of {seen}",
+    ]
+    if results.originals:
+        lines.append("PSNR, SSIM: by how much the means against the originals changed, preset " + results.preset)
+    if any(row.plain for row in results.rows):
+        lines.append(f"plain: the same fidelity for ddim with {PLAIN.steps} steps from pure noise, without any aid")
+    lines += [row.decoder.describe() for row in results.rows if row.decoder]
+    return lines
+
+
+def _change(drop: float | None, decimals: int) -> str:
+    return "-" if drop is None else f"{-drop:+.{decimals}f}"
+
+
+def report_from_results(results: Results) -> dict[str, Any]:
+    """JSON-ready."""
+    return {
+        "preset": results.preset,
+        "float_bytes": results.float_bytes,
+        "pictures": [one.name for one in results.originals],
+        "targets": {row.target: _json(row, results) for row in results.rows},
+    }
+
+
+def _json(row: TargetResult, results: Results) -> dict[str, Any]:
+    return {
+        "ranges": row.ranges,
+        "layers": row.layers,
+        "in_float": list(row.in_float),
+        "share_of_multiplications_in_float": row.share_in_float,
+        "bytes": row.bytes,
+        "share_of_float_bytes": row.bytes / results.float_bytes,
+        "seconds_per_step": {"float": row.seconds_float, "int8": row.seconds_int8} if runs_in_int8(row.target) else {},
+        "preset": _fidelity(row.preset),
+        "plain": _fidelity(row.plain) if row.plain else None,
+        "decoder": row.decoder.as_json() if row.decoder else None,
+    }
+
+
+def _fidelity(found: Fidelity) -> dict[str, Any]:
+    finite = [min(value, 200.0) for value in found.decibels]  # equal pictures are infinitely alike, JSON is not
+    return {
+        "mean": sum(finite) / len(finite),
+        "worst": min(finite),
+        "values": finite,
+        "psnr_change": None if found.psnr_drop is None else -found.psnr_drop,
+        "ssim_change": None if found.ssim_drop is None else -found.ssim_drop,
+    }

@@ -1,0 +1,266 @@
+"""The latent decoder in int8: as much of it as keeps its pictures, per target.
+
+Its two graphs are calibrated on the latents in which the recorded trajectories end. The convolutional decoder runs
+once per picture, the implicit one (`query`) once per output pixel. Measured with the published FFHQ model on one
+thread (AVX-512 with VNNI; CPU seconds, the best of three interleaved rounds, a latent of 32x32 to 512x512 pixels):
+
+              ONNX Runtime 1.31        OpenVINO 2026.4
+              fp32    int8             fp32    bf16    int8
+    decode    0.28    0.10             0.30    0.16    0.09
+    query     2.28    0.70             2.25    1.14    0.71
+
+so both pay on both; `python -m benchmarks.decoder` times them. On TensorRT nothing is measured, but TensorRT-RTX 1.7
+lists what it builds: every layer of `query` in fp16 is one kernel with its bias and ReLU, which moves 1024 bytes per
+pixel for 256 features; in int8 it is a product with fp16 outputs and a kernel that codes them again, 1536 bytes. Layers
+so narrow are believed to wait for memory, so there only the convolutions of `decode`, all listed as Int8, are in int8.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from calibration.choose.clipping import Method
+from calibration.choose.recipe import Recipe
+from calibration.errors import GraphError
+from calibration.passes.decoder_gathering import (
+    DecoderFindings,
+    convolutions_of_decode,
+    gather_decoder,
+    layers_of_query,
+)
+from calibration.targets.editing import Int8Graphs
+from deploy.bundle import Bundle, BundleWriter
+from deploy.engine.graphs import INT8, EngineChoice, GraphSet
+from deploy.engine.int8_decoder import KEY
+from deploy.families.contract import Float32, Model
+from deploy.families.latent.model import LARGEST_QUERY_BYTES, LatentModel
+from deploy.images.tiles import Size
+from deploy.images.values import Pixels, pixels_from_network
+from deploy.int8.installed import backend_of_target
+from deploy.int8.recording.decoder_inputs import DecoderInputs
+from deploy.int8.settings import QuantizeSettings
+from deploy.int8.storing.decoder import GraphsOfTarget, write_decoder
+from deploy.int8.storing.storing import FORM_OF_TARGET
+from deploy.int8.trying.decoder_graphs import DECODE, QUERY, decoder_graph
+from deploy.int8.trying.drafts import Draft
+from deploy.measure.metrics import fidelity
+
+Say = Callable[[str], None]
+Progress = Callable[[str, float], None]
+
+LEAST_FIDELITY: Final = 45.0
+"""dB between the pictures of the int8 and of the float decoder, from the same latent, that each must reach. The
+denoiser's own int8 errors leave 40 to 50 dB, so the decoder adds little to them."""
+
+BOTH: Final = ((DECODE, QUERY), (QUERY,), (DECODE,))
+CHOICES: Final = {"ort": BOTH, "openvino": BOTH, "tensorrt": ((DECODE,),)}
+"""What is tried for a target, in this order; the query is most of the work as soon as pictures are large."""
+
+VERIFIED: Final = 8
+"""Latents that are decoded by both at the resolution of training, and the first of them at LARGER times that."""
+
+LARGER: Final = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderTrial:
+    """Which graphs were in int8, and the fidelity of every picture in dB."""
+
+    parts: tuple[str, ...]
+    decibels: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Over the pictures."""
+        return float(np.mean(self.decibels))
+
+    @property
+    def worst(self) -> float:
+        """Of the pictures."""
+        return float(np.min(self.decibels))
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the pictures are kept."""
+        return self.worst >= LEAST_FIDELITY
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TargetDecoder:
+    """What one target has in int8 (nothing: the decoder stays in float), and everything that was tried."""
+
+    target: str
+    graphs: GraphsOfTarget
+    recipes: Mapping[str, Recipe]
+    trials: tuple[DecoderTrial, ...]
+
+    def describe(self) -> str:
+        """One line."""
+        if not self.trials:
+            return f"decoder, {self.target}: stays in float, since neither of its graphs has an int8 form"
+        last = self.trials[-1]
+        if not self.graphs:
+            tried = "; ".join(f"{' and '.join(one.parts)} {one.worst:.1f} dB" for one in self.trials)
+            return (
+                f"decoder, {self.target}: stays in float, since int8 would change a picture too much"
+                f" ({tried}; at least {LEAST_FIDELITY:g} wanted)"
+            )
+        return (
+            f"decoder, {self.target}: {' and '.join(last.parts)} in int8, {last.mean:.1f} dB against the float decoder"
+            f" over {_counted(len(last.decibels) - 1)} and one of them {LARGER} times as large, the worst"
+            f" {last.worst:.1f} dB"
+        )
+
+    def in_short(self) -> str:
+        """For a table: the mean fidelity, or that it stays in float."""
+        return f"{self.trials[-1].mean:.1f} dB" if self.graphs else "float"
+
+    def as_json(self) -> dict[str, Any]:
+        """For reports."""
+        return {
+            "int8": sorted(self.graphs),
+            "trials": [{"int8": list(one.parts), "mean": one.mean, "worst": one.worst} for one in self.trials],
+        }
+
+
+def _counted(pictures: int) -> str:
+    return "1 picture" if pictures == 1 else f"{pictures} pictures"
+
+
+Decoder = Mapping[str, TargetDecoder]
+"""By target."""
+
+
+def quantized_decoder(
+    model: Model,
+    draft: Draft,
+    latents: Sequence[Float32],
+    settings: QuantizeSettings,
+    *,
+    memory_bytes: int,
+    threads: int | None,
+    say: Say,
+    progress: Progress,
+) -> Decoder:
+    """Both graphs calibrated on `latents`, and for each target what of them keeps the pictures; nothing for IDM.
+
+    model: of the float bundle. draft: a copy of it, in which candidates are tried and the chosen ones are left.
+    """
+    if not isinstance(model, LatentModel):
+        return {}
+    second_order = settings.rounding == "second-order"
+    findings = findings_of_decoder(model, latents, memory_bytes, threads, progress, second_order=second_order)
+    cases = _cases(model, latents)
+    exact = [decoded(model, latent, size) for latent, size in cases]
+    made: dict[str, TargetDecoder] = {}
+    for number, target in enumerate(settings.targets):
+        progress(f"trying the decoder for {target}", 0.6 + 0.4 * number / len(settings.targets))
+        both = graphs_of_decoder(model.graphs.bundle, target, findings, settings.method, say)
+
+        def attempt(graphs: GraphsOfTarget, target: str = target) -> list[Pixels]:
+            return _decoded_in_int8(draft, target, graphs, cases, threads)
+
+        made[target] = chosen_decoder(target, both, exact, attempt)
+        say(made[target].describe())
+    draft.decoder = {target: one.graphs for target, one in made.items()}
+    return made
+
+
+def findings_of_decoder(
+    model: LatentModel,
+    latents: Sequence[Float32],
+    memory_bytes: int,
+    threads: int | None,
+    progress: Progress,
+    *,
+    second_order: bool,
+) -> dict[str, DecoderFindings]:
+    """What the layers of both graphs were seen to do, by the name of the graph."""
+    inputs = DecoderInputs(model=model, latents=latents)
+    findings = {}
+    stages = ((DECODE, convolutions_of_decode, inputs.of_decode), (QUERY, layers_of_query, inputs.of_query))
+    for number, (name, layers_of_graph, feeds) in enumerate(stages):
+        progress(f"observing the decoder, {name}", 0.3 * number)
+        graph = model.graphs.bundle.graph(name, FORM_OF_TARGET["ort"])
+        findings[name] = gather_decoder(
+            graph, layers_of_graph(graph), feeds, memory_bytes=memory_bytes, second_order=second_order, threads=threads
+        )
+    return findings
+
+
+def graphs_of_decoder(
+    bundle: Bundle, target: str, findings: Mapping[str, DecoderFindings], method: Method, say: Say
+) -> dict[str, tuple[Int8Graphs, Recipe]]:
+    """The int8 forms of all graphs of which a target may run one, and what they hold.
+
+    A graph that the target has no form for is left out, and `say` is told why: it stays in float.
+    """
+    made = {}
+    for name in sorted({name for parts in CHOICES[target] for name in parts}):
+        try:
+            made[name] = decoder_graph(bundle, name, target, findings[name], method)
+        except GraphError as error:
+            say(f"decoder, {target}: {name} stays in float ({str(error).rstrip('.')})")
+    return made
+
+
+def chosen_decoder(
+    target: str,
+    both: Mapping[str, tuple[Int8Graphs, Recipe]],
+    exact: Sequence[Pixels],
+    attempt: Callable[[GraphsOfTarget], list[Pixels]],
+) -> TargetDecoder:
+    """The first of the target's CHOICES that keeps the pictures, or float. attempt: the pictures that graphs make."""
+    trials = []
+    possible = [parts for parts in CHOICES[target] if set(parts) <= set(both)]
+    for parts in (*possible, ()):
+        graphs = {name: both[name][0] for name in parts}
+        recipes = {name: both[name][1] for name in parts}
+        if parts:
+            found = tuple(fidelity(a, b) for a, b in zip(exact, attempt(graphs), strict=True))
+            trials.append(DecoderTrial(parts=parts, decibels=found))
+        if not parts or trials[-1].allowed:
+            break
+    return TargetDecoder(target=target, graphs=graphs, recipes=recipes, trials=tuple(trials))
+
+
+def _cases(model: LatentModel, latents: Sequence[Float32]) -> list[tuple[Float32, Size]]:
+    """Latents of one picture each and the sizes they are decoded to, (height, width)."""
+    stride = model.config.first_stage.stride
+    each = [latent[index : index + 1] for latent in latents for index in range(latent.shape[0])]
+    chosen = each[:: max(1, len(each) // VERIFIED)][:VERIFIED]
+    usual = [(latent, (latent.shape[2] * stride, latent.shape[3] * stride)) for latent in chosen]
+    smallest, (height, width) = min(usual, key=lambda case: case[0].size)
+    return [*usual, (smallest, (height * LARGER, width * LARGER))]
+
+
+def decoded(model: LatentModel, latent: Float32, size: Size) -> Pixels:
+    """The picture of a latent (1, channels, height, width) at (height, width)."""
+    subject = model.generation(1, (latent.shape[2], latent.shape[3]), size)
+    rows = [pixels_from_network(block, model.family) for block in subject.picture_rows(latent, LARGEST_QUERY_BYTES)]
+    whole: Pixels = np.concatenate(rows, axis=1)[0]
+    return whole
+
+
+def with_decoder(draft: Draft, made: Mapping[str, GraphsOfTarget]) -> Bundle:
+    """The scratch bundle with these decoder graphs, by target, and nothing else in int8."""
+    with BundleWriter.update(draft.bundle) as writer:
+        told = {target: {KEY: entry} for target, entry in write_decoder(writer, draft.bundle, made).items()}
+        draft.bundle = writer.commit(replace(draft.bundle.manifest, quantization={"targets": told}))
+    return draft.bundle
+
+
+def _decoded_in_int8(
+    draft: Draft,
+    target: str,
+    graphs: GraphsOfTarget,
+    cases: Sequence[tuple[Float32, Size]],
+    threads: int | None,
+) -> list[Pixels]:
+    bundle = with_decoder(draft, {target: graphs})
+    choice = EngineChoice(backend=backend_of_target(target), precision=INT8, threads=threads, int8_target=target)
+    with GraphSet(bundle, choice) as graph_set:
+        model = LatentModel(graph_set)
+        return [decoded(model, latent, size) for latent, size in cases]

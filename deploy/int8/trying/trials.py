@@ -1,0 +1,130 @@
+"""Candidates tried on calibration pictures: final pictures for the budget, single layers for the ranking."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.choose.recipe import Recipe
+from calibration.passes.gathering import Findings
+from calibration.passes.inputs import DenoiserInput, Inputs
+from calibration.passes.recipes import Corrections, Scales, recipe_of
+from deploy.int8.recording.pictures import CalibrationPicture
+from deploy.int8.recording.trajectories import CalibrationPlans
+from deploy.int8.settings import QuantizeSettings
+from deploy.int8.stages import RANKING, TrialPace
+from deploy.int8.storing.storing import graphs_of_target
+from deploy.int8.trying.budget import Budget, Choice, Trial, fewest_in_float, head_of, rank_layers
+from deploy.int8.trying.comparison import PLAIN, compare, generated_by, int8_upscaler, made_by
+from deploy.int8.trying.drafts import Draft
+from deploy.measure.evaluation.originals import Pixels
+from deploy.picture.upscaler import Upscaler
+from deploy.sampling.choices import Choices
+
+Progress = Callable[[str, float], None]
+
+VERIFIED = 6
+"""Calibration pictures on which a candidate's final pictures are compared."""
+
+GENERATED = 3
+"""Pictures that are generated for the same purpose."""
+
+RANKED_STEPS = 3
+"""Steps of each plan on which single layers are judged."""
+
+
+@dataclass
+class Trials:
+    """Chooses what stays in float for each target."""
+
+    draft: Draft
+    upscaler: Upscaler
+    plans: CalibrationPlans
+    settings: QuantizeSettings
+    pictures: Sequence[CalibrationPicture]
+    findings: Findings
+    biases: Mapping[str, NDArray[np.float32]]
+    inputs: Inputs
+    multiplications: Mapping[str, float]
+    threads: int | None
+    progress: Progress
+    _in_float: dict[Choices, list[Pixels]] = field(default_factory=dict)
+    _ranking: dict[str, float] = field(default_factory=dict)
+    _pace: TrialPace = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing is tried yet."""
+        self._pace = TrialPace(len(self.settings.targets), ranks=self.settings.float_share > 0)
+
+    def choose(self, target: str, scales: Scales, corrections: Corrections | None) -> Choice:
+        """What stays in float for a target: what pays, and what the budget needs on calibration pictures."""
+        settings = self.settings
+        self._pace.begin(settings.targets.index(target))
+
+        def attempt(in_float: frozenset[str]) -> Trial:
+            self.progress(f"trying {target} with {len(in_float)} layers in float", self._pace.next_part()(0.0))
+            recipe = recipe_of(self.findings, scales, self.biases, in_float=in_float, corrections=corrections)
+            return self._tried(target, recipe, scales, in_float)
+
+        def rank() -> dict[str, float]:
+            # Measured once: which layers matter is the network's doing, more than that of a target's codes.
+            if not self._ranking:
+                self._ranking = self._ranked(target, scales, corrections)
+            return self._ranking
+
+        def head(ranking: Mapping[str, float]) -> list[str]:
+            return head_of(ranking, self.multiplications, settings.float_share)
+
+        return fewest_in_float(
+            Budget(max_psnr_drop=settings.max_psnr_drop, min_fidelity=settings.min_fidelity),
+            list(self.findings.layers),
+            attempt,
+            rank,
+            head=head if settings.float_share > 0 else None,
+            what=f"quantizing {self.upscaler.bundle.path} for {target}",
+        )
+
+    def _tried(self, target: str, recipe: Recipe, scales: Scales, in_float: frozenset[str]) -> Trial:
+        """Final pictures at the default preset, and plain ones if the budget speaks of them and they differ."""
+        ways = [Choices()]
+        if self.settings.min_fidelity is not None and len(self.plans.plans) > 1:
+            ways.append(PLAIN)
+        bundle = self.draft.tried([graphs_of_target(self.draft.bundle, target, recipe, scales.ranges.edges)])
+        for way in ways:
+            if way not in self._in_float:
+                self._in_float[way] = self._final(self.upscaler, way)
+        with int8_upscaler(bundle, target, self.threads) as upscaler:
+            made = [self._final(upscaler, way) for way in ways]
+        originals = [one.original for one in self._verified()]
+        found = [compare(self._in_float[way], one, originals) for way, one in zip(ways, made, strict=True)]
+        return Trial(in_float=in_float, found=found[0], plain=found[1] if len(found) > 1 else None)
+
+    def _final(self, upscaler: Upscaler, way: Choices) -> list[Pixels]:
+        if not self.pictures:
+            return generated_by(upscaler, GENERATED, way, self.settings.seed)
+        return made_by(upscaler, [one.original for one in self._verified()], way, self.settings.seed)
+
+    def _verified(self) -> list[CalibrationPicture]:
+        """Spread over the set and, as scales take turns, over the scales."""
+        return list(self.pictures[:: max(1, len(self.pictures) // VERIFIED)][:VERIFIED])
+
+    def _ranked(self, target: str, scales: Scales, corrections: Corrections | None) -> dict[str, float]:
+        chosen = self.inputs.few(RANKED_STEPS)
+        nodes = list(self.findings.layers)
+
+        def predict(node: str, inputs: Sequence[DenoiserInput]) -> list[NDArray[np.float32]]:
+            others = frozenset(nodes) - {node}
+            recipe = recipe_of(self.findings, scales, self.biases, in_float=others, corrections=corrections)
+            bundle = self.draft.tried([graphs_of_target(self.draft.bundle, target, recipe, scales.ranges.edges)])
+            with int8_upscaler(bundle, target, self.threads) as upscaler:
+                rows = upscaler.graphs.rows_in_precision(
+                    [{} for _ in inputs], [self.plans.levels[one.level_index] for one in inputs]
+                )
+                pairs = zip(inputs, rows, strict=True)
+                return [upscaler.graphs.run("denoise", {**one.feeds, **row})["noise"] for one, row in pairs]
+
+        part = self._pace.next_part(RANKING)
+        return rank_layers(
+            nodes, predict, chosen, self.multiplications, lambda doing, done: self.progress(doing, part(done))
+        )

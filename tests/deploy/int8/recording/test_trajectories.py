@@ -1,0 +1,80 @@
+"""What of the recorded trajectories is read again."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from calibration.passes.inputs import DenoiserInput
+from deploy.bundle import Bundle, BundleWriter
+from deploy.int8.recording.pictures import calibration_pictures
+from deploy.int8.recording.trajectories import Trajectories, calibration_plans, groups_of_pictures
+from deploy.int8.settings import QuantizeSettings
+from deploy.picture.upscaler import Upscaler
+
+SCALES = (2.0, 4.0, 8.0)
+
+
+@pytest.fixture
+def recorded(
+    request: pytest.FixtureRequest, micro: Bundle, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Trajectories]:
+    """Groups as many as the test's parameter says, under a preset of three steps and plain ddim with four."""
+    monkeypatch.setattr("deploy.int8.recording.trajectories.PLAIN_STEPS", 4)
+    presets = {"quick": {"equation": "ddim", "steps": 3}}
+    with BundleWriter.update(micro) as writer:
+        bundle = writer.commit(replace(micro.manifest, presets=presets, default_preset="quick"))
+    settings = QuantizeSettings(scales=SCALES[: request.param], crop=16, pictures=request.param)
+    groups = groups_of_pictures(calibration_pictures(photographs, settings, lambda _: None))
+    assert len(groups) == request.param
+    with Upscaler(bundle, "onnxruntime-cpu", "fp32", 1) as upscaler:
+        trajectories = Trajectories(upscaler, groups, calibration_plans(upscaler), tmp_path, seed=0)
+        trajectories.record(lambda _doing, _fraction: None)
+        yield trajectories
+
+
+def scaler_of(one: DenoiserInput) -> float:
+    """Each group has a magnification of its own."""
+    return float(one.feeds["scaler"][0, 0])
+
+
+@pytest.mark.parametrize("recorded", [3], indirect=True)
+def test_one_in_three_inputs_meets_every_group_and_level(recorded: Trajectories) -> None:
+    everything = list(recorded.inputs())
+    assert len(everything) == recorded.count() == 3 * (3 + 4)
+    some = list(recorded.inputs(3))
+    assert len(some) == recorded.count(3) == len(everything) // 3
+    assert {scaler_of(one) for one in some} == {scaler_of(one) for one in everything}
+    assert {one.level_index for one in some} == set(range(len(recorded.plans.levels)))
+    for one in some:
+        assert any(is_same(one, other) for other in everything)
+
+
+def is_same(one: DenoiserInput, other: DenoiserInput) -> bool:
+    pairs = [(one.feeds["x"], other.feeds["x"]), (one.predicted, other.predicted)]
+    return one.level_index == other.level_index and all(np.array_equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("recorded", [1, 2], indirect=True)
+def test_every_level_is_met_with_fewer_groups_too(recorded: Trajectories) -> None:
+    some = list(recorded.inputs(3))
+    assert len(some) == recorded.count(3)
+    assert {scaler_of(one) for one in some} == {scaler_of(one) for one in recorded.inputs()}
+    assert {one.level_index for one in some} == set(range(len(recorded.plans.levels)))
+
+
+@pytest.mark.parametrize("recorded", [2], indirect=True)
+def test_pictures_are_encoded_once_for_all_their_steps(recorded: Trajectories, monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs = recorded._upscaler.graphs
+    run, encoded = graphs.run, []
+
+    def watched(name: str, *arguments: Any) -> Any:
+        encoded.append(name)
+        return run(name, *arguments)
+
+    monkeypatch.setattr(graphs, "run", watched)
+    assert len(list(recorded.inputs())) == 14
+    assert encoded.count("encode") == 2
