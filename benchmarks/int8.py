@@ -33,13 +33,13 @@ from calibration.choose.clipping import Method, MinMax, Mse
 from calibration.choose.quantizer import Form, Symmetric
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle
-from deploy.demo.packaged import EVALUATION_IMAGES, IDM_BUNDLE
 from deploy.errors import BundleError, DeployError
 from deploy.int8.pipeline import Calibrated, quantize_bundle
 from deploy.int8.settings import TARGET_NAMES, Places, QuantizeSettings
 from deploy.int8.trying.comparison import PLAIN, Fidelity
 from deploy.measure.evaluation.originals import read_originals
 from deploy.measure.metrics import paired_difference
+from deploy.packaged.places import EVALUATION_IMAGES, IDM_BUNDLE
 from deploy.sampling.choices import Choices
 from engines.errors import EngineError
 from engines.new_files import new_file

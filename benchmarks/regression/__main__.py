@@ -22,7 +22,7 @@ from pathlib import Path
 from benchmarks.regression.compare import Measure, Verdict, measured_again, run_bench, with_measured
 from benchmarks.regression.figures import FIGURES, Figure, FigureError, read_figures, write_figures
 from benchmarks.regression.readme import README, readme_with
-from deploy.demo.packaged import IDM_BUNDLE
+from deploy.packaged.places import IDM_BUNDLE
 
 PACKAGED = {"idm-demo": IDM_BUNDLE}
 

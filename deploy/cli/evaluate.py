@@ -61,11 +61,11 @@ def evaluate(
     combination is a row, at every scale. Of rows that sample alike, those in float32 are what the others' pictures from
     the same noise are compared with.
     """
-    from deploy.demo.packaged import EVALUATION_IMAGES
     from deploy.measure.evaluation.originals import read_originals
     from deploy.measure.evaluation.record import report_from_evaluations
     from deploy.measure.evaluation.report import write_report
     from deploy.measure.evaluation.ways import Offered
+    from deploy.packaged.places import EVALUATION_IMAGES
 
     offered = Offered(
         bundles=_bundles(bundle),
@@ -103,7 +103,7 @@ def evaluate(
 
 
 def _bundles(named: Sequence[Path]) -> list[Path]:
-    from deploy.demo.packaged import bundle_or_packaged
+    from deploy.packaged.places import bundle_or_packaged
 
     places: list[Path | None] = [*named] or [None]
     return [bundle_or_packaged(path, _say) for path in places]

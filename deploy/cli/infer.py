@@ -53,7 +53,7 @@ def infer(
 ) -> None:
     """Enlarge pictures by any factor."""
     from deploy.bundle import Bundle
-    from deploy.demo.packaged import bundle_or_packaged
+    from deploy.packaged.places import bundle_or_packaged
     from deploy.picture.jobs import Request, infer_pictures
     from deploy.picture.upscaler import Upscaler
 

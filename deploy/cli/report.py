@@ -36,7 +36,7 @@ def report(
 ) -> None:
     """Write one self-contained HTML page about a bundle: what it is, how it was made, what it costs, pictures."""
     from deploy.bundle import Bundle
-    from deploy.demo.packaged import bundle_or_packaged
+    from deploy.packaged.places import bundle_or_packaged
     from deploy.report.facts import Facts, engine_decision, quantization_reports, read_figures
     from deploy.report.gallery import GallerySettings, make_gallery
     from deploy.report.page import page_from_facts, refuse_page_in_the_way, write_page

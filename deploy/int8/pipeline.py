@@ -13,7 +13,6 @@ from calibration.passes.inputs import Inputs
 from calibration.passes.recipes import Corrections, Scales, biases_of, densities_of_inputs, recipe_of, scales_for
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
-from deploy.demo.packaged import CALIBRATION_IMAGES
 from deploy.errors import BundleError
 from deploy.families.latent.model import LatentModel
 from deploy.int8.memory import bytes_for_covariances, calibrated_layers, refuse_too_little
@@ -36,6 +35,7 @@ from deploy.int8.trying.decoder import Decoder, quantized_decoder
 from deploy.int8.trying.drafts import Draft, NoiseCorrections, drafted, quantization_of
 from deploy.int8.trying.foreign_scales import amax_for, with_checkpoint_scales
 from deploy.int8.trying.trials import Trials
+from deploy.packaged.places import CALIBRATION_IMAGES
 from deploy.picture.memory import text_from_bytes
 from deploy.picture.upscaler import Upscaler
 

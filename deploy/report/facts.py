@@ -9,7 +9,7 @@ from typing import Any
 from deploy.bundle import Bundle
 from deploy.engine.chosen import newest_decision
 from deploy.report.gallery import Gallery
-from deploy.report.values import Record, listed, number, numbers, read_record, record, within
+from deploy.report.html.values import Record, listed, number, numbers, read_record, record, within
 
 CALIBRATION = "calibration.json"
 QUANTIZATION = "quantization.json"

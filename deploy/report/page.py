@@ -8,17 +8,17 @@ from pathlib import Path
 
 import deploy
 from deploy.errors import FolderError
-from deploy.report.comparison import pictures_section
+from deploy.report.chapters.comparison import pictures_section
+from deploy.report.chapters.int8 import int8_section
+from deploy.report.chapters.making import contents_section, engine_section, rewriting_section
+from deploy.report.chapters.model import head_of_page, model_section, title_of
+from deploy.report.chapters.quality import quality_section
+from deploy.report.chapters.sampling import sampling_section
+from deploy.report.chapters.speed import speed_section
+from deploy.report.chapters.unmeasured import unmeasured_section
 from deploy.report.facts import Facts
-from deploy.report.int8 import int8_section
-from deploy.report.making import contents_section, engine_section, rewriting_section
-from deploy.report.markup import Markup, joined, raw, tag
-from deploy.report.model import head_of_page, model_section, title_of
-from deploy.report.parts import Section, code
-from deploy.report.quality import quality_section
-from deploy.report.sampling import sampling_section
-from deploy.report.speed import speed_section
-from deploy.report.unmeasured import unmeasured_section
+from deploy.report.html.markup import Markup, joined, raw, tag
+from deploy.report.html.parts import Section, code
 from engines.new_files import new_file
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from deploy.bundle import Bundle
 from deploy.bundle.naming import stem_of_content_name
-from deploy.demo.packaged import EVALUATION_IMAGES, SAMPLE_ORIGINALS, packaged_pictures
 from deploy.errors import SizeError
 from deploy.images.files import read_image
 from deploy.images.resize import upscale
@@ -21,6 +20,7 @@ from deploy.measure.evaluation.originals import (
     pixels_from_planes,
     read_originals,
 )
+from deploy.packaged.places import EVALUATION_IMAGES, SAMPLE_ORIGINALS, packaged_pictures
 
 LONGEST_SIDE = 384
 """Pixels a side of a picture on the page; of larger ones the middle is shown."""

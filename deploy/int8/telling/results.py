@@ -6,7 +6,6 @@ from typing import Any
 
 from calibration.observe.layers import read_graph, take_external
 from deploy.bundle import Bundle
-from deploy.demo.packaged import EVALUATION_IMAGES
 from deploy.int8.pipeline import Calibrated
 from deploy.int8.recording.pictures import most_lr
 from deploy.int8.storing.only_int8 import bytes_of_graphs
@@ -16,6 +15,7 @@ from deploy.int8.trying.comparison import PLAIN, Fidelity, compare, float_upscal
 from deploy.int8.trying.decoder import TargetDecoder
 from deploy.int8.trying.speed import runs_in_int8, seconds_per_step
 from deploy.measure.evaluation.originals import Original, Pixels, read_originals
+from deploy.packaged.places import EVALUATION_IMAGES
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 

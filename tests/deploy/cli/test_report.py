@@ -10,8 +10,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from deploy.cli.main import app
-from deploy.demo.packaged import IDM_BUNDLE
 from deploy.errors import BundleError, DeployError, FolderError
+from deploy.packaged.places import IDM_BUNDLE
 from tests.deploy.report.facts_for_tests import bench_record, evaluation_record
 
 

@@ -16,10 +16,10 @@ from deploy.checkpoint.load import load_checkpoint
 from deploy.cli.main import app
 from deploy.demo import demo as demo_module
 from deploy.demo.demo import STATE, STEPS, DemoSettings, is_beyond_training, run_demo
-from deploy.demo.packaged import IDM_BUNDLE, bundle_or_packaged
 from deploy.errors import BundleError, FolderError, ImageError
 from deploy.export.export import export_bundle
 from deploy.images.files import read_image
+from deploy.packaged.places import IDM_BUNDLE, bundle_or_packaged
 from tests.checkpoints import save_idm
 from tests.deploy.bundle.small_bundle import write_bundle
 

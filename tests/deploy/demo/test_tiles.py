@@ -7,10 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from deploy import Bundle, Upscaler
-from deploy.demo.packaged import IDM_BUNDLE, packaged_pictures
 from deploy.images.files import read_image
 from deploy.images.tiles import Tiling
 from deploy.measure.metrics import psnr
+from deploy.packaged.places import IDM_BUNDLE, packaged_pictures
 
 Pixels = NDArray[np.uint8]
 TILE = 64

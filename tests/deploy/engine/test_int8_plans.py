@@ -17,8 +17,8 @@ from calibration.choose.recipe import LayerRecipe, Recipe
 from calibration.observe.layers import CONV, layers_of, read_graph, weights_of
 from calibration.targets.tensorrt import int8_graphs
 from deploy.bundle import Bundle
-from deploy.demo.packaged import IDM_BUNDLE
 from deploy.engine.profiles import default_sizes, profiles_of_graphs
+from deploy.packaged.places import IDM_BUNDLE
 from engines.plans.building import build
 from engines.plans.half import write_half_graph
 from engines.plans.tensorrt_builder import BuildRequest

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from deploy.bundle import Bundle
-from deploy.demo.packaged import IDM_BUNDLE
+from deploy.packaged.places import IDM_BUNDLE
 from deploy.report.facts import Facts, Figures
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u202e"

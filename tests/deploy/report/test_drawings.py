@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from deploy.report.drawings import NoiseAxis, bar, heat_map, shade_of, short_name, steps_chart, whisker
+from deploy.report.html.drawings import NoiseAxis, bar, heat_map, shade_of, short_name, steps_chart, whisker
 
 
 def attribute(made: str, name: str) -> list[str]:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from deploy.bundle import Bundle
-from deploy.demo.packaged import IDM_BUNDLE
 from deploy.errors import DeployError
+from deploy.packaged.places import IDM_BUNDLE
 from deploy.report.facts import Facts, engine_decision, is_of, quantization_reports
 from tests.deploy.report.facts_for_tests import (
     calibration_record,

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from deploy.bundle import Bundle, BundleWriter
-from deploy.demo.packaged import IDM_BUNDLE
 from deploy.errors import DeployError, SizeError
+from deploy.packaged.places import IDM_BUNDLE
 from deploy.report.gallery import GallerySettings, kinds_of_engine, make_gallery
 from deploy.report.scenes import LONGEST_SIDE, chosen_pictures, usual_scale
 from engines.errors import EngineError

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.report.markup import Markup, joined, raw, shown, tag
+from deploy.report.html.markup import Markup, joined, raw, shown, tag
 
 
 def test_text_is_escaped_and_markup_is_not() -> None:

@@ -11,7 +11,7 @@ import pytest
 from deploy.errors import FolderError
 from deploy.report.facts import Facts
 from deploy.report.gallery import Gallery, Scene, Variant
-from deploy.report.markup import VOID
+from deploy.report.html.markup import VOID
 from deploy.report.page import page_from_facts, refuse_page_in_the_way, write_page
 from tests.deploy.report.facts_for_tests import HOSTILE, bench_record, evaluation_record, figures, full_facts
 from tests.deploy.report.facts_for_tests import packaged_bundle as packaged

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
+from deploy.report.chapters.int8 import int8_section
+from deploy.report.chapters.making import REWRITES, engine_section, rewriting_section
+from deploy.report.chapters.model import model_section
+from deploy.report.chapters.quality import quality_section
+from deploy.report.chapters.sampling import sampling_section
+from deploy.report.chapters.speed import speed_section
+from deploy.report.chapters.unmeasured import unmeasured_section
 from deploy.report.facts import Facts
 from deploy.report.gallery import Gallery
-from deploy.report.int8 import int8_section
-from deploy.report.making import REWRITES, engine_section, rewriting_section
-from deploy.report.model import model_section
-from deploy.report.parts import Section
-from deploy.report.quality import quality_section
-from deploy.report.sampling import sampling_section
-from deploy.report.speed import speed_section
-from deploy.report.unmeasured import unmeasured_section
+from deploy.report.html.parts import Section
 from tests.deploy.report.facts_for_tests import (
     bench_record,
     evaluation_record,

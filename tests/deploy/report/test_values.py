@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from deploy.errors import DeployError
-from deploy.report import values
-from deploy.report.values import listed, number, numbers, read_record, record, records, text, within
+from deploy.report.html import values
+from deploy.report.html.values import listed, number, numbers, read_record, record, records, text, within
 
 
 @pytest.mark.parametrize(

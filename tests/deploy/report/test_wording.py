@@ -2,7 +2,7 @@
 
 import pytest
 
-from deploy.report.wording import (
+from deploy.report.html.wording import (
     count_of,
     listing,
     plain_value,

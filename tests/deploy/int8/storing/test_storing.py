@@ -17,7 +17,6 @@ from calibration.choose.recipe import Recipe
 from calibration.observe.layers import CONV, Layer
 from calibration.passes.gathering import quantizable_layers
 from deploy.bundle import Bundle, BundleWriter
-from deploy.demo.packaged import IDM_BUNDLE
 from deploy.engine.builds import PlanOptions, build_plans, planned_builds
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.engine.int8 import Int8Denoiser
@@ -27,6 +26,7 @@ from deploy.errors import BundleError
 from deploy.export.weights_file import ALIGNMENT, places_of
 from deploy.int8.settings import TARGET_NAMES
 from deploy.int8.storing.storing import graphs_of_target, merged_tensors, write_targets
+from deploy.packaged.places import IDM_BUNDLE
 from deploy.picture.upscaler import Upscaler
 from engines import saturation
 from engines.cache import Cache

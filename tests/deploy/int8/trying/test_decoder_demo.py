@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from deploy.checkpoint.load import load_checkpoint
-from deploy.demo.packaged import CALIBRATION_IMAGES, EVALUATION_IMAGES, LATENT_CHECKPOINT
 from deploy.export.export import export_bundle
 from deploy.families.latent.model import LatentModel
 from deploy.int8.recording.pictures import CalibrationPicture
@@ -17,6 +16,7 @@ from deploy.int8.trying.decoder import decoded, quantized_decoder
 from deploy.int8.trying.drafts import drafted
 from deploy.measure.evaluation.originals import read_originals
 from deploy.measure.metrics import fidelity
+from deploy.packaged.places import CALIBRATION_IMAGES, EVALUATION_IMAGES, LATENT_CHECKPOINT
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from tests.deploy.int8.latent_decoders import PARTS, TARGETS, ignored, with_decoder

@@ -1,0 +1,1 @@
+"""The packaged checkpoints, bundle and pictures, and where they lie."""

@@ -1,0 +1,199 @@
+"""How the bundle was made and what lies in it: rewrites, graphs, files, and the engine that this machine runs it on."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deploy.report.facts import Facts
+from deploy.report.html.drawings import bar
+from deploy.report.html.markup import Child, tag
+from deploy.report.html.parts import Column, Section, badge, code, facts, folded, paragraph, table, text_column
+from deploy.report.html.values import Record, number, record, records, text
+from deploy.report.html.wording import count_of, listing, text_from_bytes, text_from_ratio
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewrite:
+    """What a rewrite does and what that saves, as `deploy.families.rewriting` has it, for readers."""
+
+    title: str
+    what: str
+    saves: str
+
+
+_DROP = Rewrite(
+    title="Drop what is never used",
+    what="Parameters that no output depends on are accepted on loading and not carried.",
+    saves="space and loading time; 14 % of the published IDM's parameters",
+)
+_SPLIT = Rewrite(
+    title="Split the shortcut",
+    what="W·[a; b] = Wa·a + Wb·b: the convolution over two joined feature maps becomes two.",
+    saves="the joining; and each half has an int8 scale of its own, where one would serve both badly",
+)
+REWRITES: Mapping[str, Mapping[str, Rewrite]] = {
+    "idm": {
+        "drop-unused": _DROP,
+        "hoist-condition": Rewrite(
+            title="Hoist the condition",
+            what="Everything made of the low-resolution picture and the scaling factor is computed once per picture.",
+            saves="the whole conditioning network in every step",
+        ),
+        "fold-implicit": Rewrite(
+            title="Fold the implicit decoder",
+            what="Two linear layers without an activation between them are one: W2·(W1·[y; r] + b1) + b2, applied "
+            "before the look-up, at the lower resolution.",
+            saves="most of the decoder's multiplications",
+        ),
+        "tabulate-noise": Rewrite(
+            title="Tabulate the noise level",
+            what="Everything made of the noise level is one table row per step, in float32.",
+            saves="the embedding and its layers in every step",
+        ),
+        "split-shortcut": _SPLIT,
+    },
+    "latent": {
+        "drop-unused": _DROP,
+        "condition-once": Rewrite(
+            title="Condition once",
+            what="The condition's half of the first convolution is computed once per picture.",
+            saves="half of that convolution in every step",
+        ),
+        "tabulate-time": Rewrite(
+            title="Tabulate the timestep",
+            what="Everything made of the timestep is one table row per step, in float32.",
+            saves="the embedding and its layers in every step",
+        ),
+        "fold-first-layer": Rewrite(
+            title="Fold the decoder's first layer",
+            what="The first layer of the implicit decoder is linear: its part on the features is applied per latent "
+            "pixel, before the look-up.",
+            saves="that layer per output pixel; the larger the picture, the more",
+        ),
+        "split-shortcut": _SPLIT,
+    },
+}
+"""By family; every name of `deploy.families.rewriting` is here, which a test checks: importing that needs torch."""
+
+
+def rewriting_section(facts_: Facts) -> Section:
+    """The rewrites that the graphs went through, and those that were left out."""
+    manifest = facts_.bundle.manifest
+    known = REWRITES.get(manifest.family, {})
+    items = [tag("li", _rewrite(name, known.get(name))) for name in manifest.rewrites]
+    left_out = [name for name in known if name not in manifest.rewrites]
+    kept = [f"{name} {version}" for name, version in manifest.libraries.items()]
+    return Section(
+        anchor="rewriting",
+        title="How it was rewritten",
+        lede="Identities, no approximations: the graphs compute what the published network does, to float rounding.",
+        body=(
+            tag("ol", items, class_="cards")
+            if items
+            else paragraph("No rewrite: the graphs are the published network."),
+            paragraph("Left out by choice: ", listing(left_out), ".") if left_out else None,
+            paragraph(
+                f"Written by {manifest.tool['name']} {manifest.tool['version']}"
+                + (f" with {listing(kept)}" if kept else "")
+                + f", ONNX operator set {manifest.opset}. ",
+                code(f"idm-deploy verify {facts_.bundle.path.resolve().name} --against {manifest.source['file']}"),
+                " holds every graph against the checkpoint.",
+            ),
+        ),
+    )
+
+
+def _rewrite(name: str, told: Rewrite | None) -> Child:
+    if told is None:
+        return code(name)
+    return (
+        tag("h3", told.title, " ", badge(name)),
+        tag("p", told.what),
+        tag("p", "Saves ", told.saves, ".", class_="soft"),
+    )
+
+
+def contents_section(facts_: Facts) -> Section:
+    """Graphs with what they take and make, and every file."""
+    manifest = facts_.bundle.manifest
+    graphs: list[list[Child]] = [
+        [code(name), _names(graph["inputs"]), _names(graph["outputs"]), listing(sorted(graph["forms"]))]
+        for name, graph in manifest.graphs.items()
+    ]
+    files = sorted(manifest.files.items(), key=lambda item: (-item[1].bytes, item[0]))
+    largest = max((one.bytes for _, one in files), default=1) or 1
+    rows: list[list[Child]] = [
+        [
+            code(name),
+            bar(one.bytes / largest, text_from_bytes(one.bytes)),
+            text_from_bytes(one.bytes),
+            code(one.sha256[:16]),
+        ]
+        for name, one in files
+    ]
+    total = text_from_bytes(sum(one.bytes for _, one in files))
+    graph_columns = [text_column(one) for one in ("graph", "takes", "makes", "normalisation written as")]
+    file_columns = [text_column("file"), text_column("share"), Column(heading="size"), text_column("SHA-256 begins")]
+    return Section(
+        anchor="contents",
+        title="What is inside",
+        lede=f"{count_of(len(files), 'file')}, {total}. Each is checked against its hash when the bundle is opened.",
+        body=(
+            table("Graphs", graph_columns, graphs),
+            folded(f"All {len(files)} files", table("Files, the largest first", file_columns, rows)),
+        ),
+    )
+
+
+def _names(tensors: Sequence[Mapping[str, Any]]) -> str:
+    """Their names; those of the levels' tables, which differ by a number only, once."""
+    return ", ".join(dict.fromkeys(re.sub(r"_\d+$", "_*", str(tensor["name"])) for tensor in tensors))
+
+
+def engine_section(facts_: Facts) -> Section | None:
+    """What `build-engine` measured here and chose; None if it was not asked."""
+    if facts_.engine is None:
+        return None
+    chosen = record(facts_.engine.get("chosen"))
+    candidates = records(facts_.engine.get("candidates"))
+    times = [ms for one in candidates if (ms := number(one.get("step_ms")))]
+    rows = [_candidate_row(one, chosen, times) for one in candidates]
+    columns = [
+        text_column("engine"),
+        text_column(""),
+        Column(heading="one step"),
+        Column(heading="times faster", meaning="than the slowest"),
+        Column(heading="distance", meaning="of the step from float32: signal over error, in dB"),
+    ]
+    trial = record(facts_.engine.get("trial"))
+    size = trial.get("size")
+    told = (
+        f"{size[1]}×{size[0]}, batch {trial.get('batch')}" if isinstance(size, list | tuple) and len(size) == 2 else ""
+    )
+    why = text(facts_.engine.get("why"))
+    return Section(
+        anchor="engine",
+        title="On this machine",
+        lede="What build-engine measured here, and what infer uses from then on.",
+        body=(
+            facts([("Chosen", f"{chosen.get('backend')} {chosen.get('precision')}"), ("Because", why), ("Step", told)]),
+            table("Candidates", columns, rows),
+        ),
+    )
+
+
+def _candidate_row(one: Record, chosen: Record, times: Sequence[float]) -> list[Child]:
+    name = f"{one.get('backend')} {one.get('precision')}"
+    same = all(one.get(key) == chosen.get(key) for key in ("backend", "precision"))
+    label: Child = (name, " ", badge("chosen")) if same else name
+    step, distance = number(one.get("step_ms")), number(one.get("sqnr_db"))
+    if step is None or step <= 0:
+        return [label, text(one.get("failure")) or "not run"]
+    return [
+        label,
+        bar(step / max(times), f"{step:.3g} ms"),
+        f"{step:.3g} ms",
+        text_from_ratio(max(times) / step),
+        "reference" if distance is None else f"{distance:.1f} dB",
+    ]

@@ -1,0 +1,121 @@
+"""What the model is: the head of the page, and where every value of its configuration came from."""
+
+from collections.abc import Iterator
+
+from deploy.families import FAMILIES
+from deploy.report.facts import TARGETS, Facts
+from deploy.report.html.markup import Child, Markup, tag
+from deploy.report.html.parts import Section, badge, code, facts, table, text_column
+from deploy.report.html.values import number, record, within
+from deploy.report.html.wording import count_of, listing, plain_value, signed, text_from_bytes
+from deploy.sampling.choices import Choices, sampling_from
+from deploy.sampling.schedule import NoiseSchedule
+
+SOURCES = {
+    "config": "stated in the authors' configuration file",
+    "metadata": "stated in the checkpoint's metadata",
+    "weights": "follows from names and shapes of the weights",
+    "assumed": "known from nowhere, so the authors' default",
+}
+"""What the sources in bundle.json mean."""
+
+
+def title_of(facts_: Facts) -> str:
+    """The bundle's name."""
+    return facts_.bundle.path.resolve().name.removesuffix(".bundle")
+
+
+def head_of_page(facts_: Facts) -> Markup:
+    """Name, what it is in one sentence, and the few figures that matter most."""
+    manifest = facts_.bundle.manifest
+    int8 = listing([TARGETS.get(name, name) for name in facts_.targets])
+    float_ = "float" if "denoise" in manifest.graphs else ""
+    kinds = listing([one for one in (float_, f"int8 for {int8}" if int8 else "") if one])
+    lead: Child = (family_title(manifest.family), ", exported from ", code(str(manifest.source["file"])), ". ")
+    tiles = [
+        tag("div", tag("dt", name), tag("dd", value), tag("dd", note), class_="tile")
+        for name, value, note in _tiles(facts_)
+    ]
+    return tag(
+        "header",
+        tag("p", "A bundle of idm-deploy", class_="overline"),
+        tag("h1", title_of(facts_)),
+        tag("p", lead, f"Runs in {kinds}." if kinds else None, class_="lead"),
+        tag("dl", tiles, class_="tiles"),
+    )
+
+
+def family_title(family: str) -> str:
+    """The family as a person would name it."""
+    title = next((module.TITLE for module in FAMILIES if family == module.NAME), f"family {family}")
+    return title[:1].upper() + title[1:]
+
+
+def _tiles(facts_: Facts) -> Iterator[tuple[str, str, str]]:
+    manifest = facts_.bundle.manifest
+    total = sum(one.bytes for one in manifest.files.values())
+    yield "On disk", text_from_bytes(total), f"from a checkpoint of {text_from_bytes(manifest.source['bytes'])}"
+    trained = manifest.scale_range["trained"]
+    if trained:
+        yield "Scales in training", f"{trained[0]:g} to {trained[1]:g}×", "any other works; more is extrapolated"
+    sampling = sampling_from(manifest, Choices())
+    yield "Default preset", str(sampling.preset), count_of(sampling.plan.steps, "evaluation") + " of the network"
+    yield from _measured_tiles(facts_)
+
+
+def _measured_tiles(facts_: Facts) -> Iterator[tuple[str, str, str]]:
+    """What was measured, if it was."""
+    lost = {name: number(within(told, "held_out", "psnr_drop")) for name, told in facts_.targets.items()}
+    known = {name: -drop for name, drop in lost.items() if drop is not None}
+    if known:
+        worst = min(known, key=lambda name: known[name])
+        value = f"{signed(known[worst], 2)} dB"
+        yield "PSNR, int8 against float", value, f"on held-out originals, {TARGETS.get(worst, worst)}, the lowest"
+    engine = record(facts_.engine).get("chosen")
+    step = number(within(engine, "step_ms"))
+    if step is not None:
+        name = f"{within(engine, 'backend')} {within(engine, 'precision')}"
+        yield "One step here", f"{step:.3g} ms", f"{name}, chosen by build-engine"
+
+
+def model_section(facts_: Facts) -> Section:
+    """Source, schedule, value range; the configuration with the source of each value."""
+    manifest = facts_.bundle.manifest
+    rows: list[list[Child]] = [
+        [code(name), code(plain_value(entry["value"])), _source(entry["source"])]
+        for name, entry in manifest.configuration.items()
+    ]
+    seen = {entry["source"]: None for entry in manifest.configuration.values()}
+    note = "; ".join(f"{source}: {SOURCES[source]}" for source in SOURCES if source in seen) + "."
+    columns = [text_column("name"), text_column("value"), text_column("read from")]
+    return Section(
+        anchor="model",
+        title="The model",
+        lede="What the checkpoint is, and how each value of its configuration is known.",
+        body=(
+            facts(
+                [
+                    ("Family", family_title(manifest.family)),
+                    ("Weights", "moving average (EMA)" if manifest.weights == "ema" else "as trained (raw)"),
+                    (
+                        "Checkpoint",
+                        (code(str(manifest.source["file"])), f", {text_from_bytes(manifest.source['bytes'])}"),
+                    ),
+                    ("SHA-256", code(str(manifest.source["sha256"]))),
+                    ("Noise schedule", str(NoiseSchedule.from_dict(manifest.schedule))),
+                    ("Pictures in", _value_range(manifest.value_range)),
+                ]
+            ),
+            table("Configuration", columns, rows, note=note),
+        ),
+    )
+
+
+def _source(source: str) -> Markup:
+    return badge(source, "warn" if source == "assumed" else None)
+
+
+def _value_range(value: object) -> str:
+    if isinstance(value, list):
+        return f"{value[0]:g} to {value[1]:g}".replace("-", "−")
+    return ", ".join(f"{name} {low:g} to {high:g}".replace("-", "−") for name, (low, high) in record(value).items())

@@ -1,0 +1,155 @@
+"""Quality against originals: from the evaluation that was given, or from this page's own pictures."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from deploy.measure.evaluation.measures import MEASURES
+from deploy.report.facts import Facts, Figures
+from deploy.report.html.drawings import whisker
+from deploy.report.html.markup import Child, Markup, tag
+from deploy.report.html.parts import Column, Section, badge, facts, folded, paragraph, table, text_column
+from deploy.report.html.values import Record, number, record, records, text, within
+from deploy.report.html.wording import count_of, text_from_seconds, with_interval
+
+DECIMALS = 3
+"""Of measures that this version does not know."""
+
+OWN = "this page's own pictures"
+
+
+def quality_section(facts_: Facts) -> Section | None:
+    """Every row of the evaluation that was given, else of the page's pictures; None without either."""
+    own = facts_.gallery.evaluation if facts_.gallery else None
+    figures = facts_.evaluation or (Figures(data=own, origin=OWN) if own else None)
+    if figures is None or not records(figures.data.get("rows")):
+        return None
+    return Section(
+        anchor="quality",
+        title="Quality",
+        lede=(
+            "Against originals, beside what filters reach without a model. ",
+            "Means with 95 % intervals over the pictures."
+            if figures.origin != OWN
+            else "Means over few pictures: a hint.",
+        ),
+        body=(*_tables(figures),),
+    )
+
+
+def _tables(figures: Figures) -> Iterator[Markup]:
+    """One table per scale, what its measures mean, and which setting the evaluation recommends."""
+    data = figures.data
+    rows = records(data.get("rows"))
+    whole = number(data.get("scale"))
+    scales = list(dict.fromkeys(number(row.get("scale")) for row in rows))
+    measures = _measures(rows)
+    for scale in scales:
+        held = [one for one in records(data.get("originals")) if number(one.get("scale")) in (scale, None)]
+        factor = whole if scale is None else scale
+        parts = [f"{factor:g}×" if factor else "", count_of(len(held), "original") if held else "", figures.origin]
+        of_scale = [row for row in rows if number(row.get("scale")) == scale]
+        recommended = _recommended(figures, scale)
+        drawn = _Table(
+            data=data,
+            rows=of_scale,
+            measures=measures,
+            recommended=recommended,
+            with_intervals=figures.origin != OWN,  # of two or three pictures they would be wider than the scale
+        )
+        yield drawn.html(", ".join(part for part in parts if part))
+    if (rule := text(data.get("rule"))) and any(_recommended(figures, scale) for scale in scales):
+        yield paragraph(f"Recommended: {rule}.")
+    meanings: list[tuple[Child, Child]] = [(_heading(name), _meaning(data, name)) for name in measures]
+    yield folded("What the columns mean", facts(meanings))
+
+
+def _recommended(figures: Figures, scale: float | None) -> frozenset[str]:
+    """Which setting the evaluation recommends; this page's few pictures are no ground to recommend anything."""
+    data: Record = {} if figures.origin == OWN else figures.data
+    found = [one for one in records(data.get("recommended")) if number(one.get("scale")) == scale]
+    return frozenset(str(one.get("name")) for one in found if one.get("name") != one.get("baseline"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Table:
+    """The rows of one scale."""
+
+    data: Record
+    rows: Sequence[Record]
+    measures: Sequence[str]
+    recommended: frozenset[str]
+    with_intervals: bool
+
+    def html(self, caption: str) -> Markup:
+        """The table: a drawing of the first measure, every measure, gain, fidelity and time where there are any."""
+        first = list(self.measures[:1])
+        columns = [text_column(""), *(Column(heading="", numeric=False, meaning=_heading(name)) for name in first)]
+        columns += [Column(heading=_heading(name), meaning=_meaning(self.data, name)) for name in self.measures]
+        if self._has("psnr_over_back_projection"):
+            columns.append(Column(heading="gain", meaning="PSNR over bicubic with back-projections, in dB"))
+        if self._has("fidelity"):
+            columns.append(
+                Column(heading="fidelity", meaning="dB to the same pictures in float32, from the same noise")
+            )
+        if self._has("seconds"):
+            columns.append(Column(heading="time", meaning="of one picture, everything included; median"))
+        return table(caption, columns, [self._row(row) for row in self.rows])
+
+    def _has(self, key: str) -> bool:
+        return any(number(row.get(key)) or record(row.get(key)) for row in self.rows)
+
+    def _row(self, row: Record) -> list[Child]:
+        name = text(row.get("name")) or "?"
+        label: Child = (name, " ", badge("recommended")) if name in self.recommended else name
+        if text(row.get("failure")):
+            return [label, text(row.get("failure"))]
+        figures = record(row.get("figures"))
+        cells: list[Child] = [label, *(self._whisker(figures.get(measure), measure) for measure in self.measures[:1])]
+        cells += [self._cell(figures.get(measure), measure) for measure in self.measures]
+        if self._has("psnr_over_back_projection"):
+            cells.append(self._cell(row.get("psnr_over_back_projection"), "psnr", sign=True))
+        if self._has("fidelity"):
+            cells.append(self._cell(row.get("fidelity"), "lr_consistency"))
+        if self._has("seconds"):
+            seconds = number(row.get("seconds"))
+            cells.append(text_from_seconds(seconds) if seconds else "")
+        return cells
+
+    def _cell(self, value: object, measure: str, *, sign: bool = False) -> Child:
+        """The mean, and its interval under it: many columns fit beside each other."""
+        mean, half = self._interval(value)
+        if mean is None:
+            return ""
+        decimals = MEASURES[measure].decimals if measure in MEASURES else DECIMALS
+        written, _, reach = with_interval(mean, half, decimals, sign=sign).partition(" ")
+        return (written, tag("small", reach, class_="reach")) if reach else written
+
+    def _whisker(self, value: object, measure: str) -> Child:
+        mean, half = self._interval(value)
+        if mean is None:
+            return ""
+        return whisker(mean, half, self._limits(measure), f"{_heading(measure)} {with_interval(mean, half, 2)}")
+
+    def _limits(self, measure: str) -> tuple[float, float]:
+        """From the lowest end of an interval to the highest."""
+        found = [self._interval(record(row.get("figures")).get(measure)) for row in self.rows]
+        ends = [mean + side * (half or 0.0) for mean, half in found if mean is not None for side in (-1, 1)]
+        return (min(ends), max(ends)) if ends else (0.0, 1.0)
+
+    def _interval(self, value: object) -> tuple[float | None, float | None]:
+        return number(within(value, "mean")), number(within(value, "half_width")) if self.with_intervals else None
+
+
+def _measures(rows: Sequence[Record]) -> list[str]:
+    """Those with a figure in some row: the known ones in their order, then others by name."""
+    held = [record(row.get("figures")) for row in rows]
+    found = {str(name) for figures in held for name, one in figures.items() if number(within(one, "mean")) is not None}
+    return [*(name for name in MEASURES if name in found), *sorted(found - MEASURES.keys())]
+
+
+def _heading(measure: str) -> str:
+    return MEASURES[measure].heading if measure in MEASURES else measure.replace("_", " ")
+
+
+def _meaning(data: Record, measure: str) -> str | None:
+    return text(within(data, "measures", measure)) or (MEASURES[measure].meaning if measure in MEASURES else None)

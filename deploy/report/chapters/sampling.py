@@ -1,0 +1,92 @@
+"""How pictures are sampled: the presets and where their steps lie."""
+
+from collections.abc import Iterator
+
+from deploy.bundle import Manifest
+from deploy.errors import PlanError
+from deploy.report.facts import Facts
+from deploy.report.html.drawings import NoiseAxis, steps_chart
+from deploy.report.html.markup import Child, tag
+from deploy.report.html.parts import Column, Section, badge, code, paragraph, subheading, table, text_column
+from deploy.report.html.wording import listing
+from deploy.sampling.choices import PRESET_NAMES, Choices, Sampling, sampling_from
+from deploy.sampling.plan import Plan, make_plan
+from deploy.sampling.schedule import NoiseSchedule
+
+
+def sampling_section(facts_: Facts) -> Section:
+    """A table of the presets and a drawing of their steps, over the int8 ranges where there are any."""
+    manifest = facts_.bundle.manifest
+    rows: list[list[Child]] = []
+    drawn: list[tuple[str, list[float]]] = []
+    for found in plans(manifest):
+        if len(found) == 2:
+            rows.append([found[0], found[1]])
+            continue
+        name, sampling, plan = found
+        rows.append(_row(name, sampling, name == manifest.default_preset))
+        drawn.append((name, [row.noise_level for row in plan.rows]))
+    columns = [
+        text_column("preset"),
+        text_column("equation"),
+        Column(heading="steps", meaning="evaluations of the network"),
+        text_column("placed"),
+        Column(heading="begins at", meaning="pure noise, or the enlarged input noised to this level"),
+        Column(heading="consistency", meaning="pull towards the low-resolution picture at each step, 0 to 1"),
+    ]
+    searched = sorted(manifest.placements)
+    edges = facts_.edges
+    return Section(
+        anchor="sampling",
+        title="How it samples",
+        lede="A preset is an equation, a number of steps and where they lie; the default is used if none is named.",
+        body=(
+            table("Presets", columns, rows),
+            subheading("Where the steps lie"),
+            steps_chart(drawn, _axis(NoiseSchedule.from_dict(manifest.schedule)), edges),
+            paragraph(
+                "Each dot is one evaluation of the network, at its noise level √ᾱ: from pure noise on the left to the "
+                "finished picture on the right.",
+                f" The shading shows the {len(edges) - 1} int8 ranges." if edges else "",
+            ),
+            paragraph("Placements found by search are stored for ", listing(searched), ".")
+            if searched
+            else paragraph(
+                "No placement was searched for this checkpoint; ", code("idm-deploy schedule"), " does that."
+            ),
+        ),
+    )
+
+
+def plans(manifest: Manifest) -> Iterator[tuple[str, Sampling, Plan] | tuple[str, str]]:
+    """Every preset from the least work to the most: how it samples, or why it cannot."""
+    schedule = NoiseSchedule.from_dict(manifest.schedule)
+    usual = [name for name in PRESET_NAMES if name in manifest.presets]
+    for name in [*usual, *sorted(manifest.presets.keys() - set(usual))]:
+        try:
+            sampling = sampling_from(manifest, Choices(preset=name))
+            yield name, sampling, make_plan(schedule, sampling.plan, family=manifest.family)
+        except PlanError as error:
+            yield name, str(error)
+
+
+def _axis(schedule: NoiseSchedule) -> NoiseAxis:
+    """All that training knew; its last level may be 0, which has no logarithm."""
+    usable = [float(level) for level in schedule.noise_levels if 0 < level < 1]
+    return NoiseAxis(noisiest=min(usable), cleanest=max(usable)) if usable else NoiseAxis(noisiest=0.01, cleanest=0.99)
+
+
+def _row(name: str, sampling: Sampling, default: bool) -> list[Child]:
+    plan = sampling.plan
+    first = plan.start if isinstance(plan.placement, str) else plan.placement[0]
+    listed = "by search" if sampling.searched else "as listed"
+    begins = "pure noise" if not sampling.from_guess or first is None else f"{first:.4g}"
+    label: Child = tag("span", name, " ", badge("default")) if default else name
+    return [
+        label,
+        plan.equation + (f", eta {plan.eta:g}" if plan.eta else ""),
+        str(plan.steps),
+        plan.placement if isinstance(plan.placement, str) else listed,
+        begins,
+        f"{sampling.consistency:g}" if sampling.consistency else "none",
+    ]

@@ -1,0 +1,79 @@
+"""What the page does not know, each with the command that would tell."""
+
+from collections.abc import Iterator
+
+from deploy.report.facts import TARGETS, Facts
+from deploy.report.html.markup import Child
+from deploy.report.html.parts import Section, bullets, code
+from deploy.report.html.values import number, record, records, within
+from deploy.report.html.wording import listing
+
+GPU = ("cuda", "tensorrt")
+"""Words in the names of engines that run on a GPU."""
+
+
+def unmeasured_section(facts_: Facts) -> Section:
+    """Always there: no page knows everything."""
+    return Section(
+        anchor="unmeasured",
+        title="What was not measured",
+        lede="Every figure here was measured, or says what it was computed from. This is what is missing.",
+        body=(bullets(_missing(facts_)),),
+    )
+
+
+def _missing(facts_: Facts) -> Iterator[Child]:
+    yield from _speed(facts_)
+    yield from _quality(facts_)
+    yield from _int8(facts_)
+    if facts_.engine is None:
+        yield ("Which engine is fastest on this machine: ", code("idm-deploy build-engine"), " measures them.")
+    yield "Any machine but the one that each figure names; and no judgement of people."
+
+
+def _speed(facts_: Facts) -> Iterator[Child]:
+    if facts_.bench is None:
+        yield (
+            "Speed beside the network as published: ",
+            code("idm-deploy bench --json"),
+            ", given with ",
+            code("--bench"),
+            ".",
+        )
+        return
+    timings = record(facts_.bench.data.get("timings"))
+    timed = [str(row.get("name")) for rows in timings.values() for row in records(rows) if number(row.get("median_ms"))]
+    if not any(word in name for name in timed for word in GPU):
+        yield "Speed on a GPU: the bench that was given ran on none."
+    if not any("PyTorch" in name for name in timed):
+        yield "The network as published in PyTorch, which the bench times where torch is installed."
+
+
+def _quality(facts_: Facts) -> Iterator[Child]:
+    if facts_.evaluation is None:
+        own = facts_.gallery.evaluation if facts_.gallery else None
+        few = "Quality on more than this page's few pictures: " if own else "Quality against originals: "
+        yield (few, code("idm-deploy evaluate --json"), ", given with ", code("--evaluation"), ".")
+    data = facts_.evaluation.data if facts_.evaluation else None
+    names = {str(name) for row in records(within(data, "rows")) for name in record(row.get("figures"))}
+    if not any("lpips" in name.lower() for name in names):
+        yield "LPIPS and other learned measures of likeness."
+    if facts_.gallery is None:
+        yield ("Pictures: the page was made with ", code("--no-pictures"), ".")
+
+
+def _int8(facts_: Facts) -> Iterator[Child]:
+    if facts_.bundle.manifest.quantization is None:
+        yield ("int8: this bundle has no int8 graphs. ", code("idm-deploy quantize"), " makes them.")
+        return
+    if facts_.quantization is None:
+        yield "What int8 costs and saves: the report folder of this quantization was not found beside the bundle."
+        return
+    measured = record(facts_.quantization.data.get("targets"))
+    untimed = [
+        TARGETS.get(str(name), str(name))
+        for name, entry in measured.items()
+        if number(within(entry, "seconds_per_step", "int8")) is None
+    ]
+    if untimed:
+        yield f"The speed of int8 on {listing(untimed)}."

@@ -1,0 +1,1 @@
+"""Building blocks of the page: escaped markup, drawings, words and numbers."""
