@@ -25,7 +25,8 @@ from deploy.engine.graphs import INT8, EngineChoice, GraphSet
 from deploy.engine.turns import Contender, Split, Timing, measure, timing_of
 from deploy.errors import BundleError, DeployError
 from deploy.families.contract import Float32
-from deploy.families.latent.model import LARGEST_QUERY_BYTES, LatentModel
+from deploy.families.latent.decoder import LARGEST_QUERY_BYTES
+from deploy.families.latent.model import LatentModel
 from deploy.int8.installed import BACKEND_OF_TARGET
 from deploy.int8.trying.decoder import findings_of_decoder, graphs_of_decoder, with_decoder
 from deploy.int8.trying.drafts import Draft, drafted
@@ -82,7 +83,13 @@ def _models(draft: Draft, threads: int) -> Iterator[tuple[str, AbstractContextMa
     targets = [target for target in RUN_IN_INT8 if BACKENDS[BACKEND_OF_TARGET[target]].probe().available]
     with _model(draft.bundle, EngineChoice(threads=threads)) as model:
         found = findings_of_decoder(
-            model, [_latent(model)], CALIBRATION_BYTES, threads, lambda doing, _: _tell(doing), second_order=False
+            model.decoder,
+            draft.bundle,
+            [_latent(model)],
+            CALIBRATION_BYTES,
+            threads,
+            lambda doing, _: _tell(doing),
+            second_order=False,
         )
     graphs = {target: graphs_of_decoder(draft.bundle, target, found, Mse(), _tell) for target in targets}
     coded = {target: {name: one[0] for name, one in each.items()} for target, each in graphs.items()}
@@ -110,7 +117,7 @@ def _contender(name: str, model: LatentModel, size: int) -> Contender:
     side = latent.shape[2]
 
     def step() -> Split:
-        subject = model.generation(1, (side, side), (size, size))
+        subject = model.subject_of_latents(1, (side, side), (size, size))
         begin = perf_counter()
         features = model.graphs.run("decode", {"z": latent})["features"]
         between = perf_counter()

@@ -25,8 +25,8 @@ from deploy.bundle import Bundle
 from deploy.engine.builds import PlannedBuild, PlanOptions, build_plans, planned_builds
 from deploy.engine.graphs import DENOISE, INT8, EngineChoice
 from deploy.engine.int8 import has_int8
-from deploy.engine.profiles import EngineSizes
 from deploy.errors import DeployError
+from deploy.families.sizes import EngineSizes
 from engines.backends import BACKENDS
 from engines.cache import Cache
 from engines.errors import EngineError

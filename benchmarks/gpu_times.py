@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
-from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet, Keep
+from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, inputs_of_a_step, sqnr_db, step_feeds, trial_noise_level
+from deploy.families.contract import Keep
+from deploy.families.table import family_named
 from deploy.picture.on_device import steps_of_plan
 from deploy.sampling.loop import run_plan
 from deploy.sampling.plan import Plan, PlanRow, PlanSettings, make_plan
@@ -79,7 +81,7 @@ def prepare(bundle: Bundle, settings: Settings) -> Case:
     """The reference, by ONNX Runtime in float32 on the CPU."""
     manifest = bundle.manifest
     schedule = NoiseSchedule.from_dict(manifest.schedule)
-    plan = make_plan(schedule, PlanSettings(steps=settings.steps), family=manifest.family)
+    plan = make_plan(schedule, PlanSettings(steps=settings.steps), rules=family_named(manifest.family).sampling)
     with GraphSet(bundle, EngineChoice()) as graphs:
         kept = step_feeds(graphs, TrialSettings(size=settings.size))
         step = {name: kept.pop(name) for name in inputs_of_a_step(graphs) if name in kept}
@@ -96,7 +98,7 @@ def _plan_rows(graphs: GraphSet, plan: Plan) -> tuple[dict[str, Array], ...]:
     if "tabulate" in graphs:
         ((name, made),) = graphs.run("tabulate", asked).items()
         return tuple({name: row[None]} for row in made)
-    key = "noise_level" if graphs.bundle.manifest.family == "idm" else "timestep"
+    key = "timestep" if family_named(graphs.bundle.manifest.family).sampling.integer_timesteps else "noise_level"
     return tuple({key: value[None]} for value in asked[key])
 
 
@@ -123,7 +125,7 @@ def _figures(graphs: GraphSet, case: Case, batch: int, settings: Settings) -> di
         begin = time.perf_counter()
         states.append(_sampled(graphs, case.plan, rows, kept, step[STATE], fixed=True))
         seconds.append(time.perf_counter() - begin)
-    is_picture = graphs.bundle.manifest.family == "idm"
+    is_picture = not family_named(graphs.bundle.manifest.family).decodes
     return {
         "sqnr_db": sqnr_db(np.repeat(case.noise, batch, axis=0), answer),
         "picture_db": picture_db(case.state, states[0][:1]) if is_picture else None,

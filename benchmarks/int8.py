@@ -136,7 +136,7 @@ def measured(asked: argparse.Namespace, say: Progress) -> Record:
 
 
 def _quantized(bundle: Bundle, settings: QuantizeSettings, places: Places, folder: Path, say: Progress) -> Calibrated:
-    if bundle.manifest.family == "latent" and bundle.manifest.scale_range["trained"] is None:
+    if bundle.manifest.scale_range["trained"] is None:
         raise BundleError(f"{bundle.path} generates pictures: there are no originals to measure it on.")
     place = folder / bundle.path.name
     if place.exists():

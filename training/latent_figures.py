@@ -7,6 +7,7 @@ import torch
 import typer
 
 from deploy.checkpoint.load import load_checkpoint
+from deploy.families.latent.conventions import VALUES
 from deploy.families.latent.network import LatentNetwork
 from deploy.images.values import network_from_pixels, pixels_from_network
 from deploy.measure.evaluation.originals import Pixels, read_originals
@@ -23,11 +24,11 @@ SCALES = (2, 4, 8)
 @torch.inference_mode()
 def decodings(network: LatentNetwork, original: Pixels) -> dict[int, Pixels]:
     """The original's latent (the mean of its posterior), decoded at every scale of SCALES."""
-    image = torch.from_numpy(network_from_pixels(original, "latent"))[None]
+    image = torch.from_numpy(network_from_pixels(original, VALUES))[None]
     latent = network.latent_from_image(image)
     height, width = original.shape[:2]
     sizes = {scale: (height * scale // 4, width * scale // 4) for scale in SCALES}
-    return {s: pixels_from_network(network.decode(latent, size).numpy(), "latent")[0] for s, size in sizes.items()}
+    return {s: pixels_from_network(network.decode(latent, size).numpy(), VALUES)[0] for s, size in sizes.items()}
 
 
 def latent_figures(checkpoint: Path, originals: list[Pixels]) -> dict[str, list[float]]:

@@ -21,8 +21,9 @@ from deploy.checkpoint.state_dicts import QUANTIZER_BUFFERS, state_from_contents
 from deploy.checkpoint.stored_tensors import FLOATS, StoredTensor
 from deploy.checkpoint.weights_files import open_weights
 from deploy.errors import CheckpointError, ConfigError, MissingPackage
-from deploy.families import FAMILIES, Family
+from deploy.families.contract import Family
 from deploy.families.detection import Detection, Settings, Shape, Source, Stored
+from deploy.families.table import FAMILIES, family_named
 from deploy.sampling.schedule import NoiseSchedule
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Checkpoint:
     @property
     def parameters_by_part(self) -> dict[str, dict[str, int]]:
         """How many stored numbers each part of the network uses, and how many no output depends on."""
-        parts = family_named(self.family).PARTS
+        parts = family_named(self.family).parts
         counts: dict[str, dict[str, int]] = {}
         used = {name: tuple(value.shape) for name, value in self.network.state_dict().items()}
         for use, shapes in (("used", used), ("unused", self.unused)):
@@ -120,8 +121,8 @@ def load_checkpoint(
         path=contents.path,
         format=contents.format,
         size=contents.size,
-        family=family.NAME,
-        title=family.TITLE,
+        family=family.name,
+        title=family.title,
         config=found.config,
         sources=found.sources,
         schedule=found.schedule,
@@ -129,7 +130,7 @@ def load_checkpoint(
         unused={name: shape for name, shape in state.shapes.items() if name not in expected},
         stored=state.tensors,
         weights=weights,
-        value_range=family.VALUE_RANGE,
+        value_range=family.value_range,
         scale_range=family.scale_range(found.config),
     )
 
@@ -145,22 +146,22 @@ def weights_named(name: str) -> Weights:
 
 def metadata_for(config: Any, schedule: NoiseSchedule) -> dict[str, str]:
     """The safetensors metadata from which `load_checkpoint` reads everything that weights do not reveal."""
-    family = next(family for family in FAMILIES if isinstance(config, family.CONFIG))
-    record = {"family": family.NAME, "config": family.as_mapping(config), "schedule": schedule.as_dict()}
+    family = next(family for family in FAMILIES if isinstance(config, family.config))
+    record = {"family": family.name, "config": family.as_mapping(config), "schedule": schedule.as_dict()}
     return {METADATA_KEY: json.dumps(record, sort_keys=True)}
 
 
 def recognise(path: Path, shapes: Mapping[str, Shape]) -> Family:
     """The first family whose marks are all there."""
-    missing = {family.NAME: [m for m in family.marks_of(shapes) if m not in shapes] for family in FAMILIES}
+    missing = {family.name: [m for m in family.marks_of(shapes) if m not in shapes] for family in FAMILIES}
     for family in FAMILIES:
-        if not missing[family.NAME]:
+        if not missing[family.name]:
             return family
-    nearest = min(FAMILIES, key=lambda family: len(missing[family.NAME]) / len(family.marks_of(shapes)))
-    lacking = missing[nearest.NAME]
+    nearest = min(FAMILIES, key=lambda family: len(missing[family.name]) / len(family.marks_of(shapes)))
+    lacking = missing[nearest.name]
     raise CheckpointError(
-        f"{path} holds another network (tensors: {len(shapes)}); the nearest known family is {nearest.TITLE}, of "
-        f"which it lacks {_some(lacking)}. Known families: {', '.join(family.NAME for family in FAMILIES)}."
+        f"{path} holds another network (tensors: {len(shapes)}); the nearest known family is {nearest.title}, of "
+        f"which it lacks {_some(lacking)}. Known families: {', '.join(family.name for family in FAMILIES)}."
     )
 
 
@@ -170,11 +171,6 @@ def _torch() -> Any:
     except ImportError as error:
         raise MissingPackage("Reading a checkpoint needs PyTorch: pip install 'idm-deploy[export]'.") from error
     return torch
-
-
-def family_named(name: str) -> Family:
-    """The family of that name, as `Checkpoint.family` has it."""
-    return next(family for family in FAMILIES if name == family.NAME)
 
 
 def _detected(family: Family, stored: Stored, settings: list[Settings]) -> Detection:
@@ -210,7 +206,7 @@ def _refuse_other_shapes(
     missing = [name for name in expected if name not in shapes and name not in computed]
     if missing:
         raise CheckpointError(
-            f"{stored.path} is {family.TITLE} but lacks {_some(missing)}; the file is incomplete or of another "
+            f"{stored.path} is {family.title} but lacks {_some(missing)}; the file is incomplete or of another "
             "version. Save the whole state_dict."
         )
     wrong = [
@@ -227,11 +223,11 @@ def _refuse_other_shapes(
     other = [
         name
         for name in shapes
-        if name.startswith(family.LIVE_PREFIXES) and name not in known and not name.endswith(QUANTIZER_BUFFERS)
+        if name.startswith(family.live_prefixes) and name not in known and not name.endswith(QUANTIZER_BUFFERS)
     ]
     if other:
         raise CheckpointError(
-            f"{stored.path} is {family.TITLE} but also holds {_some(other)}, which that network does not have; "
+            f"{stored.path} is {family.title} but also holds {_some(other)}, which that network does not have; "
             "it is a variant whose result would differ."
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from deploy.checkpoint.config_files import read_config
 from deploy.errors import ConfigError
-from deploy.families import Family
+from deploy.families.contract import Family
 from deploy.families.detection import Settings, Source, refuse_unknown, section
 from deploy.sampling.schedule import NoiseSchedule
 
@@ -49,10 +49,10 @@ def _settings_from_metadata(family: Family, path: Path, metadata: Mapping[str, s
 def _settings_from_record(family: Family, record: Mapping[str, Any], label: str, source: Source) -> Settings:
     """What `metadata_for` wrote."""
     refuse_unknown(label, record, RECORD_KEYS)
-    if record.get("family", family.NAME) != family.NAME:
-        raise ConfigError(f"{label} says the family is {record['family']!r}, the weights are of {family.NAME!r}.")
+    if record.get("family", family.name) != family.name:
+        raise ConfigError(f"{label} says the family is {record['family']!r}, the weights are of {family.name!r}.")
     values = family.settings_from_record(section(label, record, "config"))
-    refuse_unknown(label, values, family.FIELDS)
+    refuse_unknown(label, values, family.fields)
     schedule = section(label, record, "schedule")
     schedules = {"schedule": NoiseSchedule.from_dict(schedule)} if schedule else {}
     return Settings(source=source, label=label, values=values, schedules=schedules)

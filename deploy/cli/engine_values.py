@@ -10,7 +10,7 @@ from deploy.cli.values import size_from_text
 
 if TYPE_CHECKING:
     from deploy.bundle import Bundle
-    from deploy.engine.profiles import EngineSizes
+    from deploy.families.sizes import EngineSizes
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 Value = TypeVar("Value")
@@ -28,7 +28,8 @@ def bytes_from_text(text: str) -> int:
 
 def engine_sizes_from_text(bundle: "Bundle", sizes: str | None, scale: str | None, batch: int) -> "EngineSizes":
     """The sizes to build for: what was given, and the bundle's defaults for the rest."""
-    from deploy.engine.profiles import EngineSizes, default_sizes
+    from deploy.engine.profiles import default_sizes
+    from deploy.families.sizes import EngineSizes
 
     usual = default_sizes(bundle)
     found = usual.sizes if sizes is None else _three(sizes, size_from_text, "--sizes", "64x64,128x128,512x512")

@@ -20,8 +20,9 @@ from deploy.bundle import Bundle
 from deploy.engine.graphs import DENOISE, FLOAT_GRAPHS, INT8
 from deploy.engine.int8 import TARGET_OF_BACKEND, Int8Denoiser, has_int8
 from deploy.engine.int8_decoder import int8_graph
-from deploy.engine.profiles import EngineSizes, profile_of_graph, profiles_of_graphs
+from deploy.engine.profiles import profile_of_graph, profiles_of_graphs
 from deploy.errors import BundleError
+from deploy.families.sizes import EngineSizes
 from engines.adapters.tensorrt_engine import PRECISIONS
 from engines.backends import BACKENDS, FORM_OF_BACKEND, backend_named
 from engines.cache import Cache, fingerprint

@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from deploy.bundle import Bundle
 from deploy.engine.int8 import RANGE_INDEX, TARGET_OF_BACKEND, Int8Denoiser
 from deploy.engine.int8_decoder import int8_graph
+from deploy.families.contract import Array, Keep
 from engines.adapters import openvino_engine
 from engines.backends import AROUND_INT8, CARRY_STATE, DEFAULT_BACKEND, FORM_OF_BACKEND, open_engine
 from engines.contract import ANONYMOUS, Engine
@@ -21,7 +22,6 @@ from engines.onnx_files.graph_file import read_signature
 from engines.recurrence import Step
 from engines.saturation import constants_without_saturation
 
-Array = NDArray[Any]
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -58,21 +58,6 @@ class EngineChoice:
     threads: int | None = None
     int8_target: str | None = None
     cache_dir: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Keep:
-    """What stays as it is in the predictions to come, so that an engine may keep it or prepare for it.
-
-    condition: this very mapping is given again; a GPU copies it once. size: no other size comes, and this one often
-    enough to compile the network for it.
-    """
-
-    condition: bool = False
-    size: bool = False
-
-
-NOTHING_STAYS = Keep()
 
 
 class GraphSet:

@@ -19,7 +19,7 @@ from calibration.choose.ranges import TimestepRanges
 from calibration.targets.range_rows import RangeConstants, RangeRows
 from deploy.bundle import Bundle
 from deploy.errors import BundleError
-from deploy.sampling.plan import FAMILY_RULES, Plan
+from deploy.sampling.plan import Plan
 
 Array = NDArray[Any]
 
@@ -114,7 +114,7 @@ class Int8Denoiser:
         if not found:
             return plan
         levels, variances = ([entry[key] for entry in found] for key in ("noise_level", "estimate_variance"))
-        measured_with_clip = FAMILY_RULES[plan.family].clip
+        measured_with_clip = plan.rules.clip
         rows = []
         for row in plan.rows:
             variance = float(np.interp(row.noise_level, levels, variances)) if row.clip == measured_with_clip else 0.0

@@ -16,8 +16,8 @@ from deploy.engine.graphs import DENOISE, INT8, EngineChoice, GraphSet
 from deploy.engine.int8 import TARGET_OF_BACKEND, has_int8
 from deploy.engine.turns import Contender, measure
 from deploy.errors import DeployError
-from deploy.families import recorded_config
-from deploy.families.cases import BEFORE_STEP, NOISE_LEVEL, TIMESTEP, TRIALS, chain
+from deploy.families.cases import BEFORE_STEP, NOISE_LEVEL, TIMESTEP, chain
+from deploy.families.table import family_named, recorded_config
 from deploy.sampling.schedule import NoiseSchedule
 from engines.backends import BACKENDS, FORM_OF_BACKEND, fixed_sizes_pay
 from engines.errors import EngineError
@@ -185,14 +185,14 @@ def step_feeds(graphs: GraphSet, settings: TrialSettings) -> dict[str, Array]:
     """What the denoiser is fed in the trial, the same for every engine but for the rounding of what comes before."""
     manifest = graphs.bundle.manifest
     config = recorded_config(manifest.family, manifest.configuration)
-    trial = TRIALS[manifest.family](config, settings.size, settings.batch)
+    trial = family_named(manifest.family).trial(config, settings.size, settings.batch)
     feeds = chain(trial, [name for name in BEFORE_STEP if name in graphs], graphs.run)
     return feeds | graphs.rows_in_precision([{}], [trial_noise_level(graphs.bundle)])[0]
 
 
 def trial_noise_level(bundle: Bundle) -> float:
-    """The noise level of the trial's step: given for IDM, that of the trial's timestep for the latent family."""
-    if bundle.manifest.family == "idm":
+    """The noise level of the trial's step: given, or that of the timestep where the network is conditioned on one."""
+    if not family_named(bundle.manifest.family).sampling.integer_timesteps:
         return NOISE_LEVEL
     return NoiseSchedule.from_dict(bundle.manifest.schedule).noise_level(TIMESTEP)
 

@@ -18,7 +18,7 @@ from deploy.errors import ConfigError
 from deploy.export.onnx_ops import NormForm, attach_weights, graph_of
 from deploy.export.weights_file import Place, places_of, write_tensors
 from deploy.families.rewriting.parts import Part
-from deploy.families.rewriting.table import REWRITES_OF_FAMILY
+from deploy.families.table import family_named
 from deploy.images.files import read_image
 from engines.contract import TensorSpec
 
@@ -80,7 +80,7 @@ def default_path(checkpoint: Path) -> Path:
 
 def chosen_rewrites(family: str, without: Iterable[str]) -> frozenset[str]:
     """All rewrites of the family but those named; an unknown name is refused."""
-    known = REWRITES_OF_FAMILY[family].rewrites
+    known = family_named(family).rewrites
     left_out = frozenset(without)
     if unknown := sorted(left_out - set(known)):
         raise ConfigError(
@@ -93,7 +93,7 @@ def chosen_rewrites(family: str, without: Iterable[str]) -> frozenset[str]:
 def parts_of(checkpoint: Checkpoint, chosen: frozenset[str]) -> list[Part]:
     """The rewritten graphs of a checkpoint. The weights stay views of the checkpoint's memory where possible."""
     weights = {name: tensor.numpy() for name, tensor in checkpoint.network.state_dict().items()}
-    return REWRITES_OF_FAMILY[checkpoint.family].parts(checkpoint.config, weights, chosen)
+    return family_named(checkpoint.family).graphs(checkpoint.config, weights, chosen)
 
 
 Graphs = dict[tuple[str, NormForm], tuple[onnx.ModelProto, list[str]]]

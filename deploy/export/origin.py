@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from deploy.bundle import Bundle
-from deploy.checkpoint.load import Checkpoint, family_named, load_checkpoint, weights_named
+from deploy.checkpoint.load import Checkpoint, load_checkpoint, weights_named
 from deploy.errors import BundleError
-from deploy.families import recorded_config
+from deploy.families.table import family_named, recorded_config
 
 
 def load_origin(bundle: Bundle, path: Path) -> Checkpoint:

@@ -1,26 +1,21 @@
 """How far a bundle's graphs are from the network they were made from, in numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from deploy.bundle import Bundle
 from deploy.checkpoint.load import Checkpoint
-from deploy.engine.graphs import Array, EngineChoice, GraphSet
+from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.errors import BundleError
 from deploy.export.export import Progress, parts_of, silent
 from deploy.export.origin import refuse_other_origin
-from deploy.families.cases import TRIALS, Size, chain
-from deploy.families.published import PUBLISHED
+from deploy.families.cases import Size, chain
+from deploy.families.contract import Array
 from deploy.families.rewriting.parts import Part
 from deploy.families.rewriting.torch_ops import PartRunner
-
-SIZES: Mapping[str, tuple[tuple[Size, int], ...]] = {
-    "idm": (((32, 32), 1), ((77, 77), 1), ((128, 128), 1), ((96, 160), 1), ((32, 32), 3)),
-    "latent": (((37, 37), 1), ((128, 128), 1), ((200, 300), 1), ((32, 32), 3)),
-}
-"""Per family, output sizes (height, width) and batches: small, odd, that of training, not square, several pictures."""
+from deploy.families.table import family_named
 
 LOWEST_SQNR_DB = 50.0
 """Float32 kernels were seen at 120 dB and more. GPUs may multiply in TF32, and even fp16 throughout leaves more than
@@ -53,10 +48,10 @@ def parity_report(
 ) -> list[Parity]:
     """Every graph against the same graph in PyTorch on the same inputs, and the end against the published network.
 
-    At the `sizes`, by default those of the family in SIZES.
+    At the `sizes`, by default those of the family.
     """
     refuse_other_origin(bundle, checkpoint)
-    sizes = SIZES[checkpoint.family] if sizes is None else sizes
+    sizes = family_named(checkpoint.family).parity_cases if sizes is None else sizes
     parts = parts_of(checkpoint, frozenset(bundle.manifest.rewrites))
     with GraphSet(bundle, choice or EngineChoice()) as graphs:
         rows = []
@@ -79,8 +74,9 @@ def refuse_other_results(bundle: Bundle, rows: Sequence[Parity]) -> None:
 
 def _case(graphs: GraphSet, parts: list[Part], checkpoint: Checkpoint, size: Size, batch: int) -> list[Parity]:
     """Every output at one size, in the order of the graphs."""
-    trial = TRIALS[checkpoint.family](checkpoint.config, size, batch)
-    published = PUBLISHED[checkpoint.family](checkpoint.network, trial).answers()
+    family = family_named(checkpoint.family)
+    trial = family.trial(checkpoint.config, size, batch)
+    published = family.published(checkpoint.network, trial).answers()
     feeds = chain(trial, [part.name for part in parts], graphs.run)
     rows = []
     for part in parts:

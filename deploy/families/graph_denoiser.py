@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from deploy.engine.graphs import NOTHING_STAYS, Array, GraphSet, Keep
-from deploy.families.contract import Float32
+from deploy.families.contract import NOTHING_STAYS, Array, Float32, Graphs, Keep
 from engines.backends import fixed_sizes_pay
 from engines.recurrence import Step
 
@@ -14,7 +13,7 @@ class GraphDenoiser:
     training_pixels: of the state that the network was trained on.
     """
 
-    def __init__(self, graphs: GraphSet, training_pixels: int) -> None:
+    def __init__(self, graphs: Graphs, training_pixels: int) -> None:
         self.graphs = graphs
         self._training_pixels = training_pixels
 

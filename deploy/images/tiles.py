@@ -154,3 +154,14 @@ def axis_weights(spans: list[Span], overlap: int) -> list[Float32]:
         total[start:stop] += share
         shares.append(share)
     return [(s / total[start:stop]).astype(np.float32) for s, (start, stop) in zip(shares, spans, strict=True)]
+
+
+VALUES_PER_STRIP = 1 << 18  # 1 MiB of float32
+
+
+def strips_of_rows(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Runs of rows of an array (batch, channels, height, width), of about VALUES_PER_STRIP values each."""
+    batch, channels, height, width = shape
+    count = max(1, VALUES_PER_STRIP // (batch * channels * width))
+    for top in range(0, height, count):
+        yield slice(top, min(top + count, height))

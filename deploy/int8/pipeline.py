@@ -14,10 +14,9 @@ from calibration.passes.recipes import Corrections, Scales, biases_of, densities
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
 from deploy.errors import BundleError
-from deploy.families.latent.model import LatentModel
 from deploy.int8.memory import bytes_for_covariances, calibrated_layers, refuse_too_little
 from deploy.int8.recording.partial_results import alone_in, bytes_in, folder_for, what_is_recorded
-from deploy.int8.recording.pictures import CalibrationPicture, calibration_pictures, most_lr
+from deploy.int8.recording.pictures import CalibrationPicture, calibration_pictures
 from deploy.int8.recording.trajectories import (
     CalibrationPlans,
     Trajectories,
@@ -117,7 +116,7 @@ class _Work:
             refuse_too_little(calibrated_layers(self.bundle), self.memory)
         self.pictures = self._pictures()
         model = upscaler.model
-        if isinstance(model, LatentModel) and model.generates:
+        if model.generates:
             groups = groups_of_generation(model, settings.pictures or GENERATED)
         else:
             groups = groups_of_pictures(self.pictures)
@@ -189,7 +188,7 @@ class _Work:
 
     def _pictures(self) -> list[CalibrationPicture]:
         model = self.upscaler.model
-        if isinstance(model, LatentModel) and model.generates:
+        if model.generates:
             return []
         if self.places.calibration is None:
             self.say(
@@ -197,7 +196,7 @@ class _Work:
                 " --calib names others"
             )
         folder = self.places.calibration or CALIBRATION_IMAGES
-        return calibration_pictures(folder, self.settings, self.say, most_lr(model))
+        return calibration_pictures(folder, self.settings, self.say, model.usual_lr)
 
     def _findings(self) -> Findings:
         self.trajectories.record(self._stage("trajectories"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.errors import PlanError, SizeError
-from deploy.families.latent.model import LatentModel
+from deploy.families.contract import Model
 from deploy.images.pictures import Pixels
 from deploy.images.sizes import MAX_PIXELS, PixelSize, check_request
 from deploy.picture.layout import Job, layout_for
@@ -49,13 +49,13 @@ def generate_pictures(
 ) -> list[list[Pixels]]:
     """Per picture, its pixels at each size. A picture is the same whatever the sizes and the count."""
     model = upscaler.model
-    if not isinstance(model, LatentModel) or not model.generates:
+    if not model.generates:
         raise PlanError(f"{upscaler.bundle.path} holds a model that enlarges pictures; use `upscale` (infer).")
     if sampling.from_guess:
         raise PlanError("A picture made from noise alone has no input to begin from; leave out the start.")
-    side = model.config.default_output_size or 0
-    sizes = [(size[1], size[0]) for size in wanted.sizes] or [(side, side)]
-    latent = _latent_size(model, wanted.latent)
+    usual = model.generation(1, None, None)
+    sizes = [(size[1], size[0]) for size in wanted.sizes] or [usual.size]
+    latent = usual.state if wanted.latent is None else _latent_size(model, wanted.latent)
     upscaler.model.open_engines()
     plan = upscaler.plan(sampling)
     largest = max(sizes, key=lambda size: size[0] * size[1])
@@ -70,7 +70,7 @@ def generate_pictures(
         source = NoiseSource(seed=options.seed, sample=number, images=[NO_PICTURE], custom=options.noise)
         with sampled_batch(
             model,
-            model.generation(1, latent, largest),
+            model.generation(1, latent, largest).subject,
             largest,
             plan,
             source,
@@ -83,10 +83,9 @@ def generate_pictures(
     return results
 
 
-def _latent_size(model: LatentModel, wanted: PixelSize | None) -> tuple[int, int]:
+def _latent_size(model: Model, wanted: PixelSize) -> tuple[int, int]:
     """(height, width) of the latent, checked against the U-Net's stride."""
-    side = model.config.image_size or 0
-    latent = (side, side) if wanted is None else (wanted[1], wanted[0])
+    latent = (wanted[1], wanted[0])
     if min(latent) < 1 or any(length % model.stride for length in latent):
         raise SizeError(
             f"A latent of {latent[1]}x{latent[0]} does not suit this U-Net: both sides must be multiples of "
@@ -95,6 +94,6 @@ def _latent_size(model: LatentModel, wanted: PixelSize | None) -> tuple[int, int
     return latent
 
 
-def _at_size(model: LatentModel, sampled: Sampled, latent: tuple[int, int], size: tuple[int, int]) -> Pixels:
+def _at_size(model: Model, sampled: Sampled, latent: tuple[int, int], size: tuple[int, int]) -> Pixels:
     """The one picture of a finished latent at (height, width)."""
-    return sampled.at_size(model.generation(1, latent, size), size).pixels()[0]
+    return sampled.at_size(model.generation(1, latent, size).subject, size).pixels()[0]

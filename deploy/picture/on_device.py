@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from deploy.engine.graphs import Array
+from deploy.families.contract import Array
 from deploy.picture.strips import RowsOfNoise
 from deploy.sampling.plan import Plan
 from engines.recurrence import NO_BOUNDS, Step

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.engine.graphs import Array, Keep
-from deploy.families.contract import Feeds, Model, Subject
-from deploy.images.tiles import Tiling, Window
+from deploy.families.contract import Array, Feeds, Keep, Model, Subject
+from deploy.images.tiles import Tiling, Window, strips_of_rows
 from deploy.picture.memory import StateArrays
 from deploy.picture.on_device import steps_of_plan
-from deploy.picture.strips import RowsOfNoise, strips_of_rows
+from deploy.picture.strips import RowsOfNoise
 from deploy.sampling.plan import Plan
 from engines.errors import OutOfMemory
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from deploy.families.contract import Float32, Model, Subject
 from deploy.images.tiles import Size
-from deploy.images.values import Pixels, pixels_from_network
+from deploy.images.values import Pixels, ValueRule, pixels_from_network
 from deploy.picture.layout import Layout
 from deploy.picture.memory import StateArrays
 from deploy.picture.predictor import Predictor, TileDone
@@ -49,7 +49,7 @@ class Sampled:
     seconds: float
     tile: int | None  # side of the tiles; None: the whole picture at once
     size: Size
-    family: str
+    values: ValueRule
     subject: Subject
     arrays: StateArrays
     decode_bytes: int
@@ -57,7 +57,7 @@ class Sampled:
     def rows(self) -> Iterator[Pixels]:
         """Rows of the pictures from top to bottom, uint8 (batch, rows, width, 3)."""
         for block in self.subject.picture_rows(self.state, self.decode_bytes):
-            yield pixels_from_network(block, self.family)
+            yield pixels_from_network(block, self.values)
             self.arrays.trim()
 
     def at_size(self, subject: Subject, size: Size) -> "Sampled":
@@ -139,7 +139,7 @@ def sampled_batch(
             seconds=time.perf_counter() - began,
             tile=None if predict.tiling.is_whole else predict.tiling.tile,
             size=size,
-            family=model.family,
+            values=model.values,
             subject=subject,
             arrays=arrays,
             decode_bytes=layout.decode_bytes,

@@ -4,11 +4,12 @@ A strip at a time, the arithmetic between two network calls needs next to no mem
 processor's cache, and a state on disk is read and written once per pass.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.images.tiles import strips_of_rows
 from deploy.picture.memory import StateArrays
 from deploy.sampling.loop import advance, check_finite, estimate_picture
 from deploy.sampling.noise import START_NOISE
@@ -18,7 +19,6 @@ Float32 = NDArray[np.float32]
 Rows = slice
 """Some rows of a state."""
 
-VALUES_PER_STRIP = 1 << 18  # 1 MiB of float32
 
 Guess = Callable[[slice], Float32]
 RowsOfNoise = Callable[[int, slice], Float32]
@@ -89,11 +89,3 @@ def run_in_strips(
 def state_arrays_needed(plan: Plan) -> int:
     """How many arrays of the state's shape a run holds: the state, the estimates and the predicted noise."""
     return 2 + plan.history
-
-
-def strips_of_rows(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Runs of rows of an array (batch, channels, height, width), of about VALUES_PER_STRIP values each."""
-    batch, channels, height, width = shape
-    count = max(1, VALUES_PER_STRIP // (batch * channels * width))
-    for top in range(0, height, count):
-        yield slice(top, min(top + count, height))

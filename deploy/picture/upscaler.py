@@ -13,10 +13,9 @@ import numpy as np
 from deploy.bundle import Bundle
 from deploy.engine.choice import AUTO, engine_choice
 from deploy.engine.graphs import GraphSet
-from deploy.errors import BundleError, PlanError, SizeError
-from deploy.families.contract import Float32, Model
-from deploy.families.idm.model import IdmModel
-from deploy.families.latent.model import LatentModel
+from deploy.errors import PlanError, SizeError
+from deploy.families.contract import Float32
+from deploy.families.table import family_named
 from deploy.images.pictures import Pixels, picture_from_pixels, pixels_from_picture
 from deploy.images.sizes import MAX_PIXELS, PixelSize, output_size
 from deploy.images.tiles import Size
@@ -32,9 +31,6 @@ from deploy.sampling.noise import image_key
 from deploy.sampling.noise_source import NoiseCallable, NoiseSource
 from deploy.sampling.plan import Plan, make_plan
 from deploy.sampling.schedule import NoiseSchedule
-
-MODELS: dict[str, Callable[[GraphSet], Model]] = {"idm": IdmModel, "latent": LatentModel}
-"""The run time of each family."""
 
 
 def ignore(_: Any) -> None:
@@ -71,12 +67,7 @@ class Upscaler:
         threads: int | None = None,
         max_memory: int | str | None = None,
     ) -> None:
-        family = bundle.manifest.family
-        if family not in MODELS:
-            raise BundleError(
-                f"{bundle.path} holds a network of the family {family!r}, which this version cannot run; it runs "
-                f"{', '.join(MODELS)}."
-            )
+        family = family_named(bundle.manifest.family)
         self.bundle = bundle
         self.choice = engine_choice(bundle, engine, precision, threads)
         self._max_memory = bytes_from_text(max_memory) if isinstance(max_memory, str) else max_memory
@@ -84,7 +75,7 @@ class Upscaler:
             raise SizeError(f"max_memory must be a positive number of bytes, found {max_memory!r}.")
         self.schedule = NoiseSchedule.from_dict(bundle.manifest.schedule)
         self.graphs = GraphSet(bundle, self.choice)
-        self.model = MODELS[family](self.graphs)
+        self.model = family.model(self.graphs)
 
     def __enter__(self) -> Self:
         return self
@@ -187,7 +178,7 @@ class Upscaler:
 
     def plan(self, sampling: Sampling) -> Plan:
         """The steps of a way to sample."""
-        plan = make_plan(self.schedule, sampling.plan, family=self.model.family)
+        plan = make_plan(self.schedule, sampling.plan, rules=self.model.sampling)
         return plan if self.graphs.int8 is None else self.graphs.int8.plan_with_own_noise(plan)
 
     def budget(self) -> int:
@@ -253,7 +244,7 @@ class Upscaler:
     def _batch(
         self, pixels: list[Pixels], size: PixelSize, sampling: Sampling, options: RunOptions, layout: Layout
     ) -> Iterator[Sampled]:
-        lr: Float32 = np.stack([network_from_pixels(one, self.model.family) for one in pixels])
+        lr: Float32 = np.stack([network_from_pixels(one, self.model.values) for one in pixels])
         keys = [image_key(one) for one in pixels]
         source = NoiseSource(seed=options.seed, sample=options.sample, images=keys, custom=options.noise)
         with sampled_batch(

@@ -11,7 +11,6 @@ from deploy.engine.chosen import AUTO, chosen_engine
 from deploy.engine.graphs import DENOISE, INT8
 from deploy.engine.int8 import has_int8
 from deploy.errors import DeployError
-from deploy.families.latent.model import LatentModel
 from deploy.int8.trying.comparison import generated_by
 from deploy.measure.evaluation.contenders import MODEL_FREE, Contender, Setting
 from deploy.measure.evaluation.evaluate import Evaluation, evaluate
@@ -84,7 +83,7 @@ def make_gallery(bundle: Bundle, settings: GallerySettings, progress: Progress) 
                 "what is here; --no-pictures makes the page without."
             )
         first = next(iter(upscalers.values()))
-        if isinstance(first.model, LatentModel) and first.model.generates:
+        if first.model.generates:
             return _generated(upscalers, settings, progress)
         ways: list[Contender] = [*MODEL_FREE]
         reference = next(iter(upscalers))

@@ -85,28 +85,6 @@ PLACEMENTS: dict[str, Callable[[NoiseSchedule, int, float], list[float]]] = {
 }
 
 
-def published_idm_timesteps(timesteps: int, count: int) -> list[int]:
-    """IDM's own DDIM grid and the timestep its last step leads to: 0, k, 2k, ... < T with k = T // count, descending.
-
-    With T = 2000 and 4: 1500, 1000, 500, then 0, from which no step is made.
-    """
-    return list(range(0, timesteps, timesteps // count))[::-1]
-
-
-def published_latent_timesteps(timesteps: int, count: int) -> list[int]:
-    """The latent repository's own DDIM grid, which drops its largest entry, and the 0 its last step leads to.
-
-    With T = 1000 and 4: the table is 1, 251, 501, 751; run are 501, 251, 1, then alpha_bar[0].
-    """
-    table = [timestep + 1 for timestep in range(0, timesteps, timesteps // count)]
-    if table[-1] >= timesteps:
-        raise PlanError(
-            f"The published grid of {count} steps asks for timestep {table[-1]} of a schedule that ends at "
-            f"{timesteps - 1}, and the authors' sampler fails there; choose a number of steps that divides {timesteps}."
-        )
-    return [*table[:-1][::-1], 0]
-
-
 def place_published(schedule: NoiseSchedule, count: int, grid: Callable[[int, int], list[int]]) -> Placement:
     """The authors' own grid of `count` entries, with its missing last step; it has fewer points than `count`."""
     _check_steps(count, schedule.timesteps)

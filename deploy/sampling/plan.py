@@ -14,16 +14,7 @@ from typing import Any
 
 from deploy.errors import PlanError
 from deploy.sampling.equations import EQUATIONS, Coefficients, Step
-from deploy.sampling.placement import (
-    PLACEMENTS,
-    Placement,
-    Point,
-    place,
-    place_explicitly,
-    place_published,
-    published_idm_timesteps,
-    published_latent_timesteps,
-)
+from deploy.sampling.placement import PLACEMENTS, Placement, Point, place, place_explicitly, place_published
 from deploy.sampling.schedule import NoiseSchedule
 
 
@@ -65,18 +56,12 @@ class PlanSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FamilyRules:
+class SamplingRules:
     """What a family of networks requires of a plan."""
 
     integer_timesteps: bool  # conditioned on timesteps, rather than on the noise level itself
     clip: bool  # x0 is a picture in [-1, 1], rather than a latent without limits
-    published_grid: Callable[[int, int], list[int]]
-
-
-FAMILY_RULES: dict[str, FamilyRules] = {
-    "idm": FamilyRules(integer_timesteps=False, clip=True, published_grid=published_idm_timesteps),
-    "latent": FamilyRules(integer_timesteps=True, clip=False, published_grid=published_latent_timesteps),
-}
+    published_grid: Callable[[int, int], list[int]]  # (timesteps, count) -> those of the authors' sampler, descending
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +87,7 @@ class Plan:
 
     rows: tuple[PlanRow, ...]
     end_noise_level: float
-    family: str
+    rules: SamplingRules
     settings: PlanSettings
 
     def __post_init__(self) -> None:
@@ -135,12 +120,9 @@ class Plan:
         return replace(self, rows=rows)
 
 
-def make_plan(schedule: NoiseSchedule, settings: PlanSettings | None = None, *, family: str) -> Plan:
-    """The plan for a network of `family` ("idm", "latent") that was trained on `schedule`."""
+def make_plan(schedule: NoiseSchedule, settings: PlanSettings | None = None, *, rules: SamplingRules) -> Plan:
+    """The plan for a network that was trained on `schedule`, by the rules of its family."""
     settings = settings or PlanSettings()
-    if family not in FAMILY_RULES:
-        raise PlanError(f"The network family {family!r} is unknown; known are {', '.join(FAMILY_RULES)}.")
-    rules = FAMILY_RULES[family]
     placed = _placement(schedule, settings, rules)
     clip = settings.clip
     if clip is None:
@@ -156,7 +138,7 @@ def make_plan(schedule: NoiseSchedule, settings: PlanSettings | None = None, *, 
             beta=_beta(schedule, point, levels[index + 1]),
         )
         rows.append(_row(point, EQUATIONS[settings.equation].coefficients(step), clip))
-    return Plan(rows=tuple(rows), end_noise_level=placed.end.alpha, family=family, settings=settings)
+    return Plan(rows=tuple(rows), end_noise_level=placed.end.alpha, rules=rules, settings=settings)
 
 
 def _row(point: Point, factors: Coefficients, clip: bool) -> PlanRow:
@@ -171,7 +153,7 @@ def _row(point: Point, factors: Coefficients, clip: bool) -> PlanRow:
     )
 
 
-def _placement(schedule: NoiseSchedule, settings: PlanSettings, rules: FamilyRules) -> Placement:
+def _placement(schedule: NoiseSchedule, settings: PlanSettings, rules: SamplingRules) -> Placement:
     if isinstance(settings.placement, tuple):
         return place_explicitly(schedule, settings.placement, rules.integer_timesteps)
     if settings.published and settings.equation == "ddim":

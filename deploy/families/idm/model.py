@@ -7,14 +7,17 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.engine.graphs import Array, GraphSet
-from deploy.families.contract import NoiseOfShape
+from deploy.errors import PlanError
+from deploy.families.contract import Array, Generated, Graphs, NoiseOfShape
 from deploy.families.graph_denoiser import GraphDenoiser
-from deploy.images.coordinates import axis_lookup, resize_index
+from deploy.families.idm.config import IdmConfig
+from deploy.families.idm.conventions import SAMPLING, VALUES
+from deploy.families.idm.detect import config_from_values
+from deploy.families.idm.lookups import lookup_tables
+from deploy.images.coordinates import resize_index
 from deploy.images.resize import resize_region
-from deploy.images.tiles import Size
+from deploy.images.tiles import Size, strips_of_rows
 from deploy.images.tiles import Window as Window
-from deploy.picture.strips import strips_of_rows
 from engines.backends import DEFAULT_BACKEND
 
 Float32 = NDArray[np.float32]
@@ -48,23 +51,26 @@ WORKING_MEMORY = {
 class IdmModel(GraphDenoiser):
     """An IDM bundle's networks. Pictures are float32 in [-1, 1], (batch, 3, height, width)."""
 
-    family = "idm"
+    values = VALUES
+    sampling = SAMPLING
+    generates = False
+    usual_lr = None
+    decoder = None
 
-    def __init__(self, graphs: GraphSet) -> None:
+    def __init__(self, graphs: Graphs) -> None:
         configuration = graphs.bundle.manifest.configuration
-        image_size = int(configuration["image_size"]["value"])
-        super().__init__(graphs, training_pixels=image_size**2)
-        self.levels = len(configuration["channel_multiplier"]["value"])
-        self.s_max = float(configuration["s_max"]["value"])
-        self.channels = int(configuration["out_channel"]["value"])
-        self._inner_channels = int(configuration["inner_channel"]["value"])
-        self._features = int(configuration["n_feats"]["value"])
-        self._level_channels = [self._inner_channels * m for m in configuration["channel_multiplier"]["value"]]
-        attended = configuration["attn_res"]["value"]
-        levels = [level for level in range(self.levels) if image_size // 2**level in attended]
+        config: IdmConfig = config_from_values({name: entry["value"] for name, entry in configuration.items()})
+        super().__init__(graphs, training_pixels=config.image_size**2)
+        self.levels = config.levels
+        self.s_max = config.s_max
+        self.channels = config.out_channel
+        self._inner_channels = config.inner_channel
+        self._features = config.n_feats
+        self._level_channels = [config.inner_channel * factor for factor in config.channel_multiplier]
+        levels = [level for level in range(self.levels) if config.image_size // 2**level in config.attn_res]
         self._finest_attention = min([*levels, self.levels - 1])  # the middle always has attention
         # Head, residual blocks, closing convolution: the LR pixels around a window that its condition depends on.
-        self._reach = 2 + ENCODER_REACH_BLOCKS * int(configuration["n_resblocks"]["value"])
+        self._reach = 2 + ENCODER_REACH_BLOCKS * config.n_resblocks
         self._tables: dict[Size, dict[str, Array]] = {}
 
     @property
@@ -110,6 +116,11 @@ class IdmModel(GraphDenoiser):
         """The pictures on their way to `size`; this family's encoder draws nothing."""
         del posterior
         return IdmSubject(self, lr, size)
+
+    def generation(self, count: int, state: Size | None, size: Size | None) -> Generated:
+        """Refused: this family enlarges pictures."""
+        del count, state, size
+        raise PlanError("This model enlarges pictures and makes none from noise alone; use `upscale`.")
 
     def open_engines(self) -> None:
         """The graphs that a run needs are open."""
@@ -224,17 +235,3 @@ def _lr_strips(lr_shape: tuple[int, ...], size: Size) -> Iterator[slice]:
     batch, channels, height, width = lr_shape
     taller, wider = -(-size[0] // height), -(-size[1] // width)
     return strips_of_rows((batch, channels * taller * wider, height, width))
-
-
-def lookup_tables(size: Size, levels: int) -> dict[str, Array]:
-    """The look-ups of the implicit layers: layer k goes from ceil(m / 2) to m = ceil(size / 2^(k-1)) per axis."""
-    tables: dict[str, Array] = {}
-    for axis, count in zip(("row", "column"), size, strict=True):
-        finer = count
-        for level in range(1, levels):
-            coarser = -(-finer // 2)
-            lookup = axis_lookup(coarser, finer)
-            tables[f"{axis}_index_{level}"] = lookup.index
-            tables[f"{axis}_offset_{level}"] = lookup.relative
-            finer = coarser
-    return tables

@@ -1,7 +1,7 @@
 """IDM's exact rewrites: the same picture to float rounding, with less work per step.
 
 Notation: level k works at ceil(size / 2^k); implicit layer k leads from level k to level k - 1. Each rewrite is
-named in `REWRITES`, is exact on its own, and can be left out.
+named in `identities`, is exact on its own, and can be left out.
 """
 
 from collections.abc import Mapping
@@ -15,14 +15,6 @@ from deploy.families.idm.layout import Layer, down_layers, mid_layers, up_layers
 from deploy.families.rewriting.ops import Array, Ops
 from deploy.families.rewriting.parts import Part
 from engines.contract import TensorSpec
-
-REWRITES: dict[str, str] = {
-    "drop-unused": "parameters that no output depends on are not carried",
-    "hoist-condition": "everything made from the LR image and the scaling factor is computed once per picture",
-    "fold-implicit": "the two linear layers of an implicit layer become one, applied before the look-up",
-    "tabulate-noise": "everything made from the noise level becomes one table row per step",
-    "split-shortcut": "W [a; b] = Wa a + Wb b: the shortcut of a joined feature map is two convolutions",
-}
 
 SAME = (1, 1, 1, 1)
 

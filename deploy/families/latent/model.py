@@ -8,12 +8,13 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.engine.graphs import Array, GraphSet
 from deploy.errors import PlanError
-from deploy.families import recorded_config
-from deploy.families.contract import NoiseOfShape
+from deploy.families.contract import Array, Generated, Graphs, NoiseOfShape
 from deploy.families.graph_denoiser import GraphDenoiser
 from deploy.families.latent.config import LatentConfig, UNetConfig
+from deploy.families.latent.conventions import SAMPLING, VALUES
+from deploy.families.latent.decoder import LARGEST_QUERY_BYTES, LatentDecoder
+from deploy.families.latent.detect import config_from_values
 from deploy.families.latent.memory import LatentMemory
 from deploy.images.coordinates import (
     AxisLookup,
@@ -28,9 +29,6 @@ from deploy.images.tiles import Size, Window
 
 Float32 = NDArray[np.float32]
 
-LARGEST_QUERY_BYTES = 64 << 20
-"""One chunk of decoder queries takes at most this much: more is not faster, and less flat."""
-
 PIXELS_PER_THREAD = {"onnxruntime-cpu": 4096, "openvino-cpu": 4096}
 """Output pixels of one chunk where a CPU's cache decides; elsewhere memory decides. 512x512 pixels of the published
 FFHQ model on one thread, CPU seconds by 2048, 4096, 8192 and 16384: ONNX Runtime fp32 2.27, 2.24, 2.48, 2.62,
@@ -40,11 +38,14 @@ OpenVINO bf16 1.16, 1.15, 1.21, 1.24; int8 by the first three: 0.71, 0.70, 0.72 
 class LatentModel(GraphDenoiser):
     """A latent bundle's networks: super-resolution or generation. Latents are as the sampler sees them."""
 
-    family = "latent"
+    values = VALUES
+    sampling = SAMPLING
 
-    def __init__(self, graphs: GraphSet) -> None:
+    def __init__(self, graphs: Graphs) -> None:
         manifest = graphs.bundle.manifest
-        self.config: LatentConfig = recorded_config(self.family, manifest.configuration)
+        self.config: LatentConfig = config_from_values(
+            {name: entry["value"] for name, entry in manifest.configuration.items()}
+        )
         super().__init__(graphs, training_pixels=(self.config.image_size or 1) ** 2)
         if self.config.unet is None or self.config.channels is None:
             raise PlanError(f"{graphs.bundle.path} holds an auto-encoder alone, which has nothing to sample with.")
@@ -75,8 +76,29 @@ class LatentModel(GraphDenoiser):
             condition = condition + made["deviation"] * posterior((shape[0], shape[1], shape[2], shape[3]))
         return LatentSubject(self, condition, condition.shape, size, self.config.covered(*lr_size))
 
-    def generation(self, count: int, latent: Size, size: Size) -> "LatentSubject":
+    @property
+    def usual_lr(self) -> int | None:
+        """The side of training's inputs: a latent grows with the input, and attention with the square of its pixels.
+
+        With four 64x64 inputs the FFHQ model takes 72 GB, with six of 32x32 more than 24.
+        """
+        return self.config.lr_size
+
+    @property
+    def decoder(self) -> LatentDecoder:
+        """The two graphs that make a picture of a latent."""
+        return LatentDecoder(self)
+
+    def generation(self, count: int, state: Size | None, size: Size | None) -> Generated:
         """`count` pictures to be made from latents of that (height, width)."""
+        if not self.generates:
+            raise PlanError("This model enlarges pictures and makes none from noise alone; use `upscale`.")
+        side, output = self.config.image_size or 0, self.config.default_output_size or 0
+        state, size = state or (side, side), size or (output, output)
+        return Generated(subject=self.subject_of_latents(count, state, size), state=state, size=size)
+
+    def subject_of_latents(self, count: int, latent: Size, size: Size) -> "LatentSubject":
+        """Latents of that (height, width) without a condition, on their way to `size`."""
         return LatentSubject(self, None, (count, self.channels, *latent), size, (1.0, 1.0))
 
     def state_size(self, lr: Size, size: Size) -> Size:

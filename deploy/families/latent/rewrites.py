@@ -1,6 +1,6 @@
 """The latent family's exact rewrites: the same picture to float rounding, with less work per step and pixel.
 
-Each rewrite is named in `REWRITES`, is exact on its own, and can be left out; the graphs then take other inputs.
+Each rewrite is named in `identities`, is exact on its own, and can be left out; the graphs then take other inputs.
 """
 
 from collections.abc import Mapping
@@ -14,14 +14,6 @@ from deploy.families.latent.unet_rewrites import SAME, LatentUNetGraph, split_co
 from deploy.families.rewriting.ops import Array, Ops
 from deploy.families.rewriting.parts import Part
 from engines.contract import TensorSpec
-
-REWRITES: dict[str, str] = {
-    "drop-unused": "parameters that no output depends on are not carried",
-    "condition-once": "the condition's half of the first convolution is computed once per picture",
-    "tabulate-time": "everything made from the timestep becomes one table row per step",
-    "fold-first-layer": "the implicit decoder's first layer is applied before the look-up, per latent pixel",
-    "split-shortcut": "W [a; b] = Wa a + Wb b: the shortcut of a joined feature map is two convolutions",
-}
 
 Feeds = Mapping[str, Any]
 

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from deploy.errors import ImageError, SizeError
-from deploy.families.contract import Model
-from deploy.families.latent.model import LatentModel
 from deploy.images.files import FORMAT_FROM_SUFFIX, read_image
 from deploy.int8.settings import QuantizeSettings
 from deploy.measure.evaluation.originals import Original, Pixels, original_from_pixels
@@ -45,15 +43,6 @@ class CalibrationPicture:
         """The name and size of the file."""
         width, height = self.too_small or self.original.whole or self.original.size
         return f"{self.original.name} ({width}x{height})"
-
-
-def most_lr(model: Model) -> int | None:
-    """The largest side of low-resolution pictures to calibrate and to measure on; None: any.
-
-    A latent grows with the input, and attention with the square of its pixels: with four 64x64 inputs the FFHQ model
-    takes 72 GB, with six of 32x32 more than 24. So the latent family gets what it was trained on.
-    """
-    return model.config.lr_size if isinstance(model, LatentModel) else None
 
 
 def calibration_pictures(

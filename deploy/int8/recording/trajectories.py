@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from calibration.observe.not_finite import refuse_not_finite
 from calibration.passes.inputs import DenoiserInput
-from deploy.engine.graphs import DENOISE, NOTHING_STAYS, Keep
+from deploy.engine.graphs import DENOISE
 from deploy.engine.int8 import SAME_LEVEL
-from deploy.families.contract import Float32, Model, Subject
-from deploy.families.latent.model import LatentModel
+from deploy.families.contract import NOTHING_STAYS, Float32, Keep, Model, Subject
 from deploy.images.tiles import Window, whole_tiling
 from deploy.images.values import network_from_pixels
 from deploy.int8.recording.pictures import CalibrationPicture
@@ -101,10 +100,10 @@ def groups_of_pictures(pictures: Sequence[CalibrationPicture]) -> list[Group]:
     return groups
 
 
-def groups_of_generation(model: LatentModel, count: int) -> list[Group]:
+def groups_of_generation(model: Model, count: int) -> list[Group]:
     """`count` pictures from noise alone, each by itself: their noise differs by the number of the sample."""
-    side = model.config.image_size or 0
-    return [Group(names=(f"sample {n}",), lr=(), size=(side, side), sample=n) for n in range(count)]
+    latent = model.generation(1, None, None).state
+    return [Group(names=(f"sample {n}",), lr=(), size=latent, sample=n) for n in range(count)]
 
 
 class Trajectories:
@@ -220,9 +219,8 @@ class Trajectories:
     def _subject(self, group: Group) -> Subject:
         model = self._upscaler.model
         if not group.lr:
-            assert isinstance(model, LatentModel)
-            return model.generation(1, group.size, group.size)
-        lr = np.stack([network_from_pixels(one, model.family) for one in group.lr])
+            return model.generation(1, group.size, group.size).subject
+        lr = np.stack([network_from_pixels(one, model.values) for one in group.lr])
         return model.subject(lr, group.size, self._noise(group).posterior)
 
     def _noise(self, group: Group) -> NoiseSource:

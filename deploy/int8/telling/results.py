@@ -7,7 +7,6 @@ from typing import Any
 from calibration.observe.layers import read_graph, take_external
 from deploy.bundle import Bundle
 from deploy.int8.pipeline import Calibrated
-from deploy.int8.recording.pictures import most_lr
 from deploy.int8.storing.only_int8 import bytes_of_graphs
 from deploy.int8.storing.storing import FORM_OF_TARGET
 from deploy.int8.trying.budget import share_in_float
@@ -82,7 +81,7 @@ def measure(calibrated: Calibrated, *, threads: int | None, seed: int, progress:
         return pictures
 
     with float_upscaler(bundle, threads) as upscaler:
-        originals = [] if generates else held_out_originals(most_lr(upscaler.model))
+        originals = [] if generates else held_out_originals(upscaler.model.usual_lr)
         reference = made(upscaler, 0, "float")
     side = max((max(one.size) for one in originals), default=SIDE)
     speeds = seconds_per_step(bundle, targets, side, threads=threads)

@@ -7,12 +7,13 @@ import numpy as np
 
 from deploy.bundle import Bundle
 from deploy.engine.graphs import GraphSet
+from deploy.families.table import family_named
 from deploy.int8.installed import backend_of_target
 from deploy.int8.settings import PLAIN_STEPS
 from deploy.measure.evaluation.originals import Original, Pixels
 from deploy.measure.metrics import fidelity, psnr, ssim
 from deploy.picture.generation import Generation
-from deploy.picture.upscaler import MODELS, Upscaler
+from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 
 PLAIN = Choices(equation="ddim", steps=PLAIN_STEPS, placement="uniform", start=0.0, consistency=0.0, eta=0.0)
@@ -63,7 +64,7 @@ def int8_upscaler(bundle: Bundle, target: str, threads: int | None = None) -> Up
     upscaler = Upscaler(bundle, backend_of_target(target), "int8", threads)
     upscaler.choice = replace(upscaler.choice, int8_target=target)
     upscaler.graphs = GraphSet(bundle, upscaler.choice)
-    upscaler.model = MODELS[bundle.manifest.family](upscaler.graphs)
+    upscaler.model = family_named(bundle.manifest.family).model(upscaler.graphs)
     return upscaler
 
 

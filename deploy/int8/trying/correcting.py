@@ -19,7 +19,6 @@ from deploy.bundle import Bundle
 from deploy.int8.trying.comparison import int8_upscaler
 from deploy.int8.trying.drafts import LevelCorrection
 from deploy.picture.upscaler import Upscaler
-from deploy.sampling.plan import FAMILY_RULES
 
 Array = NDArray[Any]
 Progress = Callable[[str, float], None]
@@ -103,7 +102,7 @@ def _noise_corrections(
     upscaler: Upscaler, inputs: Inputs, levels: Sequence[float], progress: Progress
 ) -> list[LevelCorrection]:
     errors = NoiseErrors(steps=len(levels), channels=upscaler.model.channels)
-    left = EstimateErrors(levels, upscaler.model.channels, clip=FAMILY_RULES[upscaler.model.family].clip)
+    left = EstimateErrors(levels, upscaler.model.channels, clip=upscaler.model.sampling.clip)
     feeds = upscaler.graphs.rows_in_precision([{} for _ in levels], levels)
     count = inputs.count(CORRECTING_EVERY)
     for done, one in enumerate(inputs.each(CORRECTING_EVERY)):

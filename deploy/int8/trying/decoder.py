@@ -17,6 +17,7 @@ so narrow are believed to wait for memory, so there only the convolutions of `de
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -34,12 +35,13 @@ from calibration.targets.editing import Int8Graphs
 from deploy.bundle import Bundle, BundleWriter
 from deploy.engine.graphs import INT8, EngineChoice, GraphSet
 from deploy.engine.int8_decoder import KEY
+from deploy.errors import BundleError
+from deploy.families.contract import Decoder as StateDecoder
 from deploy.families.contract import Float32, Model
-from deploy.families.latent.model import LARGEST_QUERY_BYTES, LatentModel
+from deploy.families.table import family_named
 from deploy.images.tiles import Size
 from deploy.images.values import Pixels, pixels_from_network
 from deploy.int8.installed import backend_of_target
-from deploy.int8.recording.decoder_inputs import DecoderInputs
 from deploy.int8.settings import QuantizeSettings
 from deploy.int8.storing.decoder import GraphsOfTarget, write_decoder
 from deploy.int8.storing.storing import FORM_OF_TARGET
@@ -148,16 +150,18 @@ def quantized_decoder(
 
     model: of the float bundle. draft: a copy of it, in which candidates are tried and the chosen ones are left.
     """
-    if not isinstance(model, LatentModel):
+    if model.decoder is None:
         return {}
     second_order = settings.rounding == "second-order"
-    findings = findings_of_decoder(model, latents, memory_bytes, threads, progress, second_order=second_order)
-    cases = _cases(model, latents)
+    findings = findings_of_decoder(
+        model.decoder, draft.bundle, latents, memory_bytes, threads, progress, second_order=second_order
+    )
+    cases = _cases(model.decoder, latents)
     exact = [decoded(model, latent, size) for latent, size in cases]
     made: dict[str, TargetDecoder] = {}
     for number, target in enumerate(settings.targets):
         progress(f"trying the decoder for {target}", 0.6 + 0.4 * number / len(settings.targets))
-        both = graphs_of_decoder(model.graphs.bundle, target, findings, settings.method, say)
+        both = graphs_of_decoder(draft.bundle, target, findings, settings.method, say)
 
         def attempt(graphs: GraphsOfTarget, target: str = target) -> list[Pixels]:
             return _decoded_in_int8(draft, target, graphs, cases, threads)
@@ -169,7 +173,8 @@ def quantized_decoder(
 
 
 def findings_of_decoder(
-    model: LatentModel,
+    decoder: StateDecoder,
+    bundle: Bundle,
     latents: Sequence[Float32],
     memory_bytes: int,
     threads: int | None,
@@ -178,12 +183,11 @@ def findings_of_decoder(
     second_order: bool,
 ) -> dict[str, DecoderFindings]:
     """What the layers of both graphs were seen to do, by the name of the graph."""
-    inputs = DecoderInputs(model=model, latents=latents)
     findings = {}
-    stages = ((DECODE, convolutions_of_decode, inputs.of_decode), (QUERY, layers_of_query, inputs.of_query))
-    for number, (name, layers_of_graph, feeds) in enumerate(stages):
+    for number, (name, layers_of_graph) in enumerate(((DECODE, convolutions_of_decode), (QUERY, layers_of_query))):
         progress(f"observing the decoder, {name}", 0.3 * number)
-        graph = model.graphs.bundle.graph(name, FORM_OF_TARGET["ort"])
+        graph = bundle.graph(name, FORM_OF_TARGET["ort"])
+        feeds = partial(decoder.inputs, name, latents)
         findings[name] = gather_decoder(
             graph, layers_of_graph(graph), feeds, memory_bytes=memory_bytes, second_order=second_order, threads=threads
         )
@@ -226,9 +230,9 @@ def chosen_decoder(
     return TargetDecoder(target=target, graphs=graphs, recipes=recipes, trials=tuple(trials))
 
 
-def _cases(model: LatentModel, latents: Sequence[Float32]) -> list[tuple[Float32, Size]]:
+def _cases(decoder: StateDecoder, latents: Sequence[Float32]) -> list[tuple[Float32, Size]]:
     """Latents of one picture each and the sizes they are decoded to, (height, width)."""
-    stride = model.config.first_stage.stride
+    stride = decoder.stride
     each = [latent[index : index + 1] for latent in latents for index in range(latent.shape[0])]
     chosen = each[:: max(1, len(each) // VERIFIED)][:VERIFIED]
     usual = [(latent, (latent.shape[2] * stride, latent.shape[3] * stride)) for latent in chosen]
@@ -236,10 +240,11 @@ def _cases(model: LatentModel, latents: Sequence[Float32]) -> list[tuple[Float32
     return [*usual, (smallest, (height * LARGER, width * LARGER))]
 
 
-def decoded(model: LatentModel, latent: Float32, size: Size) -> Pixels:
+def decoded(model: Model, latent: Float32, size: Size) -> Pixels:
     """The picture of a latent (1, channels, height, width) at (height, width)."""
-    subject = model.generation(1, (latent.shape[2], latent.shape[3]), size)
-    rows = [pixels_from_network(block, model.family) for block in subject.picture_rows(latent, LARGEST_QUERY_BYTES)]
+    if model.decoder is None:
+        raise BundleError("The state of this model is the picture itself; there is nothing to decode.")
+    rows = [pixels_from_network(block, model.values) for block in model.decoder.rows(latent, size)]
     whole: Pixels = np.concatenate(rows, axis=1)[0]
     return whole
 
@@ -262,5 +267,5 @@ def _decoded_in_int8(
     bundle = with_decoder(draft, {target: graphs})
     choice = EngineChoice(backend=backend_of_target(target), precision=INT8, threads=threads, int8_target=target)
     with GraphSet(bundle, choice) as graph_set:
-        model = LatentModel(graph_set)
+        model = family_named(bundle.manifest.family).model(graph_set)
         return [decoded(model, latent, size) for latent, size in cases]

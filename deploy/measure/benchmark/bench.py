@@ -9,7 +9,7 @@ from typing import Any
 
 from deploy.bundle import Bundle
 from deploy.engine.turns import Progress, Timing, measure, part_of, ratios, timing_of
-from deploy.families import recorded_config
+from deploy.families.table import recorded_config
 from deploy.measure.benchmark.disk import disk_bytes
 from deploy.measure.benchmark.in_torch import Baseline, baseline_of
 from deploy.measure.benchmark.pictures import PictureRow, fastest, lr_size_of, speed_ups, time_pictures

@@ -9,17 +9,14 @@ from typing import Any
 from deploy.bundle import Bundle
 from deploy.engine.graphs import DENOISE
 from deploy.engine.turns import Contender
-from deploy.families import recorded_config
-from deploy.families.cases import BEFORE_STEP, TRIALS, Trial, chain
+from deploy.families.cases import BEFORE_STEP, Trial, chain
+from deploy.families.table import family_named, recorded_config
 from deploy.measure.benchmark.settings import STEP, BenchSettings
 from engines.errors import EngineError, short_words
 
 PUBLISHED_NAME = "PyTorch, as published"
 REWRITTEN_NAME = "PyTorch, rewritten"
 DECODE = "decode"
-
-DECODED = ("latent",)
-"""The families whose state still has to be decoded after the last step."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +29,8 @@ class Baseline:
 
     def encoded(self) -> Any:
         """The network on the trial, whose picture is encoded now: `step` and `finish` are what follows."""
-        from deploy.families.published import PUBLISHED
 
-        return PUBLISHED[self.family](self.network, self.trial)
+        return family_named(self.family).published(self.network, self.trial)
 
 
 def baseline_of(bundle: Bundle, settings: BenchSettings, network: Any | None) -> Baseline | None:
@@ -43,7 +39,6 @@ def baseline_of(bundle: Bundle, settings: BenchSettings, network: Any | None) ->
         return None
     import torch
 
-    from deploy.checkpoint.load import family_named
     from deploy.families.published import stand_in_network
 
     torch.set_num_threads(settings.threads)
@@ -66,7 +61,7 @@ def torch_contenders(bundle: Bundle, baseline: Baseline) -> dict[str, list[Conte
             Contender(REWRITTEN_NAME, told_as_engine(rewritten.step)),
         ]
     }
-    if baseline.family in DECODED:
+    if family_named(baseline.family).decodes:
         groups[DECODE] = [Contender(PUBLISHED_NAME, told_as_engine(lambda: published.ready.finish()))]
     return groups
 
@@ -87,7 +82,7 @@ def trial_of(bundle: Bundle, settings: BenchSettings) -> Trial:
     """The case that every contender of the step is given."""
     manifest = bundle.manifest
     config = recorded_config(manifest.family, manifest.configuration)
-    return TRIALS[manifest.family](config, settings.size, settings.batch)
+    return family_named(manifest.family).trial(config, settings.size, settings.batch)
 
 
 class _Published:
@@ -112,13 +107,12 @@ class _Rewritten:
     @cached_property
     def _ready(self) -> tuple[Any, Any]:
         """The denoiser and its inputs, after the parts before it have run."""
-        from deploy.families.rewriting.table import REWRITES_OF_FAMILY
         from deploy.families.rewriting.torch_ops import PartRunner
 
         manifest = self._bundle.manifest
         config = recorded_config(manifest.family, manifest.configuration)
         weights = {key: value.numpy() for key, value in self._baseline.network.state_dict().items()}
-        parts = REWRITES_OF_FAMILY[manifest.family].parts(config, weights, frozenset(manifest.rewrites))
+        parts = family_named(manifest.family).graphs(config, weights, frozenset(manifest.rewrites))
         runners = {part.name: PartRunner(part) for part in parts if part.name in (*BEFORE_STEP, DENOISE)}
 
         def run(graph: str, feeds: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,14 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
-from deploy.engine.graphs import NOTHING, Array, EngineChoice, GraphSet, Keep
+from deploy.engine.graphs import NOTHING, EngineChoice, GraphSet
 from deploy.engine.turns import Contender, Progress, Split, Timing, measure, timing_of
 from deploy.errors import PlanError
+from deploy.families.contract import Array, Keep
+from deploy.families.table import family_named
 from deploy.measure.benchmark.in_torch import PUBLISHED_NAME, Baseline, told_as_engine, trial_of
 from deploy.measure.benchmark.settings import BenchSettings, Size
 from deploy.measure.benchmark.steps import name_of, runnable_choices
 from deploy.picture.run import Progress as PictureProgress
-from deploy.picture.upscaler import MODELS, Upscaler
+from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from deploy.sampling.plan import PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
@@ -35,8 +37,6 @@ PART_OF_GRAPH = {
 }
 """What runs once before the loop, in each of its steps, and once after it."""
 
-PUBLISHED_SAMPLERS: Mapping[str, tuple[str, ...]] = {"idm": ("ddpm", "ddim"), "latent": ("ddim",)}
-"""By family, the equations with which its authors made their pictures; the first is the one that they evaluate with."""
 
 PUBLISHED_DDIM_STEPS = 200
 """What both repositories ask for."""
@@ -108,7 +108,7 @@ class PictureMaker:
         self.graphs = WatchedGraphs(bundle, self.upscaler.choice)
         stack.callback(self.graphs.close)
         self.upscaler.graphs = self.graphs
-        self.upscaler.model = MODELS[bundle.manifest.family](self.graphs)
+        self.upscaler.model = family_named(bundle.manifest.family).model(self.graphs)
         self.tiles = 1
         """Of the picture made last."""
 
@@ -116,7 +116,7 @@ class PictureMaker:
         """The seconds of making these pictures at (height, width) at once, by part."""
         self.graphs.reset()
         began = time.perf_counter()
-        if getattr(self.upscaler.model, "generates", False):
+        if self.upscaler.model.generates:
             self.upscaler.generate([size[::-1]], count=len(pictures), choices=choices, progress=self._note)
         else:
             self.upscaler.upscale(list(pictures), size=size[::-1], choices=choices, progress=self._note)
@@ -217,13 +217,15 @@ def published_rows(contender: Contender, bundle: Bundle, settings: BenchSettings
 
 def published_samplers(bundle: Bundle) -> list[tuple[str, int]]:
     """(label, evaluations) of the ways in which the authors' code samples; those their grid has no room for are out."""
-    family = bundle.manifest.family
+    family = family_named(bundle.manifest.family)
     schedule = NoiseSchedule.from_dict(bundle.manifest.schedule)
     found = []
-    for equation in PUBLISHED_SAMPLERS[family]:
+    for equation in family.published_equations:
         steps = schedule.timesteps if equation == "ddpm" else PUBLISHED_DDIM_STEPS
         try:
-            plan = make_plan(schedule, PlanSettings(equation=equation, steps=steps, published=True), family=family)
+            plan = make_plan(
+                schedule, PlanSettings(equation=equation, steps=steps, published=True), rules=family.sampling
+            )
         except PlanError:  # a schedule of fewer steps than that
             continue
         found.append((f"{equation.upper()}-{steps}", len(plan)))

@@ -1,6 +1,6 @@
 """One denoising step, and decoding for the latent family, on every engine here beside the network as published."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -10,7 +10,7 @@ from deploy.engine.int8 import has_int8
 from deploy.engine.turns import Contender
 from deploy.errors import DeployError, MissingPackage
 from deploy.families.cases import BEFORE_STEP, NOISE_LEVEL, chain
-from deploy.families.latent.model import LARGEST_QUERY_BYTES, LatentModel, LatentSubject
+from deploy.families.table import family_named
 from deploy.measure.benchmark.in_torch import DECODE, Baseline, torch_contenders, trial_of
 from deploy.measure.benchmark.settings import STEP, BenchSettings
 from engines.adapters import openvino_engine
@@ -27,8 +27,8 @@ def step_contenders(
     for choice in runnable_choices(bundle, settings):
         graphs = stack.enter_context(GraphSet(bundle, choice))
         groups[STEP].append(Contender(name_of(choice), _engine_step(graphs, settings)))
-        if decoder := DECODERS.get(bundle.manifest.family):
-            groups.setdefault(DECODE, []).append(Contender(name_of(choice), decoder(graphs, settings)))
+        if family_named(bundle.manifest.family).decodes:
+            groups.setdefault(DECODE, []).append(Contender(name_of(choice), _decoding(graphs, settings)))
     return groups
 
 
@@ -77,17 +77,13 @@ def _engine_step(graphs: GraphSet, settings: BenchSettings) -> Callable[[], obje
     return step
 
 
-def _latent_decoder(graphs: GraphSet, settings: BenchSettings) -> Callable[[], object]:
+def _decoding(graphs: GraphSet, settings: BenchSettings) -> Callable[[], object]:
     """Decoding one latent of the training's size to the output size, as the run time does it."""
 
     def decode() -> None:
-        state = trial_of(graphs.bundle, settings).feeds["z"]
-        subject = LatentSubject(LatentModel(graphs), None, state.shape, settings.size, (1.0, 1.0))
-        for _ in subject.picture_rows(state, LARGEST_QUERY_BYTES):
-            pass
+        decoder = family_named(graphs.bundle.manifest.family).model(graphs).decoder
+        if decoder is not None:
+            for _ in decoder.rows(trial_of(graphs.bundle, settings).feeds["z"], settings.size):
+                pass
 
     return decode
-
-
-DECODERS: Mapping[str, Callable[[GraphSet, BenchSettings], Callable[[], object]]] = {"latent": _latent_decoder}
-"""The families whose state still has to be decoded after the last step."""

@@ -9,7 +9,6 @@ import numpy as np
 
 from deploy.bundle import Bundle, BundleWriter
 from deploy.errors import BundleError, PlanError
-from deploy.families.latent.model import LatentModel
 from deploy.images.files import read_image
 from deploy.images.sizes import output_size
 from deploy.images.values import network_from_pixels
@@ -153,11 +152,10 @@ def _is_done(bundle: Bundle, key: str, consistency: float) -> bool:
 
 def _samples(upscaler: Upscaler, request: ScheduleRequest) -> list[Sample]:
     model = upscaler.model
-    if isinstance(model, LatentModel) and model.generates:
-        side = model.config.image_size or 0
+    if model.generates:
         return [
             Sample(
-                subject=model.generation(1, (side, side), (side, side)),
+                subject=model.generation(1, None, None).subject,
                 noise=NoiseSource(seed=request.seed, sample=number, images=[NO_PICTURE]),
             )
             for number in range(request.samples)
@@ -176,7 +174,7 @@ def _sample_of(upscaler: Upscaler, path: Path, request: ScheduleRequest) -> Samp
     pixels = np.ascontiguousarray(pixels[top : top + LARGEST_LR_SIDE, left : left + LARGEST_LR_SIDE])
     width, height = output_size((pixels.shape[1], pixels.shape[0]), scale=request.scale)
     noise = NoiseSource(seed=request.seed, sample=0, images=[image_key(pixels)])
-    lr = network_from_pixels(pixels, upscaler.model.family)[None]
+    lr = network_from_pixels(pixels, upscaler.model.values)[None]
     return Sample(subject=upscaler.model.subject(lr, (height, width), noise.posterior), noise=noise)
 
 

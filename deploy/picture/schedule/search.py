@@ -160,7 +160,7 @@ class PlacementSearch:
         """The levels that a plan really makes of these; None if two fall on the same timestep."""
         settings = PlanSettings(equation=self._setting.equation, steps=len(levels), placement=levels)
         try:
-            plan = make_plan(self._schedule, settings, family=self._model.family)
+            plan = make_plan(self._schedule, settings, rules=self._model.sampling)
         except PlanError:
             return None
         return tuple(row.noise_level for row in plan.rows)
@@ -170,7 +170,7 @@ class PlacementSearch:
         plan = make_plan(
             self._schedule,
             PlanSettings(equation=self._setting.equation, steps=len(levels), placement=levels),
-            family=self._model.family,
+            rules=self._model.sampling,
         )
         squares = [
             float(np.square(self._run(index, plan) - trajectory.end, dtype=np.float64).mean())
@@ -186,11 +186,11 @@ class PlacementSearch:
         }
         distinct = tuple(sorted(levels))
         settings = PlanSettings(equation=REFERENCE_EQUATION, steps=len(distinct), placement=distinct)
-        return make_plan(self._schedule, settings, family=self._model.family)
+        return make_plan(self._schedule, settings, rules=self._model.sampling)
 
     def _plan_of_rule(self, placement: str, steps: int) -> Plan:
         settings = PlanSettings(steps=steps, placement=placement, start=self._setting.start)
-        return make_plan(self._schedule, settings, family=self._model.family)
+        return make_plan(self._schedule, settings, rules=self._model.sampling)
 
     def _levels_of_rule(self, placement: str, steps: int) -> Levels:
         return tuple(row.noise_level for row in self._plan_of_rule(placement, steps).rows)

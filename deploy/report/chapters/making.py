@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from deploy.families.contract import Rewrite
+from deploy.families.table import family_named
 from deploy.report.facts import Facts
 from deploy.report.html.drawings import bar
 from deploy.report.html.markup import Child, tag
@@ -13,74 +14,10 @@ from deploy.report.html.values import Record, number, record, records, text
 from deploy.report.html.wording import count_of, listing, text_from_bytes, text_from_ratio
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rewrite:
-    """What a rewrite does and what that saves, as `deploy.families.rewriting` has it, for readers."""
-
-    title: str
-    what: str
-    saves: str
-
-
-_DROP = Rewrite(
-    title="Drop what is never used",
-    what="Parameters that no output depends on are accepted on loading and not carried.",
-    saves="space and loading time; 14 % of the published IDM's parameters",
-)
-_SPLIT = Rewrite(
-    title="Split the shortcut",
-    what="W·[a; b] = Wa·a + Wb·b: the convolution over two joined feature maps becomes two.",
-    saves="the joining; and each half has an int8 scale of its own, where one would serve both badly",
-)
-REWRITES: Mapping[str, Mapping[str, Rewrite]] = {
-    "idm": {
-        "drop-unused": _DROP,
-        "hoist-condition": Rewrite(
-            title="Hoist the condition",
-            what="Everything made of the low-resolution picture and the scaling factor is computed once per picture.",
-            saves="the whole conditioning network in every step",
-        ),
-        "fold-implicit": Rewrite(
-            title="Fold the implicit decoder",
-            what="Two linear layers without an activation between them are one: W2·(W1·[y; r] + b1) + b2, applied "
-            "before the look-up, at the lower resolution.",
-            saves="most of the decoder's multiplications",
-        ),
-        "tabulate-noise": Rewrite(
-            title="Tabulate the noise level",
-            what="Everything made of the noise level is one table row per step, in float32.",
-            saves="the embedding and its layers in every step",
-        ),
-        "split-shortcut": _SPLIT,
-    },
-    "latent": {
-        "drop-unused": _DROP,
-        "condition-once": Rewrite(
-            title="Condition once",
-            what="The condition's half of the first convolution is computed once per picture.",
-            saves="half of that convolution in every step",
-        ),
-        "tabulate-time": Rewrite(
-            title="Tabulate the timestep",
-            what="Everything made of the timestep is one table row per step, in float32.",
-            saves="the embedding and its layers in every step",
-        ),
-        "fold-first-layer": Rewrite(
-            title="Fold the decoder's first layer",
-            what="The first layer of the implicit decoder is linear: its part on the features is applied per latent "
-            "pixel, before the look-up.",
-            saves="that layer per output pixel; the larger the picture, the more",
-        ),
-        "split-shortcut": _SPLIT,
-    },
-}
-"""By family; every name of `deploy.families.rewriting` is here, which a test checks: importing that needs torch."""
-
-
 def rewriting_section(facts_: Facts) -> Section:
     """The rewrites that the graphs went through, and those that were left out."""
     manifest = facts_.bundle.manifest
-    known = REWRITES.get(manifest.family, {})
+    known = family_named(manifest.family).rewrites
     items = [tag("li", _rewrite(name, known.get(name))) for name in manifest.rewrites]
     left_out = [name for name in known if name not in manifest.rewrites]
     kept = [f"{name} {version}" for name, version in manifest.libraries.items()]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from deploy.families import FAMILIES
+from deploy.families.table import FAMILIES
 from deploy.report.facts import TARGETS, Facts
 from deploy.report.html.markup import Child, Markup, tag
 from deploy.report.html.parts import Section, badge, code, facts, table, text_column
@@ -47,7 +47,7 @@ def head_of_page(facts_: Facts) -> Markup:
 
 def family_title(family: str) -> str:
     """The family as a person would name it."""
-    title = next((module.TITLE for module in FAMILIES if family == module.NAME), f"family {family}")
+    title = next((module.title for module in FAMILIES if family == module.name), f"family {family}")
     return title[:1].upper() + title[1:]
 
 

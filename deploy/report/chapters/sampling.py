@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from deploy.bundle import Manifest
 from deploy.errors import PlanError
+from deploy.families.table import family_named
 from deploy.report.facts import Facts
 from deploy.report.html.drawings import NoiseAxis, steps_chart
 from deploy.report.html.markup import Child, tag
@@ -65,7 +66,7 @@ def plans(manifest: Manifest) -> Iterator[tuple[str, Sampling, Plan] | tuple[str
     for name in [*usual, *sorted(manifest.presets.keys() - set(usual))]:
         try:
             sampling = sampling_from(manifest, Choices(preset=name))
-            yield name, sampling, make_plan(schedule, sampling.plan, family=manifest.family)
+            yield name, sampling, make_plan(schedule, sampling.plan, rules=family_named(manifest.family).sampling)
         except PlanError as error:
             yield name, str(error)
 

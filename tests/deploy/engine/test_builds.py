@@ -23,8 +23,9 @@ from deploy.engine.builds import (
     seconds_to_build,
     weights_bytes,
 )
-from deploy.engine.profiles import EngineSizes, default_sizes
+from deploy.engine.profiles import default_sizes
 from deploy.errors import BundleError
+from deploy.families.sizes import EngineSizes
 from engines.cache import Cache
 from engines.errors import EngineError
 from engines.machine.cuda import Device

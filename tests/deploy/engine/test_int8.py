@@ -13,6 +13,7 @@ from deploy.engine.choice import engine_choice
 from deploy.engine.graphs import precision_around_int8
 from deploy.engine.int8 import NOISE_GAIN, NOISE_OFFSET, RANGE_INDEX, Int8Denoiser, read_array
 from deploy.errors import BundleError
+from deploy.families.idm.conventions import SAMPLING as IDM_SAMPLING
 from deploy.sampling.loop import advance, estimate_picture
 from deploy.sampling.plan import Plan, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
@@ -89,7 +90,7 @@ def test_the_correction_between_two_levels_is_interpolated(tmp_path: Path) -> No
 def plan_of(levels: tuple[float, ...], equation: str = "ddim", eta: float = 0.0) -> Plan:
     schedule = NoiseSchedule.from_kind("linear", 2000, 1e-6, 1e-2)
     settings = PlanSettings(equation=equation, steps=len(levels), placement=levels, eta=eta)
-    return make_plan(schedule, settings, family="idm")
+    return make_plan(schedule, settings, rules=IDM_SAMPLING)
 
 
 @pytest.mark.parametrize(("equation", "eta"), [("ddpm", 0.0), ("ddim", 1.0), ("ddim", 0.5)])
@@ -121,7 +122,7 @@ def test_steps_without_noise_stay_as_they_are_and_none_adds_less_than_nothing(tm
 def test_estimates_without_limits_were_not_measured(tmp_path: Path) -> None:
     """Where a picture model samples without clipping, what was measured with it says nothing."""
     settings = PlanSettings(equation="ddpm", steps=2, placement=(0.3, 0.8), clip=False)
-    plan = make_plan(NoiseSchedule.from_kind("linear", 2000, 1e-6, 1e-2), settings, family="idm")
+    plan = make_plan(NoiseSchedule.from_kind("linear", 2000, 1e-6, 1e-2), settings, rules=IDM_SAMPLING)
     assert denoiser(tmp_path).plan_with_own_noise(plan) == plan
 
 

@@ -3,8 +3,9 @@
 import pytest
 
 from deploy.bundle import Bundle
-from deploy.engine.profiles import EngineSizes, default_sizes, profiles_of_graphs
+from deploy.engine.profiles import default_sizes, profiles_of_graphs
 from deploy.errors import SizeError
+from deploy.families.sizes import EngineSizes
 from tests.deploy.exported import exported, exported_latent
 
 SIZES = EngineSizes(sizes=((16, 16), (77, 32), (128, 96)), scales=(2.0, 4.0, 8.0), batch=(1, 1, 4))

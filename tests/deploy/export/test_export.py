@@ -18,9 +18,10 @@ from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.errors import BundleError, ConfigError, ImageError
 from deploy.export.export import chosen_rewrites, export_bundle
 from deploy.export.onnx_ops import compacted
-from deploy.families.cases import TRIALS, chain
+from deploy.families.cases import chain
+from deploy.families.idm.identities import REWRITES
 from deploy.families.idm.model import IdmModel, Window
-from deploy.families.idm.rewrites import REWRITES
+from deploy.families.idm.trial import trial as idm_trial
 from engines.backends import BACKENDS
 from engines.errors import EngineError
 from tests.checkpoints import idm_state
@@ -230,7 +231,7 @@ def test_only_what_fp16_holds_exactly_is_stored_in_it() -> None:
 
 
 def test_a_graph_can_be_compiled_for_the_sizes_it_is_fed(bundle: Bundle, checkpoint: Checkpoint) -> None:
-    trial = TRIALS["idm"](checkpoint.config, (17, 20), 2)
+    trial = idm_trial(checkpoint.config, (17, 20), 2)
     with GraphSet(bundle, EngineChoice(threads=1)) as graphs:
         feeds = chain(trial, ["tabulate", "encode", "denoise"], graphs.run)
         graphs.fix_sizes("denoise", feeds)

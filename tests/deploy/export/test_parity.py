@@ -18,7 +18,8 @@ from deploy.errors import BundleError, CheckpointError
 from deploy.export.export import export_bundle
 from deploy.export.origin import load_origin
 from deploy.export.parity import AS_PUBLISHED, REWRITTEN, Parity, compared, parity_report, refuse_other_results
-from deploy.families.cases import TRIALS, chain
+from deploy.families.cases import chain
+from deploy.families.idm.trial import trial as idm_trial
 from engines.backends import open_engine
 from engines.errors import EngineError
 from engines.plans.half import write_half_graph
@@ -142,7 +143,7 @@ def test_the_step_graph_in_half_precision_keeps_fifty_decibels(
 ) -> None:
     """One rounding to fp16 is 66 dB; some hundred in a row leave more than 50 (an issue's bar for the full size)."""
     write_half_graph(bundle.graph("denoise", "group"), tmp_path / "half.onnx")
-    trial = TRIALS["idm"](checkpoint.config, (32, 40), 1)
+    trial = idm_trial(checkpoint.config, (32, 40), 1)
     with GraphSet(bundle, EngineChoice(threads=1)) as graphs:
         feeds = chain(trial, ["tabulate", "encode", "denoise"], graphs.run)
     with open_engine(tmp_path / "half.onnx", threads=1) as engine:

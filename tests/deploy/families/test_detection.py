@@ -10,11 +10,11 @@ import pytest
 
 from deploy.checkpoint.load import recognise
 from deploy.errors import CheckpointError, ConfigError
-from deploy.families import FAMILIES
 from deploy.families.detection import Detection, Settings, Stored, typed
 from deploy.families.idm import detect as idm
 from deploy.families.idm.config import IdmConfig
 from deploy.families.latent import detect as latent
+from deploy.families.table import FAMILIES
 from deploy.sampling.schedule import NoiseSchedule
 from tests.idm_models import idm_config
 from tests.latent_models import LATENT_NAMES, latent_config
@@ -260,7 +260,7 @@ def test_another_network_is_told_what_it_lacks() -> None:
 
 def test_families_are_told_apart_whatever_their_order() -> None:
     for family in FAMILIES:
-        others = [name for name in (*IDM_NAMES, *LATENT_NAMES) if name.startswith("idm") != (family.NAME == "idm")]
+        others = [name for name in (*IDM_NAMES, *LATENT_NAMES) if name.startswith("idm") != (family.name == "idm")]
         for name in others:
             shapes = stored(name).shapes
             assert any(mark not in shapes for mark in family.marks_of(shapes))

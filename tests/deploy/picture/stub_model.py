@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.engine.graphs import NOTHING_STAYS, Keep
+from deploy.families.contract import NOTHING_STAYS, Keep
 from deploy.images.resize import data_consistency, resize_region
 from deploy.images.tiles import Size, Window
 from engines.errors import OutOfMemory

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deploy.engine.graphs import Keep
+from deploy.families.contract import Keep
+from deploy.families.idm.conventions import SAMPLING as IDM_SAMPLING
 from deploy.images.tiles import Tiling, Window, whole_tiling
 from deploy.picture.layout import Layout
 from deploy.picture.memory import StateArrays
@@ -36,7 +37,7 @@ def sample(model: StubModel, layout: Layout, tmp_path: Path, **options: Any) -> 
     """The finished state and what was told."""
     told: list[str] = []
     progress: list[Progress] = []
-    plan = make_plan(IDM, PlanSettings(equation="ddpm", steps=6), family="idm")
+    plan = make_plan(IDM, PlanSettings(equation="ddpm", steps=6), rules=IDM_SAMPLING)
     source = NoiseSource(seed=5, sample=1, images=[11, 12])
     with sampled_batch(
         model,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
 from deploy.engine.graphs import EngineChoice, GraphSet
+from deploy.families.latent.conventions import SAMPLING as LATENT_SAMPLING
 from deploy.families.latent.model import LatentModel
 from deploy.picture.run import Sampled, sampled_batch
 from deploy.picture.upscaler import ignore
@@ -62,7 +63,7 @@ def run(bundle: Bundle, subject: str, case: str, size: tuple[int, int]) -> Itera
             model,
             made,
             size,
-            make_plan(schedule, settings, family="latent"),
+            make_plan(schedule, settings, rules=LATENT_SAMPLING),
             source,
             whole(shape[2:]),
             scratch=Path("unused"),

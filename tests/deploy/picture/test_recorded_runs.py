@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
 from deploy.engine.graphs import EngineChoice, GraphSet
+from deploy.families.idm.conventions import SAMPLING as IDM_SAMPLING
+from deploy.families.idm.conventions import VALUES as IDM_VALUES
 from deploy.families.idm.model import IdmModel
 from deploy.images.tiles import whole_tiling
 from deploy.images.values import network_from_pixels, pixels_from_network
@@ -71,7 +73,7 @@ def run(bundle: Bundle, case: dict[str, Any], settings: PlanSettings, noise: Any
             model,
             model.subject(case["lr"], shape[2:], source.posterior),
             shape[2:],
-            make_plan(schedule, settings, family="idm"),
+            make_plan(schedule, settings, rules=IDM_SAMPLING),
             source,
             whole(shape[2:]),
             scratch=Path("unused"),
@@ -113,6 +115,6 @@ def test_pixels_of_the_recording_are_what_the_families_rule_makes(idm_tiny: Bund
     """The recorded 8-bit picture follows from the recorded state: no model is involved."""
     del idm_tiny
     case = recorded_case("idm_sampling_tiny", "ddpm_T20_wide_32")
-    pixels = pixels_from_network(case["x_steps"][-1], "idm")
+    pixels = pixels_from_network(case["x_steps"][-1], IDM_VALUES)
     np.testing.assert_array_equal(pixels, case["final_uint8_hwc"])
-    np.testing.assert_array_equal(pixels_from_network(network_from_pixels(pixels, "idm"), "idm"), pixels)
+    np.testing.assert_array_equal(pixels_from_network(network_from_pixels(pixels, IDM_VALUES), IDM_VALUES), pixels)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from deploy.report.chapters.int8 import int8_section
-from deploy.report.chapters.making import REWRITES, engine_section, rewriting_section
+from deploy.report.chapters.making import engine_section, rewriting_section
 from deploy.report.chapters.model import model_section
 from deploy.report.chapters.quality import quality_section
 from deploy.report.chapters.sampling import sampling_section
@@ -176,14 +176,6 @@ def test_presets_are_drawn_and_one_that_cannot_be_used_says_why() -> None:
     assert "balanced default dpmpp-2m 5 logsnr 0.5 1" in told
     assert "The denoising plan is impossible" in told or "nonsense" in told
     assert "No placement was searched" in told
-
-
-def test_every_rewrite_of_every_family_is_explained() -> None:
-    from deploy.families.rewriting.table import REWRITES_OF_FAMILY
-
-    assert {name: set(known) for name, known in REWRITES.items()} == {
-        name: set(family.rewrites) for name, family in REWRITES_OF_FAMILY.items()
-    }
 
 
 def test_rewrites_that_were_left_out_are_named() -> None:

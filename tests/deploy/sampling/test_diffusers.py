@@ -13,6 +13,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler,
 from diffusers.schedulers import scheduling_ddpm
 from numpy.typing import NDArray
 
+from deploy.families.idm.conventions import SAMPLING as IDM_SAMPLING
 from deploy.sampling.loop import run_plan
 from deploy.sampling.plan import PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
@@ -42,7 +43,7 @@ def network(x: Array, timestep: int) -> Array:
 
 
 def mine(**options: Any) -> Array:
-    plan = make_plan(SCHEDULE, PlanSettings(steps=STEPS, **options), family="idm")
+    plan = make_plan(SCHEDULE, PlanSettings(steps=STEPS, **options), rules=IDM_SAMPLING)
 
     def predict(x: Array, row: PlanRow, _index: int) -> Array:
         return network(x, row.timestep)

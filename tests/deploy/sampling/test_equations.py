@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from deploy.families.idm.conventions import SAMPLING as IDM_SAMPLING
+from deploy.families.latent.conventions import SAMPLING as LATENT_SAMPLING
 from deploy.sampling.equations import EQUATIONS
 from deploy.sampling.loop import run_plan
 from deploy.sampling.plan import Plan, PlanRow, PlanSettings, make_plan
@@ -16,6 +18,7 @@ from tests.deploy.sampling.gaussian import DEVIATION, MEAN, sampled_moments, sol
 from tests.deploy.sampling.recordings import tables
 
 Array = NDArray[np.floating[Any]]
+RULES = {"idm": IDM_SAMPLING, "latent": LATENT_SAMPLING}
 IDM = NoiseSchedule.from_kind("linear", 2000, 1e-6, 1e-2)
 SR = NoiseSchedule.from_kind("sqrtlinear", 1000, 0.0001, 0.015)  # of latent_sr_tiny
 GENERATION = NoiseSchedule.from_kind("sqrtlinear", 1000, 0.0015, 0.0195)  # of latent_gen_tiny
@@ -34,7 +37,7 @@ STEPWISE = [
 def recorded_plan(case: str, schedule: NoiseSchedule) -> tuple[dict[str, Array], Plan]:
     run = tables("latent_sampling_tiny", case)
     published = PlanSettings(equation="ddim", steps=int(run["S"]), eta=float(run["eta"]), published=True)
-    return run, make_plan(schedule, published, family="latent")
+    return run, make_plan(schedule, published, rules=LATENT_SAMPLING)
 
 
 def relative_error(mine: Array, recorded: Array) -> float:
@@ -89,7 +92,7 @@ def test_the_recorded_ancestral_runs_of_idm_imply_estimates_clipped_to_the_pictu
     # them, the estimates that the recorded steps imply pile up at exactly -1 and 1.
     run = tables("idm_sampling_tiny", case)
     schedule = NoiseSchedule.from_kind("linear", 20, float(run["linear_start"]), float(run["linear_end"]))
-    plan = make_plan(schedule, PlanSettings(equation="ddpm", steps=20, published=True), family="idm")
+    plan = make_plan(schedule, PlanSettings(equation="ddpm", steps=20, published=True), rules=IDM_SAMPLING)
     assert all(row.clip for row in plan.rows)
     states = [run["noise"][0], *run["x_steps"]]
     noise = [*run["noise"][1:], np.zeros_like(run["noise"][0])]
@@ -103,7 +106,7 @@ def test_the_recorded_ancestral_runs_of_idm_imply_estimates_clipped_to_the_pictu
 def test_the_recorded_ancestral_run_of_the_latent_model_is_not_clipped() -> None:
     run = tables("latent_sampling_tiny", "sr/ancestral_T20")
     start = SR.noise_level(19)
-    plan = make_plan(SR, PlanSettings(equation="ddpm", steps=20, start=start), family="latent")
+    plan = make_plan(SR, PlanSettings(equation="ddpm", steps=20, start=start), rules=LATENT_SAMPLING)
     assert [row.timestep for row in plan.rows] == list(range(19, -1, -1))
     assert not any(row.clip for row in plan.rows)
     states = [run["x_T"], *run["x_steps"]]
@@ -124,7 +127,7 @@ def test_ancestral_coefficients_on_every_timestep_are_the_official_tables(
     name: str, case: str, schedule: NoiseSchedule, family: str
 ) -> None:
     recorded = tables(name, case)
-    plan = make_plan(schedule, PlanSettings(equation="ddpm", steps=schedule.timesteps), family=family)
+    plan = make_plan(schedule, PlanSettings(equation="ddpm", steps=schedule.timesteps), rules=RULES[family])
     rows = plan.rows[::-1]  # by timestep
     x0, x, noise = np.array([(row.x0[0], row.x, row.noise) for row in rows], dtype=np.float32).T
     np.testing.assert_array_equal(x0, recorded["posterior_mean_coef1"])
@@ -138,7 +141,7 @@ def test_full_eta_on_every_timestep_has_idms_recorded_noise() -> None:
     # ddim_c1 is the deviation at eta 1, which IDM's code then multiplies by 0; computed there from float32 tables.
     recorded = tables("idm_schedule", "linear_20_0.0001_0.5")["ddim_c1"]
     schedule = NoiseSchedule.from_kind("linear", 20, 1e-4, 0.5)
-    plan = make_plan(schedule, PlanSettings(equation="ddim", steps=20, eta=1.0), family="idm")
+    plan = make_plan(schedule, PlanSettings(equation="ddim", steps=20, eta=1.0), rules=IDM_SAMPLING)
     np.testing.assert_allclose([row.noise for row in plan.rows[::-1]], recorded, rtol=3e-4)
 
 
@@ -148,7 +151,7 @@ def test_the_published_latent_noise_is_the_recorded_one(count: int) -> None:
     schedule = NoiseSchedule.from_kind("sqrtlinear", 1000, 0.0015, 0.0155)
     for eta in (1.0, 0.5):
         settings = PlanSettings(equation="ddim", steps=count, eta=eta, published=True)
-        noise = [row.noise for row in make_plan(schedule, settings, family="latent").rows]
+        noise = [row.noise for row in make_plan(schedule, settings, rules=LATENT_SAMPLING).rows]
         # From float32 alpha_bar there; 1 - alpha_bar[0] = 1.5e-3 loses 2e-5 of its value to that.
         np.testing.assert_allclose(noise, eta * recorded[:-1][::-1], rtol=1e-4)
 
@@ -165,7 +168,7 @@ def test_the_coefficients_keep_a_noised_picture_a_noised_picture(
 ) -> None:
     # If every estimate is the true picture, the state must stay alpha*picture + sigma*noise: exact for the mean at
     # every step of every equation, because each solves a constant x0 exactly, and 0 noise is left at the end.
-    plan = make_plan(IDM, PlanSettings(equation=equation, steps=steps, placement=placement), family="idm")
+    plan = make_plan(IDM, PlanSettings(equation=equation, steps=steps, placement=placement), rules=IDM_SAMPLING)
     levels = [*(row.noise_level for row in plan.rows), plan.end_noise_level]
     sigmas = [*(row.sigma for row in plan.rows), 0.0]
     for index, row in enumerate(plan.rows):
@@ -180,7 +183,11 @@ def errors(equation: str, placement: str, steps: list[int]) -> Array:
     return np.array(
         [
             solver_error(
-                make_plan(IDM, PlanSettings(equation=equation, steps=n, placement=placement, clip=False), family="idm")
+                make_plan(
+                    IDM,
+                    PlanSettings(equation=equation, steps=n, placement=placement, clip=False),
+                    rules=IDM_SAMPLING,
+                )
             )
             for n in steps
         ]
@@ -204,7 +211,7 @@ def test_random_equations_converge_in_distribution_at_first_order(options: dict[
     found = []
     for steps in (400, 800, 1600):
         chosen = PlanSettings(steps=steps, placement=placement, clip=False, **options)
-        mean, deviation = sampled_moments(make_plan(IDM, chosen, family="idm"))
+        mean, deviation = sampled_moments(make_plan(IDM, chosen, rules=IDM_SAMPLING))
         assert mean == pytest.approx(MEAN, abs=3e-4)  # N(0, 1) is not quite the distribution at timestep 1999
         found.append(abs(deviation - DEVIATION))
     slopes = np.log2(np.array(found[:-1]) / found[1:])

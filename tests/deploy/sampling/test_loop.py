@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from deploy.errors import OutputError
+from deploy.families.idm.conventions import SAMPLING as IDM_SAMPLING
 from deploy.sampling.loop import Array, run_plan, starting_state
 from deploy.sampling.plan import Plan, PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
@@ -17,7 +18,7 @@ NOISE = GENERATOR.standard_normal((9, *START.shape)).astype(np.float32)
 
 
 def plan_of(**options: Any) -> Plan:
-    return make_plan(IDM, PlanSettings(**({"steps": 9} | options)), family="idm")
+    return make_plan(IDM, PlanSettings(**({"steps": 9} | options)), rules=IDM_SAMPLING)
 
 
 def network(x: Array, row: PlanRow, _index: int) -> Array:

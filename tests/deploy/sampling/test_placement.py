@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.errors import PlanError
+from deploy.families.idm.conventions import published_timesteps as published_idm_timesteps
+from deploy.families.latent.conventions import published_timesteps as published_latent_timesteps
 from deploy.sampling.placement import (
     CLEAN,
     PLACEMENTS,
@@ -16,8 +18,6 @@ from deploy.sampling.placement import (
     place_published,
     point_from_noise_level,
     point_from_timestep,
-    published_idm_timesteps,
-    published_latent_timesteps,
 )
 from deploy.sampling.schedule import NoiseSchedule
 from tests.deploy.sampling.recordings import recording, tables

@@ -12,9 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.families.idm.model import lookup_tables
+from deploy.families.idm.identities import REWRITES
+from deploy.families.idm.lookups import lookup_tables
 from deploy.families.idm.network import IdmNetwork, unused_shapes
-from deploy.families.idm.rewrites import REWRITES, IdmParts, folded_implicit, split_convolution
+from deploy.families.idm.rewrites import IdmParts, folded_implicit, split_convolution
 from deploy.families.rewriting.parts import Part
 from deploy.families.rewriting.torch_ops import PartRunner
 from deploy.images.coordinates import resize_index

@@ -1,5 +1,7 @@
 """What the latent decoder is fed for calibration, and what is gathered from it."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from calibration.choose.clipping import Mse
 from calibration.observe.observer import Observer
 from calibration.passes.decoder_gathering import convolutions_of_decode, gather_decoder, hidden_layers, layers_of_query
 from deploy.bundle import Bundle
-from deploy.int8.recording.decoder_inputs import RATIOS, DecoderInputs
+from deploy.families.latent.decoder import RATIOS
 from deploy.int8.trying.decoder_graphs import DECODE, QUERY, decoder_graph
 from tests.deploy.int8.latent_decoders import float_model, latents_for, tiny
 
@@ -21,15 +23,15 @@ def enlarging(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def test_the_four_look_ups_share_histograms_and_codes(enlarging: Bundle) -> None:
     """Every value that enters any application of a layer is counted once, under one scale and one set of codes."""
     model = float_model(enlarging)
-    inputs = DecoderInputs(model=model, latents=latents_for(model)[:1])
+    queries = partial(model.decoder.inputs, QUERY, latents_for(model)[:1])
     graph = enlarging.graph(QUERY, "instance")
     layers = layers_of_query(graph)
     hidden = model.config.first_stage.hidden_list
     assert len(layers) == 4 * len(hidden)
     assert len(hidden_layers(layers)) == 4 * (len(hidden) - 1)
     with model.graphs:
-        feeds = list(inputs.of_query())
-        found = gather_decoder(graph, layers, inputs.of_query, memory_bytes=1 << 20, second_order=True, threads=1)
+        feeds = list(queries())
+        found = gather_decoder(graph, layers, queries, memory_bytes=1 << 20, second_order=True, threads=1)
         by_weight: dict[str, list[str]] = {}
         for layer in layers:
             by_weight.setdefault(layer.weight, []).append(layer.input)
@@ -49,8 +51,8 @@ def test_convolutions_get_room_for_other_pictures(enlarging: Bundle) -> None:
     graph = enlarging.graph(DECODE, "instance")
     layers = convolutions_of_decode(graph)[:2]
     with model.graphs:
-        inputs = DecoderInputs(model=model, latents=latents_for(model)[:1])
-        found = gather_decoder(graph, layers, inputs.of_decode, memory_bytes=1, second_order=False, threads=1)
+        feeds = partial(model.decoder.inputs, DECODE, latents_for(model)[:1])
+        found = gather_decoder(graph, layers, feeds, memory_bytes=1, second_order=False, threads=1)
     _, recipe = decoder_graph(enlarging, DECODE, "ort", found, Mse())
     for told in recipe.layers:
         assert told.output is not None
@@ -65,7 +67,7 @@ def test_queries_are_those_of_pictures_of_several_sizes(enlarging: Bundle) -> No
     model = float_model(enlarging)
     latent = latents_for(model)[0]
     with model.graphs:
-        feeds = list(DecoderInputs(model=model, latents=[latent]).of_query())
+        feeds = list(model.decoder.inputs(QUERY, [latent]))
     assert [one["column_offset_minus"].size for one in feeds] == [8 * ratio for ratio in RATIOS]
     # The cell is twice the size of an output pixel in latent pixels.
     assert [float(one["cell"][0]) for one in feeds] == pytest.approx([2 / ratio for ratio in RATIOS])

@@ -1,0 +1,31 @@
+"""The families there are, and finding one.
+
+Detection goes through the table in its order and takes the first family all of whose marks are among the checkpoint's
+names. So a family never misses a checkpoint of its own, and one whose marks are a part of another's has to stand behind
+it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deploy.errors import BundleError
+from deploy.families.contract import Family
+from deploy.families.idm.family import IDM
+from deploy.families.latent.family import LATENT
+
+FAMILIES: Sequence[Family] = (LATENT, IDM)
+
+
+def family_named(name: str) -> Family:
+    """The family of that name, as bundles and `Checkpoint.family` have it."""
+    for family in FAMILIES:
+        if family.name == name:
+            return family
+    known = ", ".join(family.name for family in FAMILIES)
+    raise BundleError(f"There is no family of networks called {name!r} in this version; it runs {known}.")
+
+
+def recorded_config(family: str, configuration: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The configuration that a bundle records field by field, as the class of its family."""
+    values = {name: entry["value"] for name, entry in configuration.items()}
+    return family_named(family).config_from_values(values)
