@@ -31,6 +31,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from deploy.errors import ImageError
+from deploy.foreign.places import refusal_of_address
 
 Pixels = NDArray[np.uint8]
 
@@ -189,6 +190,8 @@ def _open_regular(path: Path) -> BinaryIO:
             raise ImageError(f"reading {path}: the file is empty. Get it again from its source.")
         return path.open("rb")
     except FileNotFoundError as error:
+        if (address := refusal_of_address(path)) is not None:
+            raise ImageError(address) from error
         raise ImageError(f"reading {path}: there is no such file. Check the name and the folder.") from error
     except OSError as error:
         raise ImageError(

@@ -10,6 +10,7 @@ import numpy as np
 
 from deploy.bundle.naming import stem_of_content_name
 from deploy.errors import BundleError, DeployError, ImageError
+from deploy.foreign.places import address_in
 from deploy.images.files import ReadImage, check_output, read_image, write_image
 from deploy.images.png import write_png_rows
 from deploy.runtime.noise_source import NoiseSource
@@ -91,7 +92,8 @@ def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: 
             job = _Job(upscaler, request, sampling, say, _share_of(progress, index, len(request.images)))
             report["pictures"].append(job.run(image, target))
         except (DeployError, EngineError) as error:
-            say(f"idm-deploy: {error}" if str(image) in str(error) else f"idm-deploy: {image}: {error}")
+            named = address_in(image) or str(image)
+            say(f"idm-deploy: {error}" if named in str(error) else f"idm-deploy: {named}: {error}")
             report["failed"].append({"input": str(image), "error": str(error)})
     if report["failed"] and len(request.images) > 1:
         names = ", ".join(row["input"] for row in report["failed"])
