@@ -14,8 +14,8 @@ from deploy.weights_files import open_weights
 def load_origin(bundle: Bundle, path: Path) -> Checkpoint:
     """The checkpoint that the bundle was exported from, with the configuration and weights chosen then.
 
-    A file of another size is refused, for what it is if that is known, before its weights are read: it may be of another
-    family, which the bundle's configuration does not fit.
+    A file of another size is refused, for what it is if that is known, before its weights are read: it may be of
+    another family, which the bundle's configuration does not fit.
     """
     manifest = bundle.manifest
     if path.is_file() and path.stat().st_size != manifest.source["bytes"]:
