@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from deploy.bundle import Bundle, discover
 from deploy.checkpoint import load_checkpoint
 from deploy.cli.main import app
-from deploy.errors import BundleError, CheckpointError, DeployError, ImageError
+from deploy.config_files import read_config
+from deploy.errors import BundleError, CheckpointError, ConfigError, DeployError, ImageError
 from deploy.export.export import export_bundle
 from deploy.foreign.places import address_in
 from deploy.images.files import read_image
@@ -40,6 +41,8 @@ def test_an_address_is_named_as_it_was_typed_with_the_way_to_download_it(typed: 
         discover(explicit=typed)
     with pytest.raises(ImageError, match=told):
         read_image(typed)
+    with pytest.raises(ConfigError, match=told):
+        read_config(typed)
 
 
 def test_what_only_looks_like_an_address_is_a_path(tmp_path: Path) -> None:
