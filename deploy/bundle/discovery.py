@@ -5,6 +5,7 @@ from pathlib import Path
 
 from deploy.bundle.naming import MANIFEST_NAME
 from deploy.errors import BundleError
+from deploy.foreign.places import kind_of_folder, refusal_of_address
 
 
 def discover(
@@ -17,9 +18,7 @@ def discover(
     """
     if explicit is not None:
         if not holds_manifest(Path(explicit)):
-            raise BundleError(
-                f"{explicit} is not a bundle: it has no {MANIFEST_NAME}. `idm-deploy export CKPT` makes a bundle."
-            )
+            raise BundleError(refusal_of_bundle(Path(explicit)))
         return Path(explicit)
     here = Path.cwd() if folder is None else Path(folder)
     if holds_manifest(here):
@@ -36,6 +35,30 @@ def discover(
         names = ", ".join(path.name for path in found)
         raise BundleError(f"found {len(found)} bundles in {here}: {names}. Name the one you mean.")
     return found[0]
+
+
+def refusal_of_bundle(path: Path) -> str:
+    """What to say of a path where a bundle is expected and there is none: what is there, and how to get a bundle."""
+    address = refusal_of_address(path)
+    if address is not None:
+        return address
+    if _is_file(path):
+        return (
+            f"{path} is not a bundle but a file, and a bundle is a folder. If it is a checkpoint, `idm-deploy export "
+            f"{path}` makes a bundle of it."
+        )
+    kind = kind_of_folder(path)
+    if kind is not None:
+        return f"{path} is not a bundle but {kind}. `idm-deploy export CKPT` makes a bundle from a checkpoint file."
+    return f"{path} is not a bundle: it has no {MANIFEST_NAME}. `idm-deploy export CKPT` makes a bundle."
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is one; what cannot be looked at is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def holds_manifest(folder: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from deploy.bundle.discovery import refusal_of_bundle
 from deploy.bundle.locking import DirectoryLock
 from deploy.bundle.manifest import FileRecord, Manifest, refuse_newer_schema
 from deploy.bundle.naming import MANIFEST_NAME
@@ -111,6 +112,8 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         data = _parsed(path)
         refuse_newer_schema(data)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleError(refusal_of_bundle(folder)) from error
     except BundleError as error:
         raise BundleError(f"cannot open {folder}: {error}") from error
     except RecursionError as error:
@@ -133,10 +136,8 @@ def _parsed(path: Path) -> object:
         if status.st_size > _LARGEST_MANIFEST_BYTES:
             raise BundleError(f"{MANIFEST_NAME} has {status.st_size} bytes, more than any bundle needs.")
         return json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BundleError(
-            f"it is not a bundle, there is no {MANIFEST_NAME}. `idm-deploy export CKPT` makes a bundle."
-        ) from error
+    except (FileNotFoundError, NotADirectoryError):
+        raise
     except OSError as error:
         raise BundleError(f"{MANIFEST_NAME} cannot be read ({error.strerror}). Check its permissions.") from error
     except ValueError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.errors import ConfigError, MissingPackage
+from deploy.foreign.places import refusal_of_address
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -17,6 +18,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        if (address := refusal_of_address(path)) is not None:
+            raise ConfigError(address) from error
         reason = getattr(error, "strerror", None) or "not a text file"
         raise ConfigError(f"The configuration {path} cannot be read: {reason}. Name a .json or .yaml file.") from error
     content = _yaml(path, text) if path.suffix.lower() in {".yaml", ".yml"} else _json(path, text)

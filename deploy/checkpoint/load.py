@@ -24,6 +24,7 @@ from deploy.errors import CheckpointError, ConfigError, MissingPackage
 from deploy.families.contract import Family
 from deploy.families.detection import Detection, Settings, Shape, Source, Stored
 from deploy.families.table import FAMILIES, family_named
+from deploy.foreign.networks import refuse_foreign_network
 from deploy.sampling.schedule import NoiseSchedule
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ def load_checkpoint(
     contents = open_weights(path)
     state = state_from_contents(contents, weights)
     family = recognise(contents.path, state.shapes)
+    if weights == "raw" and state.averaged:  # only now: of another network it would be the wrong advice
+        raise CheckpointError(f"{contents.path} holds only the moving average of the weights; use weights 'ema'.")
     tensors = (
         _averaged(contents.path, family, state.tensors) if weights == "ema" and not state.averaged else state.tensors
     )
@@ -152,11 +155,12 @@ def metadata_for(config: Any, schedule: NoiseSchedule) -> dict[str, str]:
 
 
 def recognise(path: Path, shapes: Mapping[str, Shape]) -> Family:
-    """The first family whose marks are all there."""
+    """The first family whose marks are all there; a well-known network of others is refused by its name."""
     missing = {family.name: [m for m in family.marks_of(shapes) if m not in shapes] for family in FAMILIES}
     for family in FAMILIES:
         if not missing[family.name]:
             return family
+    refuse_foreign_network(path, shapes)
     nearest = min(FAMILIES, key=lambda family: len(missing[family.name]) / len(family.marks_of(shapes)))
     lacking = missing[nearest.name]
     raise CheckpointError(

@@ -34,11 +34,9 @@ class State:
 
 
 def state_from_contents(contents: Contents, weights: str) -> State:
-    """The state dict to read: for "ema" a separate one if there is one, else the raw one."""
+    """The state dict to read: for "ema" a separate one if there is one, else the raw one, else what there is."""
     raw, averaged = _find(contents.root, RAW_KEYS), _find_averaged(contents.root)
-    chosen = averaged if weights == "ema" and averaged is not None else raw
-    if chosen is None and averaged is not None:
-        raise CheckpointError(f"{contents.path} holds only the moving average of the weights; use weights 'ema'.")
+    chosen = averaged if averaged is not None and (weights == "ema" or raw is None) else raw
     if chosen is None:
         raise CheckpointError(
             f"{contents.path} holds no state_dict: no dictionary of named tensors, at its top or under the usual keys "

@@ -16,9 +16,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any
 
+from deploy.bundle.discovery import holds_manifest
 from deploy.checkpoint.stored_tensors import FLOATS, NUMPY_DTYPES, StoredTensor, WeightsFile, contiguous_strides
 from deploy.checkpoint.unpickling import PickledTensor, load_pickle
 from deploy.errors import CheckpointError
+from deploy.foreign.networks import refuse_foreign_network
+from deploy.foreign.places import kind_of_file, kind_of_folder, refusal_of_address
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001
@@ -84,22 +87,33 @@ def open_weights(path: str | Path) -> Contents:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
     raise CheckpointError(
-        f"{path} is not a checkpoint but {_kind_of(first)}; expected a file that torch.save or safetensors wrote. "
-        "Check where it came from."
+        f"{path} is not a checkpoint but {kind_of_file(path, first)}; expected a file that torch.save or safetensors "
+        "wrote. Check where it came from."
     )
 
 
 def _readable_size(path: Path) -> int:
     if path.is_dir():
-        raise CheckpointError(
-            f"{path} is a directory; name the checkpoint file (.pt, .pth, .ckpt or .safetensors) in it."
-        )
+        raise CheckpointError(_refusal_of_folder(path))
     if not path.exists():
+        if (address := refusal_of_address(path)) is not None:
+            raise CheckpointError(address)
         raise CheckpointError(f"{path} does not exist{_nearest_file(path)}.")
     size = path.stat().st_size
     if size == 0:
         raise CheckpointError(f"{path} is empty; copy or download the checkpoint again.")
     return size
+
+
+def _refusal_of_folder(folder: Path) -> str:
+    kind = kind_of_folder(folder)
+    if kind is not None:
+        return f"{folder} is {kind}. idm-deploy takes a checkpoint file of IDM or latent diffusion."
+    if holds_manifest(folder):
+        return (
+            f"{folder} is a bundle, and a checkpoint is expected here; name the file that the bundle was exported from."
+        )
+    return f"{folder} is a directory; name the checkpoint file (.pt, .pth, .ckpt or .safetensors) in it."
 
 
 def _nearest_file(path: Path) -> str:
@@ -112,20 +126,6 @@ def _nearest_file(path: Path) -> str:
     # Without the endings, which are alike in most names and hence prove nothing.
     near = get_close_matches(path.stem, [Path(name).stem for name in names], n=1)
     return f"; the nearest name there is {next(n for n in names if Path(n).stem == near[0])}" if near else ""
-
-
-def _kind_of(first: bytes) -> str:
-    """What the first bytes of a file that is no checkpoint look like, with its article."""
-    text = first.lstrip().lower()
-    if first.startswith((b"\x89PNG", b"\xff\xd8\xff")):
-        return "a picture"
-    if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
-        return "a web page (a download that asked for a login, perhaps)"
-    if first.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer (run `git lfs pull`)"
-    if first.startswith((b"\x1f\x8b", b"7z\xbc\xaf", b"BZh", b"\xfd7zXZ", b"Rar!")):
-        return "a compressed archive (unpack it first)"
-    return "something else"
 
 
 def _damaged(path: Path, found: object) -> CheckpointError:
@@ -244,6 +244,7 @@ def _safetensors_contents(path: Path, size: int, file: IO[bytes]) -> Contents:
     weights = WeightsFile(path, size)
     for name, entry in header.items():
         if entry["dtype"] not in SAFETENSORS_DTYPES:
+            refuse_foreign_network(path, header)
             raise CheckpointError(
                 f"{path}: tensor {name} is stored as {entry['dtype']}, expected one of {', '.join(FLOATS)}. "
                 "Convert it to one of these."

@@ -1,9 +1,10 @@
 """Pictures from files and into files: PNG, JPEG and WebP.
 
-What a picture is taken for depends on its content, not on its name. Everything arrives as 8-bit RGB, in
-the orientation that EXIF asks for. Grey, palette and CMYK are converted; of 16 bits per channel the upper
-eight are kept (`Origin` says so); an alpha channel is accepted where it is opaque everywhere and refused
-where it is not, because dropping it would change the picture.
+What a picture is taken for depends on its content, not on its name. Everything arrives as 8-bit sRGB, in
+the orientation that EXIF asks for. Grey, palette and CMYK are converted, and colours with a profile of their own;
+of 16 bits per channel the upper eight are kept; what is changed so or left behind, `ReadImage.changes` says. An
+alpha channel is accepted where it is opaque everywhere and refused where it is not, because dropping it would
+change the picture.
 
 What is written appears under its name complete or not at all, and the same pixels give the same bytes.
 """
@@ -27,12 +28,18 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from deploy.errors import ImageError
+from deploy.foreign.places import refusal_of_address
+from deploy.images.metadata import losses
+from deploy.images.profiles import srgb_from_image
 from engines.new_files import new_file
 
 Pixels = NDArray[np.uint8]
 
 MAX_PIXELS = 250_000_000
 """Largest picture read by default: 750 MB as RGB. A guard against files made to exhaust memory."""
+
+GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+"""What Pillow calls pictures of one channel, with or without alpha."""
 
 FORMAT_FROM_SUFFIX = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 LONGEST_SIDE = {"PNG": 2**31 - 1, "JPEG": 65_500, "WEBP": 16_383}
@@ -64,16 +71,25 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReadImage:
-    """A picture read from `path`: pixels are uint8 (H, W, 3) RGB, upright."""
+    """A picture read from `path`: pixels are uint8 (H, W, 3) sRGB, upright.
+
+    `changes`: in words, what of the file is converted or does not reach a result.
+    """
 
     path: Path
     pixels: Pixels
     origin: Origin
+    changes: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height), as users say it."""
         return self.pixels.shape[1], self.pixels.shape[0]
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether the file has one channel of colour, so that a result of its kind has one too."""
+        return self.origin.mode in GREY_MODES
 
 
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> ReadImage:
@@ -88,19 +104,48 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> ReadImage:
             image.load()
             orientation = _orientation(image)
             upright = image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
-            pixels = _rgb_from_image(path, upright, image.info.get("transparency"))
+            colours = opaque_in_8_bits(upright, image.info.get("transparency"))
+            if colours is None:
+                raise ImageError(
+                    f"reading {path}: it has transparent pixels, and transparency cannot be carried through yet. "
+                    "Flatten the picture onto a background first."
+                )
+            changes = losses(image, bits)
+            colours, conversion = srgb_from_image(colours, image.info.get("icc_profile"))
+            pixels = np.array(colours.convert("RGB"))
         except _DAMAGE as error:
             raise ImageError(
                 f"reading {path}: the file is damaged or cut short ({error}). Get it again from its source."
             ) from error
     origin = Origin(format=str(image.format), mode=image.mode, bits=bits, orientation=orientation)
-    return ReadImage(path=path, pixels=pixels, origin=origin)
+    said = [*([conversion] if conversion else []), *changes]
+    return ReadImage(path=path, pixels=pixels, origin=origin, changes=tuple(said))
+
+
+def opaque_in_8_bits(image: Image.Image, key: object) -> Image.Image | None:
+    """The picture as L, RGB or CMYK, without its alpha channel; None if any pixel is transparent.
+
+    `key` is the colour or table that marks transparency in files without an alpha channel. Of 16 bits the upper
+    eight are kept.
+    """
+    if image.mode.startswith("I"):  # 16-bit grey: older Pillow "I", newer "I;16"
+        values = np.asarray(image)
+        opaque = not (isinstance(key, int) and bool((values == key).any()))
+        return Image.fromarray(np.clip(values >> 8, 0, 255).astype(np.uint8)) if opaque else None
+    if "A" in image.getbands() or key is not None:
+        if image.convert("RGBA").getchannel("A").getextrema()[0] != 255:
+            return None
+        image = image.convert("L" if image.mode in GREY_MODES else "RGB")
+    if image.mode in ("L", "RGB", "CMYK"):
+        return image
+    return image.convert("L" if image.mode in GREY_MODES else "RGB")
 
 
 def write_image(pixels: Pixels, path: str | Path, *, jpeg_quality: int = 95) -> None:
     """`path` holds the picture, in the format its suffix names, replacing what was there.
 
-    pixels: uint8 (H, W, 3). PNG and WebP keep every pixel; JPEG is written without chroma subsampling.
+    pixels: uint8 (H, W, 3), or (H, W) for a grey picture of one channel (in WebP, which has no such pictures, of three
+    equal ones). PNG and WebP keep every pixel; JPEG is written without chroma subsampling.
     """
     path = Path(path)
     _check_pixels(path, pixels)
@@ -111,7 +156,7 @@ def write_image(pixels: Pixels, path: str | Path, *, jpeg_quality: int = 95) -> 
 
 
 def encode_image(pixels: Pixels, format: str, *, jpeg_quality: int = 95) -> bytes:
-    """The bytes of a file in `format` (PNG, JPEG or WEBP) that holds the uint8 (H, W, 3) picture."""
+    """The bytes of a file in `format` (PNG, JPEG or WEBP) that holds the uint8 (H, W, 3) or (H, W) picture."""
     buffer = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if format == "PNG":
@@ -166,6 +211,8 @@ def _open_regular(path: Path) -> BinaryIO:
             raise ImageError(f"reading {path}: the file is empty. Get it again from its source.")
         return path.open("rb")
     except FileNotFoundError as error:
+        if (address := refusal_of_address(path)) is not None:
+            raise ImageError(address) from error
         raise ImageError(f"reading {path}: there is no such file. Check the name and the folder.") from error
     except OSError as error:
         raise ImageError(
@@ -218,30 +265,10 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _TRANSPOSE else 1
 
 
-def _rgb_from_image(path: Path, image: Image.Image, key: object) -> Pixels:
-    """8-bit RGB pixels; `key` is the colour or table that marks transparency in files without an alpha channel."""
-    if image.mode.startswith("I"):  # 16-bit grey: older Pillow "I", newer "I;16"
-        values = np.asarray(image)
-        opaque = not (isinstance(key, int) and bool((values == key).any()))
-        pixels = np.repeat((values >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
-    elif "A" in image.getbands() or key is not None:
-        four = np.asarray(image.convert("RGBA"))
-        opaque = bool((four[:, :, 3] == 255).all())
-        pixels = np.ascontiguousarray(four[:, :, :3])
-    else:
-        opaque = True
-        pixels = np.array(image.convert("RGB"))
-    if not opaque:
-        raise ImageError(
-            f"reading {path}: it has transparent pixels, and transparency cannot be carried through yet. "
-            "Flatten the picture onto a background first."
-        )
-    return pixels
-
-
 def _check_pixels(path: Path, pixels: Pixels) -> None:
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+    grey = pixels.ndim == 2
+    if pixels.dtype != np.uint8 or 0 in pixels.shape or not (grey or (pixels.ndim == 3 and pixels.shape[2] == 3)):
         raise ImageError(
-            f"writing {path}: expected 8-bit pixels of shape (height, width, 3), found {pixels.dtype} of shape "
-            f"{tuple(pixels.shape)}."
+            f"writing {path}: expected 8-bit pixels of shape (height, width, 3) or (height, width), found "
+            f"{pixels.dtype} of shape {tuple(pixels.shape)}."
         )

@@ -1,7 +1,7 @@
 """A PNG written row by row, for pictures larger than memory.
 
-Pillow needs the whole picture at once; this writer holds a few dozen rows. 8-bit RGB, not interlaced, as
-PNG (third edition) defines it: chunks of length, type, data and CRC-32; each row preceded by the number of
+Pillow needs the whole picture at once; this writer holds a few dozen rows. 8-bit RGB or grey, not interlaced,
+as PNG (third edition) defines it: chunks of length, type, data and CRC-32; each row preceded by the number of
 the filter that was applied to it; all rows one zlib stream.
 """
 
@@ -26,8 +26,9 @@ _ROWS_AT_A_TIME = 64
 _LEVEL = 6  # zlib's own default
 
 
-def write_png_rows(path: str | Path, width: int, height: int, blocks: Iterable[Pixels]) -> None:
-    """`path` holds the picture whose rows the blocks bring from top to bottom: uint8 (rows, width, 3) each.
+def write_png_rows(path: str | Path, width: int, height: int, blocks: Iterable[Pixels], *, grey: bool = False) -> None:
+    """`path` holds the picture whose rows the blocks bring from top to bottom: uint8 (rows, width, 3) each,
+    or (rows, width) for a `grey` picture of one channel.
 
     The blocks may have any heights that add up to `height`. Memory beyond the blocks does not depend on the
     height; the file appears complete or not at all, and has the same bytes however the rows are divided.
@@ -40,30 +41,32 @@ def write_png_rows(path: str | Path, width: int, height: int, blocks: Iterable[P
         raise ImageError(f"writing {path}: the size is {width}x{height}, expected at least one pixel.")
     with new_file(path) as file:
         file.write(b"\x89PNG\r\n\x1a\n")
-        _write_chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        _write_chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0 if grey else 2, 0, 0, 0))
         stream = zlib.compressobj(_LEVEL)
-        previous = np.zeros((1, width, 3), np.uint8)
-        for rows in _strips(path, width, height, blocks):
+        previous = np.zeros((1, width, 1 if grey else 3), np.uint8)
+        for rows in _strips(path, width, height, blocks, grey):
             _write_chunk(file, b"IDAT", stream.compress(_filtered(rows, previous)))
             previous = rows[-1:].copy()
         _write_chunk(file, b"IDAT", stream.flush())
         _write_chunk(file, b"IEND", b"")
 
 
-def _strips(path: Path, width: int, height: int, blocks: Iterable[Pixels]) -> Iterator[Pixels]:
-    """The blocks' rows, checked, a few dozen at a time."""
+def _strips(path: Path, width: int, height: int, blocks: Iterable[Pixels], grey: bool) -> Iterator[Pixels]:
+    """The blocks' rows, checked, a few dozen at a time, (rows, width, channels)."""
     done = 0
+    row = (width,) if grey else (width, 3)
     for block in blocks:
-        if block.dtype != np.uint8 or block.ndim != 3 or block.shape[1:] != (width, 3):
+        if block.dtype != np.uint8 or block.shape[1:] != row:
             raise ImageError(
-                f"writing {path}: expected rows of 8-bit pixels (rows, {width}, 3), found {block.dtype} of "
-                f"shape {tuple(block.shape)} after row {done}."
+                f"writing {path}: expected rows of 8-bit pixels (rows, {', '.join(map(str, row))}), found "
+                f"{block.dtype} of shape {tuple(block.shape)} after row {done}."
             )
         done += block.shape[0]
         if done > height:
             break
         for top in range(0, block.shape[0], _ROWS_AT_A_TIME):
-            yield block[top : top + _ROWS_AT_A_TIME]
+            strip = block[top : top + _ROWS_AT_A_TIME]
+            yield strip[:, :, None] if grey else strip
     if done != height:
         found = f"more than {height}" if done > height else str(done)
         raise ImageError(f"writing {path}: expected {height} rows, found {found}; nothing was written.")

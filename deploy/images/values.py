@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,10 +27,11 @@ def network_from_pixels(pixels: Pixels, rule: ValueRule) -> NetworkValues:
     return np.moveaxis(rule.levels[pixels], -1, -3).copy()
 
 
-def pixels_from_network(values: NetworkValues, rule: ValueRule) -> Pixels:
+def pixels_from_network(values: NetworkValues, rule: ValueRule, grey: Sequence[bool] = ()) -> Pixels:
     """8-bit RGB pixels (..., H, W, 3) of network values (..., 3, H, W), limited to [-1, 1] first.
 
-    Values that are not finite are refused: in 8 bits they would be a black picture.
+    `grey`, one for each picture of a batch (B, 3, H, W): it was made of a grey picture and is made grey. Values that
+    are not finite are refused: in 8 bits they would be a black picture.
     """
     if not np.isfinite(values).all():
         wrong = int(values.size - np.count_nonzero(np.isfinite(values)))
@@ -38,5 +39,16 @@ def pixels_from_network(values: NetworkValues, rule: ValueRule) -> Pixels:
             f"converting a network's output to pixels: {wrong} of {values.size} values are not finite. Run "
             "again with another engine or with --precision fp32 to see which of them goes wrong."
         )
+    if any(grey):
+        values = np.where(np.array(grey)[:, None, None, None], _neutral(values), values)
     levels = rule.level_from_value(np.asarray(values, np.float32))
     return np.ascontiguousarray(np.moveaxis(levels.astype(np.uint8), -3, -1))
+
+
+def _neutral(values: NetworkValues) -> NetworkValues:
+    """The mean of the three channels (..., 1, H, W) in the values' own light, each limited to [-1, 1] first.
+
+    The mean rather than a luma, whose weights belong to colours: what differs between the channels of a grey picture
+    is an error of the network, most of which cancels in a mean.
+    """
+    return np.asarray(np.clip(values, -1.0, 1.0).mean(axis=-3, keepdims=True), np.float32)

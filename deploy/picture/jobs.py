@@ -10,6 +10,7 @@ import numpy as np
 
 from deploy.bundle.naming import stem_of_content_name
 from deploy.errors import BundleError, DeployError, ImageError
+from deploy.foreign.places import address_in
 from deploy.images.files import ReadImage, check_output, read_image, write_image
 from deploy.images.png import write_png_rows
 from deploy.images.sizes import MAX_PIXELS, PixelSize, check_request, output_size
@@ -91,7 +92,8 @@ def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: 
             job = _Job(upscaler, request, sampling, say, _share_of(progress, index, len(request.images)))
             report["pictures"].append(job.run(image, target))
         except (DeployError, EngineError) as error:
-            say(f"idm-deploy: {error}" if str(image) in str(error) else f"idm-deploy: {image}: {error}")
+            named = address_in(image) or str(image)
+            say(f"idm-deploy: {error}" if named in str(error) else f"idm-deploy: {named}: {error}")
             report["failed"].append({"input": str(image), "error": str(error)})
     if report["failed"] and len(request.images) > 1:
         names = ", ".join(row["input"] for row in report["failed"])
@@ -115,6 +117,8 @@ class _Job:
         size = self.request.output_size(read.size)
         check_output(target, size)
         self._announce(image, target, read.size, size)
+        if read.changes:
+            self.say(f"{image}: {'; '.join(read.changes)}")
         options = RunOptions(
             seed=self.request.seed,
             tile=self.request.tile,
@@ -124,7 +128,7 @@ class _Job:
             notice=self.say,
         )
         with self.upscaler.sampled(read.pixels, size, self.sampling, options) as sampled:
-            write_sampled(sampled, target)
+            write_sampled(sampled, target, grey=read.is_grey)
             return {
                 "input": str(image),
                 "output": str(target),
@@ -133,6 +137,7 @@ class _Job:
                 "evaluations": sampled.evaluations,
                 "tile": sampled.tile,
                 "seconds": round(time.perf_counter() - began, 3),
+                "changes": list(read.changes),
             }
 
     def _announce(self, image: Path, target: Path, lr: PixelSize, size: PixelSize) -> None:
@@ -149,13 +154,17 @@ class _Job:
             self.say(told)
 
 
-def write_sampled(sampled: Sampled, target: Path) -> None:
-    """`target` holds the picture; PNG is written as its rows come, other formats need all of them."""
+def write_sampled(sampled: Sampled, target: Path, *, grey: bool = False) -> None:
+    """`target` holds the picture; PNG is written as its rows come, other formats need all of them.
+
+    `grey`: the three channels are equal, and one is written.
+    """
     height, width = sampled.size
+    rows = (block[0, :, :, 0] if grey else block[0] for block in sampled.rows())
     if _is_streamed(target):
-        write_png_rows(target, width, height, (block[0] for block in sampled.rows()))
+        write_png_rows(target, width, height, rows, grey=grey)
     else:
-        write_image(np.concatenate([block[0] for block in sampled.rows()]), target)
+        write_image(np.concatenate(list(rows)), target)
 
 
 def _is_streamed(target: Path) -> bool:

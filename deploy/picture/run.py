@@ -53,11 +53,12 @@ class Sampled:
     subject: Subject
     arrays: StateArrays
     decode_bytes: int
+    grey: tuple[bool, ...] = ()  # which of the batch were made of grey pictures; (): none
 
     def rows(self) -> Iterator[Pixels]:
         """Rows of the pictures from top to bottom, uint8 (batch, rows, width, 3)."""
         for block in self.subject.picture_rows(self.state, self.decode_bytes):
-            yield pixels_from_network(block, self.values)
+            yield pixels_from_network(block, self.values, grey=self.grey)
             self.arrays.trim()
 
     def at_size(self, subject: Subject, size: Size) -> "Sampled":

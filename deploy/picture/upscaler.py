@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +16,7 @@ from deploy.engine.graphs import GraphSet
 from deploy.errors import PlanError, SizeError
 from deploy.families.contract import Float32
 from deploy.families.table import family_named
-from deploy.images.pictures import Pixels, picture_from_pixels, pixels_from_picture
+from deploy.images.pictures import Pixels, is_grey, picture_from_pixels, pixels_from_picture
 from deploy.images.sizes import MAX_PIXELS, PixelSize, output_size
 from deploy.images.tiles import Size
 from deploy.images.values import network_from_pixels
@@ -113,7 +113,11 @@ class Upscaler:
         progress: Callable[[Progress], None] = ignore,
         notice: Callable[[str], None] = ignore,
     ) -> Any:
-        """`image` enlarged: a PIL image or uint8 array (H, W, 3), or a list of either; the result is of the same kind.
+        """`image` enlarged: a PIL image or uint8 array (H, W, 3) or (H, W), or a list of them; the result is alike.
+
+        A grey picture gives a grey one: three equal channels, or one where the input has one (a PIL image of mode L
+        comes back in mode L). A PIL image's colour profile is applied; what of it does not reach the result, such as 16
+        bits or its EXIF, is told to `notice`.
 
         Exactly one of `scale`, `size` (width, height) and `long_edge` says how large. `preset` names a way to sample,
         the bundle's default otherwise; `equation`, `steps`, `start`, `consistency`, `eta` and `placement` replace parts
@@ -133,7 +137,7 @@ class Upscaler:
         )
         options = RunOptions(seed=seed, sample=sample, noise=noise, tile=tile, progress=progress, notice=notice)
         images = image if isinstance(image, list) else [image]
-        pixels = [pixels_from_picture(one) for one in images]
+        pixels = [pixels_from_picture(one, notice) for one in images]
         sizes = [
             output_size(
                 (one.shape[1], one.shape[0]), scale=scale, size=size, long_edge=long_edge, max_pixels=max_pixels
@@ -260,7 +264,7 @@ class Upscaler:
             progress=options.progress,
             notice=options.notice,
         ) as sampled:
-            yield sampled
+            yield replace(sampled, grey=tuple(is_grey(one) for one in pixels))
 
     def forecast(self, lr: PixelSize, size: PixelSize, sampling: Sampling, tile: int | None = None) -> Forecast:
         """What the steps of one picture will take, from evaluations of small windows made now, and in which tiles.

@@ -92,7 +92,10 @@ def test_the_origin_is_loaded_as_it_was_exported(bundle: Bundle, checkpoint: Che
 
 def test_another_file_is_refused_before_it_is_read(bundle: Bundle, checkpoint: Checkpoint, tmp_path: Path) -> None:
     other = tmp_path / "other.pth"
-    other.write_bytes(b"of another family, whose configuration does not fit")
+    other.write_bytes(b"no checkpoint at all")
+    with pytest.raises(CheckpointError, match="is not a checkpoint but something else"):
+        load_origin(bundle, other)
+    torch.save({"of": torch.zeros(1)}, other)  # of another family, whose configuration does not fit
     with pytest.raises(
         BundleError, match=r"another file than .*other\.pth \(their sizes differ\); name the checkpoint"
     ):

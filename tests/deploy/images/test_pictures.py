@@ -32,7 +32,8 @@ def test_the_result_is_of_the_kind_that_came() -> None:
     [
         ("photo.png", r"must be a PIL image or a uint8 array \(H, W, 3\), found str"),
         (PIXELS.astype(np.float32), r"must be uint8 .* found float32 \(5, 7, 3\)"),
-        (PIXELS[:, :, 0], r"found uint8 \(5, 7\)"),
+        (PIXELS[:, 0, 0], r"found uint8 \(5,\)"),
+        (PIXELS[:, :, :2], r"found uint8 \(5, 7, 2\)"),
         (PIXELS[:0], r"found uint8 \(0, 7, 3\)"),
         (Image.new("RGBA", (3, 3), (1, 2, 3, 128)), r"transparent pixels"),
         (Image.new("RGB", (0, 3)), r"0x3 pixels has nothing to enlarge"),

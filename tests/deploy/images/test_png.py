@@ -23,17 +23,20 @@ def _pixels(height: int, width: int) -> np.ndarray:
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(1, 40), st.lists(st.integers(0, 150), min_size=1, max_size=5))
-def test_any_division_reads_back_and_gives_the_same_bytes(tmp_path: Path, width: int, heights: list[int]) -> None:
+@given(st.integers(1, 40), st.lists(st.integers(0, 150), min_size=1, max_size=5), st.booleans())
+def test_any_division_reads_back_and_gives_the_same_bytes(
+    tmp_path: Path, width: int, heights: list[int], grey: bool
+) -> None:
     height = sum(heights) + 1
     pixels = _pixels(height, width)
+    pixels = pixels[:, :, 0] if grey else pixels
     blocks = np.split(pixels, np.cumsum(heights))
-    write_png_rows(tmp_path / "blocks.png", width, height, blocks)
+    write_png_rows(tmp_path / "blocks.png", width, height, blocks, grey=grey)
     with Image.open(tmp_path / "blocks.png") as image:
         image.load()
-        assert image.mode == "RGB"
+        assert image.mode == ("L" if grey else "RGB")
         np.testing.assert_array_equal(np.asarray(image), pixels)
-    write_png_rows(tmp_path / "whole.png", width, height, iter([pixels]))
+    write_png_rows(tmp_path / "whole.png", width, height, iter([pixels]), grey=grey)
     assert (tmp_path / "whole.png").read_bytes() == (tmp_path / "blocks.png").read_bytes()
 
 

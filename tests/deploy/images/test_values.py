@@ -55,3 +55,15 @@ def test_values_that_are_no_numbers_are_refused() -> None:
     values[0, 1, 0, 0], values[0, 2, 1, 1] = np.nan, np.inf
     with pytest.raises(OutputError, match="2 of 12 values are not finite"):
         pixels_from_network(values, IDM_VALUES)
+
+
+def test_pictures_made_of_grey_ones_become_the_mean_of_their_limited_channels() -> None:
+    values = np.zeros((2, 3, 1, 2), np.float32)
+    values[:, :, 0, 0] = [0.2, -0.4, 0.8]  # mean 0.2: level 0.6 * 255 = 153
+    values[:, :, 0, 1] = [5.0, -1.0, 0.0]  # the first limited to 1: mean 0, level 127.5, to even 128
+    grey, colour = pixels_from_network(values, IDM_VALUES, grey=(True, False))
+    assert grey[0].tolist() == [[153, 153, 153], [128, 128, 128]]
+    np.testing.assert_array_equal(colour, pixels_from_network(values, IDM_VALUES)[1])
+    values[0, 0, 0, 0] = np.inf
+    with pytest.raises(OutputError, match="1 of 12 values are not finite"):
+        pixels_from_network(values, IDM_VALUES, grey=(True, False))

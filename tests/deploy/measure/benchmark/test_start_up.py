@@ -19,7 +19,7 @@ def test_a_new_process_tells_when_it_got_where_and_what_it_holds(idm_micro: Bund
 
 
 def test_a_start_that_is_refused_has_the_sentence(idm_micro: Bundle, tmp_path: Path) -> None:
-    assert "it is not a bundle" in started(tmp_path, "onnxruntime-cpu", "fp32", 1, (16, 16))["failure"]
+    assert "is not a bundle" in started(tmp_path, "onnxruntime-cpu", "fp32", 1, (16, 16))["failure"]
     told = started(idm_micro.path, "onnxruntime-cpu", "bf16", 1, (16, 16))
     assert "has no precision 'bf16'" in told["failure"]
 
