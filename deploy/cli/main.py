@@ -24,7 +24,7 @@ COMMANDS = (
     "report",
     "demo",
 )
-"""In the order of `--help`, which is the order in which a user needs them. Each is deploy.cli.<name>."""
+"""In the order of `--help`, which is the order in which a user needs them. Each is deploy.cli.commands.<name>."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it; typer exits with it itself when a command was running, without a word."""
@@ -52,8 +52,8 @@ def _options(
 
 
 def _add(name: str) -> None:
-    """The command deploy.cli.<name> is one of `app`."""
-    command = getattr(import_module(f"deploy.cli.{name}"), name)
+    """The command deploy.cli.commands.<name> is one of `app`."""
+    command = getattr(import_module(f"deploy.cli.commands.{name}"), name)
     for parameter in signature(command).parameters.values():
         # Typer would call a path that may not be read wrong usage; it is a refusal, in our words and with exit code 1.
         parameter.default.readable = False

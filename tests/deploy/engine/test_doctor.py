@@ -35,7 +35,12 @@ flags\t\t: fpu
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "import typer; from deploy.cli.doctor import doctor; typer.run(doctor)", *arguments],
+        [
+            sys.executable,
+            "-c",
+            "import typer; from deploy.cli.commands.doctor import doctor; typer.run(doctor)",
+            *arguments,
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -207,7 +212,7 @@ def test_json_is_the_whole_report() -> None:
 def test_nothing_heavy_is_imported() -> None:
     program = """
 import sys
-from deploy.cli.doctor import doctor
+from deploy.cli.commands.doctor import doctor
 doctor(as_json=True)
 heavy = {"torch", "onnx", "onnxruntime", "openvino", "tensorrt", "matplotlib"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)

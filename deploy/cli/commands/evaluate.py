@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from deploy.cli.bench import load_and_cores, note_from_load
+from deploy.cli.commands.bench import load_and_cores, note_from_load
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import text_from_cells
 from deploy.cli.values import placement_from_text
