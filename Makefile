@@ -45,7 +45,7 @@ check: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q tests/test_arrows.py
+	$(BIN)/pytest -q tests/test_arrows.py tests/test_floors.py
 
 format: $(DEV)
 	$(BIN)/ruff format .

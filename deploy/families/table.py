@@ -5,15 +5,22 @@ names. So a family never misses a checkpoint of its own, and one whose marks are
 it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from deploy.errors import BundleError
+from deploy.errors import BundleError, ConfigError
 from deploy.families.contract import Family
 from deploy.families.idm.family import IDM
 from deploy.families.latent.family import LATENT
 
-FAMILIES: Sequence[Family] = (LATENT, IDM)
+FAMILIES: list[Family] = [LATENT, IDM]
+
+
+def register(family: Family) -> None:
+    """A family from elsewhere is known from now on, behind those there are; its name must be its own."""
+    if any(known.name == family.name for known in FAMILIES):
+        raise ConfigError(f"There is a family called {family.name!r} already; give the new one another name.")
+    FAMILIES.append(family)
 
 
 def family_named(name: str) -> Family:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deploy.cli.commands.generate import _say_once
 from PIL import Image
 from typer.testing import CliRunner
 
+from deploy.cli.commands.generate import _say_once
 from deploy.cli.main import app
 from deploy.errors import ImageError, PlanError
 from tests.checkpoints import save_idm, save_latent

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from deploy.cli.commands.schedule import schedule
 from PIL import Image
 from typer.testing import CliRunner
 
 from deploy.bundle import Bundle
 from deploy.checkpoint.load import load_checkpoint
+from deploy.cli.commands.schedule import schedule
 from deploy.export.export import export_bundle
 from tests.checkpoints import save_idm
 

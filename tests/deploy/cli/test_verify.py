@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import typer
-from deploy.cli.commands.verify import verify
 from typer.testing import CliRunner
 
+from deploy.cli.commands.verify import verify
 from deploy.errors import BundleError
 from tests.deploy.bundle.small_bundle import write_bundle
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deploy.cli.commands.bench import note_from_load, show
 from PIL import Image
 from typer.testing import CliRunner
 
 from deploy.bundle import Bundle
+from deploy.cli.commands.bench import note_from_load, show
 from deploy.cli.main import app
 from deploy.engine.graphs import GraphSet
 from deploy.errors import DeployError, MissingPackage
