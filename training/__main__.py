@@ -1,8 +1,8 @@
-"""The command line of the demo's training: one command for each network."""
+"""The command line of the demo's training: which network, from which pictures, for how long."""
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -34,8 +34,11 @@ Leaves = Annotated[int, typer.Option(help="Number of dead-leaves pictures.")]
 Processes = Annotated[int, typer.Option(help="Processes that paint them.")]
 LearningRate = Annotated[float, typer.Option(help="Largest learning rate.")]
 Photographs = Annotated[Path | None, typer.Option(help="Folder with the photographs' files, if not in the packages.")]
-FirstStageFile = Annotated[Path, typer.Option(help="Weights that first-stage has written.")]
-CheckSeconds = Annotated[float, typer.Option(help="Time between two looks at held-out photographs.")]
+FirstStageFile = Annotated[Path | None, typer.Option(help="Weights that first-stage has written.")]
+CheckSeconds = Annotated[float | None, typer.Option(help="Time between two looks at held-out photographs.")]
+
+Network = Literal["idm", "first-stage", "latent"]
+CHECK_SECONDS: dict[Network, float] = {"idm": 240.0, "first-stage": 120.0, "latent": 180.0}
 
 PROCESSES = os.cpu_count() or 1
 LEAF_SIZE = 256
@@ -43,8 +46,10 @@ CHECK_SIDE = 128
 
 
 @app.command()
-def idm(
+def train(
+    network: Annotated[Network, typer.Argument(help="What to train; latent needs a finished first-stage.")],
     out: Out,
+    first_stage: FirstStageFile = None,
     minutes: Minutes = None,
     steps: Steps = None,
     resume: Resume = False,
@@ -56,84 +61,51 @@ def idm(
     processes: Processes = PROCESSES,
     learning_rate: LearningRate = 6e-4,
     photographs: Photographs = None,
-    check_seconds: CheckSeconds = 240.0,
+    check_seconds: CheckSeconds = None,
 ) -> None:
-    """The IDM: encoder and U-Net with implicit layers, for scales up to 8."""
-    from training.idm import IdmBatches, IdmTask
+    """idm: encoder and U-Net with implicit layers; first-stage: the latent model's auto-encoder; latent: its U-Net."""
     from training.loop import Settings, claim_folder
 
+    if (network == "latent") == (first_stage is None):
+        raise typer.BadParameter("--first-stage names the auto-encoder for latent, and for latent alone.")
     settings = Settings(
-        out=out, minutes=minutes, steps=steps, resume=resume, seed=seed,
-        learning_rate=learning_rate, check_seconds=check_seconds,
-    )  # fmt: skip
+        out=out,
+        minutes=minutes,
+        steps=steps,
+        resume=resume,
+        seed=seed,
+        learning_rate=learning_rate,
+        check_seconds=CHECK_SECONDS[network] if check_seconds is None else check_seconds,
+    )
     claim_folder(settings)  # before the minutes that painting the pictures takes
     where, compiled = _place(device, compile)
     store, held_out = _pictures(where, leaves, processes, photographs)
-    batches = IdmBatches() if pixels is None else IdmBatches(pixels=pixels)
-    _run(IdmTask(store, held_out, batches=batches, seed=seed, compiled=compiled), settings)
+    _run(_task(network, store, held_out, pixels, seed, compiled, first_stage), settings)
 
 
-@app.command()
-def first_stage(
-    out: Out,
-    minutes: Minutes = None,
-    steps: Steps = None,
-    resume: Resume = False,
-    seed: Seed = 0,
-    device: Device = "auto",
-    compile: Compile = None,
-    pixels: Pixels = None,
-    leaves: Leaves = 3072,
-    processes: Processes = PROCESSES,
-    learning_rate: LearningRate = 6e-4,
-    photographs: Photographs = None,
-    check_seconds: CheckSeconds = 120.0,
-) -> None:
-    """The latent model's auto-encoder with its implicit decoder."""
-    from training.first_stage import FirstStageTask, ReconstructionBatches
-    from training.loop import Settings, claim_folder
+def _task(
+    network: Network,
+    store: "PictureStore",
+    held_out: "Tensor",
+    pixels: int | None,
+    seed: int,
+    compiled: bool,
+    first_stage: Path | None,
+) -> "Task":
+    if network == "idm":
+        from training.idm import IdmBatches, IdmTask
 
-    settings = Settings(
-        out=out, minutes=minutes, steps=steps, resume=resume, seed=seed,
-        learning_rate=learning_rate, check_seconds=check_seconds,
-    )  # fmt: skip
-    claim_folder(settings)  # before the minutes that painting the pictures takes
-    where, compiled = _place(device, compile)
-    store, held_out = _pictures(where, leaves, processes, photographs)
-    batches = ReconstructionBatches() if pixels is None else ReconstructionBatches(pixels=pixels)
-    _run(FirstStageTask(store, held_out, batches=batches, seed=seed, compiled=compiled), settings)
+        images = IdmBatches() if pixels is None else IdmBatches(pixels=pixels)
+        return IdmTask(store, held_out, batches=images, seed=seed, compiled=compiled)
+    if first_stage is None:
+        from training.first_stage import FirstStageTask, ReconstructionBatches
 
-
-@app.command()
-def latent(
-    out: Out,
-    first_stage: FirstStageFile,
-    minutes: Minutes = None,
-    steps: Steps = None,
-    resume: Resume = False,
-    seed: Seed = 0,
-    device: Device = "auto",
-    compile: Compile = None,
-    pixels: Pixels = None,
-    leaves: Leaves = 3072,
-    processes: Processes = PROCESSES,
-    learning_rate: LearningRate = 6e-4,
-    photographs: Photographs = None,
-    check_seconds: CheckSeconds = 180.0,
-) -> None:
-    """The latent model's U-Net for super-resolution, on a finished auto-encoder."""
+        batches = ReconstructionBatches() if pixels is None else ReconstructionBatches(pixels=pixels)
+        return FirstStageTask(store, held_out, batches=batches, seed=seed, compiled=compiled)
     from training.latent import LatentBatches, LatentTask
-    from training.loop import Settings, claim_folder
 
-    settings = Settings(
-        out=out, minutes=minutes, steps=steps, resume=resume, seed=seed,
-        learning_rate=learning_rate, check_seconds=check_seconds,
-    )  # fmt: skip
-    claim_folder(settings)  # before the minutes that painting the pictures takes
-    where, compiled = _place(device, compile)
-    store, held_out = _pictures(where, leaves, processes, photographs)
-    batches = LatentBatches() if pixels is None else LatentBatches(pixels=pixels)
-    _run(LatentTask(store, held_out, first_stage, batches=batches, seed=seed, compiled=compiled), settings)
+    latents = LatentBatches() if pixels is None else LatentBatches(pixels=pixels)
+    return LatentTask(store, held_out, first_stage, batches=latents, seed=seed, compiled=compiled)
 
 
 def _place(device: str, compiled: bool | None) -> "tuple[torch.device, bool]":
@@ -158,9 +130,9 @@ def _pictures(
 
 def _run(task: "Task", settings: "Settings") -> None:
     """Trains and says so."""
-    from training.loop import train
+    from training.loop import train as train_task
 
-    train(task, settings, lambda line: typer.echo(line))
+    train_task(task, settings, lambda line: typer.echo(line))
 
 
 def main() -> None:

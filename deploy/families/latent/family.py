@@ -42,6 +42,7 @@ def _least_scale(smallest: float, largest: float) -> float:
 
 
 LATENT = Family(
+    # The same names in every family: each says where its answer lies.
     name=detect.NAME,
     title=detect.TITLE,
     config=detect.CONFIG,
