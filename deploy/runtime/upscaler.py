@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +23,7 @@ from deploy.runtime.layout import Job, Layout, layout_for
 from deploy.runtime.memory import bytes_from_text, default_budget
 from deploy.runtime.model import Float32, Model
 from deploy.runtime.noise_source import NoiseCallable, NoiseSource
-from deploy.runtime.pace import Forecast, seconds_of_evaluation
+from deploy.runtime.pace import Work, seconds_of_rows
 from deploy.runtime.pictures import Pixels, is_grey, picture_from_pixels, pixels_from_picture
 from deploy.runtime.run import Progress, Sampled, sampled_batch
 from deploy.runtime.sampler import state_arrays_needed
@@ -30,7 +31,7 @@ from deploy.runtime.settings import Choices, Sampling, sampling_from
 from deploy.runtime.sizes import MAX_PIXELS, PixelSize, output_size
 from deploy.runtime.tiles import Size
 from deploy.sampling.noise import image_key
-from deploy.sampling.plan import Plan, make_plan
+from deploy.sampling.plan import Plan, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 
 MODELS: dict[str, Callable[[GraphSet], Model]] = {"idm": IdmModel, "latent": LatentModel}
@@ -85,6 +86,7 @@ class Upscaler:
         self.schedule = NoiseSchedule.from_dict(bundle.manifest.schedule)
         self.graphs = GraphSet(bundle, self.choice)
         self.model = MODELS[family](self.graphs)
+        self._planned: tuple[PlanSettings, Plan] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -190,9 +192,14 @@ class Upscaler:
         return sampling
 
     def plan(self, sampling: Sampling) -> Plan:
-        """The steps of a way to sample."""
-        plan = make_plan(self.schedule, sampling.plan, family=self.model.family)
-        return plan if self.graphs.int8 is None else self.graphs.int8.plan_with_own_noise(plan)
+        """The steps of a way to sample; the last ones that were asked for are kept."""
+        planned = self._planned
+        if planned is None or planned[0] != sampling.plan:
+            plan = make_plan(self.schedule, sampling.plan, family=self.model.family)
+            int8 = self.graphs.int8
+            planned = sampling.plan, plan if int8 is None else int8.plan_with_own_noise(plan)
+            self._planned = planned
+        return planned[1]
 
     def budget(self) -> int:
         """Bytes that may be resident now."""
@@ -275,16 +282,19 @@ class Upscaler:
         ) as sampled:
             yield replace(sampled, grey=tuple(is_grey(one) for one in pixels))
 
-    def forecast(self, lr: PixelSize, size: PixelSize, sampling: Sampling, tile: int | None = None) -> Forecast:
-        """What the steps of one picture will take, from evaluations of small windows made now, and in which tiles.
-
-        The result is that of a picture which is streamed to a file, as `infer` does.
-        """
-        options = RunOptions(tile=tile)
-        tiling = self._layout(lr[::-1], 1, size, sampling, options, keeps_pixels=False).tiling
-        seconds = seconds_of_evaluation(self.model, lr[::-1], size[::-1], tiling.largest)
-        return Forecast(
-            seconds=seconds * len(tiling) * len(self.plan(sampling)),
+    def work(self, lr: PixelSize, size: PixelSize, sampling: Sampling, tile: int | None = None) -> Work:
+        """How much there is to do for a picture that is streamed to a file, and in which tiles, as memory is now."""
+        state = self.model.state_size(lr[::-1], size[::-1])
+        tiling = self._layout(lr[::-1], 1, size, sampling, RunOptions(tile=tile), keeps_pixels=False).tiling
+        return Work(
+            window=prod(tiling.largest),
             tile=None if tiling.is_whole else tiling.tile,
             tiles=len(tiling),
+            steps=len(self.plan(sampling)),
+            state=prod(state),
+            output=prod(size),
         )
+
+    def seconds_of_decoding(self, lr: PixelSize, size: PixelSize) -> float:
+        """What turning a finished state into pixels will take, from decoding the beginning of an empty one."""
+        return seconds_of_rows(self.model.blank_rows(lr[::-1], size[::-1]), prod(size))

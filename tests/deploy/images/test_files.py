@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from deploy.errors import ImageError
-from deploy.images.files import check_output, encode_image, new_file, read_image, write_image
+from deploy.images.files import check_output, encode_image, new_file, read_image, read_size, write_image
 
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8)
 SMOOTH = np.stack(np.broadcast_arrays(np.arange(40)[:, None] * 5, np.arange(24) * 9, 128), -1).astype(np.uint8)
@@ -108,6 +108,7 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     picture = read_image(path)
     np.testing.assert_array_equal(picture.pixels, upright)
     assert picture.origin.orientation == orientation
+    assert read_size(path) == picture.size
 
 
 def test_damaged_exif_does_not_cost_the_picture(tmp_path: Path) -> None:
