@@ -187,6 +187,9 @@ class Model(Protocol):
     def blank_condition(self, lr: Size, size: Size, window: Window) -> Feeds:
         """A condition of one window without a picture, for timing."""
 
+    def blank_rows(self, lr: Size, size: Size) -> Iterator[Float32]:
+        """The rows of the picture that an empty state becomes, for timing; none where a state is a picture already."""
+
     def refusal_of_consistency(self) -> str | None:
         """Why data consistency cannot be had, as one sentence; None where it can."""
 

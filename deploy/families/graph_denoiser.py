@@ -1,13 +1,15 @@
 """A denoiser that is a graph: what the models of all families do alike with theirs."""
 
-from collections.abc import Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from deploy.families.contract import NOTHING_STAYS, Array, Float32, Graphs, Keep
 from engines.backends import fixed_sizes_pay
 from engines.recurrence import Step
 
 
-class GraphDenoiser:
+class GraphDenoiser(ABC):
     """Steps of the sampler on a bundle's `denoise` graph.
 
     training_pixels: of the state that the network was trained on.
@@ -16,6 +18,23 @@ class GraphDenoiser:
     def __init__(self, graphs: Graphs, training_pixels: int) -> None:
         self.graphs = graphs
         self._training_pixels = training_pixels
+        self._rows: tuple[tuple[Any, ...], list[dict[str, Array]]] | None = None
+
+    def rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
+        """What each step of a plan feeds besides the state: one mapping per step, not to be written to.
+
+        Those of the last plan are kept: all pictures of a run have one plan.
+        """
+        asked = (*noise_levels, *timesteps)
+        kept = self._rows
+        if kept is None or kept[0] != asked:
+            kept = asked, self.made_rows(noise_levels, timesteps)
+            self._rows = kept
+        return kept[1]
+
+    @abstractmethod
+    def made_rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
+        """The same, made now: that is the family's part."""
 
     def predict(
         self, x: Float32, condition: Mapping[str, Array], row: Mapping[str, Array], keep: Keep = NOTHING_STAYS

@@ -114,9 +114,7 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> ReadImage:
             colours, conversion = srgb_from_image(colours, image.info.get("icc_profile"))
             pixels = np.array(colours.convert("RGB"))
         except _DAMAGE as error:
-            raise ImageError(
-                f"reading {path}: the file is damaged or cut short ({error}). Get it again from its source."
-            ) from error
+            raise _damaged(path, error) from error
     origin = Origin(format=str(image.format), mode=image.mode, bits=bits, orientation=orientation)
     said = [*([conversion] if conversion else []), *changes]
     return ReadImage(path=path, pixels=pixels, origin=origin, changes=tuple(said))
@@ -139,6 +137,19 @@ def opaque_in_8_bits(image: Image.Image, key: object) -> Image.Image | None:
     if image.mode in ("L", "RGB", "CMYK"):
         return image
     return image.convert("L" if image.mode in GREY_MODES else "RGB")
+
+
+def read_size(path: str | Path) -> tuple[int, int]:
+    """(width, height) of the upright picture in a file, from its header alone."""
+    path = Path(path)
+    with _open_regular(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image, _ = _decoder(path, file)
+            width, height = image.size
+            return (height, width) if _orientation(image) > 4 else (width, height)
+        except _DAMAGE as error:
+            raise _damaged(path, error) from error
 
 
 def write_image(pixels: Pixels, path: str | Path, *, jpeg_quality: int = 95) -> None:
@@ -239,6 +250,10 @@ def _decoder(path: Path, file: BinaryIO) -> tuple[ImageFile.ImageFile, int]:
         f"reading {path}: this is not a PNG, JPEG or WebP picture by its content, whatever its name says. "
         "Convert it to one of these."
     )
+
+
+def _damaged(path: Path, error: Exception) -> ImageError:
+    return ImageError(f"reading {path}: the file is damaged or cut short ({error}). Get it again from its source.")
 
 
 def _check_still(path: Path, image: ImageFile.ImageFile, max_pixels: int) -> None:

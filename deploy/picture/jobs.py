@@ -1,8 +1,11 @@
 """Files in, files out: what `idm-deploy infer` does with an open upscaler."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,12 @@ import numpy as np
 from deploy.bundle.naming import stem_of_content_name
 from deploy.errors import BundleError, DeployError, ImageError
 from deploy.foreign.places import address_in
-from deploy.images.files import ReadImage, check_output, read_image, write_image
+from deploy.images.files import ReadImage, check_output, read_image, read_size, write_image
 from deploy.images.png import write_png_rows
 from deploy.images.sizes import MAX_PIXELS, PixelSize, check_request, output_size
+from deploy.picture.kept_paces import keep_pace, kept_pace
+from deploy.picture.outlook import Outlook
+from deploy.picture.pace import Timing, Work
 from deploy.picture.run import Progress, Sampled
 from deploy.picture.upscaler import RunOptions, Upscaler
 from deploy.sampling.choices import Choices, Sampling
@@ -22,6 +28,12 @@ from engines.errors import EngineError
 
 Say = Callable[[str], None]
 Report = Callable[[str, float], None]
+
+LONG = 10.0
+"""Seconds from which a picture is announced although one like it was, and from which a wrong forecast is corrected."""
+
+CORRECTED_FROM = 1.5
+"""How many times too long or too short a forecast must have been to be corrected aloud."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,15 +94,15 @@ def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: 
         "failed": [],
     }
     say(sampling.describe())
+    run = _Run(upscaler, request, sampling, say, progress)
     for index, image in enumerate(request.images):
         target = request.target(image)
-        if target.exists() and not request.force and not target.is_dir():
+        if _is_made(request, target):
             say(f"{target} exists already and is left as it is; --force makes it again")
             report["skipped"].append(str(target))
             continue
         try:
-            job = _Job(upscaler, request, sampling, say, _share_of(progress, index, len(request.images)))
-            report["pictures"].append(job.run(image, target))
+            report["pictures"].append(run.make(index, image, target))
         except (DeployError, EngineError) as error:
             named = address_in(image) or str(image)
             say(f"idm-deploy: {error}" if named in str(error) else f"idm-deploy: {named}: {error}")
@@ -98,60 +110,163 @@ def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: 
     if report["failed"] and len(request.images) > 1:
         names = ", ".join(row["input"] for row in report["failed"])
         say(f"{len(report['failed'])} of {len(request.images)} pictures failed: {names}")
-    return report
+    return report | run.finish()
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One picture of a request."""
+def _is_made(request: Request, target: Path) -> bool:
+    """Whether a picture is there already and stays."""
+    return target.exists() and not request.force and not target.is_dir()
 
-    upscaler: Upscaler
-    request: Request
-    sampling: Sampling
-    say: Say
-    progress: Callable[[Progress], None]
 
-    def run(self, image: Path, target: Path) -> dict[str, Any]:
+class _Run:
+    """The pictures of a request one after another, and what is told of them and of the time they take."""
+
+    def __init__(self, upscaler: Upscaler, request: Request, sampling: Sampling, say: Say, progress: Report) -> None:
         began = time.perf_counter()
-        read = self.request.read(image)
-        size = self.request.output_size(read.size)
+        self._upscaler = upscaler
+        self._request = request
+        self._sampling = sampling
+        self._say = say
+        self._progress = progress
+        self._pace = kept_pace(upscaler.bundle, upscaler.choice)
+        self._works: dict[tuple[PixelSize, PixelSize], Work] = {}
+        self._told: set[object] = set()  # sizes that were announced, and notices: what is told once
+        ahead = self._works_ahead() if len(request.images) > 1 else []
+        self._pictures = len(ahead)
+        self._outlook = Outlook(self._pace, ahead, began)
+        self._forecast = self._outlook.known() if ahead else None
+        if self._forecast is not None and len(ahead) > 1:
+            self._say(f"{len(ahead)} pictures: about {text_from_seconds(self._forecast)}{self._on_engine()}")
+
+    def make(self, index: int, image: Path, target: Path) -> dict[str, Any]:
+        """The report's row on a picture that is made now."""
+        began = time.perf_counter()
+        read = self._request.read(image)
+        size = self._request.output_size(read.size)
         check_output(target, size)
-        self._announce(image, target, read.size, size)
+        work = self._work(read.size, size)
+        expected = self._pace.seconds(work)
+        self._announce(image, target, read.size, size, work, expected)
         if read.changes:
-            self.say(f"{image}: {'; '.join(read.changes)}")
+            self._say(f"{image}: {'; '.join(read.changes)}")
+        timing = self._outlook.begin(work, partial(self._upscaler.seconds_of_decoding, read.size, size))
+        forecast = _PictureForecast(timing, began, expected)
+        self._tell_of_all()
+
+        def after_tile(done: Progress) -> None:
+            timing.mark()
+            if (told := forecast.told_now()) is not None:
+                self._say(f"{target}: {told}")
+            self._tell_of_all()
+            self._progress(_doing(index, len(self._request.images), done), self._outlook.fraction())
+
         options = RunOptions(
-            seed=self.request.seed,
-            tile=self.request.tile,
+            seed=self._request.seed,
+            tile=self._request.tile,
             scratch=target.resolve().parent,
             keeps_pixels=not _is_streamed(target),
-            progress=self.progress,
-            notice=self.say,
+            progress=after_tile,
+            notice=self._say,
         )
-        with self.upscaler.sampled(read.pixels, size, self.sampling, options) as sampled:
+        with self._upscaler.sampled(read.pixels, size, self._sampling, options) as sampled:
             write_sampled(sampled, target, grey=read.is_grey)
-            return {
-                "input": str(image),
-                "output": str(target),
-                "width": size[0],
-                "height": size[1],
-                "evaluations": sampled.evaluations,
-                "tile": sampled.tile,
-                "seconds": round(time.perf_counter() - began, 3),
-                "changes": list(read.changes),
-            }
+        self._outlook.finish()
+        if len(self._request.images) == 1 and forecast.seconds is not None:
+            self._forecast = self._outlook.elapsed - (time.perf_counter() - began) + forecast.seconds
+        return {
+            "input": str(image),
+            "output": str(target),
+            "width": size[0],
+            "height": size[1],
+            "evaluations": sampled.evaluations,
+            "tile": sampled.tile,
+            "seconds": round(time.perf_counter() - began, 3),
+            "forecast_seconds": _rounded(forecast.seconds),
+            "changes": list(read.changes),
+        }
 
-    def _announce(self, image: Path, target: Path, lr: PixelSize, size: PixelSize) -> None:
-        """Sizes and the time it will take, before the work."""
-        expected = self.upscaler.forecast(lr, size, self.sampling, self.request.tile)
-        choice = self.upscaler.choice
-        self.say(
-            f"{image} {lr[0]}x{lr[1]} -> {target} {size[0]}x{size[1]}: about {text_from_seconds(expected.seconds)} on "
-            f"{choice.backend} {choice.precision}"
-            + (f" in {expected.tiles} tiles of {expected.tile}" if expected.tile else "")
-            + ", judging by small evaluations"
-        )
-        for told in self.upscaler.notices(lr, size, self.sampling):
-            self.say(told)
+    def finish(self) -> dict[str, float | None]:
+        """The report's figures on the whole run, whose times are kept for later ones."""
+        seconds = self._outlook.elapsed
+        try:
+            keep_pace(self._upscaler.bundle, self._upscaler.choice, self._pace)
+        except EngineError as error:
+            self._say(f"idm-deploy: the next estimate will not know these times. {error}")
+        return {"seconds": round(seconds, 3), "forecast_seconds": _rounded(self._forecast)}
+
+    def _works_ahead(self) -> list[Work]:
+        """The work of the pictures that will be made, by what their headers say of their sizes."""
+        counts: Counter[PixelSize] = Counter()
+        for image in self._request.images:
+            if not _is_made(self._request, self._request.target(image)):
+                with suppress(ImageError):  # told when its turn comes
+                    counts[read_size(image)] += 1
+        works = []
+        for lr, count in counts.items():
+            with suppress(DeployError, EngineError):  # likewise
+                works += [self._work(lr, self._request.output_size(lr))] * count
+        return works
+
+    def _work(self, lr: PixelSize, size: PixelSize) -> Work:
+        """Looked up once for each size: the tiles of later pictures may differ as memory does, their time hardly."""
+        if (lr, size) not in self._works:
+            self._works[lr, size] = self._upscaler.work(lr, size, self._sampling, self._request.tile)
+        return self._works[lr, size]
+
+    def _announce(
+        self, image: Path, target: Path, lr: PixelSize, size: PixelSize, work: Work, expected: float | None
+    ) -> None:
+        """Sizes and the time it will take, before the work; of many alike the first, and each that takes long."""
+        if (lr, size) in self._told and (expected is None or expected < LONG):
+            return
+        self._told.add((lr, size))
+        about = "" if expected is None else f": about {text_from_seconds(expected)}"
+        tiles = "" if work.tile is None else f" in {work.tiles} tiles of {work.tile}"
+        later = "; the first steps will tell how long it takes" if expected is None else ""
+        self._say(f"{image} {lr[0]}x{lr[1]} -> {target} {size[0]}x{size[1]}{about}{self._on_engine()}{tiles}{later}")
+        for notice in self._upscaler.notices(lr, size, self._sampling):
+            if notice not in self._told:
+                self._told.add(notice)
+                self._say(notice)
+
+    def _tell_of_all(self) -> None:
+        """The time of the whole run, once, as soon as it shows."""
+        if self._forecast is None and self._outlook.is_telling:
+            self._forecast = self._outlook.expected()
+            if self._pictures > 1:
+                self._say(f"{self._pictures} pictures: about {text_from_seconds(self._forecast)} in all")
+
+    def _on_engine(self) -> str:
+        choice = self._upscaler.choice
+        return f" on {choice.backend} {choice.precision}"
+
+
+class _PictureForecast:
+    """What was told of the time of a picture that `began`: `seconds` in all, of which `expected` are still to come."""
+
+    def __init__(self, timing: Timing, began: float, expected: float | None) -> None:
+        self.seconds = None if expected is None else time.perf_counter() - began + expected
+        self._timing = timing
+        self._began = began
+        self._is_corrected = False
+
+    def told_now(self) -> str | None:
+        """What the evaluations so far show that is still to be told; None where there is nothing."""
+        left = self._timing.left()
+        if not self._timing.is_telling or (self.seconds is not None and (self._is_corrected or left < LONG)):
+            return None
+        expected = time.perf_counter() - self._began + left
+        if self.seconds is None:
+            self.seconds = expected
+            return f"about {text_from_seconds(expected)}, judging by its first steps"
+        if max(expected / self.seconds, self.seconds / expected) < CORRECTED_FROM:
+            return None
+        self._is_corrected = True
+        return f"rather about {text_from_seconds(expected)} in all, as its steps show"
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 def write_sampled(sampled: Sampled, target: Path, *, grey: bool = False) -> None:
@@ -178,15 +293,13 @@ def text_from_seconds(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _share_of(progress: Report, index: int, images: int) -> Callable[[Progress], None]:
-    def tell(done: Progress) -> None:
-        parts = [f"image {index + 1}/{images}"] if images > 1 else []
-        parts.append(f"step {done.step}/{done.steps}")
-        if done.tiles > 1:
-            parts.append(f"tile {done.tile}/{done.tiles}")
-        progress(", ".join(parts), (index + done.fraction) / images)
-
-    return tell
+def _doing(index: int, images: int, done: Progress) -> str:
+    """Where a run is, in words."""
+    parts = [f"image {index + 1}/{images}"] if images > 1 else []
+    parts.append(f"step {done.step}/{done.steps}")
+    if done.tiles > 1:
+        parts.append(f"tile {done.tile}/{done.tiles}")
+    return ", ".join(parts)
 
 
 def _refuse_same_targets(request: Request) -> None:

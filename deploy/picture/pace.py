@@ -1,68 +1,277 @@
-"""How long one evaluation of the network will take, judged by smaller ones."""
+"""How long pictures take on this machine, learnt from the work itself: nothing is run for the estimate alone.
 
+The time of a picture is that of an evaluation of the network, as often as the plan and the tiles ask for it, and what
+is around these: encoding before, decoding and writing after. Both are curves over pixels, known where pictures of about
+that size were made: in this run, or in an earlier one with the same bundle, engine, precision and threads, which
+`deploy.picture.kept_paces` keeps. Where nothing is known, the first evaluations of the picture itself tell.
+"""
+
+import math
+import os
 import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import median, median_low
 
-import numpy as np
+from deploy.families.contract import Float32
 
-from deploy.families.contract import Model
-from deploy.images.tiles import Size, Window
+STEP = "step"
+"""One evaluation of the network, with what the sampler does between two of them."""
+FIRST = "around the first"
+"""All else of the first picture of a size in a run, in which the engine takes memory, or compiles, for that size."""
+AGAIN = "around later ones"
+"""All else of the next pictures of that size."""
 
-PROBE_SIDE = 32
-"""Pixels of the smallest probe's side, where the network's stride allows it; the others double it."""
+NEAR = 1.5
+"""A time is scaled by pixels this many times more or fewer. Where all of it were attention's, which grows with the
+square of the pixels, that would be wrong by as much; half of it is at 512x512 in the demo model: 25 %."""
 
-LONGEST_PROBE = 0.1
-"""Seconds after which no larger probe is made: the estimate must not become a part of the work."""
+BETWEEN = 8.0
+"""Between two sizes that are not further apart than this, times lie on a power of the pixels. Where one of the
+times is all work per pixel and half of the other attention, as 1 + 1/8 at one pixel and 8 + 8 at eight, that gives 4.2
+in the middle instead of 3.8."""
+
+SETTLED = 9
+"""Evaluations whose median tells the next one's time: a burst of other work is forgotten soon."""
+
+WRITING_PER_PIXEL = 0.4e-6
+"""Seconds to filter, compress and write a pixel of PNG where that was not timed yet; 0.3 to 0.5 us were seen."""
+
+LEAST = 1e-4
+"""Seconds around the evaluations, at least: medians may leave less than nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forecast:
-    """What is expected of a picture before its work begins."""
+class Work:
+    """What the time of a picture depends on, in pixels: of the state, in a latent fewer, and of the output."""
 
-    seconds: float
+    window: int  # of the state, in the largest tile
     tile: int | None  # side of the tiles; None: the whole picture at once
     tiles: int
+    steps: int
+    state: int
+    output: int
+
+    @property
+    def evaluations(self) -> int:
+        """How often the network is evaluated."""
+        return self.tiles * self.steps
 
 
-def seconds_of_evaluation(model: Model, lr: Size, size: Size, window: Size) -> float:
-    """About the seconds for one window of that size: work per pixel, and attention, which grows with its square.
+Place = tuple[str, int, int]
+"""(STEP, FIRST or AGAIN, pixels of the state, pixels of the output); of a step, both are those of its window."""
 
-    The two unknowns of t = a P + b P^2 (P the number of pixels) follow from windows of two sizes, as large as can be
-    had in a small part of the time of the whole. A window that is no larger than a probe is measured as it is.
+
+def step_place(work: Work) -> Place:
+    """Where the time of an evaluation belongs."""
+    return STEP, work.window, work.window
+
+
+class Pace:
+    """The times of one bundle on one engine. `kept` are those of earlier runs, as they would be on a quiet machine;
+    `crowding` tells how many times longer work takes now."""
+
+    def __init__(self, kept: Mapping[Place, float] | None = None, crowding: Callable[[], float] = lambda: 1.0) -> None:
+        self._kept = dict(kept or {})
+        self._crowding_now = crowding
+        self._timed: dict[Place, deque[float]] = {}
+
+    def seconds(self, work: Work, *, again: bool = False) -> float | None:
+        """What such a picture takes, the first of its size in a run or one made `again` after it; None where nothing
+        of about its size was timed."""
+        step = self._near(*step_place(work))
+        if step is None:
+            return None
+        around = self.around(work, again=again)
+        if around is None and work.state == work.output:
+            # What a picture has around its steps is little then: encoding, which takes less than a step, and writing.
+            around = step + WRITING_PER_PIXEL * work.output
+        return None if around is None else work.evaluations * step + around
+
+    def around(self, work: Work, *, again: bool = False) -> float | None:
+        """What such a picture takes besides its evaluations; None where that was not timed."""
+        wanted = [AGAIN, FIRST] if again or self._was_made(work) else [FIRST, AGAIN]
+        times = (self._near(kind, work.state, work.output) for kind in wanted)
+        return next((found for found in times if found is not None), None)
+
+    def about(self, work: Work, *, again: bool = False) -> float | None:
+        """The same from the nearest size there is, however far; None where there is none."""
+        if (known := self.seconds(work, again=again)) is not None:
+            return known
+        windows = (window for kind, window, _ in (*self._kept, *self._timed) if kind == STEP)
+        nearest = _nearest(windows, work.window)
+        if nearest is None or (timed := self._near(STEP, nearest, nearest)) is None:
+            return None
+        step = timed * work.window / nearest
+        return work.evaluations * step + step + WRITING_PER_PIXEL * work.output
+
+    def add(self, work: Work, step: float, whole: float) -> None:
+        """A picture was made in `whole` seconds, an evaluation for it in `step`."""
+        kind = AGAIN if self._was_made(work) else FIRST
+        rest = max(whole - work.evaluations * step, LEAST)
+        for place, seconds in ((step_place(work), step), ((kind, work.state, work.output), rest)):
+            self._timed.setdefault(place, deque(maxlen=SETTLED)).append(seconds)
+
+    def learnt(self) -> dict[Place, float]:
+        """The times of this run, as they would be on a quiet machine."""
+        # The machine as it was when the run began, if that was looked at, and as it is now.
+        crowded = (self._crowding + self._crowding_now()) / 2
+        return {place: median(times) / crowded for place, times in self._timed.items()}
+
+    @cached_property
+    def _crowding(self) -> float:
+        return self._crowding_now()
+
+    def _was_made(self, work: Work) -> bool:
+        return (FIRST, work.state, work.output) in self._timed
+
+    def _near(self, kind: str, state: int, output: int) -> float | None:
+        """The time at a place, by what was timed in this run about there, else by what was kept."""
+        timed = {at[2]: median(self._timed[at]) for at in _alike(self._timed, kind, state / output)}
+        if (now := seconds_at(timed, output)) is not None:
+            return now
+        kept = seconds_at({at[2]: self._kept[at] for at in _alike(self._kept, kind, state / output)}, output)
+        return None if kept is None else kept * self._crowding
+
+
+class Timing:
+    """One picture in the making: what is left of it, judged by its evaluations so far.
+
+    `decoding` tells the seconds from the last evaluation to the last pixel, by trying. It is asked once the work has
+    begun, where `pace` does not know what follows the steps: that would come too late to be learnt from.
     """
-    side = max(PROBE_SIDE, 2 * model.stride)
-    probes: list[tuple[float, float]] = []  # pixels and seconds
-    while True:
-        probe = min(side, window[0]), min(side, window[1])
-        seconds = _measured(model, lr, size, probe)
-        if probe == window:
-            return seconds
-        probes.append((float(probe[0] * probe[1]), seconds))
-        # The next probe has four times the pixels and is evaluated twice: below half of one evaluation of the whole.
-        cheap = seconds <= LONGEST_PROBE and 16 * probes[-1][0] <= window[0] * window[1]
-        if len(probes) > 1 and not cheap:
-            return _extrapolated(probes[max(-3, -len(probes))], probes[-1], float(window[0] * window[1]))
-        side *= 2
+
+    def __init__(
+        self,
+        pace: Pace,
+        work: Work,
+        decoding: Callable[[], float] = lambda: 0.0,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.work = work
+        self._pace = pace
+        self._around = pace.around(work)
+        self._decoding = decoding
+        self._ending: float | None = None
+        self._clock = clock
+        self._began = self._marked = clock()
+        self._times: list[float] = []  # of the evaluations so far
+
+    def mark(self) -> None:
+        """Another evaluation is done."""
+        now = self._clock()
+        self._times.append(now - self._marked)
+        self._marked = now
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the beginning, but for those of trying the decoding."""
+        return self._clock() - self._began
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether enough is done to judge by: two evaluations, as the first also wakes the engine; of a few, one."""
+        return len(self._times) >= (1 if self.work.evaluations <= 3 else 2)
+
+    def left(self) -> float:
+        """Seconds to the end. Before the first evaluation, what the pace says; 0 where it says nothing."""
+        if not self._times:
+            return max((self._pace.about(self.work) or 0.0) - self.elapsed, 0.0)
+        step = self._step(SETTLED)
+        after = self._after() if self._around is None else self._around - max(self._times[0] - step, 0.0)
+        since = self._clock() - self._marked
+        return max((self.work.evaluations - len(self._times)) * step + max(after, 0.0) - since, 0.0)
+
+    def finish(self) -> None:
+        """The picture is written; its times are learnt."""
+        if self._times:
+            self._pace.add(self.work, self._step(len(self._times)), self.elapsed)
+
+    def _after(self) -> float:
+        """Seconds after the last evaluation, where the pace does not know: tried once, in no evaluation's time."""
+        if self._ending is None:
+            began = self._clock()
+            self._ending = self._decoding() + WRITING_PER_PIXEL * self.work.output
+            spent = self._clock() - began
+            self._began += spent
+            self._marked += spent
+        return self._ending
+
+    def _step(self, latest: int) -> float:
+        """The usual time of an evaluation. The first one also encodes, and so do all tiles of the first step."""
+        count = len(self._times)
+        if count <= 2:
+            return min(self._times)
+        settled = self.work.tiles if count > self.work.tiles else 1
+        return median_low(self._times[max(settled, count - latest) :])
 
 
-def _extrapolated(smaller: tuple[float, float], larger: tuple[float, float], wanted: float) -> float:
-    """The seconds for `wanted` pixels, from the (pixels, seconds) of two smaller windows."""
-    (few, at_few), (many, at_many) = smaller, larger
-    square = (at_many / many - at_few / few) / (many - few)
-    linear = at_many / many - square * many
-    if square < 0 or linear < 0:  # small windows cost more per pixel, or all the time is attention's
-        return at_many * wanted / many
-    return linear * wanted + square * wanted**2
+def seconds_at(curve: Mapping[int, float], pixels: int) -> float | None:
+    """The time at that many pixels, on a curve of some (pixels -> seconds); None where none of them is near."""
+    if pixels in curve:
+        return curve[pixels]
+    below = max((known for known in curve if known < pixels), default=None)
+    above = min((known for known in curve if known > pixels), default=None)
+    if below is not None and above is not None and above <= BETWEEN * below:
+        share = math.log(pixels / below) / math.log(above / below)
+        return float(curve[below] ** (1 - share) * curve[above] ** share)
+    nearest = _nearest(curve, pixels)
+    if nearest is None or _apart(nearest, pixels) > NEAR:
+        return None
+    return curve[nearest] * pixels / nearest
 
 
-def _measured(model: Model, lr: Size, size: Size, window: Size) -> float:
-    """The faster of two evaluations; the first of a shape also prepares the engine."""
-    condition = model.blank_condition(lr, size, Window.whole(window))
-    row = model.rows([0.5], [0])[0]
-    x = np.zeros((1, model.channels, *window), np.float32)
-    seconds = []
-    for _ in range(2):
-        began = time.perf_counter()
-        model.predict(x, condition, row)
-        seconds.append(time.perf_counter() - began)
-    return min(seconds)
+def seconds_of_rows(blocks: Iterable[Float32], output: int, clock: Callable[[], float] = time.perf_counter) -> float:
+    """What all rows of a picture of `output` pixels will take to decode, from the first two blocks of them.
+
+    The first block brings what is done once; the second is one of many alike. The others are not made.
+    """
+    began, times, pixels = clock(), list[float](), list[int]()
+    for block in blocks:
+        times.append(clock() - began - sum(times))
+        pixels.append(block.shape[2] * block.shape[3])
+        if len(times) == 2:
+            break
+    done = sum(pixels)
+    return sum(times) + (times[-1] * (output - done) / pixels[-1] if times and output > done else 0.0)
+
+
+def crowding(threads: int | None) -> float:
+    """How many times longer work on the processor takes because others want it now; 1.0 where there is room for all.
+
+    Four busy programs and two threads of ours on two cores: each gets a third of a core, so three times. Of five looks
+    within 10 ms the middle one counts. 1.0 on systems that do not tell.
+    """
+    cores = os.cpu_count() or 1
+    looks = []
+    for _ in range(5):
+        if (others := _others_running()) is None:
+            return 1.0
+        looks.append(others)
+        time.sleep(0.002)
+    return max(1.0, (median(looks) + (threads or cores)) / cores)
+
+
+def _others_running(source: Path = Path("/proc/loadavg")) -> int | None:
+    """Threads on the whole machine that run or want to, but this one."""
+    try:
+        return max(int(source.read_text().split()[3].split("/")[0]) - 1, 0)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _alike(places: Iterable[Place], kind: str, ratio: float) -> list[Place]:
+    """The places of one kind at which state and output are in about that ratio."""
+    return [place for place in places if place[0] == kind and _apart(place[1] / place[2], ratio) <= NEAR]
+
+
+def _nearest(known: Iterable[int], wanted: int) -> int | None:
+    return min(known, key=lambda pixels: _apart(pixels, wanted), default=None)
+
+
+def _apart(one: float, other: float) -> float:
+    """How many times the larger of two positive numbers is the smaller: 1.0 or more."""
+    return max(one / other, other / one)

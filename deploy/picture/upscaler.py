@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,13 +24,13 @@ from deploy.images.values import network_from_pixels
 from deploy.picture.generation import Generation, generate_pictures
 from deploy.picture.layout import Job, Layout, layout_for
 from deploy.picture.memory import bytes_from_text, default_budget
-from deploy.picture.pace import Forecast, seconds_of_evaluation
+from deploy.picture.pace import Work, seconds_of_rows
 from deploy.picture.run import Progress, Sampled, sampled_batch
 from deploy.picture.strips import state_arrays_needed
 from deploy.sampling.choices import Choices, Sampling, sampling_from
 from deploy.sampling.noise import image_key
 from deploy.sampling.noise_source import NoiseCallable, NoiseSource
-from deploy.sampling.plan import Plan, make_plan
+from deploy.sampling.plan import Plan, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 
 
@@ -76,6 +77,7 @@ class Upscaler:
         self.schedule = NoiseSchedule.from_dict(bundle.manifest.schedule)
         self.graphs = GraphSet(bundle, self.choice)
         self.model = family.model(self.graphs)
+        self._planned: tuple[PlanSettings, Plan] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -181,9 +183,14 @@ class Upscaler:
         return sampling
 
     def plan(self, sampling: Sampling) -> Plan:
-        """The steps of a way to sample."""
-        plan = make_plan(self.schedule, sampling.plan, rules=self.model.sampling)
-        return plan if self.graphs.int8 is None else self.graphs.int8.plan_with_own_noise(plan)
+        """The steps of a way to sample; the last ones that were asked for are kept."""
+        planned = self._planned
+        if planned is None or planned[0] != sampling.plan:
+            plan = make_plan(self.schedule, sampling.plan, rules=self.model.sampling)
+            int8 = self.graphs.int8
+            planned = sampling.plan, plan if int8 is None else int8.plan_with_own_noise(plan)
+            self._planned = planned
+        return planned[1]
 
     def budget(self) -> int:
         """Bytes that may be resident now."""
@@ -266,16 +273,19 @@ class Upscaler:
         ) as sampled:
             yield replace(sampled, grey=tuple(is_grey(one) for one in pixels))
 
-    def forecast(self, lr: PixelSize, size: PixelSize, sampling: Sampling, tile: int | None = None) -> Forecast:
-        """What the steps of one picture will take, from evaluations of small windows made now, and in which tiles.
-
-        The result is that of a picture which is streamed to a file, as `infer` does.
-        """
-        options = RunOptions(tile=tile)
-        tiling = self._layout(lr[::-1], 1, size, sampling, options, keeps_pixels=False).tiling
-        seconds = seconds_of_evaluation(self.model, lr[::-1], size[::-1], tiling.largest)
-        return Forecast(
-            seconds=seconds * len(tiling) * len(self.plan(sampling)),
+    def work(self, lr: PixelSize, size: PixelSize, sampling: Sampling, tile: int | None = None) -> Work:
+        """How much there is to do for a picture that is streamed to a file, and in which tiles, as memory is now."""
+        state = self.model.state_size(lr[::-1], size[::-1])
+        tiling = self._layout(lr[::-1], 1, size, sampling, RunOptions(tile=tile), keeps_pixels=False).tiling
+        return Work(
+            window=prod(tiling.largest),
             tile=None if tiling.is_whole else tiling.tile,
             tiles=len(tiling),
+            steps=len(self.plan(sampling)),
+            state=prod(state),
+            output=prod(size),
         )
+
+    def seconds_of_decoding(self, lr: PixelSize, size: PixelSize) -> float:
+        """What turning a finished state into pixels will take, from decoding the beginning of an empty one."""
+        return seconds_of_rows(self.model.blank_rows(lr[::-1], size[::-1]), prod(size))

@@ -4,12 +4,15 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from deploy.cli.progress import shown_progress
+from deploy.cli.progress import Report, shown_progress
 from deploy.cli.values import size_from_text
+
+if TYPE_CHECKING:
+    from deploy.picture.run import Progress
 
 
 def generate(
@@ -51,9 +54,14 @@ def generate(
         told: set[str] = set()
         for number, row in enumerate(paths):
             choices = Choices(preset=preset, equation=equation, steps=steps)
-            progress(f"picture {number + 1} of {count}", number / count)
             (pictures,) = upscaler.generate(
-                sizes, 1, seed, choices=choices, sample=number, notice=partial(_say_once, told)
+                sizes,
+                1,
+                seed,
+                choices=choices,
+                sample=number,
+                progress=partial(_tell_step, progress, number, count),
+                notice=partial(_say_once, told),
             )
             for path, pixels in zip(row, pictures, strict=True):
                 write_image(pixels, path)
@@ -68,6 +76,10 @@ def _names(count: int, sizes: list[tuple[int, int]], seed: int) -> list[list[str
     """Per picture, the file name at each size."""
     endings = [f"_{width}x{height}" for width, height in sizes] or [""]
     return [[f"generated_{seed}_{number}{ending}.png" for ending in endings] for number in range(count)]
+
+
+def _tell_step(progress: Report, number: int, count: int, done: "Progress") -> None:
+    progress(f"picture {number + 1} of {count}, step {done.step}/{done.steps}", (number + done.fraction) / count)
 
 
 def _say_once(told: set[str], line: str) -> None:

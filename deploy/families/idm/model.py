@@ -82,7 +82,7 @@ class IdmModel(GraphDenoiser):
         """The scaling factor (w - w_lr) / ((s_max - 1) * w_lr): 0 is no magnification, 1 the training maximum."""
         return (width - lr_width) / ((self.s_max - 1.0) * lr_width)
 
-    def rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
+    def made_rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
         """What each step of a plan feeds besides the state: one mapping per step. IDM looks at the level only."""
         del timesteps
         levels = np.array(noise_levels, dtype=np.float32)[:, None]
@@ -160,6 +160,11 @@ class IdmModel(GraphDenoiser):
     def blank_condition(self, lr: Size, size: Size, window: Window) -> dict[str, Array]:
         """The condition of a black picture."""
         return self.condition(np.zeros((1, self.channels, *lr), np.float32), size, window)
+
+    def blank_rows(self, lr: Size, size: Size) -> Iterator[Float32]:
+        """None: the state is the picture."""
+        del lr, size
+        return iter(())
 
     def refusal_of_consistency(self) -> str | None:
         """Data consistency works on pictures, which this family's state is."""

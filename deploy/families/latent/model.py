@@ -112,7 +112,7 @@ class LatentModel(GraphDenoiser):
         rows, columns = self.config.padded_size(*lr)
         return rows // self.config.first_stage.stride, columns // self.config.first_stage.stride
 
-    def rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
+    def made_rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
         """What each step feeds besides the state; the float graphs of this family look at the timestep only."""
         steps = np.array(timesteps, dtype=np.float32)
         if "tabulate" not in self.graphs:
@@ -137,6 +137,12 @@ class LatentModel(GraphDenoiser):
         if self.generates:
             return {}
         return self.condition_of_window(np.zeros((1, self.channels, *window.size), np.float32), window)
+
+    def blank_rows(self, lr: Size, size: Size) -> Iterator[Float32]:
+        """The rows of the picture that an empty latent decodes to."""
+        latent = self.state_size(lr, size)
+        subject = self.subject_of_latents(1, latent, size)
+        yield from subject.picture_rows(np.zeros(subject.state_shape, np.float32), LARGEST_QUERY_BYTES)
 
     def working_bytes(self, window: Size, batch: int) -> int:
         """Memory of the U-Net for one window of the latent."""

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.forecast import forecast_and_actual
 from deploy.bundle import Bundle
 from deploy.checkpoint.load import load_checkpoint
 from deploy.export.export import export_bundle
@@ -33,6 +35,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     Image.fromarray(GENERATOR.integers(0, 256, (8, 10, 3), np.uint8)).save(folder / "sample.png")
     checkpoint = load_checkpoint(save_idm(folder), config={"norm_groups": 8, "image_size": 16})
     return export_bundle(checkpoint, folder / "micro.bundle", samples=[folder / "sample.png"])
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run forecasts depends on the runs before it: those of the same test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture
@@ -67,8 +75,15 @@ def test_the_sample_of_the_only_bundle_is_enlarged_and_told_of(place: Path) -> N
     made = place / "sample_x12.png"  # without the hash that the bundle's file name carries
     assert size_of(made) == (120, 96)
     assert "balanced: ddim, 2 steps placed uniform, from pure noise" in done.stderr
-    assert "10x8 ->" in done.stderr and "120x96: about" in done.stderr and "onnxruntime-cpu fp32" in done.stderr
-    assert "scale 12 is beyond the trained 1 to 8" in done.stderr
+    # How long it takes shows after the first step; a second time it is known before.
+    assert f"10x8 -> {made.name} 120x96 on onnxruntime-cpu fp32; the first steps will tell" in done.stderr
+    assert f"\n{made.name}: about " in done.stderr and "judging by its first steps" in done.stderr
+    again = infer(place, "--scale", "12", "--steps", "2", "--threads", "1", "--force", "--json")
+    assert "120x96: about " in again.stderr and "will tell" not in again.stderr
+    report = json.loads(again.stdout)
+    row = report["pictures"][0]
+    assert 0 < row["forecast_seconds"] <= report["forecast_seconds"] and 0 < row["seconds"] <= report["seconds"]
+    assert done.stderr.count("scale 12 is beyond the trained 1 to 8") == 1
     assert done.stdout.startswith(f"{made.name}: 120x96, 2 evaluations, ")
 
 
@@ -86,6 +101,54 @@ def test_a_batch_goes_on_past_a_bad_file_and_exits_1(place: Path) -> None:
     again = json.loads(infer(place, *arguments, "--json", code=1).stdout)
     assert again["pictures"] == [] and len(again["skipped"]) == 3
     assert len(json.loads(infer(place, *arguments, "--json", "--force", code=1).stdout)["pictures"]) == 3
+
+
+def test_estimates_run_nothing_and_what_all_pictures_share_is_made_once(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four pictures of one size and plan: one table of the steps, then per picture an encoding and its evaluations."""
+    from deploy.engine.graphs import GraphSet
+
+    ran: Counter[str] = Counter()
+    run = GraphSet.run
+
+    def counted(graphs: GraphSet, name: str, *arguments: Any, **named: Any) -> Any:
+        ran[name] += 1
+        return run(graphs, name, *arguments, **named)
+
+    monkeypatch.setattr(GraphSet, "run", counted)
+    for index in range(4):
+        (place / f"p{index}.png").write_bytes((place / "a.png").read_bytes())
+    (place / "out").mkdir()
+    pictures = [f"p{index}.png" for index in range(4)]
+    for known in (False, True):
+        code, told = run_here(place, [*pictures, "--scale", "14", "--steps", "3", "-o", "out", "--force"])
+        assert code == 0 and ran == {"tabulate": 1, "encode": 4, "denoise": 12}, told
+        # Of pictures alike one is announced; the time of all is told before the first or after the second.
+        assert (told.count("->"), told.count("beyond the trained"), told.count("4 pictures: about")) == (1, 1, 1)
+        assert (told.index("4 pictures: about") < told.index("->")) == known
+        ran.clear()
+
+
+def test_a_cache_that_cannot_be_written_is_said_once_and_the_work_is_done(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "file"))
+    for picture in ("a.png", "b.jpg"):
+        code, told = run_here(place, [picture, "--scale", "2", "--steps", "2"])
+        assert code == 0 and (place / f"{Path(picture).stem}_x2.png").exists()
+        assert told.count("the next estimate will not know these times. While keeping pace of") == 1
+
+
+@pytest.mark.slow
+def test_forecasts_are_of_the_size_of_what_the_work_takes(tmp_path: Path) -> None:
+    """The packaged model, two sizes, first and second run: within three times, as other work comes and goes."""
+    for scale in ("2", "4"):
+        for known in (False, True):
+            made = forecast_and_actual(["--scale", scale, "--preset", "balanced"], cache=tmp_path)
+            assert made.before_work == known
+            assert 1 / 3 < made.forecast / made.actual < 3
 
 
 def test_options_reach_the_sampler(place: Path) -> None:

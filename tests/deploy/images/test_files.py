@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from deploy.errors import ImageError
-from deploy.images.files import check_output, encode_image, read_image, write_image
+from deploy.images.files import check_output, encode_image, read_image, read_size, write_image
 from engines.errors import FileError
 from engines.new_files import new_file
 
@@ -110,6 +110,7 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     picture = read_image(path)
     np.testing.assert_array_equal(picture.pixels, upright)
     assert picture.origin.orientation == orientation
+    assert read_size(path) == picture.size
 
 
 def test_damaged_exif_does_not_cost_the_picture(tmp_path: Path) -> None:

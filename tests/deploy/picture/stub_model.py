@@ -77,6 +77,10 @@ class StubModel:
     def blank_condition(self, lr: Size, size: Size, window: Window) -> dict[str, Any]:
         return StubSubject(np.zeros((1, 3, *lr), np.float32), size).condition(window)
 
+    def blank_rows(self, lr: Size, size: Size) -> Iterator[Float32]:
+        del lr, size
+        return iter(())
+
     def working_bytes(self, window: Size, batch: int) -> int:
         return 1000 * prod(window) * batch
 

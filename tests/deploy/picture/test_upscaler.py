@@ -173,22 +173,23 @@ def test_evaluations_are_counted_as_they_are_made(up: Upscaler) -> None:
             assert sampled.evaluations == made  # the published grid of 5 has no last step
 
 
-def test_an_estimate_of_the_time_is_of_the_right_size(up: Upscaler) -> None:
-    """Within a factor of five of what the same machine then takes: load comes and goes."""
+def test_the_work_counts_the_tiles_that_memory_or_the_user_asks_for(up: Upscaler) -> None:
+    """Twelve tiles of 32 pixels cover 96x72 (starts 0, 24, 48 and 64, and 0, 24 and 40); steps as in the plan."""
     sampling = up.sampling()
-    estimated = up.forecast((12, 9), (96, 72), sampling).seconds
-    with up.sampled(PICTURE, (96, 72), sampling) as sampled:
-        assert estimated / 5 < sampled.seconds < estimated * 5
-
-
-def test_the_forecast_counts_the_tiles_that_memory_or_the_user_asks_for(up: Upscaler) -> None:
-    """Twelve tiles of 32 pixels cover 96x72 (starts 0, 24, 48 and 64, and 0, 24 and 40): 12 times one tile's time."""
-    sampling = up.sampling()
-    whole, tiled = (up.forecast((12, 9), (96, 72), sampling, tile=tile) for tile in (None, 32))
-    assert (whole.tile, whole.tiles) == (None, 1)
-    assert (tiled.tile, tiled.tiles) == (32, 12)
+    whole, tiled = (up.work((12, 9), (96, 72), sampling, tile=tile) for tile in (None, 32))
+    assert (whole.tile, whole.tiles, whole.window, whole.state, whole.output) == (None, 1, 6912, 6912, 6912)
+    assert (tiled.tile, tiled.tiles, tiled.window, tiled.state, tiled.output) == (32, 12, 1024, 6912, 6912)
+    assert tiled.evaluations == 12 * whole.evaluations == 12 * len(up.plan(sampling))
     with pytest.raises(SizeError, match="A tile of 5 pixels does not suit this network"):
-        up.forecast((12, 9), (96, 72), sampling, tile=5)
+        up.work((12, 9), (96, 72), sampling, tile=5)
+
+
+def test_a_plan_is_made_again_only_for_another_way_to_sample(up: Upscaler) -> None:
+    from deploy.sampling.choices import Choices
+
+    three, four = (up.sampling(Choices(steps=steps)) for steps in (3, 4))
+    assert up.plan(three) is up.plan(three)
+    assert [len(up.plan(sampling)) for sampling in (three, four, three)] == [3, 4, 3]
 
 
 @pytest.mark.parametrize("engine", [name for name in sorted(FORM_OF_BACKEND) if BACKENDS[name].probe().available])

@@ -148,7 +148,7 @@ class ToyModel(GraphDenoiser):
     def __init__(self, graphs: Graphs) -> None:
         super().__init__(graphs, training_pixels=32**2)
 
-    def rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
+    def made_rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
         del timesteps
         rows: list[dict[str, Array]] = [{"noise_level": np.full((1, 1, 1, 1), n, np.float32)} for n in noise_levels]
         return self.graphs.rows_in_precision(rows, noise_levels)
@@ -177,6 +177,9 @@ class ToyModel(GraphDenoiser):
 
     def blank_condition(self, lr: Size, size: Size, window: Window) -> dict[str, Array]:
         return {"cond": np.zeros((1, 3, *window.size), np.float32)}
+
+    def blank_rows(self, lr: Size, size: Size) -> Iterator[Float32]:
+        return iter(())
 
     def refusal_of_consistency(self) -> str | None:
         return None
