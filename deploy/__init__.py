@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deploy.bundle import Bundle as Bundle
     from deploy.checkpoint import load_checkpoint as load_checkpoint
+    from deploy.runtime.run import Progress as Progress
     from deploy.runtime.upscaler import Upscaler as Upscaler
 
 __version__ = "0.1.0"
-__all__ = ["Bundle", "Upscaler", "__version__", "load_checkpoint"]
+__all__ = ["Bundle", "Progress", "Upscaler", "__version__", "load_checkpoint"]
 
 _HOMES = {
     "Bundle": "deploy.bundle",
+    "Progress": "deploy.runtime.run",
     "Upscaler": "deploy.runtime.upscaler",
     "load_checkpoint": "deploy.checkpoint",
 }

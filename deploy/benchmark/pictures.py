@@ -14,10 +14,12 @@ from deploy.benchmark.steps import name_of, runnable_choices
 from deploy.benchmark.turns import Contender, Progress, Split, Timing, measure, timing_of
 from deploy.bundle import Bundle
 from deploy.errors import PlanError
+from deploy.runtime.engine_choice import engine_choice
+from deploy.runtime.forms import Lease
 from deploy.runtime.graphs import NOTHING, Array, EngineChoice, GraphSet, Keep
 from deploy.runtime.run import Progress as PictureProgress
 from deploy.runtime.settings import Choices
-from deploy.runtime.upscaler import MODELS, Upscaler
+from deploy.runtime.upscaler import Upscaler
 from deploy.sampling.plan import PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 from engines.recurrence import Step
@@ -74,14 +76,20 @@ class WatchedGraphs(GraphSet):
         self.at_once = 0
 
     def run(
-        self, name: str, feeds: Mapping[str, Array], *, kept: Mapping[str, Array] = NOTHING, fixed: bool = False
+        self,
+        name: str,
+        feeds: Mapping[str, Array],
+        *,
+        kept: Mapping[str, Array] = NOTHING,
+        fixed: bool = False,
+        lease: Lease | None = None,
     ) -> dict[str, Array]:
         """All outputs of one graph."""
         part = PART_OF_GRAPH.get(name, OTHER)
         if part == DENOISE:
             self.at_once = max(self.at_once, feeds["x"].shape[0])
         with self._timed(part):
-            return super().run(name, feeds, kept=kept, fixed=fixed)
+            return super().run(name, feeds, kept=kept, fixed=fixed, lease=lease)
 
     def followed(
         self, x: NDArray[np.float32], condition: Mapping[str, Array], steps: Iterable[Step], keep: Keep
@@ -104,11 +112,9 @@ class PictureMaker:
     """Makes pictures of a bundle on one engine, as `infer` and `generate` do; closed with its Upscaler."""
 
     def __init__(self, bundle: Bundle, choice: EngineChoice, stack: ExitStack) -> None:
-        self.upscaler = stack.enter_context(Upscaler(bundle, choice.backend, choice.precision, choice.threads))
-        self.graphs = WatchedGraphs(bundle, self.upscaler.choice)
-        stack.callback(self.graphs.close)
-        self.upscaler.graphs = self.graphs
-        self.upscaler.model = MODELS[bundle.manifest.family](self.graphs)
+        checked = engine_choice(bundle, choice.backend, choice.precision, choice.threads, choice.device)
+        self.graphs = WatchedGraphs(bundle, checked)
+        self.upscaler = stack.enter_context(Upscaler.of_graphs(self.graphs))
         self.tiles = 1
         """Of the picture made last."""
 

@@ -31,7 +31,8 @@ class BenchSettings:
     choices: how whole pictures are sampled, one or more; the bundle's default preset if nothing is said.
     published_steps: how many steps of the published sampler a turn times, from which a whole picture follows.
     batches: how many pictures at once; side lengths: of the square output sizes whose cost is compared.
-    engines, precisions: which of those that are here; empty: all.
+    engines, precisions: which of those that are here; empty: all. device: the number of a GPU, to time on it those that
+    run on GPUs.
     """
 
     size: Size = (128, 128)
@@ -45,6 +46,7 @@ class BenchSettings:
     sides: tuple[int, ...] = (64, 128, 256, 512)
     engines: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
+    device: int | None = None
 
     def __post_init__(self) -> None:
         counts = [("height", self.size[0]), ("width", self.size[1]), ("batch", self.batch), ("threads", self.threads)]

@@ -10,10 +10,11 @@ from deploy.evaluation.originals import Original, Pixels
 from deploy.images.metrics import fidelity, psnr, ssim
 from deploy.quantization.installed import backend_of_target
 from deploy.quantization.settings import PLAIN_STEPS
+from deploy.runtime.engine_choice import engine_choice
 from deploy.runtime.generation import Generation
 from deploy.runtime.graphs import GraphSet
 from deploy.runtime.settings import Choices
-from deploy.runtime.upscaler import MODELS, Upscaler
+from deploy.runtime.upscaler import Upscaler
 
 PLAIN = Choices(equation="ddim", steps=PLAIN_STEPS, placement="uniform", start=0.0, consistency=0.0, eta=0.0)
 """No aids, from pure noise: the aids of a preset hide errors."""
@@ -60,11 +61,8 @@ def float_upscaler(bundle: Bundle, threads: int | None = None) -> Upscaler:
 
 def int8_upscaler(bundle: Bundle, target: str, threads: int | None = None) -> Upscaler:
     """The bundle's int8 graphs of one target, on a CPU."""
-    upscaler = Upscaler(bundle, backend_of_target(target), "int8", threads)
-    upscaler.choice = replace(upscaler.choice, int8_target=target)
-    upscaler.graphs = GraphSet(bundle, upscaler.choice)
-    upscaler.model = MODELS[bundle.manifest.family](upscaler.graphs)
-    return upscaler
+    choice = engine_choice(bundle, backend_of_target(target), "int8", threads)
+    return Upscaler.of_graphs(GraphSet(bundle, replace(choice, int8_target=target)))
 
 
 def made_by(upscaler: Upscaler, originals: Sequence[Original], choices: Choices, seed: int = 0) -> list[Pixels]:

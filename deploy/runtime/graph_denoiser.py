@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from deploy.runtime.forms import Lease
 from deploy.runtime.graphs import NOTHING_STAYS, Array, GraphSet, Keep, fixed_sizes_pay
 from deploy.runtime.model import Float32
 from engines.recurrence import Step
@@ -53,9 +54,9 @@ class GraphDenoiser(ABC):
         """The state after these steps, which the engine takes by itself."""
         return self.graphs.followed(x, condition, steps, keep)
 
-    def let_go(self) -> None:
-        """What was kept of a condition is free."""
-        self.graphs.let_go("denoise")
+    def lease(self) -> Lease:
+        """What one run has of the engines."""
+        return self.graphs.lease()
 
     def fixed_size_pays(self, pixels: int) -> bool:
         """Whether so many pixels are worth compiling for their size; measured in evaluations of the training's size."""

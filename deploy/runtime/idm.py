@@ -1,7 +1,8 @@
 """An IDM bundle at run time: what its graphs are fed, for a whole picture or for a window of one."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -65,7 +66,6 @@ class IdmModel(GraphDenoiser):
         self._finest_attention = min([*levels, self.levels - 1])  # the middle always has attention
         # Head, residual blocks, closing convolution: the LR pixels around a window that its condition depends on.
         self._reach = 2 + ENCODER_REACH_BLOCKS * int(configuration["n_resblocks"]["value"])
-        self._tables: dict[Size, dict[str, Array]] = {}
 
     @property
     def stride(self) -> int:
@@ -102,7 +102,7 @@ class IdmModel(GraphDenoiser):
             "scaler": scaler,
         }
         made = self.graphs.run("encode", feeds)
-        return {"scaler": scaler, **made, **self._lookups(window.size)}
+        return {"scaler": scaler, **made, **lookup_tables(window.size, self.levels)}
 
     # What the upscaler asks, see deploy.runtime.model ------------------------------------------------------------
 
@@ -175,12 +175,6 @@ class IdmModel(GraphDenoiser):
         described = manifest.graphs.get("denoise", manifest.graphs["encode"])
         return sum(manifest.files[name].bytes for name in described["weights"])
 
-    def _lookups(self, size: Size) -> dict[str, Array]:
-        """Indices and relative coordinates of every implicit layer for one size; kept for the next window."""
-        if size not in self._tables:
-            self._tables[size] = lookup_tables(size, self.levels)
-        return self._tables[size]
-
 
 class IdmSubject:
     """Low-resolution pictures (batch, 3, h, w) on their way to `size`."""
@@ -231,8 +225,12 @@ def _lr_strips(lr_shape: tuple[int, ...], size: Size) -> Iterator[slice]:
     return strips_of_rows((batch, channels * taller * wider, height, width))
 
 
-def lookup_tables(size: Size, levels: int) -> dict[str, Array]:
-    """The look-ups of the implicit layers: layer k goes from ceil(m / 2) to m = ceil(size / 2^(k-1)) per axis."""
+@lru_cache(maxsize=64)
+def lookup_tables(size: Size, levels: int) -> Mapping[str, Array]:
+    """The look-ups of the implicit layers: layer k goes from ceil(m / 2) to m = ceil(size / 2^(k-1)) per axis.
+
+    Kept for the sizes that were asked for last, by whichever run.
+    """
     tables: dict[str, Array] = {}
     for axis, count in zip(("row", "column"), size, strict=True):
         finer = count

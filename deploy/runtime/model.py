@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.runtime.forms import Lease
 from deploy.runtime.graphs import NOTHING_STAYS, Array, Keep
 from deploy.runtime.tiles import Size, Window
 from engines.recurrence import Step
@@ -42,7 +43,7 @@ class Subject(Protocol):
 
 
 class Model(Protocol):
-    """A bundle's networks on an engine."""
+    """A bundle's networks on an engine, for any number of runs at the same time."""
 
     family: str
 
@@ -73,8 +74,8 @@ class Model(Protocol):
     def follow(self, x: Float32, condition: Feeds, steps: Iterable[Step], keep: Keep = NOTHING_STAYS) -> Float32:
         """The state after these steps, for a whole picture whose condition stays."""
 
-    def let_go(self) -> None:
-        """What was kept of a condition is free."""
+    def lease(self) -> Lease:
+        """What one run has of the engines: passed on in `Keep`, closed at the run's end."""
 
     def fixed_size_pays(self, pixels: int) -> bool:
         """Whether evaluating so many pixels of state, all at one size, is worth compiling the network for it."""

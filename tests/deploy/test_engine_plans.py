@@ -75,9 +75,9 @@ def test_the_key_is_what_opening_the_graph_will_look_for(idm: Bundle) -> None:
 
 def test_for_the_gpu_that_is_here(idm: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     options = dataclasses.replace(ahead(idm), capability=None)
-    monkeypatch.setattr(engine_plans, "find_device", lambda: CARD)
+    monkeypatch.setattr(engine_plans, "find_device", lambda _number=0: CARD)
     assert {plan.settings.device for plan in planned_builds(idm, TENSORRT, "fp16", options)} == {CARD}
-    monkeypatch.setattr(engine_plans, "find_device", lambda: "there is none")
+    monkeypatch.setattr(engine_plans, "find_device", lambda _number=0: "there is none")
     with pytest.raises(EngineError, match=r"tensorrt has no GPU to build for\. Name one's compute capability"):
         planned_builds(idm, TENSORRT, "fp16", options)
 

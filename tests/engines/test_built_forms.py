@@ -256,17 +256,17 @@ def test_probing_without_a_gpu(backend: object, tmp_path: Path, monkeypatch: pyt
     chosen = TENSORRT_BACKEND if backend is TENSORRT_BACKEND else TENSORRT_RTX_BACKEND
     with_version(chosen.package, monkeypatch)
     monkeypatch.setattr(TensorRtPackage, "needed_cuda", lambda _: (13, 0))
-    monkeypatch.setattr("engines.tensorrt_engine.find_device", lambda: "no NVIDIA driver was found")
+    monkeypatch.setattr("engines.tensorrt_engine.find_device", lambda _number=0: "no NVIDIA driver was found")
     assert chosen.probe().reason == "no NVIDIA driver was found"
     graph = write_lookup(tmp_path)
     with pytest.raises(EngineError, match=rf"{chosen.NAME} cannot run here: no NVIDIA driver was found"):
         chosen.open_engine(graph)
     old = dataclasses.replace(CARD, driver=(12, 4))
-    monkeypatch.setattr("engines.tensorrt_engine.find_device", lambda: old)
+    monkeypatch.setattr("engines.tensorrt_engine.find_device", lambda _number=0: old)
     assert "too old: it has CUDA 12.4" in chosen.probe().reason
     with pytest.raises(EngineError, match=r"cannot run here: the NVIDIA driver is too old"):
         chosen.open_engine(graph)
-    monkeypatch.setattr("engines.tensorrt_engine.find_device", lambda: CARD)
+    monkeypatch.setattr("engines.tensorrt_engine.find_device", lambda _number=0: CARD)
     assert chosen.probe().available
     with pytest.raises(EngineError, match=r"no .* engine in fp16 was built"):
         chosen.open_engine(graph, cache_dir=cache.root)

@@ -82,7 +82,7 @@ def test_a_bundle_without_a_float_denoiser_runs_in_int8(quantized_idm: Bundle, o
     only_int8 = replace(quantized_idm, manifest=replace(quantized_idm.manifest, graphs=graphs))
     assert engine_choice(only_int8).precision == "int8"
     for engine in ("auto", "onnxruntime-cpu"):
-        with pytest.raises(BundleError, match=r"holds its denoiser in int8 only, not in fp32\. Leave --precision out"):
+        with pytest.raises(BundleError, match=r"holds its denoiser in int8 only, not in fp32\. Leave `precision` out"):
             engine_choice(only_int8, engine, "fp32")
 
 
