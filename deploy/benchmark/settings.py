@@ -5,6 +5,7 @@ from difflib import get_close_matches
 
 from deploy.errors import DeployError
 from deploy.runtime.settings import Choices
+from engines.backends import check_device
 
 Size = tuple[int, int]
 
@@ -54,6 +55,8 @@ class BenchSettings:
         counts += [("batch", value) for value in self.batches] + [("side", value) for value in self.sides]
         if problems := [f"{name} {value}" for name, value in counts if value < 1]:
             raise DeployError(f"the benchmark cannot run with {', '.join(problems)}: each must be at least 1.")
+        for engine in self.engines or (None,):
+            check_device(self.device, engine)
         for part in self.parts:
             if part not in PARTS:
                 nearest = get_close_matches(part, PARTS, 1, 0.0)[0]

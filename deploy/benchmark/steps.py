@@ -14,7 +14,7 @@ from deploy.runtime.int8 import has_int8
 from deploy.runtime.latent import LARGEST_QUERY_BYTES, LatentModel, LatentSubject
 from deploy.trials import BEFORE_STEP, NOISE_LEVEL, chain
 from engines import openvino_engine
-from engines.backends import BACKENDS, check_device
+from engines.backends import BACKENDS
 
 
 def step_contenders(
@@ -39,8 +39,6 @@ def name_of(choice: EngineChoice) -> str:
 
 def runnable_choices(bundle: Bundle, settings: BenchSettings) -> list[EngineChoice]:
     """Every backend and precision that is here, that the bundle has graphs for and that was asked for."""
-    for name in settings.engines or (None,):
-        check_device(settings.device, name)
     found = []
     for name, backend in BACKENDS.items():
         suits = settings.device is None or backend.ON_GPU

@@ -21,7 +21,7 @@ def engine_choice(
     the first engine that is installed and has the precision, and float32, or int8 where that is all the bundle has.
     device: the number of a GPU; then only engines that run on GPUs are chosen from.
     """
-    check_device(device)
+    check_device(device, None if engine == AUTO else engine)
     if engine == precision == AUTO and (chosen := chosen_engine(bundle, threads=threads, device=device)) is not None:
         return chosen
     wanted = precision
@@ -34,7 +34,6 @@ def engine_choice(
             f"The engine {backend} cannot run a bundle's graphs yet; give {' or '.join(FORM_OF_BACKEND)} as `engine`."
         )
     check_request(backend, wanted, _precisions(backend), threads)
-    check_device(device, backend)
     if not (found := module.probe()).available:
         raise MissingPackage(f"The engine {backend} cannot run here: {found.reason}. Type {found.install}.")
     if wanted == INT8 and bundle.manifest.quantization is None:

@@ -231,6 +231,10 @@ def test_the_timing_cache_is_one_per_version_and_gpu(
     with_version(TENSORRT_RTX, monkeypatch)
     make_plan(source, SETTINGS, cache, quiet)
     assert requests[-1].timing_cache is None
+    assert requests[-1].device == 0
+    other = dataclasses.replace(CARD, name="L4", number=1)
+    make_plan(source, dataclasses.replace(SETTINGS, device=other), cache, quiet)
+    assert requests[-1].device == 1
     with pytest.raises(EngineError, match=r"tensorrt-rtx has no timing cache\. Leave --timing-cache out"):
         dataclasses.replace(SETTINGS, timing_cache=tmp_path / "mine")
 
