@@ -45,6 +45,7 @@ check: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/deploy/picture/api_types.py
 	$(BIN)/pytest -q tests/test_arrows.py tests/test_floors.py
 
 format: $(DEV)

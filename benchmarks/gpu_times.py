@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from deploy.bundle import Bundle
 from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, inputs_of_a_step, sqnr_db, step_feeds, trial_noise_level
-from deploy.families.contract import Keep
+from deploy.families.contract import NOTHING_STAYS, Keep
 from deploy.families.table import family_named
 from deploy.picture.on_device import steps_of_plan
 from deploy.sampling.loop import run_plan
 from deploy.sampling.plan import Plan, PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 from engines.errors import EngineError
+from engines.forms import Lease
 from engines.machine.cuda import Cuda, Stopwatch, Stream
 
 Array = NDArray[Any]
@@ -106,24 +107,27 @@ def measured(bundle: Bundle, case: Case, choice: EngineChoice, batch: int, setti
     """The row of one engine, precision and batch; what goes wrong in an engine is its failure."""
     row = Row(engine=choice.backend, precision=choice.precision, batch=batch)
     try:
-        with GraphSet(bundle, choice) as graphs:
-            return replace(row, **_figures(graphs, case, batch, settings))
+        with GraphSet(bundle, choice) as graphs, graphs.lease() as lease:
+            return replace(row, **_figures(graphs, lease, case, batch, settings))
     except EngineError as error:
         return replace(row, failure=str(error))
 
 
-def _figures(graphs: GraphSet, case: Case, batch: int, settings: Settings) -> dict[str, Any]:
+def _figures(graphs: GraphSet, lease: Lease, case: Case, batch: int, settings: Settings) -> dict[str, Any]:
     axes = _batch_axes(graphs.bundle)
     kept, step = repeated(case.kept, axes, batch), repeated(case.step, axes, batch)
     step |= graphs.rows_in_precision([{}], [trial_noise_level(graphs.bundle)])[0]
-    answer = graphs.run(DENOISE, step, kept=kept, fixed=True)["noise"]
-    graphs.run(DENOISE, step, kept=kept, fixed=True)  # the second run of a shape may be the one that captures it
-    step_ms, device_ms = _step_times(graphs, step, kept, settings.rounds)
+    answer = graphs.run(DENOISE, step, kept=kept, fixed=True, lease=lease)["noise"]
+    graphs.run(
+        DENOISE, step, kept=kept, fixed=True, lease=lease
+    )  # the second run of a shape may be the one that captures it
+    step_ms, device_ms = _step_times(graphs, lease, step, kept, settings.rounds)
     rows = graphs.rows_in_precision(list(case.plan_rows), [row.noise_level for row in case.plan.rows])
+    keep = Keep(condition=True, size=True, lease=lease)
     seconds, states = [], []
     for _ in range(2):
         begin = time.perf_counter()
-        states.append(_sampled(graphs, case.plan, rows, kept, step[STATE], fixed=True))
+        states.append(_sampled(graphs, case.plan, rows, kept, step[STATE], keep))
         seconds.append(time.perf_counter() - begin)
     is_picture = not family_named(graphs.bundle.manifest.family).decodes
     return {
@@ -142,17 +146,16 @@ def _sampled(
     rows: Sequence[Mapping[str, Array]],
     kept: Mapping[str, Array],
     state: Array,
-    *,
-    fixed: bool = False,
+    keep: Keep = NOTHING_STAYS,
 ) -> Array:
     """The state after all steps of the plan, which adds no noise; on the device where the engine can."""
     if graphs.carries_state:
         steps = steps_of_plan(plan, rows, lambda _index, _rows: np.zeros_like(state), state.shape[2], lambda _: None)
-        return graphs.followed(state, kept, steps, Keep(condition=True, size=fixed))
+        return graphs.followed(state, kept, steps, keep)
 
     def predict(x: Array, row: PlanRow, step_index: int) -> Array:
         del row
-        return graphs.run(DENOISE, {STATE: x, **rows[step_index]}, kept=kept, fixed=fixed)["noise"]
+        return graphs.predicted_noise(x, kept, rows[step_index], keep)
 
     return run_plan(plan, predict, state, lambda _: np.zeros_like(state)).x
 
@@ -165,7 +168,7 @@ def picture_db(expected: Array, found: Array) -> float:
 
 
 def _step_times(
-    graphs: GraphSet, step: dict[str, Array], kept: dict[str, Array], rounds: int
+    graphs: GraphSet, lease: Lease, step: dict[str, Array], kept: dict[str, Array], rounds: int
 ) -> tuple[float, float | None]:
     """Median milliseconds by the clock and, on a GPU, by its events around the run."""
     watch = _Watch() if graphs.choice.backend in GPU_ENGINES else None
@@ -174,7 +177,7 @@ def _step_times(
         if watch is not None:
             watch.start()
         begin = time.perf_counter()
-        graphs.run(DENOISE, step, kept=kept, fixed=True)
+        graphs.run(DENOISE, step, kept=kept, fixed=True, lease=lease)
         clock.append((time.perf_counter() - begin) * 1e3)
         if watch is not None:
             device.append(watch.stop_ms())

@@ -14,8 +14,9 @@ from typing import Protocol
 
 from engines.adapters import onnxruntime_cuda_engine, onnxruntime_engine, openvino_engine
 from engines.adapters.tensorrt_engine import TENSORRT_BACKEND, TENSORRT_RTX_BACKEND
-from engines.contract import Array, Availability, Engine
+from engines.contract import Array, Availability, Engine, refuse_device
 from engines.errors import EngineError
+from engines.machine.cuda import find_device
 
 
 class Backend(Protocol):
@@ -23,6 +24,7 @@ class Backend(Protocol):
 
     NAME: str
     PRECISIONS: tuple[str, ...]
+    ON_GPU: bool
 
     def probe(self) -> Availability: ...
 
@@ -35,6 +37,7 @@ class Backend(Protocol):
         sizes: Mapping[str, int] | None = ...,
         cache_dir: Path | None = ...,
         constants: Mapping[str, Array] | None = ...,
+        device: int | None = ...,
     ) -> Engine: ...
 
 
@@ -61,6 +64,7 @@ def open_engine(
     sizes: Mapping[str, int] | None = None,
     cache_dir: Path | None = None,
     constants: Mapping[str, Array] | None = None,
+    device: int | None = None,
 ) -> Engine:
     """`graph`, an ONNX file with its weights files beside it, ready to run on `backend`; close it after use.
 
@@ -69,14 +73,36 @@ def open_engine(
     the full IDM step at 128x128; in fp32 neither backend gained anything that could be told from noise).
     `cache_dir` is where the forms that GPU backends run are kept; None is the user's cache directory.
     `constants` (initializer -> value) replace those of the file; ONNX Runtime on the CPU and TensorRT take them.
+    `device` is the number of a GPU; None is the first.
     """
     module = backend_named(backend)
     found = module.probe()
     if not found.available:
         raise EngineError(f"The engine {backend} cannot start: {found.reason}. Type {found.install}.")
     return module.open_engine(
-        graph, precision=precision, threads=threads, sizes=sizes, cache_dir=cache_dir, constants=constants
+        graph,
+        precision=precision,
+        threads=threads,
+        sizes=sizes,
+        cache_dir=cache_dir,
+        constants=constants,
+        device=device,
     )
+
+
+def check_device(device: object, backend: str | None = None) -> None:
+    """EngineError unless `device` is None, or the number of a GPU that is here, for a backend that runs on GPUs.
+
+    backend: None if it is still to be chosen.
+    """
+    if device is None:
+        return
+    if isinstance(device, bool) or not isinstance(device, int) or device < 0:
+        raise EngineError(f"The device must be the number of a GPU, such as 0 or 1, found {device!r}.")
+    if backend is not None and not backend_named(backend).ON_GPU:
+        refuse_device(backend, device)
+    if isinstance(problem := find_device(device), str):
+        raise EngineError(f"Device {device} cannot be used: {problem}. `idm-deploy doctor` shows what is here.")
 
 
 def backend_named(name: str) -> Backend:

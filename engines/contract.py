@@ -1,11 +1,13 @@
 """What every backend owes its callers: named arrays in, named arrays out, checked before anything runs.
 
-A backend is a module with four public names (`engines.backends` lists them):
+A backend is a module with five public names (`engines.backends` lists them):
 
     NAME         "onnxruntime-cpu", ...: what a user types and what Engine.name says
     PRECISIONS   the values of `precision` that it takes; the first is the default
     probe()      -> Availability, without importing the backend when it is not installed
-    open_engine(graph, *, precision="fp32", threads=None, sizes=None, cache_dir=None, constants=None) -> Engine
+    ON_GPU       whether it runs on a GPU, and so can be told on which (`device`)
+    open_engine(graph, *, precision="fp32", threads=None, sizes=None, cache_dir=None, constants=None, device=None)
+                 -> Engine
 
 It subclasses Engine and writes `_run` and `_close`; those only work, all checks are here, so misuse gives the
 same sentence on every backend.
@@ -15,7 +17,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -67,11 +70,28 @@ class Availability:
     install: str
 
 
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Inputs that stay the same from run to run of one caller: `Engine.hold` makes it, `run` and `follow` take it.
+
+    `on_device` is the backend's: its copies of the arrays, made in the first run.
+    """
+
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+    on_device: dict[str, Any] = field(default_factory=dict)
+
+
+NOTHING_HELD = Held()
+
+
 class Engine(ABC):
     """A graph opened on a backend; a context manager that releases the memory on exit.
 
-    One run at a time: calls from several threads wait for each other.
+    Any number of threads may call it. What belongs to one caller is an argument (`Held`), so callers never see each
+    other's inputs. Each run takes its turn, unless the backend computes several at once by itself (`concurrent`).
     """
+
+    concurrent = False
 
     def __init__(
         self,
@@ -88,10 +108,9 @@ class Engine(ABC):
         self.inputs = inputs
         self.outputs = outputs
         self._closed = False
-        self._lock = Lock()
-        self._held: dict[str, Array] = {}
+        self._lock: AbstractContextManager[Any] = nullcontext() if self.concurrent else Lock()
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, feeds: Mapping[str, Array], held: Held = NOTHING_HELD) -> dict[str, Array]:
         """All outputs by name, as arrays that belong to the caller and that no later run changes.
 
         `feeds` has exactly the inputs that are not held, of exactly their dtypes: nothing is converted in silence.
@@ -99,44 +118,50 @@ class Engine(ABC):
         """
         with self._lock:
             self._check_open("run")
-            sizes = self._check_feeds(feeds)
-            return self._checked(self._run(self._held | _contiguous(feeds)), sizes)
+            sizes = self._check_feeds(feeds, held)
+            return self._checked(self._run(_contiguous(feeds), held), sizes)
 
-    def follow(self, name: str, output: str, start: Array, steps: Iterable[Step]) -> Array:
+    def follow(self, name: str, output: str, start: Array, steps: Iterable[Step], held: Held = NOTHING_HELD) -> Array:
         """The input `name`, after as many runs as there are steps: each makes the next one's of it and of `output`.
 
-        `start` stays as it was. On a GPU the value does not leave the device before the end.
+        `start` stays as it was. On a GPU the value does not leave the device before the end, unless other callers
+        run in between: each step takes its turn, and nothing is locked while `steps` makes the next one.
         """
-        with self._lock:
-            self._check_open("run")
-            return self._follow(name, output, start, steps)
+        value, estimates = np.array(start), list[Array]()
+        for step in steps:
+            made = self.run({**step.feeds, name: value}, held)[output]
+            value = next_input(step, value, made, estimates)
+        return value
 
-    def hold(self, feeds: Mapping[str, Array]) -> None:
-        """These inputs keep these values in every later run, which is given the others; what was held is let go.
+    def hold(self, feeds: Mapping[str, Array]) -> Held:
+        """These inputs for many runs, which are given the others.
 
         For what stays the same from step to step: a GPU copies it to the device once. The arrays are copied nowhere
-        else, so they must not be written to while they are held. `hold({})` lets everything go.
+        else, so they must not be written to while they are in use.
         """
+        self._check_open("hold inputs of")
+        expected = [spec.name for spec in self.inputs]
+        unknown = [name for name in feeds if name not in expected]
+        if unknown:
+            raise EngineError(self._names_message("Holding inputs of", unknown, [], expected))
+        sizes: AxisSizes = {}
+        for spec in self.inputs:
+            problem = problem_of_array(feeds[spec.name], spec, sizes) if spec.name in feeds else ""
+            if problem:
+                raise EngineError(f"Holding inputs of {self.graph.name}: input {spec.name} {problem}.")
+        return Held(_contiguous(feeds))
+
+    def let_go(self, held: Held) -> None:
+        """What the backend keeps for `held` is free; it is not given to `run` again."""
         with self._lock:
-            self._check_open("hold inputs of")
-            expected = [spec.name for spec in self.inputs]
-            unknown = [name for name in feeds if name not in expected]
-            if unknown:
-                raise EngineError(self._names_message("Holding inputs of", unknown, [], expected))
-            sizes: AxisSizes = {}
-            for spec in self.inputs:
-                problem = problem_of_array(feeds[spec.name], spec, sizes) if spec.name in feeds else ""
-                if problem:
-                    raise EngineError(f"Holding inputs of {self.graph.name}: input {spec.name} {problem}.")
-            self._held = _contiguous(feeds)
-            self._hold()
+            self._let_go(held)
+            held.on_device.clear()
 
     def close(self) -> None:
         """The backend's memory is released; `run` afterwards is an EngineError, `close` does nothing."""
         with self._lock:
             if not self._closed:
                 self._closed = True
-                self._held = {}
                 self._close()
 
     @property
@@ -153,22 +178,12 @@ class Engine(ABC):
     ) -> None:
         self.close()
 
-    def _follow(self, name: str, output: str, start: Array, steps: Iterable[Step]) -> Array:
-        """See `follow`; in NumPy, for backends without a device of their own."""
-        value, estimates = np.array(start), list[Array]()
-        for step in steps:
-            sizes = self._check_feeds({**step.feeds, name: value})
-            given = self._held | _contiguous({**step.feeds, name: value})
-            made = self._checked(self._run(given), sizes)[output]
-            value = next_input(step, value, made, estimates)
-        return value
-
     @abstractmethod
-    def _run(self, feeds: dict[str, Array]) -> dict[str, Array]:
-        """All outputs for checked, contiguous feeds, the held ones among them; a backend's failure as EngineError."""
+    def _run(self, feeds: dict[str, Array], held: Held) -> dict[str, Array]:
+        """All outputs for checked, contiguous arrays, some fed and some held; a backend's failure as EngineError."""
 
-    def _hold(self) -> None:  # noqa: B027  a backend without a device of its own has nothing to do
-        """What `self._held` holds, contiguous arrays by name, is on the device, and what was held before is not."""
+    def _let_go(self, held: Held) -> None:  # noqa: B027  a backend without a device of its own has nothing to do
+        """Drop what was bound or loaded for `held`."""
 
     @abstractmethod
     def _close(self) -> None:
@@ -187,13 +202,13 @@ class Engine(ABC):
         if self._closed:
             raise EngineError(f"Cannot {doing} {self.graph.name}: this engine is closed. Open it again.")
 
-    def _check_feeds(self, feeds: Mapping[str, Array]) -> AxisSizes:
+    def _check_feeds(self, feeds: Mapping[str, Array], held: Held) -> AxisSizes:
         expected = [spec.name for spec in self.inputs]
-        if twice := [name for name in feeds if name in self._held]:
+        if twice := [name for name in feeds if name in held.arrays]:
             raise EngineError(
                 f"Running {self.graph.name}: {', '.join(twice)} is held already. Leave it out, or hold other inputs."
             )
-        given = self._held | dict(feeds)
+        given = {**held.arrays, **feeds}
         unknown = [name for name in given if name not in expected]
         missing = [name for name in expected if name not in given]
         if unknown or missing:
@@ -237,6 +252,15 @@ def refuse_constants(name: str, graph: Path, constants: Mapping[str, Array] | No
         raise EngineError(
             f"Opening {graph}: {name} takes no constants in place of the graph's own. Use onnxruntime-cpu or a GPU "
             "engine of TensorRT."
+        )
+
+
+def refuse_device(name: str, device: int | None) -> None:
+    """EngineError if a backend that runs on the processor is given a GPU."""
+    if device is not None:
+        raise EngineError(
+            f"The engine {name} runs on the processor and knows no device {device!r}. Leave the device out, or take an "
+            "engine for GPUs: onnxruntime-cuda, tensorrt or tensorrt-rtx."
         )
 
 

@@ -48,7 +48,7 @@ def constants_without_saturation(graph: Path, backend: str) -> dict[str, Array]:
     if is_refused(backend):
         raise EngineError(
             f"Opening {graph}: {backend} cuts sums of int8 products off at 16 bits on this CPU, which has no VNNI, and "
-            f"pictures lose several dB. Use {UNSIGNED_BACKEND} for int8 (--engine), or another --precision."
+            f"pictures lose several dB. Take {UNSIGNED_BACKEND} as `engine` for int8, or another `precision`."
         )
     return unsigned_constants(graph)
 

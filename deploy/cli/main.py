@@ -7,6 +7,7 @@ from inspect import signature
 import typer
 
 import deploy
+from deploy.cli.values import text_with_options
 
 COMMANDS = (
     "doctor",
@@ -76,7 +77,7 @@ def main() -> None:
     except Exception as error:
         if not _is_refusal(error):
             raise
-        print(f"idm-deploy: {error}", file=sys.stderr)
+        print(f"idm-deploy: {text_with_options(str(error))}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -4,6 +4,28 @@ import re
 
 import typer
 
+OPTIONS_OF_PARAMETERS = (
+    "consistency",
+    "device",
+    "engine",
+    "equation",
+    "eta",
+    "long_edge",
+    "max_memory",
+    "max_pixels",
+    "placement",
+    "precision",
+    "preset",
+    "scale",
+    "seed",
+    "size",
+    "start",
+    "steps",
+    "threads",
+    "tile",
+)
+"""Parameters of the Python API whose options have the same name with dashes. Messages put parameters in backticks."""
+
 
 def size_from_text(text: str) -> tuple[int, int]:
     """(width, height) from WIDTHxHEIGHT, e.g. 1920x1080."""
@@ -11,6 +33,16 @@ def size_from_text(text: str) -> tuple[int, int]:
     if found is None:
         raise typer.BadParameter(f"{text!r} is no size; write WIDTHxHEIGHT in pixels, such as 1920x1080.")
     return int(found[1]), int(found[2])
+
+
+def text_with_options(text: str) -> str:
+    """A message of the library for someone who types: `max_memory`, the parameter, becomes --max-memory, the option."""
+    return re.sub(r"`([a-z]+(?:_[a-z]+)*)`", lambda name: _option(name[1]) or name[0], text)
+
+
+def _option(parameter: str) -> str | None:
+    """The option that stands for a parameter of the Python API; None where there is none."""
+    return f"--{parameter.replace('_', '-')}" if parameter in OPTIONS_OF_PARAMETERS else None
 
 
 def placement_from_text(text: str) -> str | tuple[float, ...]:

@@ -24,7 +24,7 @@ from deploy.engine.profiles import profile_of_graph, profiles_of_graphs
 from deploy.errors import BundleError
 from deploy.families.sizes import EngineSizes
 from engines.adapters.tensorrt_engine import PRECISIONS
-from engines.backends import BACKENDS, FORM_OF_BACKEND, backend_named
+from engines.backends import BACKENDS, FORM_OF_BACKEND, backend_named, check_device
 from engines.cache import Cache, fingerprint
 from engines.contract import check_request
 from engines.errors import EngineError
@@ -50,6 +50,7 @@ class PlanOptions:
     timing_cache: Path | None = None
     deadline_s: float = 3600.0
     rebuild: bool = False
+    device: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +93,12 @@ def packages_to_build_for(engine: str, capability: str | None) -> list[TensorRtP
 
 def all_planned_builds(bundle: Bundle, engine: str, precision: str, options: PlanOptions) -> list[PlannedBuild]:
     """Every plan that was asked for ("auto": all that this machine can use), checked before the first is built."""
+    if options.device is not None and options.capability is not None:
+        raise EngineError(
+            f"A plan for GPUs of compute capability {options.capability} is built on none, and device {options.device} "
+            "was given too. Leave one of them out."
+        )
+    check_device(options.device, None if engine == AUTO else engine)
     return [
         plan
         for package in packages_to_build_for(engine, options.capability)
@@ -104,7 +111,7 @@ def planned_builds(
     bundle: Bundle, package: TensorRtPackage, precision: str, options: PlanOptions
 ) -> list[PlannedBuild]:
     """Every plan that running this bundle in `precision` takes; profiles that do not fit are refused here already."""
-    device = find_device()
+    device = find_device(options.device or 0)
     settings = PlanSettings(
         package=package,
         precision="fp16",

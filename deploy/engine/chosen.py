@@ -15,26 +15,30 @@ CHOICE_LABEL = "choice for"
 """How labels of decisions in the engine cache begin."""
 
 
-def chosen_engine(bundle: Bundle, cache_dir: Path | None = None, threads: int | None = None) -> EngineChoice | None:
+def chosen_engine(
+    bundle: Bundle, cache_dir: Path | None = None, threads: int | None = None, device: int | None = None
+) -> EngineChoice | None:
     """What `build-engine` chose for this bundle on this machine with these engines; None if it was not asked yet.
 
-    Nothing is opened or measured.
+    Nothing is opened or measured. device: what it chose for that GPU.
     """
-    entry = newest_decision(bundle, cache_dir)
+    entry = newest_decision(bundle, cache_dir, device)
     if entry is None:
         return None
     chosen = entry.figures["chosen"]
     root = Cache(cache_dir).root
-    return EngineChoice(backend=chosen["backend"], precision=chosen["precision"], threads=threads, cache_dir=root)
+    return EngineChoice(
+        backend=chosen["backend"], precision=chosen["precision"], threads=threads, cache_dir=root, device=device
+    )
 
 
-def newest_decision(bundle: Bundle, cache_dir: Path | None = None) -> Entry | None:
+def newest_decision(bundle: Bundle, cache_dir: Path | None = None, device: int | None = None) -> Entry | None:
     """The decision of `build-engine` that counts here, with its figures; None if it was not asked yet.
 
     Of several measurements (other sizes, other batches) it is the last. A cache that cannot be read, such as that of a
     service without a home, holds none.
     """
-    base = machine_key(bundle)
+    base = machine_key(bundle, device)
     try:
         entries = Cache(cache_dir).entries()
     except OSError:
@@ -46,11 +50,14 @@ def newest_decision(bundle: Bundle, cache_dir: Path | None = None) -> Entry | No
     return None
 
 
-def machine_key(bundle: Bundle) -> dict[str, str]:
-    """What any decision for this bundle on this machine depends on."""
+def machine_key(bundle: Bundle, device: int | None = None) -> dict[str, str]:
+    """What any decision for this bundle on this machine depends on; device: if it is to run on that GPU."""
     found = [probe for probe in probe_all() if probe.name in FORM_OF_BACKEND and probe.available]
-    device = find_device()
-    gpu = f", {device.name}, CUDA {device.driver[0]}.{device.driver[1]}" if isinstance(device, Device) else ""
+    found_gpu = find_device(device or 0)
+    gpu = ""
+    if isinstance(found_gpu, Device):
+        gpu = f", {found_gpu.name}, CUDA {found_gpu.driver[0]}.{found_gpu.driver[1]}"
+        gpu += "" if device is None else f", GPU {device} alone"
     cpu = find_cpu()
     return {
         "bundle": fingerprint([record.sha256 for record in bundle.manifest.files.values()]),

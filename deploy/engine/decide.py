@@ -16,7 +16,7 @@ from deploy.engine.chosen import AUTO, CHOICE_LABEL, machine_key
 from deploy.engine.graphs import INT8, EngineChoice
 from deploy.engine.trials import FLOAT_REFERENCE, Candidate, TrialSettings, possible_choices, try_choices
 from deploy.errors import DeployError, MissingPackage
-from engines.backends import probe_all
+from engines.backends import BACKENDS, probe_all
 from engines.cache import Cache, Figures
 
 Progress = Callable[[str, float], None]
@@ -64,6 +64,8 @@ class BuildOptions:
     """None: what `quantize` was given."""
     trial: TrialSettings = field(default_factory=TrialSettings)
     rebuild: bool = False
+    device: int | None = None
+    """The number of a GPU, to choose among the engines that run on GPUs."""
 
     def __post_init__(self) -> None:
         found = {"least SQNR": self.least_sqnr_db, "largest PSNR drop": self.max_psnr_drop}
@@ -83,7 +85,9 @@ class Decision:
 
 def decide(bundle: Bundle, cache: Cache, options: BuildOptions, progress: Progress) -> Decision:
     """The fastest engine and precision for this bundle here whose step is right; measured, or from the cache."""
-    choices = possible_choices(bundle, options.engine, options.precision, options.trial.threads, cache.root)
+    choices = possible_choices(
+        bundle, options.engine, options.precision, options.trial.threads, cache.root, options.device
+    )
     if not any(_was_asked_for(choice, options) for choice in choices):
         raise _nothing_to_choose(options)
 
@@ -97,7 +101,7 @@ def decide(bundle: Bundle, cache: Cache, options: BuildOptions, progress: Progre
     entry, reason = cache.obtain(
         f"{CHOICE_LABEL} {bundle.path.resolve().name}", _choice_key(bundle, options), build, rebuild=options.rebuild
     )
-    return _decision(entry.figures, reason, options.trial.threads, cache)
+    return _decision(entry.figures, reason, options, cache)
 
 
 def budget_of(bundle: Bundle, options: BuildOptions) -> Budget:
@@ -152,11 +156,14 @@ def _problem(candidate: Candidate, options: BuildOptions, budget: Budget) -> str
 
 
 def _was_asked_for(choice: EngineChoice | Candidate, options: BuildOptions) -> bool:
-    return options.engine in (AUTO, choice.backend) and options.precision in (AUTO, choice.precision)
+    suits = options.device is None or BACKENDS[choice.backend].ON_GPU
+    return suits and options.engine in (AUTO, choice.backend) and options.precision in (AUTO, choice.precision)
 
 
 def _nothing_to_choose(options: BuildOptions) -> DeployError:
     found = [probe for probe in probe_all() if options.engine in (AUTO, probe.name)]
+    if options.device is not None:
+        found = [probe for probe in found if BACKENDS[probe.name].ON_GPU]
     absent = [f"{probe.name}: {probe.reason}; {probe.install}" for probe in found if not probe.available]
     if len(absent) == len(found):
         return MissingPackage(f"No engine can run here: {' | '.join(absent)}.")
@@ -169,16 +176,22 @@ def _nothing_to_choose(options: BuildOptions) -> DeployError:
     return DeployError(f"There is nothing to choose from for {asked}. `idm-deploy doctor` shows the precisions here.")
 
 
-def _decision(figures: Figures, reason: str, threads: int | None, cache: Cache) -> Decision:
+def _decision(figures: Figures, reason: str, options: BuildOptions, cache: Cache) -> Decision:
     candidates = tuple(Candidate(**stored) for stored in figures["candidates"])
     chosen = Candidate(**figures["chosen"])
-    choice = EngineChoice(backend=chosen.backend, precision=chosen.precision, threads=threads, cache_dir=cache.root)
+    choice = EngineChoice(
+        backend=chosen.backend,
+        precision=chosen.precision,
+        threads=options.trial.threads,
+        cache_dir=cache.root,
+        device=options.device,
+    )
     return Decision(choice=choice, why=figures["why"], candidates=candidates, reason=reason)
 
 
 def _choice_key(bundle: Bundle, options: BuildOptions) -> dict[str, str]:
     trial = options.trial
-    return machine_key(bundle) | {
+    return machine_key(bundle, options.device) | {
         "asked": f"{options.engine} {options.precision}",
         "size": f"{trial.size[1]}x{trial.size[0]}",
         "batch": str(trial.batch),

@@ -1,6 +1,7 @@
 """A bundle's graphs on one engine: opened when first needed, fed by name, closed together."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -18,12 +19,10 @@ from deploy.families.contract import Array, Keep
 from engines.adapters import openvino_engine
 from engines.backends import AROUND_INT8, CARRY_STATE, DEFAULT_BACKEND, FORM_OF_BACKEND, open_engine
 from engines.contract import ANONYMOUS, Engine
+from engines.forms import Forms, Lease, Shapes
 from engines.onnx_files.graph_file import read_signature
 from engines.recurrence import Step
 from engines.saturation import constants_without_saturation
-
-Shapes = Mapping[str, tuple[int, ...]]
-
 
 FLOAT_GRAPHS = frozenset({"tabulate", "encode", "condition"})
 """Run once per plan or picture, where float32 costs nothing and a rounding error would stay for every step."""
@@ -51,6 +50,7 @@ class EngineChoice:
 
     int8_target: whose int8 graphs are run; None: those made for the backend. For comparisons.
     cache_dir: where `build-engine` keeps what GPU backends run; None: the user's cache directory.
+    device: the number of the GPU; None: the first, and no GPU for a CPU backend.
     """
 
     backend: str = DEFAULT_BACKEND
@@ -58,18 +58,21 @@ class EngineChoice:
     threads: int | None = None
     int8_target: str | None = None
     cache_dir: Path | None = None
+    device: int | None = None
 
 
 class GraphSet:
-    """The graphs of `bundle`; a context manager. `run` takes from the feeds what a graph asks for."""
+    """The graphs of `bundle` on an engine, opened when first needed; a context manager that closes them.
+
+    Any number of runs on any number of threads may share one: what belongs to a run is in its Lease. `run` takes from
+    the feeds what a graph asks for.
+    """
 
     def __init__(self, bundle: Bundle, choice: EngineChoice) -> None:
         self.bundle = bundle
         self.choice = choice
-        self._open: dict[str, Engine] = {}
-        self._fixed_for: dict[str, Shapes] = {}
-        self._fixed_for_good: set[str] = set()
-        self._kept: dict[str, Mapping[str, Array]] = {}
+        self._forms = Forms(self._open_engine)
+        self._fixed_for_good: dict[str, Shapes] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -93,41 +96,37 @@ class GraphSet:
 
     def fix_sizes(self, name: str, feeds: Mapping[str, Array]) -> None:
         """The graph runs inputs of these shapes only from now on, compiled for them, and refuses others."""
-        self._fix(name, feeds)
-        self._fixed_for_good.add(name)
+        self._fixed_for_good[name] = shapes_of(feeds)
 
-    def _fix(self, name: str, feeds: Mapping[str, Array]) -> None:
-        self.release(name)
-        self._fixed_for[name] = {feed: array.shape for feed, array in feeds.items()}
-
-    def _take_form(self, name: str, feeds: Mapping[str, Array], *, fixed: bool) -> None:
-        """What `run` opens or finds open is the form that was asked for."""
-        if name in self._fixed_for_good:
-            return
-        if fixed:
-            if self._fixed_for.get(name) != {feed: array.shape for feed, array in feeds.items()}:
-                self._fix(name, feeds)
-        elif self._fixed_for.pop(name, None) is not None:
-            self.release(name)
+    def lease(self) -> Lease:
+        """For one run; close it at the run's end."""
+        return Lease(self._forms)
 
     def engine(self, name: str, range_index: int = 0) -> Engine:
-        """The engine of one graph, opened now if it was not yet. range_index: of a graph that has one per range."""
-        int8 = self.int8 if name == DENOISE else None
-        index, key = self._index_and_key(name, range_index)
-        if key not in self._open:
-            choice = self.choice
-            precision = precision_around_int8(choice.backend) if choice.precision == INT8 else choice.precision
-            graph = int8.graph if int8 else self._graph(name)
-            self._open[key] = open_engine(
-                graph,
-                backend=choice.backend,
-                precision="fp32" if name in FLOAT_GRAPHS else precision,
-                threads=choice.threads,
-                sizes=sizes_of(graph, self._fixed_for[name]) if name in self._fixed_for else None,
-                cache_dir=choice.cache_dir,
-                constants=self._constants(name, graph, index),
-            )
-        return self._open[key]
+        """The engine of one graph in the form that was used last, opened now if it was not yet.
+
+        range_index: of a graph that has one per range. For looking at it: a run elsewhere may close it.
+        """
+        form = self._forms.current(name)
+        if form is None:
+            form = self._forms.take(name, self._fixed_for_good.get(name))
+            self._forms.give_back(name, form)
+        return form.engine(self._index(name, range_index))
+
+    def _open_engine(self, name: str, shapes: Shapes | None, index: int) -> Engine:
+        choice = self.choice
+        precision = precision_around_int8(choice.backend) if choice.precision == INT8 else choice.precision
+        graph = self.int8.graph if name == DENOISE and self.int8 is not None else self._graph(name)
+        return open_engine(
+            graph,
+            backend=choice.backend,
+            precision="fp32" if name in FLOAT_GRAPHS else precision,
+            threads=choice.threads,
+            sizes=None if shapes is None else sizes_of(graph, shapes),
+            cache_dir=choice.cache_dir,
+            constants=self._constants(name, graph, index),
+            device=choice.device,
+        )
 
     def _graph(self, name: str) -> Path:
         """The file of a graph other than the int8 denoiser: in int8 too if the decoder has it."""
@@ -141,39 +140,54 @@ class GraphSet:
         of_range = self.int8.constants(index) if name == DENOISE and self.int8 is not None else {}
         return of_range | constants_without_saturation(graph, self.choice.backend)
 
-    def _index_and_key(self, name: str, range_index: int) -> tuple[int, str]:
-        """Which of the denoiser's graphs serves a range, and its name among the open ones."""
-        int8 = self.int8 if name == DENOISE else None
-        index = range_index if int8 is not None and int8.engines > 1 else 0
-        return index, f"{name}.{index}" if index else name
+    def _index(self, name: str, range_index: int) -> int:
+        """Which of the denoiser's engines serves a range."""
+        return range_index if name == DENOISE and self.int8 is not None and self.int8.engines > 1 else 0
 
     def run(
-        self, name: str, feeds: Mapping[str, Array], *, kept: Mapping[str, Array] = NOTHING, fixed: bool = False
+        self,
+        name: str,
+        feeds: Mapping[str, Array],
+        *,
+        kept: Mapping[str, Array] = NOTHING,
+        fixed: bool = False,
+        lease: Lease | None = None,
     ) -> dict[str, Array]:
         """All outputs of one graph; `feeds` may hold more than the graph asks for.
 
+        lease: of the run that this belongs to; None: this is a run by itself.
         kept: more feeds, which stay as they are for as long as this very mapping is given; a GPU copies them once.
-        fixed: by a form of the graph that is compiled for exactly these sizes. There is one form of a graph at a time,
-        so that its weights are in memory once; asking for the other one opens it.
+        fixed: by a form of the graph that is compiled for exactly these sizes.
         """
-        self._take_form(name, {**kept, **feeds}, fixed=fixed)
-        range_index = int(feeds.get(RANGE_INDEX, 0))
-        engine = self.engine(name, range_index)
-        self._keep(self._index_and_key(name, range_index)[1], kept)
+        with nullcontext(lease) if lease is not None else self.lease() as lease:
+            return self._run(name, feeds, kept, lease, fixed=fixed)
+
+    def _run(
+        self, name: str, feeds: Mapping[str, Array], kept: Mapping[str, Array], lease: Lease, *, fixed: bool
+    ) -> dict[str, Array]:
+        index = self._index(name, int(feeds.get(RANGE_INDEX, 0)))
+        engine = lease.engine(name, self._shapes(name, {**kept, **feeds}, fixed=fixed), index)
+        held = lease.held(name, index, engine, kept)
         given = {spec.name: feeds[spec.name] for spec in engine.inputs if spec.name in feeds and spec.name not in kept}
-        made = engine.run(given)
+        made = engine.run(given, held)
         if name == DENOISE and self.int8 is not None:
             made["noise"] = self.int8.corrected(made["noise"], feeds)
         return made
+
+    def _shapes(self, name: str, feeds: Mapping[str, Array], *, fixed: bool) -> Shapes | None:
+        """What the form is compiled for that runs these feeds; None: for any size."""
+        if name in self._fixed_for_good:
+            return self._fixed_for_good[name]
+        return shapes_of(feeds) if fixed else None
 
     def predicted_noise(
         self, x: NDArray[np.float32], condition: Mapping[str, Array], row: Mapping[str, Array], keep: Keep
     ) -> NDArray[np.float32]:
         """What the denoiser makes of a state, a condition and the row of a step."""
         if keep.condition:
-            made = self.run(DENOISE, {"x": x, **row}, kept=condition, fixed=keep.size)
+            made = self.run(DENOISE, {"x": x, **row}, kept=condition, fixed=keep.size, lease=keep.lease)
         else:
-            made = self.run(DENOISE, {"x": x, **condition, **row}, fixed=keep.size)
+            made = self.run(DENOISE, {"x": x, **condition, **row}, fixed=keep.size, lease=keep.lease)
         noise: NDArray[np.float32] = made["noise"]
         return noise
 
@@ -188,30 +202,17 @@ class GraphSet:
         """The state after these steps, for one condition that stays."""
         waiting = iter(steps)
         first = next(waiting)
-        self._take_form(DENOISE, {"x": x, **condition, **first.feeds}, fixed=keep.size)
-        engine = self.engine(DENOISE)
-        self._keep(DENOISE, condition)
-        wanted = {spec.name for spec in engine.inputs}
+        shapes = self._shapes(DENOISE, {"x": x, **condition, **first.feeds}, fixed=keep.size)
+        with nullcontext(keep.lease) if keep.lease is not None else self.lease() as lease:
+            engine = lease.engine(DENOISE, shapes, 0)
+            held = lease.held(DENOISE, 0, engine, condition)
+            wanted = {spec.name for spec in engine.inputs}
 
-        def asked_for() -> Iterator[Step]:
-            for step in chain([first], waiting):
-                yield replace(step, feeds={name: value for name, value in step.feeds.items() if name in wanted})
+            def asked_for() -> Iterator[Step]:
+                for step in chain([first], waiting):
+                    yield replace(step, feeds={name: value for name, value in step.feeds.items() if name in wanted})
 
-        return engine.follow("x", "noise", x, asked_for())
-
-    def let_go(self, name: str) -> None:
-        """What was kept for a graph's next run is free."""
-        for key in self._keys_of(name):
-            if key in self._kept:
-                self._open[key].hold({})
-                del self._kept[key]
-
-    def _keep(self, key: str, kept: Mapping[str, Array]) -> None:
-        if kept is self._kept.get(key, NOTHING):
-            return
-        engine = self._open[key]
-        engine.hold({spec.name: kept[spec.name] for spec in engine.inputs if spec.name in kept})
-        self._kept[key] = kept
+            return engine.follow("x", "noise", x, asked_for(), held)
 
     def rows_in_precision(self, rows: list[dict[str, Array]], noise_levels: Sequence[float]) -> list[dict[str, Array]]:
         """The rows of a plan with what the chosen precision needs in each of them besides."""
@@ -219,19 +220,14 @@ class GraphSet:
             return rows
         return [row | more for row, more in zip(rows, self.int8.row_feeds(noise_levels), strict=True)]
 
-    def release(self, name: str) -> None:
-        """Frees the memory of one graph; it opens again when it is next needed."""
-        for key in self._keys_of(name):
-            self._kept.pop(key, None)
-            self._open.pop(key).close()
-
-    def _keys_of(self, name: str) -> list[str]:
-        return [key for key in self._open if key == name or key.startswith(f"{name}.")]
-
     def close(self) -> None:
-        """Frees the memory of all graphs."""
-        for name in list(self._open):
-            self.release(name)
+        """Frees the memory of all graphs: now, or when the runs end that use them. What is needed again opens again."""
+        self._forms.close()
+
+
+def shapes_of(feeds: Mapping[str, Array]) -> Shapes:
+    """Of each input by name."""
+    return {name: array.shape for name, array in feeds.items()}
 
 
 def sizes_of(graph: Path, shapes: Shapes) -> dict[str, int]:

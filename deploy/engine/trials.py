@@ -19,7 +19,7 @@ from deploy.errors import DeployError
 from deploy.families.cases import BEFORE_STEP, NOISE_LEVEL, TIMESTEP, chain
 from deploy.families.table import family_named, recorded_config
 from deploy.sampling.schedule import NoiseSchedule
-from engines.backends import BACKENDS, FORM_OF_BACKEND, fixed_sizes_pay
+from engines.backends import BACKENDS, FORM_OF_BACKEND, check_device, fixed_sizes_pay
 from engines.errors import EngineError
 
 Array = NDArray[Any]
@@ -73,12 +73,19 @@ class Candidate:
 
 
 def possible_choices(
-    bundle: Bundle, engine: str, precision: str, threads: int | None, cache_dir: Path | None = None
+    bundle: Bundle,
+    engine: str,
+    precision: str,
+    threads: int | None,
+    cache_dir: Path | None = None,
+    device: int | None = None,
 ) -> list[EngineChoice]:
     """Every backend and precision that this machine can run, narrowed by what was asked for ("auto": all of them).
 
-    The first float32 one is always among them: the others are held against it.
+    The first float32 one is always among them: the others are held against it. device: the GPU for those that run on
+    one, which alone are asked for then.
     """
+    check_device(device, None if engine == "auto" else engine)
     found = []
     for name, backend in BACKENDS.items():
         if name not in FORM_OF_BACKEND or not backend.probe().available:
@@ -86,12 +93,21 @@ def possible_choices(
         kinds = list(backend.PRECISIONS) if DENOISE in bundle.manifest.graphs else []
         if has_int8(bundle, name):
             kinds.append(INT8)
-        found += [EngineChoice(backend=name, precision=kind, threads=threads, cache_dir=cache_dir) for kind in kinds]
+        gpu = device if backend.ON_GPU else None
+        found += [
+            EngineChoice(backend=name, precision=kind, threads=threads, cache_dir=cache_dir, device=gpu)
+            for kind in kinds
+        ]
     reference = next((choice for choice in found if choice.precision == FLOAT_REFERENCE), None)
     return [
         choice
         for choice in found
-        if choice == reference or (engine in ("auto", choice.backend) and precision in ("auto", choice.precision))
+        if choice == reference
+        or (
+            engine in ("auto", choice.backend)
+            and precision in ("auto", choice.precision)
+            and (device is None or choice.device is not None)
+        )
     ]
 
 
@@ -102,7 +118,8 @@ def try_choices(
     answers: dict[EngineChoice, Array] = {}
     with ExitStack() as stack:
         contenders = {
-            choice: _contender(stack.enter_context(GraphSet(bundle, choice)), settings, answers) for choice in choices
+            choice: _contender(stack.enter_context(GraphSet(bundle, choice)), stack, settings, answers)
+            for choice in choices
         }
         race(list(contenders.values()), settings.rounds, time.perf_counter, progress)
     reference = next((c for c in choices if c.precision == FLOAT_REFERENCE and c in answers), None)
@@ -147,7 +164,9 @@ def _candidate(
     )
 
 
-def _contender(graphs: GraphSet, settings: TrialSettings, answers: dict[EngineChoice, Array]) -> Contender:
+def _contender(
+    graphs: GraphSet, stack: ExitStack, settings: TrialSettings, answers: dict[EngineChoice, Array]
+) -> Contender:
     """A contender whose first turn, which is not counted, opens the graphs, prepares the feeds and keeps the answer.
 
     It runs as many steps do: with what stays from step to step kept, in the form that many steps are run in.
@@ -155,13 +174,14 @@ def _contender(graphs: GraphSet, settings: TrialSettings, answers: dict[EngineCh
     prepared: dict[str, Array] = {}
     changing: dict[str, Array] = {}
     fixed = choice_is_fixed(graphs.choice)
+    lease = stack.enter_context(graphs.lease())
 
     def step() -> None:
         first = not changing
         if first:
             prepared.update(step_feeds(graphs, settings))
             changing.update({name: prepared.pop(name) for name in inputs_of_a_step(graphs) if name in prepared})
-        noise = graphs.run(DENOISE, changing, kept=prepared, fixed=fixed)["noise"]
+        noise = graphs.run(DENOISE, changing, kept=prepared, fixed=fixed, lease=lease)["noise"]
         if first:
             if not np.isfinite(noise).all():
                 raise EngineError(f"{graphs.choice.backend} {graphs.choice.precision} gives values that are no numbers")

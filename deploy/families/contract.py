@@ -8,7 +8,7 @@ pictures are float32 in [-1, 1].
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ from deploy.families.sizes import Axes, EngineSizes
 from deploy.images.tiles import Size, Window
 from deploy.images.values import ValueRule
 from deploy.sampling.plan import SamplingRules
+from engines.forms import Lease
 from engines.recurrence import Step
 
 if TYPE_CHECKING:
@@ -40,11 +41,13 @@ class Keep:
     """What stays as it is in the predictions to come, so that an engine may keep it or prepare for it.
 
     condition: this very mapping is given again; a GPU copies it once. size: no other size comes, and this one often
-    enough to compile the network for it.
+    enough to compile the network for it. lease: of the run whose predictions these are; None: of no run, then nothing
+    is kept from one to the next.
     """
 
     condition: bool = False
     size: bool = False
+    lease: Lease | None = field(default=None, compare=False)
 
 
 NOTHING_STAYS = Keep()
@@ -91,8 +94,8 @@ class Graphs(Protocol):
     def followed(self, x: Float32, condition: Feeds, steps: Iterable[Step], keep: Keep) -> Float32:
         """The state after these steps, for one condition that stays."""
 
-    def let_go(self, name: str) -> None:
-        """What was kept for a graph's next run is free."""
+    def lease(self) -> Lease:
+        """What one run has of the open graphs."""
 
     def rows_in_precision(self, rows: list[dict[str, Array]], noise_levels: Sequence[float]) -> list[dict[str, Array]]:
         """The rows of a plan with what the chosen precision needs in each of them besides."""
@@ -119,7 +122,7 @@ class Subject(Protocol):
 
 
 class Model(Protocol):
-    """A bundle's networks on an engine."""
+    """A bundle's networks on an engine, for any number of runs at the same time."""
 
     values: ValueRule
     sampling: SamplingRules
@@ -166,8 +169,8 @@ class Model(Protocol):
     def follow(self, x: Float32, condition: Feeds, steps: Iterable[Step], keep: Keep = NOTHING_STAYS) -> Float32:
         """The state after these steps, for a whole picture whose condition stays."""
 
-    def let_go(self) -> None:
-        """What was kept of a condition is free."""
+    def lease(self) -> Lease:
+        """What one run has of the engines: passed on in `Keep`, closed at the run's end."""
 
     def fixed_size_pays(self, pixels: int) -> bool:
         """Whether evaluating so many pixels of state, all at one size, is worth compiling the network for it."""

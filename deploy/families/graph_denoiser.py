@@ -6,6 +6,7 @@ from typing import Any
 
 from deploy.families.contract import NOTHING_STAYS, Array, Float32, Graphs, Keep
 from engines.backends import fixed_sizes_pay
+from engines.forms import Lease
 from engines.recurrence import Step
 
 
@@ -53,9 +54,9 @@ class GraphDenoiser(ABC):
         """The state after these steps, which the engine takes by itself."""
         return self.graphs.followed(x, condition, steps, keep)
 
-    def let_go(self) -> None:
-        """What was kept of a condition is free."""
-        self.graphs.let_go("denoise")
+    def lease(self) -> Lease:
+        """What one run has of the engines."""
+        return self.graphs.lease()
 
     def fixed_size_pays(self, pixels: int) -> bool:
         """Whether so many pixels are worth compiling for their size; measured in evaluations of the training's size."""

@@ -261,7 +261,7 @@ def _check_still(path: Path, image: ImageFile.ImageFile, max_pixels: int) -> Non
     if width * height > max_pixels:
         raise ImageError(
             f"reading {path}: it has {width}x{height} = {width * height} pixels, the limit is {max_pixels}. "
-            "Raise the limit with max_pixels (--max-pixels) if you trust the file and have the memory."
+            "Raise the limit with `max_pixels` if you trust the file and have the memory."
         )
     frames = getattr(image, "n_frames", 1)
     if frames > 1:

@@ -1,7 +1,7 @@
 """What a caller hands over as a picture, as 8-bit RGB pixels, and results in the caller's kind."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from deploy.images.profiles import srgb_from_image
 
 Pixels = NDArray[np.uint8]
 Picture = Image.Image | Pixels
+Kind = TypeVar("Kind", Image.Image, Pixels, Picture)
+"""What a caller hands over and gets back: PIL images for PIL images, arrays for arrays."""
 
 
 def pixels_from_picture(picture: Any, notice: Callable[[str], None] = lambda _: None) -> Pixels:

@@ -68,7 +68,7 @@ def _scaled(lr: PixelSize, scale: float, max_pixels: int) -> PixelSize:
     if scale * scale * lr[0] * lr[1] > 4.0 * max_pixels:  # also keeps floats out of reach of overflow
         raise SizeError(
             f"The scale {scale:g} makes {_about(scale * lr[0])}x{_about(scale * lr[1])} pixels of {lr[0]}x{lr[1]}, the "
-            f"limit is {max_pixels} pixels. Choose a smaller scale, or raise the limit with max_pixels (--max-pixels)."
+            f"limit is {max_pixels} pixels. Choose a smaller scale, or raise the limit with `max_pixels`."
         )
     return round(scale * lr[0]), round(scale * lr[1])
 
@@ -92,6 +92,6 @@ def _within_limits(lr: PixelSize, wanted: PixelSize, max_pixels: int) -> PixelSi
     if wanted[0] * wanted[1] > max_pixels:
         raise SizeError(
             f"The output {wanted[0]}x{wanted[1]} has {wanted[0] * wanted[1]} pixels, the limit is {max_pixels}. Choose "
-            "a smaller size, or raise the limit with max_pixels (--max-pixels)."
+            "a smaller size, or raise the limit with `max_pixels`."
         )
     return wanted

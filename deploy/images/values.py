@@ -37,7 +37,7 @@ def pixels_from_network(values: NetworkValues, rule: ValueRule, grey: Sequence[b
         wrong = int(values.size - np.count_nonzero(np.isfinite(values)))
         raise OutputError(
             f"converting a network's output to pixels: {wrong} of {values.size} values are not finite. Run "
-            "again with another engine or with --precision fp32 to see which of them goes wrong."
+            "again with another `engine` or with `precision` fp32 to see which of them goes wrong."
         )
     if any(grey):
         values = np.where(np.array(grey)[:, None, None, None], _neutral(values), values)

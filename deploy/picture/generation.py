@@ -1,6 +1,7 @@
 """Pictures from noise alone: one latent per picture, decoded to as many sizes as are asked for."""
 
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from deploy.families.contract import Model
 from deploy.images.pictures import Pixels
 from deploy.images.sizes import MAX_PIXELS, PixelSize, check_request
 from deploy.picture.layout import Job, layout_for
+from deploy.picture.room import ROOM
 from deploy.picture.run import Sampled, sampled_batch
 from deploy.picture.strips import state_arrays_needed
 from deploy.sampling.choices import Sampling
@@ -40,7 +42,7 @@ class Generation:
             if size[0] * size[1] > self.max_pixels:
                 raise SizeError(
                     f"The output {size[0]}x{size[1]} has {size[0] * size[1]} pixels, the limit is {self.max_pixels}. "
-                    "Choose a smaller size, or raise the limit with max_pixels."
+                    "Choose a smaller size, or raise the limit with `max_pixels`."
                 )
 
 
@@ -65,20 +67,25 @@ def generate_pictures(
     layout = layout_for(model, job, upscaler.budget())
     if (told := upscaler.notice_of_int8(sampling)) is not None:
         options.notice(told)
-    results = []
+    results: list[list[Pixels]] = []
+    began = time.perf_counter()
     for number in range(options.sample, options.sample + wanted.count):
         source = NoiseSource(seed=options.seed, sample=number, images=[NO_PICTURE], custom=options.noise)
-        with sampled_batch(
-            model,
-            model.generation(1, latent, largest).subject,
-            largest,
-            plan,
-            source,
-            layout,
-            scratch=options.scratch or Path(tempfile.gettempdir()),
-            progress=options.progress,
-            notice=options.notice,
-        ) as sampled:
+        counted = options.counted(wanted.count, len(results), 1, began)
+        with (
+            ROOM.given(layout.own_bytes, layout.shared_bytes),
+            sampled_batch(
+                model,
+                model.generation(1, latent, largest).subject,
+                largest,
+                plan,
+                source,
+                layout,
+                scratch=options.scratch or Path(tempfile.gettempdir()),
+                progress=counted.progress,
+                notice=options.notice,
+            ) as sampled,
+        ):
             results.append([_at_size(model, sampled, latent, size) for size in sizes])
     return results
 

@@ -10,7 +10,8 @@ from math import prod
 from deploy.errors import SizeError
 from deploy.families.contract import Model
 from deploy.images.tiles import Size, Tiling, smallest_tile, whole_tiling
-from deploy.picture.memory import resident_bytes, text_from_bytes
+from deploy.picture.memory import text_from_bytes
+from deploy.picture.room import ROOM
 
 LARGEST_BATCH = 8
 """Pictures at once. On two cores a batch gains nothing beyond a few."""
@@ -40,7 +41,10 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """The decision, and the resident memory that is predicted for it."""
+    """The decision, and the resident memory that is predicted for it.
+
+    own_bytes: of that, what one batch takes for itself. shared_bytes: what all batches at the same time may take.
+    """
 
     batch: int
     tiling: Tiling
@@ -48,17 +52,19 @@ class Layout:
     cache_bytes: int
     decode_bytes: int
     predicted_bytes: int
+    own_bytes: int = 0
+    shared_bytes: int = 0
 
 
 def layout_for(model: Model, job: Job, budget: int) -> Layout:
-    """The fastest layout that stays within `budget` resident bytes."""
-    room = budget - resident_bytes() - SLACK_BYTES - int(SLACK_SHARE * budget)
+    """The fastest layout that stays within `budget` resident bytes, for a batch that is alone."""
+    room = budget - ROOM.resident_besides_runs() - SLACK_BYTES - int(SLACK_SHARE * budget)
     if job.tile is None:
         batch = min(job.count, LARGEST_BATCH)
         while batch:
             needed = _whole_bytes(model, job, batch)
             if needed <= room:
-                return _whole_layout(model, job, batch, room, budget - room + needed)
+                return _whole_layout(model, job, batch, room, budget, needed)
             batch //= 2
     return _tiled_layout(model, job, room, budget)
 
@@ -92,7 +98,7 @@ def _whole_bytes(model: Model, job: Job, batch: int) -> int:
     return window + _fixed_bytes(model, job, batch) + batch * (_state_bytes(model, job) + _pixel_bytes(job))
 
 
-def _whole_layout(model: Model, job: Job, batch: int, room: int, predicted: int) -> Layout:
+def _whole_layout(model: Model, job: Job, batch: int, room: int, budget: int, needed: int) -> Layout:
     size = _state_size(model, job)
     return Layout(
         batch=batch,
@@ -100,7 +106,9 @@ def _whole_layout(model: Model, job: Job, batch: int, room: int, predicted: int)
         state_on_disk=False,
         cache_bytes=model.condition_bytes(size, batch),
         decode_bytes=room // 2,
-        predicted_bytes=predicted,
+        predicted_bytes=budget - room + needed,
+        own_bytes=needed,
+        shared_bytes=room,
     )
 
 
@@ -117,16 +125,19 @@ def _tiled_layout(model: Model, job: Job, room: int, budget: int) -> Layout:
         raise SizeError(
             f"Enlarging {job.lr[1]}x{job.lr[0]} to {job.size[1]}x{job.size[0]} in tiles of {tiling.tile} needs about "
             f"{text_from_bytes(needed)} of memory, {text_from_bytes(budget)} are allowed. "
-            f"Allow more with max_memory (--max-memory){', or use smaller tiles' if job.tile else ''}."
+            f"Allow more with `max_memory`{', or use smaller tiles' if job.tile else ''}."
         )
     cache = 0 if tiling.is_whole else max(0, left - working)
+    own = room - left + working + min(cache, len(tiling) * model.condition_bytes(tiling.largest, 1))
     return Layout(
         batch=1,
         tiling=tiling,
         state_on_disk=on_disk,
         cache_bytes=cache if not tiling.is_whole else model.condition_bytes(size, 1),
         decode_bytes=max(left // 2, 1),
-        predicted_bytes=budget - left + working + min(cache, len(tiling) * model.condition_bytes(tiling.largest, 1)),
+        predicted_bytes=budget - room + own,
+        own_bytes=own,
+        shared_bytes=room,
     )
 
 

@@ -123,7 +123,7 @@ class StateArrays:
         except OSError as error:
             raise SizeError(
                 f"The picture in the making needs {text_from_bytes(length)} more in a temporary file in "
-                f"{self._folder}: {error.strerror}. Make room there, or allow more memory with --max-memory."
+                f"{self._folder}: {error.strerror}. Make room there, or allow more with `max_memory`."
             ) from error
         self._maps.append(mapped)
         return np.frombuffer(mapped, np.float32).reshape(shape)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +29,7 @@ class TileDone:
 
 
 class Predictor:
-    """Callable like the networks themselves, on states of any size.
+    """Callable like the networks themselves, on states of any size, for one run; a context manager.
 
     The condition of a whole picture is made once; those of tiles are kept from step to step as far as `cache_bytes`
     go, and made again otherwise. When an engine runs out of memory the tiles are halved, `notice` is told, and the
@@ -56,6 +58,7 @@ class Predictor:
         self._after_tile = after_tile
         self._conditions: dict[Window, Feeds] = {}
         self._blended: Float32 | None = None
+        self._lease = model.lease()
         self._keep = self._what_stays()
 
     def __call__(self, x: Float32, step_index: int) -> Float32:
@@ -68,7 +71,7 @@ class Predictor:
                 if smaller is None:
                     raise
                 self._conditions.clear()
-                self._model.let_go()
+                self._lease.let_go()
                 # The next tiles must leave room for what made this one fail.
                 self._cache_bytes //= 2
                 self.tiling = smaller
@@ -99,10 +102,15 @@ class Predictor:
         self._after_tile(TileDone(step_index=len(plan) - 1, tile=1, tiles=1))
         return found
 
-    def release(self) -> None:
-        """What was kept for the next step is free."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """What was kept for the next step is free, and other runs may have the engines closed."""
         self._conditions.clear()
-        self._model.let_go()
+        self._lease.close()
         self._blended = None
 
     def _what_stays(self) -> Keep:
@@ -112,7 +120,11 @@ class Predictor:
         )
         pixels = sum(heights) * sum(widths) * self._subject.state_shape[0] * len(self._rows)
         same = len(set(heights)) == len(set(widths)) == 1
-        return Keep(condition=self.tiling.is_whole, size=same and self._model.fixed_size_pays(pixels))
+        return Keep(
+            condition=self.tiling.is_whole,
+            size=same and self._model.fixed_size_pays(pixels),
+            lease=self._lease,
+        )
 
     def _predict(self, x: Float32, step_index: int) -> Float32:
         row = self._rows[step_index]

@@ -21,23 +21,36 @@ from deploy.sampling.plan import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a batch is. `fraction` counts tiles of all steps."""
+    """How far a call of `upscale` or `generate` is, told after each tile of each step.
 
-    step: int  # of the steps made or in the making, from 1
+    step: of `steps`, the one that the tile belongs to, from 1. tile: how many of its `tiles` are done, from 1; there
+    is one where the picture is made in one piece. seconds: since the first step began. pictures: that were asked for,
+    of which `finished` were done before and `at_once` are being made together.
+    """
+
+    step: int
     steps: int
     tile: int
     tiles: int
     seconds: float
+    pictures: int = 1
+    finished: int = 0
+    at_once: int = 1
 
     @property
     def fraction(self) -> float:
-        """From 0 to 1."""
-        return (self.step - 1 + self.tile / self.tiles) / self.steps
+        """From 0 to 1: 1 when the last step of the last picture is done. Decoding a latent comes after that."""
+        of_these = (self.step - 1 + self.tile / self.tiles) / self.steps
+        return (self.finished + self.at_once * of_these) / self.pictures
 
     @property
     def seconds_left(self) -> float:
         """At the pace so far."""
         return self.seconds * (1.0 / self.fraction - 1.0)
+
+    def of_list(self, pictures: int, finished: int, at_once: int, seconds: float) -> "Progress":
+        """The same as part of a call that makes several pictures."""
+        return replace(self, pictures=pictures, finished=finished, at_once=at_once, seconds=seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,16 +114,7 @@ def sampled_batch(
 
     with StateArrays(scratch if layout.state_on_disk else None) as arrays:
         shape = subject.state_shape
-        predict = Predictor(
-            model,
-            subject,
-            model.rows([row.noise_level for row in plan.rows], [row.timestep for row in plan.rows]),
-            layout.tiling,
-            arrays,
-            cache_bytes=layout.cache_bytes,
-            notice=notice,
-            after_tile=tell,
-        )
+        rows_of_plan = model.rows([row.noise_level for row in plan.rows], [row.timestep for row in plan.rows])
 
         def noise_rows(step_index: int, rows: Rows) -> Float32:
             return noise.rows(shape, step_index, rows)
@@ -118,22 +122,31 @@ def sampled_batch(
         def make_consistent(estimate: Float32) -> None:
             subject.make_consistent(estimate, consistency, arrays.trim)
 
-        state = starting_state(plan, shape, arrays, noise_rows, subject.first_guess if from_guess else None)
-        interrupted = consistency or after_step is not None
-        carried = None if interrupted else predict.follow(plan, state, noise_rows)
-        if carried is not None:
-            state, evaluations = carried, len(plan)
-        else:
-            evaluations = run_in_strips(
-                plan,
-                predict,
-                state,
-                arrays,
-                noise_rows,
-                adjust_estimate=make_consistent if consistency else None,
-                after_step=after_step,
-            )
-        predict.release()
+        with Predictor(
+            model,
+            subject,
+            rows_of_plan,
+            layout.tiling,
+            arrays,
+            cache_bytes=layout.cache_bytes,
+            notice=notice,
+            after_tile=tell,
+        ) as predict:
+            state = starting_state(plan, shape, arrays, noise_rows, subject.first_guess if from_guess else None)
+            interrupted = consistency or after_step is not None
+            carried = None if interrupted else predict.follow(plan, state, noise_rows)
+            if carried is not None:
+                state, evaluations = carried, len(plan)
+            else:
+                evaluations = run_in_strips(
+                    plan,
+                    predict,
+                    state,
+                    arrays,
+                    noise_rows,
+                    adjust_estimate=make_consistent if consistency else None,
+                    after_step=after_step,
+                )
         yield Sampled(
             state=state,
             evaluations=evaluations,

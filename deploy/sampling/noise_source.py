@@ -16,6 +16,13 @@ NoiseCallable = Callable[[tuple[int, ...], int], Any]
 """(shape, step_index) -> float32 array; step_index -1 is the start, -2 the draw from an encoder's posterior."""
 
 
+def check_draw(seed: object, sample: object) -> None:
+    """PlanError unless both are numbers that the noise can be made from."""
+    for name, value, bits in (("seed", seed, 64), ("sample", sample, 32)):
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << bits:
+            raise PlanError(f"The {name} must be a whole number from 0 to 2^{bits} - 1, found {value!r}.")
+
+
 @dataclass(kw_only=True)
 class NoiseSource:
     """Noise for one batch. `images` are the pictures' noise keys; `custom` replaces the seeded numbers."""
@@ -27,9 +34,7 @@ class NoiseSource:
     _kept: tuple[int, Float32] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        for name, value, bits in (("seed", self.seed, 64), ("sample", self.sample, 32)):
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << bits:
-                raise PlanError(f"The {name} must be a whole number from 0 to 2^{bits} - 1, found {value!r}.")
+        check_draw(self.seed, self.sample)
 
     def rows(self, shape: Shape, step_index: int, rows: slice) -> Float32:
         """Rows of the field of one step for states of `shape`: (batch, channels, rows, width)."""

@@ -21,7 +21,7 @@ import numpy as np
 from engines.adapters.onnxruntime_engine import failures_of, import_onnxruntime, session_options
 from engines.adapters.onnxruntime_recurrence import DeviceUpdate
 from engines.cache import Cache
-from engines.contract import Array, Availability, Engine, check_request, refuse_constants
+from engines.contract import NOTHING_HELD, Array, Availability, Engine, Held, check_request, refuse_constants
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
 from engines.machine.cuda import find_device, problem_of_driver
 from engines.onnx_files.graph_file import GraphSignature, read_signature
@@ -31,6 +31,7 @@ from engines.recurrence import Step
 
 NAME = "onnxruntime-cuda"
 PRECISIONS: tuple[str, ...] = ("fp32", "fp16")
+ON_GPU = True
 INSTALL = "pip install 'idm-deploy[gpu]'"
 DISTRIBUTION = "onnxruntime-gpu"
 PROVIDER = "CUDAExecutionProvider"
@@ -71,8 +72,9 @@ def open_engine(
     sizes: Mapping[str, int] | None = None,
     cache_dir: Path | None = None,
     constants: Mapping[str, Array] | None = None,
+    device: int | None = None,
 ) -> Engine:
-    """`graph` ready to run on the first GPU; EngineError if CUDA cannot be had, never the CPU instead.
+    """`graph` ready to run on GPU `device` (None: the first); EngineError if CUDA cannot be had, never the CPU instead.
 
     With every axis fixed by `sizes` the whole graph is captured once and then started in one call.
     """
@@ -80,7 +82,8 @@ def open_engine(
     refuse_constants(NAME, graph, constants)
     sizes = sizes or {}
     signature = read_signature(graph).with_sizes(graph, sizes)
-    problem = problem_of_driver(find_device(), cuda_of_wheel())
+    number = device or 0
+    problem = problem_of_driver(find_device(number), cuda_of_wheel())
     if problem:
         raise EngineError(f"Opening {graph}: {NAME} cannot run here: {problem}.")
     onnxruntime = import_onnxruntime()
@@ -89,7 +92,7 @@ def open_engine(
     failures = failures_of(onnxruntime)
     options_of = partial(session_options, onnxruntime, threads, sizes)
     try:
-        session, captured = _open_session(onnxruntime, failures, file, options_of, is_fixed(signature))
+        session, captured = _open_session(onnxruntime, failures, file, options_of, number, fixed=is_fixed(signature))
     except failures as error:
         if is_out_of_memory(error):
             raise OutOfMemory(f"Opening {graph}: {NAME} ran out of memory ({short_words(error)}).") from error
@@ -100,7 +103,9 @@ def open_engine(
             f"Opening {graph}: ONNX Runtime could not start CUDA and took {found}. The libraries of CUDA and cuDNN 9 "
             f"that it needs are missing or do not fit: {INSTALL} brings them."
         )
-    return OnnxRuntimeCudaEngine(graph, signature, precision, onnxruntime, session, failures, captured)
+    return OnnxRuntimeCudaEngine(
+        graph, signature, precision, onnxruntime, session, failures, captured, device_id=number
+    )
 
 
 def is_fixed(signature: GraphSignature) -> bool:
@@ -108,14 +113,14 @@ def is_fixed(signature: GraphSignature) -> bool:
     return all(isinstance(axis, int) for spec in (*signature.inputs, *signature.outputs) for axis in spec.shape)
 
 
-def provider_options(*, capture: bool) -> dict[str, str]:
+def provider_options(*, capture: bool, device_id: int = 0) -> dict[str, str]:
     """What the CUDA provider is told.
 
     A belief, until it is measured: timing every algorithm of every convolution (EXHAUSTIVE) pays where the shape is
     fixed and the choice made once, and not where each new shape would begin it again.
     """
     return {
-        "device_id": "0",
+        "device_id": str(device_id),
         "cudnn_conv_algo_search": "EXHAUSTIVE" if capture else "HEURISTIC",
         "enable_cuda_graph": "1" if capture else "0",
         "arena_extend_strategy": "kSameAsRequested",  # the default doubles what it takes, and keeps it
@@ -131,7 +136,13 @@ class _Way:
 
 
 def _open_session(
-    onnxruntime: Any, failures: tuple[type[Exception], ...], file: Path, options_of: Callable[[], Any], fixed: bool
+    onnxruntime: Any,
+    failures: tuple[type[Exception], ...],
+    file: Path,
+    options_of: Callable[[], Any],
+    device_id: int,
+    *,
+    fixed: bool,
 ) -> tuple[Any, bool]:
     """The session and whether it runs as a CUDA graph, the strictest way that ONNX Runtime accepts.
 
@@ -141,17 +152,18 @@ def _open_session(
     ways = [_Way(capture=True, strict=True)] if fixed else []
     for way in [*ways, _Way(capture=False, strict=True)]:
         try:
-            return _session(onnxruntime, file, options_of(), way), way.capture
+            return _session(onnxruntime, file, options_of(), way, device_id), way.capture
         except failures as error:
             if not (CPU_NODES in str(error) or NO_CAPTURE.search(str(error))):
                 raise
-    return _session(onnxruntime, file, options_of(), _Way(capture=False, strict=False)), False
+    return _session(onnxruntime, file, options_of(), _Way(capture=False, strict=False), device_id), False
 
 
-def _session(onnxruntime: Any, file: Path, options: Any, way: _Way) -> Any:
+def _session(onnxruntime: Any, file: Path, options: Any, way: _Way, device_id: int) -> Any:
     if way.strict:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    return onnxruntime.InferenceSession(file, options, providers=[(PROVIDER, provider_options(capture=way.capture))])
+    provider = PROVIDER, provider_options(capture=way.capture, device_id=device_id)
+    return onnxruntime.InferenceSession(file, options, providers=[provider])
 
 
 def _load_libraries(onnxruntime: Any) -> None:
@@ -165,8 +177,16 @@ def _load_libraries(onnxruntime: Any) -> None:
             onnxruntime.preload_dlls()
 
 
+@dataclass(eq=False)
+class _Carried:
+    """The value of one `follow` on its way: in the engine's input while `saved` is None, else waiting here."""
+
+    name: str
+    saved: Array | None
+
+
 class OnnxRuntimeCudaEngine(Engine):
-    """One session with one binding; `captured` says whether it runs as a CUDA graph.
+    """One session with one binding, which callers take in turns; `captured` says whether it runs as a CUDA graph.
 
     A captured graph reads and writes always the same addresses, so there inputs are copied into arrays on the device
     that stay. Otherwise each run's inputs are new arrays there, and only held ones stay.
@@ -182,77 +202,127 @@ class OnnxRuntimeCudaEngine(Engine):
         failures: tuple[type[Exception], ...],
         captured: bool,
         device: str = "cuda",
+        device_id: int = 0,
     ) -> None:
         super().__init__(
             name=NAME, precision=precision, graph=graph, inputs=signature.inputs, outputs=signature.outputs
         )
         self.captured = captured
         self._device = device  # where arrays are bound; "cpu" lets the binding itself be tested without a GPU
+        self._device_id = device_id
         self._onnxruntime = onnxruntime
         self._session = session
         self._failures = failures
         self._binding = session.io_binding()
         self._on_device: dict[str, Any] = {}
         self._results: dict[str, Any] = {}
+        self._bound: Held = NOTHING_HELD
+        self._carried: _Carried | None = None
         if captured:
             self._bind_results()
 
     def _bind_results(self) -> None:
         for spec in self.outputs:
             value = self._onnxruntime.OrtValue.ortvalue_from_shape_and_type(
-                list(spec.shape), np.dtype(spec.dtype).type, self._device, 0
+                list(spec.shape), np.dtype(spec.dtype).type, self._device, self._device_id
             )
             self._results[spec.name] = value
             self._binding.bind_ortvalue_output(spec.name, value)
 
-    def _hold(self) -> None:
-        try:
-            if not self.captured:
-                self._on_device = {}
-            for name, array in self._held.items():
-                self._put(name, array)
-        except self._failures as error:
-            raise self._run_error(error) from error
+    def _value_of(self, array: Array) -> Any:
+        return self._onnxruntime.OrtValue.ortvalue_from_numpy(array, self._device, self._device_id)
 
     def _put(self, name: str, array: Array) -> None:
         """The array is on the device and bound; where a graph was captured, at the address it knows."""
         if self.captured and name in self._on_device:
             self._on_device[name].update_inplace(array)
             return
-        self._on_device[name] = self._onnxruntime.OrtValue.ortvalue_from_numpy(array, self._device, 0)
+        self._on_device[name] = self._value_of(array)
         self._binding.bind_ortvalue_input(name, self._on_device[name])
 
-    def _run(self, feeds: dict[str, Array]) -> dict[str, Array]:
+    def _bind(self, held: Held) -> None:
+        """What is held is what the next run reads. Callers who change places bind theirs again."""
+        if held is self._bound:
+            return
+        self._bound = NOTHING_HELD
+        for name, array in held.arrays.items():
+            if self.captured:
+                self._put(name, array)
+                continue
+            if name not in held.on_device:
+                held.on_device[name] = self._value_of(array)
+            self._binding.bind_ortvalue_input(name, held.on_device[name])
+            self._on_device.pop(name, None)
+        self._bound = held
+
+    def _let_go(self, held: Held) -> None:
+        if held is self._bound:
+            self._bound = NOTHING_HELD
+            if not self.captured and self._binding is not None:
+                self._make_way()
+                self._on_device = {}
+                self._binding.clear_binding_inputs()
+
+    def _make_way(self) -> None:
+        """Another caller may use the inputs: what a `follow` has there is saved until its next step."""
+        carried, self._carried = self._carried, None
+        if carried is not None:
+            carried.saved = np.array(self._on_device[carried.name].numpy())
+
+    def _run(self, feeds: dict[str, Array], held: Held) -> dict[str, Array]:
         try:
+            self._make_way()
+            self._bind(held)
             for name, array in feeds.items():
-                if name not in self._held:
-                    self._put(name, array)
+                self._put(name, array)
             self._run_on_device()
             names = [spec.name for spec in self.outputs]
             return dict(zip(names, self._binding.copy_outputs_to_cpu(), strict=True))
         except self._failures as error:
             raise self._run_error(error) from error
 
-    def _follow(self, name: str, output: str, start: Array, steps: Iterable[Step]) -> Array:
-        update = DeviceUpdate(self._onnxruntime, self._open_update, self._device)
+    def follow(self, name: str, output: str, start: Array, steps: Iterable[Step], held: Held = NOTHING_HELD) -> Array:
+        """See `Engine.follow`: the value and its estimates stay on the device."""
+        # A copy, since on a CPU the value shares the array's memory.
+        mine = _Carried(name, np.array(start, order="C"))
+        update = DeviceUpdate(self._onnxruntime, self._open_update, self._device, self._device_id)
         try:
-            self._put(name, np.array(start, order="C"))  # a copy: on a CPU the value shares the array's memory
             for step in steps:
-                self._check_feeds({**step.feeds, name: start})
-                for feed, array in step.feeds.items():
-                    self._put(feed, np.ascontiguousarray(array).reshape(np.shape(array)))
-                made = self._run_on_device()[output]
-                update.advance(step, self._on_device[name], made)
-            return np.array(self._on_device[name].numpy())
-        except self._failures as error:
-            raise self._run_error(error) from error
+                with self._lock:
+                    self._check_open("run")
+                    self._check_feeds({**step.feeds, name: start}, held)
+                    self._take_step(mine, output, step, held, update)
+            with self._lock:
+                if self._carried is mine:
+                    self._make_way()
+        except BaseException as error:
+            with self._lock:
+                if self._carried is mine:
+                    self._carried = None  # whoever stops it does not want the value
+            if isinstance(error, self._failures):
+                raise self._run_error(error) from error
+            raise
+        assert mine.saved is not None  # _make_way
+        return mine.saved
+
+    def _take_step(self, mine: _Carried, output: str, step: Step, held: Held, update: DeviceUpdate) -> None:
+        if self._carried is not mine:
+            self._make_way()
+            assert mine.saved is not None  # _make_way, by whoever came in between
+            self._put(mine.name, mine.saved)
+            mine.saved, self._carried = None, mine
+        self._bind(held)
+        for feed, array in step.feeds.items():
+            self._put(feed, np.ascontiguousarray(array).reshape(np.shape(array)))
+        made = self._run_on_device()[output]
+        update.advance(step, self._on_device[mine.name], made)
 
     def _run_on_device(self) -> dict[str, Any]:
         """The outputs of what is bound, on the device; where nothing was captured, bound anew for their size."""
         if not self.captured:
             self._binding.clear_binding_outputs()
             for spec in self.outputs:
-                self._binding.bind_output(spec.name, self._device, 0)
+                self._binding.bind_output(spec.name, self._device, self._device_id)
         self._session.run_with_iobinding(self._binding)
         if self.captured:
             return self._results
@@ -261,10 +331,13 @@ class OnnxRuntimeCudaEngine(Engine):
     def _open_update(self, model: bytes) -> Any:
         options = self._onnxruntime.SessionOptions()
         options.log_severity_level = 4
-        provider = (PROVIDER, provider_options(capture=False)) if self._device == "cuda" else "CPUExecutionProvider"
+        on_gpu = (PROVIDER, provider_options(capture=False, device_id=self._device_id))
+        provider = on_gpu if self._device == "cuda" else "CPUExecutionProvider"
         return self._onnxruntime.InferenceSession(model, options, providers=[provider])
 
     def _close(self) -> None:
+        self._carried = None  # its caller hears at the next step that the engine is closed
+        self._bound = NOTHING_HELD
         self._on_device = {}
         self._results = {}
         self._binding = None

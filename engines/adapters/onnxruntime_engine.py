@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engines.contract import Array, Availability, Engine, check_request
+from engines.contract import Array, Availability, Engine, Held, check_request, refuse_device
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
 from engines.onnx_files.graph_constants import with_constants
 from engines.onnx_files.graph_file import GraphSignature, read_signature, signature_of_model
@@ -16,6 +16,7 @@ from engines.packages import installed_version, is_importable
 
 NAME = "onnxruntime-cpu"
 PRECISIONS: tuple[str, ...] = ("fp32",)
+ON_GPU = False
 INSTALL = "pip install 'idm-deploy[cpu]'"
 PROVIDER = "CPUExecutionProvider"
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
@@ -68,12 +69,14 @@ def open_engine(
     sizes: Mapping[str, int] | None = None,
     cache_dir: Path | None = None,  # noqa: ARG001  this backend runs the graph as it is
     constants: Mapping[str, Array] | None = None,
+    device: int | None = None,
 ) -> Engine:
     """`graph` ready to run; `threads` None leaves their number to ONNX Runtime (one per physical core).
 
     `sizes` fixes named dynamic axes, and every other size is refused. `constants` replace those of the file.
     """
     check_request(NAME, precision, PRECISIONS, threads)
+    refuse_device(NAME, device)
     sizes = sizes or {}
     signature = read_signature(graph).with_sizes(graph, sizes)
     model = with_constants(graph, constants) if constants else graph
@@ -107,7 +110,14 @@ def _opened(
 
 
 class OnnxRuntimeEngine(Engine):
-    """One InferenceSession with its own threads and its own memory pool."""
+    """One InferenceSession with its own threads and its own memory pool, which several callers use at once.
+
+    Steps of four callers on two threads, against one caller at a time: 1.1 to 1.8 times as many a second, in two
+    thirds of the processor time, since threads work instead of waiting for each other (ONNX Runtime 1.31, IDM steps
+    at 32x32 and 96x96; on one thread both are alike). A session for each caller was the slowest.
+    """
+
+    concurrent = True
 
     def __init__(
         self,
@@ -121,9 +131,11 @@ class OnnxRuntimeEngine(Engine):
         self._session = session
         self._failures = failures
 
-    def _run(self, feeds: dict[str, Array]) -> dict[str, Array]:
+    def _run(self, feeds: dict[str, Array], held: Held) -> dict[str, Array]:
+        session = self._session
+        self._check_open("run")  # another thread may have closed it meanwhile; a session that was taken lives on
         try:
-            return dict(zip(self._names, self._session.run(self._names, feeds), strict=True))
+            return dict(zip(self._names, session.run(self._names, {**held.arrays, **feeds}), strict=True))
         except self._failures as error:
             raise self._run_error(error) from error
 

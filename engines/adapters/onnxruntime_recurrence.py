@@ -16,21 +16,21 @@ Open = Callable[[bytes], Any]
 class DeviceUpdate:
     """Advances a value on the device. One for each sequence of runs: it holds their estimates."""
 
-    def __init__(self, onnxruntime: Any, open_session: Open, device: str) -> None:
+    def __init__(self, onnxruntime: Any, open_session: Open, device: str, device_id: int = 0) -> None:
         self._value = onnxruntime.OrtValue
         self._open = open_session
-        self._device = device
+        self._device = device, device_id
         self._sessions: dict[tuple[int, bool], tuple[Any, Any]] = {}
         self._estimates: list[Any] = []
 
     def advance(self, step: Step, x: Any, y: Any) -> None:
         """`x`, a value on the device, becomes the next input; `y` is the output of the run, there too."""
         session, binding = self._session(len(step.estimate_shares), fresh=step.fresh is not None)
-        estimate = self._value.ortvalue_from_shape_and_type(x.shape(), np.float32, self._device, 0)
+        estimate = self._value.ortvalue_from_shape_and_type(x.shape(), np.float32, *self._device)
         inputs = {"x": x, "y": y, **{f"e{at}": older for at, older in enumerate(self._older(step), start=1)}}
         inputs |= {name: self._value.ortvalue_from_numpy(np.asarray(v)) for name, v in step.scalars.items()}
         if step.fresh is not None:
-            inputs["f"] = self._value.ortvalue_from_numpy(np.ascontiguousarray(step.fresh), self._device, 0)
+            inputs["f"] = self._value.ortvalue_from_numpy(np.ascontiguousarray(step.fresh), *self._device)
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, value)
         binding.bind_ortvalue_output("next", x)  # may lie where x lies, see update_graph

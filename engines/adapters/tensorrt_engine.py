@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from engines.cache import Cache
-from engines.contract import Array, Availability, Engine, check_request
+from engines.contract import NOTHING_HELD, Array, Availability, Engine, Held, check_request
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
 from engines.machine.cuda import Cuda, Graph, Stream, find_device, problem_of_driver
 from engines.onnx_files.graph_file import GraphSignature, read_signature
@@ -35,6 +35,7 @@ class TensorRtBackend:
         self.package = package
         self.NAME = package.backend
         self.PRECISIONS: tuple[str, ...] = PRECISIONS
+        self.ON_GPU = True
 
     def probe(self) -> Availability:
         """Whether the package and a GPU with a driver new enough are here. Building needs less: see build-engine."""
@@ -61,19 +62,23 @@ class TensorRtBackend:
         sizes: Mapping[str, int] | None = None,
         cache_dir: Path | None = None,
         constants: Mapping[str, Array] | None = None,
+        device: int | None = None,
     ) -> Engine:
-        """`graph` ready to run by its plan in the cache; sizes outside the plan's profile are refused."""
+        """`graph` ready to run by its plan in the cache; sizes outside the plan's profile are refused.
+
+        `device` is the number of the GPU, None is the first.
+        """
         check_request(self.NAME, precision, PRECISIONS, threads)
         sizes = sizes or {}
         signature = read_signature(graph).with_sizes(graph, sizes)
-        device = find_device()
-        problem = problem_of_driver(device, self.package.needed_cuda())
-        if isinstance(device, str) or problem:
+        gpu = find_device(device or 0)
+        problem = problem_of_driver(gpu, self.package.needed_cuda())
+        if isinstance(gpu, str) or problem:
             raise EngineError(f"Opening {graph}: {self.NAME} cannot run here: {problem}.")
         plan, profile = find_plan(
-            Source.of(graph, constants=constants), self.package, precision, device, Cache(cache_dir), sizes
+            Source.of(graph, constants=constants), self.package, precision, gpu, Cache(cache_dir), sizes
         )
-        return TensorRtEngine(graph, signature, precision, self.package, plan, profile)
+        return TensorRtEngine(graph, signature, precision, self.package, plan, profile, gpu.number)
 
 
 TENSORRT_BACKEND = TensorRtBackend(TENSORRT)
@@ -112,13 +117,14 @@ class TensorRtEngine(Engine):
         package: TensorRtPackage,
         plan: Path,
         profile: Profile,
+        device: int = 0,
     ) -> None:
         super().__init__(
             name=package.backend, precision=precision, graph=graph, inputs=signature.inputs, outputs=signature.outputs
         )
         self.profile = profile
         tensorrt, logger, self._said = _import_with_logger(package.module)
-        self._cuda = Cuda()
+        self._cuda = Cuda(device)
         self._stream = Stream(self._cuda)
         self._runtime = tensorrt.Runtime(logger)
         self._built = self._made(self._runtime.deserialize_cuda_engine(plan.read_bytes()), "could not read its plan")
@@ -128,6 +134,7 @@ class TensorRtEngine(Engine):
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._captured: Graph | None = None
         self._capturable = True
+        self._loaded: Held = NOTHING_HELD
 
     @property
     def captured(self) -> bool:
@@ -158,22 +165,30 @@ class TensorRtEngine(Engine):
             "Build it again: idm-deploy build-engine --rebuild."
         )
 
-    def _hold(self) -> None:
-        self._cuda.enter()
-        for name, array in self._held.items():
+    def _load(self, held: Held) -> None:
+        """What is held is in its buffers. There is one of each, so callers who change places copy theirs again."""
+        if held is self._loaded:
+            return
+        self._loaded = NOTHING_HELD
+        for name, array in held.arrays.items():
             self._place(name, array.nbytes)
             self._cuda.upload(self._buffers[name][0], array, self._stream)
-        self._stream.wait()
+        self._loaded = held
 
-    def _run(self, feeds: dict[str, Array]) -> dict[str, Array]:
+    def _let_go(self, held: Held) -> None:
+        if held is self._loaded:
+            self._loaded = NOTHING_HELD
+
+    def _run(self, feeds: dict[str, Array], held: Held) -> dict[str, Array]:
         self._cuda.enter()
-        shapes = {name: array.shape for name, array in feeds.items()}
+        given = {**held.arrays, **feeds}
+        shapes = {name: array.shape for name, array in given.items()}
         again = shapes == self._shapes
         if not again:
-            self._set_shapes(shapes, feeds)
+            self._set_shapes(shapes, given)
+        self._load(held)
         for name, array in feeds.items():
-            if name not in self._held:
-                self._cuda.upload(self._buffers[name][0], array, self._stream)
+            self._cuda.upload(self._buffers[name][0], array, self._stream)
         self._execute(again)
         outputs = {spec.name: np.empty(self._shape_of(spec.name), spec.dtype) for spec in self.outputs}
         for name, array in outputs.items():

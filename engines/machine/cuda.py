@@ -26,50 +26,67 @@ THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """The first GPU: its name, compute capability such as (8, 9), memory in bytes, and the CUDA that its driver has.
+    """A GPU: its name, compute capability such as (8, 9), memory in bytes, and the CUDA that its driver has.
 
-    `driver` is (13, 0) for a driver that runs programs made with CUDA 13.0 and older.
+    `driver` is (13, 0) for a driver that runs programs made with CUDA 13.0 and older. `number` counts the GPUs that
+    the driver shows to this process, from 0.
     """
 
     name: str
     capability: tuple[int, int]
     memory: int
     driver: tuple[int, int]
+    number: int = 0
+
+
+def find_device(number: int = 0) -> Device | str:
+    """The GPU of that number, or why there is none, as the rest of a sentence."""
+    found = find_devices()
+    if isinstance(found, str) or 0 <= number < len(found):
+        return found if isinstance(found, str) else found[number]
+    here = ", ".join(f"{device.number} ({device.name})" for device in found)
+    return f"there is no GPU {number}, only {here}"
 
 
 @lru_cache(maxsize=1)
-def find_device() -> Device | str:
-    """The first GPU, or why there is none, as the rest of a sentence."""
+def find_devices() -> tuple[Device, ...] | str:
+    """All GPUs in the driver's order, at least one, or why there is none, as the rest of a sentence."""
     try:
         library = ctypes.CDLL(LIBRARY)
     except OSError:
         return f"no NVIDIA driver found ({LIBRARY} is missing)"
     if code := library.cuInit(0):
         return f"the NVIDIA driver found no usable GPU ({_error_text(library, code)})"
-    return _first_device(library)
+    return _all_devices(library)
 
 
-def _first_device(library: Any) -> Device | str:
+def _all_devices(library: Any) -> tuple[Device, ...] | str:
     count, version = ctypes.c_int(), ctypes.c_int()
     library.cuDeviceGetCount(ctypes.byref(count))
     library.cuDriverGetVersion(ctypes.byref(version))
     if count.value < 1:
         return "the NVIDIA driver sees no GPU (CUDA_VISIBLE_DEVICES may hide it)"
+    driver = version.value // 1000, version.value % 1000 // 10
+    return tuple(_device(library, number, driver) for number in range(count.value))
+
+
+def _device(library: Any, number: int, driver: tuple[int, int]) -> Device:
     device, memory = ctypes.c_int(), ctypes.c_size_t()
     name = ctypes.create_string_buffer(256)
-    library.cuDeviceGet(ctypes.byref(device), 0)
+    library.cuDeviceGet(ctypes.byref(device), number)
     library.cuDeviceGetName(name, len(name), device)
     library.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
     parts = []
     for attribute in (MAJOR, MINOR):
-        number = ctypes.c_int()
-        library.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
-        parts.append(number.value)
+        value = ctypes.c_int()
+        library.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
+        parts.append(value.value)
     return Device(
         name=name.value.decode(errors="replace"),
         capability=(parts[0], parts[1]),
         memory=memory.value,
-        driver=(version.value // 1000, version.value % 1000 // 10),
+        driver=driver,
+        number=number,
     )
 
 
@@ -95,16 +112,16 @@ def _error_text(library: Any, code: int) -> str:
 
 
 class Cuda:
-    """The first GPU made ready for this process; methods are the driver's calls, errors are EngineErrors."""
+    """A GPU made ready for this process; methods are the driver's calls, errors are EngineErrors."""
 
-    def __init__(self) -> None:
-        found = find_device()
+    def __init__(self, number: int = 0) -> None:
+        found = find_device(number)
         if isinstance(found, str):
             raise EngineError(f"The GPU cannot be used: {found}.")
         self.device = found
         self._library = ctypes.CDLL(LIBRARY)
         device, self._context = ctypes.c_int(), ctypes.c_void_p()
-        self._call("cuDeviceGet", ctypes.byref(device), 0)
+        self._call("cuDeviceGet", ctypes.byref(device), number)
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), device)
         self.enter()
 

@@ -159,6 +159,7 @@ def make_plan(
             workspace_bytes=settings.workspace_bytes,
             timing_cache=None if timing is None else str(timing.absolute()),
             capability=settings.capability,
+            device=0 if settings.device is None else settings.device.number,
         )
         result = build(request, progress, deadline_s=settings.deadline_s)
         figures: dict[str, Any] = {"formats": result.formats, "layers": result.layers, "notes": list(result.notes)}

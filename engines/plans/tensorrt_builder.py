@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.errors import EngineError
+from engines.machine.cuda import Cuda
 from engines.onnx_files.graph_file import GraphSignature, read_signature
 from engines.plans.layer_listing import count_formats, layers_from_log
 from engines.plans.profiles import AxisRange, Profile
@@ -43,6 +44,8 @@ class BuildRequest:
     timing_cache: str | None = None
     capability: str | None = None
     """Of the GPU to build for, such as "8.9"; TensorRT-RTX only. None: the one in this machine."""
+    device: int = 0
+    """The number of that one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,8 @@ def build_plan(request: BuildRequest, progress: Progress) -> BuildResult:
     graph = Path(request.graph)
     signature = read_signature(graph)
     profile = Profile(axes={axis: (low, usual, high) for axis, (low, usual, high) in request.profile.items()})
+    if request.device:
+        Cuda(request.device)  # becomes the current one of this process, which is the one that TensorRT builds for
     tensorrt = import_module(request.module)
     logger, messages = _recording_logger(tensorrt)
     builder = tensorrt.Builder(logger)

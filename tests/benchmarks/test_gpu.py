@@ -82,7 +82,7 @@ def test_tensorrt_builds_one_plan_for_all_batches_and_in_int8_one_per_range(
     quantized: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = Device(name="H200", capability=(9, 0), memory=1 << 37, driver=(13, 0))
-    monkeypatch.setattr(engine_plans, "find_device", lambda: card)
+    monkeypatch.setattr(engine_plans, "find_device", lambda _number=0: card)
     settings = gpu_times.Settings(size=(16, 24), batches=(1, 4, 16))
     assert gpu.precisions(quantized, "tensorrt") == ["fp16", "fp32", "int8"]
     (half,) = gpu.plans_to_build(quantized, "tensorrt", "fp16", settings)
@@ -98,7 +98,7 @@ def test_tensorrt_builds_one_plan_for_all_batches_and_in_int8_one_per_range(
 
 
 def test_without_a_gpu_tensorrt_cannot_be_measured(quantized: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_plans, "find_device", lambda: "no NVIDIA driver found")
+    monkeypatch.setattr(engine_plans, "find_device", lambda _number=0: "no NVIDIA driver found")
     with pytest.raises(EngineError, match=r"tensorrt has no GPU to build for\. Name one's compute capability"):
         gpu.plans_to_build(quantized, "tensorrt", "int8", gpu_times.Settings())
 

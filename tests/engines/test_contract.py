@@ -14,7 +14,7 @@ from onnx import TensorProto as T
 from onnx import helper
 
 from engines.backends import BACKENDS, open_engine
-from engines.contract import ANONYMOUS, Engine, TensorSpec
+from engines.contract import ANONYMOUS, Engine, Held, TensorSpec
 from engines.errors import EngineError, OutOfMemory
 from tests.engines.graphs import (
     Array,
@@ -151,15 +151,17 @@ def test_same_feeds_give_the_same_bits(engine: Engine) -> None:
 
 def test_held_inputs_need_not_be_given_again(engine: Engine) -> None:
     feeds = lookup_feeds()
-    engine.hold({"index": feeds["index"], "gain": feeds["gain"]})
+    held = engine.hold({"index": feeds["index"], "gain": feeds["gain"]})
+    picture = engine.hold({"x": feeds["x"]})
     for factor in (1, -2):
         changed = {"x": feeds["x"] * np.float32(factor)}
         expected = lookup_results(feeds | changed)["picked"]
-        np.testing.assert_allclose(engine.run(changed)["picked"], expected, atol=4e-6)
-    engine.hold({"x": feeds["x"]})  # replaces what was held, and another size may follow
+        np.testing.assert_allclose(engine.run(changed, held)["picked"], expected, atol=4e-6)
+    # Another caller's, which changes nothing for the first.
     rest = {"index": np.array([2], np.int64), "gain": np.array(3, np.float32)}
-    np.testing.assert_allclose(engine.run(rest)["picked"], lookup_results(feeds | rest)["picked"], atol=6e-6)
-    engine.hold({})
+    np.testing.assert_allclose(engine.run(rest, picture)["picked"], lookup_results(feeds | rest)["picked"], atol=6e-6)
+    np.testing.assert_allclose(engine.run(changed, held)["picked"], expected, atol=4e-6)
+    engine.let_go(held)
     np.testing.assert_allclose(engine.run(feeds)["picked"], lookup_results(feeds)["picked"], atol=2e-6)
 
 
@@ -169,11 +171,11 @@ def test_inputs_that_cannot_be_held(engine: Engine) -> None:
         engine.hold({"gian": feeds["gain"]})
     with pytest.raises(EngineError, match=r"Holding inputs of lookup\.onnx: input index is int32; expected int64"):
         engine.hold({"index": np.zeros(2, np.int32)})
-    engine.hold({"x": feeds["x"]})
+    held = engine.hold({"x": feeds["x"]})
     with pytest.raises(EngineError, match=r"Running lookup\.onnx: x is held already\. Leave it out"):
-        engine.run(feeds)
+        engine.run(feeds, held)
     with pytest.raises(EngineError, match=r"Running lookup\.onnx: inputs missing gain"):
-        engine.run({"index": feeds["index"]})
+        engine.run({"index": feeds["index"]}, held)
     engine.close()
     with pytest.raises(EngineError, match=r"Cannot hold inputs of lookup\.onnx: this engine is closed"):
         engine.hold({})
@@ -187,10 +189,10 @@ def test_held_and_given_inputs_must_agree_on_their_axes(backend: str, tmp_path: 
         [value("y", T.FLOAT, "n")],
     )
     with open_engine(graph, backend=backend, threads=1) as engine:
-        engine.hold({"b": np.ones(3, np.float32)})
-        np.testing.assert_array_equal(engine.run({"a": np.zeros(3, np.float32)})["y"], [1, 1, 1])
+        held = engine.hold({"b": np.ones(3, np.float32)})
+        np.testing.assert_array_equal(engine.run({"a": np.zeros(3, np.float32)}, held)["y"], [1, 1, 1])
         with pytest.raises(EngineError, match=r"input b has n = 3 \(axis 0\), but a has n = 2"):
-            engine.run({"a": np.zeros(2, np.float32)})
+            engine.run({"a": np.zeros(2, np.float32)}, held)
 
 
 def test_an_unused_input_and_a_nameless_axis(backend: str, tmp_path: Path) -> None:
@@ -285,13 +287,15 @@ def test_a_failing_run_is_an_engine_error_with_the_backends_words(backend: str, 
         assert engine.run({"x": x, "shape": np.array([3, 2])})["y"].tolist() == [[0, 1], [2, 3], [4, 5]]
 
 
-def test_runs_from_several_threads_wait_for_each_other(engine: Engine) -> None:
-    feeds = [lookup_feeds(1, 20 + i, 20) for i in range(4)]
-    expected = [engine.run(feed)["features"] for feed in feeds]
+def test_callers_on_several_threads_do_not_meet(engine: Engine) -> None:
+    feeds = [lookup_feeds(1, 20 + i, 20) | {"gain": np.array(i, np.float32)} for i in range(4)]
+    expected = [engine.run(feed)["picked"] for feed in feeds]
     found: dict[int, bool] = {}
 
     def work(i: int) -> None:
-        found[i] = all(np.array_equal(engine.run(feeds[i])["features"], expected[i]) for _ in range(5))
+        held = engine.hold({"gain": feeds[i].pop("gain")})
+        found[i] = all(np.array_equal(engine.run(feeds[i], held)["picked"], expected[i]) for _ in range(5))
+        engine.let_go(held)
 
     workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for worker in workers:
@@ -437,8 +441,8 @@ def test_running_out_of_memory_says_so_and_leaves_the_engine_usable(backend: str
 
 def test_memory_error_of_numpy_counts_as_out_of_memory(tmp_path: Path) -> None:
     class Full(Engine):
-        def _run(self, feeds: dict[str, Array]) -> dict[str, Array]:
-            del feeds
+        def _run(self, feeds: dict[str, Array], held: Held) -> dict[str, Array]:
+            del feeds, held
             raise self._run_error(MemoryError("Unable to allocate 8 GiB"))
 
         def _close(self) -> None: ...
@@ -458,8 +462,8 @@ def test_memory_error_of_numpy_counts_as_out_of_memory(tmp_path: Path) -> None:
 )
 def test_a_backend_that_breaks_its_promise_is_found_out(tmp_path: Path, output: Array, message: str) -> None:
     class Liar(Engine):
-        def _run(self, feeds: dict[str, Array]) -> dict[str, Array]:
-            del feeds
+        def _run(self, feeds: dict[str, Array], held: Held) -> dict[str, Array]:
+            del feeds, held
             return {"y": output}
 
         def _close(self) -> None: ...

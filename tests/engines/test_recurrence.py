@@ -89,8 +89,8 @@ def test_every_backend_follows(backend: str, tmp_path: Path) -> None:
     feeds = lookup_feeds()
     begin = feeds["x"].copy()
     with open_engine(write_lookup(tmp_path), backend=backend) as engine:
-        engine.hold({"index": feeds["index"]})
-        np.testing.assert_allclose(engine.follow("x", "features", begin, steps()), expected(), atol=1e-5)
+        held = engine.hold({"index": feeds["index"]})
+        np.testing.assert_allclose(engine.follow("x", "features", begin, steps(), held), expected(), atol=1e-5)
     np.testing.assert_array_equal(begin, feeds["x"])
 
 
@@ -98,13 +98,13 @@ def test_every_backend_follows(backend: str, tmp_path: Path) -> None:
 def test_on_the_device_nothing_else_comes_out(captured: bool, tmp_path: Path) -> None:
     feeds = lookup_feeds()
     with bound_on_the_cpu(write_lookup(tmp_path), SIZES if captured else {}, captured) as engine:
-        engine.hold({"index": feeds["index"]})
+        held = engine.hold({"index": feeds["index"]})
         for _ in range(2):  # what one sequence leaves behind does not reach the next
-            np.testing.assert_allclose(engine.follow("x", "features", feeds["x"], steps()), expected(), atol=1e-5)
+            np.testing.assert_allclose(engine.follow("x", "features", feeds["x"], steps(), held), expected(), atol=1e-5)
         rest = {name: array for name, array in feeds.items() if name != "index"}
-        np.testing.assert_allclose(engine.run(rest)["picked"], lookup_results(feeds)["picked"], atol=2e-6)
+        np.testing.assert_allclose(engine.run(rest, held)["picked"], lookup_results(feeds)["picked"], atol=2e-6)
         with pytest.raises(EngineError, match=r"Running lookup\.onnx: inputs missing gain"):
-            engine.follow("x", "features", feeds["x"], [Step(feeds={}, input_share=1.0, output_share=1.0)])
+            engine.follow("x", "features", feeds["x"], [Step(feeds={}, input_share=1.0, output_share=1.0)], held)
 
 
 def test_a_closed_engine_follows_no_more(tmp_path: Path) -> None:
@@ -112,3 +112,41 @@ def test_a_closed_engine_follows_no_more(tmp_path: Path) -> None:
     engine.close()
     with pytest.raises(EngineError, match=r"Cannot run lookup\.onnx: this engine is closed"):
         engine.follow("x", "features", lookup_feeds()["x"], steps())
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_callers_in_between_change_nothing(captured: bool, tmp_path: Path) -> None:
+    """Another sequence, which is stopped, and a single run with other inputs, between the steps of the first."""
+    feeds, other = lookup_feeds(), lookup_feeds()
+    other["index"], other["x"] = other["index"][::-1].copy(), -other["x"]
+    with bound_on_the_cpu(write_lookup(tmp_path), SIZES if captured else {}, captured) as engine:
+        held, of_others = (engine.hold({"index": own["index"]}) for own in (feeds, other))
+
+        class Enough(Exception):  # noqa: N818  not an error
+            """The second sequence is stopped."""
+
+        def first_of_others() -> Iterator[Step]:
+            yield next(steps())
+            raise Enough
+
+        def interrupted() -> Iterator[Step]:
+            for step in steps():
+                yield step
+                with pytest.raises(Enough):
+                    engine.follow("x", "features", other["x"], first_of_others(), of_others)
+                rest = {name: array for name, array in other.items() if name != "index"}
+                found = engine.run(rest, of_others)["picked"]
+                np.testing.assert_allclose(found, lookup_results(other)["picked"], atol=2e-6)
+
+        found = engine.follow("x", "features", feeds["x"], interrupted(), held)
+        np.testing.assert_allclose(found, expected(), atol=1e-5)
+        engine.let_go(held)
+        np.testing.assert_allclose(engine.run(other)["picked"], lookup_results(other)["picked"], atol=2e-6)
+
+
+def test_a_step_that_fails_on_the_device_is_an_engine_error(tmp_path: Path) -> None:
+    with bound_on_the_cpu(write_lookup(tmp_path), {}, captured=False) as engine:
+        held = engine.hold({"index": np.array([0, 10**12], np.int64)})
+        with pytest.raises(EngineError, match=r"Running lookup\.onnx: onnxruntime-cuda failed: .*indices"):
+            engine.follow("x", "features", lookup_feeds()["x"], steps(), held)
+        engine.run(lookup_feeds())

@@ -24,6 +24,9 @@ def bench(
     threads: int = typer.Option(2, "--threads", help="Threads of every contender."),
     rounds: int = typer.Option(7, "--rounds", help="Rounds in which all contenders take their turn."),
     engine: list[str] = typer.Option([], "--engine", help="One that `doctor` lists; repeatable, all if absent."),
+    device: int | None = typer.Option(
+        None, "--device", help="Number of the GPU, 0 is the first, for GPU engines alone."
+    ),
     precision: list[str] = typer.Option([], "--precision", help="fp32, bf16, fp16 or int8; repeatable."),
     preset: list[str] = typer.Option([], "--preset", help="How whole pictures are sampled; repeatable."),
     plain: list[int] = typer.Option([], "--plain", help="The same: ddim from noise, no aids, N steps; repeatable."),
@@ -56,6 +59,7 @@ def bench(
         batches=_numbers(batches, "--batches"),
         sides=_numbers(sizes, "--sizes"),
         engines=tuple(engine),
+        device=device,
         precisions=tuple(precision),
     )
     if plot is not None:

@@ -25,6 +25,9 @@ def build_engine(
     threads: int | None = typer.Option(
         None, "--threads", help="Threads of CPU engines; their own choice if not given."
     ),
+    device: int | None = typer.Option(
+        None, "--device", help="Number of the GPU to build and measure for, 0 is the first."
+    ),
     rounds: int = typer.Option(5, "--rounds", help="Rounds in which all candidates take their turn."),
     min_sqnr: float = typer.Option(
         15.0, "--min-sqnr", help="Decibels of a step against float32 below which an engine is taken for wrong."
@@ -73,6 +76,7 @@ def build_engine(
         max_psnr_drop=max_psnr_drop,
         trial=trial,
         rebuild=rebuild,
+        device=device,
     )
     plans = PlanOptions(
         sizes=engine_sizes_from_text(opened, sizes, scale, batch),
@@ -81,6 +85,7 @@ def build_engine(
         timing_cache=timing_cache,
         deadline_s=deadline,
         rebuild=rebuild,
+        device=device,
     )
     report = _dry_run(opened, options, plans) if dry_run else _build(opened, cache, options, plans)
     if as_json:
@@ -127,7 +132,7 @@ def _dry_run(bundle: "Bundle", options: "BuildOptions", plans: "PlanOptions") ->
     from deploy.engine.trials import possible_choices
 
     planned = _planned(bundle, options, plans)
-    choices = possible_choices(bundle, options.engine, options.precision, options.trial.threads)
+    choices = possible_choices(bundle, options.engine, options.precision, options.trial.threads, device=options.device)
     return {
         "bundle": str(bundle.path),
         "would_build": [

@@ -47,6 +47,7 @@ def evaluate(
         None, "--against", help="Name of the row that others are compared with; the one with the most steps if absent."
     ),
     threads: int | None = typer.Option(None, "--threads", help="Threads of the engine."),
+    device: int | None = typer.Option(None, "--device", help="Number of the GPU to run on, 0 is the first."),
     samples: int = typer.Option(1, "--samples", help="Draws of each picture; their mean gets a row of its own."),
     crop: int | None = typer.Option(None, "--crop", help="Take the middle N x N pixels of each original."),
     limit: int | None = typer.Option(None, "--limit", help="N originals only, spread evenly over their names."),
@@ -88,7 +89,7 @@ def evaluate(
     if busy is not None:
         notes.append(busy)
     with ExitStack() as stack:
-        settings = _settings(stack, ways, threads, seed)
+        settings = _settings(stack, ways, threads, device, seed)
         _check_name(against, settings)
         results = _evaluations(originals, settings, samples, measures)
     if output is not None:
@@ -121,10 +122,12 @@ def _ways(offered: "Offered", settings: Sequence[str]) -> "list[Way]":
     return [way_from_text(text, ways[0]) for text in settings]
 
 
-def _settings(stack: ExitStack, ways: "list[Way]", threads: int | None, seed: int) -> "list[Setting]":
+def _settings(
+    stack: ExitStack, ways: "list[Way]", threads: int | None, device: int | None, seed: int
+) -> "list[Setting]":
     from deploy.measure.evaluation.ways import opened_settings
 
-    return opened_settings(stack, ways, threads=threads, seed=seed, notice=_say)
+    return opened_settings(stack, ways, threads=threads, device=device, seed=seed, notice=_say)
 
 
 def _check_name(against: str | None, settings: "list[Setting]") -> None:

@@ -27,6 +27,7 @@ def generate(
     engine: str = typer.Option("auto", "--engine", help="auto, or one that `doctor` lists."),
     precision: str = typer.Option("auto", "--precision", help="auto, fp32, bf16, fp16 or int8."),
     threads: int | None = typer.Option(None, "--threads", help="Threads of the engine."),
+    device: int | None = typer.Option(None, "--device", help="Number of the GPU to run on, 0 is the first."),
     max_memory: str | None = typer.Option(None, "--max-memory", help="Memory of the process, such as 1GiB."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
     force: bool = typer.Option(False, "--force", help="Replace pictures that exist already."),
@@ -41,7 +42,7 @@ def generate(
     sizes = [size_from_text(text) for text in size]
     opened = Bundle.open(discover(explicit=bundle))
     with (
-        Upscaler(opened, engine=engine, precision=precision, threads=threads, max_memory=max_memory) as upscaler,
+        Upscaler(opened, engine, precision, threads, max_memory, device) as upscaler,
         shown_progress("generate") as progress,
     ):
         names = _names(count, sizes, seed)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from deploy.cli.progress import shown_progress
-from deploy.cli.values import placement_from_text, size_from_text
+from deploy.cli.values import placement_from_text, size_from_text, text_with_options
 
 if TYPE_CHECKING:
     from deploy.sampling.choices import Choices
@@ -39,6 +39,7 @@ def infer(
     engine: str = typer.Option("auto", "--engine", help="auto, or one that `doctor` lists."),
     precision: str = typer.Option("auto", "--precision", help="auto, fp32, bf16, fp16 or int8."),
     threads: int | None = typer.Option(None, "--threads", help="Threads of the engine."),
+    device: int | None = typer.Option(None, "--device", help="Number of the GPU to run on, 0 is the first."),
     max_memory: str | None = typer.Option(
         None, "--max-memory", help="Memory of the process, such as 1GiB; 60 % of what is free if not given."
     ),
@@ -72,7 +73,7 @@ def infer(
         choices=_choices(preset, equation, steps, start, consistency, eta, placement, published),
     )
     with (
-        Upscaler(opened, engine=engine, precision=precision, threads=threads, max_memory=max_memory) as upscaler,
+        Upscaler(opened, engine, precision, threads, max_memory, device) as upscaler,
         shown_progress("infer") as progress,
     ):
         report = infer_pictures(upscaler, request, say=_say, progress=progress)
@@ -84,7 +85,7 @@ def infer(
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(text_with_options(line), file=sys.stderr, flush=True)
 
 
 def _choices(

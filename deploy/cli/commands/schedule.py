@@ -25,6 +25,7 @@ def schedule(
     presets: bool = typer.Option(True, help="Let draft, balanced and best use what was found."),
     engine: str = typer.Option("auto", "--engine", help="auto, or one that `doctor` lists."),
     threads: int | None = typer.Option(None, "--threads", help="Threads of the engine."),
+    device: int | None = typer.Option(None, "--device", help="Number of the GPU to run on, 0 is the first."),
     force: bool = typer.Option(False, "--force", help="Search again what the bundle has already."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
@@ -46,7 +47,7 @@ def schedule(
         force=force,
     )
     with (
-        Upscaler(Bundle.open(discover(explicit=bundle)), engine=engine, threads=threads) as upscaler,
+        Upscaler(Bundle.open(discover(explicit=bundle)), engine=engine, threads=threads, device=device) as upscaler,
         shown_progress("schedule") as progress,
     ):
         # A person reads the results once, at the end; JSON has them beside the lines on stderr.

@@ -21,6 +21,7 @@ def verify(
         help="The checkpoint it was made from: compare every graph with the network as published.",
     ),
     engine: str = typer.Option("onnxruntime-cpu", "--engine", help="The engine that runs the graphs for --against."),
+    device: int | None = typer.Option(None, "--device", help="Number of the GPU for --against, 0 is the first."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
     """Check every file of a bundle against its SHA-256, and with --against its graphs against their checkpoint."""
@@ -29,7 +30,7 @@ def verify(
     opened = Bundle.open(discover(explicit=bundle), verify="full")
     report = files_report(opened, clean=clean)
     lines = text_from_files_report(report)
-    rows = [] if against is None else parity_rows(opened, against, engine)
+    rows = [] if against is None else parity_rows(opened, against, engine, device)
     if against is not None:
         report["parity"] = [asdict(row) for row in rows]
         lines += text_from_parity(report["parity"])
@@ -62,14 +63,14 @@ def text_from_files_report(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def parity_rows(bundle: "Bundle", checkpoint: Path, engine: str) -> "list[Parity]":
+def parity_rows(bundle: "Bundle", checkpoint: Path, engine: str, device: int | None = None) -> "list[Parity]":
     """One row per graph output, size and reference."""
     from deploy.cli.progress import shown_progress
     from deploy.engine.choice import engine_choice
     from deploy.export.origin import load_origin
     from deploy.export.parity import parity_report
 
-    choice = engine_choice(bundle, engine, "fp32")
+    choice = engine_choice(bundle, engine, "fp32", device=device)
     with shown_progress("verify") as progress:
         return parity_report(bundle, load_origin(bundle, checkpoint), choice, progress=progress)
 

@@ -71,7 +71,6 @@ class IdmModel(GraphDenoiser):
         self._finest_attention = min([*levels, self.levels - 1])  # the middle always has attention
         # Head, residual blocks, closing convolution: the LR pixels around a window that its condition depends on.
         self._reach = 2 + ENCODER_REACH_BLOCKS * config.n_resblocks
-        self._tables: dict[Size, dict[str, Array]] = {}
 
     @property
     def stride(self) -> int:
@@ -108,7 +107,7 @@ class IdmModel(GraphDenoiser):
             "scaler": scaler,
         }
         made = self.graphs.run("encode", feeds)
-        return {"scaler": scaler, **made, **self._lookups(window.size)}
+        return {"scaler": scaler, **made, **lookup_tables(window.size, self.levels)}
 
     # What the upscaler asks, see deploy.families.contract ------------------------------------------------------------
 
@@ -185,12 +184,6 @@ class IdmModel(GraphDenoiser):
         manifest = self.graphs.bundle.manifest
         described = manifest.graphs.get("denoise", manifest.graphs["encode"])
         return sum(manifest.files[name].bytes for name in described["weights"])
-
-    def _lookups(self, size: Size) -> dict[str, Array]:
-        """Indices and relative coordinates of every implicit layer for one size; kept for the next window."""
-        if size not in self._tables:
-            self._tables[size] = lookup_tables(size, self.levels)
-        return self._tables[size]
 
 
 class IdmSubject:

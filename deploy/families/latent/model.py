@@ -166,7 +166,7 @@ class LatentModel(GraphDenoiser):
         """The estimate is a latent, and the models have no cheap way back from pixels."""
         return (
             "Data consistency is not possible with this latent model: its estimates are latents, and each step would "
-            "have to decode, compare with the input and encode again. Leave --consistency out."
+            "have to decode, compare with the input and encode again. Leave `consistency` out."
         )
 
     def notice_of_scale(self, lr: Size, size: Size) -> str | None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from deploy.bundle import Bundle
+from deploy.engine.choice import engine_choice
 from deploy.engine.graphs import GraphSet
-from deploy.families.table import family_named
 from deploy.int8.installed import backend_of_target
 from deploy.int8.settings import PLAIN_STEPS
 from deploy.measure.evaluation.originals import Original, Pixels
@@ -61,11 +61,8 @@ def float_upscaler(bundle: Bundle, threads: int | None = None) -> Upscaler:
 
 def int8_upscaler(bundle: Bundle, target: str, threads: int | None = None) -> Upscaler:
     """The bundle's int8 graphs of one target, on a CPU."""
-    upscaler = Upscaler(bundle, backend_of_target(target), "int8", threads)
-    upscaler.choice = replace(upscaler.choice, int8_target=target)
-    upscaler.graphs = GraphSet(bundle, upscaler.choice)
-    upscaler.model = family_named(bundle.manifest.family).model(upscaler.graphs)
-    return upscaler
+    choice = engine_choice(bundle, backend_of_target(target), "int8", threads)
+    return Upscaler.of_graphs(GraphSet(bundle, replace(choice, int8_target=target)))
 
 
 def made_by(upscaler: Upscaler, originals: Sequence[Original], choices: Choices, seed: int = 0) -> list[Pixels]:

@@ -123,6 +123,7 @@ class _Bench:
                         choice.precision,
                         self._settings.threads,
                         self._settings.size,
+                        choice.device,
                     )
                 )
         self.report["start_up"] = {"rows": start_up_rows([start_up_of(name, starts) for name, starts in told.items()])}

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
+from deploy.engine.choice import engine_choice
 from deploy.engine.graphs import NOTHING, EngineChoice, GraphSet
 from deploy.engine.turns import Contender, Progress, Split, Timing, measure, timing_of
 from deploy.errors import PlanError
@@ -22,6 +23,7 @@ from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from deploy.sampling.plan import PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
+from engines.forms import Lease
 from engines.recurrence import Step
 
 Pixels = NDArray[np.uint8]
@@ -74,14 +76,20 @@ class WatchedGraphs(GraphSet):
         self.at_once = 0
 
     def run(
-        self, name: str, feeds: Mapping[str, Array], *, kept: Mapping[str, Array] = NOTHING, fixed: bool = False
+        self,
+        name: str,
+        feeds: Mapping[str, Array],
+        *,
+        kept: Mapping[str, Array] = NOTHING,
+        fixed: bool = False,
+        lease: Lease | None = None,
     ) -> dict[str, Array]:
         """All outputs of one graph."""
         part = PART_OF_GRAPH.get(name, OTHER)
         if part == DENOISE:
             self.at_once = max(self.at_once, feeds["x"].shape[0])
         with self._timed(part):
-            return super().run(name, feeds, kept=kept, fixed=fixed)
+            return super().run(name, feeds, kept=kept, fixed=fixed, lease=lease)
 
     def followed(
         self, x: NDArray[np.float32], condition: Mapping[str, Array], steps: Iterable[Step], keep: Keep
@@ -104,11 +112,9 @@ class PictureMaker:
     """Makes pictures of a bundle on one engine, as `infer` and `generate` do; closed with its Upscaler."""
 
     def __init__(self, bundle: Bundle, choice: EngineChoice, stack: ExitStack) -> None:
-        self.upscaler = stack.enter_context(Upscaler(bundle, choice.backend, choice.precision, choice.threads))
-        self.graphs = WatchedGraphs(bundle, self.upscaler.choice)
-        stack.callback(self.graphs.close)
-        self.upscaler.graphs = self.graphs
-        self.upscaler.model = family_named(bundle.manifest.family).model(self.graphs)
+        checked = engine_choice(bundle, choice.backend, choice.precision, choice.threads, choice.device)
+        self.graphs = WatchedGraphs(bundle, checked)
+        self.upscaler = stack.enter_context(Upscaler.of_graphs(self.graphs))
         self.tiles = 1
         """Of the picture made last."""
 

@@ -5,6 +5,7 @@ from difflib import get_close_matches
 
 from deploy.errors import DeployError
 from deploy.sampling.choices import Choices
+from engines.backends import check_device
 
 Size = tuple[int, int]
 
@@ -31,7 +32,8 @@ class BenchSettings:
     choices: how whole pictures are sampled, one or more; the bundle's default preset if nothing is said.
     published_steps: how many steps of the published sampler a turn times, from which a whole picture follows.
     batches: how many pictures at once; side lengths: of the square output sizes whose cost is compared.
-    engines, precisions: which of those that are here; empty: all.
+    engines, precisions: which of those that are here; empty: all. device: the number of a GPU, to time on it those that
+    run on GPUs.
     """
 
     size: Size = (128, 128)
@@ -45,6 +47,7 @@ class BenchSettings:
     sides: tuple[int, ...] = (64, 128, 256, 512)
     engines: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
+    device: int | None = None
 
     def __post_init__(self) -> None:
         counts = [("height", self.size[0]), ("width", self.size[1]), ("batch", self.batch), ("threads", self.threads)]
@@ -52,6 +55,8 @@ class BenchSettings:
         counts += [("batch", value) for value in self.batches] + [("side", value) for value in self.sides]
         if problems := [f"{name} {value}" for name, value in counts if value < 1]:
             raise DeployError(f"the benchmark cannot run with {', '.join(problems)}: each must be at least 1.")
+        for engine in self.engines or (None,):
+            check_device(self.device, engine)
         for part in self.parts:
             if part not in PARTS:
                 nearest = get_close_matches(part, PARTS, 1, 0.0)[0]

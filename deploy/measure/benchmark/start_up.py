@@ -1,6 +1,6 @@
 """From the start of a process to its first picture, and the memory that it takes: measured in processes of their own.
 
-    python -m deploy.measure.benchmark.start_up BUNDLE ENGINE PRECISION THREADS WIDTHxHEIGHT SINCE
+    python -m deploy.measure.benchmark.start_up BUNDLE ENGINE PRECISION THREADS WIDTHxHEIGHT SINCE [DEVICE]
 
 prints one line of JSON. SINCE is when the process was started, by the monotonic clock, which is the same in all
 processes of a machine.
@@ -14,7 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deploy.engine.graphs import EngineChoice
 
 STARTS = 3
 """Processes per engine; the first may find the files cold."""
@@ -60,9 +63,12 @@ def start_up_of(name: str, starts: Sequence[Mapping[str, Any]]) -> StartUp:
     )
 
 
-def started(bundle: Path, engine: str, precision: str, threads: int, size: tuple[int, int]) -> Mapping[str, Any]:
-    """What one new process tells of itself, or {"failure": why}. size is (height, width)."""
+def started(
+    bundle: Path, engine: str, precision: str, threads: int, size: tuple[int, int], device: int | None = None
+) -> Mapping[str, Any]:
+    """What one new process tells of itself, or {"failure": why}. size is (height, width), device a GPU's number."""
     arguments = [str(bundle), engine, precision, str(threads), f"{size[1]}x{size[0]}", repr(time.monotonic())]
+    arguments += [] if device is None else [str(device)]
     command = [sys.executable, "-m", "deploy.measure.benchmark.start_up", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
@@ -77,13 +83,16 @@ def started(bundle: Path, engine: str, precision: str, threads: int, size: tuple
 
 def main(arguments: Sequence[str]) -> int:
     """What this process tells of itself; the exit code is 1, and the reason on stderr, for what is refused."""
-    bundle, engine, precision, threads, size, since = arguments
+    bundle, engine, precision, threads, size, since, *rest = arguments
+    device = int(rest[0]) if rest else None
     width, height = (int(side) for side in size.split("x"))
+    from deploy.engine.graphs import EngineChoice
     from deploy.errors import DeployError
     from engines.errors import EngineError
 
     try:
-        told = _first_picture(Path(bundle), engine, precision, int(threads), (height, width), float(since))
+        choice = EngineChoice(backend=engine, precision=precision, threads=int(threads), device=device)
+        told = _first_picture(Path(bundle), choice, (height, width), float(since))
     except (DeployError, EngineError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -91,14 +100,11 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _first_picture(
-    path: Path, engine: str, precision: str, threads: int, size: tuple[int, int], since: float
-) -> dict[str, Any]:
+def _first_picture(path: Path, choice: "EngineChoice", size: tuple[int, int], since: float) -> dict[str, Any]:
     # Not at the top: the parent, which imports this module too, must not be what is measured.
     from contextlib import ExitStack
 
     from deploy.bundle import Bundle
-    from deploy.engine.graphs import EngineChoice
     from deploy.measure.benchmark.pictures import PictureMaker, lr_size_of, random_pictures
     from deploy.measure.benchmark.settings import BenchSettings
     from deploy.picture.memory import resident_bytes
@@ -109,7 +115,7 @@ def _first_picture(
     bundle = Bundle.open(path)
     marks["opened"] = time.monotonic() - since
     with ExitStack() as stack:
-        maker = PictureMaker(bundle, EngineChoice(backend=engine, precision=precision, threads=threads), stack)
+        maker = PictureMaker(bundle, choice, stack)
         maker.upscaler.model.open_engines()
         marks |= {"ready": time.monotonic() - since, "resident_bytes": resident_bytes()}
         pictures = random_pictures(lr_size_of(bundle, BenchSettings(size=size)), 1)

@@ -41,7 +41,8 @@ def runnable_choices(bundle: Bundle, settings: BenchSettings) -> list[EngineChoi
     """Every backend and precision that is here, that the bundle has graphs for and that was asked for."""
     found = []
     for name, backend in BACKENDS.items():
-        if name in FORM_OF_BACKEND and backend.probe().available:
+        suits = settings.device is None or backend.ON_GPU
+        if name in FORM_OF_BACKEND and suits and backend.probe().available:
             precisions = backend.PRECISIONS if DENOISE in bundle.manifest.graphs else ()
             found += [(name, precision) for precision in precisions if not _cannot_run(name, precision)]
             found += [(name, INT8)] if has_int8(bundle, name) else []
@@ -55,7 +56,10 @@ def runnable_choices(bundle: Bundle, settings: BenchSettings) -> list[EngineChoi
     if not chosen:
         here = ", ".join(f"{name} {precision}" for name, precision in found)
         raise DeployError(f"{bundle.path}: nothing of what was asked for can be timed; there is {here}.")
-    return [EngineChoice(backend=name, precision=precision, threads=settings.threads) for name, precision in chosen]
+    return [
+        EngineChoice(backend=name, precision=precision, threads=settings.threads, device=settings.device)
+        for name, precision in chosen
+    ]
 
 
 def _cannot_run(backend: str, precision: str) -> bool:

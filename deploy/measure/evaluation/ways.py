@@ -71,7 +71,13 @@ class Offered:
 
 
 def opened_settings(
-    stack: ExitStack, ways: Sequence[Way], *, threads: int | None, seed: int, notice: Callable[[str], None]
+    stack: ExitStack,
+    ways: Sequence[Way],
+    *,
+    threads: int | None,
+    seed: int,
+    notice: Callable[[str], None],
+    device: int | None = None,
 ) -> list[Setting]:
     """The ways ready to run, their engines to be closed with `stack`. What one of them cannot do is refused now."""
     bundles = {path: Bundle.open(path) for path in dict.fromkeys(way.bundle for way in ways)}
@@ -88,7 +94,7 @@ def opened_settings(
     for way in ways:
         place = way.bundle, way.engine, way.precision
         if place not in upscalers:
-            made = Upscaler(bundles[way.bundle], engine=way.engine, precision=way.precision, threads=threads)
+            made = Upscaler(bundles[way.bundle], way.engine, way.precision, threads, device=device)
             upscalers[place] = stack.enter_context(made)
             _ = made.graphs.int8  # a bundle without what int8 needs says so
         described.append(description_of(way, called[way.bundle], upscalers[place]))

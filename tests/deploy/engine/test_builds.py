@@ -16,6 +16,7 @@ from deploy.bundle import Bundle
 from deploy.engine import builds as engine_plans
 from deploy.engine.builds import (
     PlanOptions,
+    all_planned_builds,
     build_plans,
     packages_to_build_for,
     planned_builds,
@@ -76,11 +77,32 @@ def test_the_key_is_what_opening_the_graph_will_look_for(idm: Bundle) -> None:
 
 def test_for_the_gpu_that_is_here(idm: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     options = dataclasses.replace(ahead(idm), capability=None)
-    monkeypatch.setattr(engine_plans, "find_device", lambda: CARD)
+    monkeypatch.setattr(engine_plans, "find_device", lambda _number=0: CARD)
     assert {plan.settings.device for plan in planned_builds(idm, TENSORRT, "fp16", options)} == {CARD}
-    monkeypatch.setattr(engine_plans, "find_device", lambda: "there is none")
+    monkeypatch.setattr(engine_plans, "find_device", lambda _number=0: "there is none")
     with pytest.raises(EngineError, match=r"tensorrt has no GPU to build for\. Name one's compute capability"):
         planned_builds(idm, TENSORRT, "fp16", options)
+
+
+def test_for_another_gpu_that_is_here(idm: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = dataclasses.replace(CARD, number=1)
+    monkeypatch.setattr(engine_plans, "find_device", {0: CARD, 1: other}.__getitem__)
+    options = dataclasses.replace(ahead(idm), capability=None, device=1)
+    assert [plan.settings.device for plan in planned_builds(idm, TENSORRT, "fp16", options)] == [other] * 3
+
+
+@pytest.mark.parametrize(
+    ("engine", "capability", "problem"),
+    [
+        ("auto", "8.9", r"A plan for GPUs of compute capability 8\.9 is built on none, and device 99 was given too"),
+        ("auto", None, r"Device 99 cannot be used"),
+        ("openvino-cpu", None, r"The engine openvino-cpu runs on the processor and knows no device 99"),
+    ],
+)
+def test_plans_for_a_gpu_that_cannot_be(idm: Bundle, engine: str, capability: str | None, problem: str) -> None:
+    options = dataclasses.replace(ahead(idm), capability=capability, device=99)
+    with pytest.raises(EngineError, match=problem):
+        all_planned_builds(idm, engine, "auto", options)
 
 
 def test_int8_needs_int8_graphs(idm: Bundle) -> None:

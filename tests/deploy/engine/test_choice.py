@@ -18,6 +18,8 @@ from deploy.export.export import export_bundle
 from deploy.picture.upscaler import Upscaler
 from engines.backends import BACKENDS, DEFAULT_BACKEND, probe_all
 from engines.cache import Cache
+from engines.errors import EngineError
+from engines.machine.cuda import Device
 from tests.checkpoints import save_idm
 
 
@@ -37,6 +39,38 @@ def test_auto_follows_what_build_engine_measured(tmp_path: Path, monkeypatch: py
 def test_a_cache_that_cannot_be_read_holds_no_choice(idm_tiny: Bundle, tmp_path: Path) -> None:
     """A name of 300 characters stands for a home without permission, which the superuser would not notice."""
     assert chosen_engine(idm_tiny, cache_dir=tmp_path / ("x" * 300)) is None
+
+
+def test_a_gpu_is_chosen_by_its_number(idm_tiny: Bundle, own_cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    del own_cache
+    card = Device(name="L4", capability=(8, 9), memory=1 << 34, driver=(13, 0), number=1)
+    monkeypatch.setattr("engines.backends.find_device", lambda _: card)
+    if not any(probe.available for probe in probe_all() if BACKENDS[probe.name].ON_GPU):
+        with pytest.raises(
+            MissingPackage, match=r"No engine is installed .* networks on GPU 1\. Type pip install .*gpu"
+        ):
+            engine_choice(idm_tiny, device=1)
+    cuda = replace(BACKENDS["onnxruntime-cuda"].probe(), available=True)
+    monkeypatch.setattr(module, "probe_all", lambda: (BACKENDS[DEFAULT_BACKEND].probe(), cuda))
+    monkeypatch.setattr(BACKENDS["onnxruntime-cuda"], "probe", lambda: cuda)
+    chosen = engine_choice(idm_tiny, device=1)
+    assert (chosen.backend, chosen.device) == ("onnxruntime-cuda", 1)
+    assert engine_choice(idm_tiny).device is None
+    with pytest.raises(EngineError, match=r"onnxruntime-cpu runs on the processor and knows no device 1"):
+        engine_choice(idm_tiny, DEFAULT_BACKEND, device=1)
+
+
+def test_what_was_measured_for_a_gpu_is_not_what_was_measured_for_all_engines(
+    idm_tiny: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = [Device(name=name, capability=(8, 9), memory=1, driver=(13, 0)) for name in ("L4", "H200")]
+    monkeypatch.setattr("deploy.engine.chosen.find_device", cards.__getitem__)
+    keys = [machine_key(idm_tiny, device)["device"] for device in (None, 0, 1)]
+    assert [key.partition(" cores, ")[2] for key in keys] == [
+        "L4, CUDA 13.0",
+        "L4, CUDA 13.0, GPU 0 alone",
+        "H200, CUDA 13.0, GPU 1 alone",
+    ]
 
 
 @pytest.fixture
@@ -82,7 +116,7 @@ def test_a_bundle_without_a_float_denoiser_runs_in_int8(quantized_idm: Bundle, o
     only_int8 = replace(quantized_idm, manifest=replace(quantized_idm.manifest, graphs=graphs))
     assert engine_choice(only_int8).precision == "int8"
     for engine in ("auto", "onnxruntime-cpu"):
-        with pytest.raises(BundleError, match=r"holds its denoiser in int8 only, not in fp32\. Leave --precision out"):
+        with pytest.raises(BundleError, match=r"holds its denoiser in int8 only, not in fp32\. Leave `precision` out"):
             engine_choice(only_int8, engine, "fp32")
 
 

@@ -12,7 +12,7 @@ from deploy.engine.trials import TrialSettings, step_feeds
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from engines.backends import BACKENDS, fixed_sizes_pay
-from engines.contract import Engine
+from engines.contract import Engine, Held
 from engines.errors import EngineError, OutOfMemory
 
 BACKEND_NAMES = [name for name, backend in BACKENDS.items() if backend.probe().available]
@@ -32,24 +32,27 @@ def test_what_is_kept_changes_nothing_and_is_handed_over_once(
     held: list[set[str]] = []
     hold = Engine.hold
 
-    def counted(engine: Engine, feeds: Any) -> None:
+    def counted(engine: Engine, feeds: Any) -> Held:
         held.append(set(feeds))
-        hold(engine, feeds)
+        return hold(engine, feeds)
 
     monkeypatch.setattr(Engine, "hold", counted)
-    with GraphSet(idm_micro, EngineChoice(backend=backend, threads=1)) as graphs:
+    with GraphSet(idm_micro, EngineChoice(backend=backend, threads=1)) as graphs, graphs.lease() as lease:
         feeds = feeds_of(graphs)
         expected = graphs.run(DENOISE, feeds, fixed=fixed)["noise"]
         row = {name: feeds[name] for name in ROW}
         kept = {name: array for name, array in feeds.items() if name not in ROW}
         for _ in range(3):
-            np.testing.assert_array_equal(graphs.run(DENOISE, row, kept=kept, fixed=fixed)["noise"], expected)
+            np.testing.assert_array_equal(
+                graphs.run(DENOISE, row, kept=kept, fixed=fixed, lease=lease)["noise"], expected
+            )
         assert len(held) == 1 and held[0] == {spec.name for spec in graphs.engine(DENOISE).inputs} - set(ROW)
         # Another picture: the mapping is another one, and what it holds is used.
         other = {name: array * np.float32(0.5) if name == "first" else array for name, array in kept.items()}
-        assert not np.array_equal(graphs.run(DENOISE, row, kept=other, fixed=fixed)["noise"], expected)
-        graphs.let_go(DENOISE)
-        assert held[1:] == [held[0], set()]
+        found = graphs.run(DENOISE, row, kept=other, fixed=fixed, lease=lease)["noise"]
+        assert not np.array_equal(found, expected)
+        lease.let_go()
+        assert held[1:] == [held[0]]
         np.testing.assert_array_equal(graphs.run(DENOISE, feeds, fixed=fixed)["noise"], expected)
 
 
@@ -128,7 +131,7 @@ def test_what_the_engine_cannot_carry_is_done_step_by_step(idm_micro: Bundle, mo
 
     with Upscaler(idm_micro, "onnxruntime-cpu", "fp32", 1) as upscaler:
         expected = upscaler.upscale(lr, scale=4.0, choices=plain)
-        for fails in (full, lambda _engine, _name, _output, start, _steps: np.full_like(start, np.nan)):
+        for fails in (full, lambda _engine, _name, _output, start, _steps, _held: np.full_like(start, np.nan)):
             monkeypatch.setattr(Engine, "follow", fails)
             assert np.abs(upscaler.upscale(lr, scale=4.0, choices=plain).astype(int) - expected).max() <= 1
         monkeypatch.setattr(Engine, "follow", None)

@@ -35,10 +35,10 @@ def test_a_scale_must_be_a_number_above_zero(scale: Any) -> None:
     ("way", "told"),
     [
         ({"scale": 0.5}, r"scale 0\.5 would shrink the picture"),
-        ({"scale": 1e9}, r"scale 1e\+09 makes .* the limit is 1000000000 pixels.* raise the limit with max_pixels"),
+        ({"scale": 1e9}, r"scale 1e\+09 makes .* the limit is 1000000000 pixels.* raise the limit with `max_pixels`"),
         ({"scale": 1e5}, r"scale 100000 makes 1600000x1600000 pixels of 16x16"),
         ({"scale": 1e300}, r"the limit is 1000000000 pixels"),
-        ({"scale": 2000.0}, r"output 32000x32000 has 1024000000 pixels, the limit is 1000000000.*--max-pixels"),
+        ({"scale": 2000.0}, r"output 32000x32000 has 1024000000 pixels, the limit is 1000000000.*`max_pixels`"),
         ({"size": (8, 200)}, r"output 8x200 is smaller than the input 16x16"),
         ({"size": (0, 200)}, r"\(width, height\) in whole pixels above 0, found \(0, 200\)"),
         ({"size": (1.5, 200)}, r"whole pixels above 0"),

@@ -40,7 +40,7 @@ class StubModel:
         self.offset_per_window = offset_per_window
         self.windows: list[Size] = []
         self.kept: list[Keep] = []
-        self.let_go_after: list[int] = []
+        self.lent: list[StubLease] = []
 
     def subject(self, lr: Float32, size: Size, posterior: Any) -> "StubSubject":
         del posterior
@@ -68,8 +68,9 @@ class StubModel:
 
     carries_state = False
 
-    def let_go(self) -> None:
-        self.let_go_after.append(len(self.windows))
+    def lease(self) -> Any:
+        self.lent.append(StubLease(self.windows))
+        return self.lent[-1]
 
     def fixed_size_pays(self, pixels: int) -> bool:
         return self.worth_fixing is not None and pixels >= self.worth_fixing
@@ -100,6 +101,21 @@ class StubModel:
     def notice_of_scale(self, lr: Size, size: Size) -> str | None:
         del lr, size
         return None
+
+
+class StubLease:
+    """After how many windows a run let go of what was kept, and gave back what it had."""
+
+    def __init__(self, windows: list[Size]) -> None:
+        self._windows = windows
+        self.let_go_after: list[int] = []
+        self.closed_after: int | None = None
+
+    def let_go(self) -> None:
+        self.let_go_after.append(len(self._windows))
+
+    def close(self) -> None:
+        self.closed_after = len(self._windows)
 
 
 class StubSubject:

@@ -7,7 +7,6 @@ from deploy.bundle import Bundle
 from deploy.engine import graphs as graphs_module
 from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, sqnr_db, step_feeds
-from deploy.families.idm.model import IdmModel
 from deploy.measure.metrics import fidelity
 from deploy.picture.upscaler import Upscaler
 from engines.backends import BACKENDS
@@ -40,12 +39,8 @@ def test_whole_pictures(quantized_idm: Bundle, choices: list[EngineChoice]) -> N
     lr = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 
     def picture(choice: EngineChoice) -> np.ndarray:
-        with Upscaler(quantized_idm, "onnxruntime-cpu", "fp32", 1) as upscaler:
-            upscaler.choice = choice
-            upscaler.graphs = GraphSet(quantized_idm, choice)
-            upscaler.model = IdmModel(upscaler.graphs)
-            made: np.ndarray = upscaler.upscale([lr] * 4, scale=4.0)[0]
-            return made
+        with Upscaler.of_graphs(GraphSet(quantized_idm, choice)) as upscaler:
+            return upscaler.upscale([lr] * 4, scale=4.0)[0]
 
     agree([fidelity(picture(REFERENCE), picture(choice)) for choice in choices])
 

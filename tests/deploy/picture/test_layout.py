@@ -3,6 +3,7 @@
 import pytest
 
 import deploy.picture.layout as layout
+import deploy.picture.room as room
 from deploy.errors import SizeError
 from deploy.picture.layout import Job, Layout, layout_for
 from tests.deploy.picture.stub_model import StubModel
@@ -13,7 +14,7 @@ WHOLE = 160_000 * 1060 + 10_000 * 24
 
 @pytest.fixture(autouse=True)
 def nothing_resident(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "resident_bytes", lambda: 0)
+    monkeypatch.setattr(room, "resident_bytes", lambda: 0)
     monkeypatch.setattr(layout, "SLACK_BYTES", 0)
     monkeypatch.setattr(layout, "SLACK_SHARE", 0.0)
 

@@ -62,7 +62,10 @@ def test_a_full_disk_is_told_before_work_begins(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "posix_fallocate", full)
     with (
         StateArrays(tmp_path) as arrays,
-        pytest.raises(SizeError, match=r"needs 12\.0 MiB more in a temporary file in .*No space left.*--max-memory"),
+        pytest.raises(
+            SizeError,
+            match=r"needs 12\.0 MiB more in a temporary file in .*No space left.*allow more with `max_memory`",
+        ),
     ):
         arrays.empty((3, 1 << 20))
     assert not list(tmp_path.iterdir())

@@ -150,7 +150,9 @@ def test_what_an_engine_may_keep(tmp_path: Path) -> None:
     model = StubModel(worth_fixing=90_900)
     sample(model, layout_of(None), tmp_path)
     assert set(model.kept) == {Keep(condition=True, size=True)}
-    assert model.let_go_after == [6]
+    (lease,) = model.lent
+    assert lease.let_go_after == [] and lease.closed_after == 6
+    assert all(keep.lease is lease for keep in model.kept)
     for smaller in (StubModel(worth_fixing=90_901), StubModel()):
         sample(smaller, layout_of(None), tmp_path)
         assert set(smaller.kept) == {Keep(condition=True, size=False)}
@@ -171,5 +173,7 @@ def test_tiles_of_one_size_may_be_compiled_for() -> None:
 def test_what_was_kept_is_let_go_when_memory_runs_out(tmp_path: Path) -> None:
     model = StubModel(largest_pixels=40 * 40, worth_fixing=1)
     sample(model, layout_of(None), tmp_path)
-    assert model.let_go_after[:2] == [0, 0]  # before the first window that fits
+    (lease,) = model.lent
+    assert lease.let_go_after == [0, 0]  # before the first window that fits
+    assert lease.closed_after == len(model.windows)
     assert set(model.kept[3:]) == {Keep(condition=False, size=False)}

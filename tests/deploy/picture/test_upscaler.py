@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+import deploy
 import deploy.engine.choice as engine_choice
 from deploy import Upscaler
 from deploy.bundle import Bundle
@@ -16,7 +18,7 @@ from deploy.errors import BundleError, MissingPackage, OutputError, PlanError, S
 from deploy.picture.run import Progress
 from deploy.sampling.choices import Choices
 from engines.backends import BACKENDS, FORM_OF_BACKEND
-from engines.contract import Availability
+from engines.contract import Availability, Engine
 from engines.errors import EngineError
 
 GENERATOR = np.random.default_rng(2)
@@ -165,6 +167,35 @@ def test_progress_ends_at_one_and_notices_tell_of_scales_beyond_training(up: Ups
     assert told == [f"scale 30 is beyond the trained 1 to {largest:g}: the decoder extrapolates"]
 
 
+def test_progress_counts_the_pictures_of_a_list(up: Upscaler) -> None:
+    """Two of one size are made together, then one of another."""
+    progress: list[Progress] = []
+    small = np.ascontiguousarray(PICTURE[:, :9])
+    up.upscale([PICTURE, small, OTHERS[0]], 2.0, steps=2, progress=progress.append)
+    assert [(done.step, done.steps, done.finished, done.at_once, done.pictures) for done in progress] == [
+        (1, 2, 0, 2, 3),
+        (2, 2, 0, 2, 3),
+        (1, 2, 2, 1, 3),
+        (2, 2, 2, 1, 3),
+    ]
+    assert [done.fraction for done in progress] == pytest.approx([1 / 3, 2 / 3, 5 / 6, 1.0])
+    seconds = [done.seconds for done in progress]
+    assert seconds == sorted(seconds) and progress[-1].seconds_left == pytest.approx(0.0)
+
+
+def test_the_signature_says_nothing_that_is_no_python() -> None:
+    for method in (Upscaler, Upscaler.upscale, Upscaler.generate):
+        assert " at 0x" not in str(signature(method))
+
+
+def test_the_public_names_are_complete_and_documented() -> None:
+    assert deploy.__all__ == sorted(deploy.__all__)
+    for name in deploy.__all__:
+        assert getattr(deploy, name).__doc__
+    undocumented = [name for name in Progress.__annotations__ if name not in str(Progress.__doc__)]
+    assert undocumented == []
+
+
 def test_evaluations_are_counted_as_they_are_made(up: Upscaler) -> None:
     from deploy.sampling.choices import Choices
 
@@ -254,9 +285,16 @@ def test_a_network_that_fails_is_told_by_step_and_writes_nothing(up: Upscaler) -
         ({"scale": 2.0, "steps": 3000}, r"3000 steps were asked for"),
         ({"scale": 2.0, "steps": 0}, r"number of steps must be a positive integer"),
         ({}, r"exactly one of scale, size and long edge"),
+        ({"scale": 2.0, "seed": -1}, r"The seed must be a whole number from 0 to 2\^64 - 1, found -1"),
+        ({"scale": 2.0, "seed": 1 << 64}, r"The seed must be a whole number .*, found 18446744073709551616"),
+        ({"scale": 2.0, "seed": 0.5}, r"The seed must be a whole number .*, found 0\.5"),
+        ({"scale": 2.0, "sample": 1 << 32}, r"The sample must be a whole number from 0 to 2\^32 - 1"),
     ],
 )
-def test_impossible_requests_are_refused(up: Upscaler, options: dict[str, Any], told: str) -> None:
+def test_impossible_requests_are_refused_before_any_work(
+    up: Upscaler, options: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "run", None)
     with pytest.raises((PlanError, SizeError), match=told):
         up.upscale(PICTURE, **options)
 
@@ -267,6 +305,8 @@ def test_impossible_requests_are_refused(up: Upscaler, options: dict[str, Any], 
         ({"engine": "tensorflow"}, r"There is no engine called 'tensorflow'"),
         ({"precision": "int4"}, r"has no precision 'int4'"),
         ({"threads": 0}, r"cannot run on 0 threads"),
+        ({"device": "cuda:1"}, r"The device must be the number of a GPU, such as 0 or 1, found 'cuda:1'"),
+        ({"device": 99}, r"Device 99 cannot be used: .* `idm-deploy doctor` shows what is here"),
         ({"max_memory": "lots"}, r"'lots' is no amount of memory"),
         ({"max_memory": -5}, r"max_memory must be a positive number of bytes"),
     ],
@@ -278,7 +318,9 @@ def test_impossible_upscalers_are_refused(idm_micro: Bundle, options: dict[str, 
 
 def test_a_backend_without_a_form_of_the_graphs(idm_micro: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_choice, "FORM_OF_BACKEND", {"onnxruntime-cpu": "instance"})
-    with pytest.raises(EngineError, match=r"openvino-cpu cannot run a bundle's graphs yet; use onnxruntime-cpu"):
+    with pytest.raises(
+        EngineError, match=r"openvino-cpu cannot run a bundle's graphs yet; give onnxruntime-cpu as `engine`"
+    ):
         Upscaler(idm_micro, engine="openvino-cpu")
 
 

@@ -43,7 +43,7 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch, cuda_version: str = "
 
 
 def with_device(monkeypatch: pytest.MonkeyPatch, device: Device | str) -> None:
-    monkeypatch.setattr(onnxruntime_cuda_engine, "find_device", lambda: device)
+    monkeypatch.setattr(onnxruntime_cuda_engine, "find_device", lambda _number=0: device)
 
 
 def test_the_driver_is_held_against_the_wheels_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +148,24 @@ def test_fixed_sizes_ask_for_a_graph_first(sessions: Callable[..., Opened], tmp_
     assert not engine.captured
 
 
+def test_the_device_reaches_the_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnxruntime = import_onnxruntime()
+    monkeypatch.setattr(
+        onnxruntime_cuda_engine, "find_device", lambda number: GPU if number == 1 else f"there is no GPU {number}"
+    )
+    asked: list[str] = []
+
+    def session(_file: Path, _options: Any, providers: list[Any]) -> Any:
+        asked.append(providers[0][1]["device_id"])
+        return SimpleNamespace(get_providers=lambda: ["CUDAExecutionProvider"], io_binding=lambda: None)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    onnxruntime_cuda_engine.open_engine(write_lookup(tmp_path), device=1)
+    assert asked == ["1"]
+    with pytest.raises(EngineError, match=r"onnxruntime-cuda cannot run here: there is no GPU 3"):
+        onnxruntime_cuda_engine.open_engine(write_lookup(tmp_path), device=3)
+
+
 def test_another_refusal_is_not_tried_again(sessions: Callable[..., Opened], tmp_path: Path) -> None:
     asked = sessions(["Frobnicate is not a registered op"], [])
     with pytest.raises(EngineError, match=r"Opening .*: onnxruntime-cuda refuses it: Frobnicate"):
@@ -192,17 +210,17 @@ def test_bound_arrays_give_numpys_results(captured: bool, tmp_path: Path) -> Non
         first = engine.run(feeds)["picked"]
         kept = first.copy()
         np.testing.assert_allclose(first, lookup_results(feeds)["picked"], atol=2e-6)
-        engine.hold({"index": feeds["index"], "gain": feeds["gain"]})
+        held = engine.hold({"index": feeds["index"], "gain": feeds["gain"]})
         for factor in (2, -3):
             changed = {"x": feeds["x"] * np.float32(factor)}
-            results = engine.run(changed)
+            results = engine.run(changed, held)
             for name, expected in lookup_results(feeds | changed).items():
                 np.testing.assert_allclose(results[name], expected, atol=1e-5)
         np.testing.assert_array_equal(first, kept)
-        engine.hold({"gain": np.array(4, np.float32)})
+        other = engine.hold({"gain": np.array(4, np.float32)})
         rest = {"x": feeds["x"], "index": feeds["index"][::-1]}
         expected = lookup_results(rest | {"gain": np.array(4, np.float32)})["picked"]
-        np.testing.assert_allclose(engine.run(rest)["picked"], expected, atol=1e-5)
+        np.testing.assert_allclose(engine.run(rest, other)["picked"], expected, atol=1e-5)
 
 
 def test_bound_arrays_may_change_their_size(tmp_path: Path) -> None:
@@ -229,8 +247,8 @@ def test_half_precision_is_close_to_numpy(fixed: bool, tmp_path: Path) -> None:
     with open_engine(
         graph, backend="onnxruntime-cuda", precision="fp16", sizes=sizes, cache_dir=tmp_path / "cache"
     ) as engine:
-        engine.hold({"index": feeds["index"]})
+        held = engine.hold({"index": feeds["index"]})
         rest = {name: array for name, array in feeds.items() if name != "index"}
         for _ in range(3):  # plain, captured, launched
-            picked = engine.run(rest)["picked"]
+            picked = engine.run(rest, held)["picked"]
             np.testing.assert_allclose(picked, lookup_results(feeds)["picked"], atol=5e-3)

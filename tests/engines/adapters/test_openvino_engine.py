@@ -63,7 +63,7 @@ def test_bfloat16_is_close_and_fp32_is_not_bfloat16(deep: Path) -> None:
 def test_bfloat16_is_refused_where_the_cpu_lacks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = SimpleNamespace(get_property=lambda *_: ["FP32", "INT8"])
     monkeypatch.setattr(openvino_engine.import_openvino(), "Core", lambda: plain)
-    with pytest.raises(EngineError, match=r"this CPU has no bfloat16 arithmetic\. Ask for --precision fp32"):
+    with pytest.raises(EngineError, match=r"this CPU has no bfloat16 arithmetic\. Ask for `precision` fp32"):
         openvino_engine.open_engine(write_lookup(tmp_path), precision="bf16")
 
 

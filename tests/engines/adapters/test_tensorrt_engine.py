@@ -15,6 +15,7 @@ import pytest
 
 from engines.adapters import tensorrt_engine
 from engines.adapters.tensorrt_engine import TensorRtEngine
+from engines.contract import NOTHING_HELD, Held
 from engines.errors import EngineError, OutOfMemory
 from engines.onnx_files.graph_file import read_signature
 from engines.plans.profiles import Profile
@@ -143,7 +144,7 @@ def opened(folder: Path, monkeypatch: pytest.MonkeyPatch, plan: bytes = b"plan",
         return None if data == b"damaged" else built
 
     module = SimpleNamespace(Runtime=lambda _: SimpleNamespace(deserialize_cuda_engine=deserialize))
-    monkeypatch.setattr(tensorrt_engine, "Cuda", lambda: gpu)
+    monkeypatch.setattr(tensorrt_engine, "Cuda", lambda _number: gpu)
     monkeypatch.setattr(tensorrt_engine, "Stream", lambda _: stream)
     monkeypatch.setattr(tensorrt_engine, "_import_with_logger", lambda _: (module, None, said))
     graph = write_lookup(folder)
@@ -157,8 +158,10 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Played:
     return opened(tmp_path, monkeypatch)
 
 
-def check(played: Played, feeds: dict[str, Array], given: dict[str, Array] | None = None) -> None:
-    results = played.engine.run(feeds if given is None else given)
+def check(
+    played: Played, feeds: dict[str, Array], given: dict[str, Array] | None = None, held: Held = NOTHING_HELD
+) -> None:
+    results = played.engine.run(feeds if given is None else given, held)
     for name, expected in lookup_results(feeds).items():
         np.testing.assert_allclose(results[name], expected, atol=1e-5)
 
@@ -208,15 +211,25 @@ def test_tensorrt_may_say_that_it_cannot_be_captured(played: Played) -> None:
 
 def test_held_inputs_are_uploaded_once(played: Played) -> None:
     feeds = lookup_feeds()
-    played.engine.hold({"index": feeds["index"], "gain": feeds["gain"]})
-    assert len(played.gpu.uploads) == 2
+    held = played.engine.hold({"index": feeds["index"], "gain": feeds["gain"]})
     for count in (1, 2, 3):
         x = feeds["x"] * np.float32(count)
-        check(played, feeds | {"x": x}, {"x": x})
+        check(played, feeds | {"x": x}, {"x": x}, held)
         assert len(played.gpu.uploads) == 2 + count
-    played.engine.hold({})
     check(played, feeds)
     assert len(played.gpu.uploads) == 2 + 3 + 3
+
+
+def test_callers_in_turn_run_on_what_each_of_them_holds(played: Played) -> None:
+    feeds = [lookup_feeds(), lookup_feeds(1, 3, 9)]
+    feeds[1]["gain"] = np.array(-4, np.float32)
+    held = [played.engine.hold({name: own[name] for name in ("index", "gain")}) for own in feeds]
+    for number in (0, 1, 0, 0, 1):
+        check(played, feeds[number], {"x": feeds[number]["x"]}, held[number])
+    uploads = len(played.gpu.uploads)
+    played.engine.let_go(held[1])
+    check(played, feeds[1], {"x": feeds[1]["x"]}, held[1])  # is copied there again
+    assert len(played.gpu.uploads) == uploads + 3
 
 
 def test_sizes_outside_the_profile_are_named(played: Played) -> None:

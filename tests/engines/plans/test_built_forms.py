@@ -231,6 +231,10 @@ def test_the_timing_cache_is_one_per_version_and_gpu(
     with_version(TENSORRT_RTX, monkeypatch)
     make_plan(source, SETTINGS, cache, quiet)
     assert requests[-1].timing_cache is None
+    assert requests[-1].device == 0
+    other = dataclasses.replace(CARD, name="L4", number=1)
+    make_plan(source, dataclasses.replace(SETTINGS, device=other), cache, quiet)
+    assert requests[-1].device == 1
     with pytest.raises(EngineError, match=r"tensorrt-rtx has no timing cache\. Leave --timing-cache out"):
         dataclasses.replace(SETTINGS, timing_cache=tmp_path / "mine")
 
@@ -256,17 +260,17 @@ def test_probing_without_a_gpu(backend: object, tmp_path: Path, monkeypatch: pyt
     chosen = TENSORRT_BACKEND if backend is TENSORRT_BACKEND else TENSORRT_RTX_BACKEND
     with_version(chosen.package, monkeypatch)
     monkeypatch.setattr(TensorRtPackage, "needed_cuda", lambda _: (13, 0))
-    monkeypatch.setattr("engines.adapters.tensorrt_engine.find_device", lambda: "no NVIDIA driver was found")
+    monkeypatch.setattr("engines.adapters.tensorrt_engine.find_device", lambda _number=0: "no NVIDIA driver was found")
     assert chosen.probe().reason == "no NVIDIA driver was found"
     graph = write_lookup(tmp_path)
     with pytest.raises(EngineError, match=rf"{chosen.NAME} cannot run here: no NVIDIA driver was found"):
         chosen.open_engine(graph)
     old = dataclasses.replace(CARD, driver=(12, 4))
-    monkeypatch.setattr("engines.adapters.tensorrt_engine.find_device", lambda: old)
+    monkeypatch.setattr("engines.adapters.tensorrt_engine.find_device", lambda _number=0: old)
     assert "too old: it has CUDA 12.4" in chosen.probe().reason
     with pytest.raises(EngineError, match=r"cannot run here: the NVIDIA driver is too old"):
         chosen.open_engine(graph)
-    monkeypatch.setattr("engines.adapters.tensorrt_engine.find_device", lambda: CARD)
+    monkeypatch.setattr("engines.adapters.tensorrt_engine.find_device", lambda _number=0: CARD)
     assert chosen.probe().available
     with pytest.raises(EngineError, match=r"no .* engine in fp16 was built"):
         chosen.open_engine(graph, cache_dir=cache.root)

@@ -1,0 +1,38 @@
+"""What mypy makes of the Python API: `make check` checks this file, nobody runs it."""
+
+from pathlib import Path
+from typing import assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from deploy import Bundle, Progress, Upscaler
+
+Array = NDArray[np.uint8]
+
+
+def results_are_of_the_kind_that_was_given(image: Image.Image, array: Array, file: Path) -> None:
+    with Upscaler(Bundle.open(file), threads=2, max_memory="1GiB", device=None) as up:
+        assert_type(up.upscale(image, scale=4.0), Image.Image)
+        assert_type(up.upscale(Image.open(file), 2.5), Image.Image)
+        assert_type(up.upscale(array, size=(640, 480)), Array)
+        assert_type(up.upscale([image, image], long_edge=1000), list[Image.Image])
+        assert_type(up.upscale([Image.open(name) for name in (file, file)], 2.0), list[Image.Image])
+        assert_type(up.upscale([array], 4.0, seed=3), list[Array])
+        assert_type(up.upscale((array, array), 4.0), list[Array])
+        mixed: list[Image.Image | Array] = [image, array]
+        assert_type(up.upscale(mixed, 4.0), list[Image.Image | Array])
+
+
+def no_picture_is_an_error(up: Upscaler) -> None:
+    up.upscale("picture.png", scale=4.0)  # type: ignore[type-var]
+
+
+def progress_is_told(up: Upscaler, array: Array) -> None:
+    def show(done: Progress) -> None:
+        assert_type(done.fraction, float)
+        assert_type(done.seconds_left, float)
+        assert_type((done.step, done.steps, done.tile, done.tiles), tuple[int, int, int, int])
+
+    up.upscale(array, 2.0, progress=show, notice=print)
