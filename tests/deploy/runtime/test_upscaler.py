@@ -319,7 +319,9 @@ def test_impossible_upscalers_are_refused(idm_micro: Bundle, options: dict[str, 
 
 def test_a_backend_without_a_form_of_the_graphs(idm_micro: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_choice, "FORM_OF_BACKEND", {"onnxruntime-cpu": "instance"})
-    with pytest.raises(EngineError, match=r"openvino-cpu cannot run a bundle's graphs yet; give onnxruntime-cpu as `engine`"):
+    with pytest.raises(
+        EngineError, match=r"openvino-cpu cannot run a bundle's graphs yet; give onnxruntime-cpu as `engine`"
+    ):
         Upscaler(idm_micro, engine="openvino-cpu")
 
 
