@@ -51,7 +51,7 @@ def keep_pace(bundle: Bundle, choice: EngineChoice, pace: Pace) -> None:
 
 
 def _key(bundle: Bundle, choice: EngineChoice) -> dict[str, str]:
-    return machine_key(bundle) | {
+    return machine_key(bundle, choice.device) | {
         "of": "pace",
         "backend": f"{choice.backend} {choice.precision}",
         "threads": "auto" if choice.threads is None else str(choice.threads),
@@ -64,7 +64,7 @@ def _places(figures: Mapping[str, Any]) -> dict[Place, list[float]]:
 
 def _measured_by_build_engine(bundle: Bundle, choice: EngineChoice) -> dict[Place, float]:
     """The step of this engine in the trial of `build-engine`, where that was one picture on as many threads."""
-    entry = newest_decision(bundle, choice.cache_dir)
+    entry = newest_decision(bundle, choice.cache_dir, choice.device)
     # A trial's size is that of the output, which in the latent family does not tell the state's.
     if entry is None or bundle.manifest.family != "idm":
         return {}

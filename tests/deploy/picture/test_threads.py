@@ -22,6 +22,7 @@ from deploy.images.files import read_image, write_image
 from deploy.picture import room as room_module
 from deploy.picture.memory import StateArrays
 from deploy.picture.room import ROOM, Room
+from engines import backends
 from engines.forms import Forms
 
 GENERATOR = np.random.default_rng(5)
@@ -73,7 +74,7 @@ def test_each_run_keeps_the_form_that_was_compiled_for_its_size(
     quantized_idm: Bundle, engine: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As large work on OpenVINO does. No more forms are open than runs need, and one stays for the next run."""
-    monkeypatch.setattr(graphs_module, "FIXED_SIZES_PAY_FROM", {engine: 0.0})
+    monkeypatch.setattr(backends, "FIXED_SIZES_PAY_FROM", {engine: 0.0})
     opened, most = list[Any](), 0
     take, open_engine = Forms.take, graphs_module.open_engine
 

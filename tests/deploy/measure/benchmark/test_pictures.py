@@ -168,7 +168,7 @@ def test_pytorch_that_runs_out_of_memory_is_a_row() -> None:
 
 def test_steps_that_stay_on_the_device_count_as_denoising(idm_micro: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """The way that CUDA goes, on an engine for CPUs."""
-    monkeypatch.setattr("engines.backends.CARRY_STATE", {"onnxruntime-cpu"})
+    monkeypatch.setattr("deploy.engine.graphs.CARRY_STATE", {"onnxruntime-cpu"})
     with ExitStack() as stack:
         maker = PictureMaker(idm_micro, EngineChoice(threads=1), stack)
         maker.upscaler.upscale(random_pictures((8, 8), 2), scale=2.0, choices=PLAIN)
