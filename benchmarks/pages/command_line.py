@@ -1,0 +1,122 @@
+"""docs/cli.md from the commands themselves: `python -m benchmarks.pages.command_line`, or `make docs`."""
+
+import inspect
+import re
+import sys
+import types
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from deploy.cli.main import app
+
+PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "cli.md"
+
+HEAD = """\
+# Commands
+
+<!-- Written by `make docs` from the commands themselves: change their help, not this page. -->
+
+What `idm-deploy --help` and `idm-deploy COMMAND --help` say, on one page. An option that is *repeatable* may be given
+several times. Results go to stdout, everything else to stderr. The exit code is 0 on full success, 1 after a refusal or
+where a part failed, 2 for wrong usage, and 130 after Ctrl-C.
+"""
+
+
+def page() -> str:
+    """The whole page, as Markdown."""
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)  # several commands make a group
+    sections = [HEAD, _options("## Options of every call", group)]
+    sections += [_section(name, command) for name, command in group.commands.items()]
+    return "\n".join(sections)
+
+
+def _section(name: str, command: Any) -> str:
+    words = [p.name.upper() if p.required else f"[{p.name.upper()}]" for p in command.params if _is_argument(p)]
+    usage = " ".join([f"idm-deploy {name}", "[OPTIONS]", *words])
+    text = inspect.cleandoc(command.help or "").replace("\f", "")
+    return f"## {name}\n\n{_text(text)}\n\n`{usage}`\n" + _options("", command)
+
+
+def _options(title: str, command: TyperCommand | TyperGroup) -> str:
+    """A table for each panel of the help, in the order of the help."""
+    panels: dict[str, list[str]] = {}
+    for parameter in command.params:
+        if parameter.name != "help" and not parameter.hidden:
+            panel = "Arguments" if _is_argument(parameter) else parameter.rich_help_panel or "Options"
+            panels.setdefault(panel, []).append(_row(parameter))
+    lines = [title, ""] if title else [""]
+    for panel, rows in panels.items():
+        if not title:
+            lines += [f"**{panel}**", ""]
+        lines += ["| | takes | |", "| --- | --- | --- |", *rows, ""]
+    return "\n".join(lines)
+
+
+def _row(parameter: Any) -> str:
+    names = [parameter.name.upper()] if _is_argument(parameter) else [*parameter.opts, *parameter.secondary_opts]
+    text = _text(parameter.help or "")
+    notes = []
+    if (parameter.multiple or parameter.nargs == -1) and "repeatable" not in text:
+        notes.append("repeatable")
+    if (default := _default(parameter)) is not None:
+        notes.append(f"default: `{default}`")
+    if notes:
+        text = f"{text} *{'; '.join(notes)}*"
+    return f"| {', '.join(f'`{name}`' for name in names)} | {_kind(parameter)} | {text.strip()} |"
+
+
+def _is_argument(parameter: Any) -> bool:
+    return not parameter.opts[0].startswith("-")
+
+
+def _kind(parameter: Any) -> str:
+    if getattr(parameter, "is_flag", False) or getattr(parameter, "count", False):
+        return ""
+    return _kind_of(parameter.type_descriptor.annotation)
+
+
+def _kind_of(annotation: Any) -> str:
+    """The word for a type that a user types."""
+    arguments = [value for value in get_args(annotation) if value is not types.NoneType]
+    if get_origin(annotation) is Literal:
+        return " or ".join(f"`{value}`" for value in arguments)
+    if arguments:
+        return _kind_of(arguments[0])
+    return {int: "whole number", float: "number", str: "text", Path: "path"}[annotation]
+
+
+def _default(parameter: Any) -> str | None:
+    """What holds if nothing is said; None where the help's sentence says it or it is an off switch."""
+    value = parameter.default
+    if value is None or value is False or value in ([], ()):
+        return None
+    if getattr(parameter, "is_flag", False):
+        return None if value is not True else parameter.opts[0]
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _text(text: str) -> str:
+    """Safe in a table; the bare angle brackets of our help would be taken for HTML."""
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(part if part.startswith("`") else _escaped(part) for part in parts)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", r"\|").replace("<", "&lt;").replace("*", r"\*").replace("[", r"\[")
+
+
+def main() -> int:
+    """The page is written; whether it changed is said."""
+    text = page()
+    changed = not PAGE.exists() or PAGE.read_text() != text
+    PAGE.write_text(text)
+    print(f"{PAGE.name}: {'written anew' if changed else 'as the commands say'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
