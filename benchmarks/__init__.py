@@ -1,1 +1,1 @@
-"""Measurements beside `bench` and `evaluate`: on GPUs, of int8 variants, of recorded figures again. And generated docs."""
+"""Measurements beside `bench` and `evaluate`: on GPUs, of int8 variants, of recorded figures; and generated docs."""

@@ -7,12 +7,13 @@ import runpy
 import shutil
 import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from benchmarks.pages import command_line
+from benchmarks.regression.figures import read_figures
 from tests.pages import EXAMPLES, PAGES, REASONS, ROOT, RUN, SHOWN, Block, block_of_script, blocks_of, run_commands
 from tests.stand_ins import make_stand_ins
 
@@ -24,22 +25,26 @@ SCRIPTS = [block_of_script(script) for script in EXAMPLES if script.suffix == ".
 PROGRAMS = [script for script in EXAMPLES if script.suffix == ".py"]
 TO_RUN = [block for block in [*BLOCKS, *SCRIPTS] if block.language in RUN and block.not_run is None]
 
-Copies = Callable[[str], Path]
+
+class Copies(Protocol):
+    """The folder of a page or program, with the stand-ins in it from the first call on."""
+
+    def __call__(self, name: str, *, int8: bool = True) -> Path: ...
 
 
 @pytest.fixture(scope="module")
 def copy_for(tmp_path_factory: pytest.TempPathFactory) -> Copies:
-    """The folder of a page, with the stand-ins in it from the first block on."""
+    """See Copies."""
     folders: dict[str, Path] = {}
 
-    def folder_of(page: str, *, int8: bool = True) -> Path:
+    def folder_of(name: str, *, int8: bool = True) -> Path:
         original = f"stand-ins, {int8=}"
         if original not in folders:
             folders[original] = make_stand_ins(tmp_path_factory.mktemp("stand-ins"), int8=int8)
-        if page not in folders:
-            folders[page] = tmp_path_factory.mktemp("page") / "here"
-            shutil.copytree(folders[original], folders[page], copy_function=os.link)
-        return folders[page]
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp("page") / "here"
+            shutil.copytree(folders[original], folders[name], copy_function=os.link)  # a link each: nothing is changed
+        return folders[name]
 
     return folder_of
 
@@ -59,17 +64,13 @@ def _run(block: Block, folder: Path, names: dict[str, object]) -> None:
             run_commands(block, folder)
 
 
-def _fast(block: Block) -> bool:
-    return block.slow is None
-
-
-@pytest.mark.parametrize("block", filter(_fast, TO_RUN), ids=lambda block: block.name)
+@pytest.mark.parametrize("block", [block for block in TO_RUN if block.slow is None], ids=lambda block: block.name)
 def test_block_runs(block: Block, copy_for: Copies, names_of_pages: dict[str, dict[str, object]]) -> None:
     _run(block, copy_for(block.page), names_of_pages.setdefault(block.page, {}))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", [block for block in TO_RUN if not _fast(block)], ids=lambda block: block.name)
+@pytest.mark.parametrize("block", [block for block in TO_RUN if block.slow is not None], ids=lambda block: block.name)
 def test_slow_block_runs(block: Block, copy_for: Copies) -> None:
     _run(block, copy_for(block.name, int8=False), {})
 
@@ -114,6 +115,14 @@ def test_the_mission_stands_at_the_top() -> None:
     ]
     assert BLOCKS[0].page == "README.md"
     assert BLOCKS[0].commands() == commands
+
+
+def test_ratios_of_the_readme_were_measured() -> None:
+    """The last column of what you get, beside the data that docs/speed.md is written from."""
+    section = README.partition("## What you get")[2].partition("\n## ")[0]
+    ratios = re.findall(r"^\| .+ \| ([\d.]+) \|$", section, re.MULTILINE)
+    assert len(ratios) == 5
+    assert set(ratios) <= {f"{figure.measured.ratio:.3g}" for figure in read_figures() if figure.measured is not None}
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"^make (\S+)", ALL, re.MULTILINE))))

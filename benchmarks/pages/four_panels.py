@@ -25,7 +25,9 @@ def four_panels() -> Image.Image:
     original = Image.open(SAMPLE_ORIGINALS / PHOTOGRAPH).convert("RGB")
     with Upscaler(Bundle.open(IDM_BUNDLE), engine="onnxruntime-cpu", precision="fp32") as upscaler:
         enlarged = upscaler.upscale(small, size=original.size, seed=0)
-    repeated, bicubic = (small.resize(original.size, way) for way in (Image.Resampling.NEAREST, Image.Resampling.BICUBIC))
+    repeated, bicubic = (
+        small.resize(original.size, way) for way in (Image.Resampling.NEAREST, Image.Resampling.BICUBIC)
+    )
     panels = [panel.crop(SHOWN) for panel in (repeated, bicubic, enlarged, original)]
     width, height = panels[0].size
     sheet = Image.new("RGB", (len(panels) * (width + GAP) - GAP, height), "white")
