@@ -30,7 +30,7 @@ RUN = ("sh", "python")
 """Languages of blocks that are commands; `text`, `json` and `diff` are only shown."""
 SHOWN = ("text", "json", "diff")
 
-REASONS = ("needs a GPU", "needs the internet", "needs your", "takes hours", "changes the repository", "is run by")
+REASONS = ("needs a GPU", "needs the internet", "needs your", "takes hours", "is run by", "is parsed by")
 """What `not run` may begin with."""
 
 _MARKERS = r"(?:<!-- .+? -->\s*\n)*"

@@ -4,6 +4,7 @@ import inspect
 import re
 import sys
 import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -29,31 +30,53 @@ def page() -> str:
     """The whole page, as Markdown."""
     group = get_command(app)
     assert isinstance(group, TyperGroup)  # several commands make a group
-    sections = [HEAD, _options("## Options of every call", group)]
-    sections += [_section(name, command) for name, command in group.commands.items()]
-    return "\n".join(sections)
+    rows = [{_row(parameter) for parameter in command.params} for command in group.commands.values()]
+    shared = set.intersection(*rows)
+    sections = [HEAD, "## Before a command", "", *_tables(group.params), *_ending(group.epilog)]
+    if shared:
+        first = next(iter(group.commands.values()))
+        sections += ["## Options of every command", "", *_table([_row(p) for p in first.params if _row(p) in shared])]
+    for name, command in group.commands.items():
+        own = [parameter for parameter in command.params if _row(parameter) not in shared]
+        sections += [f"## {name}", "", _help(command), "", f"`{_usage(name, command)}`", "", *_tables(own)]
+        sections += _ending(command.epilog)
+    return "\n".join(sections).rstrip() + "\n"
 
 
-def _section(name: str, command: Any) -> str:
+def _help(command: TyperCommand) -> str:
+    return _text(inspect.cleandoc(command.help or "").replace("\f", ""))
+
+
+def _usage(name: str, command: TyperCommand) -> str:
     words = [p.name.upper() if p.required else f"[{p.name.upper()}]" for p in command.params if _is_argument(p)]
-    usage = " ".join([f"idm-deploy {name}", "[OPTIONS]", *words])
-    text = inspect.cleandoc(command.help or "").replace("\f", "")
-    return f"## {name}\n\n{_text(text)}\n\n`{usage}`\n" + _options("", command)
+    return " ".join([f"idm-deploy {name}", "[OPTIONS]", *words])
 
 
-def _options(title: str, command: TyperCommand | TyperGroup) -> str:
+def _tables(parameters: Sequence[Any]) -> list[str]:
     """A table for each panel of the help, in the order of the help."""
     panels: dict[str, list[str]] = {}
-    for parameter in command.params:
+    for parameter in parameters:
         if parameter.name != "help" and not parameter.hidden:
             panel = "Arguments" if _is_argument(parameter) else parameter.rich_help_panel or "Options"
             panels.setdefault(panel, []).append(_row(parameter))
-    lines = [title, ""] if title else [""]
-    for panel, rows in panels.items():
-        if not title:
-            lines += [f"**{panel}**", ""]
-        lines += ["| | takes | |", "| --- | --- | --- |", *rows, ""]
-    return "\n".join(lines)
+    return [line for panel, rows in panels.items() for line in (f"**{panel}**", "", *_table(rows))]
+
+
+def _table(rows: Sequence[str]) -> list[str]:
+    return ["| | takes | |", "| --- | --- | --- |", *rows, ""]
+
+
+def _ending(epilog: str | None) -> list[str]:
+    """What a help ends with: examples become a block, other paragraphs a title with a list."""
+    paragraphs = [paragraph.splitlines() for paragraph in (epilog or "").split("\n\n") if paragraph]
+    examples = [line for lines in paragraphs for line in lines if line.startswith("idm-deploy ")]
+    lines = (
+        ["<!-- not run: is parsed by the tests of the commands -->", "```sh", *examples, "```", ""] if examples else []
+    )
+    for title, *items in paragraphs:
+        if items:
+            lines += [f"**{title}**", "", *(f"- {_text(item)}" for item in items), ""]
+    return lines
 
 
 def _row(parameter: Any) -> str:
@@ -92,7 +115,7 @@ def _kind_of(annotation: Any) -> str:
 def _default(parameter: Any) -> str | None:
     """What holds if nothing is said; None where the help's sentence says it or it is an off switch."""
     value = parameter.default
-    if value is None or value is False or value in ([], ()):
+    if value is None or value is False or value in ([], ()) or getattr(parameter, "count", False):
         return None
     if getattr(parameter, "is_flag", False):
         return None if value is not True else parameter.opts[0]
