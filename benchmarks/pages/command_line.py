@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from deploy.cli.main import app
@@ -24,6 +24,10 @@ What `idm-deploy --help` and `idm-deploy COMMAND --help` say, on one page. An op
 several times. Results go to stdout, everything else to stderr. The exit code is 0 on full success, 1 after a refusal or
 where a part failed, 2 for wrong usage, and 130 after Ctrl-C.
 """
+
+
+Command = Any
+"""A command as typer made it; the class is private to typer."""
 
 
 def page() -> str:
@@ -43,11 +47,11 @@ def page() -> str:
     return "\n".join(sections).rstrip() + "\n"
 
 
-def _help(command: TyperCommand) -> str:
+def _help(command: Command) -> str:
     return _text(inspect.cleandoc(command.help or "").replace("\f", ""))
 
 
-def _usage(name: str, command: TyperCommand) -> str:
+def _usage(name: str, command: Command) -> str:
     words = [p.name.upper() if p.required else f"[{p.name.upper()}]" for p in command.params if _is_argument(p)]
     return " ".join([f"idm-deploy {name}", "[OPTIONS]", *words])
 
