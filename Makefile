@@ -4,8 +4,9 @@ BIN := .venv/bin
 RUNTIME := .venv/.runtime
 DEV := .venv/.dev
 BUILDERS := .venv/.builders
+DOCS := .venv/.docs
 
-.PHONY: demo test test-slow test-all check format clean
+.PHONY: demo test test-slow test-all check docs format clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
@@ -24,6 +25,11 @@ $(DEV): $(RUNTIME) pyproject.toml constraints.txt
 # What builds GPU engines on a machine without a GPU: 95 MB that only the slow tests need.
 $(BUILDERS): $(DEV) pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tensorrt-rtx]'
+	touch $@
+
+# What builds the site of docs/.
+$(DOCS): $(RUNTIME) pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 # Enlarges the packaged pictures with the packaged model; everything it makes lies in demo-output.
@@ -48,9 +54,16 @@ check: $(DEV)
 	$(BIN)/mypy tests/deploy/picture/api_types.py
 	$(BIN)/pytest -q tests/test_arrows.py tests/test_floors.py
 
+# The page of the commands anew, and the site in site/. A broken link or anchor fails, and a page that would fetch
+# something from elsewhere: its grep finds the page.
+docs: $(DOCS)
+	$(BIN)/python -m benchmarks.pages.command_line
+	$(BIN)/zensical build --clean --strict
+	! grep -rnE '(src|<link[^>]+href)="?(https?:)?//|url\(["'"'"']?(https?:)?//' site --include='*.html' --include='*.css'
+
 format: $(DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv demo-output
+	rm -rf .venv .cache demo-output site

@@ -1,1 +1,1 @@
-"""Measurements beside `bench` and `evaluate`: on GPUs, of int8 variants, and of the README's figures again."""
+"""Measurements beside `bench` and `evaluate`: on GPUs, of int8 variants, of recorded figures; and generated docs."""

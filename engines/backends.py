@@ -1,7 +1,7 @@
 """The table of backends, and opening a graph on one of them by name.
 
 A new backend is one file with the names that engines.contract lists, one line in BACKENDS, one extra in
-pyproject.toml and one README row; the tests of the contract then run on it too.
+pyproject.toml and one row of docs/engines.md; the tests of the contract then run on it too.
 """
 
 from __future__ import annotations

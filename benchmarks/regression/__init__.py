@@ -1,1 +1,1 @@
-"""The README's figures of speed as data, and a command that measures them again and compares ratios."""
+"""The figures of docs/speed.md as data, and a command that measures them again and compares ratios."""

@@ -1,4 +1,4 @@
-"""Measures the README's ratios again and compares: `python -m benchmarks.regression`.
+"""Measures the ratios of docs/speed.md again and compares: `python -m benchmarks.regression`.
 
 Exit code 1 if one has fallen below its recorded value by more than its tolerance, below its bar, or could not be
 measured although its bundle is there. Times are never compared, only ratios within one run: another machine, another
@@ -7,7 +7,7 @@ day. What was not measured is said.
     python -m benchmarks.regression                                  # the packaged model
     python -m benchmarks.regression --bundle idm_ffhq_16_128=PATH    # and a bundle that is not packaged
     python -m benchmarks.regression --only demo-step-openvino-bf16
-    python -m benchmarks.regression --record                         # what is found becomes data, and the README's
+    python -m benchmarks.regression --record                         # what is found becomes data, and the page's
 
 `python -m benchmarks.full_size` makes the bundles of the published sizes, with random weights.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.regression.compare import Measure, Verdict, measured_again, run_bench, with_measured
 from benchmarks.regression.figures import FIGURES, Figure, FigureError, read_figures, write_figures
-from benchmarks.regression.readme import README, readme_with
+from benchmarks.regression.page import PAGE, page_with
 from deploy.packaged.places import IDM_BUNDLE
 
 PACKAGED = {"idm-demo": IDM_BUNDLE}
@@ -38,9 +38,9 @@ def main(arguments: Sequence[str] | None = None, measure: Measure = run_bench) -
         print(_told(verdicts, asked.only))
         if asked.record:
             recorded = with_measured(figures, verdicts)
-            text = readme_with(recorded, asked.readme.read_text())
+            text = page_with(recorded, asked.page.read_text())
             write_figures(recorded, asked.figures)
-            asked.readme.write_text(text)
+            asked.page.write_text(text)
     except FigureError as error:
         print(f"regression: {error}", file=sys.stderr)
         return 1
@@ -52,9 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a figure; repeatable")
     parser.add_argument("--bundle", action="append", default=[], metavar="MODEL=PATH", help="where a model lies")
-    parser.add_argument("--record", action="store_true", help="what is found becomes the data and the README's tables")
+    parser.add_argument("--record", action="store_true", help="what is found becomes the data and the page's tables")
     parser.add_argument("--figures", type=Path, default=FIGURES, help="another file of figures")
-    parser.add_argument("--readme", type=Path, default=README, help="another README")
+    parser.add_argument("--page", type=Path, default=PAGE, help="another page")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Ratios that the README promises: how they are measured, what was found, and how far a new measurement may fall."""
+"""Ratios that docs/speed.md promises: how they are measured, what was found, and how far a new measurement may fall."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -18,7 +18,7 @@ IR_VERSION = 10
 
 NormForm = Literal["group", "instance"]
 """How group normalisation is written: as GroupNormalization, or as InstanceNormalization over reshaped groups followed
-by the affine map. The mathematics is the same; which one a backend runs well is measured (README)."""
+by the affine map. The mathematics is the same; which one a backend runs well is measured."""
 
 _SMALL = 64
 """Arrays of at most this many bytes, and all integers, stay inside the graph file: shape inference reads them there."""

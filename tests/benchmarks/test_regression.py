@@ -1,4 +1,4 @@
-"""Ratios against recorded ones on a fake measure, and the README's tables against the data."""
+"""Ratios against recorded ones on a fake measure, and the tables of docs/speed.md against the data."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import pytest
 from benchmarks.regression.__main__ import PACKAGED, main
 from benchmarks.regression.compare import arguments_of, run_bench
 from benchmarks.regression.figures import Figure, FigureError, Measured, read_figures, write_figures
-from benchmarks.regression.readme import BEGIN, END, README, readme_with, tables_from_figures
+from benchmarks.regression.page import BEGIN, END, PAGE, page_with, tables_from_figures
 from deploy.bundle import Bundle
 
 FOUND = Measured(row_ms=10.0, over_ms=40.0, hardware="a CPU", date="2026-01-02", versions={"torch": "1"})
@@ -47,8 +47,8 @@ class FakeBench:
 def files(folder: Path, *figures: Figure) -> list[str]:
     """Options that name files of this folder."""
     write_figures(figures, folder / "figures.json")
-    (folder / "README.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    return ["--figures", str(folder / "figures.json"), "--readme", str(folder / "README.md")]
+    (folder / "speed.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    return ["--figures", str(folder / "figures.json"), "--page", str(folder / "speed.md")]
 
 
 # Recorded is 4.0, a quarter may go: 3.0 is enough, 60 ms over 20 ms.
@@ -115,14 +115,14 @@ def test_a_model_that_is_not_here_is_said_and_fails_only_if_asked_for(
     assert bench.calls == [["bench", "/some/where", "--part", "step"]]
 
 
-def test_what_is_recorded_becomes_data_and_a_table_of_the_readme(tmp_path: Path) -> None:
+def test_what_is_recorded_becomes_data_and_a_table_of_the_page(tmp_path: Path) -> None:
     options = files(tmp_path, FIGURE, replace(FIGURE, name="absent", model="large", measured=None))
     assert main([*options, "--record"], FakeBench(12.0)) == 0
     first, second = read_figures(tmp_path / "figures.json")
     assert first.measured is not None and first.measured.ratio == pytest.approx(5.0)
     assert (first.measured.hardware, first.measured.versions) == ("this CPU, 2 threads", {"torch": "2"})
     assert second.measured is None
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "speed.md").read_text()
     assert text.startswith(f"before\n{BEGIN}\n\nMeasured on this CPU, 2 threads, ")
     assert "One step: `idm-deploy bench idm-demo.bundle --part step`\n" in text
     assert "| fast | 12 ms | slow | 60 ms | 5 |" in text
@@ -184,16 +184,16 @@ def test_a_file_that_holds_no_figures(tmp_path: Path) -> None:
         read_figures(path)
 
 
-def test_a_readme_without_a_place() -> None:
-    with pytest.raises(FigureError, match=r"README\.md has no place for the figures"):
-        readme_with([FIGURE], "nothing")
+def test_a_page_without_a_place() -> None:
+    with pytest.raises(FigureError, match=r"The page has no place for the figures"):
+        page_with([FIGURE], "nothing")
 
 
-def test_the_data_can_be_read_and_the_readme_says_what_it_holds() -> None:
+def test_the_data_can_be_read_and_the_page_says_what_it_holds() -> None:
     figures = read_figures()
     assert {figure.model for figure in figures} > set(PACKAGED)
-    text = README.read_text()
-    assert readme_with(figures, text) == text
+    text = PAGE.read_text()
+    assert page_with(figures, text) == text
 
 
 def test_a_real_run_gives_what_a_figure_needs(idm_micro: Bundle, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,11 +1,11 @@
-"""The figures as the README's tables, written between two marks, so that text and data cannot disagree."""
+"""The figures as the tables of docs/speed.md, written between two marks, so that text and data cannot disagree."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.regression.figures import Figure, FigureError, Measured
 
-README = Path(__file__).parent.parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "speed.md"
 BEGIN = "<!-- figures of speed: written by `python -m benchmarks.regression --record` -->"
 END = "<!-- end of the figures of speed -->"
 
@@ -27,12 +27,12 @@ def tables_from_figures(figures: Sequence[Figure]) -> str:
     return "\n\n".join([f"Measured on {place}." for place in places if len(places) == 1] + tables)
 
 
-def readme_with(figures: Sequence[Figure], text: str) -> str:
-    """The README's text with the tables of these figures between the marks."""
+def page_with(figures: Sequence[Figure], text: str) -> str:
+    """The page's text with the tables of these figures between the marks."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise FigureError(f"README.md has no place for the figures: it needs the lines {BEGIN} and {END}.")
+        raise FigureError(f"The page has no place for the figures: it needs the lines {BEGIN} and {END}.")
     return f"{before}{BEGIN}\n\n{tables_from_figures(figures)}\n\n{END}{after}"
 
 

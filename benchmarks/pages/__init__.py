@@ -1,0 +1,1 @@
+"""What programs write of the docs: the page of the commands, and the picture of the README."""
