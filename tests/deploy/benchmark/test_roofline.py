@@ -11,6 +11,7 @@ from deploy.benchmark.settings import BenchSettings
 from deploy.benchmark.turns import Timing
 from deploy.bundle import Bundle
 from engines.backends import BACKENDS, open_engine
+from engines.saturation import int8_saturates
 from tests.deploy.benchmark.clock import silent
 
 ON_CPU = [name for name in ("onnxruntime-cpu", "openvino-cpu") if BACKENDS[name].probe().available]
@@ -34,6 +35,8 @@ def test_the_best_product_against_the_median_step() -> None:
 @pytest.mark.parametrize("backend", ON_CPU)
 @pytest.mark.parametrize("target", [None, "ort", "openvino", "tensorrt"])
 def test_the_graph_is_that_product(backend: str, target: str | None, tmp_path: Path) -> None:
+    if target is not None and int8_saturates(backend):
+        pytest.skip("this CPU cuts sums of int8 products off")
     path = tmp_path / "product.onnx"
     feeds = write_product(path, target, 32)
     constants = roofline._constants(target, 32)
