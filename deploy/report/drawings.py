@@ -153,16 +153,16 @@ def heat_map(
             "tr",
             tag("th", short_name(name), scope="row", title=name),
             tag("td", _cells(values, columns, boundaries)),
-            tag("td", _reach(values), class_="reach"),
+            tag("td", _ends(values), class_="ends"),
         )
         for name, values in rows
     ]
     ends = tag("div", tag("span", columns[0]), tag("span", columns[-1]), class_="ticks") if columns else None
-    foot = tag("tfoot", tag("tr", tag("td"), tag("td", ends), tag("td", "least to largest", class_="reach")))
+    foot = tag("tfoot", tag("tr", tag("td"), tag("td", ends), tag("td", "least to largest", class_="ends")))
     return tag("table", tag("caption", caption), tag("tbody", body), foot, class_="heat")
 
 
-def _reach(values: Sequence[float]) -> str:
+def _ends(values: Sequence[float]) -> str:
     """The least and the largest value of a row, for those who cannot hover over its cells."""
     least, largest = min(values, default=0.0), max(values, default=0.0)
     return f"{least:.3g}" if least == largest else f"{least:.3g} to {largest:.3g}"
