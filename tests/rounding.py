@@ -39,7 +39,7 @@ def rounding_of_network(network: nn.Module, largest: float) -> float:
 
 def assert_same_but_for_rounding(actual: Tensor, expected: Any, network: nn.Module, before: float = 0.0) -> None:
     """Fails if more than the rounding of this network's sums, and an error `before` it, lies between the tensors."""
-    wanted = torch.as_tensor(expected)
+    wanted = torch.as_tensor(expected).detach()
     tolerance = rounding_of_network(network, float(wanted.abs().max())) + before
     torch.testing.assert_close(actual, wanted, rtol=0.0, atol=tolerance)
 
