@@ -89,7 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("bundle", type=Path, nargs="?", default=IDM_BUNDLE, help="a float bundle; the packaged one")
     parser.add_argument("--ranges", action="store_true", help="several timestep ranges against one")
     parser.add_argument("--json", type=Path, help="where the figures go, written after every row")
-    parser.add_argument("--originals", type=Path, default=EVALUATION_IMAGES, help="a folder; the packaged held-out set")
+    parser.add_argument(
+        "--originals",
+        type=Path,
+        default=EVALUATION_IMAGES,
+        help="a folder; else the packaged 24 crops of three held-out photographs",
+    )
     parser.add_argument("--pictures", type=int, default=24, help="so many of the originals, spread over the folder")
     parser.add_argument("--calib", type=Path, help="a folder to calibrate on; the packaged set")
     parser.add_argument("--calibration-pictures", type=int, help="the first so many of it; all")

@@ -59,5 +59,5 @@ def table_of_ranges(report: Record) -> str:
 
 
 def _titled(report: Record, lines: list[list[str]]) -> str:
-    title = f"{report['bundle']}, {len(report['pictures'])} held-out pictures, PSNR in dB between int8 and float32"
+    title = f"{report['bundle']}, {len(report['pictures'])} originals, PSNR in dB between int8 and float32"
     return "\n".join([title, "", *(f"| {' | '.join(line)} |" for line in lines)])

@@ -2,7 +2,8 @@
 
 Exit code 1 if one has fallen below its recorded value by more than its tolerance, below its bar, or could not be
 measured although its bundle is there. Times are never compared, only ratios within one run: another machine, another
-day. What was not measured is said.
+day. Ratios are compared with those of the same kind of processor, which is said first; on any other kind nothing is
+asked. What was not measured is said.
 
     python -m benchmarks.regression                                  # the packaged model
     python -m benchmarks.regression --bundle idm_ffhq_16_128=PATH    # and a bundle that is not packaged
@@ -22,19 +23,28 @@ from pathlib import Path
 from benchmarks.regression.compare import Measure, Verdict, measured_again, run_bench, with_measured
 from benchmarks.regression.figures import FIGURES, Figure, FigureError, read_figures, write_figures
 from benchmarks.regression.page import PAGE, page_with
+from benchmarks.regression.processors import Processor, find_processor
 from deploy.packaged.places import IDM_BUNDLE
 
 PACKAGED = {"idm-demo": IDM_BUNDLE}
 
 
-def main(arguments: Sequence[str] | None = None, measure: Measure = run_bench) -> int:
+def main(
+    arguments: Sequence[str] | None = None, measure: Measure = run_bench, processor: Processor | None = None
+) -> int:
     """The exit code; the verdicts go to stdout."""
     asked = _parser().parse_args(arguments)
+    seen = processor or find_processor()
     try:
         figures = read_figures(asked.figures)
         bundles = PACKAGED | _bundles(asked.bundle, figures)
         chosen = _chosen(figures, asked.only)
-        verdicts = measured_again(chosen, bundles, measure, datetime.now(UTC).date().isoformat())
+        if asked.record and seen.kind is None:
+            raise FigureError(
+                f"Recording on {seen}. Give such processors a kind in benchmarks/regression/processors.py first."
+            )
+        print(seen, flush=True)
+        verdicts = measured_again(chosen, bundles, measure, datetime.now(UTC).date().isoformat(), seen.kind)
         print(_told(verdicts, asked.only))
         if asked.record:
             recorded = with_measured(figures, verdicts)
@@ -89,8 +99,9 @@ def _told(verdicts: Sequence[Verdict], only: Sequence[str]) -> str:
             if verdict.reason or only:
                 lines.append(f"{figure.name}: not measured, {verdict.reason or f'give --bundle {figure.model}=PATH'}")
             continue
-        recorded = "" if figure.measured is None else f", recorded {figure.measured.ratio:.3g}"
-        least = "" if figure.least is None else f", at least {figure.least:.3g} is asked"
+        before = figure.measured.get(verdict.kind or "")
+        recorded = "" if before is None else f", recorded {before.ratio:.3g}"
+        least = ", nothing is asked" if verdict.least is None else f", at least {verdict.least:.3g} is asked"
         mark = "WORSE " if verdict.worse else ""
         lines.append(f"{mark}{figure.name}: {found.ratio:.3g}{recorded}{least}")
     absent = {v.figure.model for v in verdicts if v.measured is None and not v.reason}

@@ -18,9 +18,10 @@ Measure = Callable[[Sequence[str]], Report]
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What became of a figure: measured now, or the reason why not."""
+    """What became of a figure: measured now on a processor of this kind, or the reason why not."""
 
     figure: Figure
+    kind: str | None = None
     measured: Measured | None = None
     reason: str = ""
 
@@ -29,18 +30,23 @@ class Verdict:
         """Whether the ratio has fallen below what is allowed, or could not be had although it was asked for."""
         if self.measured is None:
             return bool(self.reason)
-        return self.figure.least is not None and self.measured.ratio < self.figure.least
+        return self.least is not None and self.measured.ratio < self.least
+
+    @property
+    def least(self) -> float | None:
+        """What is asked of the ratio on this kind of processor."""
+        return self.figure.least(self.kind)
 
 
 def measured_again(
-    figures: Sequence[Figure], bundles: Mapping[str, Path], measure: Measure, date: str
+    figures: Sequence[Figure], bundles: Mapping[str, Path], measure: Measure, date: str, kind: str | None
 ) -> list[Verdict]:
     """One verdict per figure; figures of one command and bundle share a run."""
     reports: dict[tuple[str, str], Report | str] = {}
     verdicts = []
     for figure in figures:
         if figure.model not in bundles:
-            verdicts.append(Verdict(figure=figure))
+            verdicts.append(Verdict(figure=figure, kind=kind))
             continue
         key = (figure.command, figure.model)
         if key not in reports:
@@ -48,7 +54,7 @@ def measured_again(
                 reports[key] = measure(arguments_of(figure, bundles[figure.model]))
             except FigureError as error:
                 reports[key] = str(error)
-        verdicts.append(_verdict(figure, reports[key], date))
+        verdicts.append(replace(_verdict(figure, reports[key], date), kind=kind))
     return verdicts
 
 
@@ -71,9 +77,13 @@ def run_bench(arguments: Sequence[str]) -> Report:
 
 
 def with_measured(figures: Sequence[Figure], verdicts: Sequence[Verdict]) -> list[Figure]:
-    """The figures with what was found now in the place of what was recorded."""
-    found = {verdict.figure.name: verdict.measured for verdict in verdicts if verdict.measured is not None}
-    return [replace(figure, measured=found.get(figure.name, figure.measured)) for figure in figures]
+    """The figures with what was found now in the place of what was recorded on such processors."""
+    found = {
+        verdict.figure.name: {verdict.kind: verdict.measured}
+        for verdict in verdicts
+        if verdict.measured is not None and verdict.kind is not None
+    }
+    return [replace(figure, measured={**figure.measured, **found.get(figure.name, {})}) for figure in figures]
 
 
 def _verdict(figure: Figure, report: Report | str, date: str) -> Verdict:

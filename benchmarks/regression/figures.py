@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from benchmarks.regression.processors import KINDS
 
 FIGURES = Path(__file__).parent / "figures.json"
 
@@ -36,8 +38,9 @@ class Measured:
 class Figure:
     """How many times faster one row of a table is than another.
 
-    command: what `idm-deploy` is told, with the bundle as {model}. bar: what the ratio must never fall below;
-    tolerance: the part of the recorded ratio that noise and other days may take. measured: None until it was.
+    command: what `idm-deploy` is told, with the bundle as {model}. tolerance: the part of the recorded ratio that noise
+    and other days may take. bars: what the ratio must never fall below, by kind of processor; measured: what was found,
+    by the same.
     """
 
     name: str
@@ -47,8 +50,8 @@ class Figure:
     row: str
     over: str
     tolerance: float
-    bar: float | None = None
-    measured: Measured | None = None
+    bars: Mapping[str, float] = field(default_factory=dict)
+    measured: Mapping[str, Measured] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         problems = []
@@ -58,14 +61,18 @@ class Figure:
             problems.append(f"its tolerance is {self.tolerance!r}, expected a part between 0 and 1")
         if "{model}" not in self.command.split():
             problems.append("its command does not say where the {model} stands")
+        if unknown := sorted((self.bars.keys() | self.measured.keys()) - KINDS.keys()):
+            problems.append(f"it names the kind of processor {unknown[0]!r}, expected one of {', '.join(KINDS)}")
         if problems:
             raise FigureError(f"The figure {self.name} is not valid: {'; '.join(problems)}.")
 
-    @property
-    def least(self) -> float | None:
-        """The ratio from which on a measurement is good enough; None if nothing was recorded or promised."""
-        recorded = None if self.measured is None else self.measured.ratio * (1 - self.tolerance)
-        known = [value for value in (recorded, self.bar) if value is not None]
+    def least(self, kind: str | None) -> float | None:
+        """The ratio from which on a measurement is good enough; None if nothing was recorded or promised there."""
+        if kind is None:
+            return None
+        known = [self.bars[kind]] if kind in self.bars else []
+        if kind in self.measured:
+            known.append(self.measured[kind].ratio * (1 - self.tolerance))
         return max(known, default=None)
 
 
@@ -84,7 +91,7 @@ def read_figures(path: Path = FIGURES) -> list[Figure]:
 
 def write_figures(figures: Sequence[Figure], path: Path = FIGURES) -> None:
     """`path` holds these figures."""
-    records = [{key: value for key, value in asdict(figure).items() if value is not None} for figure in figures]
+    records = [{key: value for key, value in asdict(figure).items() if value != {}} for figure in figures]
     path.write_text(json.dumps({"figures": records}, indent=1) + "\n")
 
 
@@ -92,5 +99,5 @@ def _figure(record: Mapping[str, Any]) -> Figure:
     unknown = record.keys() - {field.name for field in fields(Figure)}
     if unknown:
         raise ValueError(f"unknown key {sorted(unknown)[0]!r}")
-    found = record.get("measured")
-    return Figure(**{**record, "measured": None if found is None else Measured(**found)})
+    measured = {kind: Measured(**found) for kind, found in record.get("measured", {}).items()}
+    return Figure(**{**record, "measured": measured})

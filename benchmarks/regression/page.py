@@ -14,15 +14,15 @@ WIDTH = {"ms": 10_000.0, "s": 90_000.0, "min": 5_400_000.0}
 
 
 def tables_from_figures(figures: Sequence[Figure]) -> str:
-    """One table per command and table of its report; figures that were never measured are left out.
+    """One table per command, table of its report and kind of processor; what was never measured is left out.
 
     Where all were measured in one place, that is said once.
     """
-    groups: dict[tuple[str, str, str], list[Figure]] = {}
+    groups: dict[tuple[str, str, str, str], list[tuple[Figure, Measured]]] = {}
     for figure in figures:
-        if figure.measured is not None:
-            groups.setdefault((figure.command, figure.model, figure.table), []).append(figure)
-    places = {_where(figure.measured) for figure in figures if figure.measured is not None}
+        for kind, found in figure.measured.items():
+            groups.setdefault((figure.command, figure.model, figure.table, kind), []).append((figure, found))
+    places = {_where(found) for members in groups.values() for _, found in members}
     tables = [_table(members, told=len(places) > 1) for members in groups.values()]
     return "\n\n".join([f"Measured on {place}." for place in places if len(places) == 1] + tables)
 
@@ -36,16 +36,13 @@ def page_with(figures: Sequence[Figure], text: str) -> str:
     return f"{before}{BEGIN}\n\n{tables_from_figures(figures)}\n\n{END}{after}"
 
 
-def _table(figures: Sequence[Figure], *, told: bool) -> str:
-    first = figures[0]
-    assert first.measured is not None  # only those come here
+def _table(members: Sequence[tuple[Figure, Measured]], *, told: bool) -> str:
+    first, place = members[0]
     titles = {"step": "One step", "decode": "Decoding", "pictures": "A whole picture, everything included"}
     command = first.command.replace("{model}", f"{first.model}.bundle")
-    lines = [f"{titles[first.table]}: `idm-deploy {command}`" + (f" ({_where(first.measured)})" if told else ""), ""]
+    lines = [f"{titles[first.table]}: `idm-deploy {command}`" + (f" ({_where(place)})" if told else ""), ""]
     lines += ["| | median | | median | times faster |", "| --- | --- | --- | --- | --- |"]
-    for figure in figures:
-        found = figure.measured
-        assert found is not None
+    for figure, found in members:
         cells = (figure.row, _time(found.row_ms), figure.over, _time(found.over_ms), f"{found.ratio:.3g}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The presets of the two demo models, chosen by `idm-deploy evaluate` on the packaged held-out originals.
+"""The presets of the two demo models, chosen by `idm-deploy evaluate` on 24 crops of three held-out photographs.
 
 The model cards hold the figures that they were chosen by.
 """

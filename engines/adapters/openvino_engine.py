@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,10 @@ ON_GPU = False
 INSTALL = "pip install 'idm-deploy[openvino]'"
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 """INFERENCE_PRECISION_HINT. Always given: left out, OpenVINO takes bf16 by itself where the CPU has it."""
+
+WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI")
+"""Values of ONEDNN_MAX_CPU_ISA with which oneDNN has no bfloat16 kernels. OpenVINO (2026.4) asks the CPU, not oneDNN,
+whether there is bf16, then refuses some graphs and crashes in others."""
 
 FAILURES = (RuntimeError, MemoryError)
 """OpenVINO raises RuntimeError for everything."""
@@ -112,11 +117,13 @@ def open_engine(
 
 
 def has_bf16() -> bool:
-    """Whether OpenVINO computes in bfloat16 on this CPU."""
+    """Whether OpenVINO computes in bfloat16 on this CPU; with AVX-512 alone it does, slower than in float32."""
     return _has_bf16(import_openvino().Core())
 
 
 def _has_bf16(core: Any) -> bool:
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_BF16:
+        return False
     return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 

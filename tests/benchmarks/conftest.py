@@ -1,5 +1,5 @@
 """The small bundles of the run time's tests."""
 
-from tests.deploy.exported import idm_micro
+from tests.deploy.conftest import idm_micro
 
 __all__ = ["idm_micro"]

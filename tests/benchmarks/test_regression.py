@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from benchmarks.regression.__main__ import PACKAGED, main
-from benchmarks.regression.compare import arguments_of, run_bench
+from benchmarks.regression.compare import Measure, arguments_of, run_bench
 from benchmarks.regression.figures import Figure, FigureError, Measured, read_figures, write_figures
 from benchmarks.regression.page import BEGIN, END, PAGE, page_with, tables_from_figures
+from benchmarks.regression.processors import BF16, KINDS, VNNI, Processor, find_processor, kind_of
 from deploy.bundle import Bundle
+from engines.machine.host import Cpu, cpu_from_cpuinfo
 
 FOUND = Measured(row_ms=10.0, over_ms=40.0, hardware="a CPU", date="2026-01-02", versions={"torch": "1"})
 FIGURE = Figure(
@@ -23,8 +25,11 @@ FIGURE = Figure(
     row="fast",
     over="slow",
     tolerance=0.25,
-    measured=FOUND,
+    measured={BF16: FOUND},
 )
+AMD = Processor(model="an AMD", kind=BF16)
+XEON = Processor(model="a Xeon", kind=VNNI)
+OTHER = Processor(model="another", kind=None)
 
 
 class FakeBench:
@@ -44,6 +49,11 @@ class FakeBench:
         return {**head, "timings": {"step": self._rows}, "pictures": {"rows": pictures}}
 
 
+def judged(options: Sequence[str], bench: Measure, processor: Processor = AMD) -> int:
+    """The exit code on a machine with that processor."""
+    return main(options, bench, processor)
+
+
 def files(folder: Path, *figures: Figure) -> list[str]:
     """Options that name files of this folder."""
     write_figures(figures, folder / "figures.json")
@@ -56,38 +66,86 @@ def files(folder: Path, *figures: Figure) -> list[str]:
 def test_a_ratio_may_fall_by_the_tolerance(
     fast_ms: float, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(files(tmp_path, FIGURE), FakeBench(fast_ms)) == code
+    assert judged(files(tmp_path, FIGURE), FakeBench(fast_ms)) == code
     told = capsys.readouterr().out
-    assert told.startswith("WORSE step-fast" if code else "step-fast")
+    assert ("\nWORSE step-fast" if code else "\nstep-fast") in told
     assert "recorded 4, at least 3 is asked" in told
 
 
 def test_slower_times_with_the_same_ratio_are_no_regression(tmp_path: Path) -> None:
-    slow_machine = replace(FIGURE, measured=replace(FOUND, row_ms=0.1, over_ms=0.4))
-    assert main(files(tmp_path, slow_machine), FakeBench(15.0)) == 0
+    slow_machine = replace(FIGURE, measured={BF16: replace(FOUND, row_ms=0.1, over_ms=0.4)})
+    assert judged(files(tmp_path, slow_machine), FakeBench(15.0)) == 0
 
 
 def test_a_bar_holds_whatever_was_recorded(tmp_path: Path) -> None:
-    barred = replace(FIGURE, bar=3.5)
-    assert main(files(tmp_path, barred), FakeBench(60 / 3.6)) == 0
-    assert main(files(tmp_path, barred), FakeBench(60 / 3.4)) == 1
-    assert main(files(tmp_path, replace(barred, measured=None)), FakeBench(60 / 3.4)) == 1
-    assert main(files(tmp_path, replace(FIGURE, measured=None)), FakeBench(60 / 3.4)) == 0  # nothing to hold it to
+    barred = replace(FIGURE, bars={BF16: 3.5})
+    assert judged(files(tmp_path, barred), FakeBench(60 / 3.6)) == 0
+    assert judged(files(tmp_path, barred), FakeBench(60 / 3.4)) == 1
+    assert judged(files(tmp_path, replace(barred, measured={})), FakeBench(60 / 3.4)) == 1
+    assert judged(files(tmp_path, replace(FIGURE, measured={})), FakeBench(60 / 3.4)) == 0  # nothing to hold it to
+
+
+def test_each_kind_of_processor_has_bars_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """bf16 that is slower than float32 is a regression on one kind and all that can be had on another."""
+    options = files(tmp_path, replace(FIGURE, bars={BF16: 3.5, VNNI: 0.7}))
+    bench = FakeBench(60 / 0.8)
+    for processor, code in ((AMD, 1), (XEON, 0), (OTHER, 0)):
+        assert judged(options, bench, processor) == code
+    told = capsys.readouterr().out
+    assert (
+        f"an AMD, of the kind {BF16}: {KINDS[BF16]}\nWORSE step-fast: 0.8, recorded 4, at least 3.5 is asked\n" in told
+    )
+    assert f"a Xeon, of the kind {VNNI}: {KINDS[VNNI]}\nstep-fast: 0.8, at least 0.7 is asked\n" in told
+    assert "another: no figure was measured on such a processor, so what is found is held to nothing\n" in told
+    assert "\nstep-fast: 0.8, nothing is asked\n" in told
+
+
+def test_what_is_recorded_on_another_kind_stands_beside_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = files(tmp_path, FIGURE)
+    assert judged([*options, "--record"], FakeBench(60 / 0.8), XEON) == 0
+    (figure,) = read_figures(tmp_path / "figures.json")
+    assert figure.measured[BF16] == FOUND and figure.measured[VNNI].ratio == pytest.approx(0.8)
+    text = (tmp_path / "speed.md").read_text()
+    assert "(a CPU, 2026-01-02; torch 1)" in text and "(this CPU, 2 threads, " in text
+    assert judged([*options, "--record"], FakeBench(1.0), OTHER) == 1
+    assert "Give such processors a kind in benchmarks/regression/processors.py first." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model", "flags", "kind"),
+    [
+        ("AMD EPYC 9B45", "avx2 avx512f avx512_vnni avx512_bf16", BF16),
+        ("Intel(R) Xeon(R) Platinum 8370C", "avx2 avx512f avx512_vnni", VNNI),
+        ("Intel(R) Xeon(R) Platinum 8481C", "avx2 avx512f avx512_vnni avx512_bf16 amx_bf16 amx_tile", None),
+        ("Intel(R) Xeon(R) Platinum 8380H", "avx2 avx512f avx512_vnni avx512_bf16", None),
+        ("Intel(R) Core(TM) i7", "avx2 avx_vnni", None),
+        ("a system that does not tell", "", None),
+    ],
+)
+def test_kinds_of_processors(model: str, flags: str, kind: str | None) -> None:
+    name, features = cpu_from_cpuinfo(f"model name : {model}\nflags : {flags}\n")
+    assert kind_of(Cpu(model=name, cores=2, usable_cores=2, features=features)) == kind
+
+
+def test_this_machine_has_a_processor() -> None:
+    assert find_processor().model
 
 
 def test_figures_of_one_command_share_a_run(tmp_path: Path) -> None:
     bench = FakeBench(10.0)
     pictures = replace(FIGURE, name="picture", table="pictures")
     other = replace(FIGURE, name="other", command="bench {model} --size 8x8 --part step")
-    assert main(files(tmp_path, FIGURE, pictures, other), bench) == 0
+    assert judged(files(tmp_path, FIGURE, pictures, other), bench) == 0
     bundle = str(PACKAGED["idm-demo"])
     assert bench.calls == [["bench", bundle, "--part", "step"], ["bench", bundle, "--size", "8x8", "--part", "step"]]
 
 
 def test_a_row_that_failed_or_is_missing_is_worse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(files(tmp_path, FIGURE), FakeBench(1.0, failure="fell over")) == 1
+    assert judged(files(tmp_path, FIGURE), FakeBench(1.0, failure="fell over")) == 1
     assert "step-fast: not measured, fast: fell over" in capsys.readouterr().out
-    assert main(files(tmp_path, replace(FIGURE, row="int8")), FakeBench(1.0)) == 1
+    assert judged(files(tmp_path, replace(FIGURE, row="int8")), FakeBench(1.0)) == 1
     assert "int8: there is no such row; there are slow, fast" in capsys.readouterr().out
 
 
@@ -97,7 +155,7 @@ def test_a_run_without_a_report_is_worse_and_the_others_go_on(
     def broken(_: Sequence[str]) -> Any:
         raise FigureError("no report")
 
-    assert main(files(tmp_path, FIGURE), broken) == 1
+    assert judged(files(tmp_path, FIGURE), broken) == 1
     assert "step-fast: not measured, no report" in capsys.readouterr().out
 
 
@@ -106,40 +164,40 @@ def test_a_model_that_is_not_here_is_said_and_fails_only_if_asked_for(
 ) -> None:
     absent = replace(FIGURE, name="absent", model="large")
     options = files(tmp_path, FIGURE, absent)
-    assert main(options, FakeBench(10.0)) == 0
+    assert judged(options, FakeBench(10.0)) == 0
     assert "not measured: 1 figures of large, see --bundle" in capsys.readouterr().out
-    assert main([*options, "--only", "absent"], FakeBench(10.0)) == 1
+    assert judged([*options, "--only", "absent"], FakeBench(10.0)) == 1
     assert "absent: not measured, give --bundle large=PATH" in capsys.readouterr().out
     bench = FakeBench(10.0)
-    assert main([*options, "--only", "absent", "--bundle", "large=/some/where"], bench) == 0
+    assert judged([*options, "--only", "absent", "--bundle", "large=/some/where"], bench) == 0
     assert bench.calls == [["bench", "/some/where", "--part", "step"]]
 
 
 def test_what_is_recorded_becomes_data_and_a_table_of_the_page(tmp_path: Path) -> None:
-    options = files(tmp_path, FIGURE, replace(FIGURE, name="absent", model="large", measured=None))
-    assert main([*options, "--record"], FakeBench(12.0)) == 0
+    options = files(tmp_path, FIGURE, replace(FIGURE, name="absent", model="large", measured={}))
+    assert judged([*options, "--record"], FakeBench(12.0)) == 0
     first, second = read_figures(tmp_path / "figures.json")
-    assert first.measured is not None and first.measured.ratio == pytest.approx(5.0)
-    assert (first.measured.hardware, first.measured.versions) == ("this CPU, 2 threads", {"torch": "2"})
-    assert second.measured is None
+    assert first.measured[BF16].ratio == pytest.approx(5.0)
+    assert (first.measured[BF16].hardware, first.measured[BF16].versions) == ("this CPU, 2 threads", {"torch": "2"})
+    assert second.measured == {}
     text = (tmp_path / "speed.md").read_text()
     assert text.startswith(f"before\n{BEGIN}\n\nMeasured on this CPU, 2 threads, ")
     assert "One step: `idm-deploy bench idm-demo.bundle --part step`\n" in text
     assert "| fast | 12 ms | slow | 60 ms | 5 |" in text
     assert "old" not in text and text.endswith(f"{END}\nafter\n")
-    assert main(options, FakeBench(12.0)) == 0
+    assert judged(options, FakeBench(12.0)) == 0
 
 
 def test_figures_of_several_places_say_where_each_was_measured() -> None:
-    elsewhere = replace(FIGURE, name="b", table="decode", measured=replace(FOUND, hardware="another"))
+    elsewhere = replace(FIGURE, name="b", table="decode", measured={BF16: replace(FOUND, hardware="another")})
     tables = tables_from_figures([FIGURE, elsewhere])
     assert "--part step` (a CPU, 2026-01-02; torch 1)" in tables
     assert "--part step` (another, 2026-01-02; torch 1)" in tables
 
 
 def test_times_are_told_in_units_that_suit_them() -> None:
-    long = replace(FIGURE, measured=replace(FOUND, row_ms=12_300.0, over_ms=812_000.0))
-    longer = replace(FIGURE, name="b", measured=replace(FOUND, row_ms=95_000.0, over_ms=9_000_000.0))
+    long = replace(FIGURE, measured={BF16: replace(FOUND, row_ms=12_300.0, over_ms=812_000.0)})
+    longer = replace(FIGURE, name="b", measured={BF16: replace(FOUND, row_ms=95_000.0, over_ms=9_000_000.0)})
     tables = tables_from_figures([long, longer])
     assert "| fast | 12.3 s | slow | 13.5 min | 66 |" in tables
     assert "| fast | 1.6 min | slow | 2.50 h | 94.7 |" in tables
@@ -156,7 +214,7 @@ def test_times_are_told_in_units_that_suit_them() -> None:
 def test_what_was_asked_wrongly(
     arguments: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*files(tmp_path, FIGURE), *arguments], FakeBench(1.0)) == 1
+    assert judged([*files(tmp_path, FIGURE), *arguments], FakeBench(1.0)) == 1
     assert told in capsys.readouterr().err
 
 
@@ -166,6 +224,7 @@ def test_what_was_asked_wrongly(
         ({"table": "steps"}, "its table is 'steps', expected one of step, decode, pictures"),
         ({"tolerance": 1.5}, "its tolerance is 1.5"),
         ({"command": "bench demo"}, "does not say where the {model} stands"),
+        ({"bars": {"zen": 2.0}}, "it names the kind of processor 'zen', expected one of avx512-bf16, avx512-vnni"),
     ],
 )
 def test_a_figure_that_makes_no_sense(change: dict[str, Any], told: str) -> None:
@@ -208,7 +267,7 @@ def test_a_real_run_gives_what_a_figure_needs(idm_micro: Bundle, capfd: pytest.C
 
 
 def test_recorded_figures_are_plain_json(tmp_path: Path) -> None:
-    write_figures([FIGURE, replace(FIGURE, name="b", measured=None)], tmp_path / "f.json")
+    write_figures([FIGURE, replace(FIGURE, name="b", measured={})], tmp_path / "f.json")
     records = json.loads((tmp_path / "f.json").read_text())["figures"]
-    assert records[0]["measured"]["versions"] == {"torch": "1"}
-    assert "measured" not in records[1] and "bar" not in records[1]
+    assert records[0]["measured"][BF16]["versions"] == {"torch": "1"}
+    assert "measured" not in records[1] and "bars" not in records[1]

@@ -64,10 +64,11 @@ def test_pairs_cut_off_at_16_bits_would_be_noticed() -> None:
 
 @pytest.mark.skipif(not AVAILABLE, reason="no backend is installed")
 def test_this_cpu_is_probed() -> None:
-    """VNNI excludes saturation; without it either answer may be right."""
+    """VNNI excludes saturation; without it, or with oneDNN told to do without, either answer may be right."""
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    exact = "vnni" in flags and "ONEDNN_MAX_CPU_ISA" not in os.environ
     for backend in AVAILABLE:
-        assert int8_saturates(backend) in ({False} if "vnni" in flags else {False, True})
+        assert int8_saturates(backend) in ({False} if exact else {False, True})
 
 
 @pytest.mark.skipif(not AVAILABLE, reason="no backend is installed")
@@ -149,4 +150,6 @@ def test_openvino_without_vnni(features: str, saturates: bool | None) -> None:
         check=True,
         env=os.environ | {"ONEDNN_MAX_CPU_ISA": features},
     )
-    assert json.loads(done.stdout) == (int8_saturates("openvino-cpu") if saturates is None else saturates)
+    if saturates is None and "ONEDNN_MAX_CPU_ISA" not in os.environ:
+        saturates = int8_saturates("openvino-cpu")
+    assert json.loads(done.stdout) in ((True, False) if saturates is None else (saturates,))

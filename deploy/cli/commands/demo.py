@@ -62,7 +62,7 @@ def _print(state: dict[str, Any]) -> None:
     steps = [["step", "seconds"]] + [[name, f"{step['seconds']:.1f}"] for name, step in state["steps"].items()]
     tables = [
         (f"Enlarged on {enlarged['engine']}, {enlarged['precision']}", times),
-        (f"{len(figures['evaluation']['originals'])} held-out originals at 4x", figures["table"]),
+        (f"{len(figures['evaluation']['originals'])} crops of three held-out photographs at 4x", figures["table"]),
         ("Time", steps),
     ]
     if quantized["left_out"] is None:

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    folder: Path | None = typer.Argument(None, help="Originals; the packaged held-out set if not given."),
+    folder: Path | None = typer.Argument(
+        None, help="Originals; packaged ones if not given: 24 crops of three held-out photographs."
+    ),
     bundle: list[Path] = typer.Option([], "--bundle", help="A bundle's folder; found by itself if absent."),
     scale: list[float] = typer.Option([4.0], "--scale", "-s", help="How many times the LR pictures are smaller."),
     preset: list[str] = typer.Option([], "--preset", help="draft, balanced or best."),

@@ -173,8 +173,8 @@ def _int8(record: Record) -> Table:
         table.add_row(target, str(len(told["edges"]) - 1), *decoder, *texts)
     if seen:
         table.caption, table.caption_justify = (
-            f"picture dB: PSNR between int8 and float pictures, preset {seen['preset']}, {seen['pictures']} held-out"
-            " pictures; worst: in plain sampling; dB lost: of PSNR against the originals",
+            f"picture dB: PSNR between int8 and float pictures, preset {seen['preset']}, {seen['pictures']} crops"
+            " of held-out photographs; worst: in plain sampling; dB lost: of PSNR against the originals",
             "left",
         )
     return table

@@ -103,7 +103,8 @@ def text_from_outcome(outcome: "Outcome") -> str:
     """The table that a person reads."""
     from deploy.int8.telling.results import table_from_results
 
-    measured = "generated pictures" if not outcome.results.originals else f"{len(outcome.results.originals)} held-out"
+    crops = len(outcome.results.originals)
+    measured = f"{crops} crops of held-out photographs" if crops else "generated pictures"
     title = f"{outcome.bundle}, preset {outcome.results.preset}, {measured}"
     return f"{text_from_cells(title, table_from_results(outcome.results))}\nreport: {outcome.folder}"
 

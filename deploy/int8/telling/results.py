@@ -176,7 +176,7 @@ def table_from_results(results: Results) -> list[list[str]]:
 
 def legend_of_table(results: Results) -> list[str]:
     """What the columns of the table mean, a line each."""
-    seen = f"{len(results.originals)} held-out pictures" if results.originals else "generated pictures"
+    seen = f"{len(results.originals)} crops of held-out photographs" if results.originals else "generated pictures"
     lines = [
         "MAC in float: share of a step's multiply-accumulates that are not in int8",
         "size: weights of the denoiser, those that stay in float included, against all of them in float32",

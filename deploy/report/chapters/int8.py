@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from deploy.report.chapters.verdict import verdicts
 from deploy.report.facts import TARGETS, Facts, Figures
 from deploy.report.html.drawings import bar, heat_map, short_name
 from deploy.report.html.markup import Child, Markup, tag
@@ -58,12 +59,14 @@ def int8_section(facts_: Facts) -> Section | None:
     if not measured:
         note = "Some figures are missing: the report folder of this quantization was not found beside the bundle."
     elif facts_.quantization and (pictures := listed(facts_.quantization.data.get("pictures"))):
-        note = f"Measured by quantize with the default preset on {count_of(len(pictures), 'held-out picture')}."
+        crops = count_of(len(pictures), "crop")
+        note = f"Measured by quantize with the default preset on {crops} of held-out photographs."
     return Section(
         anchor="int8",
         title="In int8",
         lede="Convolutions and linear layers in 8 bits; weights once, activation scales per range of noise levels.",
         body=(
+            tag("ul", [one.html() for one in verdicts(facts_)], class_="verdicts"),
             table("Targets", COLUMNS, rows, note=note),
             *_budget(facts_),
             *_ranges(facts_),

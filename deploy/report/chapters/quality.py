@@ -5,14 +5,17 @@ from dataclasses import dataclass
 
 from deploy.measure.evaluation.measures import MEASURES
 from deploy.report.facts import Facts, Figures
-from deploy.report.html.drawings import whisker
+from deploy.report.html.drawings import ValueAxis, whisker
 from deploy.report.html.markup import Child, Markup, tag
-from deploy.report.html.parts import Column, Section, badge, facts, folded, paragraph, table, text_column
+from deploy.report.html.parts import Column, Section, badge, paragraph, table, text_column
 from deploy.report.html.values import Record, number, record, records, text, within
 from deploy.report.html.wording import count_of, text_from_seconds, with_interval
 
 DECIMALS = 3
 """Of measures that this version does not know."""
+
+UNITS = {"psnr": "dB", "psnr_y": "dB", "lr_consistency": "dB", "scale_consistency": "dB"}
+"""Of the measures that have one; others are shares or differences without."""
 
 OWN = "this page's own pictures"
 
@@ -59,8 +62,6 @@ def _tables(figures: Figures) -> Iterator[Markup]:
         yield drawn.html(", ".join(part for part in parts if part))
     if (rule := text(data.get("rule"))) and any(_recommended(figures, scale) for scale in scales):
         yield paragraph(f"Recommended: {rule}.")
-    meanings: list[tuple[Child, Child]] = [(_heading(name), _meaning(data, name)) for name in measures]
-    yield folded("What the columns mean", facts(meanings))
 
 
 def _recommended(figures: Figures, scale: float | None) -> frozenset[str]:
@@ -83,7 +84,8 @@ class _Table:
     def html(self, caption: str) -> Markup:
         """The table: a drawing of the first measure, every measure, gain, fidelity and time where there are any."""
         first = list(self.measures[:1])
-        columns = [text_column(""), *(Column(heading="", numeric=False, meaning=_heading(name)) for name in first)]
+        columns = [text_column("")]
+        columns += [Column(heading="", numeric=False, drawn=self._axis(name).html(_with_unit(name))) for name in first]
         columns += [Column(heading=_heading(name), meaning=_meaning(self.data, name)) for name in self.measures]
         if self._has("psnr_over_back_projection"):
             columns.append(Column(heading="gain", meaning="PSNR over bicubic with back-projections, in dB"))
@@ -128,13 +130,13 @@ class _Table:
         mean, half = self._interval(value)
         if mean is None:
             return ""
-        return whisker(mean, half, self._limits(measure), f"{_heading(measure)} {with_interval(mean, half, 2)}")
+        return whisker(mean, half, self._axis(measure), f"{_with_unit(measure)} {with_interval(mean, half, 2)}")
 
-    def _limits(self, measure: str) -> tuple[float, float]:
+    def _axis(self, measure: str) -> ValueAxis:
         """From the lowest end of an interval to the highest."""
         found = [self._interval(record(row.get("figures")).get(measure)) for row in self.rows]
         ends = [mean + side * (half or 0.0) for mean, half in found if mean is not None for side in (-1, 1)]
-        return (min(ends), max(ends)) if ends else (0.0, 1.0)
+        return ValueAxis(low=min(ends, default=0.0), high=max(ends, default=1.0))
 
     def _interval(self, value: object) -> tuple[float | None, float | None]:
         return number(within(value, "mean")), number(within(value, "half_width")) if self.with_intervals else None
@@ -149,6 +151,10 @@ def _measures(rows: Sequence[Record]) -> list[str]:
 
 def _heading(measure: str) -> str:
     return MEASURES[measure].heading if measure in MEASURES else measure.replace("_", " ")
+
+
+def _with_unit(measure: str) -> str:
+    return f"{_heading(measure)}, {UNITS[measure]}" if measure in UNITS else _heading(measure)
 
 
 def _meaning(data: Record, measure: str) -> str | None:

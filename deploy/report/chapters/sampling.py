@@ -1,6 +1,6 @@
 """How pictures are sampled: the presets and where their steps lie."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from deploy.bundle import Manifest
 from deploy.errors import PlanError
@@ -8,7 +8,18 @@ from deploy.families.table import family_named
 from deploy.report.facts import Facts
 from deploy.report.html.drawings import NoiseAxis, steps_chart
 from deploy.report.html.markup import Child, tag
-from deploy.report.html.parts import Column, Section, badge, code, paragraph, subheading, table, text_column
+from deploy.report.html.parts import (
+    Column,
+    Section,
+    badge,
+    code,
+    facts,
+    folded,
+    paragraph,
+    subheading,
+    table,
+    text_column,
+)
 from deploy.report.html.wording import listing
 from deploy.sampling.choices import PRESET_NAMES, Choices, Sampling, sampling_from
 from deploy.sampling.plan import Plan, make_plan
@@ -50,6 +61,7 @@ def sampling_section(facts_: Facts) -> Section:
                 "finished picture on the right.",
                 f" The shading shows the {len(edges) - 1} int8 ranges." if edges else "",
             ),
+            folded("The noise levels as numbers", facts([(name, _levels(levels)) for name, levels in drawn])),
             paragraph("Placements found by search are stored for ", listing(searched), ".")
             if searched
             else paragraph(
@@ -57,6 +69,10 @@ def sampling_section(facts_: Facts) -> Section:
             ),
         ),
     )
+
+
+def _levels(levels: Sequence[float]) -> str:
+    return ", ".join(f"{level:.4g}" for level in levels)
 
 
 def plans(manifest: Manifest) -> Iterator[tuple[str, Sampling, Plan] | tuple[str, str]]:

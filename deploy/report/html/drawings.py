@@ -3,6 +3,7 @@
 Colours come from the page's style sheet by class, so the drawings follow light and dark.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,20 +27,53 @@ def bar(share: float, described: str) -> Markup:
     return tag("svg", inner, class_="bar", role="img", aria_label=described)
 
 
-def whisker(mean: float, half_width: float | None, limits: tuple[float, float], described: str) -> Markup:
-    """A mean as a dot and its interval as a line, between the limits that all rows share."""
-    low, high = limits
-    span = (high - low) or 1.0
+@dataclass(frozen=True, kw_only=True)
+class ValueAxis:
+    """The values that all rows of a column share, from `low` on the left to `high` on the right."""
 
-    def percent(value: float) -> str:
-        return f"{4 + 92 * min(max((value - low) / span, 0.0), 1.0):.2f}%"
+    low: float
+    high: float
 
+    def percent(self, value: float) -> str:
+        """Where a value lies, with room for half a number at both ends."""
+        span = (self.high - self.low) or 1.0
+        return f"{10 + 80 * min(max((value - self.low) / span, 0.0), 1.0):.2f}%"
+
+    @property
+    def ticks(self) -> list[float]:
+        """Two to five round values within the axis: multiples of 1, 2 or 5 times a power of ten."""
+        span = self.high - self.low
+        if span <= 0:
+            return [self.low]
+        power = math.floor(math.log10(span))
+        steps = [factor * 10.0**exponent for exponent in (power, power - 1) for factor in (5, 2, 1)]
+        for step in steps:
+            first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+            if last > first:
+                return [round(index * step, 9) for index in range(first, last + 1)]
+        return [self.low, self.high]
+
+    def html(self, label: str) -> Markup:
+        """What the axis measures, and its ticks with their values, to stand above the rows."""
+        marks = [tag("text", f"{value:g}".replace("-", "−"), x=self.percent(value), y="0.9em") for value in self.ticks]
+        return tag("div", tag("span", label), tag("svg", marks, aria_hidden="true"), class_="axis above")
+
+    def lines(self) -> list[Markup]:
+        """A thin line at every tick, to stand behind a row."""
+        return [
+            tag("line", class_="grid", x1=self.percent(value), x2=self.percent(value), y1="0", y2="100%")
+            for value in self.ticks
+        ]
+
+
+def whisker(mean: float, half_width: float | None, axis: ValueAxis, described: str) -> Markup:
+    """A mean as a dot and its interval as a line, on the axis that all rows share."""
     line = None
     if half_width is not None:
-        ends = {"x1": percent(mean - half_width), "x2": percent(mean + half_width)}
+        ends = {"x1": axis.percent(mean - half_width), "x2": axis.percent(mean + half_width)}
         line = tag("line", class_="reach", y1="50%", y2="50%", **ends)
-    dot = tag("circle", class_="fill", cx=percent(mean), cy="50%", r=4)
-    return tag("svg", line, dot, class_="whisker", role="img", aria_label=described)
+    dot = tag("circle", class_="fill", cx=axis.percent(mean), cy="50%", r=4)
+    return tag("svg", axis.lines(), line, dot, class_="whisker", role="img", aria_label=described)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,12 +149,23 @@ def heat_map(
 ) -> Markup:
     """One line of cells per row, shaded by the share of the row's largest value; boundaries stand before a column."""
     body = [
-        tag("tr", tag("th", short_name(name), scope="row", title=name), tag("td", _cells(values, columns, boundaries)))
+        tag(
+            "tr",
+            tag("th", short_name(name), scope="row", title=name),
+            tag("td", _cells(values, columns, boundaries)),
+            tag("td", _ends(values), class_="ends"),
+        )
         for name, values in rows
     ]
     ends = tag("div", tag("span", columns[0]), tag("span", columns[-1]), class_="ticks") if columns else None
-    foot = tag("tfoot", tag("tr", tag("td"), tag("td", ends)))
+    foot = tag("tfoot", tag("tr", tag("td"), tag("td", ends), tag("td", "least to largest", class_="ends")))
     return tag("table", tag("caption", caption), tag("tbody", body), foot, class_="heat")
+
+
+def _ends(values: Sequence[float]) -> str:
+    """The least and the largest value of a row, for those who cannot hover over its cells."""
+    least, largest = min(values, default=0.0), max(values, default=0.0)
+    return f"{least:.3g}" if least == largest else f"{least:.3g} to {largest:.3g}"
 
 
 def _cells(values: Sequence[float], columns: Sequence[str], boundaries: Sequence[int]) -> Markup:

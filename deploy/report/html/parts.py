@@ -30,11 +30,12 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column's heading, what it means, and whether it holds numbers."""
+    """A column's heading, what it means, and whether it holds numbers; `drawn` stands in the heading's place."""
 
     heading: str
     meaning: str | None = None
     numeric: bool = True
+    drawn: Markup | None = None
 
 
 def text_column(heading: str, meaning: str | None = None) -> Column:
@@ -45,13 +46,17 @@ def text_column(heading: str, meaning: str | None = None) -> Column:
 def table(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Child]], *, note: Child = None) -> Markup:
     """A table that scrolls sideways where it is wider than the page. The first cell of a row names the row.
 
-    A row that is shorter than the heading ends in a remark that takes the rest of its width.
+    A row that is shorter than the heading ends in a remark that takes the rest of its width. What the columns mean is
+    seen by hovering over their headings, and below the table by whoever cannot hover.
     """
-    head = [tag("th", one.heading, scope="col", title=one.meaning, class_=_kind(one)) for one in columns]
+    head = [tag("th", one.drawn or one.heading, scope="col", title=one.meaning, class_=_kind(one)) for one in columns]
+    meanings: list[tuple[Child, Child]] = [(one.heading, one.meaning) for one in columns if one.heading]
     body = [tag("tr", _cells(columns, row)) for row in rows]
     framed = tag("table", tag("caption", tag("span", caption)), tag("thead", tag("tr", head)), tag("tbody", body))
     scrolled = tag("div", framed, class_="scroll", role="region", aria_label=caption, tabindex="0")
-    return tag("figure", scrolled, None if note is None else tag("figcaption", note), class_="tabular")
+    below = None if note is None else tag("figcaption", note)
+    explained = folded("What the columns mean", facts(meanings)) if any(meaning for _, meaning in meanings) else None
+    return tag("figure", scrolled, below, explained, class_="tabular")
 
 
 def _cells(columns: Sequence[Column], row: Sequence[Child]) -> list[Markup]:

@@ -11,11 +11,12 @@ from calibration.choose.quantizer import Asymmetric, Form, Symmetric
 from calibration.choose.recipe import Recipe
 from calibration.targets.openvino import int8_graphs
 from engines.adapters.onnxruntime_engine import open_engine as open_onnxruntime
-from engines.adapters.openvino_engine import has_bf16, probe
+from engines.adapters.openvino_engine import NAME, has_bf16, probe
 from engines.adapters.openvino_engine import open_engine as open_openvino
 from engines.adapters.openvino_listing import INT8, executed_layers
 from engines.contract import Engine
 from engines.errors import EngineError
+from engines.saturation import is_refused
 from tests.calibration.int8_layers import Single, by_integers, conv, linear, recipe, stored
 
 pytestmark = pytest.mark.skipif(not probe().available, reason=probe().reason)
@@ -23,7 +24,9 @@ SCALES = (1.0, 0.55, 1.7)
 
 
 def graph_and_outputs(single: Single, told: Recipe, opener: object = open_openvino) -> tuple[Path, list[np.ndarray]]:
-    """The graph, and what the backend computes with it in each range."""
+    """The graph, and what the backend computes with it in each range; no answer where OpenVINO's int8 is refused."""
+    if opener is not open_onnxruntime and is_refused(NAME):
+        pytest.skip("this CPU cuts sums of int8 products off")
     graphs = int8_graphs(single.model, single.folder, told)
     path = stored(graphs, single.folder)
     engine: Engine

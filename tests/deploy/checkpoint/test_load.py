@@ -23,6 +23,7 @@ from tests.idm_models import filled, idm_config, idm_network
 from tests.latent_checkpoints import latent_schedule, latent_state
 from tests.latent_models import LATENT_NAMES, ema_name, latent_config, latent_network
 from tests.recordings import recorded_case
+from tests.rounding import assert_same_but_for_rounding
 
 State = dict[str, torch.Tensor]
 SMALL = IdmConfig(
@@ -89,8 +90,7 @@ def test_the_loaded_idm_computes_what_was_recorded(tmp_path: Path) -> None:
     case = {key: torch.from_numpy(value) for key, value in recorded_case("idm_unet_micro", "h12_w30_corrected").items()}
     cond = network.encode(case["lr"], (12, 30))
     out = network.denoise(case["x_t"], cond, case["scaler"][None], case["noise_level"])
-    # As in the test of the network: the recordings' own noise floor is 1e-5.
-    torch.testing.assert_close(out, case["out"], rtol=0, atol=1e-4)
+    assert_same_but_for_rounding(out, case["out"], network)
 
 
 CONFIGS = [
@@ -249,7 +249,8 @@ def test_moving_average_of_a_latent_model(tmp_path: Path) -> None:
     with_heads = load_checkpoint(tmp_path / "last.ckpt", {"unet.num_head_channels": 16}, weights="ema")
     with torch.no_grad():
         out = with_heads.network.denoise(case["x_t"], case["c_concat"], case["t"])
-    torch.testing.assert_close(out, expected, rtol=0, atol=1e-4)
+    # The timestep's embedding differs by less than 3e-4 from processor to processor, see there.
+    assert_same_but_for_rounding(out, expected, with_heads.network.model.diffusion_model, before=3e-4)
 
 
 @pytest.mark.parametrize("key", ["ema", "params_ema", "model_ema", "ema_state_dict"])

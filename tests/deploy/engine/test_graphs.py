@@ -14,6 +14,8 @@ from deploy.sampling.choices import Choices
 from engines.backends import BACKENDS, fixed_sizes_pay
 from engines.contract import Engine, Held
 from engines.errors import EngineError, OutOfMemory
+from tests.idm_models import idm_network
+from tests.rounding import rounding_of_network
 
 BACKEND_NAMES = [name for name, backend in BACKENDS.items() if backend.probe().available]
 ROW = ("x", "noise_row")
@@ -63,7 +65,8 @@ def test_a_form_for_one_size_takes_the_place_of_the_open_one(idm_micro: Bundle, 
         expected = graphs.run(DENOISE, feeds)["noise"]
         open_form = graphs.engine(DENOISE)
         found = graphs.run(DENOISE, feeds, fixed=True)["noise"]
-        assert np.abs(found - expected).max() < 1e-5  # float32, sums in another order
+        network = idm_network("idm_micro").denoise_fn
+        assert np.abs(found - expected).max() < rounding_of_network(network, float(np.abs(expected).max()))
         fixed_form = graphs.engine(DENOISE)
         assert open_form.closed and not fixed_form.closed
         assert all(isinstance(side, int) for spec in fixed_form.inputs for side in spec.shape)

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from deploy.report.html.drawings import NoiseAxis, bar, heat_map, shade_of, short_name, steps_chart, whisker
+from deploy.report.html.drawings import NoiseAxis, ValueAxis, bar, heat_map, shade_of, short_name, steps_chart, whisker
 
 
 def attribute(made: str, name: str) -> list[str]:
@@ -17,15 +17,36 @@ def test_a_bar_is_as_wide_as_its_share(share: float, width: str) -> None:
     assert attribute(bar(share, "x"), "width") == [width]
 
 
-def test_a_whisker_stands_between_the_limits() -> None:
-    made = whisker(15.0, 2.5, (10.0, 20.0), "x")
-    assert attribute(made, "cx") == ["50.00%"]  # 4 + 92 * 0.5
-    assert (attribute(made, "x1"), attribute(made, "x2")) == (["27.00%"], ["73.00%"])
-    assert "<line" not in whisker(15.0, None, (10.0, 20.0), "x")
+def test_a_whisker_stands_on_its_axis() -> None:
+    made = whisker(15.0, 2.5, ValueAxis(low=10.0, high=20.0), "x")
+    assert attribute(made, "cx") == ["50.00%"]  # 10 + 80 * 0.5
+    assert attribute(made, "x1")[-1:] + attribute(made, "x2")[-1:] == ["30.00%", "70.00%"]
+    assert made.count('class="grid"') == 2 and made.count('class="reach"') == 1
+    assert 'class="reach"' not in whisker(15.0, None, ValueAxis(low=10.0, high=20.0), "x")
 
 
 def test_a_whisker_of_the_only_value_is_drawn() -> None:
-    assert attribute(whisker(15.0, None, (15.0, 15.0), "x"), "cx") == ["4.00%"]
+    assert attribute(whisker(15.0, None, ValueAxis(low=15.0, high=15.0), "x"), "cx") == ["10.00%"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (10, 20, [10, 20]),
+        (22.03, 31.35, [25, 30]),
+        (28.3, 28.9, [28.4, 28.6, 28.8]),
+        (-3.1, 0.4, [-2, 0]),
+        (5.1, 14.9, [6, 8, 10, 12, 14]),
+        (99, 101, [99, 100, 101]),
+        (5, 5, [5]),
+    ],
+)
+def test_ticks_are_round_and_few(low: float, high: float, ticks: list[float]) -> None:
+    axis = ValueAxis(low=low, high=high)
+    assert axis.ticks == pytest.approx(ticks)
+    shown = axis.html("PSNR, dB")
+    assert "PSNR, dB" in shown and shown.count("<text") == len(ticks)
+    assert f">{ticks[0]:g}".replace("-", "−") in shown
 
 
 def test_the_axis_is_even_in_log_snr() -> None:
@@ -55,6 +76,7 @@ def test_a_heat_map_has_a_cell_per_value_and_lines_between_ranges() -> None:
     made = heat_map("shares", [("a/Conv", [1.0, 2.0, 4.0]), ("b", [0.0, 0.0, 0.0])], ["x", "y", "z"], [0, 1, 3])
     assert made.count("<rect") == 6
     assert made.count("<line") == 2  # only 1 lies between two columns
+    assert "1 to 4" in made and ">0<" in made  # each row's values for those who cannot hover
     assert re.findall(r'class="h(\d)"', made) == ["2", "5", "9", "0", "0", "0"]
 
 

@@ -69,6 +69,7 @@ def test_quality_tells_means_intervals_and_what_is_recommended() -> None:
     assert "broken it fell over" in told
     assert "Recommended: the fastest that is good." in told
     assert "novel measure what is new" in told
+    assert "PSNR, dB 28 30 PSNR" in told  # the axis of the dots: 29.26 - 1.85 to 29.26 + 1.85
 
 
 def test_the_few_pictures_of_the_page_recommend_nothing_and_have_no_intervals() -> None:
@@ -94,6 +95,9 @@ def test_an_evaluation_without_rows_is_no_chapter(data: dict[str, Any]) -> None:
 
 def test_int8_tells_the_targets_the_budget_and_what_stays_in_float() -> None:
     told = words(int8_section(full_facts()))
+    assert "ONNX Runtime: int8 is safe here. PSNR against the originals changes by −0.031 dB" in told
+    assert "TensorRT: what int8 costs was not measured." in told
+    assert "calibrated steps noise levels that were recorded within it" in told  # for those who cannot hover
     assert "ONNX Runtime 2 1 of 60 3.93 MB 26% of float 200 ms 1.50× 52.8 dB 51.3 dB 44.0 dB −0.031 −0.0025" in told
     assert "TensorRT 2 0 of 60 3.93 MB 26% of float – – 52.8 dB" in told
     assert "may fall by 0.05 dB" in told
@@ -176,6 +180,7 @@ def test_presets_are_drawn_and_one_that_cannot_be_used_says_why() -> None:
     assert "balanced default dpmpp-2m 5 logsnr 0.5 1" in told
     assert "The denoising plan is impossible" in told or "nonsense" in told
     assert "No placement was searched" in told
+    assert "The noise levels as numbers draft 0.5, " in told
 
 
 def test_rewrites_that_were_left_out_are_named() -> None:

@@ -42,8 +42,7 @@ def relative_error(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) 
 
 
 def test_bfloat16_is_close_and_fp32_is_not_bfloat16(deep: Path) -> None:
-    capabilities = openvino_engine.import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if "BF16" not in capabilities:
+    if not openvino_engine.has_bf16():
         pytest.skip("this CPU has no bfloat16 arithmetic")
     if not onnxruntime_engine.probe().available:
         pytest.skip(onnxruntime_engine.probe().reason)
@@ -65,6 +64,19 @@ def test_bfloat16_is_refused_where_the_cpu_lacks_it(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(openvino_engine.import_openvino(), "Core", lambda: plain)
     with pytest.raises(EngineError, match=r"this CPU has no bfloat16 arithmetic\. Ask for `precision` fp32"):
         openvino_engine.open_engine(write_lookup(tmp_path), precision="bf16")
+
+
+@pytest.mark.parametrize(("limit", "refused"), [("AVX2", True), ("avx2_vnni", True), ("AVX512_CORE_VNNI", False)])
+def test_bfloat16_is_refused_where_onednn_is_told_to_do_without_avx512(
+    limit: str, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = SimpleNamespace(get_property=lambda *_: ["FP32", "INT8", "BF16"])
+    monkeypatch.setattr(openvino_engine.import_openvino(), "Core", lambda: everything)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert openvino_engine.has_bf16() is not refused
+    if refused:
+        with pytest.raises(EngineError, match=r"this CPU has no bfloat16 arithmetic\. Ask for --precision fp32"):
+            openvino_engine.open_engine(write_lookup(tmp_path), precision="bf16")
 
 
 def test_more_threads_than_openvino_would_use_are_refused(tmp_path: Path) -> None:

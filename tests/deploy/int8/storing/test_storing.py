@@ -33,6 +33,7 @@ from engines.cache import Cache
 from engines.errors import EngineError
 from engines.plans.built_forms import Source
 from engines.plans.tensorrt_names import TENSORRT_RTX
+from engines.saturation import is_refused
 from tests.deploy.int8.made_up import made_up_recipe, quantized_without_calibration
 
 
@@ -88,6 +89,8 @@ with GraphSet(bundle, EngineChoice(backend=sys.argv[2], precision="int8", thread
 @pytest.mark.parametrize(("target", "backend"), [("ort", "onnxruntime-cpu"), ("openvino", "openvino-cpu")])
 def test_eight_ranges_cost_at_most_ten_percent_more_memory_than_one(target: str, backend: str, tmp_path: Path) -> None:
     """The most that was resident in a process that opens the packaged model and runs a step of every range twice."""
+    if is_refused(backend):
+        pytest.skip("this CPU cuts sums of int8 products off")
     peaks = []
     for ranges in (1, 8):
         bundle = quantized_without_calibration(IDM_BUNDLE, tmp_path / f"{ranges}.bundle", target, ranges)
@@ -115,7 +118,7 @@ def test_sums_that_would_be_cut_off_are_made_another_way(
     for target, backend in (("ort", "onnxruntime-cpu"), ("tensorrt", "onnxruntime-cpu"), ("openvino", "openvino-cpu")):
         bundle = quantized_without_calibration(micro.path, tmp_path / f"{target}.bundle", target, 2)
         choice = EngineChoice(backend=backend, precision="int8", threads=1, int8_target=target)
-        before = predicted(bundle, choice)
+        before = predicted(bundle, choice_of(target))
         monkeypatch.setattr(saturation, "int8_saturates", lambda _: True)
         if backend == "openvino-cpu":
             with pytest.raises(EngineError, match="openvino-cpu cuts sums of int8 products off at 16 bits on this CPU"):
@@ -212,7 +215,9 @@ def test_targets_in_one_bundle_compute_what_each_does_alone(
 
 
 def choice_of(target: str) -> EngineChoice:
-    backend = "openvino-cpu" if target == "openvino" else "onnxruntime-cpu"
+    """The target's own backend, or ONNX Runtime, which reads OpenVINO's graphs too, where that is refused."""
+    own = target == "openvino" and not is_refused("openvino-cpu")
+    backend = "openvino-cpu" if own else "onnxruntime-cpu"
     return EngineChoice(backend=backend, precision="int8", threads=1, int8_target=target)
 
 

@@ -12,6 +12,7 @@ from deploy.measure.benchmark.bench import bench_bundle, failures_of
 from deploy.measure.benchmark.settings import DISK, PICTURE, STEP, BenchSettings
 from deploy.measure.benchmark.start_up import started
 from engines.backends import BACKENDS
+from engines.saturation import is_refused
 from tests.deploy.int8.conftest import micro, micro_checkpoint, photographs
 from tests.deploy.measure.benchmark.clock import silent
 
@@ -34,6 +35,8 @@ def quantized(micro: Bundle, photographs: Path, tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_quantized_bundle_has_int8_rows(quantized: Bundle) -> None:
+    if any(BACKENDS[name].probe().available and is_refused(name) for name in TARGETS.values()):
+        pytest.skip("this CPU cuts sums of int8 products off")
     settings = BenchSettings(
         size=(16, 16), threads=1, rounds=1, parts=(STEP, PICTURE, DISK), precisions=("int8", "fp32")
     )

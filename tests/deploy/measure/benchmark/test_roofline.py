@@ -17,6 +17,7 @@ from deploy.measure.benchmark.roofline import (
 )
 from deploy.measure.benchmark.settings import BenchSettings
 from engines.backends import BACKENDS, open_engine
+from engines.saturation import int8_saturates
 from tests.deploy.measure.benchmark.clock import silent
 
 ON_CPU = [name for name in ("onnxruntime-cpu", "openvino-cpu") if BACKENDS[name].probe().available]
@@ -40,6 +41,8 @@ def test_the_best_product_against_the_median_step() -> None:
 @pytest.mark.parametrize("backend", ON_CPU)
 @pytest.mark.parametrize("target", [None, "ort", "openvino", "tensorrt"])
 def test_the_graph_is_that_product(backend: str, target: str | None, tmp_path: Path) -> None:
+    if target is not None and int8_saturates(backend):
+        pytest.skip("this CPU cuts sums of int8 products off")
     path = tmp_path / "product.onnx"
     feeds = write_product(path, target, 32)
     constants = roofline._constants(target, 32)

@@ -1,0 +1,72 @@
+"""Whether int8 is safe to use, in plain words, by what the bundle's own record of its quantization holds."""
+
+from dataclasses import dataclass
+
+from deploy.report.facts import TARGETS, Facts
+from deploy.report.html.markup import Markup, tag
+from deploy.report.html.values import Record, number, record, text, within
+from deploy.report.html.wording import count_of, listing, signed
+
+SAFE = "int8 is safe here"
+COSTLY = "int8 costs more than was allowed"
+NEAR = "int8 stays near float; what it costs against originals is not known"
+UNMEASURED = "what int8 costs was not measured"
+
+HALF_DIGIT_OF_LOSS, HALF_DIGIT_OF_FIDELITY = 5e-4, 5e-2
+"""dB within which a figure still meets its limit, as it is shown: 0.050 is within 0.05."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """On one target: SAFE, COSTLY, NEAR or UNMEASURED, and the figures that say so. lost: dB of PSNR, None: unknown."""
+
+    target: str
+    word: str
+    figures: str
+    lost: float | None = None
+
+    def html(self) -> Markup:
+        """The verdict as a line of a list."""
+        return tag("li", tag("b", f"{self.target}: {self.word}. "), self.figures)
+
+
+def verdicts(facts: Facts) -> list[Verdict]:
+    """One for each target in the bundle."""
+    settings = record(within(facts.bundle.manifest.quantization, "settings"))
+    return [
+        _verdict(TARGETS.get(name, name), record(entry.get("held_out")), settings)
+        for name, entry in facts.targets.items()
+    ]
+
+
+def _verdict(target: str, measured: Record, settings: Record) -> Verdict:
+    lost, mean, worst = (number(measured.get(name)) for name in ("psnr_drop", "fidelity_db", "worst_db"))
+    allowed, least = (number(settings.get(name)) for name in ("max_psnr_drop", "min_fidelity"))
+    if mean is None:
+        return Verdict(target=target, word=UNMEASURED, figures="Quantize again to have it measured.")
+    beyond = lost is not None and allowed is not None and lost > allowed + HALF_DIGIT_OF_LOSS
+    apart = worst is not None and least is not None and worst < least - HALF_DIGIT_OF_FIDELITY
+    word = COSTLY if beyond or apart else NEAR if lost is None or allowed is None else SAFE
+    found = []
+    if lost is not None:
+        limit = _limit("at most a loss of", allowed)
+        found.append(f"PSNR against the originals changes by {signed(-lost, 3)} dB{limit}")
+    levels = 255 * 10 ** (-mean / 20)  # PSNR is 20 log10(255 / root of the mean square difference)
+    found.append(f"pictures are {mean:.1f} dB from those in float, a usual difference of {levels:.2g} of 255 levels")
+    if worst is not None:
+        found.append(f"the worst in plain sampling is {worst:.1f} dB from float{_limit('at least', least)}")
+    seen = listing(found) + _where(measured) + "."
+    return Verdict(target=target, word=word, figures=seen[0].upper() + seen[1:], lost=lost)
+
+
+def _limit(words: str, limit: float | None) -> str:
+    return "" if limit is None else f" ({words} {limit:g} dB was asked)"
+
+
+def _where(measured: Record) -> str:
+    count, preset = number(measured.get("pictures")), text(measured.get("preset"))
+    if count is None:
+        return ""
+    kind = "picture" if number(measured.get("psnr_drop")) is None else "crop"
+    of = "" if kind == "picture" else " of held-out photographs"
+    return f". Measured on {count_of(int(count), kind)}{of}" + (f", preset {preset}" if preset else "")
