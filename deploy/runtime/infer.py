@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from deploy.bundle.naming import stem_of_content_name
-from deploy.errors import BundleError, DeployError, ImageError
+from deploy.chosen_engine import AUTO
+from deploy.errors import DeployError, ImageError
 from deploy.foreign.places import address_in
-from deploy.images.files import ReadImage, check_output, read_image, write_image
+from deploy.images.files import FORMAT_FROM_SUFFIX, ReadImage, check_folder, check_format, read_image, write_image
 from deploy.images.png import write_png_rows
+from deploy.runtime.existing import Making, forms_that_will_do, note_of_existing
 from deploy.runtime.noise_source import NoiseSource
 from deploy.runtime.run import Progress, Sampled
 from deploy.runtime.settings import Choices, Sampling
@@ -34,10 +36,12 @@ class Request:
     size: PixelSize | None = None
     long_edge: int | None = None
     output: Path | None = None
+    output_is_folder: bool = False  # `output` was said to be one, and is made if it is not there
     seed: int = 0
     tile: int | None = None
     max_pixels: int | None = None  # of inputs and outputs; None: what is usual for each
     force: bool = False
+    precision: str = AUTO  # as it was asked for: "auto" takes what was made in any
     choices: Choices = field(default_factory=Choices)
 
     def output_size(self, lr: PixelSize) -> PixelSize:
@@ -55,7 +59,11 @@ class Request:
         name = f"{stem}_{self._suffix()}.png"
         if self.output is None:
             return Path(name)
-        return self.output / name if len(self.images) > 1 or self.output.is_dir() else self.output
+        return self.output / name if self.goes_into_a_folder() else self.output
+
+    def goes_into_a_folder(self) -> bool:
+        """Whether `output` names the folder of the results rather than the only one."""
+        return self.output is not None and (self.output_is_folder or len(self.images) > 1 or self.output.is_dir())
 
     def _suffix(self) -> str:
         if self.scale is not None:
@@ -66,11 +74,12 @@ class Request:
 def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: Report) -> dict[str, Any]:
     """What was made, skipped and refused, ready for JSON. One picture's refusal does not stop the others."""
     if not request.images:
-        raise BundleError(f"{upscaler.bundle.path} holds no sample picture; name the picture to enlarge.")
+        raise ImageError("There is no picture to enlarge: name one.")
     sampling = upscaler.sampling(request.choices)
     check_request(scale=request.scale, size=request.size, long_edge=request.long_edge)
     NoiseSource(seed=request.seed, sample=0, images=())  # refuses an impossible seed, once for all pictures
     _refuse_same_targets(request)
+    refused, notes = _check_targets(request)
     report: dict[str, Any] = {
         "bundle": str(upscaler.bundle.path),
         "engine": upscaler.choice.backend,
@@ -81,20 +90,29 @@ def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: 
         "skipped": [],
         "failed": [],
     }
-    say(sampling.describe())
-    for index, image in enumerate(request.images):
+
+    def refuse(image: Path, error: Exception) -> None:
+        named = address_in(image) or str(image)
+        say(f"idm-deploy: {error}" if named in str(error) else f"idm-deploy: {named}: {error}")
+        report["failed"].append({"input": str(image), "error": str(error)})
+
+    for image, error in refused.items():
+        refuse(image, error)
+    images = [image for image in request.images if image not in refused]
+    if images:
+        say(sampling.describe())
+    for index, image in enumerate(images):
         target = request.target(image)
-        if target.exists() and not request.force and not target.is_dir():
-            say(f"{target} exists already and is left as it is; --force makes it again")
-            report["skipped"].append(str(target))
-            continue
         try:
-            job = _Job(upscaler, request, sampling, say, _share_of(progress, index, len(request.images)))
-            report["pictures"].append(job.run(image, target))
+            job = _Job(upscaler, request, sampling, say, _share_of(progress, index, len(images)))
+            made = job.run(image, target, notes[image])
         except (DeployError, EngineError) as error:
-            named = address_in(image) or str(image)
-            say(f"idm-deploy: {error}" if named in str(error) else f"idm-deploy: {named}: {error}")
-            report["failed"].append({"input": str(image), "error": str(error)})
+            refuse(image, error)
+            continue
+        if made is None:
+            report["skipped"].append(str(target))
+        else:
+            report["pictures"].append(made)
     if report["failed"] and len(request.images) > 1:
         names = ", ".join(row["input"] for row in report["failed"])
         say(f"{len(report['failed'])} of {len(request.images)} pictures failed: {names}")
@@ -111,11 +129,17 @@ class _Job:
     say: Say
     progress: Callable[[Progress], None]
 
-    def run(self, image: Path, target: Path) -> dict[str, Any]:
+    def run(self, image: Path, target: Path, note: bytes | None) -> dict[str, Any] | None:
+        """What was made; None if that is there already. `note` is that of the picture in its place, if there is one."""
         began = time.perf_counter()
         read = self.request.read(image)
         size = self.request.output_size(read.size)
-        check_output(target, size)
+        check_format(target, size)
+        making = Making.of(
+            self.upscaler, read.pixels, size, self.sampling, seed=self.request.seed, tile=self.request.tile
+        )
+        if note is not None and self._is_there(target, making, note):
+            return None
         self._announce(image, target, read.size, size)
         if read.changes:
             self.say(f"{image}: {'; '.join(read.changes)}")
@@ -128,7 +152,7 @@ class _Job:
             notice=self.say,
         )
         with self.upscaler.sampled(read.pixels, size, self.sampling, options) as sampled:
-            write_sampled(sampled, target, grey=read.is_grey)
+            write_sampled(sampled, target, making.note(), grey=read.is_grey)
             return {
                 "input": str(image),
                 "output": str(target),
@@ -139,6 +163,16 @@ class _Job:
                 "seconds": round(time.perf_counter() - began, 3),
                 "changes": list(read.changes),
             }
+
+    def _is_there(self, target: Path, making: Making, note: bytes) -> bool:
+        """Whether the picture with this note is the one that is asked for, which is said either way."""
+        forms = forms_that_will_do(self.upscaler.bundle.manifest, self.request.precision, making.form)
+        differences = making.differences(note, forms)
+        if differences:
+            self.say(f"{target} was made {', '.join(differences)}: it is made again")
+        else:
+            self.say(f"{target} exists already, made from the same picture and settings; --force makes it again")
+        return not differences
 
     def _announce(self, image: Path, target: Path, lr: PixelSize, size: PixelSize) -> None:
         """Sizes and the time it will take, before the work."""
@@ -154,17 +188,17 @@ class _Job:
             self.say(told)
 
 
-def write_sampled(sampled: Sampled, target: Path, *, grey: bool = False) -> None:
-    """`target` holds the picture; PNG is written as its rows come, other formats need all of them.
+def write_sampled(sampled: Sampled, target: Path, note: bytes, *, grey: bool = False) -> None:
+    """`target` holds the picture and the note; PNG is written as its rows come, other formats need all of them.
 
     `grey`: the three channels are equal, and one is written.
     """
     height, width = sampled.size
     rows = (block[0, :, :, 0] if grey else block[0] for block in sampled.rows())
     if _is_streamed(target):
-        write_png_rows(target, width, height, rows, grey=grey)
+        write_png_rows(target, width, height, rows, grey=grey, note=note)
     else:
-        write_image(np.concatenate(list(rows)), target)
+        write_image(np.concatenate(list(rows)), target, note=note)
 
 
 def _is_streamed(target: Path) -> bool:
@@ -187,6 +221,32 @@ def _share_of(progress: Report, index: int, images: int) -> Callable[[Progress],
         progress(", ".join(parts), (index + done.fraction) / images)
 
     return tell
+
+
+def _check_targets(request: Request) -> tuple[dict[Path, ImageError], dict[Path, bytes | None]]:
+    """The pictures whose place something else has taken, and the notes of results that are there; before any work."""
+    if request.output is not None and request.goes_into_a_folder():
+        _make_folder(request.output, is_said=request.output_is_folder)
+    # All of them go into one folder.
+    check_format(request.target(request.images[0]))
+    check_folder(request.target(request.images[0]))
+    refused: dict[Path, ImageError] = {}
+    notes: dict[Path, bytes | None] = {}
+    for image in request.images:
+        try:
+            notes[image] = note_of_existing(request.target(image), force=request.force)
+        except ImageError as error:
+            refused[image] = error
+    return refused, notes
+
+
+def _make_folder(folder: Path, *, is_said: bool) -> None:
+    if folder.suffix.lower() in FORMAT_FROM_SUFFIX and not is_said and not folder.is_dir():
+        raise ImageError(f"{folder} names one picture, but several are to be written; name a folder with -o.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImageError(f"making the folder {folder}: {error.strerror}. Choose another with -o.") from error
 
 
 def _refuse_same_targets(request: Request) -> None:
