@@ -215,6 +215,14 @@ def check_folder(path: Path) -> None:
         ) from error
 
 
+def make_folder(folder: Path) -> None:
+    """The folder is there, with those above it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImageError(f"making the folder {folder}: {error.strerror}. Choose another with -o.") from error
+
+
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which becomes `path` once everything is on the disk, and vanishes after any failure."""

@@ -12,7 +12,15 @@ from deploy.bundle.naming import stem_of_content_name
 from deploy.chosen_engine import AUTO
 from deploy.errors import DeployError, ImageError
 from deploy.foreign.places import address_in
-from deploy.images.files import FORMAT_FROM_SUFFIX, ReadImage, check_folder, check_format, read_image, write_image
+from deploy.images.files import (
+    FORMAT_FROM_SUFFIX,
+    ReadImage,
+    check_folder,
+    check_format,
+    make_folder,
+    read_image,
+    write_image,
+)
 from deploy.images.png import write_png_rows
 from deploy.runtime.existing import Making, forms_that_will_do, note_of_existing
 from deploy.runtime.noise_source import NoiseSource
@@ -243,10 +251,7 @@ def _check_targets(request: Request) -> tuple[dict[Path, ImageError], dict[Path,
 def _make_folder(folder: Path, *, is_said: bool) -> None:
     if folder.suffix.lower() in FORMAT_FROM_SUFFIX and not is_said and not folder.is_dir():
         raise ImageError(f"{folder} names one picture, but several are to be written; name a folder with -o.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImageError(f"making the folder {folder}: {error.strerror}. Choose another with -o.") from error
+    make_folder(folder)
 
 
 def _refuse_same_targets(request: Request) -> None:
