@@ -149,8 +149,8 @@ def write_image(pixels: Pixels, path: str | Path, *, jpeg_quality: int = 95, not
     """`path` holds the picture, in the format its suffix names, replacing what was there.
 
     pixels: uint8 (H, W, 3), or (H, W) for a grey picture of one channel (in WebP, which has no such pictures, of three
-    equal ones). PNG and WebP keep every pixel; JPEG is written without chroma subsampling. `note` is put into the file as
-    deploy.images.notes says.
+    equal ones). PNG and WebP keep every pixel; JPEG is written without chroma subsampling. `note` is put into the
+    file as deploy.images.notes says.
     """
     path = Path(path)
     _check_pixels(path, pixels)

@@ -66,10 +66,14 @@ class Making:
         *,
         seed: int,
         tile: int | None,
+        grey: bool = False,
     ) -> Self:
-        """Of the picture that `upscaler` makes of these pixels; `tile` is the one that was asked for."""
+        """Of the picture that `upscaler` makes of these pixels; `tile` is the one that was asked for.
+
+        grey: the result has one channel.
+        """
         manifest = upscaler.bundle.manifest
-        shape = np.array(pixels.shape[:2], dtype="<u4").tobytes()
+        shape = np.array([*pixels.shape[:2], 1 if grey else 3], dtype="<u4").tobytes()
         plan = {"consistency": sampling.consistency, "from_guess": sampling.from_guess, **asdict(sampling.plan)}
         return cls(
             input=hashlib.sha256(shape + np.ascontiguousarray(pixels).tobytes()).hexdigest()[:32],

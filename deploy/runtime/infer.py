@@ -144,7 +144,13 @@ class _Job:
         size = self.request.output_size(read.size)
         check_format(target, size)
         making = Making.of(
-            self.upscaler, read.pixels, size, self.sampling, seed=self.request.seed, tile=self.request.tile
+            self.upscaler,
+            read.pixels,
+            size,
+            self.sampling,
+            seed=self.request.seed,
+            tile=self.request.tile,
+            grey=read.is_grey,
         )
         if note is not None and self._is_there(target, making, note):
             return None

@@ -73,6 +73,15 @@ def test_neither_presets_nor_int8_nor_samples_make_another_model_but_weights_do(
     assert model_of(graphs=graphs) != usual
 
 
+def test_a_grey_result_is_another_one(quantized_idm: Bundle) -> None:
+    with Upscaler(quantized_idm, threads=1) as upscaler:
+        made = [
+            Making.of(upscaler, PIXELS, (12, 8), upscaler.sampling(), seed=0, tile=None, grey=grey)
+            for grey in (False, True)
+        ]
+    assert made[1].differences(made[0].note(), frozenset([made[0].form])) == ["from another picture"]
+
+
 def test_what_stands_in_the_way(tmp_path: Path) -> None:
     assert note_of_existing(tmp_path / "new.png") is None
     (tmp_path / "link.png").symlink_to(tmp_path / "nowhere.png")
