@@ -10,16 +10,16 @@ import onnx
 from numpy.typing import NDArray
 
 from calibration.observe.layers import layers_of
-from deploy.bundle import Bundle, BundleWriter, Manifest, stem_from_name
+from deploy.bundle import Bundle, BundleWriter, Manifest
 from deploy.bundle.checks import NEWEST_OPSET
 from deploy.checkpoint.load import Checkpoint
 from deploy.checkpoint.quantizer_scales import TABLE, activation_amax, amax_of_layers, table_from_amax
 from deploy.errors import ConfigError
 from deploy.export.onnx_ops import NormForm, attach_weights, graph_of
+from deploy.export.samples import add_samples, default_samples, read_samples
 from deploy.export.weights_file import Place, places_of, write_tensors
 from deploy.families.rewriting.parts import Part
 from deploy.families.table import family_named
-from deploy.images.files import read_image
 from engines.contract import TensorSpec
 
 FORMS: tuple[NormForm, ...] = get_args(NormForm)
@@ -52,12 +52,12 @@ def export_bundle(
 ) -> Bundle:
     """The bundle at `path`: every graph in every form, the schedule, the configuration and the sample images.
 
-    `without` names rewrites to leave out. `compact` stores weights that fp16 holds exactly in two bytes, which are most
-    of an fp16 checkpoint's; the graphs compute with the same float32 numbers. Everything that can be refused is refused
-    before the first byte is written.
+    `without` names rewrites to leave out. `samples` are pictures to put in; packaged ones if none are named. `compact`
+    stores weights that fp16 holds exactly in two bytes, which are most of an fp16 checkpoint's; the graphs compute with
+    the same float32 numbers. Everything that can be refused is refused before the first byte is written.
     """
     chosen = chosen_rewrites(checkpoint.family, without)
-    samples = [read_image(sample).path for sample in samples]
+    pictures = read_samples(samples) or default_samples(checkpoint.configuration)
     with BundleWriter.create(path, force=force) as writer:
         progress("rewriting", 0.0)
         parts = parts_of(checkpoint, chosen)
@@ -67,7 +67,7 @@ def export_bundle(
         writer.reserve_space(total + total // 50 + (16 << 20))
         weights = _write_weights(writer, tensors, places, total, progress)
         described = _write_graphs(writer, parts, graphs, places, weights)
-        names = [writer.add_file(stem_from_name(s.stem), s.suffix.lstrip(".").lower(), s) for s in samples]
+        names = add_samples(writer, pictures)
         tables = _write_checkpoint_scales(writer, checkpoint, graphs)
         progress("hashing the checkpoint", 1.0)
         return writer.commit(_manifest(checkpoint, chosen, described, names, tables))

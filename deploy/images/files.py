@@ -30,6 +30,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from deploy.errors import ImageError
 from deploy.foreign.places import refusal_of_address
 from deploy.images.metadata import losses
+from deploy.images.notes import with_note
 from deploy.images.profiles import srgb_from_image
 from engines.new_files import new_file
 
@@ -152,18 +153,19 @@ def read_size(path: str | Path) -> tuple[int, int]:
             raise _damaged(path, error) from error
 
 
-def write_image(pixels: Pixels, path: str | Path, *, jpeg_quality: int = 95) -> None:
+def write_image(pixels: Pixels, path: str | Path, *, jpeg_quality: int = 95, note: bytes | None = None) -> None:
     """`path` holds the picture, in the format its suffix names, replacing what was there.
 
     pixels: uint8 (H, W, 3), or (H, W) for a grey picture of one channel (in WebP, which has no such pictures, of three
-    equal ones). PNG and WebP keep every pixel; JPEG is written without chroma subsampling.
+    equal ones). PNG and WebP keep every pixel; JPEG is written without chroma subsampling. `note` is put into the
+    file as deploy.images.notes says.
     """
     path = Path(path)
     _check_pixels(path, pixels)
     check_output(path, (pixels.shape[1], pixels.shape[0]))
     encoded = encode_image(pixels, FORMAT_FROM_SUFFIX[path.suffix.lower()], jpeg_quality=jpeg_quality)
     with new_file(path) as file:
-        file.write(encoded)
+        file.write(encoded if note is None else with_note(encoded, note))
 
 
 def encode_image(pixels: Pixels, format: str, *, jpeg_quality: int = 95) -> bytes:
@@ -185,10 +187,19 @@ def check_output(path: str | Path, size: tuple[int, int] | None = None) -> None:
     size: (width, height), where it is known already.
     """
     path = Path(path)
+    check_format(path, size)
+    check_folder(path)
+    if path.is_dir():
+        raise ImageError(f"writing {path}: there is a folder of that name. Choose another name.")
+
+
+def check_format(path: Path, size: tuple[int, int] | None = None) -> None:
+    """The suffix of `path` names a format that can be written, and that holds (width, height) `size` if it is known."""
     if path.suffix.lower() not in FORMAT_FROM_SUFFIX:
+        folder = "" if path.suffix else ", or end the name with / if it is a folder"
         raise ImageError(
             f"writing {path}: the suffix {path.suffix!r} names no format that can be written; "
-            f"use one of {', '.join(FORMAT_FROM_SUFFIX)}."
+            f"use one of {', '.join(FORMAT_FROM_SUFFIX)}{folder}."
         )
     limit = LONGEST_SIDE[FORMAT_FROM_SUFFIX[path.suffix.lower()]]
     if size is not None and max(size) > limit:
@@ -196,9 +207,11 @@ def check_output(path: str | Path, size: tuple[int, int] | None = None) -> None:
             f"writing {path}: the picture is {size[0]}x{size[1]}, but this format holds at most {limit} pixels "
             "a side; write PNG."
         )
+
+
+def check_folder(path: Path) -> None:
+    """The folder of `path` is there, and files can be made in it."""
     try:
-        if path.is_dir():
-            raise ImageError(f"writing {path}: there is a folder of that name. Choose another name.")
         if not path.parent.is_dir():
             raise ImageError(f"writing {path}: the folder {path.parent} does not exist. Create it first.")
         # Only trying tells: permission bits do not know of read-only file systems and mounts.
@@ -208,6 +221,14 @@ def check_output(path: str | Path, size: tuple[int, int] | None = None) -> None:
             f"writing {path}: the folder {path.parent} cannot be written to ({error.strerror}). "
             "Change its permissions or choose another folder."
         ) from error
+
+
+def make_folder(folder: Path) -> None:
+    """The folder is there, with those above it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImageError(f"making the folder {folder}: {error.strerror}. Choose another with -o.") from error
 
 
 def _open_regular(path: Path) -> BinaryIO:

@@ -7,17 +7,18 @@ the filter that was applied to it; all rows one zlib stream.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deploy.errors import ImageError
 from deploy.images.files import check_output
+from deploy.images.notes import PNG_END, png_chunk_from_note
 from engines.new_files import new_file
 
 Pixels = NDArray[np.uint8]
@@ -26,12 +27,21 @@ _ROWS_AT_A_TIME = 64
 _LEVEL = 6  # zlib's own default
 
 
-def write_png_rows(path: str | Path, width: int, height: int, blocks: Iterable[Pixels], *, grey: bool = False) -> None:
+def write_png_rows(
+    path: str | Path,
+    width: int,
+    height: int,
+    blocks: Iterable[Pixels],
+    *,
+    grey: bool = False,
+    note: bytes | None = None,
+) -> None:
     """`path` holds the picture whose rows the blocks bring from top to bottom: uint8 (rows, width, 3) each,
     or (rows, width) for a `grey` picture of one channel.
 
     The blocks may have any heights that add up to `height`. Memory beyond the blocks does not depend on the
-    height; the file appears complete or not at all, and has the same bytes however the rows are divided.
+    height; the file appears complete or not at all, and has the same bytes however the rows are divided. `note` is put
+    into it as deploy.images.notes says.
     """
     path = Path(path)
     check_output(path, (width, height))
@@ -40,15 +50,25 @@ def write_png_rows(path: str | Path, width: int, height: int, blocks: Iterable[P
     if width < 1 or height < 1:
         raise ImageError(f"writing {path}: the size is {width}x{height}, expected at least one pixel.")
     with new_file(path) as file:
-        file.write(b"\x89PNG\r\n\x1a\n")
-        _write_chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0 if grey else 2, 0, 0, 0))
+        digest = hashlib.sha256()
+
+        def write(part: bytes) -> None:
+            digest.update(part)
+            file.write(part)
+
+        write(b"\x89PNG\r\n\x1a\n")
+        write(_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0 if grey else 2, 0, 0, 0)))
         stream = zlib.compressobj(_LEVEL)
         previous = np.zeros((1, width, 1 if grey else 3), np.uint8)
         for rows in _strips(path, width, height, blocks, grey):
-            _write_chunk(file, b"IDAT", stream.compress(_filtered(rows, previous)))
+            # The compressor often has nothing to hand out yet.
+            if compressed := stream.compress(_filtered(rows, previous)):
+                write(_chunk(b"IDAT", compressed))
             previous = rows[-1:].copy()
-        _write_chunk(file, b"IDAT", stream.flush())
-        _write_chunk(file, b"IEND", b"")
+        write(_chunk(b"IDAT", stream.flush()))
+        if note is not None:
+            file.write(png_chunk_from_note(digest, note))
+        file.write(PNG_END)
 
 
 def _strips(path: Path, width: int, height: int, blocks: Iterable[Pixels], grey: bool) -> Iterator[Pixels]:
@@ -96,7 +116,5 @@ def _paeth(left: NDArray[np.int16], up: NDArray[np.int16], up_left: NDArray[np.i
     return np.where((to_left <= to_up) & (to_left <= to_up_left), left, np.where(to_up <= to_up_left, up, up_left))
 
 
-def _write_chunk(file: BinaryIO, kind: bytes, data: bytes) -> None:
-    if data or kind == b"IEND":  # the compressor often has nothing to hand out yet
-        file.write(struct.pack(">I", len(data)) + kind + data)
-        file.write(struct.pack(">I", zlib.crc32(data, zlib.crc32(kind))))
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from deploy.bundle import Bundle
 from deploy.bundle.discovery import holds_manifest
+from deploy.export.samples import default_samples, read_samples, with_samples
 from deploy.int8.pipeline import quantize_bundle, refuse_unfit
 from deploy.int8.settings import Places, QuantizeSettings
 from deploy.int8.storing.only_int8 import without_float_denoiser
@@ -29,6 +30,8 @@ class Source:
     output: Path | None = None
     config: Path | None = None
     weights: Literal["raw", "ema"] = "raw"
+    samples: tuple[Path, ...] = ()
+    """Pictures to put into the bundle; empty: those that it has, or packaged ones."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,6 +55,7 @@ def quantize(
     progress: Progress,
 ) -> Outcome:
     """The bundle, quantized in place, with a report beside it."""
+    samples = read_samples(source.samples)
     bundle = bundle_of(source, force=force, say=say, progress=progress)
     folder = places.report or default_report(bundle.path)
     refuse_unwritable(folder)
@@ -70,7 +74,10 @@ def quantize(
 
     calibrated = quantize_bundle(bundle, settings, places, force=force, say=say, progress=calibrating)
     results = measure(calibrated, threads=places.threads, seed=settings.seed, progress=measuring)
-    stored = with_held_out_figures(calibrated.bundle, results)
+    quantized = calibrated.bundle
+    if samples or not quantized.manifest.samples:  # a bundle of an earlier version may have none
+        quantized = with_samples(quantized, samples or default_samples(quantized.manifest.configuration))
+    stored = with_held_out_figures(quantized, results)
     for line in filter(None, (beyond_budget(row, settings) for row in results.rows)):
         say(line)
     write_report(calibrated, results, folder, say)
@@ -101,4 +108,6 @@ def bundle_of(source: Source, *, force: bool, say: Say, progress: Progress) -> B
             say(f"{place} was exported from this checkpoint already: quantizing it in place")
             return bundle
     say(f"exporting {source.path} to {place}")
-    return export_bundle(checkpoint, place, force=force, progress=lambda doing, _: progress(doing, 0.0))
+    return export_bundle(
+        checkpoint, place, samples=source.samples, force=force, progress=lambda doing, _: progress(doing, 0.0)
+    )

@@ -98,6 +98,8 @@ class QuantizeSettings:
         for name, value, least in (("crop", self.crop, 16), ("pictures", self.pictures, 1), ("ranges", self.ranges, 1)):
             if value is not None and value < least:
                 problems.append(f"{name} must be at least {least}, found {value}")
+        if not 0 <= self.seed < 1 << 64:
+            problems.append(f"seed must be from 0 to 2^64 - 1, found {self.seed}")
         if self.activation_scales == CHECKPOINT and self.ranges not in (None, 1):
             problems.append(
                 f"the scales of a checkpoint hold for all timesteps: {self.ranges} ranges cannot be honoured"

@@ -16,6 +16,8 @@ IDM_BUNDLE = PACKAGED / "bundles" / "idm-demo.bundle"
 SAMPLE_IMAGES = PACKAGED / "samples"
 """Low-resolution pictures, 64x64, reduced four times from those of the same name in SAMPLE_ORIGINALS."""
 SAMPLE_ORIGINALS = SAMPLE_IMAGES / "originals"
+FREE_SAMPLES = (SAMPLE_IMAGES / "chelsea.png", SAMPLE_IMAGES / "coffee.png")
+"""Those under CC0, which any bundle may carry; whoever passes on another one has to name its author."""
 CALIBRATION_IMAGES = PACKAGED / "calibration"
 """Crops of photographs that training saw."""
 EVALUATION_IMAGES = PACKAGED / "evaluation"

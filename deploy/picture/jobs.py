@@ -1,8 +1,7 @@
 """Files in, files out: what `idm-deploy infer` does with an open upscaler."""
 
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -12,11 +11,23 @@ from typing import Any
 import numpy as np
 
 from deploy.bundle.naming import stem_of_content_name
-from deploy.errors import BundleError, DeployError, ImageError
+from deploy.engine.chosen import AUTO
+from deploy.errors import DeployError, ImageError
 from deploy.foreign.places import address_in
-from deploy.images.files import ReadImage, check_output, read_image, read_size, write_image
+from deploy.images.files import (
+    FORMAT_FROM_SUFFIX,
+    ReadImage,
+    check_folder,
+    check_format,
+    make_folder,
+    read_image,
+    read_size,
+    write_image,
+)
+from deploy.images.pictures import Pixels
 from deploy.images.png import write_png_rows
 from deploy.images.sizes import MAX_PIXELS, PixelSize, check_request, output_size
+from deploy.picture.existing import Making, form_of, forms_that_will_do, note_of_existing
 from deploy.picture.kept_paces import keep_pace, kept_pace
 from deploy.picture.outlook import Outlook
 from deploy.picture.pace import Timing, Work
@@ -46,10 +57,12 @@ class Request:
     size: PixelSize | None = None
     long_edge: int | None = None
     output: Path | None = None
+    output_is_folder: bool = False  # `output` was said to be one, and is made if it is not there
     seed: int = 0
     tile: int | None = None
     max_pixels: int | None = None  # of inputs and outputs; None: what is usual for each
     force: bool = False
+    precision: str = AUTO  # as it was asked for: "auto" takes what was made in any
     choices: Choices = field(default_factory=Choices)
 
     def output_size(self, lr: PixelSize) -> PixelSize:
@@ -67,7 +80,11 @@ class Request:
         name = f"{stem}_{self._suffix()}.png"
         if self.output is None:
             return Path(name)
-        return self.output / name if len(self.images) > 1 or self.output.is_dir() else self.output
+        return self.output / name if self.goes_into_a_folder() else self.output
+
+    def goes_into_a_folder(self) -> bool:
+        """Whether `output` names the folder of the results rather than the only one."""
+        return self.output is not None and (self.output_is_folder or len(self.images) > 1 or self.output.is_dir())
 
     def _suffix(self) -> str:
         if self.scale is not None:
@@ -78,11 +95,12 @@ class Request:
 def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: Report) -> dict[str, Any]:
     """What was made, skipped and refused, ready for JSON. One picture's refusal does not stop the others."""
     if not request.images:
-        raise BundleError(f"{upscaler.bundle.path} holds no sample picture; name the picture to enlarge.")
+        raise ImageError("There is no picture to enlarge: name one.")
     sampling = upscaler.sampling(request.choices)
     check_request(scale=request.scale, size=request.size, long_edge=request.long_edge)
     NoiseSource(seed=request.seed, sample=0, images=())  # refuses an impossible seed, once for all pictures
     _refuse_same_targets(request)
+    refused, notes = _check_targets(request)
     report: dict[str, Any] = {
         "bundle": str(upscaler.bundle.path),
         "engine": upscaler.choice.backend,
@@ -93,57 +111,77 @@ def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: 
         "skipped": [],
         "failed": [],
     }
-    say(sampling.describe())
-    run = _Run(upscaler, request, sampling, say, progress)
-    for index, image in enumerate(request.images):
+
+    def refuse(image: Path, error: Exception) -> None:
+        named = address_in(image) or str(image)
+        say(f"idm-deploy: {error}" if named in str(error) else f"idm-deploy: {named}: {error}")
+        report["failed"].append({"input": str(image), "error": str(error)})
+
+    for image, error in refused.items():
+        refuse(image, error)
+    images = [image for image in request.images if image not in refused]
+    if images:
+        say(sampling.describe())
+    run = _Run(upscaler, request, sampling, notes, say, progress)
+    for index, image in enumerate(images):
         target = request.target(image)
-        if _is_made(request, target):
-            say(f"{target} exists already and is left as it is; --force makes it again")
-            report["skipped"].append(str(target))
-            continue
         try:
-            report["pictures"].append(run.make(index, image, target))
-        except (DeployError, EngineError) as error:
-            named = address_in(image) or str(image)
-            say(f"idm-deploy: {error}" if named in str(error) else f"idm-deploy: {named}: {error}")
-            report["failed"].append({"input": str(image), "error": str(error)})
+            made = run.make(index, image, target)
+        except (DeployError, EngineError) as refusal:
+            refuse(image, refusal)
+            continue
+        if made is None:
+            report["skipped"].append(str(target))
+        else:
+            report["pictures"].append(made)
     if report["failed"] and len(request.images) > 1:
         names = ", ".join(row["input"] for row in report["failed"])
         say(f"{len(report['failed'])} of {len(request.images)} pictures failed: {names}")
     return report | run.finish()
 
 
-def _is_made(request: Request, target: Path) -> bool:
-    """Whether a picture is there already and stays."""
-    return target.exists() and not request.force and not target.is_dir()
-
-
 class _Run:
     """The pictures of a request one after another, and what is told of them and of the time they take."""
 
-    def __init__(self, upscaler: Upscaler, request: Request, sampling: Sampling, say: Say, progress: Report) -> None:
+    def __init__(
+        self,
+        upscaler: Upscaler,
+        request: Request,
+        sampling: Sampling,
+        notes: Mapping[Path, bytes | None],
+        say: Say,
+        progress: Report,
+    ) -> None:
+        """`notes`: of the pictures to make, what is written in the file that is in the place of the result."""
         began = time.perf_counter()
         self._upscaler = upscaler
         self._request = request
         self._sampling = sampling
+        self._notes = notes
+        self._forms = forms_that_will_do(
+            upscaler.bundle.manifest, request.precision, form_of(upscaler.bundle.manifest, upscaler.choice.precision)
+        )
         self._say = say
         self._progress = progress
         self._pace = kept_pace(upscaler.bundle, upscaler.choice)
         self._works: dict[tuple[PixelSize, PixelSize], Work] = {}
         self._told: set[object] = set()  # sizes that were announced, and notices: what is told once
-        ahead = self._works_ahead() if len(request.images) > 1 else []
+        ahead = self._works_ahead() if len(notes) > 1 else []
         self._pictures = len(ahead)
         self._outlook = Outlook(self._pace, ahead, began)
         self._forecast = self._outlook.known() if ahead else None
         if self._forecast is not None and len(ahead) > 1:
             self._say(f"{len(ahead)} pictures: about {text_from_seconds(self._forecast)}{self._on_engine()}")
 
-    def make(self, index: int, image: Path, target: Path) -> dict[str, Any]:
-        """The report's row on a picture that is made now."""
+    def make(self, index: int, image: Path, target: Path) -> dict[str, Any] | None:
+        """The report's row on a picture that is made now; None if it is there already."""
         began = time.perf_counter()
         read = self._request.read(image)
         size = self._request.output_size(read.size)
-        check_output(target, size)
+        check_format(target, size)
+        making = self._making(read.pixels, size, grey=read.is_grey)
+        if (note := self._notes[image]) is not None and self._is_there(target, making, note):
+            return None
         work = self._work(read.size, size)
         expected = self._pace.seconds(work)
         self._announce(image, target, read.size, size, work, expected)
@@ -158,7 +196,7 @@ class _Run:
             if (told := forecast.told_now()) is not None:
                 self._say(f"{target}: {told}")
             self._tell_of_all()
-            self._progress(_doing(index, len(self._request.images), done), self._outlook.fraction())
+            self._progress(_doing(index, len(self._notes), done), self._outlook.fraction())
 
         options = RunOptions(
             seed=self._request.seed,
@@ -169,9 +207,9 @@ class _Run:
             notice=self._say,
         )
         with self._upscaler.sampled(read.pixels, size, self._sampling, options) as sampled:
-            write_sampled(sampled, target, grey=read.is_grey)
+            write_sampled(sampled, target, making.note(), grey=read.is_grey)
         self._outlook.finish()
-        if len(self._request.images) == 1 and forecast.seconds is not None:
+        if len(self._notes) == 1 and forecast.seconds is not None:
             self._forecast = self._outlook.elapsed - (time.perf_counter() - began) + forecast.seconds
         return {
             "input": str(image),
@@ -196,16 +234,27 @@ class _Run:
 
     def _works_ahead(self) -> list[Work]:
         """The work of the pictures that will be made, by what their headers say of their sizes."""
-        counts: Counter[PixelSize] = Counter()
-        for image in self._request.images:
-            if not _is_made(self._request, self._request.target(image)):
-                with suppress(ImageError):  # told when its turn comes
-                    counts[read_size(image)] += 1
         works = []
-        for lr, count in counts.items():
-            with suppress(DeployError, EngineError):  # likewise
-                works += [self._work(lr, self._request.output_size(lr))] * count
+        for image, note in self._notes.items():
+            with suppress(DeployError, EngineError):  # told when its turn comes
+                lr = read_size(image)
+                size = self._request.output_size(lr)
+                if note is None or self._making(None, size).differences(note, self._forms):
+                    works.append(self._work(lr, size))
         return works
+
+    def _making(self, pixels: Pixels | None, size: PixelSize, *, grey: bool = False) -> Making:
+        request = self._request
+        return Making.of(self._upscaler, pixels, size, self._sampling, seed=request.seed, tile=request.tile, grey=grey)
+
+    def _is_there(self, target: Path, making: Making, note: bytes) -> bool:
+        """Whether the picture with this note is the one that is asked for, which is said either way."""
+        differences = making.differences(note, self._forms)
+        if differences:
+            self._say(f"{target} was made {', '.join(differences)}: it is made again")
+        else:
+            self._say(f"{target} exists already, made from the same picture and settings; --force makes it again")
+        return not differences
 
     def _work(self, lr: PixelSize, size: PixelSize) -> Work:
         """Looked up once for each size: the tiles of later pictures may differ as memory does, their time hardly."""
@@ -269,17 +318,17 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
-def write_sampled(sampled: Sampled, target: Path, *, grey: bool = False) -> None:
-    """`target` holds the picture; PNG is written as its rows come, other formats need all of them.
+def write_sampled(sampled: Sampled, target: Path, note: bytes, *, grey: bool = False) -> None:
+    """`target` holds the picture and the note; PNG is written as its rows come, other formats need all of them.
 
     `grey`: the three channels are equal, and one is written.
     """
     height, width = sampled.size
     rows = (block[0, :, :, 0] if grey else block[0] for block in sampled.rows())
     if _is_streamed(target):
-        write_png_rows(target, width, height, rows, grey=grey)
+        write_png_rows(target, width, height, rows, grey=grey, note=note)
     else:
-        write_image(np.concatenate(list(rows)), target)
+        write_image(np.concatenate(list(rows)), target, note=note)
 
 
 def _is_streamed(target: Path) -> bool:
@@ -300,6 +349,29 @@ def _doing(index: int, images: int, done: Progress) -> str:
     if done.tiles > 1:
         parts.append(f"tile {done.tile}/{done.tiles}")
     return ", ".join(parts)
+
+
+def _check_targets(request: Request) -> tuple[dict[Path, ImageError], dict[Path, bytes | None]]:
+    """The pictures whose place something else has taken, and the notes of results that are there; before any work."""
+    if request.output is not None and request.goes_into_a_folder():
+        _make_folder(request.output, is_said=request.output_is_folder)
+    # All of them go into one folder.
+    check_format(request.target(request.images[0]))
+    check_folder(request.target(request.images[0]))
+    refused: dict[Path, ImageError] = {}
+    notes: dict[Path, bytes | None] = {}
+    for image in request.images:
+        try:
+            notes[image] = note_of_existing(request.target(image), force=request.force)
+        except ImageError as error:
+            refused[image] = error
+    return refused, notes
+
+
+def _make_folder(folder: Path, *, is_said: bool) -> None:
+    if folder.suffix.lower() in FORMAT_FROM_SUFFIX and not is_said and not folder.is_dir():
+        raise ImageError(f"{folder} names one picture, but several are to be written; name a folder with -o.")
+    make_folder(folder)
 
 
 def _refuse_same_targets(request: Request) -> None:

@@ -1,6 +1,7 @@
 """`idm-deploy build-engine`: the fastest engine for a bundle on this machine, built, measured and remembered."""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def build_engine(
-    bundle: Path | None = typer.Argument(None, help="The bundle's folder; found by itself if there is only one here."),
+    bundle: Path | None = typer.Argument(
+        None, help="The bundle's folder; found by itself if only one is here, the packaged model's if none is."
+    ),
     engine: str = typer.Option("auto", "--engine", help="Only this engine, such as openvino-cpu or tensorrt."),
     precision: str = typer.Option("auto", "--precision", help="Only this precision: fp32, bf16, fp16 or int8."),
     size: str = typer.Option("128x128", "--size", help="The output size, WIDTHxHEIGHT, whose step is measured."),
@@ -57,15 +60,16 @@ def build_engine(
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
     """Build and measure what this machine can run, and keep the fastest engine that is right, with its figures."""
-    from deploy.bundle import Bundle, discover
+    from deploy.bundle import Bundle
     from deploy.cli.engine_values import bytes_from_text, engine_sizes_from_text
     from deploy.cli.values import size_from_text
     from deploy.engine.builds import PlanOptions
     from deploy.engine.decide import BuildOptions
     from deploy.engine.trials import TrialSettings
+    from deploy.packaged.places import bundle_or_packaged
     from engines.cache import Cache
 
-    opened = Bundle.open(discover(explicit=bundle), verify="sizes")
+    opened = Bundle.open(bundle_or_packaged(bundle, _say), verify="sizes")
     cache = Cache(cache_dir)
     width, height = size_from_text(size)
     trial = TrialSettings(size=(height, width), batch=batch, threads=threads, rounds=rounds)
@@ -92,6 +96,10 @@ def build_engine(
         typer.echo(json.dumps(report, indent=1, sort_keys=True))
     else:
         _print(report)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _planned(bundle: "Bundle", options: "BuildOptions", plans: "PlanOptions") -> "list[PlannedBuild]":

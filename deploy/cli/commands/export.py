@@ -17,7 +17,9 @@ def export(
     config: Path | None = typer.Option(None, "--config", help="The authors' configuration file, JSON or YAML."),
     weights: Literal["raw", "ema"] = typer.Option("raw", "--weights", help="ema: the file's moving average."),
     no_rewrite: list[str] = typer.Option([], "--no-rewrite", help="Leave out one exact rewrite; repeatable."),
-    sample: list[Path] = typer.Option([], "--sample", help="A low-resolution picture to put in; repeatable."),
+    sample: list[Path] = typer.Option(
+        [], "--sample", help="A low-resolution picture to put in; repeatable, packaged ones if absent."
+    ),
     compact: bool = typer.Option(
         False, "--compact", help="Store weights that fp16 holds exactly in two bytes; results do not change."
     ),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def generate(
     size: list[str] = typer.Option([], "--size", help="WIDTHxHEIGHT; repeatable, every size is of the same pictures."),
     count: int = typer.Option(1, "--count", "-n", help="How many pictures."),
-    output: Path = typer.Option(Path(), "--output", "-o", help="The folder for the pictures."),
+    output: Path = typer.Option(Path(), "--output", "-o", help="The folder for the pictures, made if it is not there."),
     bundle: Path | None = typer.Option(None, "--bundle", help="The bundle's folder; found if only one is here."),
     preset: str | None = typer.Option(None, "--preset", help="draft, balanced or best: how much work to spend."),
     equation: str | None = typer.Option(None, "--equation", help="ddim, ddpm, dpmpp-2m or dpmpp-3m."),
@@ -35,7 +35,7 @@ def generate(
     """Make pictures from noise alone, each at any number of sizes."""
     from deploy.bundle import Bundle, discover
     from deploy.errors import ImageError
-    from deploy.images.files import check_output, write_image
+    from deploy.images.files import check_output, make_folder, write_image
     from deploy.picture.upscaler import Upscaler
     from deploy.sampling.choices import Choices
 
@@ -47,6 +47,7 @@ def generate(
     ):
         names = _names(count, sizes, seed)
         paths = [[output / name for name in row] for row in names]
+        make_folder(output)
         for path in (path for row in paths for path in row):
             check_output(path)
             if path.exists() and not force:

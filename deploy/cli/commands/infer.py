@@ -1,6 +1,7 @@
 """`idm-deploy infer`: pictures in, larger pictures out, from a bundle alone."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,16 @@ if TYPE_CHECKING:
 
 
 def infer(
-    images: list[Path] | None = typer.Argument(None, help="PNG, JPEG or WebP; the bundle's sample if none is given."),
+    images: list[Path] | None = typer.Argument(None, help="PNG, JPEG or WebP; a sample picture if none is given."),
     scale: float | None = typer.Option(None, "--scale", "-s", help="How many times larger, such as 4 or 2.5."),
     size: str | None = typer.Option(None, "--size", help="Output size in pixels, WIDTHxHEIGHT."),
     long_edge: int | None = typer.Option(None, "--long-edge", help="Pixels of the output's longer side."),
-    output: Path | None = typer.Option(
-        None, "--output", "-o", help="File, or folder; ./<image>_x<scale>.png if absent."
+    output: str | None = typer.Option(  # text, because a path forgets that it ended in /
+        None,
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="File, or folder/, which is made if it is not there; ./<image>_x<scale>.png if absent.",
     ),
     bundle: Path | None = typer.Option(
         None, "--bundle", help="The bundle's folder; found by itself if only one is here."
@@ -50,22 +55,28 @@ def infer(
         None, "--max-pixels", help="Limit on the pixels of inputs and outputs, to raise it."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
-    force: bool = typer.Option(False, "--force", help="Make pictures again that exist already."),
+    force: bool = typer.Option(
+        False,
+        "--force",
+        help="Make pictures again that exist already, and write over files that this tool did not make.",
+    ),
 ) -> None:
     """Enlarge pictures by any factor."""
     from deploy.bundle import Bundle
-    from deploy.packaged.places import bundle_or_packaged
+    from deploy.packaged.places import FREE_SAMPLES, bundle_or_packaged
     from deploy.picture.jobs import Request, infer_pictures
     from deploy.picture.upscaler import Upscaler
 
     opened = Bundle.open(bundle_or_packaged(bundle, _say))
     request = Request(
-        images=tuple(images or opened.sample_images()[:1]),
+        images=tuple(images or opened.sample_images()[:1] or FREE_SAMPLES[:1]),
         are_samples=not images,
         scale=scale,
         size=size_from_text(size) if size is not None else None,
         long_edge=long_edge,
-        output=output,
+        output=None if output is None else Path(output),
+        output_is_folder=output is not None and output.endswith(("/", os.sep)),
+        precision=precision,
         seed=seed,
         tile=tile,
         max_pixels=max_pixels,

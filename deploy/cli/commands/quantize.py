@@ -21,6 +21,9 @@ def quantize(
     ),
     config: Path | None = typer.Option(None, "--config", help="The authors' configuration file, for a checkpoint."),
     weights: Literal["raw", "ema"] = typer.Option("raw", "--weights", help="ema: the checkpoint's moving average."),
+    sample: list[Path] = typer.Option(
+        [], "--sample", help="A low-resolution picture to put into the bundle; repeatable, packaged ones if absent."
+    ),
     calib: Path | None = typer.Option(None, "--calib", help="Folder of pictures like the training's; else packaged."),
     pictures: int | None = typer.Option(None, "--pictures", help="The first so many calibration pictures only."),
     scale: list[float] = typer.Option([4.0, 8.0, 2.0], "--scale", help="Magnifications to record; repeatable."),
@@ -90,7 +93,7 @@ def quantize(
         max_memory=bytes_from_text(max_memory) if max_memory else None,
         threads=threads,
     )
-    told = Source(path=source or discover(), output=output, config=config, weights=weights)
+    told = Source(path=source or discover(), output=output, config=config, weights=weights, samples=tuple(sample))
     with shown_progress("quantize") as progress:
         outcome = quantized(told, settings, places, only_int8=only == "int8", force=force, say=_say, progress=progress)
     if as_json:

@@ -14,6 +14,8 @@ from deploy.cli.engine_values import bytes_from_text, engine_sizes_from_text
 from deploy.cli.main import app
 from deploy.engine.choice import engine_choice
 from deploy.engine.graphs import GraphSet
+from deploy.errors import BundleError
+from deploy.packaged.places import IDM_BUNDLE
 from engines.cache import Cache
 from tests.deploy.exported import exported
 from tests.deploy.quantized import with_held_out
@@ -119,6 +121,31 @@ def test_a_dry_run_does_nothing(bundle: Bundle, tmp_path: Path) -> None:
     told = build(bundle, tmp_path / "cache", "--dry-run")
     assert "would measure onnxruntime-cpu fp32" in told
     assert not (tmp_path / "cache").exists()
+
+
+def test_without_a_bundle_the_packaged_model_is_measured_and_infer_finds_the_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    done = CliRunner().invoke(app, ["build-engine", *QUICK, "--json"])
+    assert done.exit_code == 0, done.output
+    assert "no bundle here: using the packaged demo model" in done.stderr
+    report = json.loads(done.stdout)
+    assert report["bundle"] == str(IDM_BUNDLE) and report["cache"] == str(tmp_path / "cache" / "idm-deploy")
+    chosen = engine_choice(Bundle.open(IDM_BUNDLE, verify="sizes"))
+    assert (chosen.backend, chosen.precision) == (report["decision"]["engine"], report["decision"]["precision"])
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_of_two_bundles_one_has_to_be_named(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.bundle", "b.bundle"):
+        (tmp_path / name).symlink_to(bundle.path)
+    monkeypatch.chdir(tmp_path)
+    refused = CliRunner().invoke(app, ["build-engine"]).exception
+    assert isinstance(refused, BundleError)
+    assert "found 2 bundles in" in str(refused) and "a.bundle, b.bundle. Name the one you mean" in str(refused)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="TensorRT-RTX is not installed")

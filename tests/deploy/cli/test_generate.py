@@ -34,7 +34,7 @@ def command(bundle: Path, folder: Path, *more: str) -> list[str]:
 
 
 def test_pictures_of_every_size_come_from_one_latent(bundle: Path, tmp_path: Path) -> None:
-    result = RUNNER.invoke(app, command(bundle, tmp_path, "--count", "2", "--json"))
+    result = RUNNER.invoke(app, command(bundle, tmp_path / "new", "--count", "2", "--json"))  # which makes the folder
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)["pictures"]
     assert [(row["width"], row["height"]) for row in rows] == [(20, 16), (40, 32)] * 2

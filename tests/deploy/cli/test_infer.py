@@ -1,10 +1,12 @@
 """`idm-deploy infer` as a user types it."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.forecast import forecast_and_actual
-from deploy.bundle import Bundle
+from deploy.bundle import Bundle, BundleWriter
 from deploy.checkpoint.load import load_checkpoint
 from deploy.export.export import export_bundle
 from tests.checkpoints import save_idm
@@ -180,6 +182,81 @@ def test_options_reach_the_sampler(place: Path) -> None:
     assert json.loads(listed.stdout)["sampling"]["plan"]["placement"] == [0.1, 0.6]
 
 
+def test_what_exists_is_kept_made_again_or_not_touched(place: Path) -> None:
+    usual = ["a.png", "--scale", "2", "--steps", "1", "--threads", "1"]
+    made = place / "a_x2.png"
+
+    def run(*arguments: str) -> tuple[int, str, bytes]:
+        code, told = run_here(place, list(arguments))
+        return code, told, made.read_bytes()
+
+    _, _, first = run(*usual)
+    skipped = "a_x2.png exists already, made from the same picture and settings; --force makes it again"
+    for same in (usual, [*usual, "--equation", "ddim"], ["a.png", "--size", "18x12", "-o", "a_x2.png", *usual[3:]]):
+        code, told, content = run(*same)
+        assert (code, content) == (0, first) and skipped in told and "->" not in told
+    for other, why in (
+        ([*usual, "--seed", "7"], "with seed 0 instead of 7"),
+        (["a.png", "--scale", "2", "--steps", "2"], "with other sampling settings, with seed 7 instead of 0"),
+        (
+            ["a.png", "--size", "20x13", "-o", "a_x2.png", *usual[3:]],
+            "with other sampling settings, at 18x12 instead of 20x13",
+        ),
+        ([*usual, "--tile", "16"], "at 20x13 instead of 18x12, with tile none instead of 16"),
+    ):
+        code, told, content = run(*other)
+        assert code == 0 and f"a_x2.png was made {why}: it is made again" in told and content != first
+    assert run(*usual)[2] == first  # the same pixels, the same bytes
+    Image.fromarray(GENERATOR.integers(0, 256, (6, 9, 3), np.uint8)).save(place / "a.png")
+    code, told, content = run(*usual)
+    assert code == 0 and "was made from another picture: it is made again" in told and content != first
+
+    with Image.open(made) as image:
+        image.rotate(180).save(made)
+    retouched = made.read_bytes()
+    code, told, content = run(*usual)
+    assert code == 1 and content == retouched
+    assert "a_x2.png: a file of that name exists, and idm-deploy did not make it, or it was changed since" in told
+    assert run(*usual, "--force")[2] != retouched
+
+
+def test_a_file_of_others_stops_only_its_own_picture(place: Path) -> None:
+    (place / "out").mkdir()
+    (place / "out" / "a_x2.png").write_text("a letter")
+    (place / "out" / "b_x2.png").mkdir()
+    arguments = ["a.png", "b.jpg", "c.webp", "--scale", "2", "--steps", "1", "-o", "out"]
+    code, told = run_here(place, arguments)
+    assert code == 1 and (place / "out" / "a_x2.png").read_text() == "a letter"
+    assert size_of(place / "out" / "c_x2.png") == (18, 12)
+    assert told.index("idm-deploy did not make it") < told.index("c.webp 9x6 ->")  # before any work
+    assert "b_x2.png: there is a folder of that name" in told
+    assert "2 of 3 pictures failed: a.png, b.jpg" in told
+    assert run_here(place, [*arguments, "--force"])[0] == 1  # a folder is not written over
+    assert size_of(place / "out" / "a_x2.png") == (18, 12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "made"),
+    [
+        (["a.png", "-o", "new/"], ["a_x2.png"]),
+        (["b.jpg", "-o", "deep/er.v2/"], ["b_x2.png"]),
+        (["a.png", "b.jpg", "-o", "new"], ["a_x2.png", "b_x2.png"]),
+    ],
+)
+def test_a_folder_that_is_named_is_made(place: Path, arguments: list[str], made: list[str]) -> None:
+    assert run_here(place, [*arguments, "--scale", "2", "--steps", "1"])[0] == 0
+    assert sorted(path.name for path in (place / arguments[-1]).iterdir()) == made
+
+
+def test_a_bundle_without_a_sample_enlarges_a_packaged_one(place: Path, bundle: Bundle) -> None:
+    (place / "micro.bundle").unlink()
+    shutil.copytree(bundle.path, place / "old.bundle")
+    with BundleWriter.update(Bundle.open(place / "old.bundle")) as writer:
+        writer.commit(replace(bundle.manifest, samples=()))
+    assert run_here(place, ["--size", "64x64", "--steps", "1"])[0] == 0
+    assert size_of(place / "chelsea_64x64.png") == (64, 64)
+
+
 def test_an_interpreter_without_torch_and_onnx_enlarges_to_the_same_picture(place: Path) -> None:
     infer(place, "a.png", "--scale", "3", "--steps", "2", "-o", "one.png")
     infer(
@@ -193,7 +270,7 @@ BAD: list[tuple[list[str], str]] = [
     (["a.png", "--scale", "0"], "The scale must be a number of 1 or more, such as 4 or 2.5; found 0.0"),
     (["a.png", "--scale", "-3"], "The scale must be a number of 1 or more"),
     (["a.png", "--scale", "nan"], "The scale must be a number of 1 or more"),
-    (["a.png", "--scale", "1e12"], "raise the limit with max_pixels (--max-pixels)"),
+    (["a.png", "--scale", "1e12"], "raise the limit with --max-pixels"),
     (["a.png"], "exactly one of scale, size and long edge; none of them was given"),
     (["a.png", "--scale", "2", "--size", "30x30"], "scale and size were given"),
     (
@@ -204,15 +281,21 @@ BAD: list[tuple[list[str], str]] = [
     (["a.png", "--scale", "2", "--preset", "bset"], "the nearest is 'best'; this bundle has draft, balanced, best."),
     (["a.png", "--scale", "2", "--equation", "dimm"], "the equation 'dimm' is unknown, the nearest is 'ddim'"),
     (["a.png", "--scale", "2", "-o", "no/such/x.png"], "the folder no/such does not exist"),
+    (["a.png", "--scale", "2", "-o", "photo"], "or end the name with / if it is a folder"),
+    (["a.png", "--scale", "2", "-o", "cut.png/"], "making the folder cut.png"),
+    (["a.png", "text.png", "--scale", "2", "-o", "x.png"], "x.png names one picture, but several are to be written"),
+    (["a.png", "--scale", "2", "-o", "/proc/x.png"], "the folder /proc cannot be written to"),
+    (["a.png", "--scale", "2", "-o", "cut.png"], "cut.png: a file of that name exists, and idm-deploy did not make it"),
+    (["a.png", "--scale", "2", "--seed", str(2**64)], "The seed must be a whole number from 0 to 2^64 - 1"),
     (["a.png", "--scale", "2", "-o", "x.tiff"], "the suffix '.tiff' names no format that can be written"),
     (["a.png", "--scale", "2", "-o", "a.png", "--force"], "a.png would be overwritten by its own enlargement"),
     (["a.png", "sub/a.png", "--scale", "2"], "would both be written to a_x2.png"),
-    (["a.png", "--scale", "2", "--max-memory", "5MB"], "are allowed. Allow more with max_memory (--max-memory)"),
+    (["a.png", "--scale", "2", "--max-memory", "5MB"], "are allowed. Allow more with --max-memory"),
     (["a.png", "--scale", "2", "--bundle", "nowhere"], "nowhere is not a bundle"),
     (["text.png", "--scale", "2"], "is not a PNG, JPEG or WebP picture by its content"),
     (["cut.png", "--scale", "2"], "the file is damaged or cut short"),
     (["film.webp", "--scale", "2"], "it is an animation of 2 frames"),
-    (["bomb.png", "--scale", "2"], "the limit is 250000000. Raise the limit with max_pixels (--max-pixels)"),
+    (["bomb.png", "--scale", "2"], "the limit is 250000000. Raise the limit with --max-pixels"),
     (["a.png", "--scale", "2", "--max-pixels", "50"], "reading a.png: it has 9x6 = 54 pixels, the limit is 50"),
     (["a.png", "--scale", "2", "--max-pixels", "60"], "The output 18x12 has 216 pixels, the limit is 60"),
 ]

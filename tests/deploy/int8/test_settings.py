@@ -20,6 +20,8 @@ def test_all_problems_are_named_at_once() -> None:
         ({"scales": ()}, "scales of 1 or more are needed"),
         ({"scales": (0.5,)}, r"scales of 1 or more are needed, found \[0.5\]"),
         ({"ranges": 0}, "ranges must be at least 1, found 0"),
+        ({"seed": -1}, r"seed must be from 0 to 2\^64 - 1, found -1"),
+        ({"seed": 1 << 64}, "seed must be from 0"),
         ({"max_psnr_drop": -1.0}, "max_psnr_drop must be 0 or more"),
         ({"min_fidelity": float("nan")}, "min_fidelity must be a number"),
         ({"float_share": 0.6}, r"float_share must be from 0 to 0\.5, found 0\.6"),

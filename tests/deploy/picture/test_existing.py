@@ -1,0 +1,92 @@
+"""What counts as the same picture, beyond what `infer` shows: models, numeric forms, notes of other versions."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deploy.bundle import Bundle, Manifest
+from deploy.engine.chosen import AUTO
+from deploy.errors import ImageError
+from deploy.picture.existing import DIFFERENCES, Making, form_of, forms_that_will_do, note_of_existing
+from deploy.picture.upscaler import Upscaler
+from deploy.sampling.choices import Choices
+
+PIXELS = np.random.default_rng(3).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+
+
+def made_with(bundle: Bundle, precision: str = "fp32", engine: str = AUTO, preset: str | None = None) -> Making:
+    with Upscaler(bundle, engine=engine, precision=precision, threads=1) as upscaler:
+        sampling = upscaler.sampling(Choices(preset=preset, steps=3))
+        return Making.of(upscaler, PIXELS, (12, 8), sampling, seed=0, tile=None)
+
+
+def recalibrated(manifest: Manifest, **changes: object) -> Manifest:
+    quantization = dict(manifest.quantization or {})
+    targets = {name: target | changes for name, target in quantization["targets"].items()}
+    return replace(manifest, quantization=quantization | {"targets": targets})
+
+
+def test_every_record_is_compared_and_told_in_words(quantized_idm: Bundle) -> None:
+    making = made_with(quantized_idm)
+    forms = frozenset([making.form])
+    assert set(DIFFERENCES) == set(making.__dataclass_fields__)
+    assert making.differences(making.note(), forms) == []
+    for name, template in DIFFERENCES.items():
+        other = replace(making, **{name: "other"})
+        words = template.format(before="other", now=getattr(making, name))
+        assert making.differences(other.note(), forms) == [words]
+    for unreadable in (b"", b"\xff", b"[1]", b'{"seed": {}}'):
+        assert len(making.differences(unreadable, forms)) == len(DIFFERENCES)
+
+
+def test_the_engine_is_no_difference_and_the_numeric_form_only_if_it_was_named(quantized_idm: Bundle) -> None:
+    manifest = quantized_idm.manifest
+    in_float, in_int8 = made_with(quantized_idm), made_with(quantized_idm, "int8", "onnxruntime-cpu")
+    assert in_float == made_with(quantized_idm, "fp32", "openvino-cpu")
+    assert replace(in_int8, form="fp32") == in_float  # nothing else follows from the precision
+    assert in_float.differences(in_int8.note(), forms_that_will_do(manifest, AUTO, in_float.form)) == []
+    assert in_int8.differences(in_float.note(), forms_that_will_do(manifest, AUTO, in_int8.form)) == []
+    named = forms_that_will_do(manifest, "int8", in_int8.form)
+    assert in_int8.differences(in_float.note(), named) == [f"in fp32 instead of {in_int8.form}"]
+
+
+def test_another_calibration_is_another_form_and_what_was_measured_since_is_not(quantized_idm: Bundle) -> None:
+    manifest = quantized_idm.manifest
+    assert form_of(recalibrated(manifest, held_out={"psnr_drop": 1.0}), "int8") == form_of(manifest, "int8")
+    other = recalibrated(manifest, edges=[0.5])
+    assert form_of(other, "int8") != form_of(manifest, "int8") != "int8"
+    assert form_of(other, "fp32") == "fp32"
+    assert form_of(manifest, "int8") not in forms_that_will_do(other, AUTO, "fp32")
+
+
+def test_neither_presets_nor_int8_nor_samples_make_another_model_but_weights_do(quantized_idm: Bundle) -> None:
+    def model_of(**changes: object) -> str:
+        return made_with(Bundle(quantized_idm.path, replace(quantized_idm.manifest, **changes))).model  # type: ignore[arg-type]
+
+    manifest = quantized_idm.manifest
+    usual = made_with(quantized_idm).model
+    presets = {**manifest.presets, "draft": {"equation": "ddim", "steps": 1}}
+    assert model_of(samples=(), presets=presets, quantization=None, calibration_images=None) == usual
+    graphs = {name: graph | {"weights": ["weights-0123456789abcdef.bin"]} for name, graph in manifest.graphs.items()}
+    assert model_of(graphs=graphs) != usual
+
+
+def test_a_grey_result_is_another_one(quantized_idm: Bundle) -> None:
+    with Upscaler(quantized_idm, threads=1) as upscaler:
+        made = [
+            Making.of(upscaler, PIXELS, (12, 8), upscaler.sampling(), seed=0, tile=None, grey=grey)
+            for grey in (False, True)
+        ]
+    assert made[1].differences(made[0].note(), frozenset([made[0].form])) == ["from another picture"]
+
+
+def test_what_stands_in_the_way(tmp_path: Path) -> None:
+    assert note_of_existing(tmp_path / "new.png") is None
+    (tmp_path / "link.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(ImageError, match=r"link\.png: a file of that name exists, and idm-deploy did not make it"):
+        note_of_existing(tmp_path / "link.png")
+    assert note_of_existing(tmp_path / "link.png", force=True) is None
+    with pytest.raises(ImageError, match="there is a folder of that name"):
+        note_of_existing(tmp_path, force=True)
