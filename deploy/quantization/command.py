@@ -17,7 +17,7 @@ from deploy.quantization.settings import Places, QuantizeSettings
 Say = Callable[[str], None]
 Progress = Callable[[str, float], None]
 
-CALIBRATING = 0.9
+CALIBRATING = 0.7
 """Share of the time until everything is written; the rest is measured on held-out pictures."""
 
 

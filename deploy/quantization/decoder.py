@@ -156,7 +156,7 @@ def quantized_decoder(
     exact = [decoded(model, latent, size) for latent, size in cases]
     made: dict[str, TargetDecoder] = {}
     for number, target in enumerate(settings.targets):
-        progress(f"trying the decoder for {target}", 0.6 + 0.4 * number / len(settings.targets))
+        progress(f"trying int8 in the decoder, for {target}", 0.6 + 0.4 * number / len(settings.targets))
         both = graphs_of_decoder(model.graphs.bundle, target, findings, settings.method, say)
 
         def attempt(graphs: GraphsOfTarget, target: str = target) -> list[Pixels]:
@@ -182,7 +182,7 @@ def findings_of_decoder(
     findings = {}
     stages = ((DECODE, convolutions_of_decode, inputs.of_decode), (QUERY, layers_of_query, inputs.of_query))
     for number, (name, layers_of_graph, feeds) in enumerate(stages):
-        progress(f"observing the decoder, {name}", 0.3 * number)
+        progress(f"looking inside the decoder, {name}", 0.3 * number)
         graph = model.graphs.bundle.graph(name, FORM_OF_TARGET["ort"])
         findings[name] = gather_decoder(
             graph, layers_of_graph(graph), feeds, memory_bytes=memory_bytes, second_order=second_order, threads=threads
