@@ -150,7 +150,7 @@ def _quantized(bundle: Bundle, settings: QuantizeSettings, places: Places, folde
     stages: list[str] = []
 
     def tell(doing: str, fraction: float) -> None:
-        stage = doing.split()[0]
+        stage = doing.partition(",")[0]
         if stage not in stages:
             stages.append(stage)
             say(f"quantizing, {doing}, {fraction:.0%}")

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from calibration.errors import ChoiceError, WeightError
 
 FloatArray = NDArray[np.float64]
+Products = NDArray[np.floating]
 Weights = NDArray[np.floating]
 
 _COLUMNS_AT_ONCE: Final = 64
@@ -113,7 +114,7 @@ def round_to_nearest(
 def round_weights(
     name: str,
     weight: Weights,
-    products: Sequence[FloatArray],
+    products: Sequence[Products],
     method: SecondOrder = SecondOrder(),
     codes: WeightCodes = INT8,
 ) -> RoundedWeights:
@@ -135,7 +136,7 @@ def round_weights(
     second = nearest.copy()
     for rows, columns, product in blocks:
         second[rows, columns] = _nearest_plane(name, scaled[rows, columns], product, method.damping, codes)
-    nearest_error, second_error = (_row_errors(scaled - q, blocks) for q in (nearest, second))
+    nearest_error, second_error, signal = _row_errors([scaled - nearest, scaled - second, scaled], blocks)
     better = second_error <= nearest_error
     chosen = np.where(better[:, None], second, nearest)
     squares = scales.astype(np.float64) ** 2
@@ -144,14 +145,14 @@ def round_weights(
         scales=scales,
         error=float(np.sum(squares * np.where(better, second_error, nearest_error))),
         nearest_error=float(np.sum(squares * nearest_error)),
-        signal=float(np.sum(_row_errors(matrix, blocks))),
+        signal=float(np.sum(squares * signal)),
     )
 
 
-Block = tuple[slice, slice, FloatArray]
+Block = tuple[slice, slice, Products]
 
 
-def _blocks(name: str, shape: tuple[int, int], products: Sequence[FloatArray]) -> Iterator[Block]:
+def _blocks(name: str, shape: tuple[int, int], products: Sequence[Products]) -> Iterator[Block]:
     """Which rows and columns of the weight matrix each product concerns."""
     outputs, width = shape
     sizes = [product.shape for product in products]
@@ -211,9 +212,7 @@ def _scales_of_least_error(matrix: FloatArray, codes: WeightCodes, importance: F
     return scales
 
 
-def _nearest_plane(
-    name: str, scaled: FloatArray, product: FloatArray, damping: float, codes: WeightCodes
-) -> FloatArray:
+def _nearest_plane(name: str, scaled: FloatArray, product: Products, damping: float, codes: WeightCodes) -> FloatArray:
     """Codes by the formula of the module for rows that share one H; the columns of largest H_ii go first."""
     if not np.trace(product) > 0:
         return _nearest(scaled, codes)  # the input was always zero: no rounding changes the output
@@ -224,7 +223,7 @@ def _nearest_plane(
     return rounded
 
 
-def _unit_factor(name: str, product: FloatArray, damping: float) -> NDArray[np.float32]:
+def _unit_factor(name: str, product: Products, damping: float) -> NDArray[np.float32]:
     """R_ij / R_ii for R^T R = H + damping; the damping grows tenfold while rounding errors leave H indefinite.
 
     float32 rounds H by less than 0.001 of the mean of its diagonal for up to 10 000 columns, far below the damping.
@@ -262,10 +261,12 @@ def _round_backwards(scaled: FloatArray, factor: NDArray[np.float32], codes: Wei
     return rounded.T.astype(np.float64)
 
 
-def _row_errors(change: FloatArray, blocks: Sequence[Block]) -> FloatArray:
-    """Per output channel d H d^T, summed over the blocks."""
-    errors = np.zeros(change.shape[0])
+def _row_errors(changes: Sequence[FloatArray], blocks: Sequence[Block]) -> FloatArray:
+    """Per change and output channel d H d^T, summed over the blocks, in the precision of H."""
+    stacked = np.stack(changes)
+    errors = np.zeros(stacked.shape[:2])
     for rows, columns, product in blocks:
-        part = change[rows, columns]
-        errors[rows] += np.einsum("oi,oi->o", part @ product, part)
+        part = stacked[:, rows, columns].astype(product.dtype)
+        flat = part.reshape(-1, part.shape[-1])  # one product for all changes: H is read once
+        errors[:, rows] += np.einsum("oi,oi->o", flat @ product, flat).reshape(part.shape[:2])
     return errors

@@ -8,19 +8,21 @@
 Tensors become outputs of copies of the graph. One copy serves all of them if their values fit `max_bytes`; else they
 are divided, in the order of the graph, among several copies of which each ends where its last tensor is made. Copies
 are never files: ONNX Runtime takes them from memory, and reads the weights beside the graph.
+
+Of tensors of which only the extremes are wanted nothing else leaves the graph: it finds them while it runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from calibration.errors import GraphError
 from calibration.observe.layers import read_graph
@@ -34,6 +36,18 @@ MOST_BYTES: Final = 1 << 29
 
 Shape = tuple[int, ...]
 
+NO_EXTREMES: Final[Mapping[str, int]] = MappingProxyType({})
+
+
+def smallest_of(tensor: str) -> str:
+    """The name of the smallest values of a tensor's channels."""
+    return f"{tensor}:smallest"
+
+
+def largest_of(tensor: str) -> str:
+    """The name of the largest values of a tensor's channels."""
+    return f"{tensor}:largest"
+
 
 class Observer:
     """A graph whose inner tensors are seen at every run; a context manager.
@@ -41,6 +55,9 @@ class Observer:
     example: inputs of the largest size that will be run, by which the tensors are divided. Every copy of the graph
     holds the weights that lead to its tensors, and each run computes all copies: with n of them it takes about
     (n + 1) / 2 times as long as with one.
+
+    extremes: tensors, and the axis of their channels, of which a run gives the smallest and largest value of each
+    channel under the names `smallest_of` and `largest_of`. A NaN among finite values may be overlooked there.
     """
 
     def __init__(
@@ -49,12 +66,18 @@ class Observer:
         tensors: Iterable[str],
         *,
         example: Mapping[str, Array],
+        extremes: Mapping[str, int] = NO_EXTREMES,
         max_bytes: int = MOST_BYTES,
         threads: int | None = None,
     ) -> None:
         model = read_graph(graph)
-        wanted = list(dict.fromkeys(tensors))
-        shapes = tensor_shapes(model, {name: array.shape for name, array in example.items()})
+        fed = {name: array.shape for name, array in example.items()}
+        if extremes:
+            shapes = tensor_shapes(model, fed)
+            _in_graph_order(model, list(extremes), shapes, graph)  # refuses what the graph does not make
+            _find_extremes(model, extremes, shapes)
+        wanted = list(dict.fromkeys([*tensors, *(one(name) for name in extremes for one in (smallest_of, largest_of))]))
+        shapes = tensor_shapes(model, fed)
         self._fed = [name for name in wanted if name in example]
         made = _in_graph_order(model, [name for name in wanted if name not in example], shapes, graph)
         self.groups = groups_within(max_bytes, {name: shapes[name] for name in made})
@@ -109,6 +132,22 @@ def tensor_shapes(model: ModelProto, inputs: Mapping[str, Shape]) -> dict[str, S
         if all(sizes):
             shapes[entry.name] = tuple(sizes)
     return shapes
+
+
+def _find_extremes(model: ModelProto, channel_axes: Mapping[str, int], shapes: Mapping[str, Shape]) -> None:
+    """The model gets nodes that make the extremes of these tensors, each after the node that makes the tensor."""
+    nodes = []
+    for node in model.graph.node:
+        nodes.append(node)
+        for name in set(node.output) & set(channel_axes):
+            rank = len(shapes[name])
+            axes = [axis for axis in range(rank) if axis != channel_axes[name] % rank]
+            over = f"{name}:axes"
+            model.graph.initializer.append(numpy_helper.from_array(np.array(axes, dtype=np.int64), over))
+            for kind, made in (("ReduceMin", smallest_of(name)), ("ReduceMax", largest_of(name))):
+                nodes.append(helper.make_node(kind, [name, over], [made], name=made, keepdims=0))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def groups_within(max_bytes: int, shapes: Mapping[str, Shape]) -> list[list[str]]:

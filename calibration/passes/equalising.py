@@ -64,7 +64,7 @@ def _found_factors(
             for name, values in observer.run(one.feeds):
                 extremes = channel_extremes_of(as_map(values, single[name][0]))
                 seen[name] = merge_extremes(seen[name], extremes) if name in seen else extremes
-            progress(f"comparing channels, step {number + 1}")
+            progress("comparing the channels that each layer reads")
     model = read_graph(graph)
     made = {}
     for name, extremes in seen.items():

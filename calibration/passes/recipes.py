@@ -74,7 +74,7 @@ def scales_for(
     tables = []
     for number, (name, steps) in enumerate(densities.items()):
         tables.append(range_costs(steps, form, method, weights[name]))
-        progress("where ranges end", 0.7 * (number + 1) / len(densities))
+        progress("choosing int8 scales, and for which noise levels", 0.7 * (number + 1) / len(densities))
     partitions = best_partitions(total_costs(tables))
     partition = choose_partition(partitions, count)
     bounds = list(zip(partition.boundaries[:-1], partition.boundaries[1:], strict=True))
@@ -86,7 +86,7 @@ def scales_for(
             form,
             method,
         )
-        progress("scales", 0.7 + 0.3 * (number + 1) / len(densities))
+        progress("choosing int8 scales", 0.7 + 0.3 * (number + 1) / len(densities))
     return Scales(
         form=form,
         levels=tuple(levels),

@@ -180,6 +180,17 @@ STEPS: Mapping[str, Callable[[Demo], dict[str, Any]]] = {
 }
 """In the order in which they run. A step's result is JSON, stored under its name."""
 
+IN_WORDS: Mapping[str, str] = {
+    "bundle": "unpacking the model",
+    "quantize": "making an int8 form of the model",
+    "engine": "finding the fastest engine here",
+    "enlarge": "enlarging the sample pictures",
+    "int8": "enlarging them again in the other precision",
+    "sheets": "laying the pictures side by side",
+    "figures": "measuring quality on photographs that training never saw",
+}
+"""What each step does, for people who watch it."""
+
 
 def run_demo(
     folder: Path,
@@ -198,7 +209,7 @@ def run_demo(
             continue
 
         def tell(doing: str, fraction: float, index: int = index, name: str = name) -> None:
-            progress(f"{name}, {doing}", (index + fraction) / len(STEPS))
+            progress(f"{index + 1} of {len(STEPS)}, {IN_WORDS[name]}: {doing}", (index + fraction) / len(STEPS))
 
         began = time.perf_counter()
         result = step(Demo(settings=settings, folder=folder, say=say, progress=tell))

@@ -18,7 +18,7 @@ from deploy.int8.telling.results import Results, measure, report_from_results
 Say = Callable[[str], None]
 Progress = Callable[[str, float], None]
 
-CALIBRATING = 0.9
+CALIBRATING = 0.7
 """Share of the time until everything is written; the rest is measured on held-out pictures."""
 
 

@@ -122,7 +122,8 @@ class _Work:
             groups = groups_of_pictures(self.pictures)
         self.folder = folder_for(what_is_recorded(self.bundle, groups, plans, settings.seed), places.cache)
         self.trajectories = Trajectories(upscaler, groups, plans, self.folder, settings.seed)
-        self.inputs = Inputs(self.trajectories.inputs, self.trajectories.few, self.trajectories.count, plans.levels)
+        recorded = self.trajectories
+        self.inputs = Inputs(recorded.inputs, recorded.few, recorded.count, plans.levels, rest=recorded.rest)
 
     def run(self) -> Calibrated:
         """Everything, while no other calibration works on the same partial results."""

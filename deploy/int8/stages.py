@@ -8,22 +8,22 @@ from typing import Final
 Progress = Callable[[str, float], None]
 
 SHARES: Final = {
-    "trajectories": 0.06,
-    "gathering": 0.62,
-    "scales": 0.02,
+    "trajectories": 0.17,
+    "gathering": 0.36,
+    "scales": 0.06,
     "means": 0.02,
-    "decoder": 0.04,
-    "trying": 0.2,
-    "correcting": 0.04,
+    "decoder": 0.03,
+    "trying": 0.22,
+    "correcting": 0.14,
 }
-"""Of the time, by stage in order. Seen on the full-size IDM (three targets, six pictures, 31 minutes on two cores):
-0.04, 0.73, 0.01, not asked for, no decoder, 0.20, 0.02; more pictures add to the first two and the last."""
+"""Of the time, by stage in order. Seen on the packaged IDM (three targets, 16 pictures, one thread): 0.19, 0.34, 0.08,
+not asked for, no decoder, 0.20, 0.18; on larger networks scales are a smaller part and trials a larger one."""
 
-USUAL: Final = 2.5
-"""Trials of a target: one with all layers in int8, one with the most sensitive in float, seldom more."""
+USUAL: Final = 1.5
+"""Trials of a target: one with the most sensitive layers in float, seldom more."""
 
-RANKING: Final = 5.0
-"""Trials that last as long as the ranking of layers: 155 s against about 30 s on the same model."""
+RANKING: Final = 3.0
+"""Trials that last as long as the ranking of layers, about."""
 
 
 class Stages:
@@ -52,7 +52,7 @@ class TrialPace:
     """How much of the trials of all targets is done, 0 to 1, at the parts of one after another.
 
     ranks: a ranking of layers is expected, in the share of the first target. Example: of two targets with a ranking,
-    2 * 2.5 + 5 = 10 units, the first trial takes 1, the ranking 5, the next trial 1; the second target begins at 7.5.
+    2 * 1.5 + 3 = 6 units, the ranking takes 3, the first trial 1; the second target begins at 4.5.
     """
 
     targets: int

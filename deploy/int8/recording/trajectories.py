@@ -125,12 +125,14 @@ class Trajectories:
 
     def record(self, progress: Progress) -> None:
         """Every trajectory is stored."""
+        pictures = sum(len(group.names) for group in self.groups)
+        doing = f"recording what the network sees while it makes {pictures} pictures"
         for number, (group, index) in enumerate(self._all):
             if self._path(number).exists() and self._final_path(number).exists():
                 continue
 
             def tell(done: StepProgress, number: int = number) -> None:
-                progress(f"trajectory {number + 1}/{len(self._all)}", (number + done.fraction) / len(self._all))
+                progress(doing, (number + done.fraction) / len(self._all))
 
             recorded, final = self._recorded(self.groups[group], index, tell)
             for path, array in ((self._path(number), recorded), (self._final_path(number), final)):
@@ -143,10 +145,23 @@ class Trajectories:
         Every group is met, and every step of every plan, each of them by other groups than the step before. Where that
         needs more inputs, because there are fewer groups, there are more.
         """
+        return self._inputs(lambda group, index: self._steps(group, index, every))
+
+    def rest(self, every: int) -> Iterator[DenoiserInput]:
+        """The inputs that `inputs(every)` leaves out, in the same order."""
+
+        def left_out(group: int, index: int) -> list[int]:
+            taken = self._steps(group, index, every)
+            return [step for step in range(len(self.plans.plans[index])) if step not in taken]
+
+        return self._inputs(left_out)
+
+    def _inputs(self, steps: Callable[[int, int], Sequence[int]]) -> Iterator[DenoiserInput]:
+        """Of every group and plan, those at the steps that it is asked for."""
         for group, members in groupby(enumerate(self._all), key=lambda one: one[1][0]):
             condition = self._condition(self.groups[group])
             for number, (_, index) in members:
-                yield from self._inputs_of(number, condition, self._steps(group, index, every))
+                yield from self._inputs_of(number, condition, steps(group, index))
 
     def _steps(self, group: int, index: int, every: int) -> range:
         """Of a plan, those that one in `every` inputs takes of a group."""

@@ -71,7 +71,7 @@ def measure(calibrated: Calibrated, *, threads: int | None, seed: int, progress:
     def made(upscaler: Upscaler, done: int, what: str) -> list[list[Pixels]]:
         pictures = []
         for index, choices in enumerate(settings):
-            progress(f"{seen} pictures, {what}", (done * len(settings) + index) / total)
+            progress(f"making {seen} pictures, {what}", (done * len(settings) + index) / total)
             # Another seed than that of the calibration.
             pictures.append(
                 generated_by(upscaler, GENERATED, choices, seed + 1)
@@ -82,13 +82,13 @@ def measure(calibrated: Calibrated, *, threads: int | None, seed: int, progress:
 
     with float_upscaler(bundle, threads) as upscaler:
         originals = [] if generates else held_out_originals(upscaler.model.usual_lr)
-        reference = made(upscaler, 0, "float")
+        reference = made(upscaler, 0, "in float")
     side = max((max(one.size) for one in originals), default=SIDE)
     speeds = seconds_per_step(bundle, targets, side, threads=threads)
     rows, pictures = [], {}
     for number, target in enumerate(targets):
         with int8_upscaler(bundle, target, threads) as upscaler:
-            results = made(upscaler, number + 1, target)
+            results = made(upscaler, number + 1, f"in int8 for {target}")
         found = [compare(a, b, originals) for a, b in zip(reference, results, strict=True)]
         pictures[target] = tuple(results[0])
         rows.append(_row(calibrated, target, found, speeds))

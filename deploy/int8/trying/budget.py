@@ -85,21 +85,21 @@ class Choice:
 
 def rank_layers(
     nodes: Sequence[str],
-    predict: Callable[[str, Sequence[DenoiserInput]], list[np.ndarray]],
+    predict: Callable[[str], list[np.ndarray]],
     inputs: Sequence[DenoiserInput],
     multiplications: Mapping[str, float],
     progress: Progress,
 ) -> dict[str, float]:
     """Per layer its part of the squared error of a step, 0 to 1; first what has most of it per multiply-accumulate.
 
-    predict: the noise for all inputs with one layer in int8. Each input counts alike, whatever the size of its error:
-    early steps err less than late ones, and spoil the pictures as much. (Plain ddim with 20 steps on the demo model:
-    int8 in the first two alone gives 53.5 dB, in the other 18 alone 49.4.)
+    predict: the noise for all inputs with one layer in int8, asked for in the order of `nodes`. Each input counts
+    alike, whatever the size of its error: early steps err less than late ones, and spoil the pictures as much. (Plain
+    ddim with 20 steps on the demo model: int8 in the first two alone gives 53.5 dB, in the other 18 alone 49.4.)
     """
     errors = np.empty((len(nodes), len(inputs)))
     for number, node in enumerate(nodes):
-        progress(f"sensitivity of {node}", number / len(nodes))
-        made = predict(node, inputs)
+        progress(f"finding the layers that int8 spoils most, {number + 1} of {len(nodes)}", number / len(nodes))
+        made = predict(node)
         errors[number] = [
             np.mean(np.square(noise - one.predicted, dtype=np.float64)) for noise, one in zip(made, inputs, strict=True)
         ]
@@ -137,20 +137,23 @@ def fewest_in_float(
 ) -> Choice:
     """What `head` takes from the ranking, and what more of the ranking the budget needs; else a QuantizationError.
 
-    Without `head` layers are ranked only if the budget is not met with all of them in int8.
-    What is added is doubled until the budget is met, then halved between; at most half of the layers stay in float,
-    beyond which int8 is not worth having.
+    Without `head` layers are ranked only if the budget is not met with all of them in int8. What is added is doubled
+    until the budget is met, then halved between; at most half of the layers stay in float, beyond which int8 is not
+    worth having.
     """
-    trials = [attempt(frozenset())]
-    if head is None and budget.allows(trials[0]):
-        return Choice(in_float=frozenset(), trials=tuple(trials), sensitivity={})
-    ranking = rank()
-    first = head(ranking) if head else []
+    if head is None:
+        trials = [attempt(frozenset())]
+        if budget.allows(trials[0]):
+            return Choice(in_float=frozenset(), trials=tuple(trials), sensitivity={})
+        ranking = rank()
+        first: list[str] = []
+    else:
+        ranking = rank()
+        first = head(ranking)
+        trials = [attempt(frozenset(first))]
+        if budget.allows(trials[0]):
+            return Choice(in_float=frozenset(first), trials=tuple(trials), sensitivity=ranking)
     order = [*first, *(node for node in ranking if node not in set(first))]
-    if first:
-        trials.append(attempt(frozenset(first)))
-    if budget.allows(trials[-1]):
-        return Choice(in_float=frozenset(first), trials=tuple(trials), sensitivity=ranking)
     most = max(len(nodes) // 2, len(first) + 1)
 
     def allowed(count: int) -> bool:
@@ -162,8 +165,8 @@ def fewest_in_float(
         if high >= most:
             best = max((trial.found for trial in trials), key=lambda found: found.mean)
             raise QuantizationError(
-                f"{what}: the budget cannot be met. With all layers in int8: {budget.describe(trials[0])}; with"
-                f" {most} of {len(nodes)} in float: {budget.describe(trials[-1])}; best seen {best.mean:.2f} dB."
+                f"{what}: the budget cannot be met. With {len(first)} layers in float: {budget.describe(trials[0])};"
+                f" with {most} of {len(nodes)} in float: {budget.describe(trials[-1])}; best seen {best.mean:.2f} dB."
                 f" {' and '.join(budget.remedies(trials[-1])).capitalize()}, or leave this target out with --targets."
             )
         low, high = high, 2 * high

@@ -23,8 +23,9 @@ from deploy.picture.upscaler import Upscaler
 Array = NDArray[Any]
 Progress = Callable[[str, float], None]
 
-CORRECTING_EVERY = 3
-"""Of the recorded inputs one in so many enters the means: each of them has thousands of pixels."""
+CORRECTING_EVERY = 6
+"""Of the recorded inputs one in so many enters the means: each of them has thousands of pixels. On the demo model
+(plain ddim, 24 held-out pictures) every sixth instead of every third changed the fidelity by +0.1 dB: chance."""
 
 
 def bias_corrections(
@@ -52,7 +53,7 @@ def bias_corrections(
                         key = (number, layer.node, index)
                         mean = means.setdefault(key, InputMean(layer.geometry))
                         mean.add(as_map(equalised(values, layer, findings.factors), layer), quantizer)
-            progress(f"means of step {done + 1}/{count}", (done + 1) / count)
+            progress(f"measuring mean errors, step {done + 1} of {count}", (done + 1) / count)
     model = read_graph(graph)
     weights = {
         node: divided_weights(model, graph.parent, one.layer, findings.factors) for node, one in findings.layers.items()
@@ -109,7 +110,7 @@ def _noise_corrections(
         made = upscaler.graphs.run("denoise", {**one.feeds, **feeds[one.level_index]})["noise"]
         errors.add(one.level_index, one.predicted, made)
         left.add(one.level_index, one.feeds["x"], one.predicted, made)
-        progress(f"comparing step {done + 1}/{count}", (done + 1) / count)
+        progress(f"measuring what int8 changes in a step, {done + 1} of {count}", (done + 1) / count)
     return [
         LevelCorrection(noise=errors.correction(index, level), estimate_variance=left.variance(index))
         for index, level in enumerate(levels)

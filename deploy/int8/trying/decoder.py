@@ -160,7 +160,7 @@ def quantized_decoder(
     exact = [decoded(model, latent, size) for latent, size in cases]
     made: dict[str, TargetDecoder] = {}
     for number, target in enumerate(settings.targets):
-        progress(f"trying the decoder for {target}", 0.6 + 0.4 * number / len(settings.targets))
+        progress(f"trying int8 in the decoder, for {target}", 0.6 + 0.4 * number / len(settings.targets))
         both = graphs_of_decoder(draft.bundle, target, findings, settings.method, say)
 
         def attempt(graphs: GraphsOfTarget, target: str = target) -> list[Pixels]:
@@ -185,7 +185,7 @@ def findings_of_decoder(
     """What the layers of both graphs were seen to do, by the name of the graph."""
     findings = {}
     for number, (name, layers_of_graph) in enumerate(((DECODE, convolutions_of_decode), (QUERY, layers_of_query))):
-        progress(f"observing the decoder, {name}", 0.3 * number)
+        progress(f"looking inside the decoder, {name}", 0.3 * number)
         graph = bundle.graph(name, FORM_OF_TARGET["ort"])
         feeds = partial(decoder.inputs, name, latents)
         findings[name] = gather_decoder(

@@ -8,16 +8,17 @@ from numpy.typing import NDArray
 
 from calibration.choose.recipe import Recipe
 from calibration.passes.gathering import Findings
-from calibration.passes.inputs import DenoiserInput, Inputs
+from calibration.passes.inputs import Inputs
 from calibration.passes.recipes import Corrections, Scales, recipe_of
 from deploy.int8.recording.pictures import CalibrationPicture
 from deploy.int8.recording.trajectories import CalibrationPlans
 from deploy.int8.settings import QuantizeSettings
 from deploy.int8.stages import RANKING, TrialPace
-from deploy.int8.storing.storing import graphs_of_target
+from deploy.int8.storing.storing import FORM_OF_TARGET, graphs_of_target
 from deploy.int8.trying.budget import Budget, Choice, Trial, fewest_in_float, head_of, rank_layers
 from deploy.int8.trying.comparison import PLAIN, compare, generated_by, int8_upscaler, made_by
 from deploy.int8.trying.drafts import Draft
+from deploy.int8.trying.single_layers import SingleLayers
 from deploy.measure.evaluation.originals import Pixels
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
@@ -63,7 +64,8 @@ class Trials:
         self._pace.begin(settings.targets.index(target))
 
         def attempt(in_float: frozenset[str]) -> Trial:
-            self.progress(f"trying {target} with {len(in_float)} layers in float", self._pace.next_part()(0.0))
+            doing = f"trying int8 on pictures, for {target} with {len(in_float)} layers in float"
+            self.progress(doing, self._pace.next_part()(0.0))
             recipe = recipe_of(self.findings, scales, self.biases, in_float=in_float, corrections=corrections)
             return self._tried(target, recipe, scales, in_float)
 
@@ -113,18 +115,20 @@ class Trials:
         chosen = self.inputs.few(RANKED_STEPS)
         nodes = list(self.findings.layers)
 
-        def predict(node: str, inputs: Sequence[DenoiserInput]) -> list[NDArray[np.float32]]:
+        def recipe_of_layer(node: str) -> Recipe:
             others = frozenset(nodes) - {node}
-            recipe = recipe_of(self.findings, scales, self.biases, in_float=others, corrections=corrections)
-            bundle = self.draft.tried([graphs_of_target(self.draft.bundle, target, recipe, scales.ranges.edges)])
-            with int8_upscaler(bundle, target, self.threads) as upscaler:
-                rows = upscaler.graphs.rows_in_precision(
-                    [{} for _ in inputs], [self.plans.levels[one.level_index] for one in inputs]
-                )
-                pairs = zip(inputs, rows, strict=True)
-                return [upscaler.graphs.run("denoise", {**one.feeds, **row})["noise"] for one, row in pairs]
+            return recipe_of(self.findings, scales, self.biases, in_float=others, corrections=corrections)
 
+        single = SingleLayers(
+            self.draft.bundle.graph("denoise", FORM_OF_TARGET[target]),
+            target,
+            nodes,
+            chosen,
+            [scales.partition.range_of_step(one.level_index) for one in chosen],
+            recipe_of_layer,
+            self.threads,
+        )
         part = self._pace.next_part(RANKING)
         return rank_layers(
-            nodes, predict, chosen, self.multiplications, lambda doing, done: self.progress(doing, part(done))
+            nodes, single.predict, chosen, self.multiplications, lambda doing, done: self.progress(doing, part(done))
         )

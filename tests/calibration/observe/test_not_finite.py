@@ -71,7 +71,7 @@ def test_observing_names_layer_and_level(micro: Bundle, tmp_path: Path) -> None:
     def each(_every: int) -> Iterator[DenoiserInput]:
         yield DenoiserInput(level_index=1, feeds=feeds, predicted=feeds["x"])
 
-    told = rf"observing the output of '{layer.node}' at noise level 0\.25 \(level 2 of 2\): 64 of 2048 values are not"
+    told = rf"observing the output of '{layer.node}' at noise level 0\.25 \(level 2 of 2\): 1 of 32 channels are not"
     with pytest.raises(StatisticsError, match=told):
         gather(
             micro.graph("denoise", "instance"),

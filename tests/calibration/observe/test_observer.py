@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from calibration.errors import GraphError
 from calibration.observe.layers import read_graph
-from calibration.observe.observer import Observer, groups_within, tensor_shapes
+from calibration.observe.observer import Observer, groups_within, largest_of, smallest_of, tensor_shapes
 from engines.adapters.onnxruntime_engine import probe
 from tests.calibration.int8_layers import OPSET
 
@@ -59,6 +59,23 @@ def test_values_are_those_of_the_graph_however_they_are_grouped(graph: Path, max
 
 
 @needs_onnxruntime
+@pytest.mark.parametrize("max_bytes", [1 << 20, 1])
+def test_extremes_are_those_of_each_channel(graph: Path, max_bytes: int) -> None:
+    """Of a, (1, 2, 3, 4), the channels are the second axis, of y, (1, 2, 12), the last."""
+    axes = {"a": 1, "y": -1}
+    with Observer(graph, ["c"], example=EXAMPLE, extremes=axes, max_bytes=max_bytes, threads=1) as observer:
+        found = dict(observer.run(EXAMPLE))
+    sums = (2 * X.reshape(2, 12) + 1).sum(axis=1)
+    assert found.pop("c").shape == (1, 2, 12)
+    assert {name: values.tolist() for name, values in found.items()} == {
+        smallest_of("a"): [0.0, 24.0],
+        largest_of("a"): [22.0, 46.0],
+        smallest_of("y"): [sums[0]] * 12,
+        largest_of("y"): [sums[1]] * 12,
+    }
+
+
+@needs_onnxruntime
 def test_another_size_than_the_examples_can_be_run(graph: Path) -> None:
     with Observer(graph, ["a"], example=EXAMPLE, threads=1) as observer:
         ((name, values),) = observer.run({**EXAMPLE, "x": X[:, :, :1]})
@@ -87,6 +104,8 @@ def test_groups_are_cut_where_the_next_tensor_would_be_too_much() -> None:
 def test_an_unknown_tensor_is_refused(graph: Path) -> None:
     with pytest.raises(GraphError, match=r"observing .*graph\.onnx: it has no tensor 'z'"):
         Observer(graph, ["z"], example=EXAMPLE)
+    with pytest.raises(GraphError, match=r"observing .*graph\.onnx: it has no tensor 'z'"):
+        Observer(graph, [], example=EXAMPLE, extremes={"z": 1})
 
 
 def test_a_tensor_of_unknown_size_is_refused(graph: Path) -> None:

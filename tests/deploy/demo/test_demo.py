@@ -15,7 +15,7 @@ from deploy.bundle import Bundle
 from deploy.checkpoint.load import load_checkpoint
 from deploy.cli.main import app
 from deploy.demo import demo as demo_module
-from deploy.demo.demo import STATE, STEPS, DemoSettings, is_beyond_training, run_demo
+from deploy.demo.demo import IN_WORDS, STATE, STEPS, DemoSettings, is_beyond_training, run_demo
 from deploy.errors import BundleError, FolderError, ImageError
 from deploy.export.export import export_bundle
 from deploy.images.files import read_image
@@ -50,6 +50,7 @@ def test_the_demo_makes_pictures_sheets_and_figures(finished: Path) -> None:
     state = json.loads((finished / STATE).read_text())
     assert state["finished"] is True
     assert list(state["steps"]) == sorted(STEPS)
+    assert list(IN_WORDS) == list(STEPS)
     assert state["steps"]["quantize"]["result"] == {"left_out": "it was not asked for"}
     # The demo works on a copy: what is packaged stays as it is.
     assert state["steps"]["bundle"]["result"]["bundle"] == str(finished / IDM_BUNDLE.name)

@@ -38,7 +38,7 @@ def test_too_little_memory_is_refused_before_anything_is_recorded(
     assert done == []
     with pytest.raises(KeyboardInterrupt):
         calibrate("nearest")
-    assert done[0].startswith("trajectory")
+    assert done[0].startswith("recording")
 
 
 def test_what_the_message_asks_for_is_enough_and_not_much_too_much(micro: Bundle) -> None:

@@ -98,7 +98,7 @@ def test_a_bundle_gains_int8_graphs_that_resume_and_run(short: Bundle, photograp
     before = found.bundle.manifest.as_bytes()
     again = calibrated(found.bundle, photographs, tmp_path / "cache", force=True, progress=lambda d, _: done.append(d))
     assert again.bundle.manifest.as_bytes() == before
-    assert not [doing for doing in done if doing.startswith(("trajectory", "observing"))]
+    assert not [doing for doing in done if doing.startswith(("recording", "looking"))]
     with pytest.raises(BundleError, match=r"is quantized already\. Use --force"):
         calibrated(found.bundle, photographs, tmp_path / "cache")
 
@@ -108,11 +108,11 @@ def test_an_interrupted_calibration_resumes_to_the_same_bytes(
     short: Bundle, photographs: Path, tmp_path: Path, passes: int
 ) -> None:
     """Interrupted while the last pass rounds weights; what the ones before it found is not gathered again."""
-    max_memory = {1: 1 << 30, 2: 32 << 20}[passes]
+    max_memory = {1: 1 << 30, 2: 16 << 20}[passes]
     begun: list[str] = []
 
     def interrupt(doing: str, _fraction: float) -> None:
-        if doing.startswith("observing step 1/"):
+        if doing.startswith("looking inside the network, step 1 of"):
             begun.append(doing)
         if doing.startswith("rounding") and len(begun) == passes:
             raise KeyboardInterrupt
@@ -127,8 +127,8 @@ def test_an_interrupted_calibration_resumes_to_the_same_bytes(
     resumed = calibrated(
         short, photographs, tmp_path / "cache", settings, max_memory=max_memory, progress=lambda d, _: done.append(d)
     )
-    assert not [doing for doing in done if doing.startswith("trajectory")]
-    assert len([doing for doing in done if doing.startswith("observing step 1/")]) == 1
+    assert not [doing for doing in done if doing.startswith("recording")]
+    assert len([doing for doing in done if doing.startswith("looking inside the network, step 1 of")]) == 1
     whole = calibrated(resumed.bundle, photographs, tmp_path / "other", settings, force=True, max_memory=max_memory)
     assert whole.bundle.manifest.as_bytes() == resumed.bundle.manifest.as_bytes()
 

@@ -29,13 +29,13 @@ def test_a_stage_that_runs_twice_does_not_fall_back() -> None:
 
 
 def test_a_ranking_belongs_to_the_first_target_and_every_trial_counts() -> None:
-    """Ten units: 1 + 5 + 1 of the first target's 7.5, and two trials of the second's 2.5."""
+    """Six units: 3 + 1 of the first target's 4.5, and trials of the second's 1.5."""
     pace = TrialPace(2, ranks=True)
     pace.begin(0)
-    first, ranking, second = pace.next_part(), pace.next_part(RANKING), pace.next_part()
-    assert [first(0), ranking(0), ranking(0.5), second(0)] == pytest.approx([0.0, 0.1, 0.35, 0.6])
+    ranking, first = pace.next_part(RANKING), pace.next_part()
+    assert [ranking(0), ranking(0.5), first(0)] == pytest.approx([0.0, 1.5 / 6, 3 / 6])
     pace.begin(1)
-    assert [pace.next_part()(0), pace.next_part()(0)] == pytest.approx([0.75, 0.85])
+    assert [pace.next_part()(0), pace.next_part()(0)] == pytest.approx([4.5 / 6, 5.5 / 6])
 
 
 @pytest.mark.parametrize("ranks", [True, False])

@@ -14,8 +14,8 @@ from calibration.passes.gathering import Findings, gather
 from calibration.passes.inputs import DenoiserInput, Inputs
 
 CHANNELS = 4
-COVARIANCE = 8 * ((9 * CHANNELS) ** 2 + 9 * CHANNELS)
-"""Bytes of the sums of one layer: of 36 unfolded values, in float64."""
+COVARIANCE = 4 * (9 * CHANNELS) ** 2
+"""Bytes of the sums of one layer: of 36 unfolded values, in float32."""
 
 
 @pytest.fixture
@@ -88,6 +88,10 @@ def gathered(
     )
 
 
+def rounding(layer: str) -> str:
+    return f"rounding the weights of {layer}"
+
+
 def layers(graph: Path) -> Sequence[Layer]:
     return layers_of(read_graph(graph))
 
@@ -113,7 +117,7 @@ def test_several_passes_find_what_one_does(graph: Path, tmp_path: Path, equalise
     whole = gathered(graph, tmp_path / "whole", 4, equalise=equalise)
     said: list[str] = []
     divided = gathered(graph, tmp_path / "divided", 1.5, said, equalise=equalise)
-    assert len([line for line in said if line == "observing step 1/6"]) == 4
+    assert len([line for line in said if line == "looking inside the network, step 1 of 6"]) == 4
     assert bool(whole.factors) == equalise
     assert_same(divided, whole)
 
@@ -130,7 +134,7 @@ def test_a_pass_of_the_same_layers_is_read_again(graph: Path, tmp_path: Path) ->
     gathered(graph, tmp_path / "used", 3.5)
     said: list[str] = []
     gathered(graph, tmp_path / "used", 1.5, said)
-    assert [line for line in said if line.startswith("rounding")] == ["rounding a", "rounding b", "rounding c"]
+    assert [line for line in said if line.startswith("rounding")] == [rounding("a"), rounding("b"), rounding("c")]
     nearest = gathered(graph, tmp_path / "used", 3.5, second_order=False)
     assert_same(nearest, gathered(graph, tmp_path / "new", 3.5, second_order=False))
 
@@ -139,10 +143,10 @@ def test_rounding_to_nearest_takes_one_pass(graph: Path, tmp_path: Path) -> None
     """Nothing is held that would have to be divided."""
     said: list[str] = []
     gathered(graph, tmp_path / "folder", 0.1, said, second_order=False)
-    assert len([line for line in said if line == "observing step 1/6"]) == 1
+    assert len([line for line in said if line == "looking inside the network, step 1 of 6"]) == 1
 
 
-@pytest.mark.parametrize("word", ["observing step 4/6", "rounding c"])
+@pytest.mark.parametrize("word", ["looking inside the network, step 4 of 6", "rounding the weights of c"])
 def test_what_is_interrupted_in_a_later_pass_resumes_there_to_the_same_bytes(
     graph: Path, tmp_path: Path, word: str
 ) -> None:
@@ -153,7 +157,7 @@ def test_what_is_interrupted_in_a_later_pass_resumes_there_to_the_same_bytes(
         gathered(graph, tmp_path / "resumed", 2.5, stop_at=stop_at)
     said: list[str] = []
     gathered(graph, tmp_path / "resumed", 2.5, said)
-    assert [line for line in said if line.startswith("rounding")] == ["rounding c", "rounding d"]
+    assert [line for line in said if line.startswith("rounding")] == [rounding("c"), rounding("d")]
     made = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
     assert len(made) == 2
     assert {path.name: path.read_bytes() for path in (tmp_path / "resumed").iterdir()} == made

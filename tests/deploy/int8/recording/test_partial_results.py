@@ -73,7 +73,7 @@ def test_quantize_waits(micro: Bundle, photographs: Path, tmp_path: Path, monkey
     held: list[DirectoryLock] = []
 
     def interrupt(doing: str, _fraction: float) -> None:
-        assert doing.startswith("trajectory")
+        assert doing.startswith("recording")
         with pytest.raises(BlockingIOError):
             DirectoryLock(folder())
         raise KeyboardInterrupt
@@ -167,7 +167,7 @@ def test_trajectories_serve_other_roundings_and_memory(
         done: list[str] = []
 
         def interrupt(doing: str, _fraction: float) -> None:
-            if doing.startswith("where ranges end"):
+            if doing.startswith("choosing"):
                 raise KeyboardInterrupt
             done.append(doing.split()[0])
 
@@ -177,10 +177,10 @@ def test_trajectories_serve_other_roundings_and_memory(
             quantize_bundle(micro, chosen, places, say=lambda _: None, progress=interrupt)
         return list(dict.fromkeys(done))
 
-    assert gathered(1 << 30) == ["trajectory", "comparing", "observing", "rounding"]
+    assert gathered(1 << 30) == ["recording", "comparing", "looking", "rounding"]
     assert gathered(1 << 30, clipping="minmax", ranges=2) == []
-    assert gathered(1 << 30, rounding="nearest") == ["observing", "rounding"]
-    assert gathered(1 << 30, rounding="nearest", equalise=False) == ["observing", "rounding"]
-    assert gathered(8 << 20) == ["observing", "rounding"]  # in several passes
-    assert gathered(1 << 30) == gathered(8 << 20) == []
+    assert gathered(1 << 30, rounding="nearest") == ["looking", "rounding"]
+    assert gathered(1 << 30, rounding="nearest", equalise=False) == ["looking", "rounding"]
+    assert gathered(4 << 20) == ["looking", "rounding"]  # in several passes
+    assert gathered(1 << 30) == gathered(4 << 20) == []
     assert len(list((tmp_path / "calibrations").iterdir())) == 1
