@@ -85,9 +85,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         told = _first_picture(Path(bundle), engine, precision, int(threads), (height, width), float(since))
     except (DeployError, EngineError) as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
-    print(json.dumps(told))
+    sys.stdout.write(f"{json.dumps(told)}\n")
     return 0
 
 

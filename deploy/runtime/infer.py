@@ -1,5 +1,6 @@
 """Files in, files out: what `idm-deploy infer` does with an open upscaler."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -19,6 +20,8 @@ from deploy.runtime.settings import Choices, Sampling
 from deploy.runtime.sizes import MAX_PIXELS, PixelSize, check_request, output_size
 from deploy.runtime.upscaler import RunOptions, Upscaler
 from engines.errors import EngineError
+
+_LOG = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 Report = Callable[[str, float], None]
@@ -93,11 +96,11 @@ def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: 
             report["pictures"].append(job.run(image, target))
         except (DeployError, EngineError) as error:
             named = address_in(image) or str(image)
-            say(f"idm-deploy: {error}" if named in str(error) else f"idm-deploy: {named}: {error}")
+            _LOG.error("%s", error if named in str(error) else f"{named}: {error}")
             report["failed"].append({"input": str(image), "error": str(error)})
     if report["failed"] and len(request.images) > 1:
         names = ", ".join(row["input"] for row in report["failed"])
-        say(f"{len(report['failed'])} of {len(request.images)} pictures failed: {names}")
+        _LOG.error("%d of %d pictures failed: %s", len(report["failed"]), len(request.images), names)
     return report
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from deploy.cli.generate import _say_once
+from deploy.cli.messages import shown_messages
 from deploy.cli.main import app
 from deploy.errors import ImageError, PlanError
 from tests.checkpoints import save_idm, save_latent
@@ -66,6 +67,7 @@ def test_a_model_that_enlarges_cannot_generate(tmp_path: Path) -> None:
 
 def test_what_is_the_same_for_all_pictures_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
     told: set[str] = set()
-    for line in ("int8: other steps", "smaller tiles", "int8: other steps"):
-        _say_once(told, line)
+    with shown_messages(quiet=False, verbose=0):
+        for line in ("int8: other steps", "smaller tiles", "int8: other steps"):
+            _say_once(told, line)
     assert capsys.readouterr().err.splitlines() == ["int8: other steps", "smaller tiles"]
