@@ -9,11 +9,10 @@ import typer
 
 from deploy.cli.messages import say
 from deploy.cli.options import (
+    FOUND,
     SAMPLING,
-    BundleOption,
     Engine,
     Equation,
-    Force,
     Json,
     MaxMemory,
     Precision,
@@ -41,8 +40,8 @@ def generate(
     ] = [],
     count: Annotated[int, typer.Option("--count", "-n", help="How many different pictures to make.")] = 1,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path(),
-    bundle: BundleOption = None,
-    force: Force = False,
+    bundle: Annotated[Path | None, typer.Option("--bundle", help=FOUND)] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace pictures that exist already.")] = False,
     preset: Preset = None,
     equation: Equation = None,
     steps: Steps = None,

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from importlib import import_module
-from inspect import Parameter, signature
+from inspect import Parameter, getdoc, signature
 from types import ModuleType
 from typing import Annotated, Any, get_type_hints
 
@@ -77,7 +77,13 @@ def _add(name: str) -> None:
             # Typer would call a path that may not be read wrong usage; it is a refusal, in our words and with exit
             # code 1.
             option.readable = False
-    app.command(name.replace("_", "-"), epilog=_epilog(module))(_with_common_options(command))
+    typed = name.replace("_", "-")
+    app.command(typed, help=_help(command), epilog=_epilog(module))(_with_common_options(command))
+
+
+def _help(command: Callable[..., None]) -> str:
+    """The docstring, a line per paragraph: the terminal wraps them."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in (getdoc(command) or "").split("\n\n"))
 
 
 def _epilog(module: ModuleType) -> str:

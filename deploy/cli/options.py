@@ -27,22 +27,10 @@ def engine_names() -> list[str]:
     return ["auto", *BACKENDS]
 
 
-BundleArgument = Annotated[
-    Path | None,
-    typer.Argument(help="Folder of the bundle. If left out, the one bundle in the current folder is taken."),
-]
-BundleOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--bundle",
-        help="Folder of the bundle. If left out, the one bundle in the current folder is taken.",
-    ),
-]
-Scale = Annotated[
-    float | None,
-    typer.Option("--scale", "-s", help="Enlarge each side this many times: any number from 1, such as 4 or 2.5."),
-]
-Force = Annotated[bool, typer.Option("--force", help="Write over results that exist already.")]
+FOUND = "Folder of the bundle. If left out, the one bundle in the current folder."
+FOUND_OR_PACKAGED = f"{FOUND[:-1]}, else the packaged demo model."
+
+BundleArgument = Annotated[Path | None, typer.Argument(help=FOUND)]
 
 Config = Annotated[
     Path | None,

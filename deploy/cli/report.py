@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.cli.messages import say, say_error
-from deploy.cli.options import BundleArgument, Engine, Json, Threads
+from deploy.cli.options import FOUND_OR_PACKAGED, Engine, Json, Threads
 from deploy.cli.progress import Report, shown_progress
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ EXAMPLES = (
 
 
 def report(
-    bundle: BundleArgument = None,
+    bundle: Annotated[Path | None, typer.Argument(help=FOUND_OR_PACKAGED)] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="File for the page. If left out, <bundle>-report/report.html."),
