@@ -6,6 +6,8 @@ pyproject.toml and one README row; the tests of the contract then run on it too.
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -49,6 +51,8 @@ _MODULES: tuple[Backend, ...] = (
 BACKENDS: Mapping[str, Backend] = MappingProxyType({module.NAME: module for module in _MODULES})
 """Name -> module, the default first. None of them imports its package before it is asked to open a graph."""
 
+_LOG = logging.getLogger(__name__)
+
 DEFAULT_BACKEND = onnxruntime_engine.NAME
 
 
@@ -74,9 +78,14 @@ def open_engine(
     found = module.probe()
     if not found.available:
         raise EngineError(f"The engine {backend} cannot start: {found.reason}. Type {found.install}.")
-    return module.open_engine(
+    began = time.perf_counter()
+    engine = module.open_engine(
         graph, precision=precision, threads=threads, sizes=sizes, cache_dir=cache_dir, constants=constants
     )
+    seconds = time.perf_counter() - began
+    using = "threads of its choice" if threads is None else f"{threads} threads"
+    _LOG.info("opened %s on %s %s %s, %s, in %.2f s", graph.name, backend, found.version, precision, using, seconds)
+    return engine
 
 
 def backend_named(name: str) -> Backend:

@@ -143,11 +143,16 @@ Json = Annotated[
 ]
 
 
+SCHEMAS = Path(__file__).parent / "schemas"
+"""A JSON Schema per command; version.json is that of `idm-deploy --version --json`.
+
+Later versions may add fields, so readers pass over what they do not know; none goes or changes its meaning.
+"""
+
+
 def _print_schema(context: typer.Context, wanted: bool) -> None:
     if wanted:
-        from deploy.cli.schemas import schema_text
-
-        typer.echo(schema_text(context.info_name or ""), nl=False)
+        typer.echo((SCHEMAS / f"{context.info_name}.json").read_text(encoding="utf-8"), nl=False)
         raise typer.Exit
 
 

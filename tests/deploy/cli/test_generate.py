@@ -1,6 +1,5 @@
 """`generate`: pictures from noise, at several sizes of the same latent, never over what is there."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +8,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from deploy.cli.generate import _say_once
-from deploy.cli.messages import shown_messages
 from deploy.cli.main import app
+from deploy.cli.messages import shown_messages
 from deploy.errors import ImageError, PlanError
 from tests.checkpoints import save_idm, save_latent
+from tests.json_schema import checked
 
 RUNNER = CliRunner()
 
@@ -37,7 +37,7 @@ def command(bundle: Path, folder: Path, *more: str) -> list[str]:
 def test_pictures_of_every_size_come_from_one_latent(bundle: Path, tmp_path: Path) -> None:
     result = RUNNER.invoke(app, command(bundle, tmp_path, "--count", "2", "--json"))
     assert result.exit_code == 0, result.output
-    rows = json.loads(result.stdout)["pictures"]
+    rows = checked("generate", result.stdout)["pictures"]
     assert [(row["width"], row["height"]) for row in rows] == [(20, 16), (40, 32)] * 2
     small, large, other, _ = (np.asarray(Image.open(row["output"]).resize((20, 16)), dtype=float) for row in rows)
     assert np.abs(small - large).mean() < np.abs(small - other).mean()
