@@ -127,7 +127,6 @@ CacheDir = Annotated[
     Path | None,
     typer.Option(
         "--cache-dir",
-        rich_help_panel=ENGINE,
         help="Folder that keeps built engines and measurements. If left out, the user's cache: "
         "$XDG_CACHE_HOME/idm-deploy or ~/.cache/idm-deploy.",
     ),

@@ -69,7 +69,7 @@ def test_the_short_form_of_help() -> None:
 
 
 def test_help_lists_exit_codes_and_every_variable_that_is_read() -> None:
-    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).stdout
+    shown = " ".join(CliRunner().invoke(app, ["--help"]).stdout.split())  # however it was wrapped
     assert all(f"{code}: {meaning}." in shown for code, meaning in EXIT_CODES.items())
     assert all(f"{name}: {meaning}." in shown for name, meaning in VARIABLES.items())
     pattern = re.compile(r"""(?:environ(?:\.get|\.setdefault)?|getenv)[\[(]\s*["'](\w+)""")
