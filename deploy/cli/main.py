@@ -6,7 +6,7 @@ from functools import wraps
 from importlib import import_module
 from inspect import Parameter, getdoc, signature
 from types import ModuleType
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
@@ -72,11 +72,6 @@ def _add(name: str) -> None:
     """The command deploy.cli.<name> is one of `app`."""
     module = import_module(f"deploy.cli.{name}")
     command = getattr(module, name)
-    for hint in get_type_hints(command, include_extras=True).values():
-        for option in getattr(hint, "__metadata__", ()):
-            # Typer would call a path that may not be read wrong usage; it is a refusal, in our words and with exit
-            # code 1.
-            option.readable = False
     typed = name.replace("_", "-")
     app.command(typed, help=_help(command), epilog=_epilog(module))(_with_common_options(command))
 
@@ -106,6 +101,11 @@ def _with_common_options(command: Callable[..., None]) -> Callable[..., None]:
             command(**values)
 
     own = signature(command, eval_str=True)
+    for parameter in own.parameters.values():
+        for option in parameter.annotation.__metadata__:
+            # Typer would call a path that may not be read wrong usage; it is a refusal, in our words and with exit
+            # code 1.
+            option.readable = False
     shared = (("json_schema", JsonSchema, False), ("quiet", Quiet, False), ("verbose", Verbose, 0))
     parameters = [
         Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context),
