@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,8 @@ def test_export_prints_what_its_schema_says(tmp_path: Path) -> None:
 
 def test_every_schema_is_printed_and_held_by_a_test() -> None:
     assert sorted(path.stem for path in SCHEMAS.iterdir()) == sorted([*TYPED, "version"])
+    packed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["deploy"]
+    assert "cli/schemas/*.json" in packed
     tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     for name in [*TYPED, "version"]:
         assert f'checked("{name}", ' in tests, name
