@@ -6,6 +6,8 @@ pyproject.toml and one row of docs/engines.md; the tests of the contract then ru
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -52,6 +54,8 @@ _MODULES: tuple[Backend, ...] = (
 BACKENDS: Mapping[str, Backend] = MappingProxyType({module.NAME: module for module in _MODULES})
 """Name -> module, the default first. None of them imports its package before it is asked to open a graph."""
 
+_LOG = logging.getLogger(__name__)
+
 DEFAULT_BACKEND = onnxruntime_engine.NAME
 
 
@@ -79,7 +83,8 @@ def open_engine(
     found = module.probe()
     if not found.available:
         raise EngineError(f"The engine {backend} cannot start: {found.reason}. Type {found.install}.")
-    return module.open_engine(
+    began = time.perf_counter()
+    engine = module.open_engine(
         graph,
         precision=precision,
         threads=threads,
@@ -88,6 +93,10 @@ def open_engine(
         constants=constants,
         device=device,
     )
+    seconds = time.perf_counter() - began
+    using = "threads of its choice" if threads is None else f"{threads} threads"
+    _LOG.info("opened %s on %s %s %s, %s, in %.2f s", graph.name, backend, found.version, precision, using, seconds)
+    return engine
 
 
 def check_device(device: object, backend: str | None = None) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import sys
@@ -24,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from engines.errors import EngineError
+
+_LOG = logging.getLogger(__name__)
 
 SCHEMA = 1
 ENTRY = "entry.json"
@@ -100,8 +103,10 @@ class Cache:
             with _locked(self.root / "locks" / f"{place.name}.lock"):
                 found = None if rebuild else self.find(key)
                 if found is not None:
+                    _LOG.info("%s: found in %s", label, found.path)
                     return found, ""
                 reason = "--rebuild was given" if rebuild else self._reason(label, key, place)
+                _LOG.info("%s: made now, since %s", label, reason)
                 return self._write(place, label, key, build), reason
 
     def entries(self) -> list[Entry]:

@@ -129,4 +129,4 @@ def _value(name: str) -> bytes:
 
 
 if __name__ == "__main__":  # python -m engines.saturation BACKEND, for `doctor`, which imports no engine itself
-    print(json.dumps(int8_saturates(sys.argv[1])))
+    sys.stdout.write(f"{json.dumps(int8_saturates(sys.argv[1]))}\n")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import stat
 import tokenize
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from deploy.bundle.locking import DirectoryLock
 from deploy.bundle.manifest import FileRecord, Manifest, refuse_newer_schema
 from deploy.bundle.naming import MANIFEST_NAME
 from deploy.errors import BundleError
+
+_LOG = logging.getLogger(__name__)
 
 _LARGEST_MANIFEST_BYTES = 64 << 20
 _NOT_AN_ARRAY = (ValueError, SyntaxError, tokenize.TokenError)  # what NumPy raises at a malformed header
@@ -44,6 +47,9 @@ class Bundle:
         if damage:
             more = f"; and {len(damage) - 5} more" if len(damage) > 5 else ""
             raise BundleError(f"{folder} is damaged: {'; '.join(damage[:5])}{more}. {_CURE}")
+        size = sum(record.bytes for record in manifest.files.values())
+        checked = "hashes" if verify == "full" else "sizes"
+        _LOG.info("opened %s: %s, %d bytes, %s as recorded", folder, manifest.family, size, checked)
         return cls(folder, manifest)
 
     def file(self, name: str) -> Path:

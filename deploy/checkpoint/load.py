@@ -5,6 +5,7 @@ is marked with where it comes from. The weights are mapped from the file, not co
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,8 @@ from deploy.sampling.schedule import NoiseSchedule
 
 if TYPE_CHECKING:
     from torch import nn
+
+_LOG = logging.getLogger(__name__)
 
 Weights = Literal["raw", "ema"]
 NAMES_SHOWN = 4
@@ -120,6 +123,9 @@ def load_checkpoint(
     network.load_state_dict(
         {name: torch.from_numpy(array) for name, array in arrays.items()}, strict=False, assign=True
     )
+    _LOG.info("read %s: %s, %s, %s weights", contents.path, contents.format, family.name, weights)
+    for name, source in found.sources.items():
+        _LOG.debug("%s: from %s", name, source)
     return Checkpoint(
         path=contents.path,
         format=contents.format,

@@ -1,12 +1,18 @@
-"""The `idm-deploy` command: its list of commands, and the one place where errors become exit codes."""
+"""The `idm-deploy` command: its list of commands, what all of them share, and where errors become exit codes."""
 
 import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
 from importlib import import_module
-from inspect import signature
+from inspect import Parameter, getdoc, signature
+from types import ModuleType
+from typing import Annotated, Any
 
 import typer
 
-import deploy
+from deploy.cli.environment import exit_codes_and_variables
+from deploy.cli.messages import shown_messages
+from deploy.cli.options import JsonSchema, Quiet, Verbose
 from deploy.cli.values import text_with_options
 
 COMMANDS = (
@@ -33,32 +39,82 @@ INTERRUPTED = 130
 app = typer.Typer(
     name="idm-deploy",
     help="Deploy implicit diffusion super-resolution models: exact, small, fast, at any output scale.",
+    epilog=exit_codes_and_variables(),
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"idm-deploy {deploy.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+@app.callback(invoke_without_command=True)
+def _begin(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="With --version: everything that a bug report needs, machine and packages too."),
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
-    del version
+    del quiet, verbose  # taken from the context, where a command finds them together with its own
+    if version:
+        from deploy.cli.version import version_text
+
+        typer.echo(version_text(as_json=as_json))
+        raise typer.Exit
+    if as_json:
+        raise typer.BadParameter("before a command, it needs --version.", param_hint="--json")
+    if context.invoked_subcommand is None:
+        context.fail("Missing command.")
 
 
 def _add(name: str) -> None:
     """The command deploy.cli.commands.<name> is one of `app`."""
-    command = getattr(import_module(f"deploy.cli.commands.{name}"), name)
-    for parameter in signature(command).parameters.values():
-        # Typer would call a path that may not be read wrong usage; it is a refusal, in our words and with exit code 1.
-        parameter.default.readable = False
-    app.command(name.replace("_", "-"))(command)
+    module = import_module(f"deploy.cli.commands.{name}")
+    command = getattr(module, name)
+    typed = name.replace("_", "-")
+    app.command(typed, help=_help(command), epilog=_epilog(module))(_with_common_options(command))
+
+
+def _help(command: Callable[..., None]) -> str:
+    """The docstring, a line per paragraph: the terminal wraps them."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in (getdoc(command) or "").split("\n\n"))
+
+
+def _epilog(module: ModuleType) -> str:
+    """What ends the help of a command: how it is typed."""
+    examples: Sequence[str] = module.EXAMPLES
+    return "\n\n".join([f"Example{'s' if len(examples) > 1 else ''}:", *examples])
+
+
+def _with_common_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options that all of them have; --quiet and --verbose count before the command's name too."""
+
+    @wraps(command)
+    def run(context: typer.Context, json_schema: bool, quiet: bool, verbose: int, **values: Any) -> None:
+        del json_schema  # typer has printed it and stopped
+        before = context.find_root().params
+        quiet, verbose = quiet or before["quiet"], verbose + before["verbose"]
+        if quiet and verbose:
+            raise typer.BadParameter("say one of --quiet and --verbose.", param_hint="--quiet")
+        with shown_messages(quiet=quiet, verbose=verbose):
+            command(**values)
+
+    own = signature(command, eval_str=True)
+    for parameter in own.parameters.values():
+        for option in parameter.annotation.__metadata__:
+            # Typer would call a path that may not be read wrong usage; it is a refusal, in our words and with exit
+            # code 1.
+            option.readable = False
+    shared = (("json_schema", JsonSchema, False), ("quiet", Quiet, False), ("verbose", Verbose, 0))
+    parameters = [
+        Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context),
+        *(parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in own.parameters.values()),
+        *(Parameter(name, Parameter.KEYWORD_ONLY, default=value, annotation=hint) for name, hint, value in shared),
+    ]
+    run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]  # typer reads it
+    return run
 
 
 for _name in COMMANDS:
@@ -72,12 +128,12 @@ def main() -> None:
     except (KeyboardInterrupt, SystemExit) as ended:
         if isinstance(ended, SystemExit) and ended.code != INTERRUPTED:
             raise
-        print("interrupted", file=sys.stderr)
+        typer.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
     except Exception as error:
         if not _is_refusal(error):
             raise
-        print(f"idm-deploy: {text_with_options(str(error))}", file=sys.stderr)
+        typer.echo(f"idm-deploy: {text_with_options(str(error))}", err=True)
         sys.exit(1)
 
 

@@ -1,9 +1,11 @@
-"""Progress on stderr: a bar on a terminal, a line every few seconds in a pipe."""
+"""Progress on stderr: a bar on a terminal, a line every few seconds in a pipe, nothing with --quiet."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from deploy.cli.messages import is_quiet, say
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -14,7 +16,7 @@ Report = Callable[[str, float], None]
 @contextmanager
 def shown_progress(title: str) -> Iterator[Report]:
     """A function to report progress to while the block runs."""
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty() and not is_quiet():
         with _bar(title) as report:
             yield report
     else:
@@ -47,6 +49,6 @@ def _lines(title: str) -> Report:
         last = now
         left = (now - started) * (1.0 - fraction) / fraction if fraction > 0 else None
         tail = "" if left is None else f", about {left:.0f} s left"
-        print(f"{title}: {doing}, {fraction:.0%}{tail}", file=sys.stderr, flush=True)
+        say(f"{title}: {doing}, {fraction:.0%}{tail}")
 
     return report

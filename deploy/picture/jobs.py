@@ -1,5 +1,6 @@
 """Files in, files out: what `idm-deploy infer` does with an open upscaler."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -36,6 +37,8 @@ from deploy.picture.upscaler import RunOptions, Upscaler
 from deploy.sampling.choices import Choices, Sampling
 from deploy.sampling.noise_source import NoiseSource
 from engines.errors import EngineError
+
+_LOG = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 Report = Callable[[str, float], None]
@@ -114,7 +117,7 @@ def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: 
 
     def refuse(image: Path, error: Exception) -> None:
         named = address_in(image) or str(image)
-        say(f"idm-deploy: {error}" if named in str(error) else f"idm-deploy: {named}: {error}")
+        _LOG.error("%s", error if named in str(error) else f"{named}: {error}")
         report["failed"].append({"input": str(image), "error": str(error)})
 
     for image, error in refused.items():
@@ -136,7 +139,7 @@ def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: 
             report["pictures"].append(made)
     if report["failed"] and len(request.images) > 1:
         names = ", ".join(row["input"] for row in report["failed"])
-        say(f"{len(report['failed'])} of {len(request.images)} pictures failed: {names}")
+        _LOG.error("%d of %d pictures failed: %s", len(report["failed"]), len(request.images), names)
     return report | run.finish()
 
 
@@ -229,7 +232,7 @@ class _Run:
         try:
             keep_pace(self._upscaler.bundle, self._upscaler.choice, self._pace)
         except EngineError as error:
-            self._say(f"idm-deploy: the next estimate will not know these times. {error}")
+            self._say(f"the next estimate will not know these times. {error}")
         return {"seconds": round(seconds, 3), "forecast_seconds": _rounded(self._forecast)}
 
     def _works_ahead(self) -> list[Work]:

@@ -1,5 +1,6 @@
 """One batch from its low-resolution pictures to a finished state, and from there to pixels row by row."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from deploy.picture.predictor import Predictor, TileDone
 from deploy.picture.strips import Rows, run_in_strips, starting_state
 from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.plan import Plan
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +113,17 @@ def sampled_batch(
     def tell(done: TileDone) -> None:
         seconds = time.perf_counter() - began
         step = done.step_index + 1
+        _LOG.debug("step %d of %d, tile %d of %d, after %.2f s", step, len(plan), done.tile, done.tiles, seconds)
         progress(Progress(step=step, steps=len(plan), tile=done.tile, tiles=done.tiles, seconds=seconds))
 
+    _LOG.info(
+        "%d steps on a state of %s, in tiles of %d, the state %s, predicted to take %d bytes",
+        len(plan),
+        "x".join(map(str, subject.state_shape)),
+        layout.tiling.tile,
+        "on disk" if layout.state_on_disk else "in memory",
+        layout.predicted_bytes,
+    )
     with StateArrays(scratch if layout.state_on_disk else None) as arrays:
         shape = subject.state_shape
         rows_of_plan = model.rows([row.noise_level for row in plan.rows], [row.timestep for row in plan.rows])

@@ -3,10 +3,11 @@
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.cli.options import BundleArgument, Json, engine_names, one_of
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import text_from_cells
 
@@ -14,32 +15,113 @@ if TYPE_CHECKING:
     from deploy.sampling.choices import Choices
 
 
+CONTENDERS, CONDITIONS = "What is measured", "Under which conditions"
+EXAMPLES = (
+    "idm-deploy bench ckpt.bundle",
+    "idm-deploy bench --part step --engine onnxruntime-cpu --plot step.png",
+)
+
+
 def bench(
-    bundle: Path | None = typer.Argument(None, help="The bundle's folder; found by itself if there is only one here."),
-    part: list[str] = typer.Option(
-        [], "--part", help="step, picture, batches, sizes, start-up, roofline or disk; repeatable, all if absent."
-    ),
-    size: str = typer.Option("128x128", "--size", help="The output size, WIDTHxHEIGHT."),
-    batch: int = typer.Option(1, "--batch", help="Pictures per step."),
-    threads: int = typer.Option(2, "--threads", help="Threads of every contender."),
-    rounds: int = typer.Option(7, "--rounds", help="Rounds in which all contenders take their turn."),
-    engine: list[str] = typer.Option([], "--engine", help="One that `doctor` lists; repeatable, all if absent."),
-    device: int | None = typer.Option(
-        None, "--device", help="Number of the GPU, 0 is the first, for GPU engines alone."
-    ),
-    precision: list[str] = typer.Option([], "--precision", help="fp32, bf16, fp16 or int8; repeatable."),
-    preset: list[str] = typer.Option([], "--preset", help="How whole pictures are sampled; repeatable."),
-    plain: list[int] = typer.Option([], "--plain", help="The same: ddim from noise, no aids, N steps; repeatable."),
-    batches: str = typer.Option("1,2,4,8", "--batches", help="Numbers of pictures at once, for the throughput."),
-    sizes: str = typer.Option("64,128,256,512", "--sizes", help="Sides of square outputs, for how cost grows."),
-    published_steps: int = typer.Option(2, "--published-steps", help="Steps that each turn of PyTorch times."),
-    checkpoint: Path | None = typer.Option(
-        None,
-        "--checkpoint",
-        help="The bundle's checkpoint, for the PyTorch rows; without it random weights, which take the same time.",
-    ),
-    plot: Path | None = typer.Option(None, "--plot", help="Draw the figures into this PNG."),
-    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+    bundle: BundleArgument = None,
+    part: Annotated[
+        list[str],
+        typer.Option(
+            "--part",
+            autocompletion=one_of("step", "picture", "batches", "sizes", "start-up", "roofline", "disk"),
+            help="What to measure: step, picture, batches, sizes, start-up, roofline or disk; repeatable. If left out, "
+            "everything.",
+        ),
+    ] = [],
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoint",
+            help="The checkpoint that the bundle was made from, to run in PyTorch. If left out, random weights, which "
+            "take the same time.",
+        ),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="PNG file to draw the figures into.")] = None,
+    engine: Annotated[
+        list[str],
+        typer.Option(
+            "--engine",
+            rich_help_panel=CONTENDERS,
+            autocompletion=engine_names,
+            help="Measure this engine only; `doctor` lists them; repeatable. If left out, all that are here.",
+        ),
+    ] = [],
+    precision: Annotated[
+        list[str],
+        typer.Option(
+            "--precision",
+            rich_help_panel=CONTENDERS,
+            autocompletion=one_of("fp32", "bf16", "fp16", "int8"),
+            help="Measure this number format only: fp32, bf16, fp16 or int8; repeatable. If left out, all.",
+        ),
+    ] = [],
+    preset: Annotated[
+        list[str],
+        typer.Option(
+            "--preset",
+            rich_help_panel=CONTENDERS,
+            autocompletion=one_of("draft", "balanced", "best"),
+            help="Sample whole pictures with this preset; repeatable. If left out, the bundle's default.",
+        ),
+    ] = [],
+    plain: Annotated[
+        list[int],
+        typer.Option(
+            "--plain",
+            rich_help_panel=CONTENDERS,
+            help="Sample whole pictures with so many steps of plain ddim from pure noise as well; repeatable.",
+        ),
+    ] = [],
+    size: Annotated[
+        str, typer.Option("--size", rich_help_panel=CONDITIONS, help="Output size in pixels, such as 256x256.")
+    ] = "128x128",
+    batch: Annotated[
+        int, typer.Option("--batch", rich_help_panel=CONDITIONS, help="How many pictures a step makes at once.")
+    ] = 1,
+    threads: Annotated[
+        int,
+        typer.Option("--threads", rich_help_panel=CONDITIONS, help="How many processor threads everything may use."),
+    ] = 2,
+    device: Annotated[
+        int | None,
+        typer.Option(
+            "--device", rich_help_panel=CONDITIONS, help="Number of the GPU, 0 is the first; for GPU engines only."
+        ),
+    ] = None,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            "--rounds",
+            rich_help_panel=CONDITIONS,
+            help="How often everything is timed, in turn; the table shows the median and the spread.",
+        ),
+    ] = 7,
+    published_steps: Annotated[
+        int,
+        typer.Option(
+            "--published-steps",
+            rich_help_panel=CONDITIONS,
+            help="How many of PyTorch's many steps are timed in a round; a whole picture is reckoned from them.",
+        ),
+    ] = 2,
+    batches: Annotated[
+        str,
+        typer.Option(
+            "--batches", rich_help_panel=CONDITIONS, help="For part batches: how many pictures at once, by commas."
+        ),
+    ] = "1,2,4,8",
+    sizes: Annotated[
+        str,
+        typer.Option(
+            "--sizes", rich_help_panel=CONDITIONS, help="For part sizes: sides of the square outputs, by commas."
+        ),
+    ] = "64,128,256,512",
+    as_json: Json = False,
 ) -> None:
     """Time steps, whole pictures, batches, sizes, start-up and memory on every engine beside PyTorch as published."""
     from deploy.bundle import Bundle, discover

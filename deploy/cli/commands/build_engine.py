@@ -1,13 +1,14 @@
 """`idm-deploy build-engine`: the fastest engine for a bundle on this machine, built, measured and remembered."""
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.cli.messages import say
+from deploy.cli.options import FOUND_OR_PACKAGED, CacheDir, Json, engine_names, one_of
 from deploy.cli.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -17,47 +18,135 @@ if TYPE_CHECKING:
     from engines.cache import Cache
 
 
+CANDIDATES, MEASUREMENT, TENSORRT = "What is considered", "How it is measured", "For TensorRT"
+EXAMPLES = (
+    "idm-deploy build-engine ckpt.bundle",
+    "idm-deploy build-engine --engine openvino-cpu --size 512x512",
+)
+
+
 def build_engine(
-    bundle: Path | None = typer.Argument(
-        None, help="The bundle's folder; found by itself if only one is here, the packaged model's if none is."
-    ),
-    engine: str = typer.Option("auto", "--engine", help="Only this engine, such as openvino-cpu or tensorrt."),
-    precision: str = typer.Option("auto", "--precision", help="Only this precision: fp32, bf16, fp16 or int8."),
-    size: str = typer.Option("128x128", "--size", help="The output size, WIDTHxHEIGHT, whose step is measured."),
-    batch: int = typer.Option(1, "--batch", help="Pictures per measured step; TensorRT builds for up to this many."),
-    threads: int | None = typer.Option(
-        None, "--threads", help="Threads of CPU engines; their own choice if not given."
-    ),
-    device: int | None = typer.Option(
-        None, "--device", help="Number of the GPU to build and measure for, 0 is the first."
-    ),
-    rounds: int = typer.Option(5, "--rounds", help="Rounds in which all candidates take their turn."),
-    min_sqnr: float = typer.Option(
-        15.0, "--min-sqnr", help="Decibels of a step against float32 below which an engine is taken for wrong."
-    ),
-    max_psnr_drop: float | None = typer.Option(
-        None, "--max-psnr-drop", help="dB against originals that int8 may lose; what quantize was given, if not given."
-    ),
-    sizes: str | None = typer.Option(
-        None, "--sizes", help="TensorRT: smallest, usual and largest output, such as 64x64,128x128,512x512."
-    ),
-    scale: str | None = typer.Option(
-        None, "--scale", help="TensorRT: smallest, usual and largest scale of the output, such as 2,8,12."
-    ),
-    max_workspace: str | None = typer.Option(
-        None, "--max-workspace", help="TensorRT: memory that building may use on the GPU, such as 2GB."
-    ),
-    timing_cache: Path | None = typer.Option(
-        None, "--timing-cache", help="TensorRT: the file of its timing cache; in the engine cache if not given."
-    ),
-    compute_capability: str | None = typer.Option(
-        None, "--compute-capability", help="TensorRT-RTX: build ahead of time for GPUs such as 8.9; needs no GPU."
-    ),
-    deadline: float = typer.Option(3600.0, "--deadline", help="TensorRT: seconds after which one build is stopped."),
-    cache_dir: Path | None = typer.Option(None, "--cache-dir", help="The engine cache; the user's if not given."),
-    rebuild: bool = typer.Option(False, "--rebuild", help="Build and measure again what is in the cache."),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Say what would be built and measured, and do nothing."),
-    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+    bundle: Annotated[Path | None, typer.Argument(help=FOUND_OR_PACKAGED)] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Build and measure again although the cache holds the result.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be built and measured, and how long that takes.")
+    ] = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            rich_help_panel=CANDIDATES,
+            autocompletion=engine_names,
+            help="Consider only this engine, such as openvino-cpu or tensorrt; auto considers all that are here.",
+        ),
+    ] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision",
+            rich_help_panel=CANDIDATES,
+            autocompletion=one_of("auto", "fp32", "bf16", "fp16", "int8"),
+            help="Consider only this number format: fp32, bf16, fp16 or int8; auto considers all.",
+        ),
+    ] = "auto",
+    min_sqnr: Annotated[
+        float,
+        typer.Option(
+            "--min-sqnr",
+            rich_help_panel=CANDIDATES,
+            help="How near, in dB, a step must come to the float32 one; what differs more is taken for wrong.",
+        ),
+    ] = 15.0,
+    max_psnr_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-psnr-drop",
+            rich_help_panel=CANDIDATES,
+            help="How many dB of PSNR against originals int8 may lose. If left out, what `quantize` was given.",
+        ),
+    ] = None,
+    size: Annotated[
+        str,
+        typer.Option(
+            "--size", rich_help_panel=MEASUREMENT, help="Output size at which a step is timed, such as 256x256."
+        ),
+    ] = "128x128",
+    batch: Annotated[
+        int,
+        typer.Option(
+            "--batch",
+            rich_help_panel=MEASUREMENT,
+            help="How many pictures a timed step makes at once; TensorRT builds for up to this many.",
+        ),
+    ] = 1,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            "--rounds", rich_help_panel=MEASUREMENT, help="How often each candidate is timed, in turn with the others."
+        ),
+    ] = 5,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            rich_help_panel=MEASUREMENT,
+            help="How many processor threads the engines may use. If left out, each engine decides.",
+        ),
+    ] = None,
+    device: Annotated[
+        int | None,
+        typer.Option(
+            "--device", rich_help_panel=MEASUREMENT, help="Number of the GPU to build and measure for, 0 is the first."
+        ),
+    ] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            "--sizes",
+            rich_help_panel=TENSORRT,
+            help="Smallest, usual and largest output size to build for, such as 64x64,128x128,512x512.",
+        ),
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            "--scale",
+            rich_help_panel=TENSORRT,
+            help="Smallest, usual and largest scale of the output to build for, such as 2,8,12.",
+        ),
+    ] = None,
+    max_workspace: Annotated[
+        str | None,
+        typer.Option(
+            "--max-workspace",
+            rich_help_panel=TENSORRT,
+            help="Most memory that building may take on the GPU, such as 2GB.",
+        ),
+    ] = None,
+    timing_cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--timing-cache",
+            rich_help_panel=TENSORRT,
+            help="File in which TensorRT keeps its own measurements, so that later builds are quicker. If left out, in "
+            "the cache.",
+        ),
+    ] = None,
+    compute_capability: Annotated[
+        str | None,
+        typer.Option(
+            "--compute-capability",
+            rich_help_panel=TENSORRT,
+            help="With TensorRT-RTX: build for GPUs of this capability, such as 8.9, on a machine that has none.",
+        ),
+    ] = None,
+    deadline: Annotated[
+        float, typer.Option("--deadline", rich_help_panel=TENSORRT, help="Seconds after which one build is given up.")
+    ] = 3600.0,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
 ) -> None:
     """Build and measure what this machine can run, and keep the fastest engine that is right, with its figures."""
     from deploy.bundle import Bundle
@@ -69,7 +158,7 @@ def build_engine(
     from deploy.packaged.places import bundle_or_packaged
     from engines.cache import Cache
 
-    opened = Bundle.open(bundle_or_packaged(bundle, _say), verify="sizes")
+    opened = Bundle.open(bundle_or_packaged(bundle, say), verify="sizes")
     cache = Cache(cache_dir)
     width, height = size_from_text(size)
     trial = TrialSettings(size=(height, width), batch=batch, threads=threads, rounds=rounds)
@@ -96,10 +185,6 @@ def build_engine(
         typer.echo(json.dumps(report, indent=1, sort_keys=True))
     else:
         _print(report)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _planned(bundle: "Bundle", options: "BuildOptions", plans: "PlanOptions") -> "list[PlannedBuild]":

@@ -1,31 +1,53 @@
 """`idm-deploy demo`: the whole flow on the packaged model, in one folder to look at."""
 
 import json
-import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from deploy.cli.engine_values import cells_of_candidates
+from deploy.cli.messages import say
+from deploy.cli.options import Engine, Json, Precision, Seed, Threads
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import text_from_cells
 
+EXAMPLES = (
+    "idm-deploy demo",
+    "idm-deploy demo --quick --scale 8 -o look",
+)
+
 
 def demo(
-    output: Path = typer.Option(Path("demo-output"), "--output", "-o", help="Folder for everything that is made."),
-    force: bool = typer.Option(False, "--force", help="Use the folder although it is not empty."),
-    from_checkpoint: bool = typer.Option(
-        False, "--from-checkpoint", help="Export the packaged checkpoint first; needs the export extra."
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for everything that is made.")] = Path(
+        "demo-output"
     ),
-    quick: bool = typer.Option(False, "--quick", help="One picture and two originals, about a third of the time."),
-    int8: bool = typer.Option(True, "--int8/--no-int8", help="Quantize the model and show what that changes."),
-    scale: list[float] = typer.Option([4.0, 12.0], "--scale", "-s", help="How many times larger; repeatable."),
-    engine: str = typer.Option("auto", "--engine", help="auto, or one that `doctor` lists."),
-    precision: str = typer.Option("auto", "--precision", help="auto, fp32, bf16, fp16 or int8."),
-    threads: int | None = typer.Option(None, "--threads", help="Threads of the engine."),
-    seed: int = typer.Option(0, "--seed", help="Another number, other pictures."),
-    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Show it on one picture and two originals: about a third of the time."),
+    ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8/--no-int8", help="Quantize the model and show what that changes, or leave it out.")
+    ] = True,
+    scale: Annotated[
+        list[float],
+        typer.Option("--scale", "-s", help="Enlarge each side this many times; give it several times for several."),
+    ] = [4.0, 12.0],
+    from_checkpoint: Annotated[
+        bool,
+        typer.Option(
+            "--from-checkpoint",
+            help="Begin by exporting the packaged checkpoint, not with the packaged bundle; needs the export extra.",
+        ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Use the folder although other files are in it, and begin anew.")
+    ] = False,
+    seed: Seed = 0,
+    engine: Engine = "auto",
+    precision: Precision = "auto",
+    threads: Threads = None,
+    as_json: Json = False,
 ) -> None:
     """Quantize the packaged model, enlarge the packaged pictures 4 and 12 times, measure it on held-out photographs."""
     from deploy.demo.demo import DemoSettings, run_demo
@@ -40,16 +62,12 @@ def demo(
         seed=seed,
     )
     with shown_progress("demo") as progress:
-        state = run_demo(output, settings.quick() if quick else settings, force=force, say=_say, progress=progress)
+        state = run_demo(output, settings.quick() if quick else settings, force=force, say=say, progress=progress)
     if as_json:
         typer.echo(json.dumps(state, indent=1, sort_keys=True))
     else:
         _print(state)
         typer.echo(f"Look at the pictures in {output}")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _print(state: dict[str, Any]) -> None:

@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from deploy.cli.options import Json
+
 if TYPE_CHECKING:
     from rich.table import Table
 
     from deploy.engine.doctor import Report
 
 
+EXAMPLES = ("idm-deploy doctor",)
+
+
 def doctor(
-    as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
+    as_json: Json = False,
 ) -> None:
     """Show Python, processor, memory, packages and engines, and how to get what is missing."""
     from deploy.engine.doctor import examine

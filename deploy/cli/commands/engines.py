@@ -2,23 +2,39 @@
 
 import json
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from deploy.cli.options import CacheDir, Json
 
 if TYPE_CHECKING:
     from engines.cache import Entry
 
 
+EXAMPLES = (
+    "idm-deploy engines",
+    "idm-deploy engines --prune --unused 30",
+)
+
+
 def engines(
-    prune: bool = typer.Option(False, "--prune", help="Remove what --max-size and --unused say."),
-    max_size: str | None = typer.Option(None, "--max-size", help="With --prune: keep at most this much, such as 2GB."),
-    unused: float | None = typer.Option(
-        None, "--unused", help="With --prune: remove what was not used for so many days."
-    ),
-    cache_dir: Path | None = typer.Option(None, "--cache-dir", help="The engine cache; the user's if not given."),
-    as_json: bool = typer.Option(False, "--json", help="Print the list as JSON."),
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete entries: those that --max-size and --unused choose.")
+    ] = False,
+    max_size: Annotated[
+        str | None,
+        typer.Option(
+            "--max-size",
+            help="With --prune: delete the longest unused until the rest takes at most this much, such as 2GB; 0 "
+            "deletes all.",
+        ),
+    ] = None,
+    unused: Annotated[
+        float | None, typer.Option("--unused", help="With --prune: delete what was not used for so many days.")
+    ] = None,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
 ) -> None:
     """List the engines and measurements kept on this machine, the last used first; --prune removes some."""
     from deploy.cli.engine_values import bytes_from_text

@@ -1,16 +1,17 @@
 """`idm-deploy evaluate`: what each way to sample costs and keeps, on a folder of originals."""
 
 import json
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deploy.cli.commands.bench import load_and_cores, note_from_load
+from deploy.cli.messages import say
+from deploy.cli.options import ENGINE, SAMPLING, Device, Json, Threads, engine_names, one_of
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import text_from_cells
 from deploy.cli.values import placement_from_text
@@ -26,37 +27,169 @@ if TYPE_CHECKING:
     from deploy.measure.evaluation.ways import Offered, Way
 
 
+ORIGINALS = "Originals and measures"
+EXAMPLES = (
+    "idm-deploy evaluate photographs --limit 8 -o judged",
+    "idm-deploy evaluate --steps 8 --steps 20 --precision fp32 --precision int8",
+)
+
+
 def evaluate(
-    folder: Path | None = typer.Argument(
-        None, help="Originals; packaged ones if not given: 24 crops of three held-out photographs."
-    ),
-    bundle: list[Path] = typer.Option([], "--bundle", help="A bundle's folder; found by itself if absent."),
-    scale: list[float] = typer.Option([4.0], "--scale", "-s", help="How many times the LR pictures are smaller."),
-    preset: list[str] = typer.Option([], "--preset", help="draft, balanced or best."),
-    equation: list[str] = typer.Option([], "--equation", help="ddim, ddpm, dpmpp-2m or dpmpp-3m."),
-    steps: list[int] = typer.Option([], "--steps", help="Evaluations of the network."),
-    start: list[float] = typer.Option([], "--start", help="Noise level to begin at, 0..1; 0 is pure noise."),
-    consistency: list[float] = typer.Option([], "--consistency", help="Pull towards the input at each step, 0..1."),
-    eta: list[float] = typer.Option([], "--eta", help="Share of fresh noise in ddim, 0..1."),
-    placement: list[str] = typer.Option([], "--placement", help="Where the steps lie; see `infer`."),
-    published: bool = typer.Option(False, "--published", help="The authors' own sampler, without any improvement."),
-    engine: list[str] = typer.Option(["auto"], "--engine", help="auto, or one that `doctor` lists."),
-    precision: list[str] = typer.Option(["auto"], "--precision", help="auto, fp32, bf16, fp16 or int8."),
-    setting: list[str] = typer.Option(
-        [], "--setting", help='One row, such as "steps=20 precision=int8"; the other options say the rest, once each.'
-    ),
-    against: str | None = typer.Option(
-        None, "--against", help="Name of the row that others are compared with; the one with the most steps if absent."
-    ),
-    threads: int | None = typer.Option(None, "--threads", help="Threads of the engine."),
-    device: int | None = typer.Option(None, "--device", help="Number of the GPU to run on, 0 is the first."),
-    samples: int = typer.Option(1, "--samples", help="Draws of each picture; their mean gets a row of its own."),
-    crop: int | None = typer.Option(None, "--crop", help="Take the middle N x N pixels of each original."),
-    limit: int | None = typer.Option(None, "--limit", help="N originals only, spread evenly over their names."),
-    seed: int = typer.Option(0, "--seed", help="Another number, other draws."),
-    lpips: Path | None = typer.Option(None, "--lpips", help="Folder with the weights of LPIPS; nothing is downloaded."),
-    output: Path | None = typer.Option(None, "--output", "-o", help="Folder for figures, tables, plot and sheets."),
-    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder of large pictures, which are reduced, enlarged and compared. If left out, the packaged "
+            "held-out set."
+        ),
+    ] = None,
+    bundle: Annotated[
+        list[Path],
+        typer.Option(
+            "--bundle",
+            help="Folder of a bundle to judge; repeatable. If left out, the one in the current folder, else the "
+            "packaged one.",
+        ),
+    ] = [],
+    scale: Annotated[
+        list[float],
+        typer.Option("--scale", "-s", help="How many times the originals are reduced and enlarged again; repeatable."),
+    ] = [4.0],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for figures, tables, a plot and sheets of the pictures."),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            help="Compare the other rows with the row of this name. If left out, with the row of the most steps.",
+        ),
+    ] = None,
+    setting: Annotated[
+        list[str],
+        typer.Option(
+            "--setting",
+            rich_help_panel=SAMPLING,
+            help='Make this one row, such as "steps=20 precision=int8", instead of all combinations; repeatable. The '
+            "other options then say the rest, once each.",
+        ),
+    ] = [],
+    preset: Annotated[
+        list[str],
+        typer.Option(
+            "--preset",
+            rich_help_panel=SAMPLING,
+            autocompletion=one_of("draft", "balanced", "best"),
+            help="Try this preset: draft, balanced or best.",
+        ),
+    ] = [],
+    equation: Annotated[
+        list[str],
+        typer.Option(
+            "--equation",
+            rich_help_panel=SAMPLING,
+            autocompletion=one_of("ddim", "ddpm", "dpmpp-2m", "dpmpp-3m"),
+            help="Try this solver: ddim, ddpm, dpmpp-2m or dpmpp-3m.",
+        ),
+    ] = [],
+    steps: Annotated[
+        list[int],
+        typer.Option("--steps", rich_help_panel=SAMPLING, help="Try running the network so often per picture."),
+    ] = [],
+    start: Annotated[
+        list[float],
+        typer.Option(
+            "--start",
+            rich_help_panel=SAMPLING,
+            help="Try beginning with the enlarged input at this noise level, 0 to 1; 0 begins with pure noise.",
+        ),
+    ] = [],
+    consistency: Annotated[
+        list[float],
+        typer.Option(
+            "--consistency",
+            rich_help_panel=SAMPLING,
+            help="Try pulling each step so strongly towards pictures that shrink to the input, 0 to 1.",
+        ),
+    ] = [],
+    eta: Annotated[
+        list[float],
+        typer.Option("--eta", rich_help_panel=SAMPLING, help="Try this share of fresh noise in ddim steps, 0 to 1."),
+    ] = [],
+    placement: Annotated[
+        list[str],
+        typer.Option(
+            "--placement",
+            rich_help_panel=SAMPLING,
+            autocompletion=one_of("uniform", "logsnr", "quadratic", "searched"),
+            help="Try these noise levels for the steps: uniform, logsnr, quadratic, searched, or a list such as "
+            "0.05,0.3,0.8.",
+        ),
+    ] = [],
+    published: Annotated[
+        bool,
+        typer.Option(
+            "--published", rich_help_panel=SAMPLING, help="Sample exactly as the authors' code does, which takes long."
+        ),
+    ] = False,
+    samples: Annotated[
+        int,
+        typer.Option(
+            "--samples",
+            rich_help_panel=SAMPLING,
+            help="How many versions of each picture to make, from different noise; their mean gets a row of its own.",
+        ),
+    ] = 1,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            rich_help_panel=SAMPLING,
+            help="Which random noise to begin with, from 0; another seed gives other versions of the fine detail.",
+        ),
+    ] = 0,
+    crop: Annotated[
+        int | None,
+        typer.Option(
+            "--crop", rich_help_panel=ORIGINALS, help="Use only the middle of each original: so many pixels a side."
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", rich_help_panel=ORIGINALS, help="Use only so many originals, spread evenly over their names."
+        ),
+    ] = None,
+    lpips: Annotated[
+        Path | None,
+        typer.Option(
+            "--lpips",
+            rich_help_panel=ORIGINALS,
+            help="Folder with the weights of LPIPS, to measure that too. If left out, where PyTorch keeps downloads; "
+            "nothing is downloaded.",
+        ),
+    ] = None,
+    engine: Annotated[
+        list[str],
+        typer.Option(
+            "--engine",
+            rich_help_panel=ENGINE,
+            autocompletion=engine_names,
+            help="Try this engine, or auto; `doctor` lists them; repeatable.",
+        ),
+    ] = ["auto"],
+    precision: Annotated[
+        list[str],
+        typer.Option(
+            "--precision",
+            rich_help_panel=ENGINE,
+            autocompletion=one_of("auto", "fp32", "bf16", "fp16", "int8"),
+            help="Try this number format: fp32, bf16, fp16, int8 or auto; repeatable.",
+        ),
+    ] = ["auto"],
+    threads: Threads = None,
+    device: Device = None,
+    as_json: Json = False,
 ) -> None:
     """Measure fidelity, sharpness, consistency and colour on originals, beside two ways without a model.
 
@@ -109,7 +242,7 @@ def _bundles(named: Sequence[Path]) -> list[Path]:
     from deploy.packaged.places import bundle_or_packaged
 
     places: list[Path | None] = [*named] or [None]
-    return [bundle_or_packaged(path, _say) for path in places]
+    return [bundle_or_packaged(path, say) for path in places]
 
 
 def _ways(offered: "Offered", settings: Sequence[str]) -> "list[Way]":
@@ -129,7 +262,7 @@ def _settings(
 ) -> "list[Setting]":
     from deploy.measure.evaluation.ways import opened_settings
 
-    return opened_settings(stack, ways, threads=threads, device=device, seed=seed, notice=_say)
+    return opened_settings(stack, ways, threads=threads, device=device, seed=seed, notice=say)
 
 
 def _check_name(against: str | None, settings: "list[Setting]") -> None:
@@ -181,10 +314,6 @@ def _evaluations(
             )
             results.append(result)
     return results
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _print(results: "list[Evaluation]", against: str | None, notes: list[str], output: Path | None) -> None:

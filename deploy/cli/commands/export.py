@@ -2,29 +2,45 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import typer
 
+from deploy.cli.options import Config, Json, Sample, Weights
 from deploy.cli.progress import shown_progress
+
+EXAMPLES = (
+    "idm-deploy export ckpt.pt",
+    "idm-deploy export ckpt.pt --weights ema --sample small.png -o faces.bundle",
+)
 
 
 def export(
-    checkpoint: Path = typer.Argument(..., help="The checkpoint, as its training code saved it."),
-    output: Path | None = typer.Option(
-        None, "--output", "-o", help="The bundle's folder; ./<name>.bundle if not given."
-    ),
-    config: Path | None = typer.Option(None, "--config", help="The authors' configuration file, JSON or YAML."),
-    weights: Literal["raw", "ema"] = typer.Option("raw", "--weights", help="ema: the file's moving average."),
-    no_rewrite: list[str] = typer.Option([], "--no-rewrite", help="Leave out one exact rewrite; repeatable."),
-    sample: list[Path] = typer.Option(
-        [], "--sample", help="A low-resolution picture to put in; repeatable, packaged ones if absent."
-    ),
-    compact: bool = typer.Option(
-        False, "--compact", help="Store weights that fp16 holds exactly in two bytes; results do not change."
-    ),
-    force: bool = typer.Option(False, "--force", help="Replace an existing bundle."),
-    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+    checkpoint: Annotated[Path, typer.Argument(help="The checkpoint file, as its training code saved it.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for the bundle. If left out, <checkpoint>.bundle in this folder."),
+    ] = None,
+    sample: Sample = [],
+    compact: Annotated[
+        bool,
+        typer.Option(
+            "--compact",
+            help="Store weights in two bytes where these hold their exact value: a smaller file, the same results.",
+        ),
+    ] = False,
+    no_rewrite: Annotated[
+        list[str],
+        typer.Option(
+            "--no-rewrite",
+            help="Leave out one of the exact rewrites, by the name that `inspect` shows, to see what it brings; "
+            "repeatable.",
+        ),
+    ] = [],
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there already.")] = False,
+    config: Config = None,
+    weights: Weights = "raw",
+    as_json: Json = False,
 ) -> None:
     """Write a checkpoint as a bundle: ONNX graphs, weights, schedule, in one folder that runs without torch."""
     from deploy.checkpoint.load import load_checkpoint

@@ -1,36 +1,71 @@
 """`idm-deploy generate`: pictures from noise alone, from a bundle of an unconditional latent model."""
 
 import json
-import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.cli.messages import say
+from deploy.cli.options import (
+    FOUND,
+    SAMPLING,
+    Device,
+    Engine,
+    Equation,
+    Json,
+    MaxMemory,
+    Precision,
+    Preset,
+    Steps,
+    Threads,
+)
 from deploy.cli.progress import Report, shown_progress
 from deploy.cli.values import size_from_text
 
 if TYPE_CHECKING:
     from deploy.picture.run import Progress
 
+EXAMPLES = (
+    "idm-deploy generate --count 4",
+    "idm-deploy generate --size 256x256 --size 512x512 -o pictures",
+)
+
 
 def generate(
-    size: list[str] = typer.Option([], "--size", help="WIDTHxHEIGHT; repeatable, every size is of the same pictures."),
-    count: int = typer.Option(1, "--count", "-n", help="How many pictures."),
-    output: Path = typer.Option(Path(), "--output", "-o", help="The folder for the pictures, made if it is not there."),
-    bundle: Path | None = typer.Option(None, "--bundle", help="The bundle's folder; found if only one is here."),
-    preset: str | None = typer.Option(None, "--preset", help="draft, balanced or best: how much work to spend."),
-    equation: str | None = typer.Option(None, "--equation", help="ddim, ddpm, dpmpp-2m or dpmpp-3m."),
-    steps: int | None = typer.Option(None, "--steps", help="Evaluations of the network."),
-    seed: int = typer.Option(0, "--seed", help="Another number, other pictures."),
-    engine: str = typer.Option("auto", "--engine", help="auto, or one that `doctor` lists."),
-    precision: str = typer.Option("auto", "--precision", help="auto, fp32, bf16, fp16 or int8."),
-    threads: int | None = typer.Option(None, "--threads", help="Threads of the engine."),
-    device: int | None = typer.Option(None, "--device", help="Number of the GPU to run on, 0 is the first."),
-    max_memory: str | None = typer.Option(None, "--max-memory", help="Memory of the process, such as 1GiB."),
-    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
-    force: bool = typer.Option(False, "--force", help="Replace pictures that exist already."),
+    size: Annotated[
+        list[str],
+        typer.Option(
+            "--size",
+            help="Size of the pictures in pixels, such as 256x256; give it several times for the same pictures at "
+            "several sizes. If left out, the size of the training.",
+        ),
+    ] = [],
+    count: Annotated[int, typer.Option("--count", "-n", help="How many different pictures to make.")] = 1,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the pictures, made if it is not there.")
+    ] = Path(),
+    bundle: Annotated[Path | None, typer.Option("--bundle", help=FOUND)] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace pictures that exist already.")] = False,
+    preset: Preset = None,
+    equation: Equation = None,
+    steps: Steps = None,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            rich_help_panel=SAMPLING,
+            help="Which random noise to make the pictures from, from 0. The same seed gives the same pictures again; "
+            "another seed gives others.",
+        ),
+    ] = 0,
+    engine: Engine = "auto",
+    precision: Precision = "auto",
+    threads: Threads = None,
+    device: Device = None,
+    max_memory: MaxMemory = None,
+    as_json: Json = False,
 ) -> None:
     """Make pictures from noise alone, each at any number of sizes."""
     from deploy.bundle import Bundle, discover
@@ -87,5 +122,5 @@ def _tell_step(progress: Report, number: int, count: int, done: "Progress") -> N
 def _say_once(told: set[str], line: str) -> None:
     """What is the same for all pictures is told with the first."""
     if line not in told:
-        print(line, file=sys.stderr, flush=True)
+        say(line)
     told.add(line)

@@ -2,64 +2,142 @@
 
 import json
 import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.cli.messages import say
+from deploy.cli.options import (
+    ENGINE,
+    FOUND_OR_PACKAGED,
+    SAMPLING,
+    Device,
+    Engine,
+    Equation,
+    Json,
+    MaxMemory,
+    Precision,
+    Preset,
+    Seed,
+    Steps,
+    Threads,
+    one_of,
+)
 from deploy.cli.progress import shown_progress
-from deploy.cli.values import placement_from_text, size_from_text, text_with_options
+from deploy.cli.values import placement_from_text, size_from_text
 
 if TYPE_CHECKING:
     from deploy.sampling.choices import Choices
 
 
+EXAMPLES = (
+    "idm-deploy infer photo.png --scale 4",
+    "idm-deploy infer *.png --long-edge 2048 -o larger",
+)
+
+
 def infer(
-    images: list[Path] | None = typer.Argument(None, help="PNG, JPEG or WebP; a sample picture if none is given."),
-    scale: float | None = typer.Option(None, "--scale", "-s", help="How many times larger, such as 4 or 2.5."),
-    size: str | None = typer.Option(None, "--size", help="Output size in pixels, WIDTHxHEIGHT."),
-    long_edge: int | None = typer.Option(None, "--long-edge", help="Pixels of the output's longer side."),
-    output: str | None = typer.Option(  # text, because a path forgets that it ended in /
-        None,
-        "--output",
-        "-o",
-        metavar="PATH",
-        help="File, or folder/, which is made if it is not there; ./<image>_x<scale>.png if absent.",
-    ),
-    bundle: Path | None = typer.Option(
-        None, "--bundle", help="The bundle's folder; found by itself if only one is here."
-    ),
-    preset: str | None = typer.Option(None, "--preset", help="draft, balanced or best: how much work to spend."),
-    equation: str | None = typer.Option(None, "--equation", help="ddim, ddpm, dpmpp-2m or dpmpp-3m."),
-    steps: int | None = typer.Option(None, "--steps", help="Evaluations of the network."),
-    start: float | None = typer.Option(None, "--start", help="Noise level to begin at, 0..1; 0 is pure noise."),
-    consistency: float | None = typer.Option(None, "--consistency", help="Pull towards the input at each step, 0..1."),
-    eta: float | None = typer.Option(None, "--eta", help="Share of fresh noise in ddim, 0..1."),
-    placement: str | None = typer.Option(
-        None, "--placement", help="uniform, logsnr, quadratic, searched, or noise levels separated by commas."
-    ),
-    published: bool = typer.Option(False, "--published", help="The authors' own sampler, without any improvement."),
-    seed: int = typer.Option(0, "--seed", help="Another number, another picture."),
-    engine: str = typer.Option("auto", "--engine", help="auto, or one that `doctor` lists."),
-    precision: str = typer.Option("auto", "--precision", help="auto, fp32, bf16, fp16 or int8."),
-    threads: int | None = typer.Option(None, "--threads", help="Threads of the engine."),
-    device: int | None = typer.Option(None, "--device", help="Number of the GPU to run on, 0 is the first."),
-    max_memory: str | None = typer.Option(
-        None, "--max-memory", help="Memory of the process, such as 1GiB; 60 % of what is free if not given."
-    ),
-    tile: int | None = typer.Option(
-        None, "--tile", help="Side of the tiles in pixels, instead of what memory asks for."
-    ),
-    max_pixels: int | None = typer.Option(
-        None, "--max-pixels", help="Limit on the pixels of inputs and outputs, to raise it."
-    ),
-    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
-    force: bool = typer.Option(
-        False,
-        "--force",
-        help="Make pictures again that exist already, and write over files that this tool did not make.",
-    ),
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Pictures to enlarge: PNG, JPEG or WebP. If left out, a sample picture."),
+    ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option("--scale", "-s", help="Enlarge each side this many times: any number from 1, such as 4 or 2.5."),
+    ] = None,
+    size: Annotated[str | None, typer.Option("--size", help="Output size in pixels, such as 1920x1080.")] = None,
+    long_edge: Annotated[
+        int | None,
+        typer.Option("--long-edge", help="Pixels of the output's longer side; the other follows from the picture."),
+    ] = None,
+    output: Annotated[
+        str | None,  # not a path, which forgets that it ended in /
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="File to write, or folder/ for all of them, made if it is not there. If left out, "
+            "<picture>_x<scale>.png in the current folder.",
+        ),
+    ] = None,
+    bundle: Annotated[Path | None, typer.Option("--bundle", help=FOUND_OR_PACKAGED)] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Make pictures again that exist already, and write over files that are not this tool's."
+        ),
+    ] = False,
+    preset: Preset = None,
+    equation: Equation = None,
+    steps: Steps = None,
+    start: Annotated[
+        float | None,
+        typer.Option(
+            "--start",
+            rich_help_panel=SAMPLING,
+            help="Noise level, 0 to 1, that the enlarged input is given to begin with, which saves steps; 0 begins "
+            "with pure noise instead.",
+        ),
+    ] = None,
+    consistency: Annotated[
+        float | None,
+        typer.Option(
+            "--consistency",
+            rich_help_panel=SAMPLING,
+            help="How strongly each step is pulled towards pictures that shrink to the input: 0 not at all, 1 fully.",
+        ),
+    ] = None,
+    eta: Annotated[
+        float | None,
+        typer.Option(
+            "--eta",
+            rich_help_panel=SAMPLING,
+            help="Fresh noise in each ddim step: 0 none, 1 as much as ddpm.",
+        ),
+    ] = None,
+    placement: Annotated[
+        str | None,
+        typer.Option(
+            "--placement",
+            rich_help_panel=SAMPLING,
+            autocompletion=one_of("uniform", "logsnr", "quadratic", "searched"),
+            help="At which noise levels the steps lie: uniform, logsnr, quadratic, searched (after `schedule`), or the "
+            "levels themselves, such as 0.05,0.3,0.8.",
+        ),
+    ] = None,
+    published: Annotated[
+        bool,
+        typer.Option(
+            "--published",
+            rich_help_panel=SAMPLING,
+            help="Sample exactly as the authors' code does: all of their steps, none of the improvements.",
+        ),
+    ] = False,
+    seed: Seed = 0,
+    engine: Engine = "auto",
+    precision: Precision = "auto",
+    threads: Threads = None,
+    device: Device = None,
+    max_memory: MaxMemory = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            "--tile",
+            rich_help_panel=ENGINE,
+            help="Make the picture in tiles of so many pixels a side, even if memory allows more. It comes out a "
+            "little different.",
+        ),
+    ] = None,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            "--max-pixels",
+            rich_help_panel=ENGINE,
+            help="Most pixels of an input or output; pictures beyond it are refused. Give more to allow larger ones.",
+        ),
+    ] = None,
+    as_json: Json = False,
 ) -> None:
     """Enlarge pictures by any factor."""
     from deploy.bundle import Bundle
@@ -67,7 +145,7 @@ def infer(
     from deploy.picture.jobs import Request, infer_pictures
     from deploy.picture.upscaler import Upscaler
 
-    opened = Bundle.open(bundle_or_packaged(bundle, _say))
+    opened = Bundle.open(bundle_or_packaged(bundle, say))
     request = Request(
         images=tuple(images or opened.sample_images()[:1] or FREE_SAMPLES[:1]),
         are_samples=not images,
@@ -87,16 +165,12 @@ def infer(
         Upscaler(opened, engine, precision, threads, max_memory, device) as upscaler,
         shown_progress("infer") as progress,
     ):
-        report = infer_pictures(upscaler, request, say=_say, progress=progress)
+        report = infer_pictures(upscaler, request, say=say, progress=progress)
     text = json.dumps(report, indent=1, sort_keys=True) if as_json else text_from_report(report)
     if text:  # nothing was made: what failed has been told on stderr
         typer.echo(text)
     if report["failed"]:
         raise typer.Exit(1)
-
-
-def _say(line: str) -> None:
-    print(text_with_options(line), file=sys.stderr, flush=True)
 
 
 def _choices(

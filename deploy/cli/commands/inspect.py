@@ -6,9 +6,11 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from deploy.cli.options import CHECKPOINT, ENGINE, Config, Json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,19 +24,36 @@ FIGURES_OF_INT8 = {"fidelity_db": 1, "worst_db": 1, "psnr_drop": 3}
 """What `quantize` measured on held-out pictures, in the order shown, and decimals."""
 
 
+EXAMPLES = (
+    "idm-deploy inspect ckpt.pt",
+    "idm-deploy inspect ckpt.bundle",
+)
+
+
 def inspect(
-    file: Path = typer.Argument(..., help="A checkpoint (.pt, .pth, .ckpt or .safetensors) or a bundle's folder."),
-    config: Path | None = typer.Option(
-        None, "--config", help="Of a checkpoint: the authors' configuration file, JSON or YAML."
-    ),
-    weights: Literal["raw", "ema"] | None = typer.Option(
-        None, "--weights", help="Of a checkpoint: raw, as published inference uses them, or ema; raw if not given."
-    ),
-    sha256: bool = typer.Option(False, "--sha256", help="Hash the checkpoint file too."),
-    cache_dir: Path | None = typer.Option(
-        None, "--cache-dir", help="Of a bundle: the engine cache, which holds what build-engine chose; the user's."
-    ),
-    as_json: bool = typer.Option(False, "--json", help="Print the record as JSON."),
+    file: Annotated[Path, typer.Argument(help="A checkpoint (.pt, .pth, .ckpt or .safetensors) or a bundle's folder.")],
+    sha256: Annotated[
+        bool, typer.Option("--sha256", help="Of a checkpoint: show the SHA-256 of the file too, which reads all of it.")
+    ] = False,
+    config: Config = None,
+    weights: Annotated[
+        Literal["raw", "ema"] | None,
+        typer.Option(
+            "--weights",
+            rich_help_panel=CHECKPOINT,
+            help="Which of the checkpoint's weights: raw, as published inference uses them, or ema, their moving "
+            "average. If left out, raw.",
+        ),
+    ] = None,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache-dir",
+            rich_help_panel=ENGINE,
+            help="Of a bundle: the cache in which to look for what build-engine chose. If left out, the user's.",
+        ),
+    ] = None,
+    as_json: Json = False,
 ) -> None:
     """Show what a checkpoint or bundle is: family, configuration and its sources, schedule, sizes, the engine."""
     if file.is_dir():

@@ -1,12 +1,13 @@
 """`idm-deploy quantize`: int8 graphs, calibrated per timestep range, in the bundle of a checkpoint."""
 
 import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from deploy.cli.messages import say
+from deploy.cli.options import ENGINE, Config, Json, Sample, Threads, Weights, one_of
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import text_from_cells
 
@@ -14,49 +15,190 @@ if TYPE_CHECKING:
     from deploy.int8.command import Outcome
 
 
+CALIBRATION, BUDGET, METHOD = "Calibration pictures", "What may be lost", "How int8 is made"
+EXAMPLES = (
+    "idm-deploy quantize ckpt.bundle",
+    "idm-deploy quantize ckpt.pt --calib photographs --max-psnr-drop 0.1",
+)
+
+
 def quantize(
-    source: Path | None = typer.Argument(None, help="A checkpoint or a bundle; a bundle found here if not given."),
-    output: Path | None = typer.Option(
-        None, "--output", "-o", help="Where a checkpoint's bundle goes; ./<name>.bundle."
-    ),
-    config: Path | None = typer.Option(None, "--config", help="The authors' configuration file, for a checkpoint."),
-    weights: Literal["raw", "ema"] = typer.Option("raw", "--weights", help="ema: the checkpoint's moving average."),
-    sample: list[Path] = typer.Option(
-        [], "--sample", help="A low-resolution picture to put into the bundle; repeatable, packaged ones if absent."
-    ),
-    calib: Path | None = typer.Option(None, "--calib", help="Folder of pictures like the training's; else packaged."),
-    pictures: int | None = typer.Option(None, "--pictures", help="The first so many calibration pictures only."),
-    scale: list[float] = typer.Option([4.0, 8.0, 2.0], "--scale", help="Magnifications to record; repeatable."),
-    crop: int = typer.Option(128, "--crop", help="Side of the recorded outputs in pixels."),
-    ranges: int | None = typer.Option(None, "--ranges", help="Timestep ranges; as many as pay if not given."),
-    clipping: str = typer.Option("mse", "--clipping", help="mse, percentile, entropy or minmax."),
-    scales: str = typer.Option(
-        "calibrated", "--scales", help="calibrated, or checkpoint: the input scales that a quantizer left in it."
-    ),
-    rounding: str = typer.Option("second-order", "--rounding", help="second-order or nearest, of the weights."),
-    equalise: bool = typer.Option(
-        True, "--equalise/--no-equalise", help="Bring the channels of an activation to one size before coding."
-    ),
-    correct_bias: bool = typer.Option(
-        False, "--correct-bias", help="Take back each layer's mean error per range; one more pass."
-    ),
-    targets: str | None = typer.Option(
-        None, "--targets", help="Whose graphs to write, of ort,openvino,tensorrt; all that can be tried here."
-    ),
-    max_psnr_drop: float = typer.Option(0.05, "--max-psnr-drop", help="dB that may be lost against originals."),
-    min_fidelity: float | None = typer.Option(
-        None, "--min-fidelity", help="dB between int8 and float that the worst picture must reach, in plain sampling."
-    ),
-    float_share: float = typer.Option(0.03, "--float-share", help="Of the arithmetic, for the most sensitive layers."),
-    only: Literal["int8"] | None = typer.Option(None, "--only", help="int8: leave the float denoiser out."),
-    strict: bool = typer.Option(False, "--strict", help="Refuse calibration sets that are not representative."),
-    seed: int = typer.Option(0, "--seed", help="Another number, other noise."),
-    threads: int | None = typer.Option(None, "--threads", help="Threads of the engines."),
-    max_memory: str | None = typer.Option(None, "--max-memory", help="How much may be resident, such as 4GiB."),
-    cache_dir: Path | None = typer.Option(None, "--cache-dir", help="Where partial results are kept."),
-    report: Path | None = typer.Option(None, "--report", help="Folder of the report; ./<name>-report."),
-    force: bool = typer.Option(False, "--force", help="Quantize a bundle that is quantized already."),
-    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A bundle, or a checkpoint, which is exported first. If left out, the one bundle in this folder."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for the bundle of a checkpoint. If left out, <checkpoint>.bundle in this folder.",
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", help="Folder for tables, plots and pictures of the result. If left out, <bundle>-report."
+        ),
+    ] = None,
+    sample: Sample = [],
+    only: Annotated[
+        Literal["int8"] | None,
+        typer.Option("--only", help="int8: take the float denoiser out of the bundle, which makes it smaller."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Quantize a bundle anew that is quantized already.")] = False,
+    config: Config = None,
+    weights: Weights = "raw",
+    calib: Annotated[
+        Path | None,
+        typer.Option(
+            "--calib",
+            rich_help_panel=CALIBRATION,
+            help="Folder of pictures like those that the model was trained on. If left out, packaged photographs.",
+        ),
+    ] = None,
+    pictures: Annotated[
+        int | None,
+        typer.Option("--pictures", rich_help_panel=CALIBRATION, help="Use only the first so many of these pictures."),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            rich_help_panel=CALIBRATION,
+            help="Stop, instead of warning, where these pictures are too few or too much alike.",
+        ),
+    ] = False,
+    scale: Annotated[
+        list[float],
+        typer.Option(
+            "--scale",
+            rich_help_panel=CALIBRATION,
+            help="How many times the calibration pictures are enlarged, one after the other; repeatable.",
+        ),
+    ] = [4.0, 8.0, 2.0],
+    crop: Annotated[
+        int,
+        typer.Option(
+            "--crop", rich_help_panel=CALIBRATION, help="Side in pixels of the enlarged pictures in the calibration."
+        ),
+    ] = 128,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            rich_help_panel=CALIBRATION,
+            help="Which random noise the calibration pictures begin with, from 0.",
+        ),
+    ] = 0,
+    max_psnr_drop: Annotated[
+        float,
+        typer.Option(
+            "--max-psnr-drop",
+            rich_help_panel=BUDGET,
+            help="How many dB of PSNR against originals may be lost; layers go back to float until that is kept.",
+        ),
+    ] = 0.05,
+    min_fidelity: Annotated[
+        float | None,
+        typer.Option(
+            "--min-fidelity",
+            rich_help_panel=BUDGET,
+            help="How near, in dB of PSNR, the worst int8 picture must come to the float one, in plain sampling.",
+        ),
+    ] = None,
+    float_share: Annotated[
+        float,
+        typer.Option(
+            "--float-share",
+            rich_help_panel=BUDGET,
+            help="Share of the arithmetic that the most sensitive layers may do in float in any case: 0.03 is 3 %.",
+        ),
+    ] = 0.03,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            "--targets",
+            rich_help_panel=METHOD,
+            help="Which engines to make int8 graphs for: ort, openvino and tensorrt, separated by commas. If left out, "
+            "all that can be tried here.",
+        ),
+    ] = None,
+    ranges: Annotated[
+        int | None,
+        typer.Option(
+            "--ranges",
+            rich_help_panel=METHOD,
+            help="Into how many timestep ranges to divide, each with scales of its own. If left out, as many as pay.",
+        ),
+    ] = None,
+    clipping: Annotated[
+        str,
+        typer.Option(
+            "--clipping",
+            rich_help_panel=METHOD,
+            autocompletion=one_of("mse", "percentile", "entropy", "minmax"),
+            help="How the largest value that int8 holds is chosen: mse (least squared error), percentile, entropy or "
+            "minmax (nothing is cut off).",
+        ),
+    ] = "mse",
+    scales: Annotated[
+        str,
+        typer.Option(
+            "--scales",
+            rich_help_panel=METHOD,
+            autocompletion=one_of("calibrated", "checkpoint"),
+            help="Where the scales of the layers' inputs come from: calibrated here, or checkpoint, which takes those "
+            "that another quantizer left in it.",
+        ),
+    ] = "calibrated",
+    rounding: Annotated[
+        str,
+        typer.Option(
+            "--rounding",
+            rich_help_panel=METHOD,
+            autocompletion=one_of("second-order", "nearest"),
+            help="How weights are rounded: second-order, so that errors of a layer cancel on the calibration pictures, "
+            "or nearest, which is quicker.",
+        ),
+    ] = "second-order",
+    equalise: Annotated[
+        bool,
+        typer.Option(
+            "--equalise/--no-equalise",
+            rich_help_panel=METHOD,
+            help="Bring the channels of a layer's input to one size before coding, or leave them as they are.",
+        ),
+    ] = True,
+    correct_bias: Annotated[
+        bool,
+        typer.Option(
+            "--correct-bias",
+            rich_help_panel=METHOD,
+            help="Take the mean error of each layer out again, in each range; takes one more pass.",
+        ),
+    ] = False,
+    threads: Threads = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--max-memory",
+            rich_help_panel=ENGINE,
+            help="Most memory that the process may take, such as 4GiB. If left out, 60 % of what is free.",
+        ),
+    ] = None,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache-dir",
+            rich_help_panel=ENGINE,
+            help="Folder for partial results, from which the same command goes on after it was stopped. If left out, "
+            "in the user's cache.",
+        ),
+    ] = None,
+    as_json: Json = False,
 ) -> None:
     """Add int8 graphs to a bundle, calibrated on real trajectories; ends with what that costs and gains."""
     from deploy.bundle import discover
@@ -80,7 +222,7 @@ def quantize(
         rounding=rounding,
         equalise=equalise,
         correct_bias=correct_bias,
-        targets=targets_here(named, _say),
+        targets=targets_here(named, say),
         max_psnr_drop=max_psnr_drop,
         min_fidelity=min_fidelity,
         float_share=float_share,
@@ -95,7 +237,7 @@ def quantize(
     )
     told = Source(path=source or discover(), output=output, config=config, weights=weights, samples=tuple(sample))
     with shown_progress("quantize") as progress:
-        outcome = quantized(told, settings, places, only_int8=only == "int8", force=force, say=_say, progress=progress)
+        outcome = quantized(told, settings, places, only_int8=only == "int8", force=force, say=say, progress=progress)
     if as_json:
         typer.echo(json.dumps(outcome.report, indent=1, sort_keys=True))
     else:
@@ -110,7 +252,3 @@ def text_from_outcome(outcome: "Outcome") -> str:
     measured = f"{crops} crops of held-out photographs" if crops else "generated pictures"
     title = f"{outcome.bundle}, preset {outcome.results.preset}, {measured}"
     return f"{text_from_cells(title, table_from_results(outcome.results))}\nreport: {outcome.folder}"
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

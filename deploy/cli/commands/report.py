@@ -1,12 +1,13 @@
 """`idm-deploy report`: one page about a bundle, to open from disk."""
 
 import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.cli.messages import say, say_error
+from deploy.cli.options import FOUND_OR_PACKAGED, Engine, Json, Threads
 from deploy.cli.progress import Report, shown_progress
 
 if TYPE_CHECKING:
@@ -14,25 +15,76 @@ if TYPE_CHECKING:
     from deploy.report.facts import Figures
 
 
+FIGURES, PICTURES = "Figures on the page", "Pictures on the page"
+EXAMPLES = (
+    "idm-deploy report ckpt.bundle",
+    "idm-deploy report ckpt.bundle --bench bench.json --evaluation judged.json",
+)
+
+
 def report(
-    bundle: Path | None = typer.Argument(None, help="The bundle's folder; found by itself if there is only one here."),
-    output: Path | None = typer.Option(None, "--output", "-o", help="The page; ./<name>-report/report.html."),
-    bench: Path | None = typer.Option(None, "--bench", help="What `bench --json` printed: the page's speed."),
-    evaluation: Path | None = typer.Option(
-        None, "--evaluation", help="What `evaluate --json` printed, or evaluation.json: the page's quality."
-    ),
-    measure: bool = typer.Option(False, "--measure", help="Without --bench: time the engines here, a minute or two."),
-    pictures: int = typer.Option(3, "--pictures", help="How many pictures to make and compare."),
-    no_pictures: bool = typer.Option(False, "--no-pictures", help="Make none; nothing is run then."),
-    originals: Path | None = typer.Option(
-        None, "--originals", help="Folder of originals to reduce and enlarge; else the bundle's samples, or packaged."
-    ),
-    scale: float | None = typer.Option(None, "--scale", "-s", help="Magnification of the pictures; 4 where it fits."),
-    engine: str = typer.Option("auto", "--engine", help="For the pictures: auto, or one that `doctor` lists."),
-    threads: int | None = typer.Option(None, "--threads", help="Threads of the engine."),
-    seed: int = typer.Option(0, "--seed", help="Another number, other draws."),
-    force: bool = typer.Option(False, "--force", help="Replace a page that is there."),
-    as_json: bool = typer.Option(False, "--json", help="Print what was written as JSON."),
+    bundle: Annotated[Path | None, typer.Argument(help=FOUND_OR_PACKAGED)] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File for the page. If left out, <bundle>-report/report.html."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a page that is there already.")] = False,
+    bench: Annotated[
+        Path | None,
+        typer.Option(
+            "--bench", rich_help_panel=FIGURES, help="File with what `bench --json` printed, for the chapter on speed."
+        ),
+    ] = None,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(
+            "--evaluation",
+            rich_help_panel=FIGURES,
+            help="File with what `evaluate --json` printed, or its evaluation.json, for the chapter on quality.",
+        ),
+    ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure", rich_help_panel=FIGURES, help="Instead of --bench: time the engines now, a minute or two."
+        ),
+    ] = False,
+    pictures: Annotated[
+        int,
+        typer.Option("--pictures", rich_help_panel=PICTURES, help="How many pictures to enlarge and show."),
+    ] = 3,
+    no_pictures: Annotated[
+        bool, typer.Option("--no-pictures", rich_help_panel=PICTURES, help="Show no pictures; then nothing is run.")
+    ] = False,
+    originals: Annotated[
+        Path | None,
+        typer.Option(
+            "--originals",
+            rich_help_panel=PICTURES,
+            help="Folder of large pictures that are reduced and enlarged again. If left out, the bundle's samples, "
+            "else packaged ones.",
+        ),
+    ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            "--scale",
+            "-s",
+            rich_help_panel=PICTURES,
+            help="How many times each side is enlarged. If left out, 4, or what fits the pictures.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            rich_help_panel=PICTURES,
+            help="Which random noise to begin with, from 0; another seed gives other versions of the fine detail.",
+        ),
+    ] = 0,
+    engine: Engine = "auto",
+    threads: Threads = None,
+    as_json: Json = False,
 ) -> None:
     """Write one self-contained HTML page about a bundle: what it is, how it was made, what it costs, pictures."""
     from deploy.bundle import Bundle
@@ -45,7 +97,7 @@ def report(
         raise typer.BadParameter("--originals are for pictures; leave out --no-pictures.")
     if measure and bench is not None:
         raise typer.BadParameter("--bench brings the speed; leave out --measure.")
-    place = bundle_or_packaged(bundle, _say)
+    place = bundle_or_packaged(bundle, say)
     target = output or default_page(place)
     refuse_page_in_the_way(target, force=force)
     timed = None if bench is None else read_figures(bench, "what `idm-deploy bench --json` printed")
@@ -97,9 +149,5 @@ def _tell(outcome: dict[str, Any], as_json: bool) -> None:
         typer.echo(json.dumps(outcome, indent=1, sort_keys=True))
         return
     for name, why in outcome["failures"].items():
-        _say(f"idm-deploy: {name}: {why}")
+        say_error(f"{name}: {why}")
     typer.echo(f"page: {outcome['page']}, {outcome['bytes'] / 1e6:.1f} MB")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

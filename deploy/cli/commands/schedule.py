@@ -1,33 +1,79 @@
 """`idm-deploy schedule`: find out where few steps should lie for this checkpoint."""
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from deploy.cli.messages import say
+from deploy.cli.options import BundleArgument, Device, Engine, Json, Threads
 from deploy.cli.progress import shown_progress
+
+SEARCH = "How the search is done"
+EXAMPLES = (
+    "idm-deploy schedule ckpt.bundle",
+    "idm-deploy schedule ckpt.bundle --steps 8,12 --equation ddim",
+)
 
 
 def schedule(
-    bundle: Path | None = typer.Argument(None, help="The bundle's folder; found by itself if there is only one here."),
-    steps: str = typer.Option("5,8,12,20", "--steps", help="Numbers of steps to search for, separated by commas."),
-    equation: str = typer.Option("ddim,dpmpp-2m", "--equation", help="Equations to try, separated by commas."),
-    start: float | None = typer.Option(
-        None, "--start", help="Noise level to begin at; the default preset's if absent."
-    ),
-    consistency: float | None = typer.Option(None, "--consistency", help="Data consistency, 0..1; likewise."),
-    image: list[Path] = typer.Option([], "--image", help="Low-resolution pictures to search with; repeatable."),
-    samples: int = typer.Option(2, "--samples", help="How many pictures to search with."),
-    scale: float = typer.Option(4.0, "--scale", help="Magnification of the search."),
-    seed: int = typer.Option(0, "--seed", help="Seed of the starting noise."),
-    presets: bool = typer.Option(True, help="Let draft, balanced and best use what was found."),
-    engine: str = typer.Option("auto", "--engine", help="auto, or one that `doctor` lists."),
-    threads: int | None = typer.Option(None, "--threads", help="Threads of the engine."),
-    device: int | None = typer.Option(None, "--device", help="Number of the GPU to run on, 0 is the first."),
-    force: bool = typer.Option(False, "--force", help="Search again what the bundle has already."),
-    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+    bundle: BundleArgument = None,
+    steps: Annotated[
+        str,
+        typer.Option("--steps", help="Numbers of steps to place, separated by commas; each takes a search."),
+    ] = "5,8,12,20",
+    equation: Annotated[
+        str, typer.Option("--equation", help="Solvers to place steps for, separated by commas.")
+    ] = "ddim,dpmpp-2m",
+    presets: Annotated[
+        bool,
+        typer.Option(
+            "--presets/--no-presets", help="Let the bundle's draft, balanced and best use what was found, or not."
+        ),
+    ] = True,
+    force: Annotated[bool, typer.Option("--force", help="Search again what the bundle holds already.")] = False,
+    image: Annotated[
+        list[Path],
+        typer.Option(
+            "--image",
+            rich_help_panel=SEARCH,
+            help="A low-resolution picture to search with; repeatable. If left out, the bundle's samples.",
+        ),
+    ] = [],
+    samples: Annotated[
+        int, typer.Option("--samples", rich_help_panel=SEARCH, help="How many pictures to search with.")
+    ] = 2,
+    scale: Annotated[
+        float, typer.Option("--scale", rich_help_panel=SEARCH, help="How many times the search enlarges each side.")
+    ] = 4.0,
+    start: Annotated[
+        float | None,
+        typer.Option(
+            "--start",
+            rich_help_panel=SEARCH,
+            help="Noise level, 0 to 1, that the enlarged input is given to begin with; 0 begins with pure noise. If "
+            "left out, that of the default preset.",
+        ),
+    ] = None,
+    consistency: Annotated[
+        float | None,
+        typer.Option(
+            "--consistency",
+            rich_help_panel=SEARCH,
+            help="How strongly each step is pulled towards pictures that shrink to the input, 0 to 1. If left out, "
+            "that of the default preset.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option("--seed", rich_help_panel=SEARCH, help="Which random noise the search begins with, from 0."),
+    ] = 0,
+    engine: Engine = "auto",
+    threads: Threads = None,
+    device: Device = None,
+    as_json: Json = False,
 ) -> None:
     """Search the placement of few steps for this checkpoint and store it, with presets, in the bundle."""
     from deploy.bundle import Bundle, discover
@@ -51,7 +97,7 @@ def schedule(
         shown_progress("schedule") as progress,
     ):
         # A person reads the results once, at the end; JSON has them beside the lines on stderr.
-        rows = schedule_bundle(upscaler, request, say=_say if as_json else ignore, progress=progress)
+        rows = schedule_bundle(upscaler, request, say=say if as_json else ignore, progress=progress)
         place = upscaler.bundle.path
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=1, sort_keys=True))
@@ -73,10 +119,6 @@ def _print_presets(place: Path) -> None:
     for name in PRESET_NAMES:
         default = " (default)" if name == manifest.default_preset else ""
         typer.echo(f"  {sampling_from(manifest, Choices(preset=name)).describe()}{default}")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def counts_from_text(text: str) -> tuple[int, ...]:

@@ -3,26 +3,47 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from deploy.cli.options import ENGINE, BundleArgument, Json
 
 if TYPE_CHECKING:
     from deploy.bundle import Bundle
     from deploy.export.parity import Parity
 
 
+EXAMPLES = (
+    "idm-deploy verify ckpt.bundle",
+    "idm-deploy verify ckpt.bundle --against ckpt.pt",
+)
+
+
 def verify(
-    bundle: Path | None = typer.Argument(None, help="The bundle's folder; found by itself if there is only one here."),
-    clean: bool = typer.Option(False, "--clean", help="Remove the files that bundle.json does not list."),
-    against: Path | None = typer.Option(
-        None,
-        "--against",
-        help="The checkpoint it was made from: compare every graph with the network as published.",
-    ),
-    engine: str = typer.Option("onnxruntime-cpu", "--engine", help="The engine that runs the graphs for --against."),
-    device: int | None = typer.Option(None, "--device", help="Number of the GPU for --against, 0 is the first."),
-    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+    bundle: BundleArgument = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against",
+            help="The checkpoint that the bundle was made from: also run every graph and compare its results with the "
+            "network as published.",
+        ),
+    ] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Delete files in the folder that do not belong to the bundle.")
+    ] = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine", rich_help_panel=ENGINE, help="Which library runs the graphs for --against; `doctor` lists them."
+        ),
+    ] = "onnxruntime-cpu",
+    device: Annotated[
+        int | None,
+        typer.Option("--device", rich_help_panel=ENGINE, help="Number of the GPU for --against, 0 is the first."),
+    ] = None,
+    as_json: Json = False,
 ) -> None:
     """Check every file of a bundle against its SHA-256, and with --against its graphs against their checkpoint."""
     from deploy.bundle import Bundle, discover

@@ -94,9 +94,9 @@ def main(arguments: Sequence[str]) -> int:
         choice = EngineChoice(backend=engine, precision=precision, threads=int(threads), device=device)
         told = _first_picture(Path(bundle), choice, (height, width), float(since))
     except (DeployError, EngineError) as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
-    print(json.dumps(told))
+    sys.stdout.write(f"{json.dumps(told)}\n")
     return 0
 
 

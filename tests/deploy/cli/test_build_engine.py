@@ -1,7 +1,6 @@
 """`build-engine` and `engines` on a small bundle: one screen, JSON, nothing twice, and usage that makes no sense."""
 
 import importlib.util
-import json
 import shutil
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from deploy.packaged.places import IDM_BUNDLE
 from engines.cache import Cache
 from tests.deploy.exported import exported
 from tests.deploy.quantized import with_held_out
+from tests.json_schema import checked
 
 QUICK = ["--size", "16x16", "--rounds", "1", "--threads", "1"]
 
@@ -48,7 +48,8 @@ def test_measured_once_then_known_at_once(bundle: Bundle, tmp_path: Path, monkey
 
 
 def test_json_has_every_figure(bundle: Bundle, tmp_path: Path) -> None:
-    report = json.loads(build(bundle, tmp_path, "--json", "--engine", "onnxruntime-cpu", "--precision", "fp32"))
+    asked = ["--json", "--engine", "onnxruntime-cpu", "--precision", "fp32"]
+    report = checked("build-engine", build(bundle, tmp_path, *asked))
     decision = report["decision"]
     assert (decision["engine"], decision["precision"]) == ("onnxruntime-cpu", "fp32")
     assert [found["step_ms"] > 0 for found in decision["candidates"]] == [True]
@@ -72,7 +73,7 @@ def test_int8_is_measured_too_and_held_to_the_budget(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     cache = Cache().root
-    decision = json.loads(build(quantized, cache, "--json", "--min-sqnr", "3"))["decision"]
+    decision = checked("build-engine", build(quantized, cache, "--json", "--min-sqnr", "3"))["decision"]
     found = {(one["backend"], one["precision"]): one for one in decision["candidates"]}
     for engine, lost in (("onnxruntime-cpu", 10.0), ("openvino-cpu", 1.0)):
         int8 = found[engine, "int8"]
@@ -132,7 +133,7 @@ def test_without_a_bundle_the_packaged_model_is_measured_and_infer_finds_the_cho
     done = CliRunner().invoke(app, ["build-engine", *QUICK, "--json"])
     assert done.exit_code == 0, done.output
     assert "no bundle here: using the packaged demo model" in done.stderr
-    report = json.loads(done.stdout)
+    report = checked("build-engine", done.stdout)
     assert report["bundle"] == str(IDM_BUNDLE) and report["cache"] == str(tmp_path / "cache" / "idm-deploy")
     chosen = engine_choice(Bundle.open(IDM_BUNDLE, verify="sizes"))
     assert (chosen.backend, chosen.precision) == (report["decision"]["engine"], report["decision"]["precision"])
@@ -168,7 +169,7 @@ def test_the_list_and_pruning(bundle: Bundle, tmp_path: Path) -> None:
     listed = run.invoke(app, place).stdout
     assert listed.startswith("1 in ")
     assert "choice for idm_micro.bundle" in listed
-    report = json.loads(run.invoke(app, [*place, "--json"]).stdout)
+    report = checked("engines", run.invoke(app, [*place, "--json"]).stdout)
     assert [entry["label"] for entry in report["kept"]] == ["choice for idm_micro.bundle"]
     assert run.invoke(app, [*place, "--prune", "--unused", "1"]).stdout.startswith("1 in ")
     pruned = run.invoke(app, [*place, "--prune", "--unused", "0"]).stdout

@@ -18,6 +18,7 @@ from engines.errors import EngineError
 from tests.checkpoints import save_idm
 from tests.deploy.measure.test_lpips import made_up_weights
 from tests.deploy.measure.test_lpips import save as save_lpips
+from tests.json_schema import checked
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_every_preset_is_a_row_beside_those_without_a_model(bundle: Bundle, orig
     settings = ["--preset", "draft", "--preset", "best", "--steps", 1, "--samples", 2, "--consistency", 1]
     result = run(originals, "--bundle", bundle.path, *settings, "--json")
     assert result.exit_code == 0, result.output
-    data = json.loads(result.stdout)
+    data = checked("evaluate", result.stdout)
     names = ["bicubic", "bicubic, 5 back-projections", "draft", "draft, mean of 2", "best", "best, mean of 2"]
     assert [row["name"] for row in data["rows"]] == names
     assert [one["size"] for one in data["originals"]] == [[32, 32], [40, 32]]

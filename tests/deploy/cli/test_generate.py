@@ -1,6 +1,5 @@
 """`generate`: pictures from noise, at several sizes of the same latent, never over what is there."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,10 @@ from typer.testing import CliRunner
 
 from deploy.cli.commands.generate import _say_once
 from deploy.cli.main import app
+from deploy.cli.messages import shown_messages
 from deploy.errors import ImageError, PlanError
 from tests.checkpoints import save_idm, save_latent
+from tests.json_schema import checked
 
 RUNNER = CliRunner()
 
@@ -36,7 +37,7 @@ def command(bundle: Path, folder: Path, *more: str) -> list[str]:
 def test_pictures_of_every_size_come_from_one_latent(bundle: Path, tmp_path: Path) -> None:
     result = RUNNER.invoke(app, command(bundle, tmp_path / "new", "--count", "2", "--json"))  # which makes the folder
     assert result.exit_code == 0, result.output
-    rows = json.loads(result.stdout)["pictures"]
+    rows = checked("generate", result.stdout)["pictures"]
     assert [(row["width"], row["height"]) for row in rows] == [(20, 16), (40, 32)] * 2
     small, large, other, _ = (np.asarray(Image.open(row["output"]).resize((20, 16)), dtype=float) for row in rows)
     assert np.abs(small - large).mean() < np.abs(small - other).mean()
@@ -66,6 +67,7 @@ def test_a_model_that_enlarges_cannot_generate(tmp_path: Path) -> None:
 
 def test_what_is_the_same_for_all_pictures_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
     told: set[str] = set()
-    for line in ("int8: other steps", "smaller tiles", "int8: other steps"):
-        _say_once(told, line)
+    with shown_messages(quiet=False, verbose=0):
+        for line in ("int8: other steps", "smaller tiles", "int8: other steps"):
+            _say_once(told, line)
     assert capsys.readouterr().err.splitlines() == ["int8: other steps", "smaller tiles"]

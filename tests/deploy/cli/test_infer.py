@@ -19,6 +19,7 @@ from deploy.bundle import Bundle, BundleWriter
 from deploy.checkpoint.load import load_checkpoint
 from deploy.export.export import export_bundle
 from tests.checkpoints import save_idm
+from tests.json_schema import checked
 
 ENTRY = [sys.executable, "-c", "from deploy.cli.main import main; main()", "infer"]
 WITHOUT_TORCH = """
@@ -94,13 +95,13 @@ def test_a_batch_goes_on_past_a_bad_file_and_exits_1(place: Path) -> None:
     (place / "out").mkdir()
     arguments = ("a.png", "bad.png", "missing.png", "b.jpg", "c.webp", "--long-edge", "18", "--steps", "1", "-o", "out")
     done = infer(place, *arguments, "--json", code=1)
-    report = json.loads(done.stdout)
+    report = checked("infer", done.stdout)
     assert [row["output"] for row in report["pictures"]] == [f"out/{name}_long18.png" for name in "abc"]
     assert all(size_of(place / row["output"]) == (18, 12) for row in report["pictures"])
     assert [row["input"] for row in report["failed"]] == ["bad.png", "missing.png"]
     assert "2 of 5 pictures failed: bad.png, missing.png" in done.stderr
     assert report["sampling"]["plan"]["steps"] == 1
-    again = json.loads(infer(place, *arguments, "--json", code=1).stdout)
+    again = checked("infer", infer(place, *arguments, "--json", code=1).stdout)
     assert again["pictures"] == [] and len(again["skipped"]) == 3
     assert len(json.loads(infer(place, *arguments, "--json", "--force", code=1).stdout)["pictures"]) == 3
 

@@ -13,6 +13,7 @@ from deploy.cli.main import app
 from deploy.errors import CheckpointError
 from deploy.sampling.schedule import NoiseSchedule
 from tests.checkpoints import IDM_SCHEDULE, save_idm
+from tests.json_schema import checked
 from tests.latent_checkpoints import latent_state
 
 
@@ -69,7 +70,7 @@ def test_idm_as_text(idm_file: Path) -> None:
 def test_the_configuration_is_used(idm_file: Path, tmp_path: Path) -> None:
     config = tmp_path / "train.json"
     config.write_text('{"s_max": 4, "norm_groups": 8} // by hand')
-    record = json.loads(run(idm_file, "--config", config, "--json").stdout)
+    record = checked("inspect", run(idm_file, "--config", config, "--json").stdout)
     assert record["configuration"]["s_max"] == {"value": 4.0, "source": "config"}
     assert record["configuration"]["norm_groups"] == {"value": 8, "source": "config"}
     assert record["scale_range"] == [1.0, 4.0]
@@ -77,7 +78,7 @@ def test_the_configuration_is_used(idm_file: Path, tmp_path: Path) -> None:
 
 def test_latent_with_either_weights(latent_file: Path) -> None:
     for weights in ("raw", "ema"):
-        record = json.loads(run(latent_file, "--weights", weights, "--json").stdout)
+        record = checked("inspect", run(latent_file, "--weights", weights, "--json").stdout)
         assert (record["family"], record["weights"]) == ("latent", weights)
         assert record["configuration"]["unet.model_channels"] == {"value": 32, "source": "weights"}
         assert record["configuration"]["first_stage.local_ensemble"]["source"] == "assumed"

@@ -11,6 +11,7 @@ from deploy.bundle import Bundle
 from deploy.cli.main import app
 from deploy.errors import BundleError
 from tests.checkpoints import save_idm
+from tests.json_schema import checked
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def test_a_person_sees_what_it_is(bundle: Path) -> None:
 
 
 def test_json_is_the_manifest_and_what_follows_from_it(bundle: Path) -> None:
-    record = json.loads(CliRunner().invoke(app, ["inspect", str(bundle), "--json"]).stdout)
+    record = checked("inspect", CliRunner().invoke(app, ["inspect", str(bundle), "--json"]).stdout)
     assert record["configuration"]["inner_channel"] == {"source": "weights", "value": 16}
     assert record["bytes"] == sum(file["bytes"] for file in record["files"].values())
     assert set(record["graphs"]) == set(Bundle.open(bundle).manifest.graphs)
@@ -50,7 +51,7 @@ def test_the_engine_that_was_chosen_here_is_shown_with_its_figures(bundle: Path,
     assert run.invoke(app, ["build-engine", str(bundle), *place, "--size", "16x16", "--rounds", "1"]).exit_code == 0
     shown = " ".join(run.invoke(app, ["inspect", str(bundle), *place]).output.split())
     assert "engine, measured at 16x16, batch 1 ms per step dB from float32" in shown
-    engine = json.loads(run.invoke(app, ["inspect", str(bundle), *place, "--json"]).stdout)["engine"]
+    engine = checked("inspect", run.invoke(app, ["inspect", str(bundle), *place, "--json"]).stdout)["engine"]
     assert f"{engine['backend']} {engine['precision']} (chosen) " in shown
     assert f"{engine['backend']} {engine['precision']} takes " in shown
     assert {"onnxruntime-cpu"} <= {candidate["backend"] for candidate in engine["candidates"]}

@@ -13,6 +13,7 @@ from deploy.cli.main import app
 from deploy.errors import BundleError, DeployError, FolderError
 from deploy.packaged.places import IDM_BUNDLE
 from tests.deploy.report.facts_for_tests import bench_record, evaluation_record
+from tests.json_schema import checked
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_given_figures_are_on_the_page(here: Path) -> None:
     (here / "e.json").write_text(json.dumps(evaluation_record()))
     arguments = ["demo.bundle", "-o", "page.html", "--no-pictures", "--json"]
     result = run(*arguments, "--bench", "b.json", "--evaluation", "e.json")
-    assert json.loads(result.stdout) == {
+    assert checked("report", result.stdout) == {
         "page": "page.html",
         "bytes": (here / "page.html").stat().st_size,
         "failures": {},

@@ -1,6 +1,5 @@
 """`idm-deploy schedule` on the command line."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from deploy.checkpoint.load import load_checkpoint
 from deploy.cli.commands.schedule import schedule
 from deploy.export.export import export_bundle
 from tests.checkpoints import save_idm
+from tests.json_schema import checked
 
 app = typer.Typer()
 app.command()(schedule)
@@ -40,7 +40,7 @@ def test_the_gain_is_printed_and_the_second_time_found(
     assert "micro.bundle:\n  draft: ddim, 2 steps placed by search" in first.stdout
     assert "  balanced: ddim, 2 steps placed by search, from pure noise (default)\n" in first.stdout
     again = CliRunner().invoke(app, [*arguments, "--json"])
-    (row,) = json.loads(again.stdout)
+    (row,) = checked("schedule", again.stdout)
     assert row["resumed"] and row["key"] == "ddim/2/noise"
     assert "found in the bundle" in CliRunner().invoke(app, arguments).stdout
 

@@ -1,6 +1,5 @@
 """`idm-deploy verify` on the command line."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from typer.testing import CliRunner
 from deploy.cli.commands.verify import verify
 from deploy.errors import BundleError
 from tests.deploy.bundle.small_bundle import write_bundle
+from tests.json_schema import checked
 
 app = typer.Typer()
 app.command()(verify)
@@ -26,7 +26,7 @@ def run(*arguments: str) -> str:
 def test_a_whole_bundle_is_found_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = write_bundle(tmp_path / "a.bundle")
     monkeypatch.chdir(tmp_path)
-    report = json.loads(run("--json"))
+    report = checked("verify", run("--json"))
     sizes = [bundle.file(name).stat().st_size for name in bundle.manifest.files]
     assert report == {"bundle": str(bundle.path), "bytes": sum(sizes), "files": 4, "removed": [], "unlisted": []}
     assert "a.bundle: 4 files, 0.0 MB, every SHA-256 as recorded" in run()

@@ -22,6 +22,7 @@ from deploy.images.files import read_image
 from deploy.packaged.places import IDM_BUNDLE, bundle_or_packaged
 from tests.checkpoints import save_idm
 from tests.deploy.bundle.small_bundle import write_bundle
+from tests.json_schema import checked
 
 TINY = DemoSettings(scales=(2.0, 4.0), pictures=1, originals=1, int8=False, engine="onnxruntime-cpu", threads=1)
 PICTURES = ["chelsea_x2.png", "chelsea_x4.png", "contact-sheet-x2.png", "contact-sheet-x4.png"]
@@ -47,7 +48,7 @@ def test_the_demo_makes_pictures_sheets_and_figures(finished: Path) -> None:
     assert sorted(path.name for path in finished.iterdir()) == sorted(MADE)
     assert read_image(finished / "chelsea_x2.png").size == (128, 128)
     assert read_image(finished / "chelsea_x4.png").size == (256, 256)
-    state = json.loads((finished / STATE).read_text())
+    state = checked("demo", (finished / STATE).read_text())  # which is what --json prints
     assert state["finished"] is True
     assert list(state["steps"]) == sorted(STEPS)
     assert list(IN_WORDS) == list(STEPS)

@@ -1,6 +1,5 @@
 """`doctor`: parsing what systems say, and the command on this machine."""
 
-import json
 import os
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from engines.machine.host import (
     gpus_from_table,
     sizes_from_meminfo,
 )
+from tests.json_schema import checked
 
 XEON = """processor\t: 0
 model name\t: Intel(R) Xeon(R) Platinum 8480+
@@ -202,7 +202,7 @@ def test_the_command_fits_one_screen_and_names_what_is_missing() -> None:
 def test_json_is_the_whole_report() -> None:
     done = run("--json")
     assert (done.returncode, done.stderr) == (0, "")
-    found = json.loads(done.stdout)
+    found = checked("doctor", done.stdout)
     report = examine()
     assert found["python"] == report.python
     assert [engine["name"] for engine in found["engines"]] == [engine.name for engine in report.engines]

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from engines.backends import open_engine
 from engines.errors import EngineError
 from engines.plans.half import write_half_graph
 from tests.checkpoints import save_latent
+from tests.json_schema import checked
 
 SMALL = (((16, 16), 1), ((19, 24), 2))
 
@@ -128,7 +128,7 @@ def test_verify_against_prints_the_report(bundle: Bundle, checkpoint: Checkpoint
     arguments = ["verify", str(bundle.path), "--against", str(checkpoint.path), "--json"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    records = json.loads(result.stdout)["parity"]
+    records = checked("verify", result.stdout)["parity"]
     assert max(record["max_error"] for record in records) < 2e-4
     assert [77, 77] in [record["size"] for record in records]
 

@@ -21,6 +21,7 @@ from deploy.int8.telling.results import TargetResult
 from deploy.int8.trying.comparison import Fidelity
 from tests.deploy.int8.conftest import CONFIG
 from tests.deploy.quantized import with_held_out
+from tests.json_schema import checked
 
 OPTIONS = "--pictures 2 --crop 16 --scale 2 --ranges 2 --max-psnr-drop 5 --float-share 0 --targets ort,tensorrt"
 MEASURED = {target: {"psnr_drop": 0.0} for target in TARGET_NAMES}
@@ -55,6 +56,8 @@ def test_a_checkpoint_becomes_a_quantized_bundle_with_a_report(
 
     report = tmp_path / "idm_micro_gen-report"
     figures = json.loads((report / "quantization.json").read_text())
+    named = {"bundle": "idm_micro_gen.bundle", "report": report.name, "only_int8": False}
+    checked("quantize", json.dumps(named | figures))  # what --json prints
     assert figures["targets"]["ort"]["ranges"] == 2
     # First and last convolution stay in float, all others are in int8.
     assert 0 < figures["targets"]["ort"]["share_of_multiplications_in_float"] < 0.5

@@ -24,6 +24,7 @@ from deploy.measure.benchmark.steps import runnable_choices
 from engines.backends import BACKENDS
 from engines.errors import EngineError
 from tests.checkpoints import save_idm
+from tests.json_schema import checked
 
 QUICK = ["--size", "17x16", "--rounds", "1", "--threads", "1", "--plain", "1", "--batches", "1,2", "--sizes", "8,16"]
 ROW = {"name": str, "failure": (str, type(None)), "times_ms": list, "median_ms": float}
@@ -50,7 +51,7 @@ def whole(idm_micro: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[
         patch.setattr("deploy.measure.benchmark.roofline.SIDE", 64)
         result = run(str(idm_micro.path), *QUICK, "--json", "--plot", str(plot))
     assert result.exit_code == 0, result.output
-    return json.loads(result.stdout), plot
+    return checked("bench", result.stdout), plot
 
 
 def test_everything_of_a_bundle_as_json(whole: tuple[dict[str, Any], Path]) -> None:
