@@ -7,6 +7,10 @@ that the processors spent on it, which other work on the machine changes less. S
 
 `quantize`: `idm-deploy quantize` with default settings on the packaged IDM (packaged), on the smallest IDM of the tests
 (tiny) and on the published size with random weights (full), and `idm-deploy demo` (demo).
+`start`: `--help`; the first picture, a packaged one of 64x64 enlarged twice by the preset draft (picture); and 300 of
+24x24 enlarged so by one command (pictures).
+`forecast`: the time that `infer` announces for the packaged sample at four times its size with an empty cache (first)
+and with the times of that run (again), beside the time it took.
 """
 
 from __future__ import annotations
@@ -23,9 +27,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
+from benchmarks.forecast import forecast_and_actual
 from benchmarks.full_size import main as make_full_size
 from deploy.cli.tables import text_from_cells
-from deploy.packaged.places import IDM_BUNDLE
+from deploy.images.files import read_image, write_image
+from deploy.packaged.places import IDM_BUNDLE, packaged_pictures
 from engines.new_files import new_file
 
 RUN = "from deploy.cli.main import main; main()"
@@ -44,6 +52,8 @@ class Row:
     name: str
     seconds: float
     user_seconds: float
+    forecast: float | None = None
+    """Seconds that were announced, where that is what is measured."""
 
 
 def timed(section: str, name: str, arguments: Sequence[str], folder: Path) -> Row:
@@ -83,7 +93,45 @@ QUANTIZE: Mapping[str, Callable[[Path], Row]] = {
     "demo": demo,
 }
 
-SECTIONS: Mapping[str, Mapping[str, Callable[[Path], Row]]] = {"quantize": QUANTIZE}
+SMALL = ("--scale", "2", "--preset", "draft")
+PICTURES = 300
+
+
+def pictures(folder: Path) -> Row:
+    """Small photographs, each a crop of its own of the packaged ones."""
+    wide = np.concatenate([read_image(path).pixels for path in packaged_pictures()], axis=1)
+    (folder / "in").mkdir()
+    for number in range(PICTURES):
+        top, left = number % 40, number * 7 % (wide.shape[1] - 24)
+        write_image(wide[top : top + 24, left : left + 24], folder / "in" / f"{number:03}.png")
+    names = [f"in/{number:03}.png" for number in range(PICTURES)]
+    return timed("start", "pictures", ["infer", *names, *SMALL, "-o", "out/"], folder)
+
+
+START: Mapping[str, Callable[[Path], Row]] = {
+    "help": lambda folder: timed("start", "help", ["--help"], folder),
+    "picture": lambda folder: timed("start", "picture", ["infer", *SMALL], folder),
+    "pictures": pictures,
+}
+
+
+def forecast(name: str, folder: Path, runs: int) -> Row:
+    """The last of so many runs that share a cache which is empty at first."""
+    for _ in range(runs):
+        told = forecast_and_actual(["--scale", "4"], folder / "cache")
+    return Row(section="forecast", name=name, seconds=told.actual, user_seconds=0.0, forecast=told.forecast)
+
+
+FORECAST: Mapping[str, Callable[[Path], Row]] = {
+    "first": lambda folder: forecast("first", folder, 1),
+    "again": lambda folder: forecast("again", folder, 2),
+}
+
+SECTIONS: Mapping[str, Mapping[str, Callable[[Path], Row]]] = {
+    "start": START,
+    "forecast": FORECAST,
+    "quantize": QUANTIZE,
+}
 """By section and name of the row, what makes it in a folder of its own."""
 
 
@@ -113,9 +161,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked.json:
             with new_file(asked.json) as file:
                 file.write(f"{json.dumps([asdict(row) for row in rows], indent=1)}\n".encode())
-    cells = [[row.section, row.name, f"{row.seconds:.1f}", f"{row.user_seconds:.1f}"] for row in rows]
-    print(text_from_cells("The first hour", [["section", "command", "seconds", "user seconds"], *cells]))
+    head = ["section", "command", "seconds", "user seconds", "announced"]
+    print(text_from_cells("The first hour", [head, *(_cells(row) for row in rows)]))
     return 0
+
+
+def _cells(row: Row) -> list[str]:
+    announced = "" if row.forecast is None else f"{row.forecast:.1f} ({row.forecast / row.seconds - 1:+.0%})"
+    return [row.section, row.name, f"{row.seconds:.1f}", f"{row.user_seconds:.1f}", announced]
 
 
 if __name__ == "__main__":

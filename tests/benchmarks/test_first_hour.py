@@ -21,13 +21,13 @@ def test_rows_are_chosen_by_name_and_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def made(name: str) -> Row:
-        return Row(section="quantize", name=name, seconds=1.25, user_seconds=2.0)
+        return Row(section="quantize", name=name, seconds=1.25, user_seconds=2.0, forecast=1.5)
 
     rows = {name: lambda _folder, name=name: made(name) for name in first_hour.QUANTIZE}
     monkeypatch.setattr(first_hour, "SECTIONS", {"quantize": rows})
     assert first_hour.main(["quantize", "--only", "tiny,demo", "--json", str(tmp_path / "rows.json")]) == 0
     assert [row["name"] for row in json.loads((tmp_path / "rows.json").read_text())] == ["tiny", "demo"]
-    assert capsys.readouterr().out.split()[-8:] == ["quantize", "tiny", "1.2", "2.0", "quantize", "demo", "1.2", "2.0"]
+    assert capsys.readouterr().out.split()[-6:] == ["quantize", "demo", "1.2", "2.0", "1.5", "(+20%)"]
     with pytest.raises(SystemExit) as refused:
         first_hour.main(["--only", "huge"])
     assert refused.value.code == 2
