@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -45,58 +45,50 @@ DIFFERENCES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Making:
-    """What a picture is made from, each as a short text: hashes of what is long, numbers as they are."""
+    """What a picture is made from, each as a short text, "" for what is not known: hashes of what is long, numbers."""
 
-    input: str
     model: str
     plan: str
-    size: str
     seed: str
     tile: str
     form: str
+    input: str = ""
+    size: str = ""
     recipe: str = RECIPE
 
     @classmethod
-    def of(
-        cls,
-        upscaler: Upscaler,
-        pixels: NDArray[np.uint8] | None,
-        size: PixelSize,
-        sampling: Sampling,
-        *,
-        seed: int,
-        tile: int | None,
-        grey: bool = False,
-    ) -> Self:
-        """Of the picture that `upscaler` makes of these pixels; `tile` is the one that was asked for.
-
-        grey: the result has one channel. pixels None: of a picture that was not read yet, whose `input` is "".
-        """
+    def of_run(cls, upscaler: Upscaler, sampling: Sampling, *, seed: int, tile: int | None) -> Self:
+        """Of any picture of a run: input and size are not known yet. `tile` is the one that was asked for."""
         manifest = upscaler.bundle.manifest
         plan = {"consistency": sampling.consistency, "from_guess": sampling.from_guess, **asdict(sampling.plan)}
         return cls(
-            input="" if pixels is None else _hash_of_pixels(pixels, grey=grey),
             model=_digest([manifest.graphs, manifest.configuration, manifest.schedule, manifest.value_range]),
             plan=_digest(plan),
-            size=f"{size[0]}x{size[1]}",
             seed=str(seed),
             tile="none" if tile is None else str(tile),
             form=form_of(manifest, upscaler.choice.precision),
         )
+
+    def of_picture(self, pixels: NDArray[np.uint8], size: PixelSize, *, grey: bool = False) -> Self:
+        """Of the picture of the run that enlarges these pixels to (width, height) `size`, in one channel if `grey`."""
+        shape = np.array([*pixels.shape[:2], 1 if grey else 3], dtype="<u4").tobytes()
+        digest = hashlib.sha256(shape + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+        return replace(self, input=digest[:32], size=f"{size[0]}x{size[1]}")
 
     def note(self) -> bytes:
         """As it is written into a file."""
         return json.dumps(asdict(self), sort_keys=True).encode("ascii")
 
     def differences(self, note: bytes, forms: frozenset[str]) -> list[str]:
-        """How a picture with this note was made otherwise, in words; `forms` are the numeric forms that will do."""
+        """How a picture with this note was made otherwise, in words; `forms` are the numeric forms that will do.
+
+        What is not known here is not compared.
+        """
         made = _parsed(note)
         found = []
         for name, template in DIFFERENCES.items():
             before, now = str(made.get(name, "unknown")), str(getattr(self, name))
-            if name == "input" and not now:
-                continue
-            if before not in (forms if name == "form" else (now,)):
+            if now and before not in (forms if name == "form" else (now,)):
                 found.append(template.format(before=before, now=now))
         return found
 
@@ -145,11 +137,6 @@ def _parsed(note: bytes) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return made if isinstance(made, dict) else {}
-
-
-def _hash_of_pixels(pixels: NDArray[np.uint8], *, grey: bool) -> str:
-    shape = np.array([*pixels.shape[:2], 1 if grey else 3], dtype="<u4").tobytes()
-    return hashlib.sha256(shape + np.ascontiguousarray(pixels).tobytes()).hexdigest()[:32]
 
 
 def _digest(value: object) -> str:

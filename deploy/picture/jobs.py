@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -25,10 +26,9 @@ from deploy.images.files import (
     read_size,
     write_image,
 )
-from deploy.images.pictures import Pixels
 from deploy.images.png import write_png_rows
 from deploy.images.sizes import MAX_PIXELS, PixelSize, check_request, output_size
-from deploy.picture.existing import Making, form_of, forms_that_will_do, note_of_existing
+from deploy.picture.existing import Making, forms_that_will_do, note_of_existing
 from deploy.picture.kept_paces import keep_pace, kept_pace
 from deploy.picture.outlook import Outlook
 from deploy.picture.pace import Timing, Work
@@ -122,16 +122,17 @@ def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: 
 
     for image, error in refused.items():
         refuse(image, error)
-    images = [image for image in request.images if image not in refused]
-    if images:
+    if notes:
         say(sampling.describe())
     run = _Run(upscaler, request, sampling, notes, say, progress)
-    for index, image in enumerate(images):
+    for index, image in enumerate(request.images):
+        if image in refused:
+            continue
         target = request.target(image)
         try:
             made = run.make(index, image, target)
-        except (DeployError, EngineError) as refusal:
-            refuse(image, refusal)
+        except (DeployError, EngineError) as error:
+            refuse(image, error)
             continue
         if made is None:
             report["skipped"].append(str(target))
@@ -144,7 +145,10 @@ def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: 
 
 
 class _Run:
-    """The pictures of a request one after another, and what is told of them and of the time they take."""
+    """The pictures of a request one after another, and what is told of them and of the time they take.
+
+    `notes`: of each picture that can be written, what the result that is there says of its making; None: there is none.
+    """
 
     def __init__(
         self,
@@ -155,21 +159,19 @@ class _Run:
         say: Say,
         progress: Report,
     ) -> None:
-        """`notes`: of the pictures to make, what is written in the file that is in the place of the result."""
         began = time.perf_counter()
         self._upscaler = upscaler
         self._request = request
         self._sampling = sampling
-        self._notes = notes
-        self._forms = forms_that_will_do(
-            upscaler.bundle.manifest, request.precision, form_of(upscaler.bundle.manifest, upscaler.choice.precision)
-        )
         self._say = say
         self._progress = progress
+        self._notes = notes
+        self._making = Making.of_run(upscaler, sampling, seed=request.seed, tile=request.tile)
+        self._forms = forms_that_will_do(upscaler.bundle.manifest, request.precision, self._making.form)
         self._pace = kept_pace(upscaler.bundle, upscaler.choice)
         self._works: dict[tuple[PixelSize, PixelSize], Work] = {}
         self._told: set[object] = set()  # sizes that were announced, and notices: what is told once
-        ahead = self._works_ahead() if len(notes) > 1 else []
+        ahead = self._works_ahead() if len(request.images) > 1 else []
         self._pictures = len(ahead)
         self._outlook = Outlook(self._pace, ahead, began)
         self._forecast = self._outlook.known() if ahead else None
@@ -182,8 +184,8 @@ class _Run:
         read = self._request.read(image)
         size = self._request.output_size(read.size)
         check_format(target, size)
-        making = self._making(read.pixels, size, grey=read.is_grey)
-        if (note := self._notes[image]) is not None and self._is_there(target, making, note):
+        making = self._making.of_picture(read.pixels, size, grey=read.is_grey)
+        if self._is_there(image, target, making):
             return None
         work = self._work(read.size, size)
         expected = self._pace.seconds(work)
@@ -199,7 +201,7 @@ class _Run:
             if (told := forecast.told_now()) is not None:
                 self._say(f"{target}: {told}")
             self._tell_of_all()
-            self._progress(_doing(index, len(self._notes), done), self._outlook.fraction())
+            self._progress(_doing(index, len(self._request.images), done), self._outlook.fraction())
 
         options = RunOptions(
             seed=self._request.seed,
@@ -212,7 +214,7 @@ class _Run:
         with self._upscaler.sampled(read.pixels, size, self._sampling, options) as sampled:
             write_sampled(sampled, target, making.note(), grey=read.is_grey)
         self._outlook.finish()
-        if len(self._notes) == 1 and forecast.seconds is not None:
+        if len(self._request.images) == 1 and forecast.seconds is not None:
             self._forecast = self._outlook.elapsed - (time.perf_counter() - began) + forecast.seconds
         return {
             "input": str(image),
@@ -235,29 +237,31 @@ class _Run:
             self._say(f"the next estimate will not know these times. {error}")
         return {"seconds": round(seconds, 3), "forecast_seconds": _rounded(self._forecast)}
 
-    def _works_ahead(self) -> list[Work]:
-        """The work of the pictures that will be made, by what their headers say of their sizes."""
-        works = []
-        for image, note in self._notes.items():
-            with suppress(DeployError, EngineError):  # told when its turn comes
-                lr = read_size(image)
-                size = self._request.output_size(lr)
-                if note is None or self._making(None, size).differences(note, self._forms):
-                    works.append(self._work(lr, size))
-        return works
-
-    def _making(self, pixels: Pixels | None, size: PixelSize, *, grey: bool = False) -> Making:
-        request = self._request
-        return Making.of(self._upscaler, pixels, size, self._sampling, seed=request.seed, tile=request.tile, grey=grey)
-
-    def _is_there(self, target: Path, making: Making, note: bytes) -> bool:
-        """Whether the picture with this note is the one that is asked for, which is said either way."""
+    def _is_there(self, image: Path, target: Path, making: Making) -> bool:
+        """Whether the result that is there is the one that is asked for; said if there is any."""
+        note = self._notes[image]
+        if note is None:
+            return False
         differences = making.differences(note, self._forms)
         if differences:
             self._say(f"{target} was made {', '.join(differences)}: it is made again")
         else:
             self._say(f"{target} exists already, made from the same picture and settings; --force makes it again")
         return not differences
+
+    def _works_ahead(self) -> list[Work]:
+        """The work of the pictures that will be made, by what their headers say of their sizes."""
+        counts: Counter[PixelSize] = Counter()
+        for image, note in self._notes.items():
+            # By all but its input and size, which will be known when its turn comes.
+            if note is None or self._making.differences(note, self._forms):
+                with suppress(ImageError):  # told when its turn comes
+                    counts[read_size(image)] += 1
+        works = []
+        for lr, count in counts.items():
+            with suppress(DeployError, EngineError):  # likewise
+                works += [self._work(lr, self._request.output_size(lr))] * count
+        return works
 
     def _work(self, lr: PixelSize, size: PixelSize) -> Work:
         """Looked up once for each size: the tiles of later pictures may differ as memory does, their time hardly."""

@@ -19,7 +19,7 @@ PIXELS = np.random.default_rng(3).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 def made_with(bundle: Bundle, precision: str = "fp32", engine: str = AUTO, preset: str | None = None) -> Making:
     with Upscaler(bundle, engine=engine, precision=precision, threads=1) as upscaler:
         sampling = upscaler.sampling(Choices(preset=preset, steps=3))
-        return Making.of(upscaler, PIXELS, (12, 8), sampling, seed=0, tile=None)
+        return Making.of_run(upscaler, sampling, seed=0, tile=None).of_picture(PIXELS, (12, 8))
 
 
 def recalibrated(manifest: Manifest, **changes: object) -> Manifest:
@@ -74,12 +74,17 @@ def test_neither_presets_nor_int8_nor_samples_make_another_model_but_weights_do(
 
 
 def test_a_grey_result_is_another_one(quantized_idm: Bundle) -> None:
-    with Upscaler(quantized_idm, threads=1) as upscaler:
-        made = [
-            Making.of(upscaler, PIXELS, (12, 8), upscaler.sampling(), seed=0, tile=None, grey=grey)
-            for grey in (False, True)
-        ]
-    assert made[1].differences(made[0].note(), frozenset([made[0].form])) == ["from another picture"]
+    colour = made_with(quantized_idm)
+    grey = colour.of_picture(PIXELS, (12, 8), grey=True)
+    assert grey.differences(colour.note(), frozenset([grey.form])) == ["from another picture"]
+
+
+def test_before_an_input_is_read_the_rest_is_compared(quantized_idm: Bundle) -> None:
+    made = made_with(quantized_idm)
+    run = replace(made, input="", size="")
+    assert run.differences(made.note(), frozenset([made.form])) == []
+    other = replace(made, seed="1", size="9x9")
+    assert run.differences(other.note(), frozenset([made.form])) == ["with seed 1 instead of 0"]
 
 
 def test_what_stands_in_the_way(tmp_path: Path) -> None:
