@@ -18,6 +18,7 @@ VARIABLES: Mapping[str, str] = {
     "COLUMNS": "width of tables, if it is not that of the terminal",
     "OMP_NUM_THREADS": "threads of PyTorch, which `export` and `verify --against` use",
     "CUDA_VISIBLE_DEVICES": "which NVIDIA GPUs are seen",
+    "ONEDNN_MAX_CPU_ISA": "instructions that OpenVINO and PyTorch may use; without AVX-512 bf16 is refused",
     "ORT_DISABLE_TELEMETRY": "set to 1 for ONNX Runtime unless you set it",
 }
 """Read by this package or by the libraries under it. There is none of our own: settings are options."""

@@ -58,8 +58,11 @@ def _engine_for(bundle: Bundle, precision: str, device: int | None = None) -> st
     installed = [probe.name for probe in found if probe.available]
     if not installed:
         lines = " or ".join(probe.install for probe in found)
-        where = "" if device is None else f" on GPU {device}"
-        raise MissingPackage(f"No engine is installed that could run the networks{where}. Type {lines}.")
+        if device is not None:
+            raise MissingPackage(
+                f"Device {device} was asked for, and no engine that runs on GPUs is here. Type {lines}."
+            )
+        raise MissingPackage(f"No engine is installed that could run the networks. Type {lines}.")
     able = [name for name in installed if precision in _precisions(name)]
     if precision == INT8:
         able = [name for name in able if has_int8(bundle, name)]

@@ -57,7 +57,7 @@ def export_bundle(
     the same float32 numbers. Everything that can be refused is refused before the first byte is written.
     """
     chosen = chosen_rewrites(checkpoint.family, without)
-    pictures = read_samples(samples) or default_samples(checkpoint.configuration)
+    pictures = read_samples(samples) or default_samples(checkpoint.scale_range)
     with BundleWriter.create(path, force=force) as writer:
         progress("rewriting", 0.0)
         parts = parts_of(checkpoint, chosen)

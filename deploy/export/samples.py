@@ -1,10 +1,9 @@
 """The sample pictures of a bundle: what `infer` enlarges where no picture is named."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from deploy.bundle import Bundle, BundleWriter, stem_from_name
 from deploy.bundle.naming import content_name
@@ -43,10 +42,9 @@ def read_samples(paths: Iterable[Path]) -> list[Sample]:
     return list(dict.fromkeys(samples))
 
 
-def default_samples(configuration: Mapping[str, Any]) -> list[Sample]:
-    """Packaged pictures; none for a model that makes pictures from noise alone and cannot enlarge any."""
-    generates = configuration.get("kind", {}).get("value") == "generation"
-    return [] if generates else read_samples(FREE_SAMPLES)
+def default_samples(trained: Sequence[float] | None) -> list[Sample]:
+    """Packaged pictures; none where there are no scales of training: such a model makes pictures from noise alone."""
+    return [] if trained is None else read_samples(FREE_SAMPLES)
 
 
 def add_samples(writer: BundleWriter, samples: Sequence[Sample]) -> list[str]:

@@ -76,7 +76,7 @@ def quantize(
     results = measure(calibrated, threads=places.threads, seed=settings.seed, progress=measuring)
     quantized = calibrated.bundle
     if samples or not quantized.manifest.samples:  # a bundle of an earlier version may have none
-        quantized = with_samples(quantized, samples or default_samples(quantized.manifest.configuration))
+        quantized = with_samples(quantized, samples or default_samples(quantized.manifest.scale_range["trained"]))
     stored = with_held_out_figures(quantized, results)
     for line in filter(None, (beyond_budget(row, settings) for row in results.rows)):
         say(line)

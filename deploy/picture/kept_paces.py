@@ -8,6 +8,7 @@ from typing import Any
 from deploy.bundle import Bundle
 from deploy.engine.chosen import machine_key, newest_decision
 from deploy.engine.graphs import EngineChoice
+from deploy.families.table import family_named
 from deploy.picture.pace import STEP, Pace, Place, crowding
 from engines.cache import Cache, Figures
 
@@ -66,7 +67,7 @@ def _measured_by_build_engine(bundle: Bundle, choice: EngineChoice) -> dict[Plac
     """The step of this engine in the trial of `build-engine`, where that was one picture on as many threads."""
     entry = newest_decision(bundle, choice.cache_dir, choice.device)
     # A trial's size is that of the output, which in the latent family does not tell the state's.
-    if entry is None or bundle.manifest.family != "idm":
+    if entry is None or family_named(bundle.manifest.family).decodes:
         return {}
     trial = entry.figures.get("trial", {})
     if trial.get("batch") != 1 or trial.get("threads") != choice.threads:

@@ -47,7 +47,7 @@ def test_a_gpu_is_chosen_by_its_number(idm_tiny: Bundle, own_cache: Cache, monke
     monkeypatch.setattr("engines.backends.find_device", lambda _: card)
     if not any(probe.available for probe in probe_all() if BACKENDS[probe.name].ON_GPU):
         with pytest.raises(
-            MissingPackage, match=r"No engine is installed .* networks on GPU 1\. Type pip install .*gpu"
+            MissingPackage, match=r"Device 1 was asked for, and no engine that runs on GPUs is here\. Type"
         ):
             engine_choice(idm_tiny, device=1)
     cuda = replace(BACKENDS["onnxruntime-cuda"].probe(), available=True)

@@ -112,7 +112,7 @@ def test_nvidia_smi_is_asked(script: str, names: list[str], tmp_path: Path, monk
 
 
 def test_every_package_is_brought_by_an_extra_of_this_project() -> None:
-    file = Path(doctor.__file__).parent.parent / "pyproject.toml"
+    file = Path(doctor.__file__).parent.parent.parent / "pyproject.toml"
     project = tomllib.loads(file.read_text())["project"]
     extras = project["optional-dependencies"] | {"": project["dependencies"]}
     for name, (extra, _) in doctor.PACKAGES.items():

@@ -13,7 +13,9 @@ from deploy.errors import CheckpointError, ConfigError
 from deploy.families.detection import Detection, Settings, Stored, typed
 from deploy.families.idm import detect as idm
 from deploy.families.idm.config import IdmConfig
+from deploy.families.idm.family import IDM
 from deploy.families.latent import detect as latent
+from deploy.families.latent.family import LATENT
 from deploy.families.table import FAMILIES
 from deploy.sampling.schedule import NoiseSchedule
 from tests.idm_models import idm_config
@@ -61,7 +63,7 @@ def flat(family: Any, config: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", [*IDM_NAMES, *LATENT_NAMES])
 def test_the_family_is_recognised(name: str) -> None:
     family = recognise(Path(name), stored(name).shapes)
-    assert family is (idm if name in IDM_NAMES else latent)
+    assert family is (IDM if name in IDM_NAMES else LATENT)
 
 
 @pytest.mark.parametrize("name", IDM_NAMES)
@@ -134,7 +136,7 @@ def test_latent_configuration_with_a_configuration_file(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*IDM_NAMES, *LATENT_NAMES])
 def test_configurations_survive_being_listed_field_by_field(name: str) -> None:
-    family, config = (idm, idm_config(name)) if name in IDM_NAMES else (latent, latent_config(name))
+    family, config = (IDM, idm_config(name)) if name in IDM_NAMES else (LATENT, latent_config(name))
     listed = json.loads(json.dumps(flat(family, config)))
     assert family.config_from_values(listed) == config
 
@@ -243,17 +245,15 @@ def test_levels_with_different_numbers_of_blocks() -> None:
 
 
 def test_another_network_is_told_what_it_lacks() -> None:
-    # SR3's U-Net has IDM's names, without encoder and implicit layers.
-    sr3 = {
+    # SR3's U-Net alone would be named; with one of IDM's own layers it is nobody's.
+    part = {
         name: shape
         for name, shape in stored("idm_tiny").shapes.items()
-        if name.startswith(("denoise_fn.downs", "denoise_fn.noise_level", "denoise_fn.final_conv"))
+        if name.startswith(("denoise_fn.condition_shift", "denoise_fn.final_conv"))
     }
-    message = (
-        r"another network .*; the nearest known family is IDM.* lacks denoise_fn.conv_body_first.0.weight, encoder.head"
-    )
+    message = r"another network .*; the nearest known family is IDM.* lacks denoise_fn.downs.0.weight, .* denoise_fn.conv_body_first.0.weight, encoder.head"
     with pytest.raises(CheckpointError, match=message):
-        recognise(Path("sr3.pth"), sr3)
+        recognise(Path("part.pth"), part)
     with pytest.raises(CheckpointError, match=r"holds another network \(tensors: 1\).*Known families: latent, idm"):
         recognise(Path("resnet.pth"), {"fc.weight": (10, 512)})
 

@@ -10,8 +10,8 @@ from deploy.checkpoint.load import metadata_for
 from deploy.checkpoint.settings import METADATA_KEY, settings_of
 from deploy.errors import ConfigError
 from deploy.families.detection import Settings
-from deploy.families.idm import detect as idm
-from deploy.families.latent import detect as latent
+from deploy.families.idm.family import IDM as idm  # noqa: N811
+from deploy.families.latent.family import LATENT as latent  # noqa: N811
 from deploy.sampling.schedule import NoiseSchedule
 from tests.idm_models import idm_config
 from tests.latent_models import latent_config

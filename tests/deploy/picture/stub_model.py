@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.families.contract import NOTHING_STAYS, Keep
+from deploy.families.idm.conventions import SAMPLING, VALUES
 from deploy.images.resize import data_consistency, resize_region
 from deploy.images.tiles import Size, Window
 from engines.errors import OutOfMemory
@@ -28,7 +29,11 @@ def mean_5x5(x: Float32) -> Float32:
 class StubModel:
     """Predicts from the state, the enlarged input and the noise level, each pixel from its neighbourhood."""
 
-    family = "idm"
+    values = VALUES
+    sampling = SAMPLING
+    generates = False
+    usual_lr = None
+    decoder = None
     channels = 3
     stride = 8
 

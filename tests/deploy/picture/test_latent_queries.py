@@ -29,7 +29,9 @@ def queried(bundle: Bundle, batch: int, side: int, threads: int, room: int = LAR
         graphs.pixels = []
         model = LatentModel(graphs)
         latent = np.random.default_rng(0).standard_normal((batch, model.channels, 8, 8)).astype(np.float32)
-        rows = [block.shape[2] for block in model.generation(batch, (8, 8), (side, side)).picture_rows(latent, room)]
+        rows = [
+            block.shape[2] for block in model.subject_of_latents(batch, (8, 8), (side, side)).picture_rows(latent, room)
+        ]
     assert sum(rows) == side
     assert sum(graphs.pixels) == batch * side * side
     return graphs.pixels

@@ -55,7 +55,7 @@ def run(bundle: Bundle, subject: str, case: str, size: tuple[int, int]) -> Itera
         shape = RUNS[f"{case}/x_T"].shape
         source = NoiseSource(seed=0, sample=0, images=[0] * shape[0], custom=recorded_noise(case, subject))
         made = (
-            model.generation(shape[0], shape[2:], size)
+            model.generation(shape[0], shape[2:], size).subject
             if model.generates
             else model.subject(RUNS[f"{subject}/lr"], size, source.posterior)
         )

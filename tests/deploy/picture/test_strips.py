@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 import deploy.picture.strips as sampler
 from deploy.errors import OutputError
 from deploy.families.idm.conventions import SAMPLING as IDM_SAMPLING
+from deploy.images import tiles
 from deploy.picture.memory import StateArrays
 from deploy.sampling.loop import run_plan
 from deploy.sampling.loop import starting_state as reference_start
@@ -31,7 +32,7 @@ def noise(index: int, rows: slice) -> NDArray[np.float32]:
     "settings", [{"equation": "ddpm"}, {"equation": "ddim", "start": 0.4}, {"equation": "dpmpp-3m"}]
 )
 def test_strips_change_nothing(values: int, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampler, "VALUES_PER_STRIP", values)
+    monkeypatch.setattr(tiles, "VALUES_PER_STRIP", values)
     plan = make_plan(IDM, PlanSettings(**{"steps": 9} | settings), rules=IDM_SAMPLING)
     picture = PICTURE if "start" in settings else None
 
@@ -58,7 +59,7 @@ def test_strips_change_nothing(values: int, settings: dict[str, Any], monkeypatc
 
 
 def test_a_value_that_is_no_number_is_found_in_any_strip(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampler, "VALUES_PER_STRIP", 1)
+    monkeypatch.setattr(tiles, "VALUES_PER_STRIP", 1)
     plan = make_plan(IDM, PlanSettings(steps=5), rules=IDM_SAMPLING)
 
     def network(x: NDArray[np.float32], index: int) -> NDArray[np.float32]:

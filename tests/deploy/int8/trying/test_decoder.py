@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -192,7 +193,7 @@ def test_a_picture_that_is_made_again_larger_is_not_counted_as_another() -> None
 
 
 def test_a_model_without_a_latent_decoder_has_nothing_to_quantize() -> None:
-    other: Any = object()
+    other: Any = SimpleNamespace(decoder=None)
     nothing: Any = None
     made = quantized_decoder(
         other, nothing, [], QuantizeSettings(), memory_bytes=1, threads=1, say=nothing, progress=nothing

@@ -120,7 +120,7 @@ def test_a_checkpoint_s_own_weights(tmp_path: Path) -> None:
     arguments = [str(bundle), *QUICK, "--part", "step", "--json"]
     assert run(*arguments, "--checkpoint", str(checkpoint)).exit_code == 0
     other = run(*arguments, "--checkpoint", str(bundle / "bundle.json"))
-    assert "exported from another file" in str(other.exception)
+    assert "bundle.json is not a checkpoint but something else" in str(other.exception)
 
 
 def test_an_engine_that_fails_is_a_row_in_every_part_and_exit_code_1(

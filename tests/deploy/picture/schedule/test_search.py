@@ -1,5 +1,6 @@
 """The search of step placements: exact where it claims to be, never worse than a rule, resumable."""
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,8 @@ def test_a_stopped_search_resumes_and_infer_uses_what_was_found(
 
 
 def test_a_bundle_without_samples_asks_for_pictures(idm_micro: Bundle) -> None:
-    with Upscaler(idm_micro) as up, pytest.raises(BundleError, match=r"no sample picture to search with; name low-res"):
+    bare = replace(idm_micro, manifest=replace(idm_micro.manifest, samples=()))
+    with Upscaler(bare) as up, pytest.raises(BundleError, match=r"no sample picture to search with; name low-res"):
         schedule_bundle(up, ScheduleRequest(), say=ignore, progress=lambda *_: None)
 
 
