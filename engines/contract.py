@@ -286,7 +286,7 @@ class Backend:
     title: str  # as a person would name it
     package: str  # the distribution that it runs on
     extra: str  # of idm-deploy, which brings that
-    purpose: str  # in a list of packages
+    purpose: str = ""  # in the list of packages; left out of it if there is none
     probe: Callable[[], Availability]
     """Whether it can run here; the package is not imported for it."""
     open_engine: OpenEngine

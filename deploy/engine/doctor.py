@@ -135,8 +135,8 @@ def _int8_word(name: str, process: subprocess.Popen[str]) -> str:
 
 def packages_and_extras() -> dict[str, tuple[str, str]]:
     """Every package that some part of idm-deploy uses -> (extra that brings it, what it is for)."""
-    engines = {backend.package: (backend.extra, backend.purpose) for backend in BACKENDS.values()}
-    return BEFORE_ENGINES | {name: told for name, told in engines.items() if name not in BEFORE_ENGINES} | AFTER_ENGINES
+    engines = {backend.package: (backend.extra, backend.purpose) for backend in BACKENDS.values() if backend.purpose}
+    return BEFORE_ENGINES | engines | AFTER_ENGINES
 
 
 def find_packages() -> tuple[Package, ...]:

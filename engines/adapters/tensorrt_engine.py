@@ -81,14 +81,14 @@ def open_engine(
     return TensorRtEngine(graph, signature, precision, package, plan, profile, gpu.number)
 
 
-def backend_of_package(package: TensorRtPackage, title: str, distribution: str) -> Backend:
+def backend_of_package(package: TensorRtPackage, title: str, distribution: str, purpose: str = "") -> Backend:
     """The record of one of the two, which have all but their packages in common."""
     return Backend(
         name=package.backend,
         title=title,
         package=distribution,
         extra=package.backend,
-        purpose="engine, NVIDIA GPUs",
+        purpose=purpose,
         probe=partial(probe, package),
         open_engine=partial(open_engine, package),
         precisions=PRECISIONS,
@@ -100,7 +100,7 @@ def backend_of_package(package: TensorRtPackage, title: str, distribution: str) 
     )
 
 
-TENSORRT_BACKEND = backend_of_package(TENSORRT, "TensorRT", "tensorrt")
+TENSORRT_BACKEND = backend_of_package(TENSORRT, "TensorRT", "tensorrt", "engine, NVIDIA GPUs")
 TENSORRT_RTX_BACKEND = backend_of_package(TENSORRT_RTX, "TensorRT-RTX", "tensorrt-rtx-cu13")
 
 
