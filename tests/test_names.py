@@ -29,9 +29,17 @@ def strings_of(tree: ast.Module) -> Iterator[tuple[int, str]]:
             shown |= {id(part) for part in ast.walk(node)}
         if isinstance(node, ast.keyword) and node.arg == "help":
             shown |= {id(part) for part in ast.walk(node)}
+        if isinstance(node, ast.arguments):
+            defaults = zip(node.args[len(node.args) - len(node.defaults) :], node.defaults, strict=True)
+            shown |= {id(default) for option, default in defaults if "typer.Option(" in annotation_of(option)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in shown:
             yield node.lineno, node.value
+
+
+def annotation_of(parameter: ast.arg) -> str:
+    """Its source text; empty if there is none."""
+    return "" if parameter.annotation is None else ast.unparse(parameter.annotation)
 
 
 def classes_asked_for(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -102,6 +110,8 @@ def strings_outside(names: set[str], homes: tuple[Path, ...]) -> list[str]:
         ("graph(name, FORM['x'])", ["x"]),
         ("'''x'''\nA = 1\n'''x'''\ndef f():\n    '''x'''", []),
         ("engine: str = typer.Option('x', '--engine', help='x')", []),
+        ("def f(a: str, engine: Annotated[str, typer.Option('--engine', help='x')] = 'x', *, b=1): pass", []),
+        ("def f(engine: str = 'x'): pass", ["x"]),
         ("parser.add_argument(name, help='x')", []),
     ],
 )

@@ -75,7 +75,7 @@ def test_bfloat16_is_refused_where_onednn_is_told_to_do_without_avx512(
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
     assert openvino_engine.has_bf16() is not refused
     if refused:
-        with pytest.raises(EngineError, match=r"this CPU has no bfloat16 arithmetic\. Ask for --precision fp32"):
+        with pytest.raises(EngineError, match=r"this CPU has no bfloat16 arithmetic\. Ask for `precision` fp32"):
             openvino_engine.open_engine(write_lookup(tmp_path), precision="bf16")
 
 
