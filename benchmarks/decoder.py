@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from calibration.choose.clipping import Mse
+from calibration.targets.table import TARGETS
 from deploy.bundle import Bundle
 from deploy.cli.tables import text_from_cells
 from deploy.engine.graphs import INT8, EngineChoice, GraphSet
@@ -27,10 +28,9 @@ from deploy.errors import BundleError, DeployError
 from deploy.families.contract import Float32
 from deploy.families.latent.decoder import LARGEST_QUERY_BYTES
 from deploy.families.latent.model import LatentModel
-from deploy.int8.installed import BACKEND_OF_TARGET
 from deploy.int8.trying.decoder import findings_of_decoder, graphs_of_decoder, with_decoder
 from deploy.int8.trying.drafts import Draft, drafted
-from deploy.int8.trying.speed import RUN_IN_INT8, runs_in_int8
+from deploy.int8.trying.speed import runs_in_int8
 from engines.backends import BACKENDS
 from engines.errors import EngineError
 
@@ -80,7 +80,9 @@ def measured(path: Path, sizes: Sequence[int], *, threads: int, rounds: int) -> 
 
 def _models(draft: Draft, threads: int) -> Iterator[tuple[str, AbstractContextManager[LatentModel]]]:
     """Every engine and precision that runs here, the float ones of an engine before int8."""
-    targets = [target for target in RUN_IN_INT8 if BACKENDS[BACKEND_OF_TARGET[target]].probe().available]
+    targets = [
+        name for name, target in TARGETS.items() if target.on_cpu and BACKENDS[target.tried_on].probe().available
+    ]
     with _model(draft.bundle, EngineChoice(threads=threads)) as model:
         found = findings_of_decoder(
             model.decoder,
@@ -95,8 +97,8 @@ def _models(draft: Draft, threads: int) -> Iterator[tuple[str, AbstractContextMa
     coded = {target: {name: one[0] for name, one in each.items()} for target, each in graphs.items()}
     bundle = with_decoder(draft, coded)
     for target in targets:
-        backend = BACKEND_OF_TARGET[target]
-        for precision in [*BACKENDS[backend].PRECISIONS, *([INT8] if runs_in_int8(target) else [])]:
+        backend = TARGETS[target].tried_on
+        for precision in [*BACKENDS[backend].precisions, *([INT8] if runs_in_int8(target) else [])]:
             choice = EngineChoice(backend=backend, precision=precision, threads=threads, int8_target=target)
             yield f"{backend} {precision}", _model(bundle, choice)
 

@@ -122,7 +122,7 @@ def measure(bundle: Bundle, settings: Settings, engines: Sequence[str]) -> dict[
 
 def precisions(bundle: Bundle, engine: str) -> list[str]:
     """Those of the engine, and int8 where the bundle has graphs for it."""
-    return [*BACKENDS[engine].PRECISIONS, *([INT8] if has_int8(bundle, engine) else [])]
+    return [*BACKENDS[engine].precisions, *([INT8] if has_int8(bundle, engine) else [])]
 
 
 def plans_to_build(bundle: Bundle, engine: str, precision: str, settings: Settings) -> list[PlannedBuild]:

@@ -201,7 +201,7 @@ def _range_trials(bench: Workbench, asked: argparse.Namespace) -> Iterator[Trial
         for one in configurations(steps, asked.equations.split(",")):
             if one.form is not None and target != "tensorrt":
                 continue  # the others' codes are unsigned
-            form = one.form or target_named(target)[1]
+            form = one.form or target_named(target).codes
             for count in (1, one.ranges):
                 way = partial(bench.with_scales, one.name, target, form, one.method, count)
                 key = {

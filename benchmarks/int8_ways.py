@@ -26,7 +26,7 @@ from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
 from deploy.int8.pipeline import Calibrated
 from deploy.int8.recording.trajectories import Trajectories, groups_of_pictures
-from deploy.int8.storing.storing import FORM_OF_TARGET, graphs_of_target
+from deploy.int8.storing.storing import calibrated_graph, graphs_of_target
 from deploy.int8.trying.budget import share_in_float
 from deploy.int8.trying.comparison import Fidelity, compare, float_upscaler, int8_upscaler, made_by
 from deploy.int8.trying.drafts import Draft, drafted
@@ -68,7 +68,7 @@ class Workbench:
     @property
     def graph(self) -> Path:
         """The float denoiser."""
-        return self.calibrated.bundle.graph("denoise", FORM_OF_TARGET["ort"])
+        return calibrated_graph(self.calibrated.bundle, "denoise")
 
     def measured(self, way: Way, choices: Choices) -> Fidelity:
         """What a way does to the pictures, against float ones from the same noise and against the originals."""
@@ -96,7 +96,7 @@ class Workbench:
         if layers != "everything in int8":
             taken = {node: nearest.layers[node] for node in self.calibrated.findings.layers}
             nearest = Findings(layers=taken, inputs=nearest.inputs)
-        scales = self.scales(target_named(target)[1], MinMax(), 1, nearest)
+        scales = self.scales(target_named(target).codes, MinMax(), 1, nearest)
         kept = self.calibrated.choices[target].in_float if layers == "the same layers" else frozenset()
         return self.way(f"naive, {layers}", target, scales, nearest, kept)
 

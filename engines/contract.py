@@ -1,30 +1,22 @@
 """What every backend owes its callers: named arrays in, named arrays out, checked before anything runs.
 
-A backend is a module with five public names (`engines.backends` lists them):
-
-    NAME         "onnxruntime-cpu", ...: what a user types and what Engine.name says
-    PRECISIONS   the values of `precision` that it takes; the first is the default
-    probe()      -> Availability, without importing the backend when it is not installed
-    ON_GPU       whether it runs on a GPU, and so can be told on which (`device`)
-    open_engine(graph, *, precision="fp32", threads=None, sizes=None, cache_dir=None, constants=None, device=None)
-                 -> Engine
-
-It subclasses Engine and writes `_run` and `_close`; those only work, all checks are here, so misuse gives the
-same sentence on every backend.
+A `Backend` is the record of one: how it is asked for, opened and chosen. Its engines subclass Engine and write `_run`
+and `_close`; those only work, all checks are here, so misuse gives the same sentence on every backend.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -239,6 +231,138 @@ class Engine(ABC):
             near = get_close_matches(unknown[0], expected, 1)
             parts.append(f"unknown {', '.join(unknown)}" + (f" (did you mean {near[0]}?)" if near else ""))
         return f"{doing} {self.graph.name}: inputs {'; '.join(parts)}. It takes {', '.join(expected) or 'none'}."
+
+
+INSTANCE, GROUP = "instance", "group"
+NORM_FORMS: Final = (INSTANCE, GROUP)
+"""How group normalisation is written in a graph: with InstanceNormalization, or with GroupNormalization."""
+
+QLINEAR: Final = "qlinear"
+SCALED_QDQ: Final = "scaled-qdq"
+CONSTANT_QDQ: Final = "constant-qdq"
+"""The forms of int8 graphs, by how a layer is written: integer operators whose outputs are codes too; Q/DQ of unsigned
+codes with constant scales, and a multiplication before and after; Q/DQ of signed codes with zero point 0, whose
+constants are replaced from one timestep range to the next."""
+
+UNSIGNED: Final = "unsigned weights"
+REFUSE: Final = "refused"
+"""What helps where a CPU cuts sums of int8 products off at 16 bits, see engines.saturation."""
+
+
+class Memory(StrEnum):
+    """How much more than a graph's own arrays a backend takes; families keep their measurements by it."""
+
+    LEAN = "lean"
+    """Arrays are released when the last layer has read them; weights are used where they lie."""
+    ROOMY = "roomy"
+    """Weights are copied into a layout of the backend's own, and arrays live longer."""
+
+
+class OpenEngine(Protocol):
+    """What opens a graph; see `engines.backends.open_engine` for the arguments."""
+
+    def __call__(
+        self,
+        graph: Path,
+        *,
+        precision: str = ...,
+        threads: int | None = ...,
+        sizes: Mapping[str, int] | None = ...,
+        cache_dir: Path | None = ...,
+        constants: Mapping[str, Array] | None = ...,
+        device: int | None = ...,
+    ) -> Engine: ...
+
+
+def _lacks_nothing() -> Mapping[str, str]:
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """Everything that the rest of the tool asks about one backend."""
+
+    name: str  # what a user types, and what Engine.name says
+    title: str  # as a person would name it
+    package: str  # the distribution that it runs on
+    extra: str  # of idm-deploy, which brings that
+    purpose: str = ""  # in the list of packages; left out of it if there is none
+    probe: Callable[[], Availability]
+    """Whether it can run here; the package is not imported for it."""
+    open_engine: OpenEngine
+    precisions: tuple[str, ...]
+    """The values of `precision` that it takes; the first is the default."""
+    lacks: Callable[[], Mapping[str, str]] = _lacks_nothing
+    """Precisions that this machine has no arithmetic for -> why, as a clause; may import the package."""
+    on_gpu: bool = False
+    """Whether it runs on a GPU, and so can be told on which (`device`)."""
+    plans_ahead: bool = False
+    """Whether it runs plans that `build-engine` made, instead of opening a graph at once."""
+
+    norm: str = INSTANCE
+    """How group normalisation is written in the graphs that it runs.
+
+    Measured on the CPU (ONNX Runtime 1.31, OpenVINO 2026.4, medians of interleaved rounds): on the full IDM both forms
+    are within 10 % of each other on both engines; on the latent U-Nets "instance" is 8 to 16 % faster on OpenVINO,
+    while ONNX Runtime goes either way by as much. On GPUs it follows from what they have a kernel for, which is belief:
+    ONNX Runtime has none for GroupNormalization, TensorRT has.
+    """
+    int8_form: str | None = None
+    """Which form of int8 graphs it runs in int8; None: none. `calibration.targets` writes them."""
+    around_int8: str = "fp32"
+    """The precision that it is asked for when it opens an int8 graph, and for graphs that have no int8 form.
+
+    OpenVINO needs bfloat16 for int8 to be worth anything: a step of the demo model (128x128, one thread) took 150 ms
+    with float32 around the convolutions, 80 ms with bfloat16, which alone takes 84. It costs 2.4 dB of the fidelity of
+    plain ddim (48.7 to 46.3) and 0.6 dB with start and data consistency (52.5 to 51.9).
+    """
+    saturating_sums: str | None = None
+    """What is done where the CPU cuts its int8 sums off: UNSIGNED or REFUSE; None: it has instructions of its own."""
+
+    carries_state: bool = False
+    """Whether its engines keep the state on the device from the first step to the last, the update included."""
+    fixed_sizes_pay_from: float | None = None
+    """From how many evaluations of the training's size on a graph is worth compiling again for the one size it meets.
+
+    Measured on the IDM step with one thread of a two-core CPU, medians of interleaved rounds: OpenVINO 2026.4 gains 3
+    to 11 % in bfloat16 (19 % at 64x64) and 2 to 9 % in float32, and compiling (0.5 s for the demo model, 1.2 to 1.8 s
+    for the full one) costs what 60 to 250 steps gain. What ONNX Runtime's CPU engine gains cannot be told from nothing
+    (-2 to 2 %). On CUDA only a fixed size becomes one CUDA graph, which is believed to pay always. TensorRT's plans
+    hold many sizes and capture by themselves. None: never.
+    """
+    memory: Memory = Memory.LEAN
+    small_chunks: bool = False
+    """Whether chunks that fit into a CPU's cache are faster; if not, memory alone decides how large they are."""
+
+    def __post_init__(self) -> None:
+        """Refuse a record that nothing could be run with."""
+        problems = [] if self.precisions else ["it has no precision"]
+        if self.norm not in NORM_FORMS:
+            problems.append(f"group normalisation is written as {' or '.join(NORM_FORMS)}, found {self.norm!r}")
+        if self.around_int8 not in ("fp32", *self.precisions):
+            problems.append(f"around int8 it has no {self.around_int8!r}")
+        if self.saturating_sums not in (None, UNSIGNED, REFUSE):
+            problems.append(f"saturating sums are {UNSIGNED!r} or {REFUSE!r}, found {self.saturating_sums!r}")
+        if problems:
+            raise EngineError(f"The engine {self.name} cannot run a bundle's graphs: {'; '.join(problems)}.")
+
+    def precisions_here(self) -> tuple[str, ...]:
+        """Those that this machine has the arithmetic for."""
+        lacking = self.lacks()
+        return tuple(precision for precision in self.precisions if precision not in lacking)
+
+    def precision_around_int8(self) -> str:
+        """`around_int8`, or float32 on a machine that lacks it."""
+        if self.around_int8 == "fp32":  # then nothing need be imported
+            return self.around_int8
+        return "fp32" if self.around_int8 in self.lacks() else self.around_int8
+
+    def fixed_sizes_pay(self, evaluations: float) -> bool:
+        """Whether so many evaluations of the training's size, at one size, are worth a graph compiled for that size.
+
+        Decided from the work alone, never from the clock, so that the same request gives the same picture every time.
+        """
+        return self.fixed_sizes_pay_from is not None and evaluations >= self.fixed_sizes_pay_from
 
 
 def _contiguous(feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
 
-from engines.backends import DEFAULT_BACKEND, open_engine
-from engines.contract import Array
+from engines.backends import BACKENDS, DEFAULT_BACKEND, backend_named, open_engine
+from engines.contract import REFUSE, UNSIGNED, Array
 from engines.errors import EngineError
 from engines.onnx_files.graph_constants import read_constants
 from engines.onnx_files.wire_format import bytes_field, number_field, text_field
@@ -29,11 +29,6 @@ from engines.onnx_files.wire_format import bytes_field, number_field, text_field
 CHANNELS: Final = 64
 EXACT: Final = 200.0
 """The answer; with every pair of products cut off at 32767 it is 101."""
-
-UNSIGNED, REFUSE = "unsigned weights", "refused"
-UNSIGNED_BACKEND: Final = "onnxruntime-cpu"
-MEANS: Final = {UNSIGNED_BACKEND: UNSIGNED, "openvino-cpu": REFUSE}
-"""What helps a backend where the CPU saturates. GPUs have instructions of their own."""
 
 _FLOAT, _UINT8, _INT8 = 1, 2, 3  # TensorProto.DataType
 
@@ -43,19 +38,21 @@ def constants_without_saturation(graph: Path, backend: str) -> dict[str, Array]:
 
     Empty where they are right anyway. EngineError if the backend has no such way.
     """
-    if backend not in MEANS or not read_constants(graph, "int8") or not int8_saturates(backend):
+    means = backend_named(backend).saturating_sums
+    if means is None or not read_constants(graph, "int8") or not int8_saturates(backend):
         return {}
-    if is_refused(backend):
+    if means == REFUSE:
+        others = [name for name, other in BACKENDS.items() if other.saturating_sums == UNSIGNED]
         raise EngineError(
             f"Opening {graph}: {backend} cuts sums of int8 products off at 16 bits on this CPU, which has no VNNI, and "
-            f"pictures lose several dB. Take {UNSIGNED_BACKEND} as `engine` for int8, or another `precision`."
+            f"pictures lose several dB. Take {' or '.join(others)} as `engine` for int8, or another `precision`."
         )
     return unsigned_constants(graph)
 
 
 def is_refused(backend: str) -> bool:
     """Whether a backend cannot compute right int8 sums on this CPU."""
-    return MEANS.get(backend) == REFUSE and int8_saturates(backend)
+    return backend_named(backend).saturating_sums == REFUSE and int8_saturates(backend)
 
 
 def unsigned_constants(graph: Path) -> dict[str, Array]:
@@ -63,7 +60,7 @@ def unsigned_constants(graph: Path) -> dict[str, Array]:
     return {name: codes.view(np.uint8) ^ np.uint8(128) for name, codes in read_constants(graph, "int8").items()}
 
 
-@lru_cache(maxsize=len(MEANS))
+@cache
 def int8_saturates(backend: str = DEFAULT_BACKEND) -> bool:
     """True if a convolution of the largest unsigned and the largest signed bytes comes out wrong."""
     with TemporaryDirectory() as folder:

@@ -31,8 +31,6 @@ from calibration.errors import GraphError
 from calibration.observe.layers import LINEAR, Layer, bias_of, layers_of
 from calibration.targets.editing import Editor, Int8Graphs, check_zero_points, input_of, int8_weights, rewritten
 
-NAME: Final = "ort"
-
 MIDDLE: Final = 128
 
 

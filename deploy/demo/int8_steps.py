@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calibration.targets.table import target_named
 from deploy.bundle import Bundle
 from deploy.engine.graphs import INT8
 from deploy.engine.int8 import has_int8
@@ -16,13 +17,12 @@ from deploy.measure.evaluation.originals import Pixels
 from deploy.packaged.places import CALIBRATION_IMAGES
 from deploy.picture.jobs import Request, infer_pictures
 from deploy.sampling.choices import Choices
+from engines.backends import DEFAULT_BACKEND, backend_named
 
 if TYPE_CHECKING:
     from deploy.demo.demo import Demo
 
 FLOAT = "fp32"
-ON_THE_CPU = ("ort", "openvino")
-"""Targets that the demo quantizes for: a graph for TensorRT shows nothing on a CPU."""
 
 REPORT = "int8-report"
 CALIBRATION = "calibration"
@@ -126,11 +126,13 @@ def _why_not(demo: "Demo") -> str | None:
         return "it was not asked for"
     try:
         refuse_without_onnx()
-        missing = "ort" not in _targets()  # which also records the trajectories
+        _targets()
     except MissingPackage as error:
         return str(error)
-    return "calibrating runs on ONNX Runtime: pip install 'idm-deploy[cpu]'" if missing else None
+    reference = backend_named(DEFAULT_BACKEND).probe()
+    return None if reference.available else f"calibrating runs on ONNX Runtime: {reference.install}"
 
 
 def _targets() -> tuple[str, ...]:
-    return tuple(name for name in targets_here(None, lambda _: None) if name in ON_THE_CPU)
+    """Those that the demo quantizes for: graphs for a GPU show nothing on a CPU."""
+    return tuple(name for name in targets_here(None, lambda _: None) if target_named(name).on_cpu)

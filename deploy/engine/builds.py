@@ -18,13 +18,12 @@ from typing import Any
 
 from deploy.bundle import Bundle
 from deploy.engine.graphs import DENOISE, FLOAT_GRAPHS, INT8
-from deploy.engine.int8 import TARGET_OF_BACKEND, Int8Denoiser, has_int8
+from deploy.engine.int8 import Int8Denoiser, has_int8, target_of_backend
 from deploy.engine.int8_decoder import int8_graph
 from deploy.engine.profiles import profile_of_graph, profiles_of_graphs
 from deploy.errors import BundleError
 from deploy.families.sizes import EngineSizes
-from engines.adapters.tensorrt_engine import PRECISIONS
-from engines.backends import BACKENDS, FORM_OF_BACKEND, backend_named, check_device
+from engines.backends import BACKENDS, backend_named, check_device
 from engines.cache import Cache, fingerprint
 from engines.contract import check_request
 from engines.errors import EngineError
@@ -122,13 +121,13 @@ def planned_builds(
         timing_cache=options.timing_cache,
         deadline_s=options.deadline_s,
     )
-    form = FORM_OF_BACKEND[package.backend]
+    form = BACKENDS[package.backend].norm
     found = []
     for name, profile in profiles_of_graphs(bundle, options.sizes).items():
         if name == DENOISE and precision == INT8:
             continue
         kind = "fp32" if name in FLOAT_GRAPHS or precision == "fp32" else "fp16"
-        coded = int8_graph(bundle, TARGET_OF_BACKEND[package.backend], name) if precision == INT8 else None
+        coded = int8_graph(bundle, target_of_backend(package.backend), name) if precision == INT8 else None
         files = [bundle.manifest.graphs[name]["forms"][form]] if coded is None else [coded.name]
         label = name if coded is None else f"{name} int8"
         found.append(_planned(bundle, label, files, replace(settings, precision=kind, profile=profile)))
@@ -138,7 +137,7 @@ def planned_builds(
                 f"{bundle.path} has no int8 graphs for {package.backend}. Make them with "
                 "`idm-deploy quantize --targets tensorrt`."
             )
-        int8 = Int8Denoiser(bundle, TARGET_OF_BACKEND[package.backend])
+        int8 = Int8Denoiser(bundle, target_of_backend(package.backend))
         shapes = [spec.shape for spec in read_signature(int8.graph).inputs]
         profile = profile_of_graph(bundle, options.sizes, DENOISE, shapes)
         plain = _planned(bundle, "denoise int8", [int8.graph.name], replace(settings, profile=profile))
@@ -201,7 +200,7 @@ def precisions_to_build(bundle: Bundle, package: TensorRtPackage, engine: str, p
     One that TensorRT lacks is refused where this package was asked for, and not built where any engine will do.
     """
     if precision != AUTO:
-        known = (*PRECISIONS, INT8)
+        known = (*BACKENDS[package.backend].precisions, INT8)
         if engine == package.backend:
             check_request(package.backend, precision, known, None)
         return [precision] if precision in known else []

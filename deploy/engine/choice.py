@@ -1,15 +1,16 @@
 """Which engine and precision a run uses when it is told "auto"."""
 
+from pathlib import Path
+
 from deploy.bundle import Bundle
 from deploy.engine.chosen import AUTO, chosen_engine, newest_decision
 from deploy.engine.graphs import DENOISE, INT8, EngineChoice
-from deploy.engine.int8 import TARGET_OF_BACKEND, has_int8
+from deploy.engine.int8 import has_int8, runs_int8
 from deploy.errors import BundleError, MissingPackage
-from engines.backends import FORM_OF_BACKEND, backend_named, check_device, probe_all
+from engines.backends import BACKENDS, backend_named, check_device, probe_all
 from engines.contract import check_request
-from engines.errors import EngineError
 
-__all__ = ["AUTO", "engine_choice"]
+__all__ = ["AUTO", "choices_here", "engine_choice"]
 
 
 def engine_choice(
@@ -28,14 +29,10 @@ def engine_choice(
     if precision == AUTO:
         wanted = "fp32" if DENOISE in bundle.manifest.graphs else INT8
     backend = _engine_for(bundle, wanted, device) if engine == AUTO else engine
-    module = backend_named(backend)
-    if backend not in FORM_OF_BACKEND:
-        raise EngineError(
-            f"The engine {backend} cannot run a bundle's graphs yet; give {' or '.join(FORM_OF_BACKEND)} as `engine`."
-        )
+    record = backend_named(backend)
     check_request(backend, wanted, _precisions(backend), threads)
-    if not (found := module.probe()).available:
-        raise MissingPackage(f"The engine {backend} cannot run here: {found.reason}. Type {found.install}.")
+    if not (state := record.probe()).available:
+        raise MissingPackage(f"The engine {backend} cannot run here: {state.reason}. Type {state.install}.")
     if wanted == INT8 and bundle.manifest.quantization is None:
         raise BundleError(f"{bundle.path} has no int8 graphs. Make them with `idm-deploy quantize`.")
     if wanted != INT8 and DENOISE not in bundle.manifest.graphs:
@@ -46,15 +43,34 @@ def engine_choice(
     return EngineChoice(backend=backend, precision=wanted, threads=threads, device=device)
 
 
+def choices_here(
+    bundle: Bundle, threads: int | None, cache_dir: Path | None = None, device: int | None = None
+) -> list[EngineChoice]:
+    """Every engine that is here, in every precision that this machine has and the bundle has graphs for.
+
+    device: the number of the GPU for engines that run on one.
+    """
+    choices = []
+    for name, backend in BACKENDS.items():
+        if not backend.probe().available:
+            continue
+        precisions = [*backend.precisions_here()] if DENOISE in bundle.manifest.graphs else []
+        precisions += [INT8] if has_int8(bundle, name) else []
+        gpu = device if backend.on_gpu else None
+        choices += [
+            EngineChoice(backend=name, precision=precision, threads=threads, cache_dir=cache_dir, device=gpu)
+            for precision in precisions
+        ]
+    return choices
+
+
 def _precisions(backend: str) -> tuple[str, ...]:
-    return (*backend_named(backend).PRECISIONS, *((INT8,) if backend in TARGET_OF_BACKEND else ()))
+    return (*backend_named(backend).precisions, *((INT8,) if runs_int8(backend) else ()))
 
 
 def _engine_for(bundle: Bundle, precision: str, device: int | None = None) -> str:
     """The engine for a precision: the fastest measured one; else the first installed one that has it, or any one."""
-    found = [probe for probe in probe_all() if probe.name in FORM_OF_BACKEND]
-    if device is not None:
-        found = [probe for probe in found if backend_named(probe.name).ON_GPU]
+    found = [probe for probe in probe_all() if device is None or backend_named(probe.name).on_gpu]
     installed = [probe.name for probe in found if probe.available]
     if not installed:
         lines = " or ".join(probe.install for probe in found)

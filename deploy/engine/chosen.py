@@ -4,7 +4,7 @@ from pathlib import Path
 
 from deploy.bundle import Bundle
 from deploy.engine.graphs import EngineChoice
-from engines.backends import FORM_OF_BACKEND, probe_all
+from engines.backends import probe_all
 from engines.cache import Cache, Entry, fingerprint
 from engines.machine.cuda import Device, find_device
 from engines.machine.host import find_cpu
@@ -52,7 +52,7 @@ def newest_decision(bundle: Bundle, cache_dir: Path | None = None, device: int |
 
 def machine_key(bundle: Bundle, device: int | None = None) -> dict[str, str]:
     """What any decision for this bundle on this machine depends on; device: if it is to run on that GPU."""
-    found = [probe for probe in probe_all() if probe.name in FORM_OF_BACKEND and probe.available]
+    found = [probe for probe in probe_all() if probe.available]
     found_gpu = find_device(device or 0)
     gpu = ""
     if isinstance(found_gpu, Device):

@@ -156,14 +156,14 @@ def _problem(candidate: Candidate, options: BuildOptions, budget: Budget) -> str
 
 
 def _was_asked_for(choice: EngineChoice | Candidate, options: BuildOptions) -> bool:
-    suits = options.device is None or BACKENDS[choice.backend].ON_GPU
+    suits = options.device is None or BACKENDS[choice.backend].on_gpu
     return suits and options.engine in (AUTO, choice.backend) and options.precision in (AUTO, choice.precision)
 
 
 def _nothing_to_choose(options: BuildOptions) -> DeployError:
     found = [probe for probe in probe_all() if options.engine in (AUTO, probe.name)]
     if options.device is not None:
-        found = [probe for probe in found if BACKENDS[probe.name].ON_GPU]
+        found = [probe for probe in found if BACKENDS[probe.name].on_gpu]
     absent = [f"{probe.name}: {probe.reason}; {probe.install}" for probe in found if not probe.available]
     if len(absent) == len(found):
         return MissingPackage(f"No engine can run here: {' | '.join(absent)}.")
@@ -173,7 +173,12 @@ def _nothing_to_choose(options: BuildOptions) -> DeployError:
             f"There is nothing to choose from for {asked}: this bundle has no int8 graphs for it. "
             "Make them with `idm-deploy quantize`."
         )
-    return DeployError(f"There is nothing to choose from for {asked}. `idm-deploy doctor` shows the precisions here.")
+    named = [BACKENDS[probe.name] for probe in found if probe.available]
+    lacking = [f" ({reason})" for backend in named if (reason := backend.lacks().get(options.precision))]
+    return DeployError(
+        f"There is nothing to choose from for {asked}{''.join(lacking[:1])}. `idm-deploy doctor` shows the precisions"
+        " here."
+    )
 
 
 def _decision(figures: Figures, reason: str, options: BuildOptions, cache: Cache) -> Decision:

@@ -14,20 +14,12 @@ from pathlib import Path
 
 import deploy
 from engines.backends import BACKENDS, probe_all
+from engines.contract import REFUSE, UNSIGNED
 from engines.machine.host import Cpu, Gpu, Memory, find_cpu, find_gpus, find_memory
 from engines.packages import installed_version
-from engines.saturation import MEANS, REFUSE, UNSIGNED
 
-PACKAGES = {
-    "numpy": ("", "everything"),
-    "pillow": ("", "images"),
-    "onnxruntime": ("cpu", "default engine"),
-    "onnxruntime-gpu": ("gpu", "the same, NVIDIA GPUs"),
-    "openvino": ("openvino", "engine, fastest on x86"),
-    "tensorrt": ("tensorrt", "engine, NVIDIA GPUs"),
-    "torch": ("export", "checkpoints, export"),
-    "onnx": ("export", "export, quantization"),
-}
+BEFORE_ENGINES = {"numpy": ("", "everything"), "pillow": ("", "images")}
+AFTER_ENGINES = {"torch": ("export", "checkpoints, export"), "onnx": ("export", "export, quantization")}
 """Distribution -> (extra of idm-deploy that brings it, what it is for)."""
 
 
@@ -87,7 +79,7 @@ def examine() -> Report:
     probed = probe_all()
     int8 = find_int8([found.name for found in probed if found.available])
     engines = tuple(
-        EngineState(precisions=BACKENDS[found.name].PRECISIONS, int8=int8.get(found.name, ""), **vars(found))
+        EngineState(precisions=BACKENDS[found.name].precisions, int8=int8.get(found.name, ""), **vars(found))
         for found in probed
     )
     return Report(
@@ -124,7 +116,7 @@ def find_int8(names: Sequence[str]) -> dict[str, str]:
     asked = {
         name: subprocess.Popen([*command, name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=home)
         for name in names
-        if name in MEANS
+        if BACKENDS[name].saturating_sums is not None
     }
     return {name: _int8_word(name, process) for name, process in asked.items()}
 
@@ -138,7 +130,13 @@ def _int8_word(name: str, process: subprocess.Popen[str]) -> str:
             return UNKNOWN
     if answer not in ("true", "false"):
         return UNKNOWN
-    return EXACT if answer == "false" else MEANS[name]
+    return EXACT if answer == "false" else BACKENDS[name].saturating_sums or UNKNOWN
+
+
+def packages_and_extras() -> dict[str, tuple[str, str]]:
+    """Every package that some part of idm-deploy uses -> (extra that brings it, what it is for)."""
+    engines = {backend.package: (backend.extra, backend.purpose) for backend in BACKENDS.values() if backend.purpose}
+    return BEFORE_ENGINES | engines | AFTER_ENGINES
 
 
 def find_packages() -> tuple[Package, ...]:
@@ -150,5 +148,5 @@ def find_packages() -> tuple[Package, ...]:
             purpose=purpose,
             install=f"pip install 'idm-deploy[{extra}]'" if extra else "pip install idm-deploy",
         )
-        for name, (extra, purpose) in PACKAGES.items()
+        for name, (extra, purpose) in packages_and_extras().items()
     )

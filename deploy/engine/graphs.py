@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
-from deploy.engine.int8 import RANGE_INDEX, TARGET_OF_BACKEND, Int8Denoiser
+from deploy.engine.int8 import RANGE_INDEX, Int8Denoiser, target_of_backend
 from deploy.engine.int8_decoder import int8_graph
 from deploy.families.contract import Array, Keep
-from engines.adapters import openvino_engine
-from engines.backends import AROUND_INT8, CARRY_STATE, DEFAULT_BACKEND, FORM_OF_BACKEND, open_engine
-from engines.contract import ANONYMOUS, Engine
+from engines.backends import DEFAULT_BACKEND, backend_named, open_engine
+from engines.contract import ANONYMOUS, Backend, Engine
 from engines.forms import Forms, Lease, Shapes
 from engines.onnx_files.graph_file import read_signature
 from engines.recurrence import Step
@@ -29,19 +28,13 @@ FLOAT_GRAPHS = frozenset({"tabulate", "encode", "condition"})
 
 
 INT8 = "int8"
-"""The precision of a denoiser that was quantized; see precision_around_int8 for the rest."""
+"""The precision of a denoiser that was quantized; see `engines.contract.Backend.around_int8` for the rest."""
 
 
 DENOISE = "denoise"
 
 
 NOTHING: Mapping[str, Array] = MappingProxyType({})
-
-
-def precision_around_int8(backend: str) -> str:
-    """AROUND_INT8, or float32 on a CPU without bfloat16."""
-    wanted = AROUND_INT8.get(backend, "fp32")
-    return "fp32" if wanted == "bf16" and not openvino_engine.has_bf16() else wanted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +52,16 @@ class EngineChoice:
     int8_target: str | None = None
     cache_dir: Path | None = None
     device: int | None = None
+
+    @property
+    def record(self) -> Backend:
+        """What is known of the backend."""
+        return backend_named(self.backend)
+
+    @property
+    def precision_of_engines(self) -> str:
+        """What an engine is opened in; int8 graphs carry their own precision, and this is that of the rest of them."""
+        return self.record.precision_around_int8() if self.precision == INT8 else self.precision
 
 
 class GraphSet:
@@ -92,7 +95,7 @@ class GraphSet:
 
     @property
     def _int8_target(self) -> str:
-        return self.choice.int8_target or TARGET_OF_BACKEND[self.choice.backend]
+        return self.choice.int8_target or target_of_backend(self.choice.backend)
 
     def fix_sizes(self, name: str, feeds: Mapping[str, Array]) -> None:
         """The graph runs inputs of these shapes only from now on, compiled for them, and refuses others."""
@@ -115,7 +118,7 @@ class GraphSet:
 
     def _open_engine(self, name: str, shapes: Shapes | None, index: int) -> Engine:
         choice = self.choice
-        precision = precision_around_int8(choice.backend) if choice.precision == INT8 else choice.precision
+        precision = choice.precision_of_engines
         graph = self.int8.graph if name == DENOISE and self.int8 is not None else self._graph(name)
         return open_engine(
             graph,
@@ -131,7 +134,7 @@ class GraphSet:
     def _graph(self, name: str) -> Path:
         """The file of a graph other than the int8 denoiser: in int8 too if the decoder has it."""
         coded = int8_graph(self.bundle, self._int8_target, name) if self.choice.precision == INT8 else None
-        return coded or self.bundle.graph(name, FORM_OF_BACKEND[self.choice.backend])
+        return coded or self.bundle.graph(name, self.choice.record.norm)
 
     def _constants(self, name: str, graph: Path, index: int) -> dict[str, Array]:
         """What replaces the constants of a graph: those of a range, and what this CPU needs for right int8 sums."""
@@ -194,7 +197,7 @@ class GraphSet:
     @property
     def carries_state(self) -> bool:
         """Whether the denoiser's engine takes the state from step to step itself; see `followed`."""
-        return self.choice.backend in CARRY_STATE and self.int8 is None
+        return self.choice.record.carries_state and self.int8 is None
 
     def followed(
         self, x: NDArray[np.float32], condition: Mapping[str, Array], steps: Iterable[Step], keep: Keep

@@ -17,19 +17,14 @@ from numpy.typing import NDArray
 from calibration.choose.correction import remaining_noise_scale
 from calibration.choose.ranges import TimestepRanges
 from calibration.targets.range_rows import RangeConstants, RangeRows
+from calibration.targets.table import target_of_form
 from deploy.bundle import Bundle
 from deploy.errors import BundleError
 from deploy.sampling.plan import Plan
+from engines.backends import backend_named
+from engines.errors import EngineError
 
 Array = NDArray[Any]
-
-TARGET_OF_BACKEND = {
-    "onnxruntime-cpu": "ort",
-    "openvino-cpu": "openvino",
-    "tensorrt": "tensorrt",
-    "tensorrt-rtx": "tensorrt",
-}
-"""Whose graphs a backend runs in int8."""
 
 RANGE_INDEX = "int8_range"
 NOISE_GAIN = "int8_noise_gain"
@@ -44,10 +39,24 @@ SAME_LEVEL = 1e-6
 """Noise levels closer than this are one: plans are made in float64 from the same schedule."""
 
 
+def runs_int8(backend: str) -> bool:
+    """Whether a backend has int8 at all: some target's graphs are in the form that it runs."""
+    return target_of_form(backend_named(backend).int8_form) is not None
+
+
+def target_of_backend(backend: str) -> str:
+    """Whose graphs a backend runs in int8."""
+    record = backend_named(backend)
+    target = target_of_form(record.int8_form)
+    if target is None:
+        raise EngineError(f"The engine {backend} runs no int8 graphs. It has {', '.join(record.precisions)}.")
+    return target.name
+
+
 def has_int8(bundle: Bundle, backend: str) -> bool:
     """Whether the bundle was quantized for what this backend runs."""
     quantization = bundle.manifest.quantization
-    return quantization is not None and TARGET_OF_BACKEND.get(backend) in quantization["targets"]
+    return quantization is not None and runs_int8(backend) and target_of_backend(backend) in quantization["targets"]
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
+from deploy.engine.choice import choices_here
 from deploy.engine.graphs import DENOISE, INT8, EngineChoice, GraphSet
-from deploy.engine.int8 import TARGET_OF_BACKEND, has_int8
+from deploy.engine.int8 import target_of_backend
 from deploy.engine.turns import Contender, measure
 from deploy.errors import DeployError
 from deploy.families.cases import BEFORE_STEP, NOISE_LEVEL, TIMESTEP, chain
 from deploy.families.table import family_named, recorded_config
 from deploy.sampling.schedule import NoiseSchedule
-from engines.backends import BACKENDS, FORM_OF_BACKEND, check_device, fixed_sizes_pay
+from engines.backends import check_device
 from engines.errors import EngineError
 
 Array = NDArray[Any]
@@ -86,22 +87,11 @@ def possible_choices(
     one, which alone are asked for then.
     """
     check_device(device, None if engine == "auto" else engine)
-    found = []
-    for name, backend in BACKENDS.items():
-        if name not in FORM_OF_BACKEND or not backend.probe().available:
-            continue
-        kinds = list(backend.PRECISIONS) if DENOISE in bundle.manifest.graphs else []
-        if has_int8(bundle, name):
-            kinds.append(INT8)
-        gpu = device if backend.ON_GPU else None
-        found += [
-            EngineChoice(backend=name, precision=kind, threads=threads, cache_dir=cache_dir, device=gpu)
-            for kind in kinds
-        ]
-    reference = next((choice for choice in found if choice.precision == FLOAT_REFERENCE), None)
+    choices = choices_here(bundle, threads, cache_dir, device)
+    reference = next((choice for choice in choices if choice.precision == FLOAT_REFERENCE), None)
     return [
         choice
-        for choice in found
+        for choice in choices
         if choice == reference
         or (
             engine in ("auto", choice.backend)
@@ -144,7 +134,7 @@ def _with_held_out_figures(candidate: Candidate, bundle: Bundle) -> Candidate:
     """The same with what `quantize` recorded of the int8 graphs that it runs."""
     if candidate.precision != INT8 or bundle.manifest.quantization is None:
         return candidate
-    recorded = bundle.manifest.quantization["targets"][TARGET_OF_BACKEND[candidate.backend]].get("held_out") or {}
+    recorded = bundle.manifest.quantization["targets"][target_of_backend(candidate.backend)].get("held_out") or {}
     return replace(
         candidate,
         psnr_drop=recorded.get("psnr_drop"),
@@ -192,7 +182,7 @@ def _contender(
 
 def choice_is_fixed(choice: EngineChoice) -> bool:
     """Whether long work runs on graphs compiled for their sizes."""
-    return fixed_sizes_pay(choice.backend, float("inf"))
+    return choice.record.fixed_sizes_pay(float("inf"))
 
 
 def inputs_of_a_step(graphs: GraphSet) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from deploy.families.sizes import Axes, EngineSizes
 from deploy.images.tiles import Size, Window
 from deploy.images.values import ValueRule
 from deploy.sampling.plan import SamplingRules
+from engines.contract import Backend
 from engines.forms import Lease
 from engines.recurrence import Step
 
@@ -59,6 +60,10 @@ class ChosenEngine(Protocol):
     @property
     def backend(self) -> str:
         """By its name in the table of backends."""
+
+    @property
+    def record(self) -> Backend:
+        """What is known of that backend."""
 
     @property
     def threads(self) -> int | None:
@@ -285,6 +290,8 @@ class Family:
     values: ValueRule
     sampling: SamplingRules
     published_equations: tuple[str, ...]  # of the authors' samplers
+    demo_presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Those of its demo model, if it has one, chosen by `idm-deploy evaluate` on the packaged held-out originals."""
 
     # At run time
     model: Callable[[Graphs], Model]

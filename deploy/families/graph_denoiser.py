@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from deploy.families.contract import NOTHING_STAYS, Array, Float32, Graphs, Keep
-from engines.backends import fixed_sizes_pay
 from engines.forms import Lease
 from engines.recurrence import Step
 
@@ -60,4 +59,4 @@ class GraphDenoiser(ABC):
 
     def fixed_size_pays(self, pixels: int) -> bool:
         """Whether so many pixels are worth compiling for their size; measured in evaluations of the training's size."""
-        return fixed_sizes_pay(self.graphs.choice.backend, pixels / self._training_pixels)
+        return self.graphs.choice.record.fixed_sizes_pay(pixels / self._training_pixels)

@@ -3,23 +3,21 @@
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
+from calibration.targets.table import TARGETS, target_named
 from deploy.errors import MissingPackage
 from deploy.int8.settings import TARGET_NAMES
-from engines.backends import backend_named
+from engines.backends import DEFAULT_BACKEND, backend_named
 from engines.saturation import is_refused
 
 Say = Callable[[str], None]
 
 INSTALL = "pip install 'idm-deploy[quantize]'"
 
-BACKEND_OF_TARGET = {"ort": "onnxruntime-cpu", "openvino": "openvino-cpu", "tensorrt": "onnxruntime-cpu"}
-"""What runs a target's graphs on a CPU. Those for TensorRT keep their codes there but compute in float."""
-
 
 def backend_of_target(target: str) -> str:
-    """What runs a target's graphs here: ONNX Runtime where OpenVINO's int8 sums are wrong, with the same codes."""
-    backend = BACKEND_OF_TARGET[target]
-    return BACKEND_OF_TARGET["ort"] if is_refused(backend) else backend
+    """What runs a target's graphs here: the reference where the int8 sums of its own are wrong, with the same codes."""
+    backend = target_named(target).tried_on
+    return DEFAULT_BACKEND if is_refused(backend) else backend
 
 
 def refuse_without_onnx() -> None:
@@ -35,8 +33,8 @@ def targets_here(asked: Sequence[str] | None, say: Say) -> tuple[str, ...]:
     """
     chosen = TARGET_NAMES if asked is None else tuple(asked)
     lacking = {}
-    for name in (one for one in chosen if one in BACKEND_OF_TARGET):  # settings refuse unknown names
-        probe = backend_named(BACKEND_OF_TARGET[name]).probe()
+    for name in (one for one in chosen if one in TARGETS):  # settings refuse unknown names
+        probe = backend_named(target_named(name).tried_on).probe()
         if not probe.available:
             lacking[name] = probe.install
     if not lacking:

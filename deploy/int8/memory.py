@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from calibration.observe.layers import Layer
 from calibration.passes.decoder_gathering import convolutions_of_decode, layers_of_query
 from calibration.passes.gathering import quantizable_layers
+from calibration.targets.table import DECODE, QUERY
 from deploy.bundle import Bundle
 from deploy.errors import SizeError
-from deploy.int8.storing.storing import FORM_OF_TARGET
-from deploy.int8.trying.decoder_graphs import DECODE, QUERY
+from deploy.int8.storing.storing import calibrated_graph
 from deploy.picture.memory import default_budget, text_from_bytes
 
 NUMERATOR, DENOMINATOR = 2, 5
@@ -27,10 +27,10 @@ def bytes_for_covariances(max_memory: int | None) -> int:
 
 def calibrated_layers(bundle: Bundle) -> list[Layer]:
     """All layers whose weights are rounded by a covariance: the denoiser's and, in the latent family, the decoder's."""
-    form = FORM_OF_TARGET["ort"]
-    layers = quantizable_layers(bundle.graph("denoise", form))
+    layers = quantizable_layers(calibrated_graph(bundle, "denoise"))
     if QUERY in bundle.manifest.graphs:
-        layers += [*convolutions_of_decode(bundle.graph(DECODE, form)), *layers_of_query(bundle.graph(QUERY, form))]
+        layers += convolutions_of_decode(calibrated_graph(bundle, DECODE))
+        layers += layers_of_query(calibrated_graph(bundle, QUERY))
     return layers
 
 

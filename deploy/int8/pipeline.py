@@ -26,7 +26,7 @@ from deploy.int8.recording.trajectories import (
 )
 from deploy.int8.settings import Places, QuantizeSettings
 from deploy.int8.stages import Stages
-from deploy.int8.storing.storing import FORM_OF_TARGET, TargetGraphs, graphs_of_target
+from deploy.int8.storing.storing import TargetGraphs, calibrated_graph, graphs_of_target
 from deploy.int8.telling.records import hash_of_record, record_of_decoder, record_of_scales
 from deploy.int8.trying.budget import Choice
 from deploy.int8.trying.correcting import bias_corrections, noise_corrections
@@ -37,6 +37,7 @@ from deploy.int8.trying.trials import Trials
 from deploy.packaged.places import CALIBRATION_IMAGES
 from deploy.picture.memory import text_from_bytes
 from deploy.picture.upscaler import Upscaler
+from engines.backends import DEFAULT_BACKEND
 
 Say = Callable[[str], None]
 Progress = Callable[[str, float], None]
@@ -79,7 +80,7 @@ def quantize_bundle(
 ) -> Calibrated:
     """The bundle, updated in place, with int8 graphs for the targets asked for."""
     refuse_unfit(bundle, force=force)
-    with Upscaler(bundle, "onnxruntime-cpu", "fp32", places.threads) as upscaler:
+    with Upscaler(bundle, DEFAULT_BACKEND, "fp32", places.threads) as upscaler:
         plans = calibration_plans(upscaler)
         if settings.ranges is not None and settings.ranges > len(plans.levels):
             raise ChoiceError(
@@ -109,7 +110,7 @@ class _Work:
         self.places = places
         self.say = say
         self._stage = Stages(progress)
-        self.graph = self.bundle.graph("denoise", FORM_OF_TARGET["ort"])
+        self.graph = calibrated_graph(self.bundle, "denoise")
         self.amax = amax_for(self.bundle, settings, quantizable_layers(self.graph), say)
         self.memory = bytes_for_covariances(places.max_memory)
         if settings.rounding == "second-order":
@@ -220,7 +221,7 @@ class _Work:
         by_form: dict[Any, Scales] = {}
         chosen = {}
         for target in self.settings.targets:
-            form = target_named(target)[1]
+            form = target_named(target).codes
             if form not in by_form:
                 found = scales_for(
                     form,

@@ -8,6 +8,7 @@ from typing import Any
 
 from calibration.choose.clipping import Entropy, Method, MinMax, Mse, Percentile
 from calibration.choose.partition import FixedRanges, MarginalGain, RangeCount
+from calibration.targets.table import TARGETS
 from deploy.errors import PlanError
 
 CLIPPINGS: dict[str, Method] = {
@@ -18,8 +19,8 @@ CLIPPINGS: dict[str, Method] = {
 }
 """Ways to choose a scale, by the names that users type."""
 
-TARGET_NAMES = ("ort", "openvino", "tensorrt")
-"""The targets that get graphs unless told otherwise; those of `tensorrt` are plain files, made on any machine."""
+TARGET_NAMES = tuple(TARGETS)
+"""The targets that get graphs unless told otherwise; graphs for GPUs are plain files, made on any machine."""
 
 CALIBRATED = "calibrated"
 CHECKPOINT = "checkpoint"

@@ -28,8 +28,7 @@ def kept_pace(bundle: Bundle, choice: EngineChoice) -> Pace:
     kept = _measured_by_build_engine(bundle, choice)
     kept |= {} if entry is None else {place: median_low(times) for place, times in _places(entry.figures).items()}
     # What keeps a processor busy does not keep a GPU.
-    on_cpu = choice.backend.endswith("-cpu")
-    return Pace(kept, (lambda: crowding(choice.threads)) if on_cpu else lambda: 1.0)
+    return Pace(kept, (lambda: 1.0) if choice.record.on_gpu else lambda: crowding(choice.threads))
 
 
 def keep_pace(bundle: Bundle, choice: EngineChoice, pace: Pace) -> None:
@@ -66,7 +65,7 @@ def _places(figures: Mapping[str, Any]) -> dict[Place, list[float]]:
 def _measured_by_build_engine(bundle: Bundle, choice: EngineChoice) -> dict[Place, float]:
     """The step of this engine in the trial of `build-engine`, where that was one picture on as many threads."""
     entry = newest_decision(bundle, choice.cache_dir, choice.device)
-    # A trial's size is that of the output, which in the latent family does not tell the state's.
+    # A trial's size is that of the output, which does not tell a latent's.
     if entry is None or family_named(bundle.manifest.family).decodes:
         return {}
     trial = entry.figures.get("trial", {})

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from calibration.targets import table
 from deploy.bundle import Bundle
 from deploy.engine.chosen import newest_decision
 from deploy.report.gallery import Gallery
@@ -14,7 +15,7 @@ from deploy.report.html.values import Record, listed, number, numbers, read_reco
 CALIBRATION = "calibration.json"
 QUANTIZATION = "quantization.json"
 
-TARGETS = {"ort": "ONNX Runtime", "openvino": "OpenVINO", "tensorrt": "TensorRT"}
+TARGETS = {target.name: target.title for target in table.TARGETS.values()}
 """The int8 targets as people know them, in the order of the page."""
 
 

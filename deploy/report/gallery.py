@@ -19,7 +19,7 @@ from deploy.measure.evaluation.record import report_from_evaluation
 from deploy.picture.upscaler import Upscaler
 from deploy.report.scenes import Chosen, chosen_pictures, usual_scale
 from deploy.sampling.choices import Choices
-from engines.backends import BACKENDS, FORM_OF_BACKEND
+from engines.backends import BACKENDS
 from engines.errors import EngineError
 
 Progress = Callable[[str, float], None]
@@ -110,8 +110,7 @@ def kinds_of_engine(bundle: Bundle, settings: GallerySettings) -> Iterator[tuple
 
 def _int8_engine(bundle: Bundle, engine: str) -> str | None:
     """The engine for int8: the one that was named, or the first that is here and that the bundle has graphs for."""
-    names = FORM_OF_BACKEND if engine == AUTO else (engine,)
-    fit = (name for name in names if has_int8(bundle, name) and name in BACKENDS)
+    fit = (name for name in BACKENDS if engine in (AUTO, name) and has_int8(bundle, name))
     return next((name for name in fit if BACKENDS[name].probe().available), None)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from engines.adapters.onnxruntime_engine import failures_of, import_onnxruntime, session_options
 from engines.adapters.onnxruntime_recurrence import DeviceUpdate
 from engines.cache import Cache
-from engines.contract import NOTHING_HELD, Array, Availability, Engine, Held, check_request, refuse_constants
+from engines.contract import NOTHING_HELD, Array, Availability, Backend, Engine, Held, check_request, refuse_constants
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
 from engines.machine.cuda import find_device, problem_of_driver
 from engines.onnx_files.graph_file import GraphSignature, read_signature
@@ -31,7 +31,6 @@ from engines.recurrence import Step
 
 NAME = "onnxruntime-cuda"
 PRECISIONS: tuple[str, ...] = ("fp32", "fp16")
-ON_GPU = True
 INSTALL = "pip install 'idm-deploy[gpu]'"
 DISTRIBUTION = "onnxruntime-gpu"
 PROVIDER = "CUDAExecutionProvider"
@@ -342,3 +341,18 @@ class OnnxRuntimeCudaEngine(Engine):
         self._results = {}
         self._binding = None
         self._session = None
+
+
+BACKEND = Backend(
+    name=NAME,
+    title="ONNX Runtime, CUDA",
+    package=DISTRIBUTION,
+    extra="gpu",
+    purpose="engine, NVIDIA GPUs",
+    probe=probe,
+    open_engine=open_engine,
+    precisions=PRECISIONS,
+    on_gpu=True,
+    carries_state=True,
+    fixed_sizes_pay_from=1,
+)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engines.contract import Array, Availability, Engine, Held, check_request, refuse_device
+from engines.contract import QLINEAR, UNSIGNED, Array, Availability, Backend, Engine, Held, check_request, refuse_device
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
 from engines.onnx_files.graph_constants import with_constants
 from engines.onnx_files.graph_file import GraphSignature, read_signature, signature_of_model
@@ -16,7 +16,6 @@ from engines.packages import installed_version, is_importable
 
 NAME = "onnxruntime-cpu"
 PRECISIONS: tuple[str, ...] = ("fp32",)
-ON_GPU = False
 INSTALL = "pip install 'idm-deploy[cpu]'"
 PROVIDER = "CPUExecutionProvider"
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
@@ -178,3 +177,18 @@ def failures_of(onnxruntime: Any) -> tuple[type[Exception], ...]:
     names = vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
     own = {kind for kind in names if isinstance(kind, type) and issubclass(kind, Exception)}
     return (RuntimeError, MemoryError, *sorted(own, key=lambda kind: kind.__name__))
+
+
+BACKEND = Backend(
+    name=NAME,
+    title="ONNX Runtime, CPU",
+    package="onnxruntime",
+    extra="cpu",
+    purpose="default engine",
+    probe=probe,
+    open_engine=open_engine,
+    precisions=PRECISIONS,
+    int8_form=QLINEAR,
+    saturating_sums=UNSIGNED,
+    small_chunks=True,
+)

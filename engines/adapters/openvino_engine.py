@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from engines.contract import (
+    REFUSE,
+    SCALED_QDQ,
     Array,
     Availability,
+    Backend,
     Engine,
     Held,
+    Memory,
     TensorSpec,
     check_request,
     refuse_constants,
@@ -24,14 +28,15 @@ from engines.packages import installed_version, is_importable
 
 NAME = "openvino-cpu"
 PRECISIONS: tuple[str, ...] = ("fp32", "bf16")
-ON_GPU = False
 INSTALL = "pip install 'idm-deploy[openvino]'"
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 """INFERENCE_PRECISION_HINT. Always given: left out, OpenVINO takes bf16 by itself where the CPU has it."""
 
-WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI")
+ISAS_WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI")
 """Values of ONEDNN_MAX_CPU_ISA with which oneDNN has no bfloat16 kernels. OpenVINO (2026.4) asks the CPU, not oneDNN,
 whether there is bf16, then refuses some graphs and crashes in others."""
+
+WITHOUT_BF16 = "this CPU has no bfloat16 arithmetic"
 
 FAILURES = (RuntimeError, MemoryError)
 """OpenVINO raises RuntimeError for everything."""
@@ -93,7 +98,7 @@ def open_engine(
     openvino = import_openvino()
     core = openvino.Core()
     if precision == "bf16" and not _has_bf16(core):
-        raise EngineError(f"Opening {graph}: this CPU has no bfloat16 arithmetic. Ask for `precision` fp32.")
+        raise EngineError(f"Opening {graph}: {WITHOUT_BF16}. Ask for `precision` fp32.")
     try:
         model = core.read_model(graph)
         # Dynamic axes stay so unless they were fixed: a new size then costs 10 ms, compiling for it 0.2 to 0.8 s and
@@ -121,8 +126,13 @@ def has_bf16() -> bool:
     return _has_bf16(import_openvino().Core())
 
 
+def lacks() -> Mapping[str, str]:
+    """bf16 on a CPU without it."""
+    return {} if has_bf16() else {"bf16": WITHOUT_BF16}
+
+
 def _has_bf16(core: Any) -> bool:
-    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_BF16:
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in ISAS_WITHOUT_BF16:
         return False
     return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
@@ -194,3 +204,22 @@ class OpenVinoEngine(Engine):
     def _close(self) -> None:
         self._request = None
         self._ports = []
+
+
+BACKEND = Backend(
+    name=NAME,
+    title="OpenVINO, CPU",
+    package="openvino",
+    extra="openvino",
+    purpose="engine, fastest on x86",
+    probe=probe,
+    open_engine=open_engine,
+    precisions=PRECISIONS,
+    lacks=lacks,
+    int8_form=SCALED_QDQ,
+    around_int8="bf16",
+    saturating_sums=REFUSE,
+    fixed_sizes_pay_from=500,
+    memory=Memory.ROOMY,
+    small_chunks=True,
+)

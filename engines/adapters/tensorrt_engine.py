@@ -7,7 +7,7 @@ to run and grow when they must. A shape that comes twice in a row is captured as
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from math import prod
 from pathlib import Path
@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 
 from engines.cache import Cache
-from engines.contract import NOTHING_HELD, Array, Availability, Engine, Held, check_request
+from engines.contract import (
+    CONSTANT_QDQ,
+    GROUP,
+    NOTHING_HELD,
+    Array,
+    Availability,
+    Backend,
+    Engine,
+    Held,
+    check_request,
+)
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
 from engines.machine.cuda import Cuda, Graph, Stream, find_device, problem_of_driver
 from engines.onnx_files.graph_file import GraphSignature, read_signature
@@ -28,61 +38,70 @@ PRECISIONS = ("fp16", "fp32")
 """int8 graphs carry their own precision, with fp16 around it."""
 
 
-class TensorRtBackend:
-    """One of the two packages, with the names that every backend has."""
-
-    def __init__(self, package: TensorRtPackage) -> None:
-        self.package = package
-        self.NAME = package.backend
-        self.PRECISIONS: tuple[str, ...] = PRECISIONS
-        self.ON_GPU = True
-
-    def probe(self) -> Availability:
-        """Whether the package and a GPU with a driver new enough are here. Building needs less: see build-engine."""
-        version = self.package.version()
-        if version is None:
-            reason = f"{self.package.module} is not installed"
-        else:
-            reason = problem_of_driver(find_device(), self.package.needed_cuda())
-        available = version is not None and not reason
-        return Availability(
-            name=self.NAME,
-            available=available,
-            version=version if available else None,
-            reason=reason,
-            install=self.package.install,
-        )
-
-    def open_engine(
-        self,
-        graph: Path,
-        *,
-        precision: str = "fp16",
-        threads: int | None = None,
-        sizes: Mapping[str, int] | None = None,
-        cache_dir: Path | None = None,
-        constants: Mapping[str, Array] | None = None,
-        device: int | None = None,
-    ) -> Engine:
-        """`graph` ready to run by its plan in the cache; sizes outside the plan's profile are refused.
-
-        `device` is the number of the GPU, None is the first.
-        """
-        check_request(self.NAME, precision, PRECISIONS, threads)
-        sizes = sizes or {}
-        signature = read_signature(graph).with_sizes(graph, sizes)
-        gpu = find_device(device or 0)
-        problem = problem_of_driver(gpu, self.package.needed_cuda())
-        if isinstance(gpu, str) or problem:
-            raise EngineError(f"Opening {graph}: {self.NAME} cannot run here: {problem}.")
-        plan, profile = find_plan(
-            Source.of(graph, constants=constants), self.package, precision, gpu, Cache(cache_dir), sizes
-        )
-        return TensorRtEngine(graph, signature, precision, self.package, plan, profile, gpu.number)
+def probe(package: TensorRtPackage) -> Availability:
+    """Whether the package and a GPU with a driver new enough are here. Building needs less: see build-engine."""
+    version = package.version()
+    if version is None:
+        reason = f"{package.module} is not installed"
+    else:
+        reason = problem_of_driver(find_device(), package.needed_cuda())
+    available = version is not None and not reason
+    return Availability(
+        name=package.backend,
+        available=available,
+        version=version if available else None,
+        reason=reason,
+        install=package.install,
+    )
 
 
-TENSORRT_BACKEND = TensorRtBackend(TENSORRT)
-TENSORRT_RTX_BACKEND = TensorRtBackend(TENSORRT_RTX)
+def open_engine(
+    package: TensorRtPackage,
+    graph: Path,
+    *,
+    precision: str = "fp16",
+    threads: int | None = None,
+    sizes: Mapping[str, int] | None = None,
+    cache_dir: Path | None = None,
+    constants: Mapping[str, Array] | None = None,
+    device: int | None = None,
+) -> Engine:
+    """`graph` ready to run by its plan in the cache; sizes outside the plan's profile are refused.
+
+    `device` is the number of the GPU, None is the first.
+    """
+    check_request(package.backend, precision, PRECISIONS, threads)
+    sizes = sizes or {}
+    signature = read_signature(graph).with_sizes(graph, sizes)
+    gpu = find_device(device or 0)
+    problem = problem_of_driver(gpu, package.needed_cuda())
+    if isinstance(gpu, str) or problem:
+        raise EngineError(f"Opening {graph}: {package.backend} cannot run here: {problem}.")
+    plan, profile = find_plan(Source.of(graph, constants=constants), package, precision, gpu, Cache(cache_dir), sizes)
+    return TensorRtEngine(graph, signature, precision, package, plan, profile, gpu.number)
+
+
+def backend_of_package(package: TensorRtPackage, title: str, distribution: str, purpose: str = "") -> Backend:
+    """The record of one of the two, which have all but their packages in common."""
+    return Backend(
+        name=package.backend,
+        title=title,
+        package=distribution,
+        extra=package.backend,
+        purpose=purpose,
+        probe=partial(probe, package),
+        open_engine=partial(open_engine, package),
+        precisions=PRECISIONS,
+        on_gpu=True,
+        plans_ahead=True,
+        norm=GROUP,
+        int8_form=CONSTANT_QDQ,
+        around_int8="fp16",
+    )
+
+
+TENSORRT_BACKEND = backend_of_package(TENSORRT, "TensorRT", "tensorrt", "engine, NVIDIA GPUs")
+TENSORRT_RTX_BACKEND = backend_of_package(TENSORRT_RTX, "TensorRT-RTX", "tensorrt-rtx-cu13")
 
 
 @lru_cache(maxsize=2)

@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from engines.adapters import onnxruntime_cuda_engine
-from engines.backends import BACKENDS, DEFAULT_BACKEND, backend_named, open_engine, probe_all
+from engines.backends import BACKENDS, DEFAULT_BACKEND, backend_named, open_engine, probe_all, register
 from engines.errors import EngineError
 from engines.plans import tensorrt_names
 from tests.engines.graphs import write_lookup
@@ -108,10 +109,24 @@ assert not {"onnxruntime", "openvino", "onnx", "torch", "tensorrt", "tensorrt_rt
 
 
 def test_precisions_are_complete() -> None:
-    assert {name: module.PRECISIONS for name, module in BACKENDS.items()} == {
+    assert {name: backend.precisions for name, backend in BACKENDS.items()} == {
         "onnxruntime-cpu": ("fp32",),
         "openvino-cpu": ("fp32", "bf16"),
         "onnxruntime-cuda": ("fp32", "fp16"),
         "tensorrt": ("fp16", "fp32"),
         "tensorrt-rtx": ("fp16", "fp32"),
     }
+
+
+def test_a_name_is_given_to_one_backend_only() -> None:
+    with pytest.raises(EngineError, match=r"There is an engine called 'openvino-cpu' already; give the new one"):
+        register(BACKENDS["openvino-cpu"])
+
+
+def test_a_record_that_nothing_could_run_with_is_refused() -> None:
+    with pytest.raises(
+        EngineError,
+        match=r"cannot run a bundle's graphs: it has no precision; group normalisation is written as instance or group,"
+        r" found 'batch'; around int8 it has no 'fp8'; saturating sums are .* found 'ignored'\.",
+    ):
+        replace(BACKENDS[DEFAULT_BACKEND], precisions=(), norm="batch", around_int8="fp8", saturating_sums="ignored")

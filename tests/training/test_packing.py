@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from deploy.bundle import Bundle
 from deploy.bundle.reading import sha256_of_file
 from deploy.checkpoint.load import load_checkpoint
-from deploy.demo.presets import DEMO_PRESETS
+from deploy.families.table import family_named
 from deploy.images.files import read_image
 from deploy.packaged.places import (
     CALIBRATION_IMAGES,
@@ -123,7 +123,7 @@ def test_the_cards_name_the_hash_and_licence_of_their_checkpoint(checkpoint: Pat
 def test_the_packaged_bundle_is_whole_and_made_of_the_packaged_checkpoint() -> None:
     bundle = Bundle.open(IDM_BUNDLE)
     assert bundle.manifest.source["sha256"] == sha256_of_file(IDM_CHECKPOINT)
-    assert bundle.manifest.presets == DEMO_PRESETS["idm"]
+    assert bundle.manifest.presets == family_named("idm").demo_presets
     assert bundle.manifest.default_preset == "balanced"
     assert bundle.unlisted() == []
     samples = [read_image(path).pixels for path in bundle.sample_images()]
@@ -147,9 +147,11 @@ def test_the_packaged_checkpoints_load_strictly_and_assume_nothing_of_the_networ
 
 @pytest.mark.parametrize("family", ["idm", "latent"])
 def test_every_demo_preset_is_one_that_can_be_sampled(family: str) -> None:
-    manifest = replace(Bundle.open(IDM_BUNDLE).manifest, presets=DEMO_PRESETS[family])
-    for name in DEMO_PRESETS[family]:
-        assert sampling_from(manifest, Choices(preset=name)).plan.steps == DEMO_PRESETS[family][name]["steps"]
+    manifest = replace(Bundle.open(IDM_BUNDLE).manifest, presets=family_named(family).demo_presets)
+    for name in family_named(family).demo_presets:
+        assert (
+            sampling_from(manifest, Choices(preset=name)).plan.steps == family_named(family).demo_presets[name]["steps"]
+        )
 
 
 def test_the_bundle_command_makes_the_packaged_bundle_again(tmp_path: Path) -> None:

@@ -68,6 +68,12 @@ IDM = Family(
     values=VALUES,
     sampling=SAMPLING,
     published_equations=("ddpm", "ddim"),
+    demo_presets={
+        "draft": {"equation": "ddim", "steps": 2, "start": 0.5, "consistency": 1.0},
+        # The fewest steps that keep the detail of 200; five of `ddim` have 0.6 dB more PSNR and a sixth less of it.
+        "balanced": {"equation": "dpmpp-2m", "steps": 5, "placement": "logsnr", "start": 0.5, "consistency": 1.0},
+        "best": {"equation": "ddim", "steps": 8, "placement": "logsnr", "start": 0.2, "consistency": 1.0},
+    },
     model=IdmModel,
     decodes=False,
     usual_side=_usual_side,

@@ -18,7 +18,7 @@ from deploy.images.coordinates import resize_index
 from deploy.images.resize import resize_region
 from deploy.images.tiles import Size, strips_of_rows
 from deploy.images.tiles import Window as Window
-from engines.backends import DEFAULT_BACKEND
+from engines.contract import Memory
 
 Float32 = NDArray[np.float32]
 
@@ -43,8 +43,8 @@ class WorkingMemory:
 
 
 WORKING_MEMORY = {
-    "onnxruntime-cpu": WorkingMemory(denoise=16.0, encode=2.0, attention=2.2, weights_again=0.1),
-    "openvino-cpu": WorkingMemory(denoise=31.0, encode=3.5, attention=0.5, weights_again=1.0),
+    Memory.LEAN: WorkingMemory(denoise=16.0, encode=2.0, attention=2.2, weights_again=0.1),
+    Memory.ROOMY: WorkingMemory(denoise=31.0, encode=3.5, attention=0.5, weights_again=1.0),
 }
 
 
@@ -134,7 +134,7 @@ class IdmModel(GraphDenoiser):
 
     def working_bytes(self, window: Size, batch: int) -> int:
         """Memory that the networks take for one window, from the measurements in WORKING_MEMORY."""
-        per_channel = WORKING_MEMORY.get(self.graphs.choice.backend, WORKING_MEMORY[DEFAULT_BACKEND])
+        per_channel = WORKING_MEMORY[self.graphs.choice.record.memory]
         pixels = prod(window) * batch
         linear = per_channel.denoise * self._inner_channels + per_channel.encode * (
             self._inner_channels + self._features

@@ -68,6 +68,11 @@ LATENT = Family(
     values=VALUES,
     sampling=SAMPLING,
     published_equations=("ddim",),
+    demo_presets={
+        "draft": {"equation": "dpmpp-2m", "steps": 4},
+        "balanced": {"equation": "ddim", "steps": 10},
+        "best": {"equation": "ddim", "steps": 20},
+    },
     model=LatentModel,
     decodes=True,
     usual_side=_usual_side,

@@ -5,7 +5,7 @@ from math import prod
 
 from deploy.families.latent.config import LatentConfig
 from deploy.images.tiles import Size
-from engines.backends import DEFAULT_BACKEND
+from engines.contract import Memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,17 +26,17 @@ class Taken:
 
 
 TAKEN = {
-    "onnxruntime-cpu": Taken(encode=8.0, denoise=26.0, decode=12.0, query=5.0, attention=2.2, weights_again=0.1),
-    "openvino-cpu": Taken(encode=12.0, denoise=45.0, decode=36.0, query=8.5, attention=5.5, weights_again=1.0),
+    Memory.LEAN: Taken(encode=8.0, denoise=26.0, decode=12.0, query=5.0, attention=2.2, weights_again=0.1),
+    Memory.ROOMY: Taken(encode=12.0, denoise=45.0, decode=36.0, query=8.5, attention=5.5, weights_again=1.0),
 }
 
 
 class LatentMemory:
     """Bytes for latents of a size. Pixels are latent ones, except those of `query`, which are output ones."""
 
-    def __init__(self, config: LatentConfig, backend: str, weight_bytes: int) -> None:
+    def __init__(self, config: LatentConfig, memory: Memory, weight_bytes: int) -> None:
         self._config = config
-        self._taken = TAKEN.get(backend, TAKEN[DEFAULT_BACKEND])
+        self._taken = TAKEN[memory]
         self._again = int(self._taken.weights_again * weight_bytes)
 
     def denoise_bytes(self, latent: Size, batch: int) -> int:

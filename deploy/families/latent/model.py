@@ -29,7 +29,7 @@ from deploy.images.tiles import Size, Window
 
 Float32 = NDArray[np.float32]
 
-PIXELS_PER_THREAD = {"onnxruntime-cpu": 4096, "openvino-cpu": 4096}
+PIXELS_PER_THREAD = 4096
 """Output pixels of one chunk where a CPU's cache decides; elsewhere memory decides. 512x512 pixels of the published
 FFHQ model on one thread, CPU seconds by 2048, 4096, 8192 and 16384: ONNX Runtime fp32 2.27, 2.24, 2.48, 2.62,
 OpenVINO bf16 1.16, 1.15, 1.21, 1.24; int8 by the first three: 0.71, 0.70, 0.72 and 0.77, 0.71, 0.72."""
@@ -51,7 +51,8 @@ class LatentModel(GraphDenoiser):
             raise PlanError(f"{graphs.bundle.path} holds an auto-encoder alone, which has nothing to sample with.")
         self.unet: UNetConfig = self.config.unet
         self.channels = self.config.channels
-        self.memory = LatentMemory(self.config, graphs.choice.backend, sum(r.bytes for r in manifest.files.values()))
+        weight_bytes = sum(record.bytes for record in manifest.files.values())
+        self.memory = LatentMemory(self.config, graphs.choice.record.memory, weight_bytes)
         self._trained = manifest.scale_range["trained"]
 
     @property
@@ -244,8 +245,9 @@ class LatentSubject:
         model, batch = self._model, self._shape[0]
         within = min(room, LARGEST_QUERY_BYTES) // (model.memory.query_bytes_per_pixel * batch)
         choice = model.graphs.choice
-        each = PIXELS_PER_THREAD.get(choice.backend, within * batch)
-        return max(1, min(within, each * (choice.threads or os.cpu_count() or 1) // batch))
+        if choice.record.small_chunks:
+            within = min(within, PIXELS_PER_THREAD * (choice.threads or os.cpu_count() or 1) // batch)
+        return max(1, within)
 
     @cached_property
     def _tables(self) -> dict[str, dict[str, Array]]:

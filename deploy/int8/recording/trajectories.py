@@ -32,7 +32,6 @@ from deploy.sampling.choices import Choices, Sampling
 from deploy.sampling.noise import image_key
 from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.plan import Plan
-from engines.backends import FORM_OF_BACKEND
 from engines.new_files import new_file
 
 Progress = Callable[[str, float], None]
@@ -212,9 +211,7 @@ class Trajectories:
         """States and predicted noise, (2, steps, batch, channels, height, width), and the final state."""
         sampling, plan = self.plans.samplings[index], self.plans.plans[index]
         graphs = self._upscaler.graphs
-        watched = _Watched(
-            self._upscaler.model, plan, graphs.bundle.graph(DENOISE, FORM_OF_BACKEND[graphs.choice.backend])
-        )
+        watched = _Watched(self._upscaler.model, plan, graphs.bundle.graph(DENOISE, graphs.choice.record.norm))
         subject = self._subject(group)
         with sampled_batch(
             cast(Model, watched),

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +15,10 @@ from calibration.targets.editing import Int8Graphs
 from calibration.targets.range_rows import RangeRows
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
-from deploy.engine.int8 import TARGET_OF_BACKEND
 from deploy.errors import BundleError
 from deploy.export.onnx_ops import attach_weights
 from deploy.export.weights_file import ALIGNMENT, Place, places_of, write_tensors
-from engines.backends import FORM_OF_BACKEND
-
-FORM_OF_TARGET: Final = {target: FORM_OF_BACKEND[backend] for backend, target in TARGET_OF_BACKEND.items()}
-"""How group normalisation is written in the graphs of a target: as its backend runs the float ones fastest."""
+from engines.backends import BACKENDS, DEFAULT_BACKEND
 
 Array = NDArray[Any]
 
@@ -37,9 +34,14 @@ class TargetGraphs:
 
 def graphs_of_target(bundle: Bundle, target: str, recipe: Recipe, edges: Sequence[float]) -> TargetGraphs:
     """What `recipe` makes of the bundle's float denoiser."""
-    writer, _ = target_named(target)
-    path = bundle.graph("denoise", FORM_OF_TARGET[target])
-    return TargetGraphs(target=target, edges=tuple(edges), graphs=writer(read_graph(path), path.parent, recipe))
+    record = target_named(target)
+    path = bundle.graph("denoise", record.norm)
+    return TargetGraphs(target=target, edges=tuple(edges), graphs=record.writer(read_graph(path), path.parent, recipe))
+
+
+def calibrated_graph(bundle: Bundle, name: str) -> Path:
+    """The float graph that is recorded and observed: as the reference backend runs it."""
+    return bundle.graph(name, BACKENDS[DEFAULT_BACKEND].norm)
 
 
 def write_targets(writer: BundleWriter, made: Sequence[TargetGraphs], weights: Sequence[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from calibration.observe.layers import read_graph, take_external
 from deploy.bundle import Bundle
 from deploy.int8.pipeline import Calibrated
 from deploy.int8.storing.only_int8 import bytes_of_graphs
-from deploy.int8.storing.storing import FORM_OF_TARGET
+from deploy.int8.storing.storing import calibrated_graph
 from deploy.int8.trying.budget import share_in_float
 from deploy.int8.trying.comparison import PLAIN, Fidelity, compare, float_upscaler, generated_by, int8_upscaler, made_by
 from deploy.int8.trying.decoder import TargetDecoder
@@ -112,7 +112,7 @@ def held_out_originals(most_lr: int | None) -> list[Original]:
 
 def float32_bytes(bundle: Bundle) -> int:
     """Of the float denoiser's weights, in however many bytes a number they are stored."""
-    weights = take_external(read_graph(bundle.graph("denoise", FORM_OF_TARGET["ort"])), bundle.path)
+    weights = take_external(read_graph(calibrated_graph(bundle, "denoise")), bundle.path)
     return 4 * sum(array.size for array in weights.values())
 
 

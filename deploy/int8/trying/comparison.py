@@ -15,6 +15,7 @@ from deploy.measure.metrics import fidelity, psnr, ssim
 from deploy.picture.generation import Generation
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
+from engines.backends import DEFAULT_BACKEND
 
 PLAIN = Choices(equation="ddim", steps=PLAIN_STEPS, placement="uniform", start=0.0, consistency=0.0, eta=0.0)
 """No aids, from pure noise: the aids of a preset hide errors."""
@@ -56,7 +57,7 @@ class Fidelity:
 
 def float_upscaler(bundle: Bundle, threads: int | None = None) -> Upscaler:
     """The reference: float32 on the default backend."""
-    return Upscaler(bundle, "onnxruntime-cpu", "fp32", threads)
+    return Upscaler(bundle, DEFAULT_BACKEND, "fp32", threads)
 
 
 def int8_upscaler(bundle: Bundle, target: str, threads: int | None = None) -> Upscaler:

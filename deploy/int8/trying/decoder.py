@@ -32,6 +32,7 @@ from calibration.passes.decoder_gathering import (
     layers_of_query,
 )
 from calibration.targets.editing import Int8Graphs
+from calibration.targets.table import DECODE, QUERY, target_named
 from deploy.bundle import Bundle, BundleWriter
 from deploy.engine.graphs import INT8, EngineChoice, GraphSet
 from deploy.engine.int8_decoder import KEY
@@ -44,8 +45,8 @@ from deploy.images.values import Pixels, pixels_from_network
 from deploy.int8.installed import backend_of_target
 from deploy.int8.settings import QuantizeSettings
 from deploy.int8.storing.decoder import GraphsOfTarget, write_decoder
-from deploy.int8.storing.storing import FORM_OF_TARGET
-from deploy.int8.trying.decoder_graphs import DECODE, QUERY, decoder_graph
+from deploy.int8.storing.storing import calibrated_graph
+from deploy.int8.trying.decoder_graphs import decoder_graph
 from deploy.int8.trying.drafts import Draft
 from deploy.measure.metrics import fidelity
 
@@ -55,10 +56,6 @@ Progress = Callable[[str, float], None]
 LEAST_FIDELITY: Final = 45.0
 """dB between the pictures of the int8 and of the float decoder, from the same latent, that each must reach. The
 denoiser's own int8 errors leave 40 to 50 dB, so the decoder adds little to them."""
-
-BOTH: Final = ((DECODE, QUERY), (QUERY,), (DECODE,))
-CHOICES: Final = {"ort": BOTH, "openvino": BOTH, "tensorrt": ((DECODE,),)}
-"""What is tried for a target, in this order; the query is most of the work as soon as pictures are large."""
 
 VERIFIED: Final = 8
 """Latents that are decoded by both at the resolution of training, and the first of them at LARGER times that."""
@@ -186,7 +183,7 @@ def findings_of_decoder(
     findings = {}
     for number, (name, layers_of_graph) in enumerate(((DECODE, convolutions_of_decode), (QUERY, layers_of_query))):
         progress(f"looking inside the decoder, {name}", 0.3 * number)
-        graph = bundle.graph(name, FORM_OF_TARGET["ort"])
+        graph = calibrated_graph(bundle, name)
         feeds = partial(decoder.inputs, name, latents)
         findings[name] = gather_decoder(
             graph, layers_of_graph(graph), feeds, memory_bytes=memory_bytes, second_order=second_order, threads=threads
@@ -202,7 +199,7 @@ def graphs_of_decoder(
     A graph that the target has no form for is left out, and `say` is told why: it stays in float.
     """
     made = {}
-    for name in sorted({name for parts in CHOICES[target] for name in parts}):
+    for name in sorted({name for parts in target_named(target).decoder for name in parts}):
         try:
             made[name] = decoder_graph(bundle, name, target, findings[name], method)
         except GraphError as error:
@@ -216,9 +213,9 @@ def chosen_decoder(
     exact: Sequence[Pixels],
     attempt: Callable[[GraphsOfTarget], list[Pixels]],
 ) -> TargetDecoder:
-    """The first of the target's CHOICES that keeps the pictures, or float. attempt: the pictures that graphs make."""
+    """The first choice of the target that keeps the pictures, or float. attempt: the pictures that graphs make."""
     trials = []
-    possible = [parts for parts in CHOICES[target] if set(parts) <= set(both)]
+    possible = [parts for parts in target_named(target).decoder if set(parts) <= set(both)]
     for parts in (*possible, ()):
         graphs = {name: both[name][0] for name in parts}
         recipes = {name: both[name][1] for name in parts}

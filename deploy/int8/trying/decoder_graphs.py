@@ -6,40 +6,35 @@ mean and worst): headroom 1.0 51.8 and 46.9 dB, 1.2 53.7 and 52.1, 1.5 53.6 and 
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from calibration.choose.clipping import Method, choose_quantizer
 from calibration.choose.quantizer import Quantizer
 from calibration.choose.recipe import HEADROOM, LayerRecipe, Recipe, output_window
 from calibration.observe.layers import CONV, Layer, read_graph
 from calibration.passes.decoder_gathering import DecoderFindings, hidden_layers
-from calibration.targets import ort
 from calibration.targets.editing import Int8Graphs
-from calibration.targets.ort_chain import chained_graph
-from calibration.targets.table import target_named
+from calibration.targets.table import DECODE, target_named
 from deploy.bundle import Bundle
-from deploy.int8.storing.storing import FORM_OF_TARGET
-
-DECODE: Final = "decode"
-QUERY: Final = "query"
 
 
 def decoder_graph(
     bundle: Bundle, name: str, target: str, findings: DecoderFindings, method: Method
 ) -> tuple[Int8Graphs, Recipe]:
     """The int8 form of `decode` or `query` for one target, and what it holds."""
-    path = bundle.graph(name, FORM_OF_TARGET[target])
+    described = target_named(target)
+    path = bundle.graph(name, described.norm)
     model = read_graph(path)
-    write, form = target_named(target)
     quantizers = {
-        tensor: choose_quantizer(density, form, method) for tensor, density in sorted(findings.densities.items())
+        tensor: choose_quantizer(density, described.codes, method)
+        for tensor, density in sorted(findings.densities.items())
     }
     inside = findings.layers if name == DECODE else hidden_layers(findings.layers)
     recipe = _recipe(findings, inside, quantizers)
-    if name == DECODE or target != ort.NAME:
-        return write(model, path.parent, recipe), recipe
+    if name == DECODE or described.chain_writer is None:
+        return described.writer(model, path.parent, recipe), recipe
     ends = {layer.input: quantizers[layer.input] for layer in findings.layers if layer not in inside}
-    return chained_graph(model, path.parent, recipe, ends), recipe
+    return described.chain_writer(model, path.parent, recipe, ends), recipe
 
 
 def _recipe(findings: DecoderFindings, layers: Sequence[Layer], quantizers: dict[str, Quantizer]) -> Recipe:

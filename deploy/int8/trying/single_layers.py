@@ -59,7 +59,7 @@ class SingleLayers:
         threads: int | None,
     ) -> None:
         self._graph = graph
-        self._writer = target_named(target)[0]
+        self._writer = target_named(target).writer
         self._nodes = list(nodes)
         self._inputs = inputs
         self._ranges = ranges

@@ -7,19 +7,18 @@ from statistics import median
 
 import numpy as np
 
+from calibration.targets.table import target_named
 from deploy.bundle import Bundle
 from deploy.images.tiles import Window
-from deploy.int8.installed import BACKEND_OF_TARGET, backend_of_target
+from deploy.int8.installed import backend_of_target
 from deploy.int8.trying.comparison import int8_upscaler
 from deploy.picture.upscaler import Upscaler
-
-RUN_IN_INT8 = ("ort", "openvino")
-"""Targets whose graphs a CPU runs in int8."""
 
 
 def runs_in_int8(target: str) -> bool:
     """Whether this CPU runs a target's graphs in int8, and on the target's own backend."""
-    return target in RUN_IN_INT8 and backend_of_target(target) == BACKEND_OF_TARGET[target]
+    described = target_named(target)
+    return described.on_cpu and backend_of_target(target) == described.tried_on
 
 
 def seconds_per_step(
@@ -29,7 +28,7 @@ def seconds_per_step(
     with ExitStack() as stack:
         steps: dict[str, Callable[[], object]] = {}
         for target in [name for name in targets if runs_in_int8(name)]:
-            in_float = stack.enter_context(Upscaler(bundle, BACKEND_OF_TARGET[target], "fp32", threads))
+            in_float = stack.enter_context(Upscaler(bundle, target_named(target).tried_on, "fp32", threads))
             in_int8 = stack.enter_context(int8_upscaler(bundle, target, threads))
             steps[f"{target} float"] = _step(in_float, side)
             steps[f"{target} int8"] = _step(in_int8, side)

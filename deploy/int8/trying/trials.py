@@ -10,11 +10,12 @@ from calibration.choose.recipe import Recipe
 from calibration.passes.gathering import Findings
 from calibration.passes.inputs import Inputs
 from calibration.passes.recipes import Corrections, Scales, recipe_of
+from calibration.targets.table import target_named
 from deploy.int8.recording.pictures import CalibrationPicture
 from deploy.int8.recording.trajectories import CalibrationPlans
 from deploy.int8.settings import QuantizeSettings
 from deploy.int8.stages import RANKING, TrialPace
-from deploy.int8.storing.storing import FORM_OF_TARGET, graphs_of_target
+from deploy.int8.storing.storing import graphs_of_target
 from deploy.int8.trying.budget import Budget, Choice, Trial, fewest_in_float, head_of, rank_layers
 from deploy.int8.trying.comparison import PLAIN, compare, generated_by, int8_upscaler, made_by
 from deploy.int8.trying.drafts import Draft
@@ -120,7 +121,7 @@ class Trials:
             return recipe_of(self.findings, scales, self.biases, in_float=others, corrections=corrections)
 
         single = SingleLayers(
-            self.draft.bundle.graph("denoise", FORM_OF_TARGET[target]),
+            self.draft.bundle.graph("denoise", target_named(target).norm),
             target,
             nodes,
             chosen,

@@ -13,21 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
-from deploy.engine.graphs import DENOISE, INT8, EngineChoice, GraphSet, precision_around_int8
-from deploy.engine.int8 import TARGET_OF_BACKEND
+from deploy.engine.graphs import DENOISE, INT8, EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, step_feeds
 from deploy.engine.turns import Contender, Progress, Timing, measure, timing_of
 from deploy.measure.benchmark.settings import BenchSettings
 from deploy.measure.benchmark.steps import name_of, runnable_choices
-from engines.backends import DEFAULT_BACKEND, FORM_OF_BACKEND, open_engine
+from engines.backends import BACKENDS, DEFAULT_BACKEND, open_engine
+from engines.contract import CONSTANT_QDQ, QLINEAR
 
 Array = NDArray[Any]
 
 SIDE = 2048
 """Of the square matrices: 17 billion operations, and what has to be read for them is 1 % of the time or less."""
-
-WITHOUT_PLANS = ("onnxruntime-cpu", "openvino-cpu", "onnxruntime-cuda")
-"""Engines that open a graph at once; for the others one would have to be built first."""
 
 OPSET = 21
 
@@ -55,10 +52,12 @@ def time_products(
 ) -> list[RooflineRow]:
     """One row per engine and precision that opens graphs at once; `steps` are the timings of the bundle's step.
 
+    For the other engines a plan would have to be built first.
+
     side: of the matrices, SIDE if not given.
     """
     side = side or SIDE
-    choices = [choice for choice in runnable_choices(bundle, settings) if choice.backend in WITHOUT_PLANS]
+    choices = [choice for choice in runnable_choices(bundle, settings) if not choice.record.plans_ahead]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         contenders = [Contender(name_of(choice), _product(choice, folder, side, stack)) for choice in choices]
@@ -97,7 +96,7 @@ def multiplications_per_step(bundle: Bundle, settings: BenchSettings) -> float:
     with GraphSet(bundle, EngineChoice(threads=settings.threads)) as graphs:
         feeds = step_feeds(graphs, TrialSettings(size=settings.size, batch=settings.batch))
     wanted = {spec["name"] for spec in bundle.manifest.graphs[DENOISE]["inputs"]}
-    graph = bundle.graph(DENOISE, FORM_OF_BACKEND[DEFAULT_BACKEND])
+    graph = bundle.graph(DENOISE, BACKENDS[DEFAULT_BACKEND].norm)
     return sum(multiplications_of(graph, {n: feeds[n].shape for n in feeds if n in wanted}).values())
 
 
@@ -107,10 +106,10 @@ def _product(choice: EngineChoice, folder: Path, side: int, stack: ExitStack) ->
 
     def multiply() -> None:
         if not opened:
-            target = TARGET_OF_BACKEND.get(choice.backend) if choice.precision == INT8 else None
-            precision = precision_around_int8(choice.backend) if choice.precision == INT8 else choice.precision
-            graph = folder / f"{target or 'float'}.onnx"
-            feeds = write_product(graph, target, side)
+            form = choice.record.int8_form if choice.precision == INT8 else None
+            graph = folder / f"{form or 'float'}.onnx"
+            feeds = write_product(graph, form, side)
+            precision = choice.precision_of_engines
             engine = open_engine(graph, backend=choice.backend, precision=precision, threads=choice.threads)
             opened.update(engine=stack.enter_context(engine), feeds=feeds)
         opened["engine"].run(opened["feeds"])
@@ -118,31 +117,31 @@ def _product(choice: EngineChoice, folder: Path, side: int, stack: ExitStack) ->
     return multiply
 
 
-def write_product(path: Path, target: str | None, side: int) -> Mapping[str, Array]:
+def write_product(path: Path, form: str | None, side: int) -> Mapping[str, Array]:
     """What to feed the graph now at `path`: a square matrix times a constant one.
 
-    In float, or in int8 as the target's layers are: with quantized output (ort) or between a pair of Q/DQ.
+    In float (None), or as the layers of int8 graphs of that form are: with codes as output, or between a pair of Q/DQ.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    element = TensorProto.UINT8 if target == "ort" else TensorProto.FLOAT
+    element = TensorProto.UINT8 if form == QLINEAR else TensorProto.FLOAT
     graph = helper.make_graph(
-        [helper.make_node(operation, inputs, outputs) for operation, inputs, outputs in _operations(target)],
+        [helper.make_node(operation, inputs, outputs) for operation, inputs, outputs in _operations(form)],
         "product",
         [helper.make_tensor_value_info("x", element, [side, side])],
         [helper.make_tensor_value_info("y", element, [side, side])],
-        [numpy_helper.from_array(value, name) for name, value in _constants(target, side).items()],
+        [numpy_helper.from_array(value, name) for name, value in _constants(form, side).items()],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10), path)
     codes = np.random.default_rng(1).integers(0, 128, (side, side), dtype=np.uint8)
-    return {"x": codes if target == "ort" else codes.astype(np.float32)}
+    return {"x": codes if form == QLINEAR else codes.astype(np.float32)}
 
 
-def _operations(target: str | None) -> list[tuple[str, list[str], list[str]]]:
-    if target is None:
+def _operations(form: str | None) -> list[tuple[str, list[str], list[str]]]:
+    if form is None:
         return [("MatMul", ["x", "w"], ["y"])]
-    if target == "ort":
+    if form == QLINEAR:
         return [("QLinearMatMul", ["x", "one", "x_zero", "w", "one", "w_zero", "y_scale", "x_zero"], ["y"])]
     return [
         ("QuantizeLinear", ["x", "one", "x_zero"], ["x_codes"]),
@@ -152,16 +151,16 @@ def _operations(target: str | None) -> list[tuple[str, list[str], list[str]]]:
     ]
 
 
-def _constants(target: str | None, side: int) -> dict[str, Array]:
+def _constants(form: str | None, side: int) -> dict[str, Array]:
     rng = np.random.default_rng(0)
-    if target is None:
+    if form is None:
         return {"w": rng.standard_normal((side, side)).astype(np.float32)}
     return {
         "w": rng.integers(-127, 128, (side, side), dtype=np.int8),
         "one": np.array(1, np.float32),
         "w_zero": np.array(0, np.int8),
-        # What the target's activations are; see deploy.int8.
-        "x_zero": np.array(0, np.int8 if target == "tensorrt" else np.uint8),
+        # What activations are in that form; see calibration.targets.
+        "x_zero": np.array(0, np.int8 if form == CONSTANT_QDQ else np.uint8),
         # Sums of `side` products of such codes spread by about 5000 * sqrt(side): not all may saturate.
         "y_scale": np.array(40 * side**0.5, np.float32),
     }

@@ -5,16 +5,14 @@ from contextlib import ExitStack
 from typing import Any
 
 from deploy.bundle import Bundle
-from deploy.engine.graphs import DENOISE, INT8, EngineChoice, GraphSet
-from deploy.engine.int8 import has_int8
+from deploy.engine.choice import choices_here
+from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
 from deploy.engine.turns import Contender
 from deploy.errors import DeployError, MissingPackage
 from deploy.families.cases import BEFORE_STEP, NOISE_LEVEL, chain
 from deploy.families.table import family_named
 from deploy.measure.benchmark.in_torch import DECODE, Baseline, torch_contenders, trial_of
 from deploy.measure.benchmark.settings import STEP, BenchSettings
-from engines.adapters import openvino_engine
-from engines.backends import BACKENDS, FORM_OF_BACKEND
 
 
 def step_contenders(
@@ -39,31 +37,23 @@ def name_of(choice: EngineChoice) -> str:
 
 def runnable_choices(bundle: Bundle, settings: BenchSettings) -> list[EngineChoice]:
     """Every backend and precision that is here, that the bundle has graphs for and that was asked for."""
-    found = []
-    for name, backend in BACKENDS.items():
-        suits = settings.device is None or backend.ON_GPU
-        if name in FORM_OF_BACKEND and suits and backend.probe().available:
-            precisions = backend.PRECISIONS if DENOISE in bundle.manifest.graphs else ()
-            found += [(name, precision) for precision in precisions if not _cannot_run(name, precision)]
-            found += [(name, INT8)] if has_int8(bundle, name) else []
-    if not found:
+    here = [
+        choice
+        for choice in choices_here(bundle, settings.threads, device=settings.device)
+        if settings.device is None or choice.record.on_gpu
+    ]
+    if not here:
         raise MissingPackage("No engine is installed to time: pip install 'idm-deploy[cpu]'.")
     chosen = [
-        (name, precision)
-        for name, precision in dict.fromkeys(found)
-        if name in (settings.engines or (name,)) and precision in (settings.precisions or (precision,))
+        choice
+        for choice in here
+        if choice.backend in (settings.engines or (choice.backend,))
+        and choice.precision in (settings.precisions or (choice.precision,))
     ]
     if not chosen:
-        here = ", ".join(f"{name} {precision}" for name, precision in found)
-        raise DeployError(f"{bundle.path}: nothing of what was asked for can be timed; there is {here}.")
-    return [
-        EngineChoice(backend=name, precision=precision, threads=settings.threads, device=settings.device)
-        for name, precision in chosen
-    ]
-
-
-def _cannot_run(backend: str, precision: str) -> bool:
-    return backend == openvino_engine.NAME and precision == "bf16" and not openvino_engine.has_bf16()
+        names = ", ".join(name_of(choice) for choice in here)
+        raise DeployError(f"{bundle.path}: nothing of what was asked for can be timed; there is {names}.")
+    return chosen
 
 
 def _engine_step(graphs: GraphSet, settings: BenchSettings) -> Callable[[], object]:

@@ -7,9 +7,7 @@ from deploy.report.html.markup import Child
 from deploy.report.html.parts import Section, bullets, code
 from deploy.report.html.values import number, record, records, within
 from deploy.report.html.wording import listing
-
-GPU = ("cuda", "tensorrt")
-"""Words in the names of engines that run on a GPU."""
+from engines.backends import BACKENDS
 
 
 def unmeasured_section(facts_: Facts) -> Section:
@@ -43,7 +41,8 @@ def _speed(facts_: Facts) -> Iterator[Child]:
         return
     timings = record(facts_.bench.data.get("timings"))
     timed = [str(row.get("name")) for rows in timings.values() for row in records(rows) if number(row.get("median_ms"))]
-    if not any(word in name for name in timed for word in GPU):
+    on_gpu = [backend.name for backend in BACKENDS.values() if backend.on_gpu]
+    if not any(engine in name for name in timed for engine in on_gpu):
         yield "Speed on a GPU: the bench that was given ran on none."
     if not any("PyTorch" in name for name in timed):
         yield "The network as published in PyTorch, which the bench times where torch is installed."

@@ -30,7 +30,7 @@ def with_inputs(told: Recipe, *windows: tuple[int, int]) -> Recipe:
 def test_zero_points_that_cannot_be_are_refused(
     tmp_path: Path, target: str, windows: tuple[tuple[int, int], ...], told: str
 ) -> None:
-    writer, form = target_named(target)
+    writer, form = target_named(target).writer, target_named(target).codes
     single = conv(tmp_path)
     with pytest.raises(GraphError, match=f"one zero point for all ranges.*{told}"):
         writer(single.model, tmp_path, with_inputs(recipe(single, form), *windows))
@@ -38,7 +38,7 @@ def test_zero_points_that_cannot_be_are_refused(
 
 @pytest.mark.parametrize("target", list(TARGETS))
 def test_a_recipe_for_another_graph_is_refused(tmp_path: Path, target: str) -> None:
-    writer, form = target_named(target)
+    writer, form = target_named(target).writer, target_named(target).codes
     single = conv(tmp_path)
     fitting = recipe(single, form).layers[0]
     foreign = replace(fitting, node="n/Conv")
@@ -56,7 +56,7 @@ def test_an_unknown_target_is_refused() -> None:
 
 @pytest.mark.parametrize("target", list(TARGETS))
 def test_what_the_recipe_leaves_out_stays_as_it_was(tmp_path: Path, target: str) -> None:
-    writer, _ = target_named(target)
+    writer = target_named(target).writer
     single = conv(tmp_path)
     graphs = writer(single.model, tmp_path, Recipe(ranges=1, layers=()))
     assert graphs.model == single.model
@@ -65,7 +65,7 @@ def test_what_the_recipe_leaves_out_stays_as_it_was(tmp_path: Path, target: str)
 
 @pytest.mark.parametrize("target", list(TARGETS))
 def test_the_same_recipe_gives_the_same_bytes_and_shares_its_weights_by_name(tmp_path: Path, target: str) -> None:
-    writer, form = target_named(target)
+    writer, form = target_named(target).writer, target_named(target).codes
     single = conv(tmp_path, channels=16)
     told = recipe(single, form, scales=(1.0, 2.0))
     first, second = (stored(writer(single.model, tmp_path, told), tmp_path).read_bytes() for _ in range(2))
@@ -76,7 +76,7 @@ def test_the_same_recipe_gives_the_same_bytes_and_shares_its_weights_by_name(tmp
 
 @pytest.mark.parametrize("target", list(TARGETS))
 def test_replaced_weights_are_gone_with_their_cast(tmp_path: Path, target: str) -> None:
-    writer, form = target_named(target)
+    writer, form = target_named(target).writer, target_named(target).codes
     single = in_half(conv(tmp_path))
     model = writer(single.model, tmp_path, recipe(single, form)).model
     assert not any(node.name == "m.weight/Cast" for node in model.graph.node)
@@ -85,7 +85,7 @@ def test_replaced_weights_are_gone_with_their_cast(tmp_path: Path, target: str) 
 
 @pytest.mark.parametrize("target", list(TARGETS))
 def test_an_input_read_twice_is_quantized_once(tmp_path: Path, target: str) -> None:
-    writer, form = target_named(target)
+    writer, form = target_named(target).writer, target_named(target).codes
     single = conv(tmp_path, kernel=1, padding=(0, 0, 0, 0))
     layer = recipe(single, form).layers[0]
     nodes = [

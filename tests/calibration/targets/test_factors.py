@@ -32,7 +32,7 @@ def test_factors_leave_the_layer_as_it_is_but_for_finer_codes(tmp_path: Path, ta
         pytest.skip(probe().reason or "this CPU cuts sums of int8 products off")
     single = layer(tmp_path)  # type: ignore[operator]
     single, factors = uneven(single, single.layer.geometry.channels)
-    writer, form = target_named(target)
+    writer, form = target_named(target).writer, target_named(target).codes
     exact = single.exact(single.x, single.weight) + single.broadcast(single.bias)
     errors: list[float] = []
     for told in (recipe(single, form, scales=SCALES), recipe(single, form, scales=SCALES, factors=factors)):

@@ -20,6 +20,7 @@ from engines.backends import BACKENDS, DEFAULT_BACKEND, probe_all
 from engines.cache import Cache
 from engines.errors import EngineError
 from engines.machine.cuda import Device
+from tests.backends import change_backend
 from tests.checkpoints import save_idm
 
 
@@ -45,14 +46,14 @@ def test_a_gpu_is_chosen_by_its_number(idm_tiny: Bundle, own_cache: Cache, monke
     del own_cache
     card = Device(name="L4", capability=(8, 9), memory=1 << 34, driver=(13, 0), number=1)
     monkeypatch.setattr("engines.backends.find_device", lambda _: card)
-    if not any(probe.available for probe in probe_all() if BACKENDS[probe.name].ON_GPU):
+    if not any(probe.available for probe in probe_all() if BACKENDS[probe.name].on_gpu):
         with pytest.raises(
             MissingPackage, match=r"Device 1 was asked for, and no engine that runs on GPUs is here\. Type"
         ):
             engine_choice(idm_tiny, device=1)
     cuda = replace(BACKENDS["onnxruntime-cuda"].probe(), available=True)
     monkeypatch.setattr(module, "probe_all", lambda: (BACKENDS[DEFAULT_BACKEND].probe(), cuda))
-    monkeypatch.setattr(BACKENDS["onnxruntime-cuda"], "probe", lambda: cuda)
+    change_backend(monkeypatch, "onnxruntime-cuda", probe=lambda: cuda)
     chosen = engine_choice(idm_tiny, device=1)
     assert (chosen.backend, chosen.device) == ("onnxruntime-cuda", 1)
     assert engine_choice(idm_tiny).device is None

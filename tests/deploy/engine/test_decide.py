@@ -20,10 +20,13 @@ from deploy.engine.graphs import EngineChoice
 from deploy.engine.trials import Candidate, TrialSettings, possible_choices, race, sqnr_db, try_choices
 from deploy.engine.turns import Contender
 from deploy.errors import DeployError, MissingPackage
+from deploy.measure.benchmark.settings import BenchSettings
+from deploy.measure.benchmark.steps import runnable_choices
 from engines.backends import BACKENDS, probe_all
 from engines.cache import Cache
 from engines.contract import Availability
 from engines.errors import EngineError
+from tests.backends import change_backend
 from tests.deploy.exported import exported, exported_latent
 
 TRIAL = TrialSettings(size=(16, 16), threads=1, rounds=1)
@@ -223,7 +226,7 @@ def test_an_engine_that_fails_is_a_candidate_with_its_reason(bundle: Bundle, mon
     openvino = BACKENDS["openvino-cpu"]
     if not openvino.probe().available:
         pytest.skip(openvino.probe().reason)
-    monkeypatch.setattr(openvino, "open_engine", refuse)
+    change_backend(monkeypatch, "openvino-cpu", open_engine=refuse)
     choices = possible_choices(bundle, "auto", "fp32", 1)
     found = {candidate.backend: candidate for candidate in try_choices(bundle, choices, TRIAL, silent)}
     assert found["openvino-cpu"].failure == "no room"
@@ -255,6 +258,17 @@ def test_nothing_to_choose(
         pytest.skip("TensorRT is here")
     with pytest.raises(kind, match=message):
         decide(bundle, Cache(tmp_path), BuildOptions(engine=engine, precision=precision, trial=TRIAL), silent)
+
+
+def test_a_precision_that_the_machine_lacks_is_neither_tried_nor_timed(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_backend(monkeypatch, "onnxruntime-cpu", precisions=("fp32", "bf16"), lacks=lambda: {"bf16": "no such unit"})
+    tried = possible_choices(bundle, "onnxruntime-cpu", "auto", 1)
+    timed = runnable_choices(bundle, BenchSettings(engines=("onnxruntime-cpu",), threads=1))
+    assert [choice.precision for choice in tried] == [choice.precision for choice in timed] == ["fp32"]
+    with pytest.raises(DeployError, match=r"nothing to choose from for onnxruntime-cpu in bf16 \(no such unit\)\."):
+        decide(bundle, Cache(tmp_path), BuildOptions(engine="onnxruntime-cpu", precision="bf16", trial=TRIAL), silent)
 
 
 def test_without_any_engine_the_pip_lines_are_told(

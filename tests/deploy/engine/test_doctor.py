@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import deploy
 from deploy.engine import doctor
 from deploy.engine.doctor import INT8_WORDS, EngineState, examine, find_int8, find_packages, problems_of_engines
 from engines.machine import host
@@ -112,10 +113,10 @@ def test_nvidia_smi_is_asked(script: str, names: list[str], tmp_path: Path, monk
 
 
 def test_every_package_is_brought_by_an_extra_of_this_project() -> None:
-    file = Path(doctor.__file__).parent.parent.parent / "pyproject.toml"
+    file = Path(deploy.__file__).parent.parent / "pyproject.toml"
     project = tomllib.loads(file.read_text())["project"]
     extras = project["optional-dependencies"] | {"": project["dependencies"]}
-    for name, (extra, _) in doctor.PACKAGES.items():
+    for name, (extra, _) in doctor.packages_and_extras().items():
         assert any(line.startswith((f"{name}>", f"{name}=", f"{name}[")) for line in extras[extra]), name
 
 

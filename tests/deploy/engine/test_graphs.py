@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from deploy.bundle import Bundle
-from deploy.engine import graphs as graphs_module
 from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, step_feeds
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
-from engines.backends import BACKENDS, fixed_sizes_pay
+from engines.backends import BACKENDS, backend_named
 from engines.contract import Engine, Held
 from engines.errors import EngineError, OutOfMemory
+from tests.backends import change_backend
 from tests.idm_models import idm_network
 from tests.rounding import rounding_of_network
 
@@ -115,7 +115,7 @@ def test_an_engine_that_carries_the_state_makes_the_same_picture(
     monkeypatch.setattr(Engine, "follow", counted)
     expected, fractions = made()
     assert not followed
-    monkeypatch.setattr(graphs_module, "CARRY_STATE", {backend})
+    change_backend(monkeypatch, backend, carries_state=True)
     found, told = made()
     assert followed == [backend]
     assert told == fractions == [0.2, 0.4, 0.6, 0.8, 1.0]
@@ -125,7 +125,7 @@ def test_an_engine_that_carries_the_state_makes_the_same_picture(
 
 def test_what_the_engine_cannot_carry_is_done_step_by_step(idm_micro: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """Data consistency works on every estimate; an engine out of memory, or with values that are no numbers."""
-    monkeypatch.setattr(graphs_module, "CARRY_STATE", {"onnxruntime-cpu"})
+    change_backend(monkeypatch, "onnxruntime-cpu", carries_state=True)
     lr = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     plain = Choices(equation="ddim", steps=2, start=0.0, consistency=0.0)
 
@@ -151,4 +151,4 @@ def test_what_the_engine_cannot_carry_is_done_step_by_step(idm_micro: Bundle, mo
     ],
 )
 def test_when_compiling_for_one_size_pays(backend: str, evaluations: float, pays: bool) -> None:
-    assert fixed_sizes_pay(backend, evaluations) is pays
+    assert backend_named(backend).fixed_sizes_pay(evaluations) is pays

@@ -10,13 +10,22 @@ import pytest
 from calibration.targets.range_rows import RowWriter
 from deploy.bundle import Bundle
 from deploy.engine.choice import engine_choice
-from deploy.engine.graphs import precision_around_int8
-from deploy.engine.int8 import NOISE_GAIN, NOISE_OFFSET, RANGE_INDEX, Int8Denoiser, read_array
+from deploy.engine.graphs import EngineChoice
+from deploy.engine.int8 import (
+    NOISE_GAIN,
+    NOISE_OFFSET,
+    RANGE_INDEX,
+    Int8Denoiser,
+    has_int8,
+    read_array,
+    target_of_backend,
+)
 from deploy.errors import BundleError
 from deploy.families.idm.conventions import SAMPLING as IDM_SAMPLING
 from deploy.sampling.loop import advance, estimate_picture
 from deploy.sampling.plan import Plan, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
+from engines.backends import BACKENDS, backend_named
 from engines.errors import EngineError
 
 
@@ -176,8 +185,15 @@ def test_openvino_computes_in_bf16_around_int8_where_it_can(
     has_bf16: bool, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("engines.adapters.openvino_engine.has_bf16", lambda: has_bf16)
-    assert precision_around_int8("openvino-cpu") == precision
-    assert precision_around_int8("onnxruntime-cpu") == "fp32"
+    around = {name: EngineChoice(backend=name, precision="int8").precision_of_engines for name in BACKENDS}
+    assert (around["openvino-cpu"], around["onnxruntime-cpu"]) == (precision, "fp32")
+    assert backend_named("openvino-cpu").precisions_here() == (("fp32", "bf16") if has_bf16 else ("fp32",))
+
+
+def test_a_backend_without_int8(idm_tiny: Bundle) -> None:
+    assert not has_int8(idm_tiny, "onnxruntime-cuda")
+    with pytest.raises(EngineError, match=r"The engine onnxruntime-cuda runs no int8 graphs\. It has fp32, fp16\."):
+        target_of_backend("onnxruntime-cuda")
 
 
 def test_a_bundle_type_fits(idm_tiny: Bundle) -> None:

@@ -251,7 +251,10 @@ def test_another_network_is_told_what_it_lacks() -> None:
         for name, shape in stored("idm_tiny").shapes.items()
         if name.startswith(("denoise_fn.condition_shift", "denoise_fn.final_conv"))
     }
-    message = r"another network .*; the nearest known family is IDM.* lacks denoise_fn.downs.0.weight, .* denoise_fn.conv_body_first.0.weight, encoder.head"
+    message = (
+        r"another network .*; the nearest known family is IDM.* lacks denoise_fn.downs.0.weight, .*"
+        r" denoise_fn.conv_body_first.0.weight, encoder.head"
+    )
     with pytest.raises(CheckpointError, match=message):
         recognise(Path("part.pth"), part)
     with pytest.raises(CheckpointError, match=r"holds another network \(tensors: 1\).*Known families: latent, idm"):

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from calibration.targets.table import DECODE, QUERY
 from deploy.bundle import Bundle, BundleWriter
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.engine.int8_decoder import KEY
 from deploy.families.latent.model import LatentModel
 from deploy.int8.storing.decoder import write_decoder
 from deploy.int8.trying.decoder import Decoder
-from deploy.int8.trying.decoder_graphs import DECODE, QUERY
 from tests.deploy.exported import exported_latent
 
 PARTS = {"ort": {DECODE, QUERY}, "openvino": {DECODE, QUERY}, "tensorrt": {DECODE}}

@@ -13,13 +13,13 @@ from calibration.observe.layers import CONV, Layer, bias_of, read_graph, weights
 from calibration.passes.gathering import quantizable_layers
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
-from deploy.int8.storing.storing import FORM_OF_TARGET, graphs_of_target, write_targets
+from deploy.int8.storing.storing import graphs_of_target, write_targets
 
 
 def made_up_recipe(bundle: Bundle, target: str, ranges: int) -> Recipe:
     """All layers, with weights rounded to nearest and other scales in every range."""
-    graph = bundle.graph("denoise", FORM_OF_TARGET[target])
-    model, form = read_graph(graph), target_named(target)[1]
+    graph = bundle.graph("denoise", target_named(target).norm)
+    model, form = read_graph(graph), target_named(target).codes
     layers = []
     for number, layer in enumerate(quantizable_layers(graph)):
         weight = weights_of(model, graph.parent, layer)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from deploy.bundle import Bundle
-from deploy.engine import graphs as graphs_module
 from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, sqnr_db, step_feeds
 from deploy.measure.metrics import fidelity
 from deploy.picture.upscaler import Upscaler
 from engines.backends import BACKENDS
 from engines.saturation import is_refused
+from tests.backends import change_backend
 
 CPU_BACKENDS = ("onnxruntime-cpu", "openvino-cpu")
 REFERENCE = EngineChoice(threads=1)
@@ -25,7 +25,8 @@ def choices(monkeypatch: pytest.MonkeyPatch) -> list[EngineChoice]:
     """The form for OpenVINO, which ONNX Runtime reads alike, with float32 around the int8 layers on both."""
     if is_refused("openvino-cpu"):
         pytest.skip("this CPU cuts sums of int8 products off")
-    monkeypatch.setattr(graphs_module, "AROUND_INT8", {})
+    for name in CPU_BACKENDS:
+        change_backend(monkeypatch, name, around_int8="fp32")
     return [EngineChoice(backend=name, precision="int8", threads=1, int8_target="openvino") for name in CPU_BACKENDS]
 
 

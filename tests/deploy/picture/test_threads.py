@@ -22,8 +22,8 @@ from deploy.images.files import read_image, write_image
 from deploy.picture import room as room_module
 from deploy.picture.memory import StateArrays
 from deploy.picture.room import ROOM, Room
-from engines import backends
 from engines.forms import Forms
+from tests.backends import change_backend
 
 GENERATOR = np.random.default_rng(5)
 SMALL, WIDE, TALL = (GENERATOR.integers(0, 256, size, np.uint8) for size in [(6, 6, 3), (5, 9, 3), (11, 4, 3)])
@@ -74,7 +74,7 @@ def test_each_run_keeps_the_form_that_was_compiled_for_its_size(
     quantized_idm: Bundle, engine: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As large work on OpenVINO does. No more forms are open than runs need, and one stays for the next run."""
-    monkeypatch.setattr(backends, "FIXED_SIZES_PAY_FROM", {engine: 0.0})
+    change_backend(monkeypatch, engine, fixed_sizes_pay_from=0.0)
     opened, most = list[Any](), 0
     take, open_engine = Forms.take, graphs_module.open_engine
 
@@ -149,7 +149,7 @@ def test_an_exception_of_progress_cancels_within_a_step_and_leaves_nothing_behin
     idm_micro: Bundle, tile: int | None, carried: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if carried:  # as on CUDA
-        monkeypatch.setattr(graphs_module, "CARRY_STATE", {"onnxruntime-cpu"})
+        change_backend(monkeypatch, "onnxruntime-cpu", carries_state=True)
     told: list[Progress] = []
 
     def stop(done: Progress) -> None:

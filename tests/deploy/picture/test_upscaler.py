@@ -17,7 +17,7 @@ from deploy.bundle import Bundle
 from deploy.errors import BundleError, MissingPackage, OutputError, PlanError, SizeError
 from deploy.picture.run import Progress
 from deploy.sampling.choices import Choices
-from engines.backends import BACKENDS, FORM_OF_BACKEND
+from engines.backends import BACKENDS
 from engines.contract import Availability, Engine
 from engines.errors import EngineError
 
@@ -223,7 +223,7 @@ def test_a_plan_is_made_again_only_for_another_way_to_sample(up: Upscaler) -> No
     assert [len(up.plan(sampling)) for sampling in (three, four, three)] == [3, 4, 3]
 
 
-@pytest.mark.parametrize("engine", [name for name in sorted(FORM_OF_BACKEND) if BACKENDS[name].probe().available])
+@pytest.mark.parametrize("engine", [name for name in sorted(BACKENDS) if BACKENDS[name].probe().available])
 def test_the_engines_agree(idm_micro: Bundle, up: Upscaler, engine: str) -> None:
     """Twenty float32 steps apart by rounding alone: 8-bit pictures agree to 60 dB."""
     with Upscaler(idm_micro, engine=engine, threads=1) as other:
@@ -314,14 +314,6 @@ def test_impossible_requests_are_refused_before_any_work(
 def test_impossible_upscalers_are_refused(idm_micro: Bundle, options: dict[str, Any], told: str) -> None:
     with pytest.raises((EngineError, SizeError), match=told):
         Upscaler(idm_micro, **options)
-
-
-def test_a_backend_without_a_form_of_the_graphs(idm_micro: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_choice, "FORM_OF_BACKEND", {"onnxruntime-cpu": "instance"})
-    with pytest.raises(
-        EngineError, match=r"openvino-cpu cannot run a bundle's graphs yet; give onnxruntime-cpu as `engine`"
-    ):
-        Upscaler(idm_micro, engine="openvino-cpu")
 
 
 def test_a_family_of_a_later_version_is_refused(idm_micro: Bundle) -> None:

@@ -15,6 +15,7 @@ from onnx import numpy_helper
 
 from engines.adapters.tensorrt_engine import TENSORRT_BACKEND, TENSORRT_RTX_BACKEND, TensorRtEngine
 from engines.cache import Cache
+from engines.contract import Backend
 from engines.errors import EngineError
 from engines.machine.cuda import Device
 from engines.plans import built_forms
@@ -254,16 +255,14 @@ def test_building_without_the_package(source: Source, cache: Cache, monkeypatch:
 # The backends' own refusals
 
 
-@pytest.mark.parametrize("backend", [TENSORRT_BACKEND, TENSORRT_RTX_BACKEND])
-def test_probing_without_a_gpu(backend: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Cache) -> None:
-    assert backend in (TENSORRT_BACKEND, TENSORRT_RTX_BACKEND)
-    chosen = TENSORRT_BACKEND if backend is TENSORRT_BACKEND else TENSORRT_RTX_BACKEND
-    with_version(chosen.package, monkeypatch)
+@pytest.mark.parametrize("chosen", [TENSORRT_BACKEND, TENSORRT_RTX_BACKEND])
+def test_probing_without_a_gpu(chosen: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Cache) -> None:
+    with_version(TENSORRT if chosen is TENSORRT_BACKEND else TENSORRT_RTX, monkeypatch)
     monkeypatch.setattr(TensorRtPackage, "needed_cuda", lambda _: (13, 0))
     monkeypatch.setattr("engines.adapters.tensorrt_engine.find_device", lambda _number=0: "no NVIDIA driver was found")
     assert chosen.probe().reason == "no NVIDIA driver was found"
     graph = write_lookup(tmp_path)
-    with pytest.raises(EngineError, match=rf"{chosen.NAME} cannot run here: no NVIDIA driver was found"):
+    with pytest.raises(EngineError, match=rf"{chosen.name} cannot run here: no NVIDIA driver was found"):
         chosen.open_engine(graph)
     old = dataclasses.replace(CARD, driver=(12, 4))
     monkeypatch.setattr("engines.adapters.tensorrt_engine.find_device", lambda _number=0: old)

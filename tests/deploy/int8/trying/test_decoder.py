@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from calibration.choose.quantizer import Quantizer
+from calibration.targets.table import DECODE, QUERY
 from deploy.bundle import Bundle, BundleWriter
 from deploy.engine.builds import PlanOptions, planned_builds
 from deploy.engine.int8_decoder import KEY, int8_graph
@@ -20,7 +21,6 @@ from deploy.int8.storing.decoder import decoder_files, with_renamed_decoder
 from deploy.int8.trying import decoder, decoder_graphs
 from deploy.int8.trying.comparison import int8_upscaler
 from deploy.int8.trying.decoder import Decoder, DecoderTrial, TargetDecoder, chosen_decoder, decoded, quantized_decoder
-from deploy.int8.trying.decoder_graphs import DECODE, QUERY
 from deploy.int8.trying.drafts import drafted
 from deploy.measure.metrics import fidelity
 from engines.plans.tensorrt_names import TENSORRT_RTX

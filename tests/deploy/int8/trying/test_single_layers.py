@@ -11,10 +11,11 @@ from calibration.choose.recipe import Recipe
 from calibration.observe.layers import read_graph
 from calibration.observe.observer import Shape, tensor_shapes
 from calibration.passes.inputs import DenoiserInput
+from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
 from deploy.int8.pipeline import quantize_bundle
 from deploy.int8.settings import Places, QuantizeSettings
-from deploy.int8.storing.storing import FORM_OF_TARGET, graphs_of_target
+from deploy.int8.storing.storing import graphs_of_target
 from deploy.int8.trying import single_layers
 from deploy.int8.trying.comparison import float_upscaler, int8_upscaler
 from deploy.int8.trying.drafts import drafted
@@ -54,7 +55,7 @@ def test_predictions_are_those_of_the_whole_network(
 
     with drafted(made.bundle, tmp_path, levels) as draft:
         nodes = [layer.node for layer in recipe.layers][::3]
-        graph = draft.bundle.graph("denoise", FORM_OF_TARGET[target])
+        graph = draft.bundle.graph("denoise", target_named(target).norm)
         single = SingleLayers(graph, target, nodes, inputs, [0, 1], recipe_of_layer, 1)
         before = sorted(graph.parent.iterdir())
         found = {node: single.predict(node) for node in nodes}

@@ -59,7 +59,7 @@ def test_everything_of_a_bundle_as_json(whole: tuple[dict[str, Any], Path]) -> N
     assert report["schema"] == 2
     head = {"bundle", "family", "size", "lr_size", "batch", "threads", "rounds", "cpu", "versions", "note"}
     assert head <= report.keys()
-    engines = [f"{name} {p}" for name, b in BACKENDS.items() if b.probe().available for p in b.PRECISIONS]
+    engines = [f"{name} {p}" for name, b in BACKENDS.items() if b.probe().available for p in b.precisions]
     steps = report["timings"]["step"]
     assert [row["name"] for row in steps] == ["PyTorch, as published", "PyTorch, rewritten", *engines]
     assert all(len(row["times_ms"]) == 1 and min(row["times_ms"]) > 0 and row["ratio"] > 0 for row in steps)
@@ -168,7 +168,7 @@ def test_one_engine_and_precision_can_be_asked_for(idm_micro: Bundle) -> None:
 
 
 def test_no_engine_at_all(idm_micro: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deploy.measure.benchmark.steps.BACKENDS", {})
+    monkeypatch.setattr("deploy.engine.choice.BACKENDS", {})
     with pytest.raises(MissingPackage, match=r"No engine is installed to time: pip install 'idm-deploy\[cpu\]'"):
         runnable_choices(idm_micro, BenchSettings())
 

@@ -17,6 +17,7 @@ from deploy.measure.benchmark.roofline import (
 )
 from deploy.measure.benchmark.settings import BenchSettings
 from engines.backends import BACKENDS, open_engine
+from engines.contract import CONSTANT_QDQ, QLINEAR, SCALED_QDQ
 from engines.saturation import int8_saturates
 from tests.deploy.measure.benchmark.clock import silent
 
@@ -39,17 +40,17 @@ def test_the_best_product_against_the_median_step() -> None:
 
 
 @pytest.mark.parametrize("backend", ON_CPU)
-@pytest.mark.parametrize("target", [None, "ort", "openvino", "tensorrt"])
-def test_the_graph_is_that_product(backend: str, target: str | None, tmp_path: Path) -> None:
-    if target is not None and int8_saturates(backend):
+@pytest.mark.parametrize("form", [None, QLINEAR, SCALED_QDQ, CONSTANT_QDQ])
+def test_the_graph_is_that_product(backend: str, form: str | None, tmp_path: Path) -> None:
+    if form is not None and int8_saturates(backend):
         pytest.skip("this CPU cuts sums of int8 products off")
     path = tmp_path / "product.onnx"
-    feeds = write_product(path, target, 32)
-    constants = roofline._constants(target, 32)
+    feeds = write_product(path, form, 32)
+    constants = roofline._constants(form, 32)
     with open_engine(path, backend=backend) as engine:
         found = engine.run(feeds)["y"]
     exact = feeds["x"].astype(np.float64) @ constants["w"].astype(np.float64)
-    if target == "ort":
+    if form == QLINEAR:
         exact = np.clip(np.rint(exact / constants["y_scale"]), 0, 255)
         assert 16 < len(np.unique(found)) < 256  # not everything saturates
         np.testing.assert_allclose(found, exact, atol=1)
