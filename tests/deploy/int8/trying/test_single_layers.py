@@ -21,7 +21,7 @@ from deploy.int8.trying.comparison import float_upscaler, int8_upscaler
 from deploy.int8.trying.drafts import drafted
 from deploy.int8.trying.single_layers import SingleLayers, float_tensors, part_from
 from deploy.sampling.choices import Choices
-from tests.calibration.observe.test_not_finite import feeds_of
+from tests.deploy.int8.recording.test_not_finite import feeds_of
 
 
 def rms(values: NDArray[np.float32]) -> float:
