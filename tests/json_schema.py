@@ -28,7 +28,8 @@ def read_schema(command: str) -> Schema:
 def checked(command: str, text: str) -> Any:
     """What a command printed with --json, which is of the form that it promises."""
     value, schema = json.loads(text), read_schema(command)
-    assert list(problems_of(value, schema, schema)) == []
+    problems = list(problems_of(value, schema, schema))
+    assert problems == [], problems
     return value
 
 
