@@ -18,6 +18,7 @@ from calibration.choose.partition import FixedRanges
 from calibration.choose.quantizer import Form
 from calibration.choose.recipe import Recipe
 from calibration.choose.rounding import RoundedWeights
+from calibration.lanes import lanes_for
 from calibration.observe.layers import LINEAR, Layer, layers_of, read_graph, weights_of
 from calibration.passes.gathering import Findings, Gathered, gather
 from calibration.passes.inputs import Inputs
@@ -151,11 +152,11 @@ class Workbench:
     def _gathered(self, layers: Sequence[Layer]) -> Findings:
         folder = self.folder / f"naive-{calibration_of(self.calibrated)[:16]}"
         folder.mkdir(exist_ok=True)
-        plans = self.calibrated.plans
-        with float_upscaler(self.calibrated.bundle, self.threads) as upscaler:
+        plans, lanes = self.calibrated.plans, lanes_for(self.threads)
+        with float_upscaler(self.calibrated.bundle, lanes.threads) as upscaler:
             groups = groups_of_pictures(self.calibrated.pictures)
             recorded = Trajectories(upscaler, groups, plans, folder, seed=0)
-            recorded.record(_nothing)
+            recorded.record(lanes, _nothing)
             inputs = Inputs(recorded.inputs, recorded.few, recorded.count, plans.levels)
             return gather(
                 self.graph,

@@ -92,12 +92,16 @@ class Observer:
 
     def run(self, feeds: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
         """The name and the values of every tensor for these inputs; only one group's values are held at a time."""
-        for name in self._fed:
-            yield name, feeds[name]
-        for engine in self._engines:
-            found = engine.run({spec.name: feeds[spec.name] for spec in engine.inputs})
+        for found in self.groups_of(feeds):
             while found:
                 yield found.popitem()
+
+    def groups_of(self, feeds: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+        """The same, tensors that are fed first, then group by group, for callers that run several inputs at once."""
+        if self._fed:
+            yield {name: feeds[name] for name in self._fed}
+        for engine in self._engines:
+            yield engine.run({spec.name: feeds[spec.name] for spec in engine.inputs})
 
     def close(self) -> None:
         """The memory of all copies is released."""

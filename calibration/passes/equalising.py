@@ -1,6 +1,7 @@
 """Factors that bring the channels of each layer's input to one size before it is coded, and what they do to layers."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from calibration.choose.equalisation import factors_of
+from calibration.lanes import lanes_for
 from calibration.observe.layers import LINEAR, Layer, as_map, read_graph, weights_of
 from calibration.observe.observer import Observer
 from calibration.observe.statistics import ChannelExtremes, channel_extremes_of, merge_extremes
@@ -57,12 +59,15 @@ def _found_factors(
         readers.setdefault(layer.input, []).append(layer)
     single = {name: found for name, found in readers.items() if all(one.geometry.groups == 1 for one in found)}
     seen: dict[str, ChannelExtremes] = {}
-    with Observer(graph, single, example=example, threads=threads) as observer:
-        for number, one in enumerate(inputs):
-            if number % EVERY:
-                continue
-            for name, values in observer.run(one.feeds):
-                extremes = channel_extremes_of(as_map(values, single[name][0]))
+    lanes = lanes_for(threads)
+    with Observer(graph, single, example=example, threads=lanes.threads) as observer:
+
+        def extremes_in(one: DenoiserInput) -> dict[str, ChannelExtremes]:
+            seen = observer.run(one.feeds)
+            return {name: channel_extremes_of(as_map(values, single[name][0])) for name, values in seen}
+
+        for found in lanes.each(extremes_in, islice(inputs, 0, None, EVERY)):
+            for name, extremes in found.items():
                 seen[name] = merge_extremes(seen[name], extremes) if name in seen else extremes
             progress("comparing the channels that each layer reads")
     model = read_graph(graph)

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -22,9 +21,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import ModelProto
 
 from calibration.choose.rounding import RoundedWeights, round_to_nearest, round_weights
 from calibration.errors import StatisticsError
+from calibration.lanes import Lanes, lanes_for
 from calibration.observe.covariance import InputCovariance, passes_within
 from calibration.observe.layers import Layer, as_map, layers_of, read_graph
 from calibration.observe.not_finite import CURE
@@ -184,26 +185,34 @@ class _Pass:
     def run(self, inputs: Inputs, example: Mapping[str, Array], threads: int | None, progress: Progress) -> None:
         extremes = {layer.output: layer.channel_axis for layer in self.layers}
         count, done = inputs.count(1), 0
-        workers = threads or os.cpu_count() or 1
+        lanes, takers = lanes_for(threads), Lanes(count=threads or os.cpu_count() or 1, threads=1)
         for tensors, observed in (
             ([layer.input for layer in self.layers], inputs.each(EVERY)),
             ([], inputs.rest(EVERY)),
         ):
             with (
-                Observer(self.graph, tensors, example=example, extremes=extremes, threads=threads) as observer,
+                Observer(self.graph, tensors, example=example, extremes=extremes, threads=lanes.threads) as observer,
                 products_on_one_thread(),
-                ThreadPoolExecutor(workers) as pool,
             ):
-                for one in observed:
-                    found = observer.run(one.feeds)
-                    # A few at a time, so that no more than one group of the observer's tensors is held.
-                    while some := list(islice(found, workers)):
-                        list(pool.map(partial(self._take_finite, level=one.level_index), *zip(*some, strict=True)))
-                    done += 1
+                while some := list(islice(observed, lanes.count)):
+                    levels = [one.level_index for one in some]
+                    running = [observer.groups_of(one.feeds) for one in some]
+                    # In step, so that of each input no more than one group of the observer's tensors is held.
+                    while all(groups := list(lanes.each(lambda one: next(one, None), running))):
+                        take = partial(self._take_finite, groups, levels)
+                        for _ in takers.each(take, list(groups[0])):
+                            pass
+                    done += len(some)
                     progress(f"looking inside the network, step {done} of {count}", 0.9 * done / count)
-        self._rounded = dict(self._round(progress))
+        with products_on_one_thread():
+            self._rounded = dict(self._round(lanes, progress))
 
-    def _take_finite(self, name: str, values: Array, level: int) -> None:
+    def _take_finite(self, groups: Sequence[dict[str, Array]], levels: Sequence[int], name: str) -> None:
+        """The values of a tensor at each of these levels, which leave the groups that they are in."""
+        for group, level in zip(groups, levels, strict=True):
+            self._take_of_level(name, group.pop(name), level)
+
+    def _take_of_level(self, name: str, values: Array, level: int) -> None:
         try:
             self._take(name, values, level)
         except StatisticsError as error:
@@ -235,17 +244,19 @@ class _Pass:
             if layer.node in self._covariances:
                 self._covariances[layer.node].add(as_map(read, layer))
 
-    def _round(self, progress: Progress) -> Iterator[tuple[str, RoundedWeights]]:
+    def _round(self, lanes: Lanes, progress: Progress) -> Iterator[tuple[str, RoundedWeights]]:
         model = read_graph(self.graph)
-        for number, layer in enumerate(self.layers):
-            weight = divided_weights(model, self.graph.parent, layer, self._factors)
+        rounded = lanes.each(partial(self._rounded_of, model), self.layers)
+        for number, (layer, made) in enumerate(zip(self.layers, rounded, strict=True)):
             progress(f"rounding the weights of {layer.module}", 0.9 + 0.1 * number / len(self.layers))
-            if self._second_order:
-                covariance = self._covariances.pop(layer.node)
-                yield layer.node, round_weights(layer.node, weight, covariance.products)
-            else:
-                codes, scales = round_to_nearest(layer.node, weight)
-                yield layer.node, RoundedWeights(codes=codes, scales=scales, error=0.0, nearest_error=0.0, signal=0.0)
+            yield layer.node, made
+
+    def _rounded_of(self, model: ModelProto, layer: Layer) -> RoundedWeights:
+        weight = divided_weights(model, self.graph.parent, layer, self._factors)
+        if self._second_order:
+            return round_weights(layer.node, weight, self._covariances.pop(layer.node).products)
+        codes, scales = round_to_nearest(layer.node, weight)
+        return RoundedWeights(codes=codes, scales=scales, error=0.0, nearest_error=0.0, signal=0.0)
 
     def to_arrays(self) -> dict[str, Array]:
         """Everything as plain arrays; layers by their number in this pass."""

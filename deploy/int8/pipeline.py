@@ -6,6 +6,7 @@ from typing import Any
 
 from calibration.choose.recipe import Recipe
 from calibration.errors import ChoiceError
+from calibration.lanes import lanes_for
 from calibration.observe.movement import MovementReport, report_movement
 from calibration.observe.multiplications import multiplications_of
 from calibration.passes.gathering import Findings, gather, quantizable_layers
@@ -80,7 +81,7 @@ def quantize_bundle(
 ) -> Calibrated:
     """The bundle, updated in place, with int8 graphs for the targets asked for."""
     refuse_unfit(bundle, force=force)
-    with Upscaler(bundle, DEFAULT_BACKEND, "fp32", places.threads) as upscaler:
+    with Upscaler(bundle, DEFAULT_BACKEND, "fp32", lanes_for(places.threads).threads) as upscaler:
         plans = calibration_plans(upscaler)
         if settings.ranges is not None and settings.ranges > len(plans.levels):
             raise ChoiceError(
@@ -201,7 +202,7 @@ class _Work:
         return calibration_pictures(folder, self.settings, self.say, model.usual_lr)
 
     def _findings(self) -> Findings:
-        self.trajectories.record(self._stage("trajectories"))
+        self.trajectories.record(lanes_for(self.places.threads), self._stage("trajectories"))
         return gather(
             self.graph,
             quantizable_layers(self.graph),

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from threading import Lock
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.lanes import Lanes
 from calibration.observe.not_finite import refuse_not_finite
 from calibration.passes.inputs import DenoiserInput
 from deploy.engine.graphs import DENOISE
@@ -122,21 +124,31 @@ class Trajectories:
         """How many inputs `inputs` yields."""
         return sum(len(self._steps(group, index, every)) for group, index in self._all)
 
-    def record(self, progress: Progress) -> None:
-        """Every trajectory is stored."""
+    def record(self, lanes: Lanes, progress: Progress) -> None:
+        """Every trajectory is stored; the upscaler's engine has as many threads as a lane."""
         pictures = sum(len(group.names) for group in self.groups)
         doing = f"recording what the network sees while it makes {pictures} pictures"
-        for number, (group, index) in enumerate(self._all):
-            if self._path(number).exists() and self._final_path(number).exists():
-                continue
+        stored = [self._path(n).exists() and self._final_path(n).exists() for n in range(len(self._all))]
+        # The longest first, so that lanes end at about the same time.
+        missing = sorted((n for n, there in enumerate(stored) if not there), key=self._work, reverse=True)
+        fractions, telling = dict.fromkeys(missing, 0.0), Lock()
 
-            def tell(done: StepProgress, number: int = number) -> None:
-                progress(doing, (number + done.fraction) / len(self._all))
+        def record_one(number: int) -> None:
+            group, index = self._all[number]
+
+            def tell(step: StepProgress) -> None:
+                with telling:
+                    fractions[number] = step.fraction
+                    done = sum(self._work(n) * part for n, part in fractions.items())
+                    progress(doing, done / sum(map(self._work, missing)))
 
             recorded, final = self._recorded(self.groups[group], index, tell)
             for path, array in ((self._path(number), recorded), (self._final_path(number), final)):
                 with new_file(path) as file:
                     np.save(file, array, allow_pickle=False)
+
+        for _ in lanes.each(record_one, missing):
+            pass
 
     def inputs(self, every: int = 1) -> Iterator[DenoiserInput]:
         """One in `every` inputs, trajectory by trajectory, in the order of the steps.
@@ -227,6 +239,11 @@ class Trajectories:
             notice=ignore,
         ) as sampled:
             return np.stack([np.stack(watched.states), np.stack(watched.predicted)]), np.array(sampled.state)
+
+    def _work(self, number: int) -> int:
+        """How long a trajectory is, in pixels and steps."""
+        group, index = self._all[number]
+        return _pixels(self.groups[group]) * len(self.plans.plans[index])
 
     def _subject(self, group: Group) -> Subject:
         model = self._upscaler.model

@@ -7,7 +7,7 @@ itself passes through them. So layers are ranked by their part of the error over
 share of the arithmetic goes to the head of that list, and only what is still missing is sought by trying.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,24 +85,25 @@ class Choice:
 
 def rank_layers(
     nodes: Sequence[str],
-    predict: Callable[[str], list[np.ndarray]],
+    predictions: Iterable[Sequence[np.ndarray]],
     inputs: Sequence[DenoiserInput],
     multiplications: Mapping[str, float],
     progress: Progress,
 ) -> dict[str, float]:
     """Per layer its part of the squared error of a step, 0 to 1; first what has most of it per multiply-accumulate.
 
-    predict: the noise for all inputs with one layer in int8, asked for in the order of `nodes`. Each input counts
-    alike, whatever the size of its error: early steps err less than late ones, and spoil the pictures as much. (Plain
-    ddim with 20 steps on the demo model: int8 in the first two alone gives 53.5 dB, in the other 18 alone 49.4.)
+    predictions: the noise for all inputs with one layer in int8, in the order of `nodes`. Each input counts alike,
+    whatever the size of its error: early steps err less than late ones, and spoil the pictures as much. (Plain ddim
+    with 20 steps on the demo model: int8 in the first two alone gives 53.5 dB, in the other 18 alone 49.4.)
     """
     errors = np.empty((len(nodes), len(inputs)))
-    for number, node in enumerate(nodes):
-        progress(f"finding the layers that int8 spoils most, {number + 1} of {len(nodes)}", number / len(nodes))
-        made = predict(node)
+    progress(f"finding the layers that int8 spoils most, of {len(nodes)}", 0.0)
+    for number, made in enumerate(predictions):
         errors[number] = [
             np.mean(np.square(noise - one.predicted, dtype=np.float64)) for noise, one in zip(made, inputs, strict=True)
         ]
+        done = number + 1
+        progress(f"finding the layers that int8 spoils most, {done} of {len(nodes)}", done / len(nodes))
     sums = errors.sum(axis=0)
     parts = (errors / np.where(sums > 0, sums, 1.0)).mean(axis=1)
     ranking = dict(zip(nodes, parts.tolist(), strict=True))

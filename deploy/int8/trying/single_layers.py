@@ -7,7 +7,7 @@ network, and half of the time that opening it takes. The parts run on ONNX Runti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from calibration.choose.recipe import Recipe
+from calibration.lanes import lanes_for
 from calibration.observe.layers import read_graph
 from calibration.observe.observer import Observer, Shape, tensor_shapes
 from calibration.passes.inputs import DenoiserInput
@@ -42,10 +43,10 @@ class Part:
 
 
 class SingleLayers:
-    """Predictions with one layer in int8, for the same few inputs; ask for layers in the order of the graph.
+    """Predictions with one layer in int8, for the same few inputs.
 
-    graph: the float denoiser's file, beside which the scratch files of the parts are made. recipe_of_layer: what int8
-    makes of a layer. ranges: of each input.
+    graph: the float denoiser's file, beside which the scratch files of the parts are made. nodes: the layers, in the
+    order of the graph. recipe_of_layer: what int8 makes of a layer. ranges: of each input.
     """
 
     def __init__(
@@ -64,20 +65,25 @@ class SingleLayers:
         self._inputs = inputs
         self._ranges = ranges
         self._recipe_of_layer = recipe_of_layer
-        self._threads = threads
+        self._lanes = lanes_for(threads)
         self._model = read_graph(graph)
         self._shapes = tensor_shapes(self._model, {name: one.shape for name, one in inputs[0].feeds.items()})
         self._floats = float_tensors(self._model)
         self._parts: dict[str, Part] = {}
         self._observed: list[dict[str, Array]] = []
 
-    def predict(self, node: str) -> list[NDArray[np.float32]]:
-        """The noise that each input leads to with this layer in int8."""
-        if node not in self._parts:
-            self._observe(self._nodes[self._nodes.index(node) :])
-        part = self._parts.pop(node)
+    def predictions(self) -> Iterator[list[NDArray[np.float32]]]:
+        """For one layer in int8 after another, the noise that each input leads to."""
+        left = self._nodes
+        while left:
+            self._observe(left)
+            yield from self._lanes.each(self._predict, list(self._parts))
+            left = left[len(self._parts) :]
+
+    def _predict(self, node: str) -> list[NDArray[np.float32]]:
+        part = self._parts[node]
         graphs = self._writer(part.model, self._graph.parent, self._recipe_of_layer(node))
-        path = self._graph.with_name("part.onnx")
+        path = self._graph.with_name(f"part-{self._nodes.index(node)}.onnx")
         path.write_bytes(_with_its_tensors(graphs).SerializeToString())
         predicted: dict[int, NDArray[np.float32]] = {}
         try:
@@ -99,8 +105,9 @@ class SingleLayers:
             if self._parts and size > MOST_BYTES:
                 break
             self._parts[node], wanted = part, more
-        with Observer(self._graph, wanted, example=self._inputs[0].feeds, threads=self._threads) as observer:
-            self._observed = [dict(observer.run(one.feeds)) for one in self._inputs]
+        lanes = self._lanes
+        with Observer(self._graph, wanted, example=self._inputs[0].feeds, threads=lanes.threads) as observer:
+            self._observed = list(lanes.each(lambda one: dict(observer.run(one.feeds)), self._inputs))
 
     def _run(
         self, path: Path, graphs: Int8Graphs, index: int, members: Sequence[int]
@@ -109,7 +116,7 @@ class SingleLayers:
         constants = {name: value for one in graphs.constants for name, value in one.in_range(index).items()}
         constants |= constants_without_saturation(path, DEFAULT_BACKEND)
         rows = {row.input: row.row(index) for row in graphs.rows}
-        with open_engine(path, backend=DEFAULT_BACKEND, threads=self._threads, constants=constants) as engine:
+        with open_engine(path, backend=DEFAULT_BACKEND, threads=self._lanes.threads, constants=constants) as engine:
             names = [spec.name for spec in engine.inputs]
             feeds = [{**self._inputs[number].feeds, **self._observed[number], **rows} for number in members]
             return {

@@ -130,6 +130,5 @@ class Trials:
             self.threads,
         )
         part = self._pace.next_part(RANKING)
-        return rank_layers(
-            nodes, single.predict, chosen, self.multiplications, lambda doing, done: self.progress(doing, part(done))
-        )
+        predictions, told = single.predictions(), lambda doing, done: self.progress(doing, part(done))
+        return rank_layers(nodes, predictions, chosen, self.multiplications, told)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from calibration.lanes import lanes_for
 from calibration.passes.inputs import DenoiserInput
 from deploy.bundle import Bundle, BundleWriter
 from deploy.int8.recording.pictures import calibration_pictures
@@ -32,7 +33,7 @@ def recorded(
     assert len(groups) == request.param
     with Upscaler(bundle, "onnxruntime-cpu", "fp32", 1) as upscaler:
         trajectories = Trajectories(upscaler, groups, calibration_plans(upscaler), tmp_path, seed=0)
-        trajectories.record(lambda _doing, _fraction: None)
+        trajectories.record(lanes_for(2), lambda _doing, _fraction: None)
         yield trajectories
 
 

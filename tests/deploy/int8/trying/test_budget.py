@@ -88,7 +88,7 @@ def test_layers_are_ranked_by_their_part_of_the_error_for_what_they_compute() ->
     off = {"large": (3.0, 0.1), "small": (1.0, 0.1), "late": (0.0, 0.2)}
     ranking = rank_layers(
         list(off),
-        lambda node: [one.predicted + np.float32(by) for one, by in zip(inputs, off[node], strict=True)],
+        [[one.predicted + np.float32(by) for one, by in zip(inputs, errors, strict=True)] for errors in off.values()],
         inputs,
         {"large": 100.0, "small": 10.0, "late": 50.0},
         lambda _doing, _fraction: None,

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from calibration.lanes import lanes_for
 from deploy.checkpoint.load import load_checkpoint
 from deploy.export.export import export_bundle
 from deploy.families.latent.model import LatentModel
@@ -60,5 +61,5 @@ def sampled_latents(upscaler: Upscaler, folder: Path, scratch: Path) -> list[np.
     levels = tuple(sorted(row.noise_level for row in plan.rows))
     plans = CalibrationPlans(samplings=(sampling,), plans=(plan,), levels=levels)
     trajectories = Trajectories(upscaler, groups_of_pictures(pictures), plans, scratch, seed=0)
-    trajectories.record(ignored)
+    trajectories.record(lanes_for(1), ignored)
     return [latent for _, latent in trajectories.finals()]

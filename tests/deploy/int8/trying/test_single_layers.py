@@ -56,9 +56,9 @@ def test_predictions_are_those_of_the_whole_network(
     with drafted(made.bundle, tmp_path, levels) as draft:
         nodes = [layer.node for layer in recipe.layers][::3]
         graph = draft.bundle.graph("denoise", target_named(target).norm)
-        single = SingleLayers(graph, target, nodes, inputs, [0, 1], recipe_of_layer, 1)
+        single = SingleLayers(graph, target, nodes, inputs, [0, 1], recipe_of_layer, 2)
         before = sorted(graph.parent.iterdir())
-        found = {node: single.predict(node) for node in nodes}
+        found = dict(zip(nodes, single.predictions(), strict=True))
         assert sorted(graph.parent.iterdir()) == before
         for node in nodes:
             edges = made.scales[target].ranges.edges

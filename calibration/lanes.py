@@ -1,0 +1,57 @@
+"""Two pieces of work at a time, each on half of the threads, rather than one after the other on all of them.
+
+A step of a small network is many operations of less than a millisecond, over which the threads of an engine wait for
+each other by spinning. Two engines of one thread each never wait: on the packaged IDM and 2 cores the ranking of layers
+took 17 seconds of processor time with one thread and 56 with two.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MOST: Final = 2
+"""Each lane holds activations, and where engines differ weights, of its own: more lanes would take more memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lanes:
+    """How many pieces of work run at a time, and on how many threads each."""
+
+    count: int
+    threads: int
+
+    def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """What `work` makes of every item, in the order of the items, which are taken as lanes become free.
+
+        After an error, which is raised in its turn, no further item begins.
+        """
+        if self.count == 1:
+            yield from map(work, items)
+            return
+        waiting: deque[Future[Result]] = deque()
+        with ThreadPoolExecutor(self.count) as pool:
+            try:
+                for item in items:
+                    waiting.append(pool.submit(work, item))
+                    if len(waiting) > self.count:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for one in waiting:
+                    one.cancel()
+
+
+def lanes_for(threads: int | None) -> Lanes:
+    """Lanes on so many threads in all; None: as many as there are cores. Five threads make two lanes of two."""
+    wanted = threads or os.cpu_count() or 1
+    count = min(wanted, MOST)
+    return Lanes(count=count, threads=wanted // count)

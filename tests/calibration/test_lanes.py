@@ -1,0 +1,39 @@
+"""Work in lanes gives what work one after the other gives."""
+
+from threading import Barrier
+
+import pytest
+
+from calibration.lanes import Lanes, lanes_for
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_results_come_in_the_order_of_the_items(count: int) -> None:
+    assert list(Lanes(count=count, threads=1).each(lambda x: x * x, iter(range(7)))) == [0, 1, 4, 9, 16, 25, 36]
+
+
+def test_two_lanes_work_at_the_same_time() -> None:
+    """Neither passes the barrier alone."""
+    meeting = Barrier(2, timeout=20)
+    assert sorted(Lanes(count=2, threads=1).each(lambda _: meeting.wait(), range(2))) == [0, 1]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_error_ends_the_work(count: int) -> None:
+    begun = []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        return 1 // (item - 1)
+
+    made = Lanes(count=count, threads=1).each(work, range(100))
+    with pytest.raises(ZeroDivisionError):
+        list(made)
+    assert len(begun) <= 2 + count
+
+
+@pytest.mark.parametrize(("threads", "lanes"), [(1, (1, 1)), (2, (2, 1)), (5, (2, 2)), (16, (2, 8))])
+def test_threads_are_divided_among_lanes(threads: int, lanes: tuple[int, int]) -> None:
+    made = lanes_for(threads)
+    assert (made.count, made.threads) == lanes
+    assert lanes_for(None).count >= 1
