@@ -23,10 +23,10 @@ MOST: Final = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Lanes:
-    """How many pieces of work run at a time, and on how many threads each."""
+    """How many pieces of work run at a time, and on how many threads each; threads None: as many as an engine likes."""
 
     count: int
-    threads: int
+    threads: int | None
 
     def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """What `work` makes of every item, in the order of the items, which are taken as lanes become free.

@@ -198,7 +198,7 @@ class _Pass:
                     levels = [one.level_index for one in some]
                     running = [observer.groups_of(one.feeds) for one in some]
                     # In step, so that of each input no more than one group of the observer's tensors is held.
-                    while all(groups := list(lanes.each(lambda one: next(one, None), running))):
+                    while groups := list(filter(None, lanes.each(_next_group, running))):
                         take = partial(self._take_finite, groups, levels)
                         for _ in takers.each(take, list(groups[0])):
                             pass
@@ -301,3 +301,8 @@ def _read_pass(
         )
         low, high = (np.array(arrays[f"{number}.{side}"]) for side in ("low", "high"))
         found[layer.node] = Gathered(layer=layer, rounded=rounded, low=low, high=high)
+
+
+def _next_group(groups: Iterator[dict[str, Array]]) -> dict[str, Array] | None:
+    """None: there is no further one."""
+    return next(groups, None)

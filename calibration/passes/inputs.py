@@ -23,7 +23,7 @@ class Inputs:
     """The denoiser's inputs, as often as they are asked for, and all their noise levels, rising.
 
     each: one in so many, every noise level and picture among them; count: how many these are; rest: those that `each`
-    leaves out. few: so many steps of each plan of one small group of pictures.
+    leaves out. few: so many steps of each plan of one small picture.
     """
 
     def __init__(

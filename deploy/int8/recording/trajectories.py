@@ -6,11 +6,12 @@ is stored already is not recorded again.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
+from math import prod
 from pathlib import Path
 from threading import Lock
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,8 @@ from deploy.sampling.plan import Plan
 from engines.new_files import new_file
 
 Progress = Callable[[str, float], None]
+
+ALL: Final = slice(None)
 
 BATCH = 4
 """Pictures that run together: covariances are gathered faster from several at once."""
@@ -187,14 +190,15 @@ class Trajectories:
         ]
 
     def few(self, steps: int) -> list[DenoiserInput]:
-        """So many steps of each plan, evenly spread from its first to its last, of the group with fewest pixels."""
-        chosen = min(range(len(self.groups)), key=lambda index: (_pixels(self.groups[index]), index))
+        """So many steps of each plan, evenly spread from its first to its last, of the smallest picture."""
+        chosen = min(range(len(self.groups)), key=lambda index: (prod(self.groups[index].size), index))
+        first = replace(self.groups[chosen], names=self.groups[chosen].names[:1], lr=self.groups[chosen].lr[:1])
         found: list[DenoiserInput] = []
-        condition = self._condition(self.groups[chosen])
+        condition = self._condition(first)
         for number, (group, index) in enumerate(self._all):
             if group == chosen:
                 wanted = np.linspace(0, len(self.plans.plans[index]) - 1, steps).round().astype(int)
-                found += self._inputs_of(number, condition, np.unique(wanted).tolist())
+                found += self._inputs_of(number, condition, np.unique(wanted).tolist(), slice(1))
         return found
 
     def example(self) -> Mapping[str, NDArray[Any]]:
@@ -207,16 +211,18 @@ class Trajectories:
         subject = self._subject(group)
         return subject.condition(Window.whole(subject.state_shape[2:]))
 
-    def _inputs_of(self, number: int, condition: Mapping[str, Any], steps: Iterable[int]) -> Iterator[DenoiserInput]:
-        """Of one trajectory."""
+    def _inputs_of(
+        self, number: int, condition: Mapping[str, Any], steps: Iterable[int], pictures: slice = ALL
+    ) -> Iterator[DenoiserInput]:
+        """Of one trajectory, and those of its pictures that the condition is of."""
         plan = self.plans.plans[self._all[number][1]]
         rows = _rows(self._upscaler.model, plan)
         stored = np.load(self._path(number), mmap_mode="r", allow_pickle=False)
         for step in steps:
             yield DenoiserInput(
                 level_index=self.plans.level_index(plan.rows[step].noise_level),
-                feeds={"x": np.array(stored[0, step]), **condition, **rows[step]},
-                predicted=np.array(stored[1, step]),
+                feeds={"x": np.array(stored[0, step, pictures]), **condition, **rows[step]},
+                predicted=np.array(stored[1, step, pictures]),
             )
 
     def _recorded(self, group: Group, index: int, tell: Callable[[StepProgress], None]) -> tuple[Float32, Float32]:

@@ -4,13 +4,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from calibration.lanes import Lanes, lanes_for
 from calibration.observe.layers import read_graph, take_external
 from deploy.bundle import Bundle
+from deploy.int8.installed import backend_of_target
 from deploy.int8.pipeline import Calibrated
 from deploy.int8.storing.only_int8 import bytes_of_graphs
 from deploy.int8.storing.storing import calibrated_graph
 from deploy.int8.trying.budget import share_in_float
-from deploy.int8.trying.comparison import PLAIN, Fidelity, compare, float_upscaler, generated_by, int8_upscaler, made_by
+from deploy.int8.trying.comparison import (
+    PLAIN,
+    Fidelity,
+    compare,
+    float_upscaler,
+    generated_by,
+    int8_upscaler,
+    lanes_on,
+    made_by,
+)
 from deploy.int8.trying.decoder import TargetDecoder
 from deploy.int8.trying.speed import runs_in_int8, seconds_per_step
 from deploy.measure.evaluation.originals import Original, Pixels, read_originals
@@ -68,27 +79,29 @@ def measure(calibrated: Calibrated, *, threads: int | None, seed: int, progress:
     total = len(settings) * (1 + len(targets))
     seen = "generated" if generates else "held-out"
 
-    def made(upscaler: Upscaler, done: int, what: str) -> list[list[Pixels]]:
+    def made(upscaler: Upscaler, lanes: Lanes, done: int, what: str) -> list[list[Pixels]]:
         pictures = []
         for index, choices in enumerate(settings):
             progress(f"making {seen} pictures, {what}", (done * len(settings) + index) / total)
             # Another seed than that of the calibration.
             pictures.append(
-                generated_by(upscaler, GENERATED, choices, seed + 1)
+                generated_by(upscaler, GENERATED, choices, seed + 1, lanes)
                 if generates
-                else made_by(upscaler, originals, choices, seed + 1)
+                else made_by(upscaler, originals, choices, seed + 1, lanes)
             )
         return pictures
 
-    with float_upscaler(bundle, threads) as upscaler:
+    lanes = lanes_for(threads)
+    with float_upscaler(bundle, lanes.threads) as upscaler:
         originals = [] if generates else held_out_originals(upscaler.model.usual_lr)
-        reference = made(upscaler, 0, "in float")
+        reference = made(upscaler, lanes, 0, "in float")
     side = max((max(one.size) for one in originals), default=SIDE)
     speeds = seconds_per_step(bundle, targets, side, threads=threads)
     rows, pictures = [], {}
     for number, target in enumerate(targets):
-        with int8_upscaler(bundle, target, threads) as upscaler:
-            results = made(upscaler, number + 1, f"in int8 for {target}")
+        lanes = lanes_on(backend_of_target(target), threads)
+        with int8_upscaler(bundle, target, lanes.threads) as upscaler:
+            results = made(upscaler, lanes, number + 1, f"in int8 for {target}")
         found = [compare(a, b, originals) for a, b in zip(reference, results, strict=True)]
         pictures[target] = tuple(results[0])
         rows.append(_row(calibrated, target, found, speeds))

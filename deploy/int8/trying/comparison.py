@@ -1,10 +1,13 @@
 """The same pictures from the same noise, in float and in int8: what quantization changed."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
+from calibration.lanes import Lanes, lanes_for
 from deploy.bundle import Bundle
 from deploy.engine.choice import engine_choice
 from deploy.engine.graphs import GraphSet
@@ -16,6 +19,8 @@ from deploy.picture.generation import Generation
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from engines.backends import DEFAULT_BACKEND
+
+ONE_LANE: Final = Lanes(count=1, threads=None)
 
 PLAIN = Choices(equation="ddim", steps=PLAIN_STEPS, placement="uniform", start=0.0, consistency=0.0, eta=0.0)
 """No aids, from pure noise: the aids of a preset hide errors."""
@@ -66,26 +71,46 @@ def int8_upscaler(bundle: Bundle, target: str, threads: int | None = None) -> Up
     return Upscaler.of_graphs(GraphSet(bundle, replace(choice, int8_target=target)))
 
 
-def made_by(upscaler: Upscaler, originals: Sequence[Original], choices: Choices, seed: int = 0) -> list[Pixels]:
-    """Every original's LR picture enlarged to its size; pictures of one size run in batches."""
-    results: dict[int, Pixels] = {}
+def lanes_on(backend: str, threads: int | None) -> Lanes:
+    """How a backend makes most of several pictures: in lanes where one engine serves two callers at once.
+
+    OpenVINO's lets them take turns, and two of its engines with a thread each are no faster than one with two.
+    """
+    return lanes_for(threads) if backend == DEFAULT_BACKEND else Lanes(count=1, threads=threads)
+
+
+def made_by(
+    upscaler: Upscaler, originals: Sequence[Original], choices: Choices, seed: int = 0, lanes: Lanes = ONE_LANE
+) -> list[Pixels]:
+    """Every original's LR picture enlarged to its size; pictures of one size run in batches, one in each lane.
+
+    The upscaler was opened with as many threads as a lane has.
+    """
+    batches: list[list[int]] = []
     for size in dict.fromkeys(one.size for one in originals):
         members = [index for index, one in enumerate(originals) if one.size == size]
-        made = upscaler.upscale(
-            [originals[index].lr for index in members],
-            size=size,
-            seed=seed,
-            choices=choices,
-        )
+        length = math.ceil(len(members) / lanes.count)
+        batches += [members[first : first + length] for first in range(0, len(members), length)]
+
+    def made_of(members: list[int]) -> list[Pixels]:
+        size = originals[members[0]].size
+        return upscaler.upscale([originals[index].lr for index in members], size=size, seed=seed, choices=choices)
+
+    results: dict[int, Pixels] = {}
+    for members, made in zip(batches, lanes.each(made_of, batches), strict=True):
         results |= dict(zip(members, made, strict=True))
     return [results[index] for index in range(len(originals))]
 
 
-def generated_by(upscaler: Upscaler, count: int, choices: Choices, seed: int = 0) -> list[Pixels]:
+def generated_by(
+    upscaler: Upscaler, count: int, choices: Choices, seed: int = 0, lanes: Lanes = ONE_LANE
+) -> list[Pixels]:
     """`count` pictures from noise alone, at the size that the configuration names."""
-    wanted = Generation(count=count)
-    made = upscaler.generate(wanted.sizes, wanted.count, seed, choices=choices)
-    return [one[0] for one in made]
+
+    def made_of(number: int) -> Pixels:
+        return upscaler.generate(Generation().sizes, 1, seed, choices=choices, sample=number)[0][0]
+
+    return list(lanes.each(made_of, range(count)))
 
 
 def compare(in_float: Sequence[Pixels], in_int8: Sequence[Pixels], originals: Sequence[Original] = ()) -> Fidelity:

@@ -9,14 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.choose.correction import InputMean, NoiseErrors, bias_correction
+from calibration.lanes import Lanes
 from calibration.observe.layers import as_map, read_graph
 from calibration.observe.observer import Observer
 from calibration.passes.equalising import divided_weights, equalised
 from calibration.passes.gathering import Findings
-from calibration.passes.inputs import Inputs
+from calibration.passes.inputs import DenoiserInput, Inputs
 from calibration.passes.recipes import Corrections, Scales
 from deploy.bundle import Bundle
-from deploy.int8.trying.comparison import int8_upscaler
+from deploy.int8.installed import backend_of_target
+from deploy.int8.trying.comparison import int8_upscaler, lanes_on
 from deploy.int8.trying.drafts import LevelCorrection
 from deploy.picture.upscaler import Upscaler
 
@@ -94,20 +96,24 @@ def noise_corrections(
         def tell(doing: str, fraction: float, number: int = number) -> None:
             progress(doing, (number + fraction) / len(targets))
 
-        with int8_upscaler(bundle, target, threads) as upscaler:
-            found[target] = _noise_corrections(upscaler, inputs, levels, tell)
+        lanes = lanes_on(backend_of_target(target), threads)
+        with int8_upscaler(bundle, target, lanes.threads) as upscaler:
+            found[target] = _noise_corrections(upscaler, lanes, inputs, levels, tell)
     return found
 
 
 def _noise_corrections(
-    upscaler: Upscaler, inputs: Inputs, levels: Sequence[float], progress: Progress
+    upscaler: Upscaler, lanes: Lanes, inputs: Inputs, levels: Sequence[float], progress: Progress
 ) -> list[LevelCorrection]:
     errors = NoiseErrors(steps=len(levels), channels=upscaler.model.channels)
     left = EstimateErrors(levels, upscaler.model.channels, clip=upscaler.model.sampling.clip)
     feeds = upscaler.graphs.rows_in_precision([{} for _ in levels], levels)
     count = inputs.count(CORRECTING_EVERY)
-    for done, one in enumerate(inputs.each(CORRECTING_EVERY)):
-        made = upscaler.graphs.run("denoise", {**one.feeds, **feeds[one.level_index]})["noise"]
+
+    def predicted(one: DenoiserInput) -> tuple[DenoiserInput, Array]:
+        return one, upscaler.graphs.run("denoise", {**one.feeds, **feeds[one.level_index]})["noise"]
+
+    for done, (one, made) in enumerate(lanes.each(predicted, inputs.each(CORRECTING_EVERY))):
         errors.add(one.level_index, one.predicted, made)
         left.add(one.level_index, one.feeds["x"], one.predicted, made)
         progress(f"measuring what int8 changes in a step, {done + 1} of {count}", (done + 1) / count)

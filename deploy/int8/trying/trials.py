@@ -7,17 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.choose.recipe import Recipe
+from calibration.lanes import Lanes, lanes_for
 from calibration.passes.gathering import Findings
 from calibration.passes.inputs import Inputs
 from calibration.passes.recipes import Corrections, Scales, recipe_of
 from calibration.targets.table import target_named
+from deploy.int8.installed import backend_of_target
 from deploy.int8.recording.pictures import CalibrationPicture
 from deploy.int8.recording.trajectories import CalibrationPlans
 from deploy.int8.settings import QuantizeSettings
 from deploy.int8.stages import RANKING, TrialPace
 from deploy.int8.storing.storing import graphs_of_target
 from deploy.int8.trying.budget import Budget, Choice, Trial, fewest_in_float, head_of, rank_layers
-from deploy.int8.trying.comparison import PLAIN, compare, generated_by, int8_upscaler, made_by
+from deploy.int8.trying.comparison import PLAIN, compare, generated_by, int8_upscaler, lanes_on, made_by
 from deploy.int8.trying.drafts import Draft
 from deploy.int8.trying.single_layers import SingleLayers
 from deploy.measure.evaluation.originals import Pixels
@@ -38,7 +40,7 @@ RANKED_STEPS = 3
 
 @dataclass
 class Trials:
-    """Chooses what stays in float for each target."""
+    """Chooses what stays in float for each target. The upscaler has as many threads as one of `lanes_for(threads)`."""
 
     draft: Draft
     upscaler: Upscaler
@@ -96,17 +98,18 @@ class Trials:
         bundle = self.draft.tried([graphs_of_target(self.draft.bundle, target, recipe, scales.ranges.edges)])
         for way in ways:
             if way not in self._in_float:
-                self._in_float[way] = self._final(self.upscaler, way)
-        with int8_upscaler(bundle, target, self.threads) as upscaler:
-            made = [self._final(upscaler, way) for way in ways]
+                self._in_float[way] = self._final(self.upscaler, way, lanes_for(self.threads))
+        lanes = lanes_on(backend_of_target(target), self.threads)
+        with int8_upscaler(bundle, target, lanes.threads) as upscaler:
+            made = [self._final(upscaler, way, lanes) for way in ways]
         originals = [one.original for one in self._verified()]
         found = [compare(self._in_float[way], one, originals) for way, one in zip(ways, made, strict=True)]
         return Trial(in_float=in_float, found=found[0], plain=found[1] if len(found) > 1 else None)
 
-    def _final(self, upscaler: Upscaler, way: Choices) -> list[Pixels]:
+    def _final(self, upscaler: Upscaler, way: Choices, lanes: Lanes) -> list[Pixels]:
         if not self.pictures:
-            return generated_by(upscaler, GENERATED, way, self.settings.seed)
-        return made_by(upscaler, [one.original for one in self._verified()], way, self.settings.seed)
+            return generated_by(upscaler, GENERATED, way, self.settings.seed, lanes)
+        return made_by(upscaler, [one.original for one in self._verified()], way, self.settings.seed, lanes)
 
     def _verified(self) -> list[CalibrationPicture]:
         """Spread over the set and, as scales take turns, over the scales."""
