@@ -136,8 +136,9 @@ class _Work:
         findings = self._findings()
         movement = report_movement({name: findings.inputs.of_tensor(name) for name in findings.inputs.names})
         self.say(
-            f"activations: the largest value of a tensor moves {movement.median_ratio:.2f} times over the steps in the"
-            f" median, {movement.largest_ratio:.2f} times at most ({movement.tensors[0].name})"
+            "activations: the largest value of a layer's input, over part of the pictures at each noise level, changes"
+            f" {movement.median_ratio:.2f}-fold from one level to another in the median,"
+            f" {movement.largest_ratio:.2f}-fold at most ({movement.tensors[0].name})"
         )
         scales = self._scales(findings)
         corrections = self._corrections(findings, scales)

@@ -180,8 +180,8 @@ def _activations(facts_: Facts) -> Iterator[Markup]:
         yield subheading("How activations move")
         if median is not None and largest is not None:
             yield paragraph(
-                f"From one noise level to another, the largest value of a layer's input changes {median:.2f}-fold in "
-                f"the median and {largest:.2f}-fold at most."
+                "From one noise level to another, the largest value of a layer's input, over part of the pictures at "
+                f"each, changes {median:.2f}-fold in the median and {largest:.2f}-fold at most."
             )
         columns = [f"noise level {level:.3g}" for level in levels]
         inner = [sum(level < edge for level in levels) for edge in facts_.edges[1:-1]]
