@@ -7,12 +7,13 @@ took 17 seconds of processor time with one thread and 56 with two.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, TypeVar
+
+from engines.machine.host import usable_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,7 +32,7 @@ class Lanes:
     def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """What `work` makes of every item, in the order of the items, which are taken as lanes become free.
 
-        After an error, which is raised in its turn, no further item begins.
+        After an error, which is raised in its turn, no further item is taken.
         """
         if self.count == 1:
             yield from map(work, items)
@@ -51,7 +52,7 @@ class Lanes:
 
 
 def lanes_for(threads: int | None) -> Lanes:
-    """Lanes on so many threads in all; None: as many as there are cores. Five threads make two lanes of two."""
-    wanted = threads or os.cpu_count() or 1
+    """Lanes on so many threads in all; None: as many as this process has cores. Five threads make two lanes of two."""
+    wanted = threads or usable_cores()
     count = min(wanted, MOST)
     return Lanes(count=count, threads=wanted // count)

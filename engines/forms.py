@@ -43,9 +43,8 @@ class Form:
     def close(self) -> None:
         """The memory of all engines is free."""
         with self._lock:
-            for engine in self._engines.values():
-                engine.close()
-            self._engines.clear()
+            while self._engines:  # each is forgotten before it is closed: one that fails is not met again
+                self._engines.popitem()[1].close()
 
 
 class Forms:
@@ -144,10 +143,12 @@ class Lease:
 
     def give_back(self, name: str) -> None:
         """The run no longer works on a graph."""
-        for key in [key for key in self._held if key[0] == name]:
-            self._let_go(key)
-        if (form := self._taken.pop(name, None)) is not None:
-            self._forms.give_back(name, form)
+        try:
+            for key in [key for key in self._held if key[0] == name]:
+                self._let_go(key)
+        finally:  # a device that fails must not keep the form from others
+            if (form := self._taken.pop(name, None)) is not None:
+                self._forms.give_back(name, form)
 
     def close(self) -> None:
         """All forms are given back; the lease may be used again."""

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = (
-    "tests/deploy/networks",
+    "tests/deploy/families/networks",
     "tests/deploy/sampling",
     "tests/deploy/families/rewriting/test_idm.py",
     "tests/deploy/picture/test_recorded_runs.py",

@@ -11,7 +11,6 @@ layers otherwise, because more or less memory is free, takes no pass for another
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,6 +33,7 @@ from calibration.observe.step_statistics import StepStatistics
 from calibration.one_thread import products_on_one_thread
 from calibration.passes.equalising import divided_weights, equalised, equalising_factors
 from calibration.passes.inputs import Inputs
+from engines.machine.host import usable_cores
 from engines.new_files import new_file
 
 Array = NDArray[Any]
@@ -185,7 +185,7 @@ class _Pass:
     def run(self, inputs: Inputs, example: Mapping[str, Array], threads: int | None, progress: Progress) -> None:
         extremes = {layer.output: layer.channel_axis for layer in self.layers}
         count, done = inputs.count(1), 0
-        lanes, takers = lanes_for(threads), Lanes(count=threads or os.cpu_count() or 1, threads=1)
+        lanes, takers = lanes_for(threads), Lanes(count=threads or usable_cores(), threads=1)
         for tensors, observed in (
             ([layer.input for layer in self.layers], inputs.each(EVERY)),
             ([], inputs.rest(EVERY)),

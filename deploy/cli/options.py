@@ -37,7 +37,7 @@ Sample = Annotated[
     typer.Option(
         "--sample",
         help="A low-resolution picture to keep in the bundle, which `infer` enlarges if it is given none; "
-        "repeatable. If left out, packaged ones.",
+        "repeatable. If left out, those it has, else packaged ones.",
     ),
 ]
 

@@ -111,10 +111,13 @@ class GraphSet:
         range_index: of a graph that has one per range. For looking at it: a run elsewhere may close it.
         """
         form = self._forms.current(name)
-        if form is None:
-            form = self._forms.take(name, self._fixed_for_good.get(name))
+        if form is not None:
+            return form.engine(self._index(name, range_index))
+        form = self._forms.take(name, self._fixed_for_good.get(name))
+        try:  # used while it opens, so that nobody closes it meanwhile
+            return form.engine(self._index(name, range_index))
+        finally:
             self._forms.give_back(name, form)
-        return form.engine(self._index(name, range_index))
 
     def _open_engine(self, name: str, shapes: Shapes | None, index: int) -> Engine:
         choice = self.choice

@@ -74,23 +74,30 @@ def note_of(path: Path) -> bytes | None:
     try:
         with path.open("rb") as file:
             for part in _parts(file):
-                note = _note_in(file, part)
-                if note is not None:
-                    return note
+                if _is_labelled(file, part):  # the first alone counts: each costs a look at the whole file
+                    return _note_in(file, part)
     except OSError:
         return None
     return None
 
 
+def _is_labelled(file: BinaryIO, part: _Part) -> bool:
+    """Whether this part of the file says that it is a note."""
+    if part.kind not in (_PNG_KIND, _JPEG_KIND, _WEBP_KIND):
+        return False
+    file.seek(part.data_start)
+    return part.data_end - part.data_start >= len(_LABEL) and file.read(len(_LABEL)) == _LABEL
+
+
 def _note_in(file: BinaryIO, part: _Part) -> bytes | None:
-    """The note that this part of the file is; None if it is anything else, or the rest of the file is not as it was."""
+    """The note in a labelled part; None if it is damaged, or the rest of the file is not as it was."""
     size = part.data_end - part.data_start
-    if part.kind not in (_PNG_KIND, _JPEG_KIND, _WEBP_KIND) or size > _LARGEST:
+    if size > _LARGEST:
         return None
     file.seek(part.data_start)
     data = file.read(size)
     head = len(_LABEL) + _DIGEST_BYTES
-    if len(data) < size or size < head or not data.startswith(_LABEL):
+    if len(data) < size or size < head:
         return None
     if _digest_without(file, part) != data[len(_LABEL) : head]:
         return None

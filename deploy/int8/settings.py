@@ -143,3 +143,7 @@ class Places:
     """None: ./<stem>-report."""
     max_memory: int | None = None
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise PlanError(f"Quantizing cannot run on {self.threads} threads; give 1 or more, or leave it out.")

@@ -30,6 +30,9 @@ from deploy.sampling.choices import Sampling
 RECIPE = "1"
 """To be changed when this tool makes other pictures of the same settings: those it made before count no more."""
 
+LONGEST_SHOWN = 40
+"""Characters of what a note says that are repeated in a message: anyone may have written it."""
+
 DIFFERENCES = {
     "input": "from another picture",
     "model": "with another bundle",
@@ -89,7 +92,8 @@ class Making:
         for name, template in DIFFERENCES.items():
             before, now = str(made.get(name, "unknown")), str(getattr(self, name))
             if now and before not in (forms if name == "form" else (now,)):
-                found.append(template.format(before=before, now=now))
+                shown = before if before.isprintable() and len(before) <= LONGEST_SHOWN else "something unreadable"
+                found.append(template.format(before=shown, now=now))
         return found
 
 
@@ -134,7 +138,7 @@ def _parsed(note: bytes) -> Mapping[str, Any]:
     """What a note says; nothing that is known if it is of another version."""
     try:
         made = json.loads(note)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return made if isinstance(made, dict) else {}
 

@@ -212,6 +212,7 @@ class _Run:
             notice=self._say,
         )
         with self._upscaler.sampled(read.pixels, size, self._sampling, options) as sampled:
+            self._refuse_changed(image, target)
             write_sampled(sampled, target, making.note(), grey=read.is_grey)
         self._outlook.finish()
         if len(self._request.images) == 1 and forecast.seconds is not None:
@@ -227,6 +228,11 @@ class _Run:
             "forecast_seconds": _rounded(forecast.seconds),
             "changes": list(read.changes),
         }
+
+    def _refuse_changed(self, image: Path, target: Path) -> None:
+        """What came under the name of a result, or was changed there, while the run went on stays."""
+        if not self._request.force and note_of_existing(target) != self._notes[image]:
+            raise ImageError(f"writing {target}: it was changed while the picture was made. --force writes over it.")
 
     def finish(self) -> dict[str, float | None]:
         """The report's figures on the whole run, whose times are kept for later ones."""
@@ -244,6 +250,8 @@ class _Run:
             return False
         differences = making.differences(note, self._forms)
         if differences:
+            if target.resolve() in {other.resolve() for other in self._request.images}:
+                raise _overwritten_first(target)
             self._say(f"{target} was made {', '.join(differences)}: it is made again")
         else:
             self._say(f"{target} exists already, made from the same picture and settings; --force makes it again")
@@ -381,9 +389,14 @@ def _make_folder(folder: Path, *, is_said: bool) -> None:
     make_folder(folder)
 
 
+def _overwritten_first(target: Path) -> ImageError:
+    return ImageError(f"{target} is to be enlarged itself, and would be overwritten first; name a folder with -o.")
+
+
 def _refuse_same_targets(request: Request) -> None:
     """Two pictures of the same name must not overwrite each other's result."""
     seen: dict[Path, Path] = {}
+    inputs = {image.resolve() for image in request.images}
     for image in request.images:
         target = request.target(image)
         if target in seen:
@@ -392,4 +405,6 @@ def _refuse_same_targets(request: Request) -> None:
             )
         if image.exists() and target.exists() and image.samefile(target):
             raise ImageError(f"{image} would be overwritten by its own enlargement; choose another name with -o.")
+        if request.force and target.exists() and target.resolve() in inputs:
+            raise _overwritten_first(target)
         seen[target] = image

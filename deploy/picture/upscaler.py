@@ -73,9 +73,10 @@ class Upscaler:
     free when a picture comes. `device`: the number of a GPU, for engines that run on GPUs; None is the first.
 
     Threads: any number of them may call one Upscaler at the same time, with pictures of any sizes. Each call returns,
-    bit for bit, what it would return alone. The networks are in memory once; calls share the engine step by step, so
-    a small picture need not wait for a large one. `max_memory` bounds all of them together: a picture for which there
-    is no room beside the others waits until there is. Nothing is promised for two threads that share one `sampled`.
+    bit for bit, what it would return alone with the same memory. The networks are in memory once; calls share the
+    engine step by step, so a small picture need not wait for a large one. `max_memory` bounds all of them together: a
+    picture for which there is no room beside the others waits until there is. Nothing is promised for two threads
+    that share one `sampled`, nor for the memory of another Upscaler that is opened meanwhile.
 
     Cancelling: an exception that `progress` or `notice` raises stops that call at once, within one tile of one step,
     and reaches the caller. Its memory is freed, no other call notices, and the Upscaler goes on working.

@@ -1,4 +1,4 @@
-"""ONNX Runtime on an NVIDIA GPU: float32, or fp16 graphs made by engines.half and kept in the cache.
+"""ONNX Runtime on an NVIDIA GPU: float32, or fp16 graphs made by engines.plans.half and kept in the cache.
 
 It has no int8 convolution for GPUs: int8 there is TensorRT's business. Inputs and outputs are bound to the device, held
 inputs are copied there once, and an engine opened for fixed sizes runs as one CUDA graph.

@@ -57,12 +57,15 @@ def find_cpu() -> Cpu:
     """The processor, from /proc/cpuinfo where there is one."""
     info = _read(PROC / "cpuinfo")
     cores = os.cpu_count() or 1
-    # a container or taskset may allow fewer; macOS and Windows cannot be asked
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
     model, features = cpu_from_cpuinfo(info)
-    return Cpu(
-        model=model or platform.processor() or platform.machine(), cores=cores, usable_cores=usable, features=features
-    )
+    name = model or platform.processor() or platform.machine()
+    return Cpu(model=name, cores=cores, usable_cores=usable_cores(), features=features)
+
+
+def usable_cores() -> int:
+    """Of the cores those that this process may run on: a container or taskset may allow fewer than there are."""
+    # macOS and Windows cannot be asked
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_from_cpuinfo(info: str) -> tuple[str, dict[str, bool]]:

@@ -48,6 +48,8 @@ def verify(
     """Check every file of a bundle against its SHA-256, and with --against its graphs against their checkpoint."""
     from deploy.bundle import Bundle, discover
 
+    if against is None and device is not None:
+        raise typer.BadParameter("the GPU runs the graphs for --against, which is missing.", param_hint="--device")
     opened = Bundle.open(discover(explicit=bundle), verify="full")
     report = files_report(opened, clean=clean)
     lines = text_from_files_report(report)

@@ -221,6 +221,28 @@ def test_what_exists_is_kept_made_again_or_not_touched(place: Path) -> None:
     assert run(*usual, "--force")[2] != retouched
 
 
+def test_an_input_is_not_overwritten_before_it_is_read(place: Path) -> None:
+    made = ["a.png", "--scale", "2", "--steps", "1"]
+    assert run_here(place, made)[0] == 0
+    both = ["a.png", "a_x2.png", *made[1:]]
+    assert run_here(place, both)[0] == 0  # the first is there, the second is enlarged once more
+    before = (place / "a_x2.png").read_bytes()
+    for other in (["--force"], ["--seed", "5"]):
+        code, told = run_here(place, [*both, *other])
+        assert code == 1 and "a_x2.png is to be enlarged itself, and would be overwritten first" in told
+        assert (place / "a_x2.png").read_bytes() == before
+
+
+def test_what_comes_in_its_place_during_the_work_stays(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken(*_: Any) -> None:
+        (place / "a_x2.png").write_text("a letter")
+
+    monkeypatch.setattr("deploy.picture.jobs._PictureForecast.told_now", taken)
+    code, told = run_here(place, ["a.png", "--scale", "2", "--steps", "1"])
+    assert code == 1 and "a_x2.png: a file of that name exists, and idm-deploy did not make it" in told
+    assert (place / "a_x2.png").read_text() == "a letter"
+
+
 def test_a_file_of_others_stops_only_its_own_picture(place: Path) -> None:
     (place / "out").mkdir()
     (place / "out" / "a_x2.png").write_text("a letter")

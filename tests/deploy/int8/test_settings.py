@@ -6,7 +6,7 @@ import pytest
 
 from calibration.choose.partition import FixedRanges, MarginalGain
 from deploy.errors import PlanError
-from deploy.int8.settings import QuantizeSettings
+from deploy.int8.settings import Places, QuantizeSettings
 
 
 def test_all_problems_are_named_at_once() -> None:
@@ -33,6 +33,12 @@ def test_all_problems_are_named_at_once() -> None:
 def test_what_cannot_be_honoured_is_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(PlanError, match=words):
         QuantizeSettings(**changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_a_number_of_threads_that_cannot_be_is_refused(threads: int) -> None:
+    with pytest.raises(PlanError, match=f"Quantizing cannot run on {threads} threads; give 1 or more"):
+        Places(threads=threads)
 
 
 def test_the_number_of_ranges_is_given_or_follows_from_the_gain() -> None:

@@ -37,8 +37,11 @@ def test_every_record_is_compared_and_told_in_words(quantized_idm: Bundle) -> No
         other = replace(making, **{name: "other"})
         words = template.format(before="other", now=getattr(making, name))
         assert making.differences(other.note(), forms) == [words]
-    for unreadable in (b"", b"\xff", b"[1]", b'{"seed": {}}'):
+    for unreadable in (b"", b"\xff", b"[1]", b'{"seed": {}}', b"[" * 50_000):
         assert len(making.differences(unreadable, forms)) == len(DIFFERENCES)
+    for hostile in ("\x1b[2J", "7" * 50_000):
+        told = " ".join(making.differences(replace(making, seed=hostile).note(), forms))
+        assert told == f"with seed something unreadable instead of {making.seed}"
 
 
 def test_the_engine_is_no_difference_and_the_numeric_form_only_if_it_was_named(quantized_idm: Bundle) -> None:

@@ -48,7 +48,8 @@ def test_quantizing_names_layer_and_step(micro: Bundle, photographs: Path, tmp_p
     settings = QuantizeSettings(scales=(2.0,), crop=16, pictures=2)
     places = Places(calibration=photographs, cache=tmp_path / "cache", threads=1)
     told = (
-        rf"step 1 of \d+ \(noise level .*\): its prediction is not finite; the output of '{layer.node}' is not, the first"
+        rf"step 1 of \d+ \(noise level .*\): its prediction is not finite; the output of '{layer.node}' is not,"
+        " the first"
     )
     with pytest.raises(StatisticsError, match=told):
         quantize_bundle(short, settings, places, say=lambda _: None, progress=lambda _doing, _fraction: None)
