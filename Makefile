@@ -6,7 +6,7 @@ DEV := .venv/.dev
 BUILDERS := .venv/.builders
 DOCS := .venv/.docs
 
-.PHONY: demo test test-slow test-all check docs format clean
+.PHONY: demo test test-slow test-long test-all check docs format clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
@@ -41,7 +41,11 @@ test: $(DEV)
 	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow'
 
 test-slow: $(BUILDERS)
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m 'slow and not long'
+
+# Campaigns of minutes each, run by hand before an issue is resolved.
+test-long: $(BUILDERS)
+	$(BIN)/pytest -m long
 
 test-all: $(BUILDERS)
 	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow'

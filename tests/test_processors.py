@@ -39,8 +39,14 @@ def numpy_beyond_avx2() -> str:
     return " ".join(name for name in used if name.startswith(("AVX512", "X86_V4")))
 
 
+ALWAYS = ("PyTorch without vector instructions", "oneDNN, and so OpenVINO, with AVX2")
+"""Those that are furthest from this processor; the others run in `make test-long`."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.parametrize(
+    "limits", [pytest.param(name, marks=() if name in ALWAYS else pytest.mark.long) for name in LIMITS]
+)
 def test_recordings_hold_on_kernels_of_other_processors(limits: str, tmp_path: Path) -> None:
     limited = dict(LIMITS[limits])
     if "OPENBLAS_CORETYPE" in limited:

@@ -18,9 +18,12 @@ ENTRY = [sys.executable, "-c", "from deploy.cli.main import main; main()"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("save", [save_idm, save_latent])
+@pytest.mark.parametrize("save", [pytest.param(save_idm, marks=pytest.mark.long), save_latent])
 def test_from_a_checkpoint_to_a_picture(save: Callable[[Path], Path], tmp_path: Path) -> None:
-    """The smallest checkpoint of each family, with every setting at its default."""
+    """The smallest checkpoint of each family, with every setting at its default.
+
+    The smallest IDM attends to half of its output's pixels, so 768x768 pixels take it many minutes.
+    """
     place, cache = tmp_path / "fresh", tmp_path / "cache"
     place.mkdir()
     save(place).rename(place / "ckpt.pt")
