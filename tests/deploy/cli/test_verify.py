@@ -48,3 +48,10 @@ def test_a_changed_byte_is_an_error_and_nothing_is_removed(tmp_path: Path) -> No
     with pytest.raises(BundleError, match=r"damaged: denoise-\w+\.onnx has SHA-256"):
         run(str(bundle.path), "--clean")
     assert (bundle.path / "notes.txt").exists()
+
+
+def test_a_gpu_without_anything_to_run_on_it_is_wrong_usage(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "a.bundle")
+    result = CliRunner().invoke(app, [str(tmp_path / "a.bundle"), "--device", "7"])
+    assert result.exit_code == 2
+    assert "--against, which is missing" in " ".join(result.output.replace("│", " ").split())
