@@ -29,10 +29,10 @@ OPTIONS_OF_PARAMETERS = (
 
 def size_from_text(text: str) -> tuple[int, int]:
     """(width, height) from WIDTHxHEIGHT, e.g. 1920x1080."""
-    found = re.fullmatch(r"(\d+)\s*[xX×]\s*(\d+)", text.strip())
-    if found is None:
+    match = re.fullmatch(r"(\d+)\s*[xX×]\s*(\d+)", text.strip())
+    if match is None:
         raise typer.BadParameter(f"{text!r} is no size; write WIDTHxHEIGHT in pixels, such as 1920x1080.")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def text_with_options(text: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.cli.options import CacheDir, Json
+from deploy.cli.options import FIRST, CacheDir, Json
 
 if TYPE_CHECKING:
     from engines.cache import Entry
@@ -19,20 +19,15 @@ EXAMPLES = (
 
 
 def engines(
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Delete entries: those that --max-size and --unused choose.")
-    ] = False,
+    prune: Annotated[bool, FIRST("Delete entries: those that --max-size and --unused choose.", "--prune")] = False,
     max_size: Annotated[
         str | None,
-        typer.Option(
-            "--max-size",
-            help="With --prune: delete the longest unused until the rest takes at most this much, such as 2GB; 0 "
-            "deletes all.",
+        FIRST(
+            "With --prune: delete the longest unused until the rest takes at most this much, such as 2GB; 0 deletes "
+            "all."
         ),
     ] = None,
-    unused: Annotated[
-        float | None, typer.Option("--unused", help="With --prune: delete what was not used for so many days.")
-    ] = None,
+    unused: Annotated[float | None, FIRST("With --prune: delete what was not used for so many days.")] = None,
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from deploy.cli.options import CHECKPOINT, ENGINE, Config, Json
+from deploy.cli.options import CHECKPOINT, ENGINE, FIRST, Config, Json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,25 +33,19 @@ EXAMPLES = (
 def inspect(
     file: Annotated[Path, typer.Argument(help="A checkpoint (.pt, .pth, .ckpt or .safetensors) or a bundle's folder.")],
     sha256: Annotated[
-        bool, typer.Option("--sha256", help="Of a checkpoint: show the SHA-256 of the file too, which reads all of it.")
+        bool, FIRST("Of a checkpoint: show the SHA-256 of the file too, which reads all of it.", "--sha256")
     ] = False,
     config: Config = None,
     weights: Annotated[
         Literal["raw", "ema"] | None,
-        typer.Option(
-            "--weights",
-            rich_help_panel=CHECKPOINT,
-            help="Which of the checkpoint's weights: raw, as published inference uses them, or ema, their moving "
-            "average. If left out, raw.",
+        CHECKPOINT(
+            "Which of the checkpoint's weights: raw, as published inference uses them, or ema, their moving average. "
+            "If left out, raw."
         ),
     ] = None,
     cache_dir: Annotated[
         Path | None,
-        typer.Option(
-            "--cache-dir",
-            rich_help_panel=ENGINE,
-            help="Of a bundle: the cache in which to look for what build-engine chose. If left out, the user's.",
-        ),
+        ENGINE("Of a bundle: the cache in which to look for what build-engine chose. If left out, the user's."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -183,13 +177,13 @@ def _int8(record: Record) -> Table:
     headings = ("int8 for", "ranges", *(["decoder"] if decodes else []), "picture dB", "worst", "dB lost")
     table = Table(*headings, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     seen: Record = {}
-    for target, told in quantization["targets"].items():
-        measured = told.get("held_out", {})
+    for target, described in quantization["targets"].items():
+        measured = described.get("held_out", {})
         seen = seen or measured
-        decoder = [" and ".join(sorted(told.get("decoder", {}).get("graphs", {}))) or "float"] if decodes else []
+        decoder = [" and ".join(sorted(described.get("decoder", {}).get("graphs", {}))) or "float"] if decodes else []
         figures = ((measured.get(name), digits) for name, digits in FIGURES_OF_INT8.items())
         texts = ["-" if figure is None else f"{figure:.{digits}f}" for figure, digits in figures]
-        table.add_row(target, str(len(told["edges"]) - 1), *decoder, *texts)
+        table.add_row(target, str(len(described["edges"]) - 1), *decoder, *texts)
     if seen:
         table.caption, table.caption_justify = (
             f"picture dB: PSNR between int8 and float pictures, preset {seen['preset']}, {seen['pictures']} crops"
@@ -261,10 +255,10 @@ def _summary(record: Record) -> Table:
     table.add_row("weights", record["weights"])
     table.add_row("schedule", f"{record['schedule_text']} ({record['schedule']['source']})")
     if record["quantizers"]:
-        found = record["quantizers"]
+        scales = record["quantizers"]
         table.add_row(
             "quantizers",
-            f"activation scales of {found['activation_scales']} layers, by {found['library']};"
+            f"activation scales of {scales['activation_scales']} layers, by {scales['library']};"
             " `quantize --scales checkpoint` uses them",
         )
     low, high = record["value_range"]
