@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from deploy.cli.environment import exit_codes_and_variables
 from deploy.cli.messages import shown_messages
 from deploy.cli.options import FIRST, JsonSchema, Quiet, Verbose
 from deploy.cli.values import text_with_options
+from deploy.cli.version import exit_codes_and_variables
 
 COMMANDS = (
     "doctor",

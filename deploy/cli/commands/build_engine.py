@@ -90,8 +90,7 @@ def build_engine(
 ) -> None:
     """Build and measure what this machine can run, and keep the fastest engine that is right, with its figures."""
     from deploy.bundle import Bundle
-    from deploy.cli.engine_values import bytes_from_text, engine_sizes_from_text
-    from deploy.cli.values import size_from_text
+    from deploy.cli.values import bytes_from_text, engine_sizes_from_text, size_from_text
     from deploy.engine.builds import PlanOptions
     from deploy.engine.decide import BuildOptions
     from deploy.engine.trials import TrialSettings
@@ -182,8 +181,8 @@ def _dry_run(bundle: "Bundle", options: "BuildOptions", plans: "PlanOptions") ->
 
 
 def _print(report: dict[str, Any]) -> None:
-    from deploy.cli.engine_values import cells_of_candidates
     from deploy.cli.tables import text_from_cells
+    from deploy.cli.values import cells_of_candidates
 
     for plan in report.get("would_build", []):
         size = f"about {plan['bytes'] / 1e6:.1f} MB in {plan['seconds']:.0f} s"

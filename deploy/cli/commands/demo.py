@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from deploy.cli.engine_values import cells_of_candidates
 from deploy.cli.messages import say
 from deploy.cli.options import FIRST, Engine, Json, Precision, Seed, Threads
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import text_from_cells
+from deploy.cli.values import cells_of_candidates
 
 EXAMPLES = (
     "idm-deploy demo",

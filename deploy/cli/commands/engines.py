@@ -32,7 +32,7 @@ def engines(
     as_json: Json = False,
 ) -> None:
     """List the engines and measurements kept on this machine, the last used first; --prune removes some."""
-    from deploy.cli.engine_values import bytes_from_text
+    from deploy.cli.values import bytes_from_text
     from engines.cache import Cache
 
     if not prune and (max_size is not None or unused is not None):

@@ -28,8 +28,7 @@ from deploy.cli.options import (
 )
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import text_from_cells
-from deploy.cli.values import placement_from_text
-from deploy.cli.ways import way_from_text
+from deploy.cli.values import placement_from_text, way_from_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

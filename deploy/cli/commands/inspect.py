@@ -196,7 +196,7 @@ def _int8(record: Record) -> Table:
 def _engine(record: Record) -> Table:
     from rich.table import Table
 
-    from deploy.cli.engine_values import cells_of_candidates
+    from deploy.cli.values import cells_of_candidates
 
     engine = record["engine"]
     if engine is None:
