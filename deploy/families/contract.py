@@ -8,7 +8,7 @@ pictures are float32 in [-1, 1].
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from deploy.families.published import Published
-    from deploy.families.rewriting.parts import Part
+    from deploy.families.rewriting.ops import Part
 
 Array = NDArray[Any]
 Float32 = NDArray[np.float32]
@@ -237,6 +237,22 @@ class Rewrite:
     saves: str
 
 
+def mapping_of(config: Any) -> dict[str, Any]:
+    """The fields of a configuration and of its parts in JSON's types."""
+    return {name: _plain(value) for name, value in asdict(config).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(entry) for name, entry in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def nothing_of(_: Any) -> dict[str, Any]:
+    """The answer of a family that has nothing of the kind."""
+    return {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """Everything that the rest of the tool asks about one family of networks.
@@ -260,17 +276,17 @@ class Family:
     """The configuration and schedule, each value with its source."""
     settings_from_mapping: Callable[[Mapping[str, Any], str], Settings]
     """What the authors' configuration file says; the text names it in messages."""
-    settings_from_record: Callable[[Mapping[str, Any]], dict[str, Any]]
+    settings_from_record: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     """The fields of a configuration that `as_mapping` wrote."""
-    as_mapping: Callable[[Any], dict[str, Any]]
+    as_mapping: Callable[[Any], dict[str, Any]] = mapping_of
     """The configuration in JSON's types."""
     config_from_values: Callable[[Mapping[str, Any]], Any]
     """The configuration from the fields and values that a checkpoint's or a bundle's `configuration` lists."""
     scale_range: Callable[[Any], tuple[float, float] | None]
     """The magnifications seen in training; beyond them the network extrapolates. None: it magnifies nothing."""
-    unused_shapes: Callable[[Any], dict[str, Shape]]
+    unused_shapes: Callable[[Any], dict[str, Shape]] = nothing_of
     """What published checkpoints hold although no output depends on it."""
-    averaged_names: Callable[[Mapping[str, Shape]], dict[str, str]]
+    averaged_names: Callable[[Mapping[str, Shape]], dict[str, str]] = nothing_of
     """Live name -> name of its moving average in the same state dict."""
 
     # The network in PyTorch, and its exact rewrites as graphs

@@ -12,8 +12,8 @@ import numpy as np
 from deploy.families.idm.config import IdmConfig
 from deploy.families.idm.layers import BLUR_KERNEL, LEAKY_GAIN, LEAKY_SLOPE, NORM_EPSILON, SCALE_EPSILON
 from deploy.families.idm.layout import Layer, down_layers, mid_layers, up_layers
-from deploy.families.rewriting.ops import Array, Ops
-from deploy.families.rewriting.parts import Part
+from deploy.families.rewriting.identities import split_convolution
+from deploy.families.rewriting.ops import Array, Ops, Part
 from engines.contract import TensorSpec
 
 SAME = (1, 1, 1, 1)
@@ -72,16 +72,6 @@ def pointwise_implicit(weights: Mapping[str, Array], name: str, channels: int) -
     }
 
 
-def split_convolution(weights: Mapping[str, Array], name: str, first: int) -> dict[str, Array]:
-    """`split-shortcut`: W [a; b] = Wa a + Wb b with `first` channels in a; the bias stays with a."""
-    weight = weights[f"{name}.weight"]
-    return {
-        f"{name}.a.weight": weight[:, :first].copy(),
-        f"{name}.b.weight": weight[:, first:].copy(),
-        f"{name}.a.bias": weights[f"{name}.bias"],
-    }
-
-
 # The description of the graphs -----------------------------------------------------------------------------------
 
 
@@ -106,14 +96,14 @@ class IdmParts:
     def _rewritten(self, weights: Mapping[str, Array]) -> dict[str, Array]:
         made: dict[str, Array] = {}
         if self.hoist:
-            made |= split_convolution(weights, "denoise_fn.downs.0", self.config.out_channel)
+            made |= split_convolution(weights, "denoise_fn.downs.0", self.config.out_channel, bias="a")
         for layer in self.ups:
             name = f"denoise_fn.{layer.name}"
             if layer.kind == "implicit":
                 fold = folded_implicit if self.fold else pointwise_implicit
                 made |= fold(weights, name, layer.channels_in)
             elif self.split and layer.shortcut:
-                made |= split_convolution(weights, f"{name}.res_block.res_conv", layer.channels_in)
+                made |= split_convolution(weights, f"{name}.res_block.res_conv", layer.channels_in, bias="a")
         return made
 
     def parts(self) -> list[Part]:
