@@ -22,7 +22,7 @@ from deploy.images.resize import upscale
 from deploy.measure.evaluation.contenders import MODEL_FREE
 from deploy.measure.evaluation.evaluate import evaluate
 from deploy.measure.evaluation.originals import Original, Pixels, pixels_from_planes, read_originals
-from deploy.measure.evaluation.record import report_from_evaluation
+from deploy.measure.evaluation.report import report_from_evaluations
 from deploy.measure.evaluation.tables import table_from_evaluation
 from deploy.measure.metrics import fidelity, high_frequency_energy, psnr
 from deploy.measure.sheet import contact_sheet
@@ -160,7 +160,7 @@ def measure_originals(demo: Demo) -> dict[str, Any]:
     with ExitStack() as stack:
         settings = contenders(demo, stack)
         result = evaluate(chosen, [*MODEL_FREE, *settings], scale=4.0, progress=demo.progress)
-    return {"table": table_from_evaluation(result), "evaluation": report_from_evaluation(result)}
+    return {"table": table_from_evaluation(result), "evaluation": report_from_evaluations([result])}
 
 
 def is_beyond_training(bundle: Bundle, scale: float) -> bool:

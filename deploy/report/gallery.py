@@ -15,7 +15,7 @@ from deploy.int8.trying.comparison import generated_by
 from deploy.measure.evaluation.contenders import MODEL_FREE, Contender, Setting
 from deploy.measure.evaluation.evaluate import Evaluation, evaluate
 from deploy.measure.evaluation.originals import Pixels
-from deploy.measure.evaluation.record import report_from_evaluation
+from deploy.measure.evaluation.report import report_from_evaluations
 from deploy.picture.upscaler import Upscaler
 from deploy.report.scenes import Chosen, chosen_pictures, usual_scale
 from deploy.sampling.choices import Choices
@@ -123,7 +123,7 @@ def _enlarged(chosen: Chosen, ways: Sequence[Contender], scale: float, progress:
         scale=scale,
         ways={row.name: row.about.text for row in sound},
         failures={row.name: row.failure for row in result.rows if row.failure is not None},
-        evaluation=report_from_evaluation(result) if chosen.are_known else None,
+        evaluation=report_from_evaluations([result]) if chosen.are_known else None,
     )
 
 

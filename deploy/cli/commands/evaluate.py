@@ -142,8 +142,7 @@ def evaluate(
     the same noise are compared with.
     """
     from deploy.measure.evaluation.originals import read_originals
-    from deploy.measure.evaluation.record import report_from_evaluations
-    from deploy.measure.evaluation.report import write_report
+    from deploy.measure.evaluation.report import report_from_evaluations, write_report
     from deploy.measure.evaluation.ways import Offered
     from deploy.packaged.places import EVALUATION_IMAGES
 
