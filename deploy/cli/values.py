@@ -151,12 +151,12 @@ def way_from_text(text: str, default: "Way") -> "Way":
     """E.g. "preset=best steps=20 precision=int8"; what is not said is that of `default`."""
     from deploy.sampling.choices import Choices
 
-    said: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for word in text.split():
         key, _, value = word.partition("=")
-        said[key] = True if word == PUBLISHED else _value(text, word, key, value)
-    place = {key: said.pop(key) for key in OF_THE_PLACE if key in said}
-    return replace(default, choices=Choices(**said).before(default.choices), **place)
+        values[key] = True if word == PUBLISHED else _value(text, word, key, value)
+    place = {key: values.pop(key) for key in OF_THE_PLACE if key in values}
+    return replace(default, choices=Choices(**values).before(default.choices), **place)
 
 
 def _value(text: str, word: str, key: str, value: str) -> Any:

@@ -36,11 +36,11 @@ class GraphDenoiser(ABC):
 
         Those of the last plan are kept: all pictures of a run have one plan.
         """
-        asked = (*noise_levels, *timesteps)
-        kept = self._rows
-        if kept is None or kept[0] != asked:
-            kept = self._rows = asked, self.made_rows(noise_levels, timesteps)
-        return kept[1]
+        plan = (*noise_levels, *timesteps)
+        last = self._rows
+        if last is None or last[0] != plan:
+            last = self._rows = plan, self.made_rows(noise_levels, timesteps)
+        return last[1]
 
     @abstractmethod
     def made_rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:

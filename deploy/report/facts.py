@@ -1,7 +1,7 @@
 """Everything that is known when the page is written: the bundle, and the figures that were given, found or measured."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,8 @@ from typing import Any
 from calibration.targets import table
 from deploy.bundle import Bundle
 from deploy.engine.chosen import newest_decision
+from deploy.measure.benchmark.bench import bench_bundle
+from deploy.measure.benchmark.settings import DISK, PICTURE, STEP, BenchSettings
 from deploy.report.gallery import Gallery
 from deploy.report.html.values import Record, listed, number, numbers, read_record, record, within
 
@@ -46,15 +48,15 @@ class Facts:
     @property
     def targets(self) -> Mapping[str, Record]:
         """What the bundle holds in int8, by target."""
-        found = record(within(self.bundle.manifest.quantization, "targets"))
-        order = [*(name for name in TARGETS if name in found), *sorted(found.keys() - TARGETS.keys())]
-        return {name: record(found[name]) for name in order}
+        targets = record(within(self.bundle.manifest.quantization, "targets"))
+        order = [*(name for name in TARGETS if name in targets), *sorted(targets.keys() - TARGETS.keys())]
+        return {name: record(targets[name]) for name in order}
 
     @property
     def edges(self) -> list[float]:
         """Where the int8 ranges of the first target end; none without int8, or with one range."""
-        for told in self.targets.values():
-            edges = numbers(told.get("edges"))
+        for target in self.targets.values():
+            edges = numbers(target.get("edges"))
             return edges if len(edges) > 2 else []
         return []
 
@@ -83,14 +85,14 @@ def quantization_reports(bundle: Bundle) -> tuple[Figures | None, Figures | None
 
 def is_of(bundle: Bundle, calibration: Record) -> bool:
     """Whether the scales are those of the bundle's int8 graphs: the ranges of every target, and the noise levels."""
-    told = bundle.manifest.quantization
-    if told is None:
+    quantization = bundle.manifest.quantization
+    if quantization is None:
         return False
-    targets, scales = record(told.get("targets")), record(calibration.get("targets"))
+    targets, scales = record(quantization.get("targets")), record(calibration.get("targets"))
     return (
         bool(targets)
         and targets.keys() == scales.keys()
-        and _same(listed(told.get("noise_levels")), listed(calibration.get("noise_levels")))
+        and _same(listed(quantization.get("noise_levels")), listed(calibration.get("noise_levels")))
         and all(_same(within(targets, name, "edges"), within(scales, name, "edges")) for name in targets)
         and all(_same_corrections(targets[name], scales[name]) for name in targets)
     )
@@ -99,7 +101,8 @@ def is_of(bundle: Bundle, calibration: Record) -> bool:
 def _same_corrections(ours: Any, theirs: Any) -> bool:
     """Fitted numbers: another calibration with the same ranges has others."""
     gains = [
-        [listed(within(row, "gain")) for row in listed(within(one, "noise_corrections"))] for one in (ours, theirs)
+        [listed(within(row, "gain")) for row in listed(within(target, "noise_corrections"))]
+        for target in (ours, theirs)
     ]
     return len(gains[0]) == len(gains[1]) and all(_same(a, b) for a, b in zip(*gains, strict=True))
 
@@ -115,3 +118,14 @@ def engine_decision(bundle: Bundle) -> Record | None:
     """What `build-engine` found for this bundle on this machine; None if it was not asked."""
     entry = newest_decision(bundle)
     return None if entry is None else record(entry.figures)
+
+
+ROUNDS = 3
+THREADS = 2
+
+
+def measured_speed(bundle: Bundle, threads: int | None, progress: Callable[[str, float], None]) -> Figures:
+    """What `idm-deploy bench` finds of steps, whole pictures and disk, with less patience."""
+    settings = BenchSettings(rounds=ROUNDS, threads=threads or THREADS, parts=(STEP, PICTURE, DISK))
+    data = bench_bundle(bundle, settings, None, progress)
+    return Figures(data=data, origin=f"a quick measurement of {ROUNDS} rounds, made for this page")

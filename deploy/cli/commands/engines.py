@@ -42,15 +42,19 @@ def engines(
     cache = Cache(cache_dir)
     limit = None if max_size is None else bytes_from_text(max_size)
     removed = cache.prune(max_bytes=limit, unused_days=unused) if prune else []
-    kept = cache.entries()
+    entries = cache.entries()
     if as_json:
-        report = {"cache": str(cache.root), "removed": list(map(_as_json, removed)), "kept": list(map(_as_json, kept))}
+        report = {
+            "cache": str(cache.root),
+            "removed": list(map(_as_json, removed)),
+            "kept": list(map(_as_json, entries)),
+        }
         typer.echo(json.dumps(report, indent=1, sort_keys=True))
         return
     for entry in removed:
         typer.echo(f"removed {_line(entry)}")
-    typer.echo(f"{len(kept)} in {cache.root}, {sum(entry.bytes for entry in kept) / 1e6:.1f} MB")
-    for entry in kept:
+    typer.echo(f"{len(entries)} in {cache.root}, {sum(entry.bytes for entry in entries) / 1e6:.1f} MB")
+    for entry in entries:
         typer.echo(f"  {_line(entry)}")
 
 

@@ -109,7 +109,7 @@ def _half(progress: Report, number: int) -> Report:
 
 
 def _measured(bundle: "Bundle", threads: int | None, progress: Report) -> "Figures":
-    from deploy.report.measuring import measured_speed
+    from deploy.report.facts import measured_speed
 
     return measured_speed(bundle, threads, progress)
 

@@ -62,12 +62,12 @@ def detect(stored: Stored, settings: list[Settings]) -> Detection:
     assumed = {name: value for name, value in asdict(default).items() if name not in read and name != "attn_res"}
     assumed["norm_groups"] = divisor(default.norm_groups, channels)
     assumed["image_size"] = max(default.image_size, 2 ** len(channels))
-    found = resolve(stored, read, settings, assumed)
+    resolved = resolve(stored, read, settings, assumed)
     # `attn_res` names sizes, as they are when the largest is the image size.
-    sizes = [found.values["image_size"] // 2**level for level in range(len(channels))]
-    resolve_attention(stored, found, settings, "attn_res", sizes, levels)
-    schedule, found.sources["schedule"] = _schedule(stored, settings)
-    return Detection(config=IdmConfig(**found.values), sources=found.sources, schedule=schedule)
+    sizes = [resolved.values["image_size"] // 2**level for level in range(len(channels))]
+    resolve_attention(stored, resolved, settings, "attn_res", sizes, levels)
+    schedule, resolved.sources["schedule"] = _schedule(stored, settings)
+    return Detection(config=IdmConfig(**resolved.values), sources=resolved.sources, schedule=schedule)
 
 
 def config_from_values(values: Mapping[str, Any]) -> IdmConfig:
@@ -122,17 +122,17 @@ def _schedule(stored: Stored, settings: list[Settings]) -> tuple[NoiseSchedule, 
     the configuration belongs to the checkpoint.
     """
     tables = None if stored.betas is None else NoiseSchedule.from_betas(stored.betas)
-    for given in settings:
-        if not given.schedules:
+    for setting in settings:
+        if not setting.schedules:
             continue
-        chosen = given.schedules.get("val") or next(iter(given.schedules.values()))
+        chosen = setting.schedules.get("val") or next(iter(setting.schedules.values()))
         if stored.betas is not None and not any(
-            np.array_equal(schedule.betas.astype(np.float32), stored.betas) for schedule in given.schedules.values()
+            np.array_equal(schedule.betas.astype(np.float32), stored.betas) for schedule in setting.schedules.values()
         ):
             refuse_contradictions(
-                stored, [f"{given.label} gives the noise schedule {chosen}, the stored tables are {tables}"]
+                stored, [f"{setting.label} gives the noise schedule {chosen}, the stored tables are {tables}"]
             )
-        return chosen, given.source
+        return chosen, setting.source
     return (tables, "weights") if tables is not None else (DEFAULT_SCHEDULE, "assumed")
 
 

@@ -139,8 +139,8 @@ class IdmModel(GraphDenoiser):
             "column_index": indices[1],
             "scaler": scaler,
         }
-        made = self.graphs.run("encode", feeds)
-        return {"scaler": scaler, **made, **lookup_tables(window.size, self.levels)}
+        maps = self.graphs.run("encode", feeds)
+        return {"scaler": scaler, **maps, **lookup_tables(window.size, self.levels)}
 
     # What the upscaler asks, see deploy.families.contract ------------------------------------------------------------
 

@@ -92,16 +92,16 @@ def detect(stored: Stored, settings: list[Settings]) -> Detection:
         read["timesteps"] = int(stored.betas.size)
         # Short decimals that round to the stored values: the authors' own numbers.
         read["linear_start"], read["linear_end"] = float(str(stored.betas[0])), float(str(stored.betas[-1]))
-    found = resolve(stored, read, settings, _assumed(read, settings))
-    values = found.values
+    resolved = resolve(stored, read, settings, _assumed(read, settings))
+    values = resolved.values
     levels = len(values["first_stage.ch_mult"])
     sizes = [values["first_stage.resolution"] >> level for level in range(levels)]
-    resolve_attention(stored, found, settings, "first_stage.attn_resolutions", sizes, first_levels)
+    resolve_attention(stored, resolved, settings, "first_stage.attn_resolutions", sizes, first_levels)
     if values["kind"] != "first-stage":
         rates = [1 << level for level in range(len(values["unet.channel_mult"]))]
-        resolve_attention(stored, found, settings, "unet.attention_resolutions", rates, unet_levels)
-    schedule, found.sources["schedule"] = _schedule(stored, settings, schedule, found)
-    return Detection(config=config_from_values(values), sources=found.sources, schedule=schedule)
+        resolve_attention(stored, resolved, settings, "unet.attention_resolutions", rates, unet_levels)
+    schedule, resolved.sources["schedule"] = _schedule(stored, settings, schedule, resolved)
+    return Detection(config=config_from_values(values), sources=resolved.sources, schedule=schedule)
 
 
 def _read(stored: Stored) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]:
@@ -151,9 +151,9 @@ def _assumed(read: Mapping[str, Any], settings: list[Settings]) -> dict[str, Any
 
 def _latent_side(settings: list[Settings], stride: int) -> int | None:
     """The side of the training's latents, from whichever size a configuration gives."""
-    for given in settings:
+    for setting in settings:
         for name, pixels in (("image_size", 1), ("inp_size", stride), ("first_stage.resolution", stride)):
-            value = given.values.get(name)
+            value = setting.values.get(name)
             if type(value) is int and value >= pixels:
                 return value // pixels
     return None
@@ -164,24 +164,24 @@ def _channels(read: Mapping[str, Any], base: str, factors: str) -> list[int]:
 
 
 def _schedule(
-    stored: Stored, settings: list[Settings], tables: NoiseSchedule | None, found: Resolved
+    stored: Stored, settings: list[Settings], tables: NoiseSchedule | None, resolved: Resolved
 ) -> tuple[NoiseSchedule, Source]:
     """The stored betas are the truth; without them the schedule is that of `linear_start` and `linear_end`."""
-    for given in settings:
-        chosen = given.schedules.get("schedule")
+    for setting in settings:
+        chosen = setting.schedules.get("schedule")
         if chosen is None:
             continue
         if tables is not None and chosen != tables:
             refuse_contradictions(
-                stored, [f"{given.label} gives the noise schedule {chosen}, the stored tables are {tables}"]
+                stored, [f"{setting.label} gives the noise schedule {chosen}, the stored tables are {tables}"]
             )
-        return chosen, given.source
+        return chosen, setting.source
     if tables is not None:
         return tables, "weights"
-    values = found.values
+    values = resolved.values
     # What the authors call linear is linear in the square root.
-    made = NoiseSchedule.from_kind("sqrtlinear", values["timesteps"], values["linear_start"], values["linear_end"])
-    return made, found.sources["linear_start"]
+    schedule = NoiseSchedule.from_kind("sqrtlinear", values["timesteps"], values["linear_start"], values["linear_end"])
+    return schedule, resolved.sources["linear_start"]
 
 
 def config_from_values(values: Mapping[str, Any]) -> LatentConfig:

@@ -122,8 +122,8 @@ def trial(config: LatentConfig, size: Size, batch: int) -> Trial:
 def _look_ups(config: LatentConfig, side: int, count: int) -> dict[str, AxisLookup]:
     if not config.first_stage.local_ensemble:
         return {"": axis_lookup(side, count)}
-    found = shifted_lookup(side, count)
-    return {"_minus": found.minus, "_plus": found.plus}
+    lookup = shifted_lookup(side, count)
+    return {"_minus": lookup.minus, "_plus": lookup.plus}
 
 
 def _draw_condition(graph: str, feeds: dict[str, Array]) -> None:

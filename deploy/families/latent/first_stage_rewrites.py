@@ -28,15 +28,15 @@ def split_first_layer(weights: Mapping[str, Array], config: FirstStageConfig) ->
     """
     weight = weights[f"{_MLP}.0.weight"]
     channels = config.level_channels[0]
-    made = {
+    tensors = {
         f"{_MLP}.0.features.weight": weight[:, :channels].copy(),
         f"{_MLP}.0.features.bias": weights[f"{_MLP}.0.bias"],
         f"{_MLP}.0.rows": weight[:, channels][None, None, None].copy(),
         f"{_MLP}.0.columns": weight[:, channels + 1][None, None, None].copy(),
     }
     if config.cell_decode:
-        made[f"{_MLP}.0.cell.weight"] = weight[:, channels + 2 :].copy()
-    return made
+        tensors[f"{_MLP}.0.cell.weight"] = weight[:, channels + 2 :].copy()
+    return tensors
 
 
 class FirstStageGraph:

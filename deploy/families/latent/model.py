@@ -110,11 +110,11 @@ class LatentModel(GraphDenoiser):
         if self.generates:
             raise PlanError("This model makes pictures from noise and has no input to enlarge; use `generate`.")
         lr_size = (lr.shape[2], lr.shape[3])
-        made = self.graphs.run("encode", {"image": resized(lr, self.config)})
-        condition = made["mean"]
-        if "deviation" in made:
+        maps = self.graphs.run("encode", {"image": resized(lr, self.config)})
+        condition = maps["mean"]
+        if "deviation" in maps:
             shape = condition.shape
-            condition = condition + made["deviation"] * posterior((shape[0], shape[1], shape[2], shape[3]))
+            condition = condition + maps["deviation"] * posterior((shape[0], shape[1], shape[2], shape[3]))
         return LatentSubject(self, condition, condition.shape, size, self.config.covered(*lr_size))
 
     def generation(self, count: int, state: Size | None, size: Size | None) -> Generated:

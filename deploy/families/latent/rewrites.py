@@ -64,12 +64,12 @@ class LatentParts:
 
     def parts(self) -> list[Part]:
         """The graphs in the order in which they are used."""
-        made = [self._tabulate_part()] if self.tabulate else []
+        parts = [self._tabulate_part()] if self.tabulate else []
         if self.config.kind == "super-resolution":
-            made.append(self._encode_part())
+            parts.append(self._encode_part())
         if self.once:
-            made.append(self._condition_part())
-        return [*made, self._denoise_part(), self._decode_part(), self._query_part()]
+            parts.append(self._condition_part())
+        return [*parts, self._denoise_part(), self._decode_part(), self._query_part()]
 
     # tabulate: once per plan
 

@@ -48,11 +48,11 @@ class LatentUNetGraph:
         encoded = ops.concat([ops.cos(angle, name), ops.sin(angle, name)], name, axis=1)
         embedding = ops.linear(ops.silu(ops.linear(encoded, f"{name}.0"), f"{name}.1"), f"{name}.2")
         active = ops.silu(embedding, name)
-        made = []
+        shifts = []
         for block, channels in self.residuals.items():
             inner = f"{block}.emb_layers.1"
-            made.append(ops.reshape(ops.linear(active, inner), (0, channels, 1, 1), inner))
-        return made
+            shifts.append(ops.reshape(ops.linear(active, inner), (0, channels, 1, 1), inner))
+        return shifts
 
     def noise(self, ops: Ops[Any], h: Any, shifts: list[Any]) -> Any:
         """The predicted noise, from the output of the first convolution and what `shifts` returned."""
