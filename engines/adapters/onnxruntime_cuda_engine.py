@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from engines.adapters.onnxruntime_engine import failures_of, import_onnxruntime, session_options
-from engines.adapters.onnxruntime_recurrence import DeviceUpdate
 from engines.cache import Cache
 from engines.contract import NOTHING_HELD, Array, Availability, Backend, Engine, Held, check_request, refuse_constants
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
@@ -27,7 +26,7 @@ from engines.machine.cuda import find_device, problem_of_driver
 from engines.onnx_files.graph_file import GraphSignature, read_signature
 from engines.packages import installed_version, is_importable
 from engines.plans.built_forms import Source, find_half_graph
-from engines.recurrence import Step
+from engines.recurrence import Step, update_graph
 
 NAME = "onnxruntime-cuda"
 PRECISIONS: tuple[str, ...] = ("fp32", "fp16")
@@ -59,8 +58,8 @@ def cuda_of_wheel() -> tuple[int, int] | None:
     if spec is None or spec.origin is None:
         return None
     about = Path(spec.origin).parent / "capi" / "build_and_package_info.py"
-    found = re.search(r"cuda_version = '(\d+)\.(\d+)", about.read_text()) if about.is_file() else None
-    return (int(found[1]), int(found[2])) if found else None
+    match = re.search(r"cuda_version = '(\d+)\.(\d+)", about.read_text()) if about.is_file() else None
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def open_engine(
@@ -96,11 +95,11 @@ def open_engine(
         if is_out_of_memory(error):
             raise OutOfMemory(f"Opening {graph}: {NAME} ran out of memory ({short_words(error)}).") from error
         raise EngineError(f"Opening {graph}: {NAME} refuses it: {short_words(error)}") from error
-    found = session.get_providers()
-    if PROVIDER not in found:
+    providers = session.get_providers()
+    if PROVIDER not in providers:
         raise EngineError(
-            f"Opening {graph}: ONNX Runtime could not start CUDA and took {found}. The libraries of CUDA and cuDNN 9 "
-            f"that it needs are missing or do not fit: {INSTALL} brings them."
+            f"Opening {graph}: ONNX Runtime could not start CUDA and took {providers}. The libraries of CUDA and cuDNN "
+            f"9 that it needs are missing or do not fit: {INSTALL} brings them."
         )
     return OnnxRuntimeCudaEngine(
         graph, signature, precision, onnxruntime, session, failures, captured, device_id=number
@@ -356,3 +355,43 @@ BACKEND = Backend(
     carries_state=True,
     fixed_sizes_pay_from=1,
 )
+
+
+Open = Callable[[bytes], Any]
+"""A model in memory -> a session on the device."""
+
+
+class DeviceUpdate:
+    """Advances a value on the device. One for each sequence of runs: it holds their estimates."""
+
+    def __init__(self, onnxruntime: Any, open_session: Open, device: str, device_id: int = 0) -> None:
+        self._value = onnxruntime.OrtValue
+        self._open = open_session
+        self._device = device, device_id
+        self._sessions: dict[tuple[int, bool], tuple[Any, Any]] = {}
+        self._estimates: list[Any] = []
+
+    def advance(self, step: Step, x: Any, y: Any) -> None:
+        """`x`, a value on the device, becomes the next input; `y` is the output of the run, there too."""
+        session, binding = self._session(len(step.estimate_shares), fresh=step.fresh is not None)
+        estimate = self._value.ortvalue_from_shape_and_type(x.shape(), np.float32, *self._device)
+        inputs = {"x": x, "y": y, **{f"e{at}": older for at, older in enumerate(self._older(step), start=1)}}
+        inputs |= {name: self._value.ortvalue_from_numpy(np.asarray(v)) for name, v in step.scalars.items()}
+        if step.fresh is not None:
+            inputs["f"] = self._value.ortvalue_from_numpy(np.ascontiguousarray(step.fresh), *self._device)
+        for name, value in inputs.items():
+            binding.bind_ortvalue_input(name, value)
+        binding.bind_ortvalue_output("next", x)  # may lie where x lies, see update_graph
+        binding.bind_ortvalue_output("estimate", estimate)
+        session.run_with_iobinding(binding)
+        self._estimates = [estimate, *self._older(step)]
+
+    def _older(self, step: Step) -> list[Any]:
+        return self._estimates[: len(step.estimate_shares) - 1]
+
+    def _session(self, estimates: int, *, fresh: bool) -> tuple[Any, Any]:
+        key = (estimates, fresh)
+        if key not in self._sessions:
+            session = self._open(update_graph(estimates, fresh=fresh))
+            self._sessions[key] = (session, session.io_binding())
+        return self._sessions[key]

@@ -27,14 +27,14 @@ WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 def probe() -> Availability:
     """Whether the module is installed; two distributions of it in one place are reported as `reason`."""
     versions = {name: installed_version(name) for name in DISTRIBUTIONS}
-    found = [f"{name} {number}" for name, number in versions.items() if number]
-    available = bool(found) and is_importable("onnxruntime")
+    installed = [f"{name} {number}" for name, number in versions.items() if number]
+    available = bool(installed) and is_importable("onnxruntime")
     reason = ""
     if not available:
         reason = "the package onnxruntime is not installed"
-    elif len(found) > 1:
+    elif len(installed) > 1:
         reason = (
-            f"{' and '.join(found)} are both installed and overwrite each other's files: "
+            f"{' and '.join(installed)} are both installed and overwrite each other's files: "
             f"pip uninstall {' '.join(DISTRIBUTIONS)}, then install one of them"
         )
     return Availability(
@@ -102,18 +102,16 @@ def _opened(
         if is_out_of_memory(error):
             raise OutOfMemory(f"Opening {graph}: {NAME} ran out of memory ({short_words(error)}).") from error
         raise EngineError(f"Opening {graph}: {NAME} refuses it: {short_words(error)}") from error
-    found = session.get_providers()
-    if found != [PROVIDER]:
-        raise EngineError(f"Opening {graph}: asked ONNX Runtime for {PROVIDER} alone, it took {found}.")
+    providers = session.get_providers()
+    if providers != [PROVIDER]:
+        raise EngineError(f"Opening {graph}: asked ONNX Runtime for {PROVIDER} alone, it took {providers}.")
     return OnnxRuntimeEngine(graph, signature, session, failures)
 
 
 class OnnxRuntimeEngine(Engine):
     """One InferenceSession with its own threads and its own memory pool, which several callers use at once.
 
-    Steps of four callers on two threads, against one caller at a time: 1.1 to 1.8 times as many a second, in two
-    thirds of the processor time, since threads work instead of waiting for each other (ONNX Runtime 1.31, IDM steps
-    at 32x32 and 96x96; on one thread both are alike). A session for each caller was the slowest.
+    On several threads that makes more steps a second than callers in turns: docs/measurements.md, several callers.
     """
 
     concurrent = True
@@ -144,10 +142,7 @@ class OnnxRuntimeEngine(Engine):
 
 
 def return_freed_memory() -> None:
-    """Memory that was freed goes back to the system, where the C library can be asked to (glibc).
-
-    A closed session of 53 MB of weights left 153 MB resident, 76 after this call (before it was opened: 64).
-    """
+    """Memory that was freed goes back to the system, where the C library can be asked to (glibc)."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:
         trim(0)
@@ -160,10 +155,9 @@ def session_options(onnxruntime: Any, threads: int | None, sizes: Mapping[str, i
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     # Threads spin while a run lasts, and stop when it ends: otherwise they take the cores from whatever comes next.
-    # Measured on 2 cores, 52 ms per run: the same alone, but an OpenVINO run right after takes 57 ms instead of 79.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # A planned block for a shape comes on top of what its first run took, and is kept as well. Without it, the small
-    # network at 196x196 peaks at 790 MB instead of 1540 (1.31, interleaved runs equally fast: 0.61 and 0.64 s a step).
+    # A planned block for a shape comes on top of what its first run took, and is kept as well. Without it,
+    # peaks are half as high and runs equally fast (docs/measurements.md).
     options.enable_mem_pattern = False
     for axis, size in sizes.items():
         options.add_free_dimension_override_by_name(axis, size)

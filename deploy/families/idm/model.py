@@ -71,9 +71,7 @@ ENCODER_REACH_BLOCKS = 2
 class WorkingMemory:
     """Bytes that a backend takes per output pixel, as multiples of 4 bytes per channel of the finest level.
 
-    Measured at 64x64 to 512x512, one picture, with the 5.2 M (32 channels) and the 100 M parameter network (64):
-    ONNX Runtime 1.31 `denoise` 15.5 and 15.3, OpenVINO 2026.4 21 to 27 and 23 to 31; `encode` 1.4 to 1.9 and 3 times
-    the channels of both networks. The figures below are rounded up. Both keep for the next run what they took.
+    Rounded up from what was seen (docs/measurements.md, working memory). Backends keep what they took for the next run.
     """
 
     denoise: float

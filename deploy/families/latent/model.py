@@ -58,9 +58,7 @@ SAMPLING = SamplingRules(integer_timesteps=True, clip=False, published_grid=publ
 """The network is conditioned on the timestep, and its estimate is a latent without limits."""
 
 PIXELS_PER_THREAD = 4096
-"""Output pixels of one chunk where a CPU's cache decides; elsewhere memory decides. 512x512 pixels of the published
-FFHQ model on one thread, CPU seconds by 2048, 4096, 8192 and 16384: ONNX Runtime fp32 2.27, 2.24, 2.48, 2.62,
-OpenVINO bf16 1.16, 1.15, 1.21, 1.24; int8 by the first three: 0.71, 0.70, 0.72 and 0.77, 0.71, 0.72."""
+"""Output pixels of one chunk where a CPU's cache decides; elsewhere memory decides (docs/measurements.md)."""
 
 LARGEST_QUERY_BYTES = 64 << 20
 """One chunk of decoder queries takes at most this much: more is not faster, and less flat."""

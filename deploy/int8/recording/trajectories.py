@@ -97,9 +97,9 @@ def groups_of_pictures(pictures: Sequence[CalibrationPicture]) -> list[Group]:
     groups = []
     for members in alike.values():
         for first in range(0, len(members), BATCH):
-            part = [one.original for one in members[first : first + BATCH]]
+            part = [original.original for original in members[first : first + BATCH]]
             height, width = part[0].pixels.shape[:2]
-            names, lr = tuple(one.name for one in part), tuple(one.lr for one in part)
+            names, lr = tuple(original.name for original in part), tuple(original.lr for original in part)
             groups.append(Group(names=names, lr=lr, size=(height, width)))
     return groups
 
@@ -193,13 +193,13 @@ class Trajectories:
         """So many steps of each plan, evenly spread from its first to its last, of the smallest picture."""
         chosen = min(range(len(self.groups)), key=lambda index: (prod(self.groups[index].size), index))
         first = replace(self.groups[chosen], names=self.groups[chosen].names[:1], lr=self.groups[chosen].lr[:1])
-        found: list[DenoiserInput] = []
+        inputs: list[DenoiserInput] = []
         condition = self._condition(first)
         for number, (group, index) in enumerate(self._all):
             if group == chosen:
-                wanted = np.linspace(0, len(self.plans.plans[index]) - 1, steps).round().astype(int)
-                found += self._inputs_of(number, condition, np.unique(wanted).tolist(), slice(1))
-        return found
+                places = np.linspace(0, len(self.plans.plans[index]) - 1, steps).round().astype(int)
+                inputs += self._inputs_of(number, condition, np.unique(places).tolist(), slice(1))
+        return inputs
 
     def example(self) -> Mapping[str, NDArray[Any]]:
         """Feeds of the largest input."""
@@ -255,11 +255,11 @@ class Trajectories:
         model = self._upscaler.model
         if not group.lr:
             return model.generation(1, group.size, group.size).subject
-        lr = np.stack([network_from_pixels(one, model.values) for one in group.lr])
+        lr = np.stack([network_from_pixels(picture, model.values) for picture in group.lr])
         return model.subject(lr, group.size, self._noise(group).posterior)
 
     def _noise(self, group: Group) -> NoiseSource:
-        keys = [image_key(one) for one in group.lr] or [NO_PICTURE]
+        keys = [image_key(picture) for picture in group.lr] or [NO_PICTURE]
         return NoiseSource(seed=self._seed, sample=group.sample, images=keys)
 
     def _path(self, number: int) -> Path:

@@ -13,8 +13,7 @@ from deploy.bundle import Bundle, BundleWriter
 from deploy.errors import BundleError
 from deploy.export.onnx_ops import attach_weights
 from deploy.export.weights_file import Place
-from deploy.int8.storing.decoder import decoder_files, with_renamed_decoder
-from deploy.int8.storing.storing import merged_tensors, write_packed
+from deploy.int8.storing.storing import decoder_files, merged_tensors, with_renamed_decoder, write_packed
 
 Array = NDArray[Any]
 
@@ -24,9 +23,13 @@ def without_float_denoiser(bundle: Bundle) -> Bundle:
     quantization = bundle.manifest.quantization
     if quantization is None:
         raise BundleError(f"{bundle.path} has no int8 graphs to keep instead of the float ones. Quantize it first.")
-    kept = {name: entry for name, entry in bundle.manifest.graphs.items() if name != "denoise"}
-    files = {file for entry in kept.values() for file in entry["forms"].values()}
-    files |= {file for told in quantization["targets"].values() for file in [told["graph"], *decoder_files(told)]}
+    others = {name: entry for name, entry in bundle.manifest.graphs.items() if name != "denoise"}
+    files = {file for entry in others.values() for file in entry["forms"].values()}
+    files |= {
+        file
+        for described in quantization["targets"].values()
+        for file in [described["graph"], *decoder_files(described)]
+    }
     models: dict[str, ModelProto] = {name: read_graph(bundle.file(name)) for name in sorted(files)}
     needed: dict[str, list[str]] = {}
     tensors = merged_tensors(_taken(models, bundle, needed))
@@ -37,11 +40,11 @@ def without_float_denoiser(bundle: Bundle) -> Bundle:
             for name, model in models.items()
         }
         targets = {
-            target: with_renamed_decoder(told, renamed, weights)
-            | {"graph": renamed[told["graph"]], "weights": [weights]}
-            for target, told in quantization["targets"].items()
+            target: with_renamed_decoder(described, renamed, weights)
+            | {"graph": renamed[described["graph"]], "weights": [weights]}
+            for target, described in quantization["targets"].items()
         }
-        graphs = {name: _renamed(entry, renamed, weights) for name, entry in kept.items()}
+        graphs = {name: _renamed(entry, renamed, weights) for name, entry in others.items()}
         manifest = replace(bundle.manifest, graphs=graphs, quantization={**quantization, "targets": targets})
         return writer.commit(manifest)
 

@@ -12,8 +12,7 @@ from calibration.choose.correction import NoiseCorrection
 from deploy.bundle import Bundle, BundleWriter
 from deploy.bundle.naming import MANIFEST_NAME
 from deploy.engine.int8_decoder import KEY
-from deploy.int8.storing.decoder import GraphsOfTarget, write_decoder
-from deploy.int8.storing.storing import TargetGraphs, write_targets
+from deploy.int8.storing.storing import GraphsOfTarget, TargetGraphs, write_decoder, write_targets
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from deploy.bundle import Bundle, BundleWriter
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.engine.int8_decoder import KEY
 from deploy.families.latent.model import LatentModel
-from deploy.int8.storing.decoder import write_decoder
+from deploy.int8.storing.storing import write_decoder
 from deploy.int8.trying.decoder import Decoder
 from tests.deploy.exported import exported_latent
 

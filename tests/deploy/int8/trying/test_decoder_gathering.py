@@ -11,7 +11,7 @@ from calibration.passes.decoder_gathering import convolutions_of_decode, gather_
 from calibration.targets.table import DECODE, QUERY
 from deploy.bundle import Bundle
 from deploy.families.latent.model import RATIOS
-from deploy.int8.trying.decoder_graphs import decoder_graph
+from deploy.int8.trying.decoder import decoder_graph
 from tests.deploy.int8.latent_decoders import float_model, latents_for, tiny
 
 
