@@ -41,8 +41,14 @@ def engine_names() -> list[str]:
     return ["auto", *BACKENDS]
 
 
+def equation_names() -> list[str]:
+    """Every equation."""
+    from deploy.sampling.equations import EQUATIONS
+
+    return list(EQUATIONS)
+
+
 PRESETS = one_of("draft", "balanced", "best")
-EQUATIONS = one_of("ddim", "ddpm", "dpmpp-2m", "dpmpp-3m")
 PLACEMENTS = one_of("uniform", "logsnr", "quadratic", "searched")
 PRECISIONS = one_of("auto", "fp32", "bf16", "fp16", "int8")
 
@@ -83,7 +89,7 @@ Equation = Annotated[
     str | None,
     SAMPLING(
         "Solver that takes the steps: ddim, ddpm (draws fresh noise), dpmpp-2m or dpmpp-3m (need fewer steps).",
-        complete=EQUATIONS,
+        complete=equation_names,
     ),
 ]
 Steps = Annotated[

@@ -13,7 +13,6 @@ from deploy.cli.commands.bench import load_and_cores, note_from_load
 from deploy.cli.messages import say
 from deploy.cli.options import (
     ENGINE,
-    EQUATIONS,
     FIRST,
     PLACEMENTS,
     PRECISIONS,
@@ -25,6 +24,7 @@ from deploy.cli.options import (
     Seed,
     Threads,
     engine_names,
+    equation_names,
 )
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import text_from_cells
@@ -84,7 +84,7 @@ def evaluate(
         list[str],
         SAMPLING(
             "Try this solver: ddim, ddpm, dpmpp-2m or dpmpp-3m.",
-            complete=EQUATIONS,
+            complete=equation_names,
         ),
     ] = [],
     steps: Annotated[list[int], SAMPLING("Try running the network so often per picture.")] = [],
