@@ -5,8 +5,6 @@ pyproject.toml and one row of docs/engines.md; the tests of the contract then ru
 registered with `register`.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Mapping

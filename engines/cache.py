@@ -6,8 +6,6 @@ made again and the reason names it. Entries are written under a temporary name a
 key, so that no reader meets half of one.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

@@ -4,8 +4,6 @@ A `Backend` is the record of one: how it is asked for, opened and chosen. Its en
 and `_close`; those only work, all checks are here, so misuse gives the same sentence on every backend.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext

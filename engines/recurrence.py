@@ -5,8 +5,6 @@ x' = k x + s0 e + s1 e(of the run before) + ... + f. In numbers: p = 2, q = -1, 
 of x = 1, y = 0.5 the estimate 1.5, kept at 1, and the next input 0.5 + 0.5 = 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

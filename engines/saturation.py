@@ -7,8 +7,6 @@ so there the same codes plus 128 are given as weights, which costs about what in
 int8 products). `build-engine` measures which is faster.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from functools import cache

@@ -1,7 +1,5 @@
 """A float graph being rewritten: layers replaced node by node, everything else left as it is."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -11,8 +11,6 @@ zero point cannot move, since the convolution pads with it. With one range, or w
 neither Mul and the bias stays in the convolution.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Final
 

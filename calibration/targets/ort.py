@@ -15,8 +15,6 @@ zero point of the input is constant as well.
 A linear layer is com.microsoft's MatMulIntegerToFloat, which needs no quantized output.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Final
 

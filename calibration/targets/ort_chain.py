@@ -12,8 +12,6 @@ Its kernel has the output channels first, a MatMul's matrix last. So a chain doe
 other layers share between targets: its own, transposed, are stored beside them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final

@@ -14,8 +14,6 @@ Arithmetic around the layers is float32 here; whoever builds the engine makes it
 these graphs with the same codes (its convolutions then compute in float), which is how their accuracy is checked.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Final
 

@@ -8,8 +8,6 @@ memory instead: the int8 weights K times (100 MB each for the full IDM) and room
 K - 1 times. One range, which is what `quantize` chooses unless more pay, costs one plan.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -5,8 +5,6 @@ Pictures are (H, W, 3) with values in [0, 255], uint8 or floating; sums are made
 and two methods on the same pictures are compared by their paired differences (`paired_difference`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """ONNX Runtime on the CPU: the engine that is there by default. float32; int8 graphs carry their own precision."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """OpenVINO on the CPU: the fastest on x86. float32, or bfloat16 arithmetic inside where the CPU has it."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ The graph that is opened is the bundle's; its plan comes from the engine cache. 
 to run and grow when they must. A shape that comes twice in a row is captured as a CUDA graph.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from importlib import import_module

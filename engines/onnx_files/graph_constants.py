@@ -3,8 +3,6 @@
 A graph that serves several purposes with other constants lies on disk once: whoever opens it says what differs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path

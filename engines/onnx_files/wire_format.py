@@ -3,8 +3,6 @@
 https://protobuf.dev/programming-guides/encoding/; which number means what, onnx/onnx.proto says.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 Message = bytes | memoryview

@@ -1,7 +1,5 @@
 """Builds in a process of their own, with progress and a deadline: what goes wrong in there is a sentence out here."""
 
-from __future__ import annotations
-
 import json
 import queue
 import subprocess

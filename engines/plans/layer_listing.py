@@ -8,8 +8,6 @@ What a layer computes in is the format of its first input. So whether an int8 gr
 checked where the engine is built, without a GPU to run it.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable

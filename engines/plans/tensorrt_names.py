@@ -1,7 +1,5 @@
 """TensorRT and TensorRT-RTX: two packages with one interface, and what tells them apart."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from engines.packages import installed_version, is_importable

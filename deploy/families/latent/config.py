@@ -4,8 +4,6 @@ Names follow the authors' YAML files, which is what a user has in hand. `LatentC
 `latent_config_from_mapping` are inverse to each other and speak JSON.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import math
