@@ -8,9 +8,9 @@ from math import prod
 import numpy as np
 
 from deploy.families.contract import Array, Float32, Graphs, NoiseOfShape
-from deploy.families.graph_denoiser import GraphDenoiser
 from deploy.families.idm.config import IdmConfig
 from deploy.families.idm.detect import config_from_values
+from deploy.families.model import Model
 from deploy.images.coordinates import axis_lookup, resize_index
 from deploy.images.resize import resize_region
 from deploy.images.tiles import Size, Window, strips_of_rows
@@ -86,7 +86,7 @@ WORKING_MEMORY = {
 }
 
 
-class IdmModel(GraphDenoiser):
+class IdmModel(Model):
     """An IDM bundle's networks. Pictures are float32 in [-1, 1], (batch, 3, height, width)."""
 
     values = VALUES

@@ -9,10 +9,10 @@ import numpy as np
 
 from deploy.errors import PlanError
 from deploy.families.contract import Array, Feeds, Float32, Generated, Graphs, NoiseOfShape
-from deploy.families.graph_denoiser import GraphDenoiser
 from deploy.families.latent.config import LatentConfig, UNetConfig
 from deploy.families.latent.detect import config_from_values
 from deploy.families.latent.memory import LatentMemory
+from deploy.families.model import Model
 from deploy.images.coordinates import (
     AxisLookup,
     covered_centres,
@@ -70,7 +70,7 @@ QUERIED = 2048
 """Output pixels of each latent and size that are queried for calibration: whole rows, evenly spread."""
 
 
-class LatentModel(GraphDenoiser):
+class LatentModel(Model):
     """A latent bundle's networks: super-resolution or generation. Latents are as the sampler sees them."""
 
     values = VALUES

@@ -21,7 +21,8 @@ from calibration.observe.not_finite import refuse_not_finite
 from calibration.passes.inputs import DenoiserInput
 from deploy.engine.graphs import DENOISE
 from deploy.engine.int8 import SAME_LEVEL
-from deploy.families.contract import NOTHING_STAYS, Float32, Keep, Model, Subject
+from deploy.families.contract import NOTHING_STAYS, Float32, Keep, Subject
+from deploy.families.model import Model
 from deploy.images.tiles import Window, whole_tiling
 from deploy.images.values import network_from_pixels
 from deploy.int8.recording.pictures import CalibrationPicture

@@ -31,7 +31,8 @@ from deploy.engine.graphs import INT8, EngineChoice, GraphSet
 from deploy.engine.int8_decoder import KEY
 from deploy.errors import BundleError
 from deploy.families.contract import Decoder as StateDecoder
-from deploy.families.contract import Float32, Model
+from deploy.families.contract import Float32
+from deploy.families.model import Model
 from deploy.families.table import family_named
 from deploy.images.tiles import Size
 from deploy.images.values import Pixels, pixels_from_network
