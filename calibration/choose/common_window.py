@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calibration.choose.clipping import (
     Method,
@@ -29,28 +28,22 @@ BITS: Final = 8
 """Of a bfloat16 number, the leading one included."""
 
 
-def choose_common_window(
-    densities: Sequence[Density],
-    form: Form,
-    method: Method,
-    weights: Sequence[float] | NDArray[np.float64] | None = None,
-) -> tuple[Quantizer, ...]:
-    """A quantizer per density, all with the same codes: the least weighted sum of errors for `Mse`.
+def choose_common_window(densities: Sequence[Density], form: Form, method: Method) -> tuple[Quantizer, ...]:
+    """A quantizer per density, all with the same codes: the least sum of errors for `Mse`.
 
     For other methods the window is that of all densities mixed, and each scale the smallest that reaches the bounds
     which the method sets for its density alone. The scales' ratios are short, `with_short_ratios`.
     """
     if not densities:
         raise StatisticsError("choosing a common window: no density was given; at least one is needed.")
-    weighing = np.ones(len(densities)) if weights is None else np.asarray(weights, dtype=np.float64)
     if not isinstance(method, Mse):
-        together = choose_for_steps(list(densities), form, method, weighing)
+        together = choose_for_steps(list(densities), form, method)
         alone = [choose_quantizer(density, form, method) for density in densities]
         chosen = [_reaching(quantizer, together) for quantizer in alone]
         return with_short_ratios(_with_zeros_widest(densities, chosen))
     scales = [scale_grid([density], form, method) for density in densities]
     errors = [window_errors(d, grid, form) for d, grid in zip(densities, scales, strict=True)]
-    cost = sum(weight * table.min(axis=0) for weight, table in zip(weighing, errors, strict=True))
+    cost = sum(table.min(axis=0) for table in errors)
     window = int(np.argmin(np.where(allowed_windows(densities, form), cost, np.inf)))
     lowest = int(form.lowest_codes[window])
     chosen = [

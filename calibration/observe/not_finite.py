@@ -2,16 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calibration.errors import StatisticsError
 from calibration.observe.layers import layers_of, read_graph
 from calibration.observe.observer import Observer
-
-Array = NDArray[Any]
+from engines.arrays import Array
 
 CURE = "Such a network cannot be quantized: check it with `idm-deploy verify` and its pictures with `idm-deploy infer`."
 

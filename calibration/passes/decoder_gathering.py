@@ -7,7 +7,6 @@ are one layer here: their inputs share a histogram, hence a scale, and their wei
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +20,8 @@ from calibration.observe.observer import Observer
 from calibration.observe.statistics import ChannelExtremes, channel_extremes_of, merge_extremes
 from calibration.observe.step_statistics import StepStatistics
 from calibration.passes.gathering import quantizable_layers
+from engines.arrays import Array
 
-Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 EachFeeds = Callable[[], Iterable[Feeds]]
 """The inputs of a graph, from the beginning whenever it is called."""
@@ -88,7 +87,10 @@ def gather_decoder(
         seen.observe(graph, part, feeds, covariances if second_order else {}, threads)
         for name in weights:
             values = weights_of(model, graph.parent, by_weight[name][0])
-            rounded[name] = _rounded(name, values, covariances.pop(name) if second_order else None)
+            if second_order:
+                rounded[name] = round_weights(name, values, covariances.pop(name).products)
+            else:
+                rounded[name] = round_to_nearest(name, values)
     return DecoderFindings(
         graph=graph,
         layers=tuple(layers),
@@ -98,13 +100,6 @@ def gather_decoder(
         high={node: one.maximum for node, one in seen.extremes.items()},
         biases={layer.node: bias_of(model, graph.parent, layer) for layer in layers if layer.kind == CONV},
     )
-
-
-def _rounded(name: str, weights: NDArray[np.float32], covariance: InputCovariance | None) -> RoundedWeights:
-    if covariance is not None:
-        return round_weights(name, weights, covariance.products)
-    codes, scales = round_to_nearest(name, weights)
-    return RoundedWeights(codes=codes, scales=scales, error=0.0, nearest_error=0.0, signal=0.0)
 
 
 def _positions(values: Array, layer: Layer) -> Array:

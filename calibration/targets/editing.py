@@ -12,8 +12,7 @@ from calibration.choose.recipe import LayerRecipe, Recipe
 from calibration.errors import GraphError
 from calibration.observe.layers import LINEAR, Layer, layers_of
 from calibration.targets.range_rows import CHANNELS, NUMBERS, RangeConstants, RangeRows, RowWriter
-
-Array = NDArray[Any]
+from engines.arrays import Array
 
 SMALL = 64
 """Arrays of at most this many bytes stay inside the graph file."""

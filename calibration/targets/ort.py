@@ -21,10 +21,11 @@ from typing import Final
 import numpy as np
 from onnx import ModelProto, NodeProto
 
-from calibration.choose.recipe import FloatArray, LayerRecipe, OutputWindow, Recipe
+from calibration.choose.recipe import LayerRecipe, OutputWindow, Recipe
 from calibration.errors import GraphError
 from calibration.observe.layers import LINEAR, Layer, bias_of, layers_of
 from calibration.targets.editing import Editor, Int8Graphs, check_zero_points, input_of, int8_weights, rewritten
+from engines.arrays import Float32 as FloatArray
 
 MIDDLE: Final = 128
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
-from calibration.choose.recipe import FloatArray, LayerRecipe, Recipe
+from calibration.choose.recipe import LayerRecipe, Recipe
 from calibration.errors import GraphError
 from calibration.observe.layers import LINEAR, Layer, bias_of
 from calibration.targets.editing import (
@@ -32,6 +32,7 @@ from calibration.targets.editing import (
     quantize_dequantize,
     rewritten,
 )
+from engines.arrays import Float32 as FloatArray
 
 NAME: Final = "tensorrt"
 

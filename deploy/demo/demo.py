@@ -47,13 +47,11 @@ from deploy.sampling.choices import Choices
 from engines.backends import DEFAULT_BACKEND, backend_named
 from engines.cache import Cache
 from engines.new_files import new_file
+from engines.progress import Progress, Say, part_of
 
 STATE = "demo.json"
 """What was done so far and what came out; written after every step."""
 
-Progress = Callable[[str, float], None]
-
-Say = Callable[[str], None]
 
 FLOAT = "fp32"
 
@@ -228,12 +226,8 @@ def enlarge_samples(demo: Demo) -> dict[str, Any]:
             first, last = min(demo.settings.scales), max(demo.settings.scales)
             runs.append((last / first, (demo.folder / f"{demo.samples()[0].stem}_x{first:g}.png",)))
         for index, (scale, images) in enumerate(runs):
-
-            def tell(doing: str, fraction: float, index: int = index) -> None:
-                demo.progress(doing, (index + fraction) / len(runs))
-
             request = Request(images=images, scale=scale, output=demo.folder, seed=demo.settings.seed, force=True)
-            report = infer_pictures(upscaler, request, say=demo.say, progress=tell)
+            report = infer_pictures(upscaler, request, say=demo.say, progress=part_of(demo.progress, index, len(runs)))
             if report["failed"]:
                 raise ImageError(f"the demo could not enlarge its samples: {report['failed'][0]['error']}")
             pictures += report["pictures"]

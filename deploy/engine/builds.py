@@ -9,7 +9,7 @@ K - 1 times. One range, which is what `quantize` chooses unless more pay, costs 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,7 @@ from engines.machine.cuda import find_device
 from engines.onnx_files.graph_file import read_signature
 from engines.plans.built_forms import PlanSettings, Source, make_plan
 from engines.plans.tensorrt_names import TENSORRT, TENSORRT_RTX, TensorRtPackage
-
-Progress = Callable[[str, float], None]
+from engines.progress import Progress, part_of
 
 AUTO = "auto"
 
@@ -173,10 +172,7 @@ def build_plans(planned: Sequence[PlannedBuild], cache: Cache, options: PlanOpti
     """All of them in the cache, each built in its own process unless it was there."""
     made = []
     for number, plan in enumerate(planned):
-
-        def told(phase: str, fraction: float, number: int = number, label: str = plan.source.label) -> None:
-            progress(f"{label}, {phase}", (number + fraction) / len(planned))
-
+        told = part_of(progress, number, len(planned), plan.source.label)
         begin = time.monotonic()
         entry, reason = make_plan(plan.source, plan.settings, cache, told, rebuild=options.rebuild)
         made.append(

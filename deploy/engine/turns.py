@@ -7,9 +7,9 @@ from typing import Any
 
 from deploy.errors import DeployError
 from engines.errors import EngineError
+from engines.progress import Progress
 
 Clock = Callable[[], float]
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,3 @@ def ratios(timings: Sequence[Timing]) -> Mapping[str, float]:
     """How many times faster than the first timing each is, by medians; those without times are left out."""
     timed = [timing for timing in timings if timing.times_ms]
     return {timing.name: timed[0].median_ms / timing.median_ms for timing in timed}
-
-
-def part_of(progress: Progress, number: int, count: int, title: str = "") -> Progress:
-    """Progress of the part `number` of `count`, counted from 0, as that of the whole."""
-    named = f"{title}, " if title else ""
-    return lambda doing, fraction: progress(f"{named}{doing}", (number + fraction) / count)

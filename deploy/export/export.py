@@ -1,7 +1,7 @@
 """A checkpoint becomes a bundle: rewritten, written as ONNX graphs that share one weights file."""
 
 import importlib.metadata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,6 +21,7 @@ from deploy.export.weights_file import Place, places_of, write_tensors
 from deploy.families.rewriting.ops import Part
 from deploy.families.table import family_named
 from engines.contract import TensorSpec
+from engines.progress import Progress, silent
 
 FORMS: tuple[NormForm, ...] = get_args(NormForm)
 
@@ -31,13 +32,6 @@ PLAIN_PRESETS = {
 }
 """What a checkpoint starts with: the published reduced-step equation, nothing searched, no aids. `idm-deploy schedule`
 measures better ones and stores them."""
-
-Progress = Callable[[str, float], None]
-"""Called with what is being done and the fraction done."""
-
-
-def silent(_doing: str, _fraction: float) -> None:
-    """No progress is shown."""
 
 
 def export_bundle(

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Float32 = NDArray[np.float32]
+from engines.arrays import Float32
+
 Int64 = NDArray[np.int64]
 
 _EDGE = np.float32(1e-6)

@@ -1,15 +1,14 @@
 """What must be installed to quantize: checked before the first expensive step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 from calibration.targets.table import TARGETS, target_named
 from deploy.errors import MissingPackage
 from deploy.int8.settings import TARGET_NAMES
 from engines.backends import DEFAULT_BACKEND, backend_named
+from engines.progress import Say
 from engines.saturation import is_refused
-
-Say = Callable[[str], None]
 
 INSTALL = "pip install 'idm-deploy[quantize]'"
 

@@ -15,14 +15,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deploy.checkpoint.stored_tensors import StoredTensor
 from deploy.checkpoint.weights_files import open_weights
 from deploy.errors import CheckpointError, SizeError
-
-Float32 = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
+from deploy.images.pictures import Pixels
+from engines.arrays import Float32
 
 BACKBONE_FILES = "alexnet-owt-*.pth"
 """torchvision's AlexNet; what the star stands for is the beginning of the file's SHA-256."""

@@ -14,11 +14,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deploy.errors import SizeError
-
-Float32 = NDArray[np.float32]
+from engines.arrays import Float32
 
 SHARE_OF_FREE = 0.6
 """Part of the free memory that is used by default: the rest is for what other programs do meanwhile."""

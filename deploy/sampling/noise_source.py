@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deploy.errors import PlanError
 from deploy.sampling.noise import POSTERIOR_NOISE, normal_field
+from engines.arrays import Float32
 
-Float32 = NDArray[np.float32]
 Shape = tuple[int, int, int, int]
 NoiseCallable = Callable[[tuple[int, ...], int], Any]
 """(shape, step_index) -> float32 array; step_index -1 is the start, -2 the draw from an encoder's posterior."""

@@ -21,8 +21,9 @@ from engines.onnx_files.graph_constants import tensor_message
 from engines.onnx_files.graph_file import read_signature
 from engines.plans.building import DEADLINE_S, build
 from engines.plans.profiles import Profile
-from engines.plans.tensorrt_builder import BuildRequest, Progress
+from engines.plans.tensorrt_builder import BuildRequest
 from engines.plans.tensorrt_names import TensorRtPackage
+from engines.progress import Progress
 
 HALF_RULES = "1"
 """Counts up when engines.plans.half writes another graph for the same source."""
@@ -61,7 +62,7 @@ class Source:
         return Source(graph=self.graph, label=label, fingerprint=fingerprint_of_all, constants=constants)
 
 
-def make_half_graph(source: Source, cache: Cache, *, rebuild: bool = False) -> tuple[Path, str]:
+def make_half_graph(source: Source, cache: Cache) -> tuple[Path, str]:
     """The fp16 form of a float32 graph, and why it was made just now ("" if it was there)."""
 
     def write(folder: Path) -> Figures:
@@ -73,7 +74,7 @@ def make_half_graph(source: Source, cache: Cache, *, rebuild: bool = False) -> t
     key = _half_key(source)
     if find_spec("onnx") is None and cache.find(key) is None:
         raise EngineError(f"Making the fp16 form of {source.graph.name} needs the package onnx. Type pip install onnx.")
-    entry, reason = cache.obtain(f"{source.label} fp16 graph", key, write, rebuild=rebuild)
+    entry, reason = cache.obtain(f"{source.label} fp16 graph", key, write)
     return entry.file(HALF_FILE), reason
 
 

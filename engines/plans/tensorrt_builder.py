@@ -6,7 +6,6 @@ What only one of them has is asked for by name.
 """
 
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,8 +16,7 @@ from engines.machine.cuda import Cuda
 from engines.onnx_files.graph_file import GraphSignature, read_signature
 from engines.plans.layer_listing import count_formats, layers_from_log
 from engines.plans.profiles import AxisRange, Profile
-
-Progress = Callable[[str, float], None]
+from engines.progress import Progress
 
 INCONSISTENT = "values are not self-consistent"
 """In a mere warning of the builder: some size inside the profile cannot run. Treated as the error it is."""

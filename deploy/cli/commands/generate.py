@@ -22,11 +22,12 @@ from deploy.cli.options import (
     Steps,
     Threads,
 )
-from deploy.cli.progress import Report, shown_progress
+from deploy.cli.progress import shown_progress
 from deploy.cli.values import size_from_text
+from engines.progress import Progress
 
 if TYPE_CHECKING:
-    from deploy.picture.run import Progress
+    from deploy.picture.run import Progress as StepProgress
 
 EXAMPLES = (
     "idm-deploy generate --count 4",
@@ -111,7 +112,7 @@ def _names(count: int, sizes: list[tuple[int, int]], seed: int) -> list[list[str
     return [[f"generated_{seed}_{number}{ending}.png" for ending in endings] for number in range(count)]
 
 
-def _tell_step(progress: Report, number: int, count: int, done: "Progress") -> None:
+def _tell_step(progress: Progress, number: int, count: int, done: "StepProgress") -> None:
     progress(f"picture {number + 1} of {count}, step {done.step}/{done.steps}", (number + done.fraction) / count)
 
 

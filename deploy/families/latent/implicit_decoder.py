@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from deploy.errors import SizeError
 from deploy.families.latent.config import FirstStageConfig
-from deploy.images.coordinates import Float32, covered_centres, relative_coordinates, shifted_index
+from deploy.images.coordinates import covered_centres, relative_coordinates, shifted_index
+from engines.arrays import Float32
 
 AREA_FLOOR = 1e-9
 """Keeps the four weights of the local ensemble from all being zero."""

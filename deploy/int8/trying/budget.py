@@ -15,8 +15,7 @@ from calibration.choose.recipe import Recipe
 from calibration.passes.inputs import DenoiserInput
 from deploy.errors import QuantizationError
 from deploy.int8.trying.comparison import Fidelity
-
-Progress = Callable[[str, float], None]
+from engines.progress import Progress
 
 PAYS = 3.0
 """A layer stays in float without need if its part of the error is at least so many times that of the arithmetic."""

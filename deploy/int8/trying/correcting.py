@@ -1,12 +1,10 @@
 """What is left after rounding and can be taken back: means of layers per range, and the predicted noise per step."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calibration.choose.correction import InputMean, NoiseErrors, bias_correction
 from calibration.lanes import Lanes
@@ -21,9 +19,8 @@ from deploy.int8.installed import backend_of_target
 from deploy.int8.trying.comparison import int8_upscaler, lanes_on
 from deploy.int8.trying.drafts import LevelCorrection
 from deploy.picture.upscaler import Upscaler
-
-Array = NDArray[Any]
-Progress = Callable[[str, float], None]
+from engines.arrays import Array
+from engines.progress import Progress, part_of
 
 CORRECTING_EVERY = 6
 """Of the recorded inputs one in so many enters the means: each of them has thousands of pixels."""
@@ -91,13 +88,9 @@ def noise_corrections(
     """Per target and recorded level, how to correct what the int8 graphs predict so that it is right on average."""
     found = {}
     for number, target in enumerate(targets):
-
-        def tell(doing: str, fraction: float, number: int = number) -> None:
-            progress(doing, (number + fraction) / len(targets))
-
         lanes = lanes_on(backend_of_target(target), threads)
         with int8_upscaler(bundle, target, lanes.threads) as upscaler:
-            found[target] = _noise_corrections(upscaler, lanes, inputs, levels, tell)
+            found[target] = _noise_corrections(upscaler, lanes, inputs, levels, part_of(progress, number, len(targets)))
     return found
 
 

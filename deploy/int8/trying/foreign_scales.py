@@ -6,7 +6,7 @@ of the whole, a folded implicit layer has none, since its input is another tenso
 `deploy.checkpoint.quantizer_scales`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,11 @@ from deploy.bundle import Bundle
 from deploy.checkpoint.quantizer_scales import TABLE
 from deploy.errors import BundleError
 from deploy.int8.settings import CHECKPOINT, QuantizeSettings
+from engines.progress import Say
 
 if TYPE_CHECKING:
     from calibration.observe.layers import Layer  # which needs onnx, and `inspect` does not
     from calibration.passes.recipes import Scales  # which needs the run time, and `export` only the names here
-
-Say = Callable[[str], None]
 
 
 LARGEST_CODE = 127

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import onnx
@@ -23,10 +23,9 @@ from calibration.observe.observer import Observer, Shape, tensor_shapes
 from calibration.passes.inputs import DenoiserInput
 from calibration.targets.editing import Int8Graphs
 from calibration.targets.table import target_named
+from engines.arrays import Array
 from engines.backends import DEFAULT_BACKEND, open_engine
 from engines.saturation import constants_without_saturation
-
-Array = NDArray[Any]
 
 MOST_BYTES: Final = 1 << 28
 """Of observed tensors held at a time, for all inputs together."""

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from deploy.bundle import Bundle
-from deploy.engine.turns import Progress, Timing, measure, part_of, ratios, timing_of
+from deploy.engine.turns import Timing, measure, ratios, timing_of
 from deploy.families.table import recorded_config
 from deploy.measure.benchmark.pictures import PictureRow, SweepRow, fastest, lr_size_of, speed_ups, sweep, time_pictures
 from deploy.measure.benchmark.roofline import RooflineRow, refusal_of_roofline, time_products
@@ -30,6 +30,7 @@ from engines.backends import probe_all
 from engines.cache import Cache
 from engines.machine.host import find_cpu
 from engines.packages import installed_version
+from engines.progress import Progress, part_of
 
 SCHEMA = 2
 """Of the report. 1 had the timings of the step alone."""

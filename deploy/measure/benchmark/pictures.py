@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from deploy.bundle import Bundle
 from deploy.engine.choice import engine_choice
 from deploy.engine.graphs import NOTHING, EngineChoice, GraphSet
-from deploy.engine.turns import Contender, Progress, Split, Timing, measure, timing_of
+from deploy.engine.turns import Contender, Split, Timing, measure, timing_of
 from deploy.errors import PlanError
 from deploy.families.contract import Array, Keep
 from deploy.families.table import family_named
@@ -30,6 +30,7 @@ from deploy.sampling.choices import Choices
 from deploy.sampling.plan import PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 from engines.forms import Lease
+from engines.progress import Progress
 from engines.recurrence import Step
 
 Pixels = NDArray[np.uint8]

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from deploy.bundle import Bundle
 from deploy.engine.graphs import DENOISE, INT8, EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, step_feeds
-from deploy.engine.turns import Contender, Progress, Timing, measure, timing_of
+from deploy.engine.turns import Contender, Timing, measure, timing_of
 from deploy.measure.benchmark.settings import BenchSettings
 from deploy.measure.benchmark.steps import name_of, runnable_choices
 from engines.backends import BACKENDS, DEFAULT_BACKEND, open_engine
 from engines.contract import CONSTANT_QDQ, QLINEAR
+from engines.progress import Progress
 
 Array = NDArray[Any]
 

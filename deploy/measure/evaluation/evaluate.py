@@ -18,8 +18,7 @@ from deploy.measure.evaluation.measures import MEASURES, Measure, Result, figure
 from deploy.measure.evaluation.originals import Original, Pixels
 from deploy.measure.metrics import Interval, fidelity, mean_with_interval, paired_difference
 from engines.errors import EngineError
-
-Progress = Callable[[str, float], None]
+from engines.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
