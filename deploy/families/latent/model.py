@@ -4,11 +4,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deploy.errors import PlanError
-from deploy.families.contract import Array, Feeds, Float32, Generated, Graphs, NoiseOfShape
+from deploy.families.contract import Array, Feeds, Float32, Generated, NoiseOfShape
 from deploy.families.latent.config import LatentConfig, UNetConfig
 from deploy.families.latent.detect import config_from_values
 from deploy.families.latent.memory import LatentMemory
@@ -25,6 +26,9 @@ from deploy.images.coordinates import (
 from deploy.images.tiles import Size, Window
 from deploy.images.values import NetworkValues, ValueRule
 from deploy.sampling.plan import SamplingRules
+
+if TYPE_CHECKING:
+    from deploy.engine.graphs import GraphSet
 
 
 def _levels() -> NetworkValues:
@@ -76,7 +80,7 @@ class LatentModel(Model):
     values = VALUES
     sampling = SAMPLING
 
-    def __init__(self, graphs: Graphs) -> None:
+    def __init__(self, graphs: "GraphSet") -> None:
         manifest = graphs.bundle.manifest
         self.config: LatentConfig = config_from_values(
             {name: entry["value"] for name, entry in manifest.configuration.items()}
