@@ -13,7 +13,6 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 import numpy as np
@@ -163,9 +162,7 @@ class Engine(ABC):
         self._check_open("enter")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @abstractmethod
