@@ -7,14 +7,13 @@ that says otherwise is an error.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.errors import CheckpointError, ConfigError
+from deploy.errors import CheckpointError, ConfigError, nearest_name
 from deploy.sampling.schedule import NoiseSchedule
 
 Shape = tuple[int, ...]
@@ -172,7 +171,7 @@ def refuse_unknown(label: str, keys: Iterable[Any], known: Iterable[str]) -> Non
     names = list(known)
     for key in keys:
         if key not in names:
-            nearest = get_close_matches(str(key), names, n=1, cutoff=0.0)[0]
+            nearest = nearest_name(key, names)
             raise ConfigError(f"{label}: the key {key!r} is unknown; the nearest known is {nearest!r}.")
 
 

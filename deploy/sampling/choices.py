@@ -3,11 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from typing import Any
 
 from deploy.bundle import Manifest
-from deploy.errors import PlanError
+from deploy.errors import PlanError, nearest_name
 from deploy.sampling.equations import EQUATIONS
 from deploy.sampling.plan import PlanSettings
 
@@ -103,7 +102,7 @@ def sampling_from(manifest: Manifest, choices: Choices) -> Sampling:
 def preset_values(manifest: Manifest, name: str) -> dict[str, Any]:
     """What a preset of the bundle says, by PRESET_KEYS."""
     if name not in manifest.presets:
-        nearest = get_close_matches(name, manifest.presets, n=1, cutoff=0.0)[0]
+        nearest = nearest_name(name, manifest.presets)
         raise PlanError(
             f"The preset {name!r} is unknown, the nearest is {nearest!r}; this bundle has "
             f"{', '.join(sorted(manifest.presets, key=_rank))}."

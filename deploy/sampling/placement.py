@@ -9,12 +9,11 @@ the clean picture, except on the authors' own grids, which stop one step earlier
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import pairwise
 
 import numpy as np
 
-from deploy.errors import PlanError
+from deploy.errors import PlanError, nearest_name
 from deploy.sampling.schedule import NoiseSchedule, log_snr_from_noise_level, noise_level_from_log_snr
 
 # Closer to an integer than this, a position is that timestep: positions are quotients of small integers.
@@ -109,7 +108,7 @@ def place(
     With `integer_timesteps` the first point is the nearest timestep's level: read it from the result.
     """
     if placement not in PLACEMENTS:
-        nearest = get_close_matches(str(placement), PLACEMENTS, n=1, cutoff=0.0)[0]
+        nearest = nearest_name(placement, PLACEMENTS)
         raise PlanError(
             f"The placement {placement!r} is unknown, the nearest is {nearest!r}; known are {', '.join(PLACEMENTS)}."
         )

@@ -12,14 +12,13 @@ values and takes the unrounded ones: every table that follows is then the author
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deploy.errors import ConfigError
+from deploy.errors import ConfigError, nearest_name
 from deploy.sampling.beta_rules import BETA_RULES, OTHER_NAMES, SCHEDULE_KINDS, BetaRule, Float64Array
 
 
@@ -65,7 +64,7 @@ class NoiseSchedule:
         """
         name = OTHER_NAMES.get(kind, kind)
         if name not in BETA_RULES:
-            nearest = get_close_matches(str(kind), SCHEDULE_KINDS, n=1, cutoff=0.0)[0]
+            nearest = nearest_name(kind, SCHEDULE_KINDS)
             raise ConfigError(
                 f"The noise schedule kind {kind!r} is unknown, the nearest is {nearest!r}; "
                 f"known are {', '.join(SCHEDULE_KINDS)}."
@@ -102,7 +101,7 @@ class NoiseSchedule:
         known = ("betas",) if "betas" in record else ("kind", "timesteps", "start", "end")
         for key in record:
             if key not in known:
-                nearest = get_close_matches(key, known, n=1, cutoff=0.0)[0]
+                nearest = nearest_name(key, known)
                 raise ConfigError(f"The noise schedule record has an unknown key {key!r}; did you mean {nearest!r}?")
         if "betas" in record:
             return cls(betas=np.array(record["betas"], dtype=np.float64))
