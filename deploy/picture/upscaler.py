@@ -121,6 +121,7 @@ class Upscaler:
         """The engines' memory is free, or will be when the pictures in the making are done; the next one opens them."""
         self.graphs.close()
 
+    # A picture gives a picture and a list a list: Python's types can only say so by repeating every parameter.
     @overload
     def upscale(
         self,
