@@ -39,18 +39,18 @@ def choose_common_window(densities: Sequence[Density], form: Form, method: Metho
     if not isinstance(method, Mse):
         together = choose_for_steps(list(densities), form, method)
         alone = [choose_quantizer(density, form, method) for density in densities]
-        chosen = [_reaching(quantizer, together) for quantizer in alone]
-        return with_short_ratios(_with_zeros_widest(densities, chosen))
+        quantizers = [_reaching(quantizer, together) for quantizer in alone]
+        return with_short_ratios(_with_zeros_widest(densities, quantizers))
     scales = [scale_grid([density], form, method) for density in densities]
     errors = [window_errors(d, grid, form) for d, grid in zip(densities, scales, strict=True)]
     cost = sum(table.min(axis=0) for table in errors)
     window = int(np.argmin(np.where(allowed_windows(densities, form), cost, np.inf)))
     lowest = int(form.lowest_codes[window])
-    chosen = [
+    quantizers = [
         Quantizer(scale=float(grid[table[:, window].argmin()]), lowest=lowest, highest=lowest + form.levels - 1)
         for grid, table in zip(scales, errors, strict=True)
     ]
-    return with_short_ratios(_with_zeros_widest(densities, chosen))
+    return with_short_ratios(_with_zeros_widest(densities, quantizers))
 
 
 def _reaching(alone: Quantizer, together: Quantizer) -> Quantizer:

@@ -105,7 +105,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse layers that do not fit the number of ranges, and layers named twice."""
-        problems = [f"{layer.node}: {told}" for layer in self.layers for told in layer.problems(self.ranges)]
+        problems = [f"{layer.node}: {problem}" for layer in self.layers for problem in layer.problems(self.ranges)]
         names = [layer.node for layer in self.layers]
         problems += [f"{name}: named twice" for name in sorted({n for n in names if names.count(n) > 1})]
         if self.ranges < 1:

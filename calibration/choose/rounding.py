@@ -105,10 +105,10 @@ def round_weights(
         second[rows, columns] = _nearest_plane(name, scaled[rows, columns], product, damping, highest)
     nearest_error, second_error, signal = _row_errors([scaled - nearest, scaled - second, scaled], blocks)
     better = second_error <= nearest_error
-    chosen = np.where(better[:, None], second, nearest)
+    codes = np.where(better[:, None], second, nearest)
     squares = scales.astype(np.float64) ** 2
     return RoundedWeights(
-        codes=chosen.astype(np.int8).reshape(weight.shape),
+        codes=codes.astype(np.int8).reshape(weight.shape),
         scales=scales,
         error=float(np.sum(squares * np.where(better, second_error, nearest_error))),
         nearest_error=float(np.sum(squares * nearest_error)),

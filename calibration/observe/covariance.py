@@ -167,7 +167,7 @@ def _tiles(size: int) -> list[tuple[int, int]]:
 def passes_within(layers: Mapping[str, Geometry], memory_bytes: int) -> list[list[str]]:
     """Layers in their order, divided into passes over the inputs whose covariances together fit into memory_bytes."""
     passes: list[list[str]] = []
-    left = 0
+    bytes_left = 0
     for name, geometry in layers.items():
         needed = geometry.covariance_bytes()
         if needed > memory_bytes:
@@ -175,9 +175,9 @@ def passes_within(layers: Mapping[str, Geometry], memory_bytes: int) -> list[lis
                 f"gathering the covariance of {name!r}: it needs {needed / 2**20:.0f} MiB, {memory_bytes / 2**20:.0f}"
                 " MiB are allowed; allow more memory or fewer columns per block."
             )
-        if not passes or needed > left:
+        if not passes or needed > bytes_left:
             passes.append([])
-            left = memory_bytes
+            bytes_left = memory_bytes
         passes[-1].append(name)
-        left -= needed
+        bytes_left -= needed
     return passes

@@ -96,8 +96,8 @@ def gather_decoder(
         layers=tuple(layers),
         rounded=rounded,
         densities=seen.densities(layers),
-        low={node: one.minimum for node, one in seen.extremes.items()},
-        high={node: one.maximum for node, one in seen.extremes.items()},
+        low={node: of_output.minimum for node, of_output in seen.extremes.items()},
+        high={node: of_output.maximum for node, of_output in seen.extremes.items()},
         biases={layer.node: bias_of(model, graph.parent, layer) for layer in layers if layer.kind == CONV},
     )
 
@@ -135,10 +135,10 @@ class _Seen:
         tensors = [*readers, *makers]
         new = set(readers) - self._counted
         self._counted |= new
-        example = max(feeds(), key=lambda one: sum(array.size for array in one.values()))
+        example = max(feeds(), key=lambda inputs: sum(array.size for array in inputs.values()))
         with Observer(graph, tensors, example=example, threads=threads) as observer:
-            for one in feeds():
-                for name, values in observer.run(one):
+            for inputs in feeds():
+                for name, values in observer.run(inputs):
                     if name in new:
                         self._statistics.observe(self._shared[name], 0, values)
                     for layer in readers.get(name, ()):
@@ -149,13 +149,13 @@ class _Seen:
 
     def _see(self, layer: Layer, values: Array) -> None:
         try:
-            seen = channel_extremes_of(values, axis=layer.channel_axis)
+            extremes = channel_extremes_of(values, axis=layer.channel_axis)
         except StatisticsError as error:
             raise StatisticsError(f"output of {layer.node!r}: {error}") from error
         before = self.extremes.get(layer.node)
-        self.extremes[layer.node] = merge_extremes(before, seen) if before else seen
+        self.extremes[layer.node] = merge_extremes(before, extremes) if before else extremes
 
     def densities(self, layers: Sequence[Layer]) -> dict[str, Density]:
         """By input tensor; those that share a weight share a density."""
-        found = {name: density_of(self._statistics.overall(name)) for name in self._statistics.names}
-        return {layer.input: found[self._shared[layer.input]] for layer in layers}
+        by_name = {name: density_of(self._statistics.overall(name)) for name in self._statistics.names}
+        return {layer.input: by_name[self._shared[layer.input]] for layer in layers}

@@ -100,7 +100,7 @@ def scales_for(
 def biases_of(graph: Path, findings: Findings) -> dict[str, NDArray[np.float32]]:
     """The bias of every layer."""
     model = read_graph(graph)
-    return {node: bias_of(model, graph.parent, one.layer) for node, one in findings.layers.items()}
+    return {node: bias_of(model, graph.parent, gathered.layer) for node, gathered in findings.layers.items()}
 
 
 def recipe_of(
@@ -114,13 +114,13 @@ def recipe_of(
     """All layers but those that stay in float."""
     layers = [
         _layer(
-            one,
+            gathered,
             scales,
             biases[node],
             None if corrections is None else corrections.get(node),
-            findings.factors.get(one.layer.input),
+            findings.factors.get(gathered.layer.input),
         )
-        for node, one in findings.layers.items()
+        for node, gathered in findings.layers.items()
         if node not in in_float
     ]
     return Recipe(ranges=len(scales.ranges), layers=tuple(layers))
@@ -136,7 +136,7 @@ def _layer(
     inputs = scales.quantizers[found.layer.input]
     window: Any = None
     if found.layer.kind == CONV:
-        rows = [slice(one.start, one.stop) for one in map(scales.levels_of, range(len(scales.ranges)))]
+        rows = [slice(levels.start, levels.stop) for levels in map(scales.levels_of, range(len(scales.ranges)))]
         window = output_window(
             np.stack([found.low[row].min(axis=0) for row in rows]),
             np.stack([found.high[row].max(axis=0) for row in rows]),

@@ -187,11 +187,13 @@ def check_fit(recipe: Recipe, layers: dict[str, Layer]) -> None:
     """GraphError unless every layer of the recipe is one of the graph, with weights of the same shape."""
     problems = []
     for layer in recipe.layers:
-        known = layers.get(layer.node)
-        if known is None:
+        layer_of_graph = layers.get(layer.node)
+        if layer_of_graph is None:
             problems.append(f"{layer.node} is no convolution or linear layer of this graph")
-        elif layer.codes.shape != known.weight_shape:
-            problems.append(f"{layer.node} has weights {known.weight_shape} and the recipe codes {layer.codes.shape}")
+        elif layer.codes.shape != layer_of_graph.weight_shape:
+            problems.append(
+                f"{layer.node} has weights {layer_of_graph.weight_shape} and the recipe codes {layer.codes.shape}"
+            )
     if problems:
         raise GraphError(f"writing an int8 graph: {'; '.join(problems)}. Calibrate this graph again.")
 

@@ -47,8 +47,8 @@ def _lines(title: str) -> Progress:
         if now - last < SECONDS_BETWEEN_LINES:
             return
         last = now
-        left = (now - started) * (1.0 - fraction) / fraction if fraction > 0 else None
-        tail = "" if left is None else f", about {left:.0f} s left"
+        seconds_left = (now - started) * (1.0 - fraction) / fraction if fraction > 0 else None
+        tail = "" if seconds_left is None else f", about {seconds_left:.0f} s left"
         say(f"{title}: {doing}, {fraction:.0%}{tail}")
 
     return report

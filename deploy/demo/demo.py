@@ -331,10 +331,10 @@ def measure_originals(demo: Demo) -> dict[str, Any]:
     """The figures of the default preset on held-out originals, in float and int8, beside filters without a model."""
     originals = read_originals(EVALUATION_IMAGES, 4.0)
     # Spread over the photographs, so that a part of them is not one photograph alone.
-    chosen = originals[:: max(1, len(originals) // demo.settings.originals)][: demo.settings.originals]
+    selection = originals[:: max(1, len(originals) // demo.settings.originals)][: demo.settings.originals]
     with ExitStack() as stack:
         settings = contenders(demo, stack)
-        result = evaluate(chosen, [*MODEL_FREE, *settings], scale=4.0, progress=demo.progress)
+        result = evaluate(selection, [*MODEL_FREE, *settings], scale=4.0, progress=demo.progress)
     return {"table": table_from_evaluation(result), "evaluation": report_from_evaluations([result])}
 
 

@@ -66,14 +66,14 @@ def measure(contenders: Sequence[Contender], rounds: int, clock: Clock, progress
 def _take_turn(contender: Contender, clock: Clock, *, counted: bool) -> None:
     try:
         begin = clock()
-        made = contender.step()
+        result = contender.step()
         elapsed = clock() - begin
     except (EngineError, DeployError, MemoryError) as error:
         contender.failure = str(error) or "memory ran out"
         return
     if not counted:
         return
-    parts = made.seconds if isinstance(made, Split) else {}
+    parts = result.seconds if isinstance(result, Split) else {}
     contender.times_ms.append((sum(parts.values()) if parts else elapsed) * 1e3)
     if parts:
         contender.parts_ms.append({name: seconds * 1e3 for name, seconds in parts.items()})

@@ -163,18 +163,18 @@ class _Work:
                 t: recipe_of(findings, scales[t], biases, in_float=choices[t].in_float, corrections=corrections.get(t))
                 for t in self.settings.targets
             }
-            made = [graphs_of_target(self.bundle, t, recipes[t], scales[t].ranges.edges) for t in recipes]
-            fitted = self._noise_corrections(draft, made)
+            graphs = [graphs_of_target(self.bundle, t, recipes[t], scales[t].ranges.edges) for t in recipes]
+            fitted = self._noise_corrections(draft, graphs)
         record = record_of_scales(self.settings, self.plans, scales, recipes, fitted)
         if decoder:
             record["decoder"] = record_of_decoder(decoder)
-        written = self._write(recipes, scales, fitted, decoder, record)
+        quantized = self._write(recipes, scales, fitted, decoder, record)
         self.say(
             f"partial results stay in {self.folder} ({text_from_bytes(bytes_in(self.folder))}) for another calibration"
             " of this bundle on these pictures; delete them when there will be none"
         )
         return Calibrated(
-            bundle=written,
+            bundle=quantized,
             plans=self.plans,
             pictures=tuple(self.pictures),
             findings=findings,
@@ -282,12 +282,12 @@ class _Work:
         decoder: Decoder,
         record: dict[str, Any],
     ) -> Bundle:
-        made = [graphs_of_target(self.bundle, t, recipes[t], scales[t].ranges.edges) for t in recipes]
+        int8_graphs = [graphs_of_target(self.bundle, t, recipes[t], scales[t].ranges.edges) for t in recipes]
         with BundleWriter.update(self.bundle) as writer:
-            graphs = {target: one.graphs for target, one in decoder.items()}
-            quantization = quantization_of(writer, self.bundle, made, self.plans.levels, corrections, graphs)
+            graphs = {target: chosen_parts.graphs for target, chosen_parts in decoder.items()}
+            quantization = quantization_of(writer, self.bundle, int8_graphs, self.plans.levels, corrections, graphs)
             quantization["settings"] = self.settings.as_dict()
             quantization["calibration_sha256"] = hash_of_record(record)
             quantization["equations"] = sorted({plan.settings.equation for plan in self.plans.plans})
-            names = {one.original.name: one.sha256 for one in self.pictures}
+            names = {chosen_parts.original.name: chosen_parts.sha256 for chosen_parts in self.pictures}
             return writer.commit(replace(self.bundle.manifest, quantization=quantization, calibration_images=names))

@@ -108,13 +108,13 @@ class QuantizeSettings:
 
     def _name_problems(self) -> list[str]:
         problems = []
-        known = (
+        choices_of_name = (
             ("clipping", [self.clipping], list(CLIPPINGS)),
             ("rounding", [self.rounding], ["second-order", "nearest"]),
             ("origin of scales", [self.activation_scales], [CALIBRATED, CHECKPOINT]),
             ("target", self.targets, list(TARGET_NAMES)),
         )
-        for what, names, choices in known:
+        for what, names, choices in choices_of_name:
             for name in names:
                 if name not in choices:
                     nearest = nearest_name(name, choices)

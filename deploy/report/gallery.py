@@ -122,20 +122,20 @@ def make_gallery(bundle: Bundle, settings: GallerySettings, progress: Progress) 
             for name, upscaler in upscalers.items()
         ]
         scale = usual_scale(bundle) if settings.scale is None else settings.scale
-        chosen = chosen_pictures(bundle, settings.pictures, scale, settings.originals)
-        return _enlarged(chosen, ways, scale, progress)
+        pictures = chosen_pictures(bundle, settings.pictures, scale, settings.originals)
+        return _enlarged(pictures, ways, scale, progress)
 
 
 def kinds_of_engine(bundle: Bundle, settings: GallerySettings) -> Iterator[tuple[str, str, str]]:
     """Name, engine and precision of every way in which the model is run for the page."""
     if DENOISE in bundle.manifest.graphs:
         yield FLOAT, settings.engine, "fp32"
-    chosen = chosen_engine(bundle) if settings.engine == AUTO else None
-    int8 = _int8_engine(bundle, settings.engine if chosen is None or chosen.precision != INT8 else chosen.backend)
+    choice = chosen_engine(bundle) if settings.engine == AUTO else None
+    int8 = _int8_engine(bundle, settings.engine if choice is None or choice.precision != INT8 else choice.backend)
     if int8 is not None:
         yield INT8, int8, INT8
-    if chosen is not None and chosen.precision not in ("fp32", INT8):
-        yield chosen.precision, chosen.backend, chosen.precision
+    if choice is not None and choice.precision not in ("fp32", INT8):
+        yield choice.precision, choice.backend, choice.precision
 
 
 def _int8_engine(bundle: Bundle, engine: str) -> str | None:

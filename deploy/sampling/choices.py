@@ -36,8 +36,8 @@ class Choices:
         """What is said here, and what `others` say where nothing is."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         # By identity: a start of 0.0 equals False, and is said.
-        said = {name: value for name, value in values.items() if value is not None and value is not False}
-        return replace(others or Choices(), **said)
+        own = {name: value for name, value in values.items() if value is not None and value is not False}
+        return replace(others or Choices(), **own)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,19 +73,19 @@ def sampling_from(manifest: Manifest, choices: Choices) -> Sampling:
     """The bundle's preset with the caller's choices in place of its own; everything is checked."""
     name = choices.preset or manifest.default_preset
     values = {} if choices.published else preset_values(manifest, name)
-    given = {key: getattr(choices, key) for key in PRESET_KEYS if getattr(choices, key) is not None}
-    _drop_what_no_longer_fits(values, given)
-    values |= given
+    own = {key: getattr(choices, key) for key in PRESET_KEYS if getattr(choices, key) is not None}
+    _drop_what_no_longer_fits(values, own)
+    values |= own
     consistency = _checked_consistency(values.pop("consistency", None) or 0.0)
     start = values.pop("start", None) or None  # 0 is pure noise, to say so against a preset
     placement = values.get("placement", "uniform")
     # The lists in presets are what `schedule` found.
-    searched = placement == SEARCHED or ("placement" not in given and not isinstance(placement, str))
+    searched = placement == SEARCHED or ("placement" not in own and not isinstance(placement, str))
     if placement == SEARCHED:
         placement = searched_placement(manifest, values, start)
     if not isinstance(placement, str):
         placement = _listed_placement(placement, start)
-        values["steps"] = values.get("steps", len(placement)) if "steps" in given else len(placement)
+        values["steps"] = values.get("steps", len(placement)) if "steps" in own else len(placement)
     plan = PlanSettings(
         **{**values, "placement": placement, "start": start if isinstance(placement, str) else None},
         published=choices.published,
@@ -128,9 +128,9 @@ def searched_placement(manifest: Manifest, values: Mapping[str, Any], start: flo
     equation, steps = values.get("equation", defaults.equation), values.get("steps", defaults.steps)
     key = placement_key(equation, steps, start)
     if key not in manifest.placements:
-        known = ", ".join(sorted(manifest.placements)) or "none"
+        names = ", ".join(sorted(manifest.placements)) or "none"
         raise PlanError(
-            f"This bundle has no searched placement {key} (equation/steps/start); it has {known}. Run "
+            f"This bundle has no searched placement {key} (equation/steps/start); it has {names}. Run "
             f"`idm-deploy schedule --equation {equation} --steps {steps}`, or choose another placement."
         )
     return tuple(float(level) for level in manifest.placements[key]["noise_levels"])

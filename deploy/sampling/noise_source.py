@@ -61,11 +61,11 @@ class NoiseSource:
         """The caller's field, asked for once per step."""
         assert self.custom is not None
         if self._kept is None or self._kept[0] != step_index or self._kept[1].shape != shape:
-            made = np.asarray(self.custom(shape, step_index))
-            if made.dtype != np.float32 or made.shape != shape:
+            field = np.asarray(self.custom(shape, step_index))
+            if field.dtype != np.float32 or field.shape != shape:
                 raise PlanError(
-                    f"The noise callable was asked for float32 {shape} of step {step_index} and returned {made.dtype} "
-                    f"{made.shape}."
+                    f"The noise callable was asked for float32 {shape} of step {step_index} and returned {field.dtype} "
+                    f"{field.shape}."
                 )
-            self._kept = (step_index, made)
+            self._kept = (step_index, field)
         return self._kept[1]

@@ -130,10 +130,10 @@ def place_explicitly(
     lowest = schedule.noise_level(_last_usable_timestep(schedule))
     wrong = [level for level in noise_levels if not (lowest <= level < 1)]
     if not noise_levels or wrong:
-        found = "none" if not noise_levels else f"{wrong[0]:g}"
+        problem = "none" if not noise_levels else f"{wrong[0]:g}"
         raise PlanError(
             f"A listed placement needs noise levels from {lowest:.4g} (the noisiest the network was trained on) "
-            f"to below 1 (clean), found {found}; change the list."
+            f"to below 1 (clean), found {problem}; change the list."
         )
     points = [point_from_noise_level(schedule, level) for level in noise_levels]
     if integer_timesteps:

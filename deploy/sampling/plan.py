@@ -43,10 +43,10 @@ class PlanSettings:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "PlanSettings":
         """The settings that `as_dict` wrote; what is left out has its default."""
-        known = [field.name for field in fields(cls)]
+        names = [field.name for field in fields(cls)]
         for key in record:
-            if key not in known:
-                nearest = nearest_name(key, known)
+            if key not in names:
+                nearest = nearest_name(key, names)
                 raise PlanError(f"The sampler settings have an unknown key {key!r}; did you mean {nearest!r}?")
         values = dict(record)
         if isinstance(values.get("placement"), list):

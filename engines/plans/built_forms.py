@@ -203,9 +203,9 @@ def find_plan(
     capability = f"{device.capability[0]}.{device.capability[1]}"
     profiles: list[Profile] = []
     for target in (_target_key(device, None), _target_key(None, capability)):
-        wanted = base | target
+        key = base | target
         for entry in cache.entries():
-            if any(entry.key.get(name) != value for name, value in wanted.items()):
+            if any(entry.key.get(name) != value for name, value in key.items()):
                 continue
             axes = {axis: (low, usual, high) for axis, (low, usual, high) in entry.figures["axes"].items()}
             profile = Profile(axes=axes)

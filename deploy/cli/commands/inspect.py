@@ -95,9 +95,9 @@ def engine_record(bundle: Bundle, cache_dir: Path | None) -> Record | None:
     entry = newest_decision(bundle, cache_dir)
     if entry is None:
         return None
-    chosen = {name: entry.figures["chosen"][name] for name in ("backend", "precision")}
+    choice = {name: entry.figures["chosen"][name] for name in ("backend", "precision")}
     return {
-        **chosen,
+        **choice,
         "why": entry.figures["why"],
         "candidates": entry.figures["candidates"],
         "measured": dict(entry.key),
@@ -165,18 +165,18 @@ def _int8(record: Record) -> Table:
     if quantization is None:
         return table_of_facts([("int8: none yet; `idm-deploy quantize` makes it",)])
     rows: list[list[str]] = []
-    measured: Record = {}
+    evidence: Record = {}
     for target, described in quantization["targets"].items():
         held_out = described.get("held_out", {})
-        measured = measured or held_out
+        evidence = evidence or held_out
         decoder = [" and ".join(sorted(described.get("decoder", {}).get("graphs", {}))) or "float"] if decodes else []
         figures = ((held_out.get(name), digits) for name, digits in FIGURES_OF_INT8.items())
         texts = ["-" if figure is None else f"{figure:.{digits}f}" for figure, digits in figures]
         rows.append([target, str(len(described["edges"]) - 1), *decoder, *texts])
     caption = None
-    if measured:
+    if evidence:
         caption = (
-            f"picture dB: PSNR between int8 and float pictures, preset {measured['preset']}, {measured['pictures']}"
+            f"picture dB: PSNR between int8 and float pictures, preset {evidence['preset']}, {evidence['pictures']}"
             " crops of held-out photographs; worst: in plain sampling; dB lost: of PSNR against the originals"
         )
     headings = ("int8 for", "ranges", *(["decoder"] if decodes else []), "picture dB", "worst", "dB lost")
@@ -192,8 +192,8 @@ def _engine(record: Record) -> Table:
     for row in rows:
         if row[0] == f"{engine['backend']} {engine['precision']}":
             row[0] += " (chosen)"
-    measured = engine["measured"]
-    title = f"engine, measured at {measured['size']}, batch {measured['batch']}"
+    conditions = engine["measured"]
+    title = f"engine, measured at {conditions['size']}, batch {conditions['batch']}"
     table = table_of_rows((title, *headings), rows, engine["why"])
     table.columns[0].no_wrap = True
     return table
@@ -236,8 +236,8 @@ def _facts_of_checkpoint(record: Record) -> Iterator[tuple[str, str]]:
     yield "weights", record["weights"]
     yield "schedule", f"{record['schedule_text']} ({record['schedule']['source']})"
     if scales := record["quantizers"]:
-        known = f"activation scales of {scales['activation_scales']} layers, by {scales['library']}"
-        yield "quantizers", f"{known}; `quantize --scales checkpoint` uses them"
+        origin = f"activation scales of {scales['activation_scales']} layers, by {scales['library']}"
+        yield "quantizers", f"{origin}; `quantize --scales checkpoint` uses them"
     yield "images", "{:g} to {:g}".format(*record["value_range"])
     if record["scale_range"]:
         yield "scales", TRAINED_SCALES.format(*record["scale_range"])

@@ -122,14 +122,14 @@ def _schedule(stored: Stored, settings: list[Settings]) -> tuple[NoiseSchedule, 
     for setting in settings:
         if not setting.schedules:
             continue
-        chosen = setting.schedules.get("val") or next(iter(setting.schedules.values()))
+        given_schedule = setting.schedules.get("val") or next(iter(setting.schedules.values()))
         if stored.betas is not None and not any(
             np.array_equal(schedule.betas.astype(np.float32), stored.betas) for schedule in setting.schedules.values()
         ):
             stored.refuse_contradictions(
-                [f"{setting.label} gives the noise schedule {chosen}, the stored tables are {tables}"]
+                [f"{setting.label} gives the noise schedule {given_schedule}, the stored tables are {tables}"]
             )
-        return chosen, setting.source
+        return given_schedule, setting.source
     return (tables, "weights") if tables is not None else (DEFAULT_SCHEDULE, "assumed")
 
 
@@ -152,9 +152,9 @@ def settings_from_mapping(mapping: Mapping[str, Any], label: str) -> Settings:
     for use in ("train", "val"):
         table = section(label, model, "beta_schedule", use)
         if table:
-            known = ("schedule", "n_timestep", "linear_start", "linear_end")
-            refuse_unknown(f"{label}, model.beta_schedule.{use}", table, known)
-            schedules[use] = NoiseSchedule.from_kind(*(table.get(key) for key in known))  # type: ignore[arg-type]
+            keys = ("schedule", "n_timestep", "linear_start", "linear_end")
+            refuse_unknown(f"{label}, model.beta_schedule.{use}", table, keys)
+            schedules[use] = NoiseSchedule.from_kind(*(table.get(key) for key in keys))  # type: ignore[arg-type]
     return Settings(source="config", label=label, values=values, schedules=schedules)
 
 

@@ -211,9 +211,9 @@ def settings_from_mapping(mapping: Mapping[str, Any], label: str) -> Settings:
     }
     for part, sections in parts.items():
         for entries in sections:
-            known = [name.partition(".")[2] for name in FIELDS if name.startswith(f"{part}.")]
-            refuse_unknown(f"{label}, {part}", entries, (*known, *TRAINING_ONLY))
-            values |= {f"{part}.{name}": value for name, value in entries.items() if name in known}
+            keys = [name.partition(".")[2] for name in FIELDS if name.startswith(f"{part}.")]
+            refuse_unknown(f"{label}, {part}", entries, (*keys, *TRAINING_ONLY))
+            values |= {f"{part}.{name}": value for name, value in entries.items() if name in keys}
     data = section(label, mapping, "data", "params", "train", "params")
     if "lr_size" in data:
         values["lr_size"] = data["lr_size"]

@@ -103,9 +103,9 @@ class ImplicitDecoder(nn.Module):
         index, relative = [], []
         for axis, count in enumerate((height, width)):
             along = np.ascontiguousarray(coordinates[..., axis])
-            chosen = shifted_index(along, count, shift[axis])
-            index.append(chosen)
-            relative.append(relative_coordinates(along, chosen, count))
+            nearest = shifted_index(along, count, shift[axis])
+            index.append(nearest)
+            relative.append(relative_coordinates(along, nearest, count))
         pixel = _tensor(index[0] * width + index[1], features).expand(batch, -1)
         items = torch.arange(batch, device=features.device)[:, None]
         inputs = [features.flatten(2).transpose(1, 2)[items, pixel]]

@@ -59,11 +59,11 @@ def merged_tensors(parts: Iterable[Mapping[str, Array]]) -> dict[str, Array]:
     merged: dict[str, Array] = {}
     for part in parts:
         for name, tensor in part.items():
-            known = merged.setdefault(name, tensor)
+            first = merged.setdefault(name, tensor)
             # Bytes, so that tensors are the same if they hold the same NaN, and 0 is not -0.
-            if known is not tensor and (_kind(known) != _kind(tensor) or known.tobytes() != tensor.tobytes()):
+            if first is not tensor and (_kind(first) != _kind(tensor) or first.tobytes() != tensor.tobytes()):
                 raise BundleError(
-                    f"storing the tensors of several graphs: {name} is {_kind(known)} in one and {_kind(tensor)} with"
+                    f"storing the tensors of several graphs: {name} is {_kind(first)} in one and {_kind(tensor)} with"
                     " other values in another, where one tensor for both was expected. Report this as a bug."
                 )
     return merged
@@ -135,8 +135,8 @@ def _with_tensors(model: ModelProto, places: Mapping[str, Place], location: str)
     """A copy of the model with initializers that point into the file: a graph may be written more than once."""
     whole = ModelProto()
     whole.CopyFrom(model)
-    used = {name for node in model.graph.node for name in node.input}
-    attach_weights(whole, location, {name: place for name, place in places.items() if name in used})
+    names = {name for node in model.graph.node for name in node.input}
+    attach_weights(whole, location, {name: place for name, place in places.items() if name in names})
     serialized: bytes = whole.SerializeToString(deterministic=True)
     return serialized
 

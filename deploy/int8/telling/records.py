@@ -47,12 +47,13 @@ def record_of_decoder(decoder: Mapping[str, TargetDecoder]) -> dict[str, Any]:
     """The same of the latent decoder, by target and graph."""
     return {
         target: {
-            **chosen.as_json(),
+            **decoder_of_target.as_json(),
             "layers": {
-                name: {layer.node: _layer(layer) for layer in recipe.layers} for name, recipe in chosen.recipes.items()
+                name: {layer.node: _layer(layer) for layer in recipe.layers}
+                for name, recipe in decoder_of_target.recipes.items()
             },
         }
-        for target, chosen in decoder.items()
+        for target, decoder_of_target in decoder.items()
     }
 
 

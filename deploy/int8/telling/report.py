@@ -46,7 +46,7 @@ def write_report(calibrated: Calibrated, results: Results, folder: Path, say: Ca
     plotted = find_spec("matplotlib") is not None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        written = [
+        files = [
             _written(folder / "quantization.json", json.dumps(_figures(calibrated, results), indent=1, sort_keys=True)),
             _written(folder / "calibration.json", text_of_record(calibrated.record)),
             _written(folder / "quantization.md", _markdown(calibrated, results, plotted=plotted)),
@@ -56,11 +56,11 @@ def write_report(calibrated: Calibrated, results: Results, folder: Path, say: Ca
     for target in results.in_int8:
         path = folder / picture_file(target)
         write_image(picture_sheet(results, target), path)
-        written.append(path)
+        files.append(path)
     if not plotted:
         say(f"the report has no plots: matplotlib is not installed. Type {INSTALL}")
-        return written
-    return [*written, *write_plots(calibrated, folder)]
+        return files
+    return [*files, *write_plots(calibrated, folder)]
 
 
 def picture_file(target: str) -> str:

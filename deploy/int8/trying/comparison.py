@@ -92,8 +92,8 @@ def made_by(
     The upscaler was opened with as many threads as a lane has.
     """
     batches: list[list[int]] = []
-    for size in dict.fromkeys(one.size for one in originals):
-        members = [index for index, one in enumerate(originals) if one.size == size]
+    for size in dict.fromkeys(original.size for original in originals):
+        members = [index for index, original in enumerate(originals) if original.size == size]
         length = math.ceil(len(members) / lanes.count)
         batches += [members[first : first + length] for first in range(0, len(members), length)]
 
@@ -102,8 +102,8 @@ def made_by(
         return upscaler.upscale([originals[index].lr for index in members], size=size, seed=seed, choices=choices)
 
     results: dict[int, Pixels] = {}
-    for members, made in zip(batches, lanes.each(made_of, batches), strict=True):
-        results |= dict(zip(members, made, strict=True))
+    for members, pictures in zip(batches, lanes.each(made_of, batches), strict=True):
+        results |= dict(zip(members, pictures, strict=True))
     return [results[index] for index in range(len(originals))]
 
 

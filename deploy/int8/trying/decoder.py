@@ -83,7 +83,7 @@ class TargetDecoder:
             return f"decoder, {self.target}: stays in float, since neither of its graphs has an int8 form"
         last = self.trials[-1]
         if not self.graphs:
-            tried = "; ".join(f"{' and '.join(one.parts)} {one.worst:.1f} dB" for one in self.trials)
+            tried = "; ".join(f"{' and '.join(trial.parts)} {trial.worst:.1f} dB" for trial in self.trials)
             return (
                 f"decoder, {self.target}: stays in float, since int8 would change a picture too much"
                 f" ({tried}; at least {LEAST_FIDELITY:g} wanted)"
@@ -102,7 +102,7 @@ class TargetDecoder:
         """For reports."""
         return {
             "int8": sorted(self.graphs),
-            "trials": [{"int8": list(one.parts), "mean": one.mean, "worst": one.worst} for one in self.trials],
+            "trials": [{"int8": list(trial.parts), "mean": trial.mean, "worst": trial.worst} for trial in self.trials],
         }
 
 
@@ -137,7 +137,7 @@ def quantized_decoder(
     )
     cases = _cases(model.decoder, latents)
     exact = [decoded(model, latent, size) for latent, size in cases]
-    made: dict[str, TargetDecoder] = {}
+    decoders: dict[str, TargetDecoder] = {}
     for number, target in enumerate(settings.targets):
         progress(f"trying int8 in the decoder, for {target}", 0.6 + 0.4 * number / len(settings.targets))
         both = graphs_of_decoder(draft.bundle, target, findings, settings.method, say)
@@ -145,10 +145,10 @@ def quantized_decoder(
         def attempt(graphs: GraphsOfTarget, target: str = target) -> list[Pixels]:
             return _decoded_in_int8(draft, target, graphs, cases, threads)
 
-        made[target] = chosen_decoder(target, both, exact, attempt)
-        say(made[target].describe())
-    draft.decoder = {target: one.graphs for target, one in made.items()}
-    return made
+        decoders[target] = chosen_decoder(target, both, exact, attempt)
+        say(decoders[target].describe())
+    draft.decoder = {target: decoder_of_target.graphs for target, decoder_of_target in decoders.items()}
+    return decoders
 
 
 def findings_of_decoder(
@@ -180,13 +180,13 @@ def graphs_of_decoder(
 
     A graph that the target has no form for is left out, and `say` is told why: it stays in float.
     """
-    made = {}
+    graphs = {}
     for name in sorted({name for parts in target_named(target).decoder for name in parts}):
         try:
-            made[name] = decoder_graph(bundle, name, target, findings[name], method)
+            graphs[name] = decoder_graph(bundle, name, target, findings[name], method)
         except GraphError as error:
             say(f"decoder, {target}: {name} stays in float ({str(error).rstrip('.')})")
-    return made
+    return graphs
 
 
 def chosen_decoder(
@@ -202,8 +202,8 @@ def chosen_decoder(
         graphs = {name: both[name][0] for name in parts}
         recipes = {name: both[name][1] for name in parts}
         if parts:
-            found = tuple(fidelity(a, b) for a, b in zip(exact, attempt(graphs), strict=True))
-            trials.append(DecoderTrial(parts=parts, decibels=found))
+            decibels = tuple(fidelity(a, b) for a, b in zip(exact, attempt(graphs), strict=True))
+            trials.append(DecoderTrial(parts=parts, decibels=decibels))
         if not parts or trials[-1].allowed:
             break
     return TargetDecoder(target=target, graphs=graphs, recipes=recipes, trials=tuple(trials))
@@ -231,8 +231,8 @@ def decoded(model: Model, latent: Float32, size: Size) -> Pixels:
 def with_decoder(draft: Draft, made: Mapping[str, GraphsOfTarget]) -> Bundle:
     """The scratch bundle with these decoder graphs, by target, and nothing else in int8."""
     with BundleWriter.update(draft.bundle) as writer:
-        told = {target: {KEY: entry} for target, entry in write_decoder(writer, draft.bundle, made).items()}
-        draft.bundle = writer.commit(replace(draft.bundle.manifest, quantization={"targets": told}))
+        targets = {target: {KEY: entry} for target, entry in write_decoder(writer, draft.bundle, made).items()}
+        draft.bundle = writer.commit(replace(draft.bundle.manifest, quantization={"targets": targets}))
     return draft.bundle
 
 

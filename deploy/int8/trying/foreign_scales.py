@@ -53,10 +53,10 @@ def amax_for(bundle: Bundle, settings: QuantizeSettings, layers: "Sequence[Layer
     if settings.activation_scales != CHECKPOINT:
         return {}
     amax = amax_from_bundle(bundle)
-    taken = [layer for layer in layers if layer.module in amax]
+    covered = [layer for layer in layers if layer.module in amax]
     say(
-        f"activation scales: {len(taken)} of {len(layers)} layers take theirs from the checkpoint, symmetric and the"
-        f" same at every timestep; {len(layers) - len(taken)} are calibrated"
+        f"activation scales: {len(covered)} of {len(layers)} layers take theirs from the checkpoint, symmetric and the"
+        f" same at every timestep; {len(layers) - len(covered)} are calibrated"
     )
     return amax
 
@@ -70,5 +70,8 @@ def with_checkpoint_scales(scales: "Scales", layers: "Sequence[Layer]", amax: Ma
     for layer in layers:
         if layer.module in amax:
             of_tensor[layer.input] = max(amax[layer.module], of_tensor.get(layer.input, 0.0))
-    taken = {name: (quantizer_from_amax(one, scales.form),) * len(scales.ranges) for name, one in of_tensor.items()}
-    return replace(scales, quantizers={**scales.quantizers, **taken})
+    quantizers = {
+        name: (quantizer_from_amax(amax_of_tensor, scales.form),) * len(scales.ranges)
+        for name, amax_of_tensor in of_tensor.items()
+    }
+    return replace(scales, quantizers={**scales.quantizers, **quantizers})

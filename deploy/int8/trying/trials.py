@@ -101,22 +101,24 @@ class Trials:
                 self._in_float[way] = self._final(self.upscaler, way, lanes_for(self.threads))
         lanes = lanes_on(backend_of_target(target), self.threads)
         with int8_upscaler(bundle, target, lanes.threads) as upscaler:
-            made = [self._final(upscaler, way, lanes) for way in ways]
-        originals = [one.original for one in self._verified()]
-        found = [compare(self._in_float[way], one, originals) for way, one in zip(ways, made, strict=True)]
-        return Trial(in_float=in_float, found=found[0], plain=found[1] if len(found) > 1 else None)
+            pictures = [self._final(upscaler, way, lanes) for way in ways]
+        originals = [example.original for example in self._verified()]
+        fidelities = [
+            compare(self._in_float[way], example, originals) for way, example in zip(ways, pictures, strict=True)
+        ]
+        return Trial(in_float=in_float, found=fidelities[0], plain=fidelities[1] if len(fidelities) > 1 else None)
 
     def _final(self, upscaler: Upscaler, way: Choices, lanes: Lanes) -> list[Pixels]:
         if not self.pictures:
             return generated_by(upscaler, GENERATED, way, self.settings.seed, lanes)
-        return made_by(upscaler, [one.original for one in self._verified()], way, self.settings.seed, lanes)
+        return made_by(upscaler, [example.original for example in self._verified()], way, self.settings.seed, lanes)
 
     def _verified(self) -> list[CalibrationPicture]:
         """Spread over the set and, as scales take turns, over the scales."""
         return list(self.pictures[:: max(1, len(self.pictures) // VERIFIED)][:VERIFIED])
 
     def _ranked(self, target: str, scales: Scales, corrections: Corrections | None) -> dict[str, float]:
-        chosen = self.inputs.few(RANKED_STEPS)
+        inputs = self.inputs.few(RANKED_STEPS)
         nodes = list(self.findings.layers)
 
         def recipe_of_layer(node: str) -> Recipe:
@@ -127,11 +129,11 @@ class Trials:
             self.draft.bundle.graph("denoise", target_named(target).norm),
             target,
             nodes,
-            chosen,
-            [scales.partition.range_of_step(one.level_index) for one in chosen],
+            inputs,
+            [scales.partition.range_of_step(entry.level_index) for entry in inputs],
             recipe_of_layer,
             self.threads,
         )
         part = self._pace.next_part(RANKING)
-        predictions, told = single.predictions(), lambda doing, done: self.progress(doing, part(done))
-        return rank_layers(nodes, predictions, chosen, self.multiplications, told)
+        predictions, tell = single.predictions(), lambda doing, done: self.progress(doing, part(done))
+        return rank_layers(nodes, predictions, inputs, self.multiplications, tell)

@@ -102,12 +102,12 @@ class _Bench:
     def _sweep(self, name: str, cases: Sequence[tuple[int, Size]], progress: Progress) -> None:
         """By the fastest engine; the first that there is, if whole pictures were not timed."""
         first = runnable_choices(self._bundle, self._settings)[0], self._settings.choices[0]
-        chosen = fastest(self._pictures) if self._pictures else first
-        if chosen is None:
+        choice = fastest(self._pictures) if self._pictures else first
+        if choice is None:
             self.report[name] = {"rows": [], "note": "no engine made a picture"}
             return
-        rows = sweep(self._bundle, self._settings, chosen, cases, progress)
-        self.report[name] = {"engine": name_of(chosen[0]), "rows": sweep_rows(rows)}
+        rows = sweep(self._bundle, self._settings, choice, cases, progress)
+        self.report[name] = {"engine": name_of(choice[0]), "rows": sweep_rows(rows)}
 
     def _time_starts(self, progress: Progress) -> None:
         choices = runnable_choices(self._bundle, self._settings)

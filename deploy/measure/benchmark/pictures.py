@@ -141,8 +141,8 @@ class PictureMaker:
 
 def split_from(total: float, seconds: Mapping[str, float]) -> Split:
     """The parts that were watched, and as OTHER what is missing to the total: noise, the sampler, resizing, pixels."""
-    known = {part: seconds.get(part, 0.0) for part in (ENCODE, DENOISE, DECODE)}
-    return Split(known | {OTHER: max(0.0, total - sum(known.values()))})
+    parts = {part: seconds.get(part, 0.0) for part in (ENCODE, DENOISE, DECODE)}
+    return Split(parts | {OTHER: max(0.0, total - sum(parts.values()))})
 
 
 def lr_size_of(bundle: Bundle, settings: BenchSettings) -> Size:
@@ -337,5 +337,5 @@ class _Turns:
 
     def row(self, timing: Timing) -> SweepRow:
         count, size = self.case
-        named = replace(timing, name=self.name)
-        return SweepRow(timing=named, count=count, size=size, tiles=self.tiles, at_once=self.at_once)
+        timing_of_row = replace(timing, name=self.name)
+        return SweepRow(timing=timing_of_row, count=count, size=size, tiles=self.tiles, at_once=self.at_once)

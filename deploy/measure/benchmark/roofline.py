@@ -77,8 +77,8 @@ def roofline_rows(
         if timing.failure is not None:
             rows.append(RooflineRow(name=timing.name, failure=timing.failure))
             continue
-        known = of_step is not None and timing.name in medians
-        reached = of_step / medians[timing.name] * 1e3 if known and of_step is not None else None
+        has_both = of_step is not None and timing.name in medians
+        reached = of_step / medians[timing.name] * 1e3 if has_both and of_step is not None else None
         rows.append(RooflineRow(name=timing.name, peak=of_product / min(timing.times_ms) * 1e3, reached=reached))
     return rows
 
@@ -96,9 +96,9 @@ def multiplications_per_step(bundle: Bundle, settings: BenchSettings) -> float:
 
     with GraphSet(bundle, EngineChoice(threads=settings.threads)) as graphs:
         feeds = step_feeds(graphs, TrialSettings(size=settings.size, batch=settings.batch))
-    wanted = {spec["name"] for spec in bundle.manifest.graphs[DENOISE]["inputs"]}
+    inputs = {spec["name"] for spec in bundle.manifest.graphs[DENOISE]["inputs"]}
     graph = bundle.graph(DENOISE, BACKENDS[DEFAULT_BACKEND].norm)
-    return sum(multiplications_of(graph, {n: feeds[n].shape for n in feeds if n in wanted}).values())
+    return sum(multiplications_of(graph, {n: feeds[n].shape for n in feeds if n in inputs}).values())
 
 
 def _product(choice: EngineChoice, folder: Path, side: int, stack: ExitStack) -> Callable[[], object]:

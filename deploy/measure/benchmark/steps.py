@@ -66,16 +66,16 @@ def runnable_choices(bundle: Bundle, settings: BenchSettings) -> list[EngineChoi
     ]
     if not here:
         raise MissingPackage("No engine is installed to time: pip install 'idm-deploy[cpu]'.")
-    chosen = [
+    choices = [
         choice
         for choice in here
         if choice.backend in (settings.engines or (choice.backend,))
         and choice.precision in (settings.precisions or (choice.precision,))
     ]
-    if not chosen:
+    if not choices:
         names = ", ".join(name_of(choice) for choice in here)
         raise DeployError(f"{bundle.path}: nothing of what was asked for can be timed; there is {names}.")
-    return chosen
+    return choices
 
 
 def _engine_step(graphs: GraphSet, settings: BenchSettings) -> Callable[[], object]:

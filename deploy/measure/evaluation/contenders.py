@@ -102,7 +102,7 @@ class Setting:
 
     def enlarged(self, lr: Pixels, size: tuple[int, int], draw: int) -> Pixels:
         """One draw for the LR picture at `size`, (width, height)."""
-        made: Pixels = self.upscaler.upscale(
+        picture: Pixels = self.upscaler.upscale(
             lr, size=size, seed=self.seed, sample=draw, choices=self.choices, notice=self.notice
         )
-        return made
+        return picture

@@ -117,14 +117,14 @@ def evaluate(
         for contender in contenders
     ]
     total = sum(tally.samples for tally in tallies) * len(originals)
-    done = 0
+    pictures_done = 0
     for tally in tallies:
         for original in originals:
             tally.enlarge_to_smaller(original)
         for original in originals:
             tally.add(original)
-            done += tally.samples
-            progress(f"{scale:g}x, {tally.contender.name}, {original.name}", done / total)
+            pictures_done += tally.samples
+            progress(f"{scale:g}x, {tally.contender.name}, {original.name}", pictures_done / total)
     return Evaluation(
         scale=scale,
         samples=samples,

@@ -52,8 +52,8 @@ def read_originals(folder: Path, scale: float, *, crop: int | None = None, limit
             f"reading originals: {limit} pictures were asked for, {folder} holds {len(paths)}; ask for fewer."
         )
     # Neighbours are often of one scene: the first few would say little of the rest.
-    chosen = [paths[index * len(paths) // limit] for index in range(limit)] if limit is not None else paths
-    return [original_from_pixels(path.name, read_image(path).pixels, scale, crop) for path in chosen]
+    selection = [paths[index * len(paths) // limit] for index in range(limit)] if limit is not None else paths
+    return [original_from_pixels(path.name, read_image(path).pixels, scale, crop) for path in selection]
 
 
 def check_numbers(scale: float, crop: int | None, limit: int | None) -> None:

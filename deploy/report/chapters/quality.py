@@ -127,8 +127,8 @@ class _Table:
         if mean is None:
             return ""
         decimals = MEASURES[measure].decimals if measure in MEASURES else DECIMALS
-        written, _, reach = with_interval(mean, half, decimals, sign=sign).partition(" ")
-        return (written, tag("small", reach, class_="reach")) if reach else written
+        figure, _, reach = with_interval(mean, half, decimals, sign=sign).partition(" ")
+        return (figure, tag("small", reach, class_="reach")) if reach else figure
 
     def _whisker(self, value: object, measure: str) -> Child:
         mean, half = self._interval(value)
