@@ -118,8 +118,8 @@ class Engine(ABC):
         """
         value, estimates = np.array(start), list[Array]()
         for step in steps:
-            output_value = self.run({**step.feeds, name: value}, held)[output]
-            value = next_input(step, value, output_value, estimates)
+            made = self.run({**step.feeds, name: value}, held)[output]
+            value = next_input(step, value, made, estimates)
         return value
 
     def hold(self, feeds: Mapping[str, Array]) -> Held:

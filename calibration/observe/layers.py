@@ -144,9 +144,9 @@ def take_external(model: ModelProto, folder: Path) -> dict[str, NDArray[Any]]:
     """
     external = [t for t in model.graph.initializer if t.data_location == TensorProto.EXTERNAL]
     arrays = {tensor.name: np.array(numpy_helper.to_array(tensor, str(folder))) for tensor in external}
-    internal = [t for t in model.graph.initializer if t.data_location != TensorProto.EXTERNAL]
+    kept = [t for t in model.graph.initializer if t.data_location != TensorProto.EXTERNAL]
     del model.graph.initializer[:]
-    model.graph.initializer.extend(internal)
+    model.graph.initializer.extend(kept)
     return arrays
 
 

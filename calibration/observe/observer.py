@@ -74,13 +74,11 @@ class Observer:
             shapes = tensor_shapes(model, fed)
             _in_graph_order(model, list(extremes), shapes, graph)  # refuses what the graph does not make
             _find_extremes(model, extremes, shapes)
-        names = list(
-            dict.fromkeys([*tensors, *(name_of(name) for name in extremes for name_of in (smallest_of, largest_of))])
-        )
+        wanted = list(dict.fromkeys([*tensors, *(one(name) for name in extremes for one in (smallest_of, largest_of))]))
         shapes = tensor_shapes(model, fed)
-        self._fed = [name for name in names if name in example]
-        in_order = _in_graph_order(model, [name for name in names if name not in example], shapes, graph)
-        self.groups = groups_within(max_bytes, {name: shapes[name] for name in in_order})
+        self._fed = [name for name in wanted if name in example]
+        made = _in_graph_order(model, [name for name in wanted if name not in example], shapes, graph)
+        self.groups = groups_within(max_bytes, {name: shapes[name] for name in made})
         self._engines: list[Engine] = []
         try:
             for group in self.groups:
@@ -92,9 +90,9 @@ class Observer:
 
     def run(self, feeds: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
         """The name and the values of every tensor for these inputs; only one group's values are held at a time."""
-        for group in self.groups_of(feeds):
-            while group:
-                yield group.popitem()
+        for found in self.groups_of(feeds):
+            while found:
+                yield found.popitem()
 
     def groups_of(self, feeds: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
         """The same, tensors that are fed first, then group by group, for callers that run several inputs at once."""
@@ -146,8 +144,8 @@ def _find_extremes(model: ModelProto, channel_axes: Mapping[str, int], shapes: M
             axes = [axis for axis in range(rank) if axis != channel_axes[name] % rank]
             over = f"{name}:axes"
             model.graph.initializer.append(numpy_helper.from_array(np.array(axes, dtype=np.int64), over))
-            for kind, output in (("ReduceMin", smallest_of(name)), ("ReduceMax", largest_of(name))):
-                nodes.append(helper.make_node(kind, [name, over], [output], name=output, keepdims=0))
+            for kind, made in (("ReduceMin", smallest_of(name)), ("ReduceMax", largest_of(name))):
+                nodes.append(helper.make_node(kind, [name, over], [made], name=made, keepdims=0))
     del model.graph.node[:]
     model.graph.node.extend(nodes)
 
@@ -168,18 +166,18 @@ def groups_within(max_bytes: int, shapes: Mapping[str, Shape]) -> list[list[str]
 
 def ending_in(model: ModelProto, ranks: Mapping[str, int]) -> ModelProto:
     """The part of the model that leads to the named tensors, which are its outputs; ranks: their numbers of axes."""
-    names = set(ranks)
+    needed = set(ranks)
     nodes = []
     for node in reversed(model.graph.node):
-        if names & set(node.output):
+        if needed & set(node.output):
             nodes.append(node)
-            names |= set(node.input)
+            needed |= set(node.input)
     part = ModelProto()
     part.CopyFrom(model)
     for kept, whole in (
         (nodes[::-1], part.graph.node),
-        ([entry for entry in model.graph.input if entry.name in names], part.graph.input),
-        ([tensor for tensor in model.graph.initializer if tensor.name in names], part.graph.initializer),
+        ([entry for entry in model.graph.input if entry.name in needed], part.graph.input),
+        ([tensor for tensor in model.graph.initializer if tensor.name in needed], part.graph.initializer),
         ([_any_size(name, rank) for name, rank in ranks.items()], part.graph.output),
     ):
         del whole[:]

@@ -66,8 +66,8 @@ class BuildOptions:
     """The number of a GPU, to choose among the engines that run on GPUs."""
 
     def __post_init__(self) -> None:
-        limits = {"least SQNR": self.least_sqnr_db, "largest PSNR drop": self.max_psnr_drop}
-        if wrong := [f"{name} {value}" for name, value in limits.items() if value is not None and not isfinite(value)]:
+        found = {"least SQNR": self.least_sqnr_db, "largest PSNR drop": self.max_psnr_drop}
+        if wrong := [f"{name} {value}" for name, value in found.items() if value is not None and not isfinite(value)]:
             raise DeployError(f"An engine cannot be chosen by {', '.join(wrong)}: give a number of decibels.")
 
 
@@ -115,13 +115,13 @@ def choose(
     candidates: Sequence[Candidate], options: BuildOptions, budget: Budget | None = None
 ) -> tuple[Candidate, str]:
     """The fastest candidate that is right and within the budget, and one sentence of why."""
-    eligible = [c for c in candidates if _was_asked_for(c, options)]
-    passed_over = {c: problem for c in eligible if (problem := _problem(c, options, budget or Budget()))}
-    right = [c for c in eligible if c not in passed_over]
+    asked = [c for c in candidates if _was_asked_for(c, options)]
+    passed_over = {c: problem for c in asked if (problem := _problem(c, options, budget or Budget()))}
+    right = [c for c in asked if c not in passed_over]
     if not right:
-        reasons = "; ".join(f"{c.name}: {problem}" for c, problem in passed_over.items())
+        told = "; ".join(f"{c.name}: {problem}" for c, problem in passed_over.items())
         raise DeployError(
-            f"No engine here runs this bundle as it should: {reasons}. `idm-deploy doctor` shows the engines."
+            f"No engine here runs this bundle as it should: {told}. `idm-deploy doctor` shows the engines."
         )
     fastest = min(right, key=_step_ms)
     as_fast = [c for c in right if _step_ms(c) <= AS_FAST * _step_ms(fastest)]
@@ -136,8 +136,8 @@ def choose(
             why += f", {best.sqnr_db:.1f} dB from it"
     if best != fastest:
         why += f"; {fastest.name} is as fast ({fastest.step_ms:.1f} ms) but further from float32"
-    reasons = "; ".join(f"{c.name} {problem}" for c, problem in passed_over.items())
-    return best, why + (f" (not used: {reasons})" if reasons else "")
+    told = "; ".join(f"{c.name} {problem}" for c, problem in passed_over.items())
+    return best, why + (f" (not used: {told})" if told else "")
 
 
 def _step_ms(candidate: Candidate) -> float:
@@ -159,32 +159,32 @@ def _was_asked_for(choice: EngineChoice | Candidate, options: BuildOptions) -> b
 
 
 def _nothing_to_choose(options: BuildOptions) -> DeployError:
-    probes = [probe for probe in probe_all() if options.engine in (AUTO, probe.name)]
+    found = [probe for probe in probe_all() if options.engine in (AUTO, probe.name)]
     if options.device is not None:
-        probes = [probe for probe in probes if BACKENDS[probe.name].on_gpu]
-    absent = [f"{probe.name}: {probe.reason}; {probe.install}" for probe in probes if not probe.available]
-    if len(absent) == len(probes):
+        found = [probe for probe in found if BACKENDS[probe.name].on_gpu]
+    absent = [f"{probe.name}: {probe.reason}; {probe.install}" for probe in found if not probe.available]
+    if len(absent) == len(found):
         return MissingPackage(f"No engine can run here: {' | '.join(absent)}.")
-    request = f"{options.engine} in {options.precision}".replace(f"{AUTO} in ", "")
+    asked = f"{options.engine} in {options.precision}".replace(f"{AUTO} in ", "")
     if options.precision == INT8:
         return DeployError(
-            f"There is nothing to choose from for {request}: this bundle has no int8 graphs for it. "
+            f"There is nothing to choose from for {asked}: this bundle has no int8 graphs for it. "
             "Make them with `idm-deploy quantize`."
         )
-    backends = [BACKENDS[probe.name] for probe in probes if probe.available]
-    lacking = [f" ({reason})" for backend in backends if (reason := backend.lacks().get(options.precision))]
+    named = [BACKENDS[probe.name] for probe in found if probe.available]
+    lacking = [f" ({reason})" for backend in named if (reason := backend.lacks().get(options.precision))]
     return DeployError(
-        f"There is nothing to choose from for {request}{''.join(lacking[:1])}. `idm-deploy doctor` shows the precisions"
+        f"There is nothing to choose from for {asked}{''.join(lacking[:1])}. `idm-deploy doctor` shows the precisions"
         " here."
     )
 
 
 def _decision(figures: Figures, reason: str, options: BuildOptions, cache: Cache) -> Decision:
-    candidates = tuple(Candidate(**record) for record in figures["candidates"])
-    winner = Candidate(**figures["chosen"])
+    candidates = tuple(Candidate(**stored) for stored in figures["candidates"])
+    chosen = Candidate(**figures["chosen"])
     choice = EngineChoice(
-        backend=winner.backend,
-        precision=winner.precision,
+        backend=chosen.backend,
+        precision=chosen.precision,
         threads=options.trial.threads,
         cache_dir=cache.root,
         device=options.device,
@@ -214,10 +214,6 @@ def _text_of_budget(budget: Budget) -> str:
 def _text_of_losses(bundle: Bundle) -> str:
     """What `quantize` measured on held-out pictures, which lies in bundle.json and in no file that has a hash."""
     targets = (bundle.manifest.quantization or {}).get("targets", {})
-    by_target = {target: described.get("held_out") or {} for target, described in sorted(targets.items())}
-    losses = [
-        f"{target} {figures['psnr_drop']} and {figures['fidelity_db']} dB"
-        for target, figures in by_target.items()
-        if figures
-    ]
-    return ", ".join(losses) or "not known"
+    found = {target: described.get("held_out") or {} for target, described in sorted(targets.items())}
+    told = [f"{target} {held['psnr_drop']} and {held['fidelity_db']} dB" for target, held in found.items() if held]
+    return ", ".join(told) or "not known"

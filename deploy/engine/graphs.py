@@ -172,11 +172,11 @@ class GraphSet:
         index = self._index(name, int(feeds.get(RANGE_INDEX, 0)))
         engine = lease.engine(name, self._shapes(name, {**kept, **feeds}, fixed=fixed), index)
         held = lease.held(name, index, engine, kept)
-        fed = {spec.name: feeds[spec.name] for spec in engine.inputs if spec.name in feeds and spec.name not in kept}
-        outputs = engine.run(fed, held)
+        given = {spec.name: feeds[spec.name] for spec in engine.inputs if spec.name in feeds and spec.name not in kept}
+        made = engine.run(given, held)
         if name == DENOISE and self.int8 is not None:
-            outputs["noise"] = self.int8.corrected(outputs["noise"], feeds)
-        return outputs
+            made["noise"] = self.int8.corrected(made["noise"], feeds)
+        return made
 
     def _shapes(self, name: str, feeds: Mapping[str, Array], *, fixed: bool) -> Shapes | None:
         """What the form is compiled for that runs these feeds; None: for any size."""
@@ -189,10 +189,10 @@ class GraphSet:
     ) -> NDArray[np.float32]:
         """What the denoiser makes of a state, a condition and the row of a step."""
         if keep.condition:
-            outputs = self.run(DENOISE, {"x": x, **row}, kept=condition, fixed=keep.size, lease=keep.lease)
+            made = self.run(DENOISE, {"x": x, **row}, kept=condition, fixed=keep.size, lease=keep.lease)
         else:
-            outputs = self.run(DENOISE, {"x": x, **condition, **row}, fixed=keep.size, lease=keep.lease)
-        noise: NDArray[np.float32] = outputs["noise"]
+            made = self.run(DENOISE, {"x": x, **condition, **row}, fixed=keep.size, lease=keep.lease)
+        noise: NDArray[np.float32] = made["noise"]
         return noise
 
     @property
@@ -210,11 +210,11 @@ class GraphSet:
         with nullcontext(keep.lease) if keep.lease is not None else self.lease() as lease:
             engine = lease.engine(DENOISE, shapes, 0)
             held = lease.held(DENOISE, 0, engine, condition)
-            inputs = {spec.name for spec in engine.inputs}
+            wanted = {spec.name for spec in engine.inputs}
 
             def asked_for() -> Iterator[Step]:
                 for step in chain([first], waiting):
-                    yield replace(step, feeds={name: value for name, value in step.feeds.items() if name in inputs})
+                    yield replace(step, feeds={name: value for name, value in step.feeds.items() if name in wanted})
 
             return engine.follow("x", "noise", x, asked_for(), held)
 

@@ -98,7 +98,7 @@ class Int8Denoiser:
 
     def constants(self, index: int) -> dict[str, Array]:
         """What the graph's constants are in the engine of a range; empty if one engine serves all ranges."""
-        return {name: value for rows in self._constants for name, value in rows.in_range(index).items()}
+        return {name: value for one in self._constants for name, value in one.in_range(index).items()}
 
     def row_feeds(self, noise_levels: Sequence[float]) -> list[dict[str, Array]]:
         """What each step feeds besides what the float graph takes."""
@@ -119,10 +119,10 @@ class Int8Denoiser:
         (ONNX Runtime, ddpm with 20 steps, six held-out pictures) no scale falls by more than 0.02 %, and pictures are
         52.21 dB from float ones instead of 52.19.
         """
-        corrections = self._described["noise_corrections"]
-        if not corrections:
+        found = self._described["noise_corrections"]
+        if not found:
             return plan
-        levels, variances = ([entry[key] for entry in corrections] for key in ("noise_level", "estimate_variance"))
+        levels, variances = ([entry[key] for entry in found] for key in ("noise_level", "estimate_variance"))
         measured_with_clip = plan.rules.clip
         rows = []
         for row in plan.rows:
@@ -132,18 +132,18 @@ class Int8Denoiser:
 
     def notice_of_plan(self, plan: Plan) -> str | None:
         """One line when equation or steps are not those of the calibration; None when they are."""
-        calibrated_levels = np.array(self._quantization["noise_levels"])
+        known = np.array(self._quantization["noise_levels"])
         levels = np.array([row.noise_level for row in plan.rows])
-        strange = int((np.abs(levels[:, None] - calibrated_levels).min(axis=1) > SAME_LEVEL).sum())
+        strange = int((np.abs(levels[:, None] - known).min(axis=1) > SAME_LEVEL).sum())
         equations = self._quantization.get("equations", [])  # a calibration's trials do not say
-        notices = []
+        told = []
         if equations and plan.settings.equation not in equations:
-            notices.append(f"calibrated with {' and '.join(equations)}, not {plan.settings.equation}")
+            told.append(f"calibrated with {' and '.join(equations)}, not {plan.settings.equation}")
         if strange:
-            notices.append(f"{strange} of {len(levels)} steps lie at noise levels that were not calibrated")
-        if not notices:
+            told.append(f"{strange} of {len(levels)} steps lie at noise levels that were not calibrated")
+        if not told:
             return None
-        return f"int8: {'; '.join(notices)}; each step uses the scales of the range that holds its noise level"
+        return f"int8: {'; '.join(told)}; each step uses the scales of the range that holds its noise level"
 
     @property
     def _quantization(self) -> Mapping[str, Any]:
@@ -166,8 +166,8 @@ class Int8Denoiser:
     @cached_property
     def _constants(self) -> list[RangeConstants]:
         return [
-            RangeConstants(names=tuple(files["names"]), rows=self._read(name, files["rows"]))
-            for name, files in sorted(self._described["constants"].items())
+            RangeConstants(names=tuple(told["names"]), rows=self._read(name, told["rows"]))
+            for name, told in sorted(self._described["constants"].items())
         ]
 
     def _read(self, name: str, files: Mapping[str, str]) -> RangeRows:
@@ -176,10 +176,10 @@ class Int8Denoiser:
     @cached_property
     def _corrections(self) -> tuple[Array, Array, Array] | None:
         """Noise levels (rising), gains and offsets (levels, channels)."""
-        corrections = self._described["noise_corrections"]
-        if not corrections:
+        found = self._described["noise_corrections"]
+        if not found:
             return None
-        levels, gains, offsets = ([entry[key] for entry in corrections] for key in ("noise_level", "gain", "offset"))
+        levels, gains, offsets = ([entry[key] for entry in found] for key in ("noise_level", "gain", "offset"))
         return np.array(levels), np.array(gains), np.array(offsets)
 
     def _feeds_of(self, level: float) -> dict[str, Array]:

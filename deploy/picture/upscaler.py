@@ -96,9 +96,9 @@ class Upscaler:
     @classmethod
     def of_graphs(cls, graphs: GraphSet, max_memory: int | str | None = None) -> Self:
         """An upscaler on graphs that are opened elsewhere, and that others may use at the same time."""
-        upscaler = cls.__new__(cls)
-        upscaler._share(graphs, max_memory)
-        return upscaler
+        made = cls.__new__(cls)
+        made._share(graphs, max_memory)
+        return made
 
     def _share(self, graphs: GraphSet, max_memory: int | str | None) -> None:
         self.bundle = graphs.bundle
@@ -258,8 +258,8 @@ class Upscaler:
         options = RunOptions(
             seed=seed, sample=sample, noise=noise, tile=tile, progress=progress or ignore, notice=notice or ignore
         )
-        generation = Generation(count=count, sizes=sizes, latent=latent)
-        return generate_pictures(self, generation, self.sampling(choices), options)
+        wanted = Generation(count=count, sizes=sizes, latent=latent)
+        return generate_pictures(self, wanted, self.sampling(choices), options)
 
     def sampling(self, choices: Choices | None = None) -> Sampling:
         """A checked way to sample with this bundle."""
@@ -286,8 +286,8 @@ class Upscaler:
 
     def notices(self, lr: PixelSize, size: PixelSize, sampling: Sampling) -> list[str]:
         """What to tell before the work: a scale that training did not cover, steps that int8 was not calibrated for."""
-        lines = [self.model.notice_of_scale(lr[::-1], size[::-1]), self.notice_of_int8(sampling)]
-        return [line for line in lines if line is not None]
+        told = [self.model.notice_of_scale(lr[::-1], size[::-1]), self.notice_of_int8(sampling)]
+        return [line for line in told if line is not None]
 
     def notice_of_int8(self, sampling: Sampling) -> str | None:
         """What to tell of a way to sample that int8 was not calibrated for; None otherwise."""

@@ -137,11 +137,11 @@ class PlacementSearch:
                 tried[levels] = self.distance(levels)
         self._try_blends(tried)
         best = min(tried, key=lambda levels: tried[levels])
-        rules_that_win = [name for name, levels in rules.items() if levels == best]
+        named = [name for name, levels in rules.items() if levels == best]
         return Found(
             noise_levels=best,
             distance=tried[best],
-            origin=rules_that_win[0] if rules_that_win else "search",
+            origin=named[0] if named else "search",
             rules={name: tried[levels] for name, levels in rules.items()},
         )
 
@@ -222,19 +222,19 @@ class PlacementSearch:
             return self._model.predict(x.astype(np.float32, copy=False), condition, rows[step_index])
 
         def adjust(estimate: Array, _: PlanRow, _step: int) -> Array:
-            adjusted = estimate.astype(np.float32, copy=False)
+            made = estimate.astype(np.float32, copy=False)
             if self._setting.consistency:
-                sample.subject.make_consistent(adjusted, self._setting.consistency, lambda: None)
+                sample.subject.make_consistent(made, self._setting.consistency, lambda: None)
             if estimates is not None:
-                estimates.append(adjusted.copy())
-            return adjusted
+                estimates.append(made.copy())
+            return made
 
         whole = slice(0, shape[2])
         noise = sample.noise.rows(shape, START_NOISE, whole)
         guess = sample.subject.first_guess(whole) if self._setting.start is not None else None
         state = starting_state(plan, noise, guess)
-        end: Float32 = run_plan(plan, predict, state, _no_noise, adjust_estimate=adjust).x.astype(np.float32)
-        return end
+        made: Float32 = run_plan(plan, predict, state, _no_noise, adjust_estimate=adjust).x.astype(np.float32)
+        return made
 
     def _paths(self, steps: int) -> list[Levels]:
         """The cheapest path of `steps` evaluations through the dense run, for each weight."""
