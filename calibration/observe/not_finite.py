@@ -28,5 +28,5 @@ def first_not_finite(graph: Path, feeds: Mapping[str, Array]) -> str | None:
     """The first node in the graph's order whose output is not finite for these inputs; None if there is none."""
     nodes = {layer.output: layer.node for layer in layers_of(read_graph(graph))}
     with Observer(graph, list(nodes), example=feeds) as observer:
-        names = {name for name, values in observer.run(feeds) if not np.isfinite(values).all()}
-    return next((node for name, node in nodes.items() if name in names), None)
+        not_finite = {name for name, values in observer.run(feeds) if not np.isfinite(values).all()}
+    return next((node for name, node in nodes.items() if name in not_finite), None)

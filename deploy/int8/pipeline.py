@@ -284,10 +284,10 @@ class _Work:
     ) -> Bundle:
         int8_graphs = [graphs_of_target(self.bundle, t, recipes[t], scales[t].ranges.edges) for t in recipes]
         with BundleWriter.update(self.bundle) as writer:
-            graphs = {target: chosen_parts.graphs for target, chosen_parts in decoder.items()}
+            graphs = {target: parts.graphs for target, parts in decoder.items()}
             quantization = quantization_of(writer, self.bundle, int8_graphs, self.plans.levels, corrections, graphs)
             quantization["settings"] = self.settings.as_dict()
             quantization["calibration_sha256"] = hash_of_record(record)
             quantization["equations"] = sorted({plan.settings.equation for plan in self.plans.plans})
-            names = {chosen_parts.original.name: chosen_parts.sha256 for chosen_parts in self.pictures}
+            names = {picture.original.name: picture.sha256 for picture in self.pictures}
             return writer.commit(replace(self.bundle.manifest, quantization=quantization, calibration_images=names))

@@ -31,12 +31,12 @@ def without_float_denoiser(bundle: Bundle) -> Bundle:
         for file in [described["graph"], *decoder_files(described)]
     }
     models: dict[str, ModelProto] = {name: read_graph(bundle.file(name)) for name in sorted(files)}
-    users: dict[str, list[str]] = {}
-    tensors = merged_tensors(_taken(models, bundle, users))
+    names_of: dict[str, list[str]] = {}
+    tensors = merged_tensors(_taken(models, bundle, names_of))
     with BundleWriter.update(bundle) as writer:
         places, weights = write_packed(writer, "weights", tensors)
         renamed = {
-            name: _stored(writer, name, model, {key: places[key] for key in users[name]}, weights)
+            name: _stored(writer, name, model, {key: places[key] for key in names_of[name]}, weights)
             for name, model in models.items()
         }
         targets = {

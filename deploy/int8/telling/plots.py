@@ -91,12 +91,8 @@ def _curves(calibrated: Calibrated) -> list[tuple[list[str], NDArray[np.float64]
     for target, scales in calibrated.scales.items():
         costs = np.array([partition.cost for partition in scales.partitions]) / scales.partitions[0].cost
         chosen = scales.partition.ranges
-        for targets, costs_of_curve, ranges in curves:
-            if (
-                ranges == chosen
-                and costs_of_curve.shape == costs.shape
-                and np.allclose(costs_of_curve, costs, atol=0.005)
-            ):
+        for targets, others, ranges in curves:
+            if ranges == chosen and others.shape == costs.shape and np.allclose(others, costs, atol=0.005):
                 targets.append(target)
                 break
         else:

@@ -44,10 +44,10 @@ def bias_corrections(
     means: dict[tuple[int, str, int], InputMean] = {}
     count = inputs.count(CORRECTING_EVERY)
     with Observer(graph, tensors, example=example, threads=threads) as observer:
-        for done, gathered in enumerate(inputs.each(CORRECTING_EVERY)):
-            for name, values in observer.run(gathered.feeds):
+        for done, entry in enumerate(inputs.each(CORRECTING_EVERY)):
+            for name, values in observer.run(entry.feeds):
                 for number, chosen in enumerate(scales):
-                    index = chosen.partition.range_of_step(gathered.level_index)
+                    index = chosen.partition.range_of_step(entry.level_index)
                     quantizer = chosen.quantizers[name][index]
                     for layer in (found.layer for found in readers[name]):
                         key = (number, layer.node, index)

@@ -154,7 +154,7 @@ def part_from(model: ModelProto, node: str, floats: frozenset[str], shapes: Mapp
             observed[name] = None
         elif makers[name].name not in kept_names:
             kept_names.add(makers[name].name)
-            waiting += [candidate for candidate in makers[name].input if candidate]
+            waiting += [source for source in makers[name].input if source]
     nodes = [candidate for candidate in graph.node if candidate.name in kept_names]
     names = tuple(sorted(observed))
     return Part(model=_cut(model, nodes, {name: len(shapes[name]) for name in names}), observed=names)
@@ -175,14 +175,14 @@ def _cut(model: ModelProto, nodes: Sequence[NodeProto], ranks: Mapping[str, int]
     part = ModelProto()
     part.CopyFrom(model)
     fed = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank) for name, rank in ranks.items()]
-    for field, whole in (
+    for entries, whole in (
         (list(nodes), part.graph.node),
         ([*(entry for entry in model.graph.input if entry.name in names), *fed], part.graph.input),
         ([tensor for tensor in model.graph.initializer if tensor.name in names], part.graph.initializer),
         ([], part.graph.value_info),
     ):
         del whole[:]
-        whole.extend(field)
+        whole.extend(entries)
     return part
 
 

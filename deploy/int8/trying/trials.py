@@ -104,7 +104,7 @@ class Trials:
             pictures = [self._final(upscaler, way, lanes) for way in ways]
         originals = [example.original for example in self._verified()]
         fidelities = [
-            compare(self._in_float[way], example, originals) for way, example in zip(ways, pictures, strict=True)
+            compare(self._in_float[way], of_way, originals) for way, of_way in zip(ways, pictures, strict=True)
         ]
         return Trial(in_float=in_float, found=fidelities[0], plain=fidelities[1] if len(fidelities) > 1 else None)
 
