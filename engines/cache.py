@@ -47,7 +47,7 @@ def default_cache_dir() -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One thing in the cache. `label` is for people: which bundle and graph it was made from."""
+    """A thing in the cache. `label` is for people: which bundle and graph it was made from."""
 
     path: Path
     label: str
@@ -60,7 +60,7 @@ class Entry:
 
     @property
     def bytes(self) -> int:
-        """Of all its files."""
+        """The bytes of all its files."""
         return sum(self.files.values())
 
     @property
@@ -232,7 +232,7 @@ def fingerprint(hashes: list[str]) -> str:
 
 
 def fingerprint_of_graph(graph: Path, weights: tuple[Path, ...]) -> str:
-    """The same, from the files themselves."""
+    """The fingerprint of a graph, from the files themselves."""
     states = ((path, path.stat()) for path in (graph, *weights))
     return fingerprint([_sha256_of_file(path, state.st_size, state.st_mtime_ns) for path, state in states])
 

@@ -334,7 +334,7 @@ class Backend:
             raise EngineError(f"The engine {self.name} cannot run a bundle's graphs: {'; '.join(problems)}.")
 
     def precisions_here(self) -> tuple[str, ...]:
-        """Those that this machine has the arithmetic for."""
+        """The precisions that this machine has the arithmetic for."""
         lacking = self.lacks()
         return tuple(precision for precision in self.precisions if precision not in lacking)
 

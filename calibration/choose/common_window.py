@@ -64,7 +64,7 @@ def _reaching(alone: Quantizer, together: Quantizer) -> Quantizer:
 
 
 def with_short_ratios(chosen: Sequence[Quantizer]) -> tuple[Quantizer, ...]:
-    """The same with scales that the first is a multiple of by numbers of eight significant bits, as bfloat16 has.
+    """The quantizers with scales that the first is a multiple of by numbers of eight significant bits, as bfloat16 has.
 
     OpenVINO's graph multiplies a range's inputs by that ratio, in bfloat16 where it computes in it, and its outputs by
     the inverse, in float32: a longer ratio would leave all outputs of the range up to 0.4 % too large or too small.
@@ -83,7 +83,7 @@ def with_short_ratios(chosen: Sequence[Quantizer]) -> tuple[Quantizer, ...]:
 
 
 def _with_zeros_widest(densities: Sequence[Density], chosen: Sequence[Quantizer]) -> tuple[Quantizer, ...]:
-    """With the largest scale of all for a range that was zero throughout: exact there, and clipping least."""
+    """The quantizers, with the largest scale of all for ranges that were zero throughout: exact there, and clipping least."""
     scales = [q.scale for density, q in zip(densities, chosen, strict=True) if _is_not_zero(density)]
     widest = max(scales, default=1.0)
     return tuple(

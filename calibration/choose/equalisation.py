@@ -63,7 +63,7 @@ def factors_of(lowest: Float32, highest: Float32, norms: NDArray[np.floating]) -
 
 
 def _rounded(factors: NDArray[np.float64]) -> Float32:
-    """To the nearest numbers of four significant bits."""
+    """The nearest numbers of four significant bits."""
     mantissas, exponents = np.frexp(factors)
     scaled = np.rint(mantissas * (1 << _BITS)) / (1 << _BITS)
     rounded: Float32 = np.ldexp(scaled, exponents).astype(np.float32)

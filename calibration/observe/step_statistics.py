@@ -76,7 +76,7 @@ class StepStatistics:
         return reduce(merge_histograms, self.of_tensor(name))
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Everything as plain arrays for `numpy.savez`, the same for any order of observation."""
+        """All histograms as plain arrays for `numpy.savez`, the same for any order of observation."""
         keys = sorted(self._histograms)
         rows = [self._histograms[key] for key in keys]
         return {

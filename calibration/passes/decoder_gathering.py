@@ -32,7 +32,7 @@ POSITIONS = 1024
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DecoderFindings:
-    """One graph. rounded: by weight; densities: by input tensor; low, high, biases: by node, of convolutions."""
+    """What was seen in a graph. rounded: by weight; densities: by input tensor; low, high, biases: by convolution's node."""
 
     graph: Path
     layers: tuple[Layer, ...]
@@ -156,6 +156,6 @@ class _Seen:
         self.extremes[layer.node] = merge_extremes(before, extremes) if before else extremes
 
     def densities(self, layers: Sequence[Layer]) -> dict[str, Density]:
-        """By input tensor; those that share a weight share a density."""
+        """The density of each input tensor; those that share a weight share one."""
         by_name = {name: density_of(self._statistics.overall(name)) for name in self._statistics.names}
         return {layer.input: by_name[self._shared[layer.input]] for layer in layers}

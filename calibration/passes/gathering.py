@@ -62,7 +62,7 @@ class Gathered:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Findings:
-    """Everything from the passes: layers by node, and a histogram per input tensor and level.
+    """What all passes found: layers by node, and a histogram per input tensor and level.
 
     factors: what the channels of an input are multiplied by, for those where that pays; histograms and rounded weights
     are of what results.
@@ -253,7 +253,7 @@ class _Pass:
         return round_to_nearest(layer.node, weight)
 
     def to_arrays(self) -> dict[str, Array]:
-        """Everything as plain arrays; layers by their number in this pass."""
+        """What this pass found as plain arrays; layers by their number in it."""
         arrays: dict[str, Array] = {f"inputs.{key}": value for key, value in self._statistics.to_arrays().items()}
         arrays["nodes"] = np.array([layer.node for layer in self.layers])
         for number, layer in enumerate(self.layers):

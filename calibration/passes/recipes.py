@@ -111,7 +111,7 @@ def recipe_of(
     in_float: frozenset[str] = frozenset(),
     corrections: Corrections | None = None,
 ) -> Recipe:
-    """All layers but those that stay in float."""
+    """The recipe of all layers but those that stay in float."""
     layers = [
         _layer(
             gathered,

@@ -64,7 +64,7 @@ class Editor:
         like: NodeProto | None = None,
         **attributes: Any,
     ) -> str:
-        """One more node; its output, called after it unless named. `like` lends its attributes."""
+        """Adds a node and returns its output, called after it unless named. `like` lends its attributes."""
         node = helper.make_node(kind, list(inputs), [output or f"{name}.out"], name=name, domain=domain, **attributes)
         if like is not None:
             node.attribute.extend(a for a in like.attribute if a.name not in attributes)
@@ -87,7 +87,7 @@ class Editor:
         return name
 
     def number(self, values: NDArray[np.floating], name: str) -> str:
-        """One number per range: a 0-d constant if it never changes, else of shape (1,)."""
+        """Adds a number per range and returns its tensor: a 0-d constant if it never changes, else of shape (1,)."""
         if (values == values[0]).all():
             return self.constant(np.asarray(values[0], dtype=np.float32).reshape(()), name)
         return self._writers[NUMBERS].add(name, values)

@@ -63,7 +63,7 @@ class RangeRows:
         return row.reshape(self.shape)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Everything but the name as plain arrays for `numpy.savez`."""
+        """The rows as plain arrays for `numpy.savez`; the name is kept elsewhere."""
         arrays: dict[str, NDArray[Any]] = {name: np.asarray(getattr(self, name)) for name in ARRAYS}
         return arrays if self.corrections is None else {**arrays, "corrections": self.corrections}
 
@@ -129,7 +129,7 @@ class RowWriter:
         return name
 
     def rows(self, *, leading: tuple[int, ...] = (), trailing: tuple[int, ...] = ()) -> RangeRows:
-        """All segments one after the other, on an axis between the leading and the trailing ones of the input."""
+        """The rows of all segments one after the other, on an axis between the input's leading and trailing ones."""
         sizes = [slopes.size for slopes in self.slopes]
         corrections = None
         if any(part is not None for part in self.corrections):

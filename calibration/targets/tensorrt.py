@@ -38,7 +38,7 @@ NAME: Final = "tensorrt"
 
 
 def int8_graphs(model: ModelProto, folder: Path, recipe: Recipe) -> Int8Graphs:
-    """One graph, with constants per range. `folder` is where the float graph's weights file lies: for the biases."""
+    """The int8 graph, with constants per range. `folder` holds the float graph's weights file, from which biases are read."""
     _check_codes(recipe)
     editor = Editor(recipe.ranges, constant_ranges=True)
 

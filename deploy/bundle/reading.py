@@ -151,7 +151,7 @@ def _parsed(path: Path) -> object:
 
 
 def _damage(folder: Path, manifest: Manifest, *, hashes: bool) -> Iterator[str]:
-    """One sentence per file that is not what bundle.json says."""
+    """What is wrong with the files, a sentence for each that is not what bundle.json says."""
     for name, record in sorted(manifest.files.items()):
         try:
             problem = _file_problem(folder / name, record, hashes=hashes)

@@ -80,13 +80,13 @@ class DemoSettings:
     seed: int = 0
 
     def quick(self) -> "DemoSettings":
-        """The same flow on less, in about a third of the time."""
+        """The settings of `--quick`: the same flow on less, in about a third of the time."""
         return replace(self, pictures=1, originals=2, calibration_pictures=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """One run in one folder."""
+    """A run of the demo in its folder."""
 
     settings: DemoSettings
     folder: Path
@@ -127,7 +127,7 @@ def make_bundle(demo: Demo) -> dict[str, Any]:
 
 
 def _copied(bundle: Bundle, place: Path) -> Bundle:
-    """The same bundle at `place`, whatever lay there."""
+    """A copy of the bundle at `place`, whatever lay there."""
     partial = place.with_name(f".{place.name}.partial")
     try:
         for old in (partial, place):
@@ -194,7 +194,7 @@ def _why_not(demo: Demo) -> str | None:
 
 
 def _targets() -> tuple[str, ...]:
-    """Those that the demo quantizes for: graphs for a GPU show nothing on a CPU."""
+    """The targets that the demo quantizes for: graphs for a GPU show nothing on a CPU."""
     return tuple(name for name in targets_here(None, lambda _: None) if target_named(name).on_cpu)
 
 

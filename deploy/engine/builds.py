@@ -169,7 +169,7 @@ def weights_bytes(graph: Path, *, half: bool = False) -> int:
 
 
 def build_plans(planned: Sequence[PlannedBuild], cache: Cache, options: PlanOptions, progress: Progress) -> list[Built]:
-    """All of them in the cache, each built in its own process unless it was there."""
+    """Puts all plans into the cache, each built in its own process unless it was there."""
     results = []
     for number, plan in enumerate(planned):
         share = part_of(progress, number, len(planned), plan.source.label)

@@ -69,7 +69,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """As it is shown."""
+        """Backend and precision, as people are shown them."""
         return f"{self.backend} {self.precision}"
 
 
@@ -131,7 +131,7 @@ def race(contenders: Sequence[Contender], rounds: int, clock: Callable[[], float
 
 
 def _with_held_out_figures(candidate: Candidate, bundle: Bundle) -> Candidate:
-    """The same with what `quantize` recorded of the int8 graphs that it runs."""
+    """The candidate with what `quantize` recorded of the int8 graphs that it runs."""
     if candidate.precision != INT8 or bundle.manifest.quantization is None:
         return candidate
     recorded = bundle.manifest.quantization["targets"][target_of_backend(candidate.backend)].get("held_out") or {}

@@ -49,7 +49,7 @@ GENERATED = 8
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Calibrated:
-    """Everything that was found, for the report and the table."""
+    """All that a calibration found and chose, for the report and the table."""
 
     bundle: Bundle
     plans: CalibrationPlans
@@ -94,7 +94,7 @@ def quantize_bundle(
 
 @dataclass
 class _Work:
-    """One calibration."""
+    """A calibration at work: what it was asked for, and what its parts hand to one another."""
 
     upscaler: Upscaler
     plans: CalibrationPlans
@@ -104,7 +104,7 @@ class _Work:
     progress: InitVar[Progress]
 
     def __post_init__(self, progress: Progress) -> None:
-        """Everything that can be refused is refused here."""
+        """Refuses what can be refused before anything is computed."""
         say, settings, places, upscaler = self.say, self.settings, self.places, self.upscaler
         self.bundle = upscaler.bundle
         self._stage = Stages(progress)
@@ -125,7 +125,7 @@ class _Work:
         self.inputs = Inputs(recorded.inputs, recorded.few, recorded.count, self.plans.levels, rest=recorded.rest)
 
     def run(self) -> Calibrated:
-        """Everything, while no other calibration works on the same partial results."""
+        """The whole calibration, while no other works on the same partial results."""
         with alone_in(self.folder, self.say):
             return self._run()
 

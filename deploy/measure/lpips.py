@@ -39,7 +39,7 @@ SMALLEST_SIDE = 31
 
 @dataclass(frozen=True, kw_only=True)
 class Convolution:
-    """One of the five, by its place in torchvision's list; `pooled`: 3x3 maxima, every second one, go before."""
+    """A convolution of AlexNet, by its place in torchvision's list; `pooled`: 3x3 maxima, every second, go before."""
 
     place: int
     weight: tuple[int, int, int, int]

@@ -53,7 +53,7 @@ class Progress:
         return self.seconds * (1.0 / self.fraction - 1.0)
 
     def of_list(self, pictures: int, finished: int, at_once: int, seconds: float) -> "Progress":
-        """The same as part of a call that makes several pictures."""
+        """This progress as part of a call that makes several pictures."""
         return replace(self, pictures=pictures, finished=finished, at_once=at_once, seconds=seconds)
 
 
@@ -79,7 +79,7 @@ class Sampled:
             self.arrays.trim()
 
     def at_size(self, subject: Subject, size: Size) -> "Sampled":
-        """The same state on its way to another size, which `subject` knows how to decode."""
+        """The finished state on its way to another size, which `subject` knows how to decode."""
         return replace(self, subject=subject, size=size)
 
     def pixels(self) -> list[Pixels]:

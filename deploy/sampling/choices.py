@@ -55,7 +55,7 @@ class Sampling:
         return f"{self.preset or 'published'}: {self.recipe()}"
 
     def recipe(self) -> str:
-        """The same without the preset's name, which the caller's choices may have changed."""
+        """The line without the preset's name, whose values the caller's choices may have replaced."""
         plan = self.plan
         listed = "placed by search" if self.searched else "placed as listed"
         placed = listed if isinstance(plan.placement, tuple) else f"placed {plan.placement}"

@@ -136,7 +136,7 @@ class Cuda:
         return address.value
 
     def free(self, address: int) -> None:
-        """That memory is given back."""
+        """Gives memory on the device back."""
         self._call("cuMemFree_v2", ctypes.c_uint64(address))
 
     def upload(self, address: int, array: Array, stream: Stream) -> None:

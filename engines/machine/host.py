@@ -63,7 +63,7 @@ def find_cpu() -> Cpu:
 
 
 def usable_cores() -> int:
-    """Of the cores those that this process may run on: a container or taskset may allow fewer than there are."""
+    """How many cores this process may run on: a container or taskset may allow fewer than there are."""
     # macOS and Windows cannot be asked
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

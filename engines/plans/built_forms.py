@@ -56,7 +56,7 @@ class Source:
         return plain.filled(plain.label, constants) if constants else plain
 
     def filled(self, label: str, constants: Mapping[str, Array]) -> Source:
-        """The same graph with these constants."""
+        """This graph with these constants."""
         digests = [sha256(tensor_message(name, value)).hexdigest() for name, value in constants.items()]
         fingerprint_of_all = fingerprint([self.fingerprint, *digests])
         return Source(graph=self.graph, label=label, fingerprint=fingerprint_of_all, constants=constants)
@@ -79,7 +79,7 @@ def make_half_graph(source: Source, cache: Cache) -> tuple[Path, str]:
 
 
 def find_half_graph(source: Source, cache: Cache) -> Path:
-    """The same at run time: made now where onnx is installed, since that takes a second."""
+    """The fp16 form at run time: made now where onnx is installed, since that takes a second."""
     return make_half_graph(source, cache)[0]
 
 
@@ -111,7 +111,7 @@ class PlanSettings:
 
 
 def plan_key(source: Source, settings: PlanSettings) -> dict[str, str]:
-    """All that a plan depends on."""
+    """The key of a plan: all that it depends on."""
     key = _plan_base(source, settings.package, settings.precision)
     key |= _target_key(settings.device, settings.capability)
     workspace = settings.workspace_bytes

@@ -60,7 +60,7 @@ def half_model(model: ModelProto) -> ModelProto:
 
 
 class _Conversion:
-    """One pass over the nodes in order; every tensor's type is known when it is read."""
+    """A pass over the nodes in order, in which every tensor's type is known when it is read."""
 
     def __init__(self, graph: GraphProto) -> None:
         from onnx import TensorProto, numpy_helper

@@ -30,7 +30,7 @@ Messages = list[tuple[str, str]]
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """One build, in JSON's types. `module` is tensorrt or tensorrt_rtx; `graph` carries its precision."""
+    """What is to be built, in JSON's types. `module` is tensorrt or tensorrt_rtx; `graph` carries its precision."""
 
     module: str
     graph: str

@@ -234,7 +234,7 @@ def _evaluations(
     samples: int,
     measures: "Mapping[str, Measure]",
 ) -> "list[Evaluation]":
-    """One for each scale, from the smallest on; each but the first looks back at the scale before."""
+    """The evaluation at each scale, from the smallest on; each but the first looks back at the scale before."""
     from deploy.measure.evaluation.contenders import MODEL_FREE
     from deploy.measure.evaluation.evaluate import evaluate
     from engines.progress import part_of

@@ -174,7 +174,7 @@ class IdmModel(Model):
         return self.condition(np.zeros((1, self.channels, *lr), np.float32), size, window)
 
     def notice_of_scale(self, lr: Size, size: Size) -> str | None:
-        """One line past the largest magnification of the training."""
+        """What to say of a magnification past the largest of training; None up to it."""
         scale = size[1] / lr[1]
         if scale <= self.s_max:
             return None
@@ -184,7 +184,7 @@ class IdmModel(Model):
         )
 
     def _weight_bytes(self) -> int:
-        """Of the float denoiser; without one, of all that is left in floating point."""
+        """Bytes of the float denoiser's weights; without one, of all weights that are left in floating point."""
         manifest = self.graphs.bundle.manifest
         described = manifest.graphs.get("denoise", manifest.graphs["encode"])
         return sum(manifest.files[name].bytes for name in described["weights"])

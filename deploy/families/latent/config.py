@@ -18,13 +18,13 @@ KINDS: tuple[Kind, ...] = ("super-resolution", "generation", "first-stage")
 
 
 def _raise_problems(what: str, problems: list[str]) -> None:
-    """All problems in one ConfigError, or nothing."""
+    """Raises one ConfigError with all problems, if there are any."""
     if problems:
         raise ConfigError(f"The {what} configuration is not possible: {'; '.join(problems)}.")
 
 
 def _not_positive(config: object, *names: str) -> list[str]:
-    """One sentence for each field that is not a positive whole number."""
+    """The problems with fields that are no positive whole numbers, a sentence for each."""
     values = [(name, getattr(config, name)) for name in names]
     return [
         f"{name} must be a positive whole number, not {value!r}"
@@ -34,7 +34,7 @@ def _not_positive(config: object, *names: str) -> list[str]:
 
 
 def _not_positive_tuple(config: object, *names: str, may_be_empty: bool = False) -> list[str]:
-    """One sentence for each field that is not a tuple of positive whole numbers."""
+    """The problems with fields that are no tuples of positive whole numbers, a sentence for each."""
     problems = []
     for name in names:
         value = getattr(config, name)

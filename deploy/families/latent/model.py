@@ -191,7 +191,7 @@ class LatentModel(Model):
         )
 
     def notice_of_scale(self, lr: Size, size: Size) -> str | None:
-        """One line past the largest magnification of the training."""
+        """What to say of a magnification past the largest of training; None up to it."""
         scale = size[1] / lr[1]
         if self._trained is None or scale <= self._trained[1]:
             return None
@@ -241,7 +241,7 @@ class LatentSubject:
         yield from self.rows_of_features(features, room)
 
     def rows_of_features(self, features: Float32, room: int) -> Iterator[Float32]:
-        """The same from what `decode` made of the state."""
+        """The rows of the pictures, from the features that `decode` made of the state."""
         batch, (height, width) = features.shape[0], self._size
         pixels = self._pixels_at_once(room)
         columns = min(width, pixels)

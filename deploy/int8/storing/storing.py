@@ -26,7 +26,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TargetGraphs:
-    """One target's graph and the edges of its ranges."""
+    """The int8 graph of a target, and the edges of its ranges."""
 
     target: str
     edges: tuple[float, ...]
@@ -46,7 +46,7 @@ def calibrated_graph(bundle: Bundle, name: str) -> Path:
 
 
 def write_targets(writer: BundleWriter, made: Sequence[TargetGraphs], weights: Sequence[str]) -> dict[str, Any]:
-    """Everything is in the bundle; returned is what its manifest says of each target.
+    """Writes the targets' graphs into the bundle; returned is what its manifest says of each target.
 
     weights: files that the float denoiser needs, which what stays in float needs too.
     """
@@ -114,7 +114,7 @@ GraphsOfTarget = Mapping[str, Int8Graphs]
 
 
 def write_decoder(writer: BundleWriter, bundle: Bundle, made: Mapping[str, GraphsOfTarget]) -> dict[str, Any]:
-    """Everything is in the bundle, all targets on one file of int8 weights; returned is what the manifest says."""
+    """Writes the decoder's graphs into the bundle, all targets on one file of weights; returned is what its manifest says."""
     tensors = merged_tensors(graph.tensors for graphs in made.values() for graph in graphs.values())
     if not tensors:
         return {target: {"graphs": {}, "weights": []} for target in made}

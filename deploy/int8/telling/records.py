@@ -25,7 +25,7 @@ def record_of_scales(
     recipes: Mapping[str, Recipe],
     corrections: NoiseCorrections,
 ) -> dict[str, Any]:
-    """Everything as JSON."""
+    """The settings, the sampling and every scale that was chosen, in JSON's types."""
     return {
         "settings": settings.as_dict(),
         "sampling": [sampling.describe() for sampling in plans.samplings],
@@ -44,7 +44,7 @@ def record_of_scales(
 
 
 def record_of_decoder(decoder: Mapping[str, TargetDecoder]) -> dict[str, Any]:
-    """The same of the latent decoder, by target and graph."""
+    """What was chosen for the latent decoder, by target and graph, in JSON's types."""
     return {
         target: {
             **decoder_of_target.as_json(),

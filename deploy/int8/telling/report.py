@@ -93,7 +93,7 @@ def amplification(pairs: Sequence[tuple[Pixels, Pixels]]) -> int:
 
 
 def text_of_difference(factor: int) -> str:
-    """Its label, of two lines like those beside it."""
+    """The label of the difference, of two lines like those beside it."""
     return f"difference\nx{factor}" if factor > 1 else "difference\n "
 
 

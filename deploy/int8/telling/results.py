@@ -126,7 +126,7 @@ def held_out_originals(most_lr: int | None) -> list[Original]:
 
 
 def float32_bytes(bundle: Bundle) -> int:
-    """Of the float denoiser's weights, in however many bytes a number they are stored."""
+    """The bytes of the float denoiser's weights in float32, in however many bytes a number they are stored."""
     weights = take_external(read_graph(calibrated_graph(bundle, "denoise")), bundle.path)
     return 4 * sum(array.size for array in weights.values())
 

@@ -78,7 +78,7 @@ class TargetDecoder:
     trials: tuple[DecoderTrial, ...]
 
     def describe(self) -> str:
-        """One line."""
+        """What was chosen and why, in one line."""
         if not self.trials:
             return f"decoder, {self.target}: stays in float, since neither of its graphs has an int8 form"
         last = self.trials[-1]
@@ -95,11 +95,11 @@ class TargetDecoder:
         )
 
     def in_short(self) -> str:
-        """For a table: the mean fidelity, or that it stays in float."""
+        """What a table says of it: the mean fidelity, or that it stays in float."""
         return f"{self.trials[-1].mean:.1f} dB" if self.graphs else "float"
 
     def as_json(self) -> dict[str, Any]:
-        """For reports."""
+        """What was tried and chosen, in JSON's types."""
         return {
             "int8": sorted(self.graphs),
             "trials": [{"int8": list(trial.parts), "mean": trial.mean, "worst": trial.worst} for trial in self.trials],

@@ -81,7 +81,7 @@ def quantization_of(
 
 
 def json_from_corrections(rows: Sequence[LevelCorrection]) -> list[dict[str, Any]]:
-    """As manifest and calibration.json hold them."""
+    """The corrections as the manifest and calibration.json hold them."""
     return [
         {
             "noise_level": row.noise.noise_level,

@@ -102,7 +102,7 @@ def multiplications_per_step(bundle: Bundle, settings: BenchSettings) -> float:
 
 
 def _product(choice: EngineChoice, folder: Path, side: int, stack: ExitStack) -> Callable[[], object]:
-    """One product; the first call, which is not counted, writes and opens the graph."""
+    """What makes one product; its first call, which is not counted, writes and opens the graph."""
     opened: dict[str, Any] = {}
 
     def multiply() -> None:

@@ -37,7 +37,7 @@ class Contender(Protocol):
 
     @property
     def name(self) -> str:
-        """Its row in the table."""
+        """The name of its row in the table."""
 
     @property
     def is_random(self) -> bool:

@@ -23,7 +23,7 @@ from engines.progress import Progress
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Row:
-    """One contender's figures: one value per original and measure (of several draws, their mean)."""
+    """The figures of a contender: a value per original and measure (of several draws, their mean)."""
 
     name: str
     about: About
@@ -152,7 +152,7 @@ class _Tally:
     failure: str | None = None
 
     def add(self, original: Original) -> None:
-        """One more original is measured."""
+        """Measures one more original."""
         self._attempt(original, self._measure)
 
     def enlarge_to_smaller(self, original: Original) -> None:
@@ -161,7 +161,7 @@ class _Tally:
             self._attempt(original, self._keep_smaller)
 
     def _attempt(self, original: Original, do: Callable[[Original], None]) -> None:
-        """It is done, or the failure noted; one that has failed is left alone."""
+        """Does it and notes a failure; a contender that has failed is left alone."""
         if self.failure is not None:
             return
         try:

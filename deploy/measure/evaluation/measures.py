@@ -115,7 +115,7 @@ MEASURES: Mapping[str, Measure] = {
 
 
 def measures_with_lpips(lpips: Lpips) -> Mapping[str, Measure]:
-    """The same with LPIPS after SSIM."""
+    """The usual measures with LPIPS after SSIM."""
     added = Measure(
         heading="LPIPS",
         meaning=f"perceptual distance to the original, smaller is better ({lpips.describe()})",

@@ -50,7 +50,7 @@ UNKNOWN = "–"
 
 
 def int8_section(facts: Facts) -> Section | None:
-    """Everything about int8; None for a bundle that has none."""
+    """The chapter about int8; None for a bundle that has none."""
     quantization = facts.bundle.manifest.quantization
     if quantization is None:
         return None

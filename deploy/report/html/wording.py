@@ -24,7 +24,7 @@ def text_from_ratio(ratio: float) -> str:
 
 
 def signed(value: float, decimals: int) -> str:
-    """With its sign, a true minus among them; a change too small for the decimals is ±0."""
+    """A change with its sign, a true minus where it falls; one too small for the decimals is ±0."""
     text = f"{value:+.{decimals}f}"
     return f"±{abs(value):.{decimals}f}" if not text.strip("+-0.") else text.replace("-", "−")
 
