@@ -83,7 +83,7 @@ def with_short_ratios(chosen: Sequence[Quantizer]) -> tuple[Quantizer, ...]:
 
 
 def _with_zeros_widest(densities: Sequence[Density], chosen: Sequence[Quantizer]) -> tuple[Quantizer, ...]:
-    """The quantizers, with the largest scale of all for ranges that were zero throughout: exact there, and clipping least."""
+    """The quantizers, with the largest scale for ranges that were zero throughout: exact there, and clipping least."""
     scales = [q.scale for density, q in zip(densities, chosen, strict=True) if _is_not_zero(density)]
     widest = max(scales, default=1.0)
     return tuple(

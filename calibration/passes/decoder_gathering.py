@@ -32,7 +32,7 @@ POSITIONS = 1024
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DecoderFindings:
-    """What was seen in a graph. rounded: by weight; densities: by input tensor; low, high, biases: by convolution's node."""
+    """What a graph was seen to do. rounded: by weight; densities: by input; low, high, biases: by convolution's node."""
 
     graph: Path
     layers: tuple[Layer, ...]

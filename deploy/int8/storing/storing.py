@@ -114,7 +114,7 @@ GraphsOfTarget = Mapping[str, Int8Graphs]
 
 
 def write_decoder(writer: BundleWriter, bundle: Bundle, made: Mapping[str, GraphsOfTarget]) -> dict[str, Any]:
-    """Writes the decoder's graphs into the bundle, all targets on one file of weights; returned is what its manifest says."""
+    """Writes the decoder's graphs, all targets on one file of weights; returned is what the bundle's manifest says."""
     tensors = merged_tensors(graph.tensors for graphs in made.values() for graph in graphs.values())
     if not tensors:
         return {target: {"graphs": {}, "weights": []} for target in made}
