@@ -32,7 +32,7 @@ POSITIONS = 1024
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DecoderFindings:
-    """What a graph was seen to do. rounded: by weight; densities: by input; low, high, biases: by convolution's node."""
+    """What a graph was seen to do. rounded: by weight; densities: by input; low, high, biases: by node."""
 
     graph: Path
     layers: tuple[Layer, ...]

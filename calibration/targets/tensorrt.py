@@ -38,7 +38,7 @@ NAME: Final = "tensorrt"
 
 
 def int8_graphs(model: ModelProto, folder: Path, recipe: Recipe) -> Int8Graphs:
-    """The int8 graph, with constants per range. `folder` holds the float graph's weights file, where biases are read."""
+    """The int8 graph, with constants per range. `folder` holds the weights file that biases are read from."""
     _check_codes(recipe)
     editor = Editor(recipe.ranges, constant_ranges=True)
 

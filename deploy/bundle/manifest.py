@@ -104,7 +104,7 @@ class Manifest:
         return (json.dumps(self.as_json(), sort_keys=True, indent=1, allow_nan=False) + "\n").encode("ascii")
 
     def mentioned(self, names: Mapping[str, FileRecord]) -> dict[str, FileRecord]:
-        """The names among `names` that stand anywhere in this manifest, apart from the list of files itself."""
+        """Those of `names` that stand anywhere in this manifest, apart from the list of files itself."""
         strings = set(_strings({name: getattr(self, name) for name in _json_names()}))
         return {name: record for name, record in names.items() if name in strings}
 
