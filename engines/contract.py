@@ -16,12 +16,10 @@ from threading import Lock
 from typing import Any, Final, Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from engines.arrays import Array
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
 from engines.recurrence import Step, next_input
-
-Array = NDArray[Any]
 
 AxisSizes = dict[str, tuple[int, str]]
 """Name of a dynamic axis -> its size in this run and the tensor that said so first."""

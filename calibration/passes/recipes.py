@@ -1,6 +1,6 @@
 """From what was gathered to what the int8 graphs shall hold: timestep ranges, scales and output windows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,12 @@ from calibration.choose.recipe import LayerRecipe, Recipe, output_window
 from calibration.choose.windows import quantizers_of_ranges
 from calibration.observe.layers import CONV, bias_of, read_graph
 from calibration.passes.gathering import Findings, Gathered
+from engines.progress import Progress
 
 OUTPUT_HEADROOM = 1.0
 """Output windows hold what was seen. With 320 recorded evaluations of 16 pictures, wider ones (1.2, 1.5) lost 0.5 and
 1.8 dB of fidelity on other pictures, narrower ones (0.8) won 0.8 on average and lost 1.9 on the worst picture."""
 
-Progress = Callable[[str, float], None]
 Corrections = Mapping[str, NDArray[np.float32]]
 """Per node, what is added to its output in each range, (ranges, outputs)."""
 

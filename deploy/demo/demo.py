@@ -24,11 +24,12 @@ from deploy.engine.trials import TrialSettings
 from deploy.errors import FolderError, ImageError, MissingPackage
 from deploy.families.table import family_named
 from deploy.images.files import read_image, write_image
+from deploy.images.pictures import Pixels
 from deploy.images.resize import upscale
 from deploy.int8.installed import refuse_without_onnx, targets_here
 from deploy.measure.evaluation.contenders import MODEL_FREE, Setting
 from deploy.measure.evaluation.evaluate import evaluate
-from deploy.measure.evaluation.originals import Original, Pixels, pixels_from_planes, read_originals
+from deploy.measure.evaluation.originals import Original, pixels_from_planes, read_originals
 from deploy.measure.evaluation.report import report_from_evaluations
 from deploy.measure.evaluation.tables import table_from_evaluation
 from deploy.measure.metrics import fidelity, high_frequency_energy, psnr

@@ -5,20 +5,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from deploy.errors import PlanError
-from deploy.families.contract import (
-    NOTHING_STAYS,
-    Array,
-    Decoder,
-    Feeds,
-    Float32,
-    Generated,
-    Keep,
-    NoiseOfShape,
-    Subject,
-)
+from deploy.families.contract import NOTHING_STAYS, Decoder, Feeds, Generated, Keep, NoiseOfShape, Subject
 from deploy.images.tiles import Size, Window
 from deploy.images.values import ValueRule
 from deploy.sampling.plan import SamplingRules
+from engines.arrays import Array, Float32
 from engines.forms import Lease
 from engines.recurrence import Step
 

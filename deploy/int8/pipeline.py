@@ -1,6 +1,6 @@
 """From a float bundle to one with int8 graphs: record, gather, choose, try, correct, write."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, replace
 from typing import Any
 
@@ -39,9 +39,7 @@ from deploy.packaged.places import CALIBRATION_IMAGES
 from deploy.picture.memory import text_from_bytes
 from deploy.picture.upscaler import Upscaler
 from engines.backends import DEFAULT_BACKEND
-
-Say = Callable[[str], None]
-Progress = Callable[[str, float], None]
+from engines.progress import Progress, Say
 
 GENERATED = 8
 """Pictures that a generation model is calibrated on unless told otherwise."""

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from statistics import median, median_low
 
-from deploy.families.contract import Float32
+from engines.arrays import Float32
 
 STEP = "step"
 """One evaluation of the network, with what the sampler does between two of them."""

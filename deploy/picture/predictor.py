@@ -5,18 +5,16 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from deploy.families.contract import Array, Feeds, Keep, Subject
+from deploy.families.contract import Feeds, Keep, Subject
 from deploy.families.model import Model
 from deploy.images.tiles import Tiling, Window, strips_of_rows
 from deploy.picture.memory import StateArrays
 from deploy.picture.on_device import steps_of_plan
 from deploy.picture.strips import RowsOfNoise
 from deploy.sampling.plan import Plan
+from engines.arrays import Array, Float32
 from engines.errors import OutOfMemory
-
-Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)

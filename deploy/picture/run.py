@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.families.contract import Float32, Subject
+from deploy.families.contract import Subject
 from deploy.families.model import Model
 from deploy.images.tiles import Size
 from deploy.images.values import Pixels, ValueRule, pixels_from_network
@@ -19,6 +19,7 @@ from deploy.picture.predictor import Predictor, TileDone
 from deploy.picture.strips import Rows, run_in_strips, starting_state
 from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.plan import Plan
+from engines.arrays import Float32
 
 _LOG = logging.getLogger(__name__)
 

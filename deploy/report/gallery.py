@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,25 +17,19 @@ from deploy.engine.graphs import DENOISE, INT8
 from deploy.engine.int8 import has_int8
 from deploy.errors import DeployError, SizeError
 from deploy.images.files import read_image
+from deploy.images.pictures import Pixels
 from deploy.images.resize import upscale
 from deploy.int8.trying.comparison import generated_by
 from deploy.measure.evaluation.contenders import MODEL_FREE, Contender, Setting
 from deploy.measure.evaluation.evaluate import Evaluation, evaluate
-from deploy.measure.evaluation.originals import (
-    Original,
-    Pixels,
-    original_from_pixels,
-    pixels_from_planes,
-    read_originals,
-)
+from deploy.measure.evaluation.originals import Original, original_from_pixels, pixels_from_planes, read_originals
 from deploy.measure.evaluation.report import report_from_evaluations
 from deploy.packaged.places import EVALUATION_IMAGES, SAMPLE_ORIGINALS, packaged_pictures
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from engines.backends import BACKENDS
 from engines.errors import EngineError
-
-Progress = Callable[[str, float], None]
+from engines.progress import Progress
 
 FLOAT, ORIGINAL, INPUT = "float32", "original", "input"
 

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from engines.adapters.onnxruntime_engine import failures_of, import_onnxruntime, session_options
+from engines.arrays import Array
 from engines.cache import Cache
-from engines.contract import NOTHING_HELD, Array, Availability, Backend, Engine, Held, check_request, refuse_constants
+from engines.contract import NOTHING_HELD, Availability, Backend, Engine, Held, check_request, refuse_constants
 from engines.errors import EngineError, failed_opening
 from engines.machine.cuda import find_device, problem_of_driver
 from engines.onnx_files.graph_file import GraphSignature, read_signature

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engines.contract import QLINEAR, UNSIGNED, Array, Availability, Backend, Engine, Held, check_request, refuse_device
+from engines.arrays import Array
+from engines.contract import QLINEAR, UNSIGNED, Availability, Backend, Engine, Held, check_request, refuse_device
 from engines.errors import EngineError, failed_opening, short_words
 from engines.onnx_files.graph_constants import with_constants
 from engines.onnx_files.graph_file import GraphSignature, read_signature, signature_of_model

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from engines.arrays import Array
 from engines.contract import (
     REFUSE,
     SCALED_QDQ,
-    Array,
     Availability,
     Backend,
     Engine,

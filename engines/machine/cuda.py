@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from engines.contract import Array
+from engines.arrays import Array
 from engines.errors import EngineError, OutOfMemory
 
 LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"

@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from engines.arrays import Array
 from engines.cache import Cache, Entry, Figures, fingerprint, fingerprint_of_graph
-from engines.contract import Array
 from engines.errors import EngineError
 from engines.machine.cuda import Device
 from engines.onnx_files.graph_constants import tensor_message

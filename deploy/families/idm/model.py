@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deploy.families.contract import Array, Float32, NoiseOfShape
+from deploy.families.contract import NoiseOfShape
 from deploy.families.idm.config import IdmConfig
 from deploy.families.idm.detect import config_from_values
 from deploy.families.model import Model
@@ -17,6 +17,7 @@ from deploy.images.resize import resize_region
 from deploy.images.tiles import Size, Window, strips_of_rows
 from deploy.images.values import NetworkValues, ValueRule
 from deploy.sampling.plan import SamplingRules
+from engines.arrays import Array, Float32
 from engines.contract import Memory
 
 if TYPE_CHECKING:

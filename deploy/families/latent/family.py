@@ -7,13 +7,14 @@ import numpy as np
 
 from deploy.errors import ConfigError, SizeError
 from deploy.families.cases import TIMESTEP, Trial
-from deploy.families.contract import Array, Family, Rewrite
+from deploy.families.contract import Family, Rewrite
 from deploy.families.latent import detect
 from deploy.families.latent.config import LatentConfig
 from deploy.families.latent.model import SAMPLING, VALUES, LatentModel
 from deploy.families.rewriting.identities import DROP_UNUSED, SPLIT_SHORTCUT
 from deploy.families.sizes import STEPS, Axes, EngineSizes, Size
 from deploy.images.coordinates import AxisLookup, axis_lookup, relative_cell, shifted_lookup
+from engines.arrays import Array
 from engines.plans.profiles import AxisRange
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deploy.errors import PlanError
-from deploy.families.contract import Array, Feeds, Float32, Generated, NoiseOfShape
+from deploy.families.contract import Feeds, Generated, NoiseOfShape
 from deploy.families.latent.config import LatentConfig, UNetConfig
 from deploy.families.latent.detect import config_from_values
 from deploy.families.latent.memory import LatentMemory
@@ -26,6 +26,7 @@ from deploy.images.coordinates import (
 from deploy.images.tiles import Size, Window
 from deploy.images.values import NetworkValues, ValueRule
 from deploy.sampling.plan import SamplingRules
+from engines.arrays import Array, Float32
 
 if TYPE_CHECKING:
     from deploy.engine.graphs import GraphSet

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import ModelProto
 
 from calibration.observe.layers import read_graph, take_external
@@ -14,8 +13,7 @@ from deploy.errors import BundleError
 from deploy.export.onnx_ops import attach_weights
 from deploy.export.weights_file import Place
 from deploy.int8.storing.storing import decoder_files, merged_tensors, with_renamed_decoder, write_packed
-
-Array = NDArray[Any]
+from engines.arrays import Array
 
 
 def without_float_denoiser(bundle: Bundle) -> Bundle:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import ModelProto
 
 from calibration.choose.recipe import Recipe
@@ -19,9 +18,8 @@ from deploy.engine.int8_decoder import KEY
 from deploy.errors import BundleError
 from deploy.export.onnx_ops import attach_weights
 from deploy.export.weights_file import ALIGNMENT, Place, places_of, write_tensors
+from engines.arrays import Array
 from engines.backends import BACKENDS, DEFAULT_BACKEND
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

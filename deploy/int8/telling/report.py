@@ -12,11 +12,11 @@ import numpy as np
 
 from deploy.errors import FolderError
 from deploy.images.files import write_image
+from deploy.images.pictures import Pixels
 from deploy.int8.pipeline import Calibrated
 from deploy.int8.telling.plots import PLOTS, write_plots
 from deploy.int8.telling.records import text_of_record
 from deploy.int8.telling.results import Results, legend_of_table, report_from_results, table_from_results
-from deploy.measure.evaluation.originals import Pixels
 from deploy.measure.metrics import fidelity
 from deploy.measure.sheet import contact_sheet
 

@@ -15,10 +15,11 @@ from calibration.targets.table import target_named
 from deploy.bundle import Bundle
 from deploy.engine.choice import engine_choice
 from deploy.engine.graphs import GraphSet
+from deploy.images.pictures import Pixels
 from deploy.images.tiles import Window
 from deploy.int8.installed import backend_of_target
 from deploy.int8.settings import PLAIN_STEPS
-from deploy.measure.evaluation.originals import Original, Pixels
+from deploy.measure.evaluation.originals import Original
 from deploy.measure.metrics import fidelity, psnr, ssim
 from deploy.picture.generation import Generation
 from deploy.picture.upscaler import Upscaler

@@ -31,7 +31,6 @@ from deploy.engine.graphs import INT8, EngineChoice, GraphSet
 from deploy.engine.int8_decoder import KEY
 from deploy.errors import BundleError
 from deploy.families.contract import Decoder as StateDecoder
-from deploy.families.contract import Float32
 from deploy.families.model import Model
 from deploy.families.table import family_named
 from deploy.images.tiles import Size
@@ -42,9 +41,8 @@ from deploy.int8.storing.storing import GraphsOfTarget, calibrated_graph, write_
 from deploy.int8.trying.comparison import Fidelity
 from deploy.int8.trying.drafts import Draft
 from deploy.measure.metrics import fidelity
-
-Say = Callable[[str], None]
-Progress = Callable[[str, float], None]
+from engines.arrays import Float32
+from engines.progress import Progress, Say
 
 LEAST_FIDELITY: Final = 45.0
 """dB between the pictures of the int8 and of the float decoder, from the same latent, that each must reach. The

@@ -1,6 +1,6 @@
 """Candidates tried on calibration pictures: final pictures for the budget, single layers for the ranking."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,7 @@ from calibration.passes.gathering import Findings
 from calibration.passes.inputs import Inputs
 from calibration.passes.recipes import Corrections, Scales, recipe_of
 from calibration.targets.table import target_named
+from deploy.images.pictures import Pixels
 from deploy.int8.installed import backend_of_target
 from deploy.int8.recording.pictures import CalibrationPicture
 from deploy.int8.recording.trajectories import CalibrationPlans
@@ -22,11 +23,9 @@ from deploy.int8.trying.budget import Budget, Choice, Trial, fewest_in_float, he
 from deploy.int8.trying.comparison import PLAIN, compare, generated_by, int8_upscaler, lanes_on, made_by
 from deploy.int8.trying.drafts import Draft
 from deploy.int8.trying.single_layers import SingleLayers
-from deploy.measure.evaluation.originals import Pixels
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
-
-Progress = Callable[[str, float], None]
+from engines.progress import Progress
 
 VERIFIED = 6
 """Calibration pictures on which a candidate's final pictures are compared."""

@@ -13,8 +13,9 @@ from deploy.engine.choice import engine_choice
 from deploy.engine.graphs import NOTHING, EngineChoice, GraphSet
 from deploy.engine.turns import Contender, Split, Timing, measure, timing_of
 from deploy.errors import PlanError
-from deploy.families.contract import Array, Keep
+from deploy.families.contract import Keep
 from deploy.families.table import family_named
+from deploy.images.pictures import Pixels
 from deploy.measure.benchmark.settings import BenchSettings, Size
 from deploy.measure.benchmark.steps import (
     PUBLISHED_NAME,
@@ -29,11 +30,10 @@ from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from deploy.sampling.plan import PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
+from engines.arrays import Array
 from engines.forms import Lease
 from engines.progress import Progress
 from engines.recurrence import Step
-
-Pixels = NDArray[np.uint8]
 
 ENCODE, DENOISE, DECODE, OTHER = "encode", "denoise", "decode", "other"
 PART_OF_GRAPH = {

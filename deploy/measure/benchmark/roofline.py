@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
 from deploy.engine.graphs import DENOISE, INT8, EngineChoice, GraphSet
@@ -18,11 +17,10 @@ from deploy.engine.trials import TrialSettings, step_feeds
 from deploy.engine.turns import Contender, Timing, measure, timing_of
 from deploy.measure.benchmark.settings import BenchSettings
 from deploy.measure.benchmark.steps import name_of, runnable_choices
+from engines.arrays import Array
 from engines.backends import BACKENDS, DEFAULT_BACKEND, open_engine
 from engines.contract import CONSTANT_QDQ, QLINEAR
 from engines.progress import Progress
-
-Array = NDArray[Any]
 
 SIDE = 2048
 """Of the square matrices: 17 billion operations, and what has to be read for them is 1 % of the time or less."""

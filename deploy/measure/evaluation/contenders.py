@@ -6,8 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
+from deploy.images.pictures import Pixels
 from deploy.images.resize import FloatImage, back_project, upscale
-from deploy.measure.evaluation.originals import Pixels, pixels_from_planes
+from deploy.measure.evaluation.originals import pixels_from_planes
 from deploy.picture.upscaler import Upscaler, ignore
 from deploy.sampling.choices import Choices
 

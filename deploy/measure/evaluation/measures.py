@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deploy.images.pictures import Pixels
 from deploy.images.resize import upscale
-from deploy.measure.evaluation.originals import Original, Pixels
+from deploy.measure.evaluation.originals import Original
 from deploy.measure.lpips import Lpips
 from deploy.measure.metrics import (
     consistency_between_scales,
