@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
-from deploy.engine.int8 import RANGE_INDEX, Int8Denoiser, target_of_backend
-from deploy.engine.int8_decoder import int8_graph
+from deploy.engine.int8 import RANGE_INDEX, Int8Denoiser, int8_decoder_graph, target_of_backend
 from deploy.families.contract import Array, Keep
 from engines.backends import DEFAULT_BACKEND, backend_named, open_engine
 from engines.contract import ANONYMOUS, Backend, Engine
@@ -136,7 +135,7 @@ class GraphSet:
 
     def _graph(self, name: str) -> Path:
         """The file of a graph other than the int8 denoiser: in int8 too if the decoder has it."""
-        coded = int8_graph(self.bundle, self._int8_target, name) if self.choice.precision == INT8 else None
+        coded = int8_decoder_graph(self.bundle, self._int8_target, name) if self.choice.precision == INT8 else None
         return coded or self.bundle.graph(name, self.choice.record.norm)
 
     def _constants(self, name: str, graph: Path, index: int) -> dict[str, Array]:

@@ -134,12 +134,11 @@ def _with_held_out_figures(candidate: Candidate, bundle: Bundle) -> Candidate:
     """The same with what `quantize` recorded of the int8 graphs that it runs."""
     if candidate.precision != INT8 or bundle.manifest.quantization is None:
         return candidate
-    recorded = bundle.manifest.quantization["targets"][target_of_backend(candidate.backend)].get("held_out") or {}
+    recorded = bundle.manifest.quantization.targets[target_of_backend(candidate.backend)].held_out
+    if recorded is None:
+        return candidate
     return replace(
-        candidate,
-        psnr_drop=recorded.get("psnr_drop"),
-        fidelity_db=recorded.get("fidelity_db"),
-        worst_db=recorded.get("worst_db"),
+        candidate, psnr_drop=recorded.psnr_drop, fidelity_db=recorded.fidelity_db, worst_db=recorded.worst_db
     )
 
 

@@ -17,9 +17,9 @@ from calibration.passes.gathering import Findings
 from calibration.passes.inputs import DenoiserInput, Inputs
 from calibration.passes.recipes import Corrections, Scales
 from deploy.bundle import Bundle
+from deploy.bundle.quantization import LevelCorrection
 from deploy.int8.installed import backend_of_target
 from deploy.int8.trying.comparison import int8_upscaler, lanes_on
-from deploy.int8.trying.drafts import LevelCorrection
 from deploy.picture.upscaler import Upscaler
 
 Array = NDArray[Any]
@@ -117,9 +117,15 @@ def _noise_corrections(
         errors.add(one.level_index, one.predicted, made)
         left.add(one.level_index, one.feeds["x"], one.predicted, made)
         progress(f"measuring what int8 changes in a step, {done + 1} of {count}", (done + 1) / count)
+    fitted = [errors.correction(index, level) for index, level in enumerate(levels)]
     return [
-        LevelCorrection(noise=errors.correction(index, level), estimate_variance=left.variance(index))
-        for index, level in enumerate(levels)
+        LevelCorrection(
+            noise_level=noise.noise_level,
+            gain=noise.gain,
+            offset=noise.offset,
+            estimate_variance=left.variance(index),
+        )
+        for index, noise in enumerate(fitted)
     ]
 
 

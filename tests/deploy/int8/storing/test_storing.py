@@ -5,13 +5,13 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import to_builtins
 
 from calibration.choose.recipe import Recipe
 from calibration.observe.layers import CONV, Layer
@@ -35,22 +35,15 @@ from engines.plans.built_forms import Source
 from engines.plans.tensorrt_names import TENSORRT_RTX
 from engines.saturation import is_refused
 from tests.deploy.int8.made_up import made_up_recipe, quantized_without_calibration
+from tests.deploy.quantizations import quantization
 
 
 def int8_bytes(bundle: Bundle, target: str) -> int:
     """Of everything that quantizing added: graph, int8 weights, rows, and what the manifest says."""
     assert bundle.manifest.quantization is not None
-    told = bundle.manifest.quantization["targets"][target]
-    files = set(strings_of(told)) & set(bundle.manifest.files) - set(bundle.manifest.graphs["denoise"]["weights"])
-    return sum(bundle.manifest.files[name].bytes for name in files) + len(json.dumps(dict(told)))
-
-
-def strings_of(value: Any) -> list[str]:
-    if isinstance(value, Mapping):
-        return [text for one in value.values() for text in strings_of(one)]
-    if isinstance(value, list | tuple):
-        return [text for one in value for text in strings_of(one)]
-    return [value] if isinstance(value, str) else []
+    told = bundle.manifest.quantization.targets[target]
+    files = set(told.files) - set(bundle.manifest.graphs["denoise"]["weights"])
+    return sum(bundle.manifest.files[name].bytes for name in files) + len(json.dumps(to_builtins(told)))
 
 
 @pytest.mark.parametrize("target", TARGET_NAMES)
@@ -76,7 +69,7 @@ from deploy.engine.graphs import EngineChoice, GraphSet
 bundle = Bundle.open(sys.argv[1])
 with GraphSet(bundle, EngineChoice(backend=sys.argv[2], precision="int8", threads=1)) as graphs:
     feeds = step_feeds(graphs, TrialSettings(size=(128, 128), threads=1))
-    edges = bundle.manifest.quantization["targets"][graphs.int8.target]["edges"]
+    edges = bundle.manifest.quantization.targets[graphs.int8.target].edges
     for low, high in list(zip(edges, edges[1:])) * 2:
         graphs.run("denoise", feeds | graphs.int8.row_feeds([(low + high) / 2])[0])
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -104,7 +97,7 @@ def predicted(bundle: Bundle, choice: EngineChoice, range_index: int = 0) -> np.
     """The noise of a trial's step by the int8 graph, with the numbers of a range."""
     with GraphSet(bundle, choice) as graphs:
         assert graphs.int8 is not None
-        edges = graphs.int8.bundle.manifest.quantization["targets"][graphs.int8.target]["edges"]
+        edges = graphs.int8.bundle.manifest.quantization.targets[graphs.int8.target].edges
         feeds = step_feeds(graphs, TrialSettings(size=(16, 16), threads=1))
         feeds |= graphs.int8.row_feeds([(edges[range_index] + edges[range_index + 1]) / 2])[0]
         noise: np.ndarray = graphs.run("denoise", feeds)["noise"]
@@ -228,7 +221,7 @@ def written(source: Bundle, folder: Path, made: Sequence[tuple[str, Recipe, list
     graphs = [graphs_of_target(bundle, *one) for one in made]
     with BundleWriter.update(bundle) as writer:
         targets = write_targets(writer, graphs, bundle.manifest.graphs["denoise"]["weights"])
-        return writer.commit(replace(bundle.manifest, quantization={"targets": targets, "noise_levels": [0.5]}))
+        return writer.commit(replace(bundle.manifest, quantization=quantization(**targets)))
 
 
 def test_different_tensors_of_one_name_are_refused() -> None:
