@@ -1,11 +1,10 @@
 """The int8 graphs of a bundle at run time: which numbers serve a noise level.
 
-What changes from one timestep range to the next comes with the row of each step (`row_feeds`), so the loop knows
-nothing of ranges. A target whose scales are constants needs an engine per range instead, chosen by the row's index:
-all of them open the one graph, each with the constants of its range.
+What changes from one timestep range to the next comes with the row of each step (`Int8Denoiser.row`), so the loop
+knows nothing of ranges. A target whose scales are constants needs an engine per range instead, chosen by the row's
+index: all of them open the one graph, each with the constants of its range.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,16 +20,11 @@ from calibration.targets.table import target_of_form
 from deploy.bundle import Bundle
 from deploy.bundle.quantization import Int8Target, Quantization, RangeFiles
 from deploy.errors import BundleError
-from deploy.sampling.plan import Plan
+from deploy.sampling.plan import Correction, Plan, PlanRow
 from engines.backends import backend_named
 from engines.errors import EngineError
 
 Array = NDArray[Any]
-
-RANGE_INDEX = "int8_range"
-NOISE_GAIN = "int8_noise_gain"
-NOISE_OFFSET = "int8_noise_offset"
-"""Names of row entries that no graph takes: the index of the graph, and the correction of the predicted noise."""
 
 SAME_LEVEL = 1e-6
 """Noise levels closer than this are one: plans are made in float64 from the same schedule."""
@@ -89,16 +83,12 @@ class Int8Denoiser:
         """What the graph's constants are in the engine of a range; empty if one engine serves all ranges."""
         return {name: value for one in self._constants for name, value in one.in_range(index).items()}
 
-    def row_feeds(self, noise_levels: Sequence[float]) -> list[dict[str, Array]]:
-        """What each step feeds besides what the float graph takes."""
-        return [self._feeds_of(float(level)) for level in noise_levels]
-
-    def corrected(self, noise: NDArray[np.float32], feeds: Mapping[str, Array]) -> NDArray[np.float32]:
-        """The predicted noise with its mean error taken back; changed in place."""
-        if NOISE_GAIN in feeds:
-            noise *= feeds[NOISE_GAIN]
-            noise += feeds[NOISE_OFFSET]
-        return noise
+    def row(self, row: PlanRow) -> PlanRow:
+        """The same step with its range, the numbers of that range among its feeds, and the correction of its level."""
+        index = self._ranges.index_of(min(max(float(row.noise_level), 0.0), 1.0))
+        numbers = {rows.input: rows.row(index) for rows in self._rows}
+        correction = self._correction(row.noise_level)
+        return replace(row, range_index=index, correction=correction, feeds={**row.feeds, **numbers})
 
     def plan_with_own_noise(self, plan: Plan) -> Plan:
         """The plan whose steps add as much less fresh noise as the error of the int8 estimates brings by itself.
@@ -171,16 +161,15 @@ class Int8Denoiser:
         levels, gains, offsets = zip(*((one.noise_level, one.gain, one.offset) for one in found), strict=True)
         return np.array(levels), np.array(gains), np.array(offsets)
 
-    def _feeds_of(self, level: float) -> dict[str, Array]:
-        index = self._ranges.index_of(min(max(level, 0.0), 1.0))
-        feeds: dict[str, Array] = {RANGE_INDEX: np.array(index)}
-        feeds |= {rows.input: rows.row(index) for rows in self._rows}
-        if self._corrections is not None:
-            levels, gains, offsets = self._corrections
-            for name, table in ((NOISE_GAIN, gains), (NOISE_OFFSET, offsets)):
-                between = [np.interp(level, levels, column) for column in table.T]
-                feeds[name] = np.array(between, dtype=np.float32).reshape(1, -1, 1, 1)
-        return feeds
+    def _correction(self, level: float) -> Correction | None:
+        if self._corrections is None:
+            return None
+        levels, *tables = self._corrections
+        gain, offset = (
+            np.array([np.interp(level, levels, column) for column in table.T], np.float32).reshape(1, -1, 1, 1)
+            for table in tables
+        )
+        return Correction(gain=gain, offset=offset)
 
 
 def int8_decoder_graph(bundle: Bundle, target: str, name: str) -> Path | None:

@@ -13,7 +13,7 @@ from deploy.images.tiles import strips_of_rows
 from deploy.picture.memory import StateArrays
 from deploy.sampling.loop import advance, check_finite, estimate_picture
 from deploy.sampling.noise import START_NOISE
-from deploy.sampling.plan import Plan
+from deploy.sampling.plan import Plan, PlanRow
 
 Float32 = NDArray[np.float32]
 Rows = slice
@@ -44,7 +44,7 @@ def starting_state(
 
 def run_in_strips(
     plan: Plan,
-    predict_noise: Callable[[Float32, int], Float32],
+    predict_noise: Callable[[Float32, PlanRow, int], Float32],
     x: Float32,
     arrays: StateArrays,
     noise: RowsOfNoise,
@@ -63,7 +63,7 @@ def run_in_strips(
     scratch = np.empty_like(x[:, :, strips[0]], order="C")
     evaluations = 0
     for index, row in enumerate(plan.rows):
-        predicted = predict_noise(x, index)
+        predicted = predict_noise(x, row, index)
         evaluations += 1
         newest = estimates.pop()
         for rows in strips:

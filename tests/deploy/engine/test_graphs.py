@@ -7,7 +7,7 @@ import pytest
 
 from deploy.bundle import Bundle
 from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
-from deploy.engine.trials import TrialSettings, step_feeds
+from deploy.engine.trials import TrialSettings, trial_step
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from engines.backends import BACKENDS, backend_named
@@ -23,7 +23,7 @@ ROW = ("x", "noise_row")
 
 
 def feeds_of(graphs: GraphSet, size: tuple[int, int] = (16, 12)) -> dict[str, Any]:
-    return step_feeds(graphs, TrialSettings(size=size))
+    return trial_step(graphs, TrialSettings(size=size)).feeds
 
 
 @pytest.mark.parametrize("backend", BACKEND_NAMES)

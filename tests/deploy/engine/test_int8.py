@@ -1,6 +1,6 @@
 """Which numbers serve a noise level, on hand-made manifests."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,6 @@ from deploy.bundle.quantization import ConstantFiles, Quantization, RangeFiles
 from deploy.engine.choice import engine_choice
 from deploy.engine.graphs import EngineChoice
 from deploy.engine.int8 import (
-    NOISE_GAIN,
-    NOISE_OFFSET,
-    RANGE_INDEX,
     Int8Denoiser,
     has_int8,
     read_array,
@@ -24,7 +21,7 @@ from deploy.engine.int8 import (
 from deploy.errors import BundleError
 from deploy.families.idm.conventions import SAMPLING as IDM_SAMPLING
 from deploy.sampling.loop import advance, estimate_picture
-from deploy.sampling.plan import Plan, PlanSettings, make_plan
+from deploy.sampling.plan import Plan, PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 from engines.backends import BACKENDS, backend_named
 from engines.errors import EngineError
@@ -68,10 +65,11 @@ def denoiser(folder: Path, target: str = "ort", quantized: bool = True, constant
 
 
 def test_each_step_is_fed_the_row_of_its_range(tmp_path: Path) -> None:
-    first, second = denoiser(tmp_path).row_feeds([0.2, 0.8])
-    assert (int(first[RANGE_INDEX]), int(second[RANGE_INDEX])) == (0, 1)
-    assert first["range_numbers"].tolist() == [0.5]
-    assert second["range_numbers"].tolist() == [0.25]
+    asked = [replace(PlanRow.evaluation(level), feeds={"noise_row": np.ones(1)}) for level in (0.2, 0.8)]
+    first, second = map(denoiser(tmp_path).row, asked)
+    assert (first.range_index, second.range_index) == (0, 1)
+    assert first.feeds["range_numbers"].tolist() == [0.5] and first.feeds["noise_row"] is asked[0].feeds["noise_row"]
+    assert second.feeds["range_numbers"].tolist() == [0.25]
 
 
 def test_scales_that_are_constants_need_an_engine_per_range(tmp_path: Path) -> None:
@@ -83,17 +81,16 @@ def test_scales_that_are_constants_need_an_engine_per_range(tmp_path: Path) -> N
         {"m.scale": 0.5},
         {"m.scale": 0.25},
     ]
-    assert [set(feeds) for feeds in int8.row_feeds([0.8])] == [{RANGE_INDEX, NOISE_GAIN, NOISE_OFFSET}]
+    row = int8.row(PlanRow.evaluation(0.8))
+    assert row.range_index == 1 and not row.feeds
 
 
 def test_the_correction_between_two_levels_is_interpolated(tmp_path: Path) -> None:
     """Half-way from 0.2 to 0.4: gain 1.5, offset 0.5; a prediction of 2 becomes 3.5."""
-    int8 = denoiser(tmp_path)
-    (feeds,) = int8.row_feeds([0.3])
-    assert feeds[NOISE_GAIN].item() == pytest.approx(1.5)
-    assert feeds[NOISE_OFFSET].item() == pytest.approx(0.5)
-    noise = np.full((1, 1, 2, 2), 2.0, np.float32)
-    assert int8.corrected(noise, feeds) == pytest.approx(3.5)
+    correction = denoiser(tmp_path).row(PlanRow.evaluation(0.3)).correction
+    assert correction is not None
+    assert (correction.gain.item(), correction.offset.item()) == pytest.approx((1.5, 0.5))
+    assert correction.of(np.full((1, 1, 2, 2), 2.0, np.float32)) == pytest.approx(3.5)
 
 
 def plan_of(levels: tuple[float, ...], equation: str = "ddim", eta: float = 0.0) -> Plan:

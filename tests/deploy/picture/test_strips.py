@@ -13,7 +13,7 @@ from deploy.images import tiles
 from deploy.picture.memory import StateArrays
 from deploy.sampling.loop import run_plan
 from deploy.sampling.loop import starting_state as reference_start
-from deploy.sampling.plan import PlanSettings, make_plan
+from deploy.sampling.plan import PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 
 IDM = NoiseSchedule.from_kind("linear", 2000, 1e-6, 1e-2)
@@ -62,7 +62,7 @@ def test_a_value_that_is_no_number_is_found_in_any_strip(monkeypatch: pytest.Mon
     monkeypatch.setattr(tiles, "VALUES_PER_STRIP", 1)
     plan = make_plan(IDM, PlanSettings(steps=5), rules=IDM_SAMPLING)
 
-    def network(x: NDArray[np.float32], index: int) -> NDArray[np.float32]:
+    def network(x: NDArray[np.float32], _row: PlanRow, index: int) -> NDArray[np.float32]:
         made = np.zeros_like(x)
         made[1, 2, 20, 9] = np.nan if index == 2 else 0.0
         return made

@@ -21,7 +21,7 @@ from deploy.engine.builds import PlanOptions, build_plans, planned_builds
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.engine.int8 import Int8Denoiser
 from deploy.engine.profiles import default_sizes
-from deploy.engine.trials import TrialSettings, step_feeds
+from deploy.engine.trials import TrialSettings, trial_step
 from deploy.errors import BundleError
 from deploy.export.weights_file import ALIGNMENT, places_of
 from deploy.int8.settings import TARGET_NAMES
@@ -60,18 +60,20 @@ def test_eight_ranges_cost_at_most_five_percent_more_disk_than_one(target: str, 
 
 RESIDENT = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from deploy.bundle import Bundle
-from deploy.engine.trials import TrialSettings, step_feeds
+from deploy.engine.trials import TrialSettings, trial_step
 from deploy.engine.graphs import EngineChoice, GraphSet
 
 bundle = Bundle.open(sys.argv[1])
 with GraphSet(bundle, EngineChoice(backend=sys.argv[2], precision="int8", threads=1)) as graphs:
-    feeds = step_feeds(graphs, TrialSettings(size=(128, 128), threads=1))
+    step = trial_step(graphs, TrialSettings(size=(128, 128), threads=1))
     edges = bundle.manifest.quantization.targets[graphs.int8.target].edges
     for low, high in list(zip(edges, edges[1:])) * 2:
-        graphs.run("denoise", feeds | graphs.int8.row_feeds([(low + high) / 2])[0])
+        row = graphs.row(replace(step.row, noise_level=(low + high) / 2))
+        graphs.predicted_noise(step.x, step.condition, row)
     lines = Path("/proc/self/status").read_text().splitlines()
     print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 """
@@ -98,10 +100,9 @@ def predicted(bundle: Bundle, choice: EngineChoice, range_index: int = 0) -> np.
     with GraphSet(bundle, choice) as graphs:
         assert graphs.int8 is not None
         edges = graphs.int8.bundle.manifest.quantization.targets[graphs.int8.target].edges
-        feeds = step_feeds(graphs, TrialSettings(size=(16, 16), threads=1))
-        feeds |= graphs.int8.row_feeds([(edges[range_index] + edges[range_index + 1]) / 2])[0]
-        noise: np.ndarray = graphs.run("denoise", feeds)["noise"]
-    return noise
+        step = trial_step(graphs, TrialSettings(size=(16, 16), threads=1))
+        level = (edges[range_index] + edges[range_index + 1]) / 2
+        return graphs.predicted_noise(step.x, step.condition, graphs.row(replace(step.row, noise_level=level)))
 
 
 def test_sums_that_would_be_cut_off_are_made_another_way(
