@@ -21,6 +21,7 @@ from deploy.export.onnx_ops import compacted
 from deploy.families.cases import chain
 from deploy.families.idm.identities import REWRITES
 from deploy.families.idm.model import IdmModel, Window
+from deploy.sampling.plan import PlanRow
 from deploy.families.idm.trial import trial as idm_trial
 from deploy.sampling.plan import PlanRow
 from engines.backends import BACKENDS
@@ -175,6 +176,7 @@ import numpy as np
 from deploy.bundle import Bundle
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.families.idm.model import IdmModel, Window
+from deploy.sampling.plan import PlanRow
 with GraphSet(Bundle.open({str(bundle.path)!r}), EngineChoice(threads=1)) as graphs:
     model = IdmModel(graphs)
     lr = np.zeros((1, 3, 8, 8), dtype=np.float32)
