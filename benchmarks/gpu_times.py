@@ -17,10 +17,10 @@ from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, TrialStep, sqnr_db, trial_step
 from deploy.families.contract import NOTHING_STAYS, Keep
 from deploy.families.table import family_named
-from deploy.picture.on_device import steps_of_plan
 from deploy.sampling.loop import run_plan
 from deploy.sampling.plan import Plan, PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
+from deploy.sampling.step import steps_on_device
 from engines.errors import EngineError
 from engines.forms import Lease
 from engines.machine.cuda import Cuda, Stopwatch, Stream
@@ -127,13 +127,13 @@ def _figures(graphs: GraphSet, lease: Lease, case: Case, batch: int, settings: S
 def _sampled(graphs: GraphSet, plan: Plan, step: TrialStep, keep: Keep = NOTHING_STAYS) -> Array:
     """The state after all steps of the plan, which adds no noise; on the device where the engine can."""
     if graphs.carries_state:
-        steps = steps_of_plan(plan, lambda _index, _rows: np.zeros_like(step.x), step.x.shape[2], lambda _: None)
+        steps = steps_on_device(plan, lambda _: np.zeros_like(step.x), lambda _: None)
         return graphs.followed(step.x, step.condition, steps, keep)
 
     def predict(x: Array, row: PlanRow, _step: int) -> Array:
         return graphs.predicted_noise(x, step.condition, row, keep)
 
-    return run_plan(plan, predict, step.x, lambda _: np.zeros_like(step.x)).x
+    return run_plan(plan, predict, step.x, lambda _: np.zeros_like(step.x))
 
 
 def picture_db(expected: Array, found: Array) -> float:

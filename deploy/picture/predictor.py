@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from deploy.families.contract import Feeds, Keep, Model, Subject
 from deploy.images.tiles import Tiling, Window, strips_of_rows
 from deploy.picture.memory import StateArrays
-from deploy.picture.on_device import steps_of_plan
 from deploy.picture.strips import RowsOfNoise
 from deploy.sampling.plan import Plan, PlanRow
+from deploy.sampling.step import steps_on_device
 from engines.errors import OutOfMemory
 
 Float32 = NDArray[np.float32]
@@ -92,7 +92,7 @@ class Predictor:
                 self._after_tile(TileDone(step_index=index - 1, tile=1, tiles=1))
 
         height = x.shape[2]
-        steps = steps_of_plan(plan, noise, height, begun)
+        steps = steps_on_device(plan, lambda index: noise(index, slice(0, height)), begun)
         try:
             found = self._model.follow(x, self._condition(Window.whole((height, x.shape[3]))), steps, self._keep)
         except (OutOfMemory, MemoryError):

@@ -148,9 +148,9 @@ def sampled_batch(
             interrupted = consistency or after_step is not None
             carried = None if interrupted else predict.follow(plan, state, noise_rows)
             if carried is not None:
-                state, evaluations = carried, len(plan)
+                state = carried
             else:
-                evaluations = run_in_strips(
+                run_in_strips(
                     plan,
                     predict,
                     state,
@@ -161,7 +161,7 @@ def sampled_batch(
                 )
         yield Sampled(
             state=state,
-            evaluations=evaluations,
+            evaluations=len(plan),
             seconds=time.perf_counter() - began,
             tile=None if predict.tiling.is_whole else predict.tiling.tile,
             size=size,

@@ -220,19 +220,18 @@ class PlacementSearch:
             self._after_evaluation()
             return self._model.predict(x.astype(np.float32, copy=False), condition, row)
 
-        def adjust(estimate: Array, _: PlanRow, _step: int) -> Array:
-            made = estimate.astype(np.float32, copy=False)
+        def adjust(estimate: Array, _: PlanRow, _step: int) -> None:
+            made: Float32 = estimate.astype(np.float32, copy=False)  # the same array: the state is float32
             if self._setting.consistency:
                 sample.subject.make_consistent(made, self._setting.consistency, lambda: None)
             if estimates is not None:
                 estimates.append(made.copy())
-            return made
 
         whole = slice(0, shape[2])
         noise = sample.noise.rows(shape, START_NOISE, whole)
         guess = sample.subject.first_guess(whole) if self._setting.start is not None else None
         state = starting_state(plan, noise, guess)
-        made: Float32 = run_plan(plan, predict, state, _no_noise, adjust_estimate=adjust).x.astype(np.float32)
+        made: Float32 = run_plan(plan, predict, state, _no_noise, adjust_estimate=adjust).astype(np.float32)
         return made
 
     def _paths(self, steps: int) -> list[Levels]:

@@ -14,6 +14,7 @@ from engines.backends import BACKENDS, backend_named
 from engines.contract import Engine, Held
 from engines.errors import EngineError, OutOfMemory
 from tests.backends import change_backend
+from tests.engines.following import follow
 from tests.idm_models import idm_network
 from tests.rounding import rounding_of_network
 
@@ -92,10 +93,9 @@ def test_sizes_fixed_for_good_refuse_others(idm_micro: Bundle) -> None:
 def test_an_engine_that_carries_the_state_makes_the_same_picture(
     idm_micro: Bundle, backend: str, equation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As CUDA does it, on engines for CPUs, whose steps NumPy joins. Two pictures of one size are one batch."""
+    """As CUDA does it, on engines for CPUs between whose runs the update is run. Two pictures of one size: a batch."""
     lr = [np.random.default_rng(seed).integers(0, 256, (4, 3, 3), dtype=np.uint8) for seed in (0, 1)]
     followed: list[str] = []
-    follow = Engine.follow
 
     def counted(engine: Engine, *arguments: Any) -> Any:
         followed.append(engine.name)
@@ -132,6 +132,7 @@ def test_what_the_engine_cannot_carry_is_done_step_by_step(idm_micro: Bundle, mo
     def full(*_: Any) -> Any:
         raise OutOfMemory("no room")
 
+    monkeypatch.setattr(Engine, "follow", follow)
     with Upscaler(idm_micro, "onnxruntime-cpu", "fp32", 1) as upscaler:
         expected = upscaler.upscale(lr, scale=4.0, choices=plain)
         for fails in (full, lambda _engine, _name, _output, start, _steps, _held: np.full_like(start, np.nan)):

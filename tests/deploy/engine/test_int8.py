@@ -20,9 +20,9 @@ from deploy.engine.int8 import (
 )
 from deploy.errors import BundleError
 from deploy.families.idm.conventions import SAMPLING as IDM_SAMPLING
-from deploy.sampling.loop import advance, estimate_picture
 from deploy.sampling.plan import Plan, PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
+from deploy.sampling.step import advance, estimate_picture
 from engines.backends import BACKENDS, backend_named
 from engines.errors import EngineError
 from tests.deploy.quantizations import correction, int8_target

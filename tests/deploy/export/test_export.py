@@ -21,7 +21,6 @@ from deploy.export.onnx_ops import compacted
 from deploy.families.cases import chain
 from deploy.families.idm.identities import REWRITES
 from deploy.families.idm.model import IdmModel, Window
-from deploy.sampling.plan import PlanRow
 from deploy.families.idm.trial import trial as idm_trial
 from deploy.sampling.plan import PlanRow
 from engines.backends import BACKENDS

@@ -36,8 +36,8 @@ def test_strips_change_nothing(values: int, settings: dict[str, Any], monkeypatc
     plan = make_plan(IDM, PlanSettings(**{"steps": 9} | settings), rules=IDM_SAMPLING)
     picture = PICTURE if "start" in settings else None
 
-    def adjusted(x0: NDArray[Any], *_: Any) -> NDArray[Any]:
-        return x0 * np.float32(0.9)
+    def adjusted(x0: NDArray[Any], *_: Any) -> None:
+        x0 *= np.float32(0.9)
 
     start = reference_start(plan, NOISE[-1], picture)
     network: Any = lambda x, *_: np.tanh(x)  # noqa: E731
@@ -51,11 +51,11 @@ def test_strips_change_nothing(values: int, settings: dict[str, Any], monkeypatc
         def adjust(estimate: NDArray[np.float32]) -> None:
             estimate *= np.float32(0.9)
 
-        made = sampler.run_in_strips(
+        sampler.run_in_strips(
             plan, network, x, arrays, noise, adjust_estimate=adjust, after_step=lambda index, _: seen.append(index)
         )
-    assert made == expected.evaluations == 9 and seen == list(range(9))
-    np.testing.assert_array_equal(x, expected.x)
+    assert seen == list(range(9))
+    np.testing.assert_array_equal(x, expected)
 
 
 def test_a_value_that_is_no_number_is_found_in_any_strip(monkeypatch: pytest.MonkeyPatch) -> None:
