@@ -13,7 +13,7 @@ from deploy.sampling.choices import Choices
 from engines.backends import BACKENDS, backend_named
 from engines.contract import Engine, Held
 from engines.errors import EngineError, OutOfMemory
-from tests.backends import change_backend
+from tests.backends import carry_state
 from tests.engines.following import follow
 from tests.idm_models import idm_network
 from tests.rounding import rounding_of_network
@@ -112,10 +112,9 @@ def test_an_engine_that_carries_the_state_makes_the_same_picture(
             )
         return pictures, told
 
-    monkeypatch.setattr(Engine, "follow", counted)
     expected, fractions = made()
-    assert not followed
-    change_backend(monkeypatch, backend, carries_state=True)
+    carry_state(monkeypatch, backend)
+    monkeypatch.setattr(Engine, "follow", counted)
     found, told = made()
     assert followed == [backend]
     assert told == fractions == [0.2, 0.4, 0.6, 0.8, 1.0]
@@ -125,14 +124,13 @@ def test_an_engine_that_carries_the_state_makes_the_same_picture(
 
 def test_what_the_engine_cannot_carry_is_done_step_by_step(idm_micro: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """Data consistency works on every estimate; an engine out of memory, or with values that are no numbers."""
-    change_backend(monkeypatch, "onnxruntime-cpu", carries_state=True)
+    carry_state(monkeypatch, "onnxruntime-cpu")
     lr = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     plain = Choices(equation="ddim", steps=2, start=0.0, consistency=0.0)
 
     def full(*_: Any) -> Any:
         raise OutOfMemory("no room")
 
-    monkeypatch.setattr(Engine, "follow", follow)
     with Upscaler(idm_micro, "onnxruntime-cpu", "fp32", 1) as upscaler:
         expected = upscaler.upscale(lr, scale=4.0, choices=plain)
         for fails in (full, lambda _engine, _name, _output, start, _steps, _held: np.full_like(start, np.nan)):
