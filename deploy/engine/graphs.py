@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -74,6 +73,8 @@ class GraphSet:
     def __init__(self, bundle: Bundle, choice: EngineChoice) -> None:
         self.bundle = bundle
         self.choice = choice
+        self.int8 = Int8Denoiser(bundle, self._int8_target) if choice.precision == INT8 else None
+        """The int8 form of the denoiser, if that is what was chosen."""
         self._forms = Forms(self._open_engine)
         self._fixed_for_good: dict[str, Shapes] = {}
 
@@ -87,11 +88,6 @@ class GraphSet:
 
     def __contains__(self, name: str) -> bool:
         return name in self.bundle.manifest.graphs or (name == DENOISE and self.int8 is not None)
-
-    @cached_property
-    def int8(self) -> Int8Denoiser | None:
-        """The int8 form of the denoiser, if that is what was chosen."""
-        return Int8Denoiser(self.bundle, self._int8_target) if self.choice.precision == INT8 else None
 
     @property
     def _int8_target(self) -> str:

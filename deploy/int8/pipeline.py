@@ -15,6 +15,7 @@ from calibration.passes.recipes import Corrections, Scales, biases_of, densities
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
 from deploy.bundle.quantization import Quantization
+from deploy.engine.graphs import EngineChoice
 from deploy.errors import BundleError
 from deploy.int8.memory import bytes_for_covariances, calibrated_layers, refuse_too_little
 from deploy.int8.recording.partial_results import alone_in, bytes_in, folder_for, what_is_recorded
@@ -38,8 +39,8 @@ from deploy.int8.trying.foreign_scales import amax_for, with_checkpoint_scales
 from deploy.int8.trying.trials import Trials
 from deploy.packaged.places import CALIBRATION_IMAGES
 from deploy.picture.memory import text_from_bytes
+from deploy.picture.session import Session
 from deploy.picture.upscaler import Upscaler
-from engines.backends import DEFAULT_BACKEND
 
 Say = Callable[[str], None]
 Progress = Callable[[str, float], None]
@@ -82,14 +83,14 @@ def quantize_bundle(
 ) -> Calibrated:
     """The bundle, updated in place, with int8 graphs for the targets asked for."""
     refuse_unfit(bundle, force=force)
-    with Upscaler(bundle, DEFAULT_BACKEND, "fp32", lanes_for(places.threads).threads) as upscaler:
-        plans = calibration_plans(upscaler)
+    with Session(bundle, EngineChoice(threads=lanes_for(places.threads).threads)) as session:
+        plans = calibration_plans(session)
         if settings.ranges is not None and settings.ranges > len(plans.levels):
             raise ChoiceError(
                 f"quantizing {bundle.path}: {settings.ranges} ranges were asked for, but the plan has"
                 f" {len(plans.levels)} steps; choose at most as many."
             )
-        work = _Work(upscaler, plans, settings, places, say, progress)
+        work = _Work(session, plans, settings, places, say, progress)
         return work.run()
 
 
@@ -98,15 +99,15 @@ class _Work:
 
     def __init__(
         self,
-        upscaler: Upscaler,
+        session: Session,
         plans: CalibrationPlans,
         settings: QuantizeSettings,
         places: Places,
         say: Say,
         progress: Progress,
     ) -> None:
-        self.upscaler = upscaler
-        self.bundle = upscaler.bundle
+        self.session = session
+        self.bundle = session.bundle
         self.plans = plans
         self.settings = settings
         self.places = places
@@ -118,13 +119,13 @@ class _Work:
         if settings.rounding == "second-order":
             refuse_too_little(calibrated_layers(self.bundle), self.memory)
         self.pictures = self._pictures()
-        model = upscaler.model
+        model = session.model
         if model.generates:
             groups = groups_of_generation(model, settings.pictures or GENERATED)
         else:
             groups = groups_of_pictures(self.pictures)
         self.folder = folder_for(what_is_recorded(self.bundle, groups, plans, settings.seed), places.cache)
-        self.trajectories = Trajectories(upscaler, groups, plans, self.folder, settings.seed)
+        self.trajectories = Trajectories(session, groups, plans, self.folder, settings.seed)
         recorded = self.trajectories
         self.inputs = Inputs(recorded.inputs, recorded.few, recorded.count, plans.levels, rest=recorded.rest)
 
@@ -151,7 +152,7 @@ class _Work:
             decoder = self._decoder(draft)
             trials = Trials(
                 draft=draft,
-                upscaler=self.upscaler,
+                upscaler=Upscaler.of_session(self.session),
                 plans=self.plans,
                 settings=self.settings,
                 pictures=self.pictures,
@@ -192,7 +193,7 @@ class _Work:
         )
 
     def _pictures(self) -> list[CalibrationPicture]:
-        model = self.upscaler.model
+        model = self.session.model
         if model.generates:
             return []
         if self.places.calibration is None:
@@ -255,7 +256,7 @@ class _Work:
 
     def _decoder(self, draft: Draft) -> Decoder:
         return quantized_decoder(
-            self.upscaler.model,
+            self.session.model,
             draft,
             [latent for _, latent in self.trajectories.finals()],
             self.settings,

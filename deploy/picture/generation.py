@@ -14,12 +14,13 @@ from deploy.images.sizes import MAX_PIXELS, PixelSize, check_request
 from deploy.picture.layout import Job, layout_for
 from deploy.picture.room import ROOM
 from deploy.picture.run import Sampled, sampled_batch
+from deploy.picture.session import Session
 from deploy.picture.strips import state_arrays_needed
 from deploy.sampling.choices import Sampling
 from deploy.sampling.noise_source import NoiseSource
 
 if TYPE_CHECKING:
-    from deploy.picture.upscaler import RunOptions, Upscaler
+    from deploy.picture.upscaler import RunOptions
 
 NO_PICTURE = 0
 """The noise key where there is no input picture; the sample's number tells the pictures apart."""
@@ -47,25 +48,25 @@ class Generation:
 
 
 def generate_pictures(
-    upscaler: "Upscaler", wanted: Generation, sampling: Sampling, options: "RunOptions"
+    session: Session, wanted: Generation, sampling: Sampling, options: "RunOptions"
 ) -> list[list[Pixels]]:
     """Per picture, its pixels at each size. A picture is the same whatever the sizes and the count."""
-    model = upscaler.model
+    model = session.model
     if not model.generates:
-        raise PlanError(f"{upscaler.bundle.path} holds a model that enlarges pictures; use `upscale` (infer).")
+        raise PlanError(f"{session.bundle.path} holds a model that enlarges pictures; use `upscale` (infer).")
     if sampling.from_guess:
         raise PlanError("A picture made from noise alone has no input to begin from; leave out the start.")
     usual = model.generation(1, None, None)
     sizes = [(size[1], size[0]) for size in wanted.sizes] or [usual.size]
     latent = usual.state if wanted.latent is None else _latent_size(model, wanted.latent)
-    upscaler.model.open_engines()
-    plan = upscaler.plan(sampling)
+    model.open_engines()
+    plan = session.plan(sampling)
     largest = max(sizes, key=lambda size: size[0] * size[1])
     job = Job(
         lr=latent, size=largest, count=1, state_arrays=state_arrays_needed(plan), keeps_pixels=True, tile=options.tile
     )
-    layout = layout_for(model, job, upscaler.budget())
-    if (told := upscaler.notice_of_int8(sampling)) is not None:
+    layout = layout_for(model, job, session.budget())
+    if (told := session.notice_of_int8(sampling)) is not None:
         options.notice(told)
     results: list[list[Pixels]] = []
     began = time.perf_counter()

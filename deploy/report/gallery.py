@@ -83,7 +83,7 @@ def make_gallery(bundle: Bundle, settings: GallerySettings, progress: Progress) 
                 "what is here; --no-pictures makes the page without."
             )
         first = next(iter(upscalers.values()))
-        if first.model.generates:
+        if first.session.model.generates:
             return _generated(upscalers, settings, progress)
         ways: list[Contender] = [*MODEL_FREE]
         reference = next(iter(upscalers))

@@ -1,4 +1,4 @@
-"""What the denoiser is really fed: recorded while the upscaler samples calibration pictures, kept on disk, read again.
+"""What the denoiser is really fed: recorded while calibration pictures are sampled, kept on disk, read again.
 
 Every step of every trajectory becomes one `DenoiserInput`. Only the states and the predicted noise are stored; what
 belongs to the picture (conditioning maps) and to the step (its row) is made again when it is read. A trajectory that
@@ -30,7 +30,8 @@ from deploy.picture.generation import NO_PICTURE
 from deploy.picture.layout import Layout
 from deploy.picture.run import Progress as StepProgress
 from deploy.picture.run import sampled_batch
-from deploy.picture.upscaler import Upscaler, ignore
+from deploy.picture.session import Session
+from deploy.picture.upscaler import ignore
 from deploy.sampling.choices import Choices, Sampling
 from deploy.sampling.noise import image_key
 from deploy.sampling.noise_source import NoiseSource
@@ -71,13 +72,13 @@ class CalibrationPlans:
         return int(np.argmin(np.abs(np.array(self.levels) - noise_level)))
 
 
-def calibration_plans(upscaler: Upscaler) -> CalibrationPlans:
+def calibration_plans(session: Session) -> CalibrationPlans:
     """The default preset, and plain ddim from pure noise unless that is the same."""
     plain = Choices(equation="ddim", steps=PLAIN_STEPS, placement="uniform", start=0.0, consistency=0.0, eta=0.0)
-    samplings = [upscaler.sampling(), upscaler.sampling(plain)]
+    samplings = [session.sampling(), session.sampling(plain)]
     if _same(*samplings):
         del samplings[1]
-    plans = tuple(upscaler.plan(sampling) for sampling in samplings)
+    plans = tuple(session.plan(sampling) for sampling in samplings)
     levels: list[float] = []
     for level in sorted(row.noise_level for plan in plans for row in plan.rows):
         if not levels or level - levels[-1] > SAME_LEVEL:
@@ -114,11 +115,11 @@ class Trajectories:
     """All groups under all plans, in a folder of their own."""
 
     def __init__(
-        self, upscaler: Upscaler, groups: Sequence[Group], plans: CalibrationPlans, folder: Path, seed: int
+        self, session: Session, groups: Sequence[Group], plans: CalibrationPlans, folder: Path, seed: int
     ) -> None:
         self.plans = plans
         self.groups = tuple(groups)
-        self._upscaler = upscaler
+        self._session = session
         self._folder = folder
         self._seed = seed
         self._all = [(group, index) for group in range(len(groups)) for index in range(len(plans.plans))]
@@ -128,7 +129,7 @@ class Trajectories:
         return sum(len(self._steps(group, index, every)) for group, index in self._all)
 
     def record(self, lanes: Lanes, progress: Progress) -> None:
-        """Every trajectory is stored; the upscaler's engine has as many threads as a lane."""
+        """Every trajectory is stored; the session's engine has as many threads as a lane."""
         pictures = sum(len(group.names) for group in self.groups)
         doing = f"recording what the network sees while it makes {pictures} pictures"
         stored = [self._path(n).exists() and self._final_path(n).exists() for n in range(len(self._all))]
@@ -216,7 +217,7 @@ class Trajectories:
     ) -> Iterator[DenoiserInput]:
         """Of one trajectory, and those of its pictures that the condition is of."""
         plan = self.plans.plans[self._all[number][1]]
-        rows = self._upscaler.model.rows(plan.rows)
+        rows = self._session.model.rows(plan.rows)
         stored = np.load(self._path(number), mmap_mode="r", allow_pickle=False)
         for step in steps:
             yield DenoiserInput(
@@ -228,8 +229,8 @@ class Trajectories:
     def _recorded(self, group: Group, index: int, tell: Callable[[StepProgress], None]) -> tuple[Float32, Float32]:
         """States and predicted noise, (2, steps, batch, channels, height, width), and the final state."""
         sampling, plan = self.plans.samplings[index], self.plans.plans[index]
-        graphs = self._upscaler.graphs
-        watched = _Watched(self._upscaler.model, len(plan), graphs.bundle.graph(DENOISE, graphs.choice.record.norm))
+        graphs = self._session.graphs
+        watched = _Watched(self._session.model, len(plan), graphs.bundle.graph(DENOISE, graphs.choice.record.norm))
         subject = self._subject(group)
         with sampled_batch(
             cast(Model, watched),
@@ -252,7 +253,7 @@ class Trajectories:
         return _pixels(self.groups[group]) * len(self.plans.plans[index])
 
     def _subject(self, group: Group) -> Subject:
-        model = self._upscaler.model
+        model = self._session.model
         if not group.lr:
             return model.generation(1, group.size, group.size).subject
         lr = np.stack([network_from_pixels(one, model.values) for one in group.lr])

@@ -93,7 +93,7 @@ def measure(calibrated: Calibrated, *, threads: int | None, seed: int, progress:
 
     lanes = lanes_for(threads)
     with float_upscaler(bundle, lanes.threads) as upscaler:
-        originals = [] if generates else held_out_originals(upscaler.model.usual_lr)
+        originals = [] if generates else held_out_originals(upscaler.session.model.usual_lr)
         reference = made(upscaler, lanes, 0, "in float")
     side = max((max(one.size) for one in originals), default=SIDE)
     speeds = seconds_per_step(bundle, targets, side, threads=threads)

@@ -10,12 +10,12 @@ import numpy as np
 from calibration.lanes import Lanes, lanes_for
 from deploy.bundle import Bundle
 from deploy.engine.choice import engine_choice
-from deploy.engine.graphs import GraphSet
 from deploy.int8.installed import backend_of_target
 from deploy.int8.settings import PLAIN_STEPS
 from deploy.measure.evaluation.originals import Original, Pixels
 from deploy.measure.metrics import fidelity, psnr, ssim
 from deploy.picture.generation import Generation
+from deploy.picture.session import Session
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from engines.backends import DEFAULT_BACKEND
@@ -65,10 +65,15 @@ def float_upscaler(bundle: Bundle, threads: int | None = None) -> Upscaler:
     return Upscaler(bundle, DEFAULT_BACKEND, "fp32", threads)
 
 
-def int8_upscaler(bundle: Bundle, target: str, threads: int | None = None) -> Upscaler:
+def int8_session(bundle: Bundle, target: str, threads: int | None = None) -> Session:
     """The bundle's int8 graphs of one target, on a CPU."""
     choice = engine_choice(bundle, backend_of_target(target), "int8", threads)
-    return Upscaler.of_graphs(GraphSet(bundle, replace(choice, int8_target=target)))
+    return Session(bundle, replace(choice, int8_target=target))
+
+
+def int8_upscaler(bundle: Bundle, target: str, threads: int | None = None) -> Upscaler:
+    """The same, to make pictures with."""
+    return Upscaler.of_session(int8_session(bundle, target, threads))
 
 
 def lanes_on(backend: str, threads: int | None) -> Lanes:

@@ -19,8 +19,8 @@ from calibration.passes.recipes import Corrections, Scales
 from deploy.bundle import Bundle
 from deploy.bundle.quantization import LevelCorrection
 from deploy.int8.installed import backend_of_target
-from deploy.int8.trying.comparison import int8_upscaler, lanes_on
-from deploy.picture.upscaler import Upscaler
+from deploy.int8.trying.comparison import int8_session, lanes_on
+from deploy.picture.session import Session
 from deploy.sampling.plan import PlanRow
 
 Array = NDArray[Any]
@@ -98,21 +98,21 @@ def noise_corrections(
             progress(doing, (number + fraction) / len(targets))
 
         lanes = lanes_on(backend_of_target(target), threads)
-        with int8_upscaler(bundle, target, lanes.threads) as upscaler:
-            found[target] = _noise_corrections(upscaler, lanes, inputs, levels, tell)
+        with int8_session(bundle, target, lanes.threads) as session:
+            found[target] = _noise_corrections(session, lanes, inputs, levels, tell)
     return found
 
 
 def _noise_corrections(
-    upscaler: Upscaler, lanes: Lanes, inputs: Inputs, levels: Sequence[float], progress: Progress
+    session: Session, lanes: Lanes, inputs: Inputs, levels: Sequence[float], progress: Progress
 ) -> list[LevelCorrection]:
-    errors = NoiseErrors(steps=len(levels), channels=upscaler.model.channels)
-    left = EstimateErrors(levels, upscaler.model.channels, clip=upscaler.model.sampling.clip)
-    rows = [upscaler.graphs.row(PlanRow.evaluation(level)) for level in levels]
+    errors = NoiseErrors(steps=len(levels), channels=session.model.channels)
+    left = EstimateErrors(levels, session.model.channels, clip=session.model.sampling.clip)
+    rows = [session.graphs.row(PlanRow.evaluation(level)) for level in levels]
     count = inputs.count(CORRECTING_EVERY)
 
     def predicted(one: DenoiserInput) -> tuple[DenoiserInput, Array]:
-        return one, upscaler.graphs.predicted_noise(one.feeds["x"], one.feeds, rows[one.level_index])
+        return one, session.graphs.predicted_noise(one.feeds["x"], one.feeds, rows[one.level_index])
 
     for done, (one, made) in enumerate(lanes.each(predicted, inputs.each(CORRECTING_EVERY))):
         errors.add(one.level_index, one.predicted, made)

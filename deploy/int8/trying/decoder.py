@@ -36,11 +36,10 @@ from calibration.targets.editing import Int8Graphs
 from calibration.targets.table import DECODE, QUERY, target_named
 from deploy.bundle import Bundle, BundleWriter
 from deploy.bundle.quantization import Int8Decoder, Int8Target, Quantization
-from deploy.engine.graphs import INT8, EngineChoice, GraphSet
+from deploy.engine.graphs import INT8, EngineChoice
 from deploy.errors import BundleError
 from deploy.families.contract import Decoder as StateDecoder
 from deploy.families.contract import Float32, Model
-from deploy.families.table import family_named
 from deploy.images.tiles import Size
 from deploy.images.values import Pixels, pixels_from_network
 from deploy.int8.installed import backend_of_target
@@ -50,6 +49,7 @@ from deploy.int8.storing.storing import calibrated_graph
 from deploy.int8.trying.decoder_graphs import decoder_graph
 from deploy.int8.trying.drafts import Draft
 from deploy.measure.metrics import fidelity
+from deploy.picture.session import Session
 
 Say = Callable[[str], None]
 Progress = Callable[[str, float], None]
@@ -282,6 +282,5 @@ def _decoded_in_int8(
 ) -> list[Pixels]:
     bundle = with_decoder(draft, {target: graphs})
     choice = EngineChoice(backend=backend_of_target(target), precision=INT8, threads=threads, int8_target=target)
-    with GraphSet(bundle, choice) as graph_set:
-        model = family_named(bundle.manifest.family).model(graph_set)
-        return [decoded(model, latent, size) for latent, size in cases]
+    with Session(bundle, choice) as session:
+        return [decoded(session.model, latent, size) for latent, size in cases]

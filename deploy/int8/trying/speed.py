@@ -9,10 +9,11 @@ import numpy as np
 
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle
+from deploy.engine.choice import engine_choice
 from deploy.images.tiles import Window
 from deploy.int8.installed import backend_of_target
-from deploy.int8.trying.comparison import int8_upscaler
-from deploy.picture.upscaler import Upscaler
+from deploy.int8.trying.comparison import int8_session
+from deploy.picture.session import Session
 from deploy.sampling.plan import PlanRow
 
 
@@ -29,8 +30,9 @@ def seconds_per_step(
     with ExitStack() as stack:
         steps: dict[str, Callable[[], object]] = {}
         for target in [name for name in targets if runs_in_int8(name)]:
-            in_float = stack.enter_context(Upscaler(bundle, target_named(target).tried_on, "fp32", threads))
-            in_int8 = stack.enter_context(int8_upscaler(bundle, target, threads))
+            choice = engine_choice(bundle, target_named(target).tried_on, "fp32", threads)
+            in_float = stack.enter_context(Session(bundle, choice))
+            in_int8 = stack.enter_context(int8_session(bundle, target, threads))
             steps[f"{target} float"] = _step(in_float, side)
             steps[f"{target} int8"] = _step(in_int8, side)
         seconds: dict[str, list[float]] = {name: [] for name in steps}
@@ -43,9 +45,9 @@ def seconds_per_step(
     return {name: (median(seconds[f"{name} float"]), median(seconds[f"{name} int8"])) for name in names}
 
 
-def _step(upscaler: Upscaler, side: int) -> Callable[[], object]:
+def _step(session: Session, side: int) -> Callable[[], object]:
     """One evaluation of an empty picture or latent; it has run twice already."""
-    model = upscaler.model
+    model = session.model
     size = model.state_size((max(side // 4, 1),) * 2, (side, side))
     condition = model.blank_condition((max(side // 4, 1),) * 2, (side, side), Window.whole(size))
     (row,) = model.rows([PlanRow.evaluation(0.5, 500)])

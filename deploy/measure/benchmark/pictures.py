@@ -19,6 +19,7 @@ from deploy.measure.benchmark.in_torch import PUBLISHED_NAME, Baseline, told_as_
 from deploy.measure.benchmark.settings import BenchSettings, Size
 from deploy.measure.benchmark.steps import name_of, runnable_choices
 from deploy.picture.run import Progress as PictureProgress
+from deploy.picture.session import Session
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from deploy.sampling.plan import PlanSettings, make_plan
@@ -110,12 +111,13 @@ class WatchedGraphs(GraphSet):
 
 
 class PictureMaker:
-    """Makes pictures of a bundle on one engine, as `infer` and `generate` do; closed with its Upscaler."""
+    """Makes pictures of a bundle on one engine, as `infer` and `generate` do; closed with the stack."""
 
     def __init__(self, bundle: Bundle, choice: EngineChoice, stack: ExitStack) -> None:
         checked = engine_choice(bundle, choice.backend, choice.precision, choice.threads, choice.device)
         self.graphs = WatchedGraphs(bundle, checked)
-        self.upscaler = stack.enter_context(Upscaler.of_graphs(self.graphs))
+        self._session = stack.enter_context(Session(bundle, checked, graphs=self.graphs))
+        self.upscaler = Upscaler.of_session(self._session)
         self.tiles = 1
         """Of the picture made last."""
 
@@ -123,7 +125,7 @@ class PictureMaker:
         """The seconds of making these pictures at (height, width) at once, by part."""
         self.graphs.reset()
         began = time.perf_counter()
-        if self.upscaler.model.generates:
+        if self._session.model.generates:
             self.upscaler.generate([size[::-1]], count=len(pictures), choices=choices, progress=self._note)
         else:
             self.upscaler.upscale(list(pictures), size=size[::-1], choices=choices, progress=self._note)
@@ -183,7 +185,7 @@ def _engine_contender(
     row = PictureRow(
         timing=Timing(name=f"{name_of(choice)}{told}"),
         sampling=sampling.recipe(),
-        evaluations=len(maker.upscaler.plan(sampling)),
+        evaluations=len(maker.upscaler.session.plan(sampling)),
         choice=choice,
         choices=choices,
     )

@@ -116,7 +116,7 @@ def _first_picture(path: Path, choice: "EngineChoice", size: tuple[int, int], si
     marks["opened"] = time.monotonic() - since
     with ExitStack() as stack:
         maker = PictureMaker(bundle, choice, stack)
-        maker.upscaler.model.open_engines()
+        maker.upscaler.session.model.open_engines()
         marks |= {"ready": time.monotonic() - since, "resident_bytes": resident_bytes()}
         pictures = random_pictures(lr_size_of(bundle, BenchSettings(size=size)), 1)
         maker.make(pictures, size, Choices(equation="ddim", steps=1, placement="uniform", start=0.0, consistency=0.0))

@@ -9,9 +9,9 @@ from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, TrialStep, trial_step
 from deploy.engine.turns import Contender
 from deploy.errors import DeployError, MissingPackage
-from deploy.families.table import family_named
 from deploy.measure.benchmark.in_torch import DECODE, Baseline, torch_contenders, trial_of
 from deploy.measure.benchmark.settings import STEP, BenchSettings
+from deploy.picture.session import Session
 
 
 def step_contenders(
@@ -22,10 +22,10 @@ def step_contenders(
     if baseline is not None:
         groups = torch_contenders(bundle, baseline)
     for choice in runnable_choices(bundle, settings):
-        graphs = stack.enter_context(GraphSet(bundle, choice))
-        groups[STEP].append(Contender(name_of(choice), _engine_step(graphs, settings)))
-        if family_named(bundle.manifest.family).decodes:
-            groups.setdefault(DECODE, []).append(Contender(name_of(choice), _decoding(graphs, settings)))
+        session = stack.enter_context(Session(bundle, choice))
+        groups[STEP].append(Contender(name_of(choice), _engine_step(session.graphs, settings)))
+        if session.model.decoder is not None:
+            groups.setdefault(DECODE, []).append(Contender(name_of(choice), _decoding(session, settings)))
     return groups
 
 
@@ -68,13 +68,12 @@ def _engine_step(graphs: GraphSet, settings: BenchSettings) -> Callable[[], obje
     return step
 
 
-def _decoding(graphs: GraphSet, settings: BenchSettings) -> Callable[[], object]:
+def _decoding(session: Session, settings: BenchSettings) -> Callable[[], object]:
     """Decoding one latent of the training's size to the output size, as the run time does it."""
 
     def decode() -> None:
-        decoder = family_named(graphs.bundle.manifest.family).model(graphs).decoder
-        if decoder is not None:
-            for _ in decoder.rows(trial_of(graphs.bundle, settings).feeds["z"], settings.size):
+        if session.model.decoder is not None:
+            for _ in session.model.decoder.rows(trial_of(session.bundle, settings).feeds["z"], settings.size):
                 pass
 
     return decode

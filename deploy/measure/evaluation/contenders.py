@@ -94,7 +94,7 @@ class Setting:
         sampling = self.upscaler.sampling(self.choices)
         return About(
             text=f"{sampling.recipe()}; {self.upscaler.bundle.path.name} on {choice.backend} {choice.precision}",
-            evaluations=len(self.upscaler.plan(sampling)),
+            evaluations=len(self.upscaler.session.plan(sampling)),
             counterpart=self.counterpart,
             series=self.series,
             label=self.label,

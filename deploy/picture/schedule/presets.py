@@ -69,8 +69,8 @@ def schedule_bundle(
     rows: list[Row] = []
     searches = {
         equation: PlacementSearch(
-            upscaler.model,
-            upscaler.schedule,
+            upscaler.session.model,
+            upscaler.session.schedule,
             samples,
             Setting(equation=equation, start=start, consistency=current.consistency),
             after_evaluation=counted,
@@ -151,7 +151,7 @@ def _is_done(bundle: Bundle, key: str, consistency: float) -> bool:
 
 
 def _samples(upscaler: Upscaler, request: ScheduleRequest) -> list[Sample]:
-    model = upscaler.model
+    model = upscaler.session.model
     if model.generates:
         return [
             Sample(
@@ -174,8 +174,8 @@ def _sample_of(upscaler: Upscaler, path: Path, request: ScheduleRequest) -> Samp
     pixels = np.ascontiguousarray(pixels[top : top + LARGEST_LR_SIDE, left : left + LARGEST_LR_SIDE])
     width, height = output_size((pixels.shape[1], pixels.shape[0]), scale=request.scale)
     noise = NoiseSource(seed=request.seed, sample=0, images=[image_key(pixels)])
-    lr = network_from_pixels(pixels, upscaler.model.values)[None]
-    return Sample(subject=upscaler.model.subject(lr, (height, width), noise.posterior), noise=noise)
+    lr = network_from_pixels(pixels, upscaler.session.model.values)[None]
+    return Sample(subject=upscaler.session.model.subject(lr, (height, width), noise.posterior), noise=noise)
 
 
 def _with_placement(bundle: Bundle, key: str, entry: dict[str, Any]) -> Bundle:

@@ -7,6 +7,7 @@ from deploy.bundle import Bundle
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, sqnr_db, trial_step
 from deploy.measure.metrics import fidelity
+from deploy.picture.session import Session
 from deploy.picture.upscaler import Upscaler
 from engines.backends import BACKENDS
 from engines.saturation import is_refused
@@ -43,7 +44,7 @@ def test_whole_pictures(quantized_idm: Bundle, choices: list[EngineChoice]) -> N
     lr = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 
     def picture(choice: EngineChoice) -> np.ndarray:
-        with Upscaler.of_graphs(GraphSet(quantized_idm, choice)) as upscaler:
+        with Upscaler.of_session(Session(quantized_idm, choice)) as upscaler:
             return upscaler.upscale([lr] * 4, scale=4.0)[0]
 
     agree([fidelity(picture(REFERENCE), picture(choice)) for choice in choices])

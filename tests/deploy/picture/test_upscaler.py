@@ -210,7 +210,7 @@ def test_the_work_counts_the_tiles_that_memory_or_the_user_asks_for(up: Upscaler
     whole, tiled = (up.work((12, 9), (96, 72), sampling, tile=tile) for tile in (None, 32))
     assert (whole.tile, whole.tiles, whole.window, whole.state, whole.output) == (None, 1, 6912, 6912, 6912)
     assert (tiled.tile, tiled.tiles, tiled.window, tiled.state, tiled.output) == (32, 12, 1024, 6912, 6912)
-    assert tiled.evaluations == 12 * whole.evaluations == 12 * len(up.plan(sampling))
+    assert tiled.evaluations == 12 * whole.evaluations == 12 * len(up.session.plan(sampling))
     with pytest.raises(SizeError, match="A tile of 5 pixels does not suit this network"):
         up.work((12, 9), (96, 72), sampling, tile=5)
 
@@ -219,8 +219,8 @@ def test_a_plan_is_made_again_only_for_another_way_to_sample(up: Upscaler) -> No
     from deploy.sampling.choices import Choices
 
     three, four = (up.sampling(Choices(steps=steps)) for steps in (3, 4))
-    assert up.plan(three) is up.plan(three)
-    assert [len(up.plan(sampling)) for sampling in (three, four, three)] == [3, 4, 3]
+    assert up.session.plan(three) is up.session.plan(three)
+    assert [len(up.session.plan(sampling)) for sampling in (three, four, three)] == [3, 4, 3]
 
 
 @pytest.mark.parametrize("engine", [name for name in sorted(BACKENDS) if BACKENDS[name].probe().available])

@@ -84,8 +84,8 @@ def test_both_graphs_run_in_int8_and_keep_the_picture(bundle: Bundle, tmp_path: 
     for target in TARGETS:
         assert set(made[target].graphs) == PARTS[target]
         with int8_upscaler(stored, target, 1) as upscaler:
-            assert isinstance(upscaler.model, LatentModel)
-            coded = decoded(upscaler.model, latent, size)
+            assert isinstance(upscaler.session.model, LatentModel)
+            coded = decoded(upscaler.session.model, latent, size)
         assert 15 < fidelity(exact, coded) < 100
 
 
