@@ -200,7 +200,7 @@ def _choice_key(bundle: Bundle, options: BuildOptions) -> dict[str, str]:
     trial = options.trial
     return machine_key(bundle, options.device) | {
         "asked": f"{options.engine} {options.precision}",
-        "size": f"{trial.size[1]}x{trial.size[0]}",
+        "size": str(trial.size),
         "batch": str(trial.batch),
         "threads": "auto" if trial.threads is None else str(trial.threads),
         "least SQNR": f"{options.least_sqnr_db:g} dB",

@@ -20,13 +20,13 @@ from deploy.errors import DeployError
 from deploy.families.cases import BEFORE_STEP, NOISE_LEVEL, TIMESTEP, chain
 from deploy.families.contract import NOTHING_STAYS, Keep
 from deploy.families.table import family_named, recorded_config
+from deploy.images.sizes import Size
 from deploy.sampling.plan import PlanRow
 from deploy.sampling.schedule import NoiseSchedule
 from engines.backends import check_device
 from engines.errors import EngineError
 
 Array = NDArray[Any]
-Size = tuple[int, int]
 Progress = Callable[[str, float], None]
 
 FLOAT_REFERENCE = "fp32"
@@ -42,7 +42,7 @@ CLOSE_RACE = 1.15
 class TrialSettings:
     """The step that is tried: output (height, width), batch, threads, and rounds in which all take their turn."""
 
-    size: Size = (128, 128)
+    size: Size = Size(128, 128)
     batch: int = 1
     threads: int | None = None
     rounds: int = 5

@@ -10,8 +10,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from deploy.images.sizes import Size
+
 Array = NDArray[Any]
-Size = tuple[int, int]
 Run = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
 """Runs the graph of that name on these feeds."""
 

@@ -18,7 +18,8 @@ from deploy.bundle import Bundle
 from deploy.families.cases import Trial
 from deploy.families.detection import Detection, Settings, Shape, Stored
 from deploy.families.sizes import Axes, EngineSizes
-from deploy.images.tiles import Size, Window
+from deploy.images.sizes import Size
+from deploy.images.tiles import Window
 from deploy.images.values import ValueRule
 from deploy.sampling.plan import PlanRow, SamplingRules
 from engines.contract import Backend

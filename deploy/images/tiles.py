@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.errors import SizeError
+from deploy.images.sizes import Size
 
 Float32 = NDArray[np.float32]
-Size = tuple[int, int]
 Span = tuple[int, int]  # half-open
 
 LARGEST_OVERLAP = 64
@@ -34,8 +34,8 @@ class Window:
 
     @property
     def size(self) -> Size:
-        """(height, width)."""
-        return self.bottom - self.top, self.right - self.left
+        """Of the rectangle."""
+        return Size(self.bottom - self.top, self.right - self.left)
 
     @property
     def rows(self) -> slice:
@@ -103,8 +103,8 @@ class Tiling:
 
     @property
     def largest(self) -> Size:
-        """(height, width) of the largest tile: the last one of an axis carries what does not divide by the stride."""
-        return tuple(max(stop - start for start, stop in spans) for spans in (self.row_spans, self.column_spans))  # type: ignore[return-value]
+        """Of the largest tile: the last one of an axis carries what does not divide by the stride."""
+        return Size(*(max(stop - start for start, stop in spans) for spans in (self.row_spans, self.column_spans)))
 
     def halved(self) -> "Tiling | None":
         """Tiles of about half the side, the smallest at least; None where these are the smallest."""

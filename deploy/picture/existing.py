@@ -25,7 +25,7 @@ from deploy.engine.chosen import AUTO
 from deploy.engine.graphs import INT8
 from deploy.errors import ImageError
 from deploy.images.notes import note_of
-from deploy.images.sizes import PixelSize
+from deploy.images.sizes import Size
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Sampling
 
@@ -74,11 +74,11 @@ class Making:
             form=form_of(manifest, upscaler.choice.precision),
         )
 
-    def of_picture(self, pixels: NDArray[np.uint8], size: PixelSize, *, grey: bool = False) -> Self:
-        """Of the picture of the run that enlarges these pixels to (width, height) `size`, in one channel if `grey`."""
+    def of_picture(self, pixels: NDArray[np.uint8], size: Size, *, grey: bool = False) -> Self:
+        """Of the picture of the run that enlarges these pixels to `size`, in one channel if `grey`."""
         shape = np.array([*pixels.shape[:2], 1 if grey else 3], dtype="<u4").tobytes()
         digest = hashlib.sha256(shape + np.ascontiguousarray(pixels).tobytes()).hexdigest()
-        return replace(self, input=digest[:32], size=f"{size[0]}x{size[1]}")
+        return replace(self, input=digest[:32], size=str(size))
 
     def note(self) -> bytes:
         """As it is written into a file."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.families.contract import Feeds, Keep, Model, Subject
+from deploy.images.sizes import Size
 from deploy.images.tiles import Tiling, Window, strips_of_rows
 from deploy.picture.memory import StateArrays
 from deploy.picture.strips import RowsOfNoise
@@ -94,7 +95,7 @@ class Predictor:
         height = x.shape[2]
         steps = steps_on_device(plan, lambda index: noise(index, slice(0, height)), begun)
         try:
-            found = self._model.follow(x, self._condition(Window.whole((height, x.shape[3]))), steps, self._keep)
+            found = self._model.follow(x, self._condition(Window.whole(Size(*x.shape[2:]))), steps, self._keep)
         except (OutOfMemory, MemoryError):
             return None
         if not np.isfinite(found).all():
@@ -128,7 +129,7 @@ class Predictor:
 
     def _predict(self, x: Float32, row: PlanRow, step_index: int) -> Float32:
         if self.tiling.is_whole:
-            window = Window.whole((x.shape[2], x.shape[3]))
+            window = Window.whole(Size(*x.shape[2:]))
             predicted = self._model.predict(x, self._condition(window), row, self._keep)
             self._after_tile(TileDone(step_index=step_index, tile=1, tiles=1))
             return predicted

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from deploy.families.contract import Float32, Model, Subject
-from deploy.images.tiles import Size
+from deploy.images.sizes import Size
 from deploy.images.values import Pixels, ValueRule, pixels_from_network
 from deploy.picture.layout import Layout
 from deploy.picture.memory import StateArrays

@@ -17,8 +17,7 @@ from deploy.engine.choice import AUTO, engine_choice
 from deploy.engine.graphs import EngineChoice
 from deploy.families.contract import Float32
 from deploy.images.pictures import Kind, Picture, Pixels, is_grey, picture_from_pixels, pixels_from_picture
-from deploy.images.sizes import MAX_PIXELS, PixelSize, output_size
-from deploy.images.tiles import Size
+from deploy.images.sizes import MAX_PIXELS, Size, UserSize, output_size
 from deploy.images.values import network_from_pixels
 from deploy.picture.generation import Generation, generate_pictures
 from deploy.picture.layout import Job, Layout, layout_for
@@ -131,7 +130,7 @@ class Upscaler:
         seed: int = ...,
         noise: NoiseCallable | None = ...,
         *,
-        size: PixelSize | None = ...,
+        size: UserSize | None = ...,
         long_edge: int | None = ...,
         choices: Choices | None = ...,
         preset: str | None = ...,
@@ -157,7 +156,7 @@ class Upscaler:
         seed: int = ...,
         noise: NoiseCallable | None = ...,
         *,
-        size: PixelSize | None = ...,
+        size: UserSize | None = ...,
         long_edge: int | None = ...,
         choices: Choices | None = ...,
         preset: str | None = ...,
@@ -182,7 +181,7 @@ class Upscaler:
         seed: int = 0,
         noise: NoiseCallable | None = None,
         *,
-        size: PixelSize | None = None,
+        size: UserSize | None = None,
         long_edge: int | None = None,
         choices: Choices | None = None,
         preset: str | None = None,
@@ -224,9 +223,7 @@ class Upscaler:
         images = list(image) if isinstance(image, list | tuple) else [image]
         pixels = [pixels_from_picture(one, options.notice) for one in images]
         sizes = [
-            output_size(
-                (one.shape[1], one.shape[0]), scale=scale, size=size, long_edge=long_edge, max_pixels=max_pixels
-            )
+            output_size(Size.of(one), scale=scale, size=size, long_edge=long_edge, max_pixels=max_pixels)
             for one in pixels
         ]
         results = self._all_pixels(pixels, sizes, self.sampling(said.before(choices)), options)
@@ -235,11 +232,11 @@ class Upscaler:
 
     def generate(
         self,
-        sizes: Sequence[PixelSize] = (),
+        sizes: Sequence[UserSize] = (),
         count: int = 1,
         seed: int = 0,
         *,
-        latent: PixelSize | None = None,
+        latent: UserSize | None = None,
         choices: Choices | None = None,
         noise: NoiseCallable | None = None,
         sample: int = 0,
@@ -262,34 +259,33 @@ class Upscaler:
         """A checked way to sample with this bundle."""
         return self.session.sampling(choices)
 
-    def notices(self, lr: PixelSize, size: PixelSize, sampling: Sampling) -> list[str]:
+    def notices(self, lr: Size, size: Size, sampling: Sampling) -> list[str]:
         """What to tell before the work: a scale that training did not cover, steps that int8 was not calibrated for."""
-        told = [self.session.model.notice_of_scale(lr[::-1], size[::-1]), self.session.notice_of_int8(sampling)]
+        told = [self.session.model.notice_of_scale(lr, size), self.session.notice_of_int8(sampling)]
         return [line for line in told if line is not None]
 
     @contextmanager
     def sampled(
-        self, pixels: Pixels, size: PixelSize, sampling: Sampling, options: RunOptions | None = None
+        self, pixels: Pixels, size: Size, sampling: Sampling, options: RunOptions | None = None
     ) -> Iterator[Sampled]:
         """One picture, sampled; its rows can be taken, top to bottom, until the block is left."""
         options = options or RunOptions()
-        lr = pixels.shape[0], pixels.shape[1]
-        layout = self._layout(lr, 1, size, sampling, options, keeps_pixels=options.keeps_pixels)
+        layout = self._layout(Size.of(pixels), 1, size, sampling, options, keeps_pixels=options.keeps_pixels)
         with self._batch([pixels], size, sampling, options, layout) as sampled:
             yield sampled
 
     def _all_pixels(
-        self, pixels: list[Pixels], sizes: list[PixelSize], sampling: Sampling, options: RunOptions
+        self, pixels: list[Pixels], sizes: list[Size], sampling: Sampling, options: RunOptions
     ) -> list[Pixels]:
         """The results in the order of the inputs; inputs of one size and output size run in batches."""
-        groups: dict[tuple[tuple[int, ...], PixelSize], list[int]] = {}
+        groups: dict[tuple[tuple[int, ...], Size], list[int]] = {}
         for index, (one, size) in enumerate(zip(pixels, sizes, strict=True)):
             groups.setdefault((one.shape, size), []).append(index)
         results: dict[int, Pixels] = {}
         began = time.perf_counter()
         for (_, size), members in groups.items():
-            lr = pixels[members[0]].shape[0], pixels[members[0]].shape[1]
-            for told in self.notices(lr[::-1], size, sampling):
+            lr = Size.of(pixels[members[0]])
+            for told in self.notices(lr, size, sampling):
                 options.notice(told)
             layout = self._layout(lr, len(members), size, sampling, options, keeps_pixels=True)
             for first in range(0, len(members), layout.batch):
@@ -301,13 +297,13 @@ class Upscaler:
         return [results[index] for index in range(len(pixels))]
 
     def _layout(
-        self, lr: Size, count: int, size: PixelSize, sampling: Sampling, options: RunOptions, *, keeps_pixels: bool
+        self, lr: Size, count: int, size: Size, sampling: Sampling, options: RunOptions, *, keeps_pixels: bool
     ) -> Layout:
-        """The layout for `count` pictures of `lr`, (height, width)."""
+        """The layout for `count` pictures of `lr`."""
         self.session.model.open_engines()
         job = Job(
             lr=lr,
-            size=(size[1], size[0]),
+            size=size,
             count=count,
             state_arrays=state_arrays_needed(self.session.plan(sampling)),
             keeps_pixels=keeps_pixels,
@@ -317,7 +313,7 @@ class Upscaler:
 
     @contextmanager
     def _batch(
-        self, pixels: list[Pixels], size: PixelSize, sampling: Sampling, options: RunOptions, layout: Layout
+        self, pixels: list[Pixels], size: Size, sampling: Sampling, options: RunOptions, layout: Layout
     ) -> Iterator[Sampled]:
         lr: Float32 = np.stack([network_from_pixels(one, self.session.model.values) for one in pixels])
         keys = [image_key(one) for one in pixels]
@@ -326,8 +322,8 @@ class Upscaler:
             ROOM.given(layout.own_bytes, layout.shared_bytes),
             sampled_batch(
                 self.session.model,
-                self.session.model.subject(lr, (size[1], size[0]), source.posterior),
-                (size[1], size[0]),
+                self.session.model.subject(lr, size, source.posterior),
+                size,
                 self.session.plan(sampling),
                 source,
                 layout,
@@ -340,10 +336,10 @@ class Upscaler:
         ):
             yield replace(sampled, grey=tuple(is_grey(one) for one in pixels))
 
-    def work(self, lr: PixelSize, size: PixelSize, sampling: Sampling, tile: int | None = None) -> Work:
+    def work(self, lr: Size, size: Size, sampling: Sampling, tile: int | None = None) -> Work:
         """How much there is to do for a picture that is streamed to a file, and in which tiles, as memory is now."""
-        state = self.session.model.state_size(lr[::-1], size[::-1])
-        tiling = self._layout(lr[::-1], 1, size, sampling, RunOptions(tile=tile), keeps_pixels=False).tiling
+        state = self.session.model.state_size(lr, size)
+        tiling = self._layout(lr, 1, size, sampling, RunOptions(tile=tile), keeps_pixels=False).tiling
         return Work(
             window=prod(tiling.largest),
             tile=None if tiling.is_whole else tiling.tile,
@@ -353,6 +349,6 @@ class Upscaler:
             output=prod(size),
         )
 
-    def seconds_of_decoding(self, lr: PixelSize, size: PixelSize) -> float:
+    def seconds_of_decoding(self, lr: Size, size: Size) -> float:
         """What turning a finished state into pixels will take, from decoding the beginning of an empty one."""
-        return seconds_of_rows(self.session.model.blank_rows(lr[::-1], size[::-1]), prod(size))
+        return seconds_of_rows(self.session.model.blank_rows(lr, size), prod(size))

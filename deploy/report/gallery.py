@@ -11,6 +11,7 @@ from deploy.engine.chosen import AUTO, chosen_engine
 from deploy.engine.graphs import DENOISE, INT8
 from deploy.engine.int8 import has_int8
 from deploy.errors import DeployError
+from deploy.images.sizes import Size
 from deploy.int8.trying.comparison import generated_by
 from deploy.measure.evaluation.contenders import MODEL_FREE, Contender, Setting
 from deploy.measure.evaluation.evaluate import Evaluation, evaluate
@@ -50,10 +51,10 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scene:
-    """One picture in all ways; `size` is (width, height) of the enlarged ones."""
+    """One picture in all ways; `size` is that of the enlarged ones."""
 
     name: str
-    size: tuple[int, int]
+    size: Size
     variants: tuple[Variant, ...]
 
 
@@ -154,7 +155,7 @@ def _generated(upscalers: dict[str, Upscaler], settings: GallerySettings, progre
     scenes = [
         Scene(
             name=f"draw {index + 1}",
-            size=(pictures[0].shape[1], pictures[0].shape[0]),
+            size=Size.of(pictures[0]),
             variants=tuple(Variant(name=name, pixels=one) for name, one in zip(made, pictures, strict=True)),
         )
         for index, pictures in enumerate(zip(*made.values(), strict=True))

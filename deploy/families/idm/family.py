@@ -12,6 +12,7 @@ from deploy.families.idm.conventions import SAMPLING, VALUES
 from deploy.families.idm.identities import REWRITES
 from deploy.families.idm.model import IdmModel
 from deploy.families.idm.trial import trial
+from deploy.images.sizes import Size
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,7 +65,7 @@ IDM = Family(
     graphs=_graphs,
     trial=trial,
     published=_published,
-    parity_cases=(((32, 32), 1), ((77, 77), 1), ((128, 128), 1), ((96, 160), 1), ((32, 32), 3)),
+    parity_cases=((Size(32, 32), 1), (Size(77, 77), 1), (Size(128, 128), 1), (Size(96, 160), 1), (Size(32, 32), 3)),
     values=VALUES,
     sampling=SAMPLING,
     published_equations=("ddpm", "ddim"),

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from deploy.families.contract import Array
 from deploy.images.coordinates import axis_lookup
-from deploy.images.tiles import Size
+from deploy.images.sizes import Size
 
 
 @lru_cache(maxsize=64)

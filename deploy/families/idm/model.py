@@ -16,8 +16,9 @@ from deploy.families.idm.detect import config_from_values
 from deploy.families.idm.lookups import lookup_tables
 from deploy.images.coordinates import resize_index
 from deploy.images.resize import resize_region
-from deploy.images.tiles import Size, strips_of_rows
+from deploy.images.sizes import Size
 from deploy.images.tiles import Window as Window
+from deploy.images.tiles import strips_of_rows
 from deploy.sampling.plan import PlanRow
 from engines.contract import Memory
 

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from deploy.families.cases import NOISE_LEVEL, Array, Size, Trial
+from deploy.families.cases import NOISE_LEVEL, Array, Trial
 from deploy.families.idm.config import IdmConfig
 from deploy.families.idm.lookups import lookup_tables
 from deploy.images.coordinates import resize_index
+from deploy.images.sizes import Size
 
 
 def trial(config: IdmConfig, size: Size, batch: int) -> Trial:

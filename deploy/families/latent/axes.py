@@ -2,7 +2,8 @@
 
 from deploy.errors import SizeError
 from deploy.families.latent.config import LatentConfig
-from deploy.families.sizes import STEPS, Axes, EngineSizes, Size
+from deploy.families.sizes import STEPS, Axes, EngineSizes
+from deploy.images.sizes import Size
 from engines.plans.profiles import AxisRange
 
 
@@ -33,13 +34,12 @@ def axes_of_graphs(config: LatentConfig, sizes: EngineSizes) -> Axes:
 def _latent_size(config: LatentConfig, sizes: EngineSizes, which: int) -> Size:
     stride = config.first_stage.stride
     if config.kind != "generation":
-        rows, columns = config.padded_size(*sizes.lr_size(which))
-        return rows // stride, columns // stride
-    rows, columns = (side // stride for side in sizes.sizes[which])
+        return Size(*(side // stride for side in config.padded_size(*sizes.lr_size(which))))
+    latent = Size(*(side // stride for side in sizes.sizes[which]))
     needed = config.unet.stride if config.unet else 1
-    if rows % needed or columns % needed or not rows or not columns:
+    if not all(latent) or any(side % needed for side in latent):
         raise SizeError(
-            f"An output of {sizes.sizes[which][1]}x{sizes.sizes[which][0]} means a latent of {columns}x{rows}, whose "
+            f"An output of {sizes.sizes[which]} means a latent of {latent}, whose "
             f"sides must be multiples of {needed} for this U-Net. Choose multiples of {needed * stride} pixels."
         )
-    return rows, columns
+    return latent

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from deploy.families.contract import Feeds, Float32
-from deploy.images.tiles import Size
+from deploy.images.sizes import Size
 
 if TYPE_CHECKING:
     from deploy.families.latent.model import LatentModel
@@ -31,8 +31,8 @@ class LatentDecoder:
         return self._model.config.first_stage.stride
 
     def rows(self, state: Float32, size: Size) -> Iterator[Float32]:
-        """The pictures of latents at (height, width) from top to bottom."""
-        subject = self._model.subject_of_latents(state.shape[0], (state.shape[2], state.shape[3]), size)
+        """The pictures of latents at `size` from top to bottom."""
+        subject = self._model.subject_of_latents(state.shape[0], Size(*state.shape[2:]), size)
         yield from subject.picture_rows(state, LARGEST_QUERY_BYTES)
 
     def inputs(self, graph: str, states: Sequence[Float32]) -> Iterator[Feeds]:
@@ -43,8 +43,8 @@ class LatentDecoder:
         for latent in states:
             features = self._model.graphs.run("decode", {"z": latent})["features"]
             for ratio in RATIOS:
-                size = (latent.shape[2] * ratio, latent.shape[3] * ratio)
-                latent_size = (latent.shape[2], latent.shape[3])
+                latent_size = Size(*latent.shape[2:])
+                size = Size(*(side * ratio for side in latent_size))
                 subject = self._model.subject_of_latents(latent.shape[0], latent_size, size)
                 every = max(1, size[0] * size[1] // QUERIED)
                 # Whole rows lie on an odd lattice, so that all positions between two latent rows are met.

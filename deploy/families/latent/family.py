@@ -12,6 +12,7 @@ from deploy.families.latent.conventions import SAMPLING, VALUES
 from deploy.families.latent.identities import REWRITES
 from deploy.families.latent.model import LatentModel
 from deploy.families.latent.trial import trial
+from deploy.images.sizes import Size
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,7 +65,7 @@ LATENT = Family(
     graphs=_graphs,
     trial=trial,
     published=_published,
-    parity_cases=(((37, 37), 1), ((128, 128), 1), ((200, 300), 1), ((32, 32), 3)),
+    parity_cases=((Size(37, 37), 1), (Size(128, 128), 1), (Size(200, 300), 1), (Size(32, 32), 3)),
     values=VALUES,
     sampling=SAMPLING,
     published_equations=("ddim",),

@@ -25,7 +25,8 @@ from deploy.images.coordinates import (
     resize_index,
     shifted_lookup,
 )
-from deploy.images.tiles import Size, Window
+from deploy.images.sizes import Size
+from deploy.images.tiles import Window
 from deploy.sampling.plan import PlanRow
 
 Float32 = NDArray[np.float32]
@@ -92,15 +93,15 @@ class LatentModel(GraphDenoiser):
         return LatentDecoder(self)
 
     def generation(self, count: int, state: Size | None, size: Size | None) -> Generated:
-        """`count` pictures to be made from latents of that (height, width)."""
+        """`count` pictures to be made from latents of that size."""
         if not self.generates:
             raise PlanError("This model enlarges pictures and makes none from noise alone; use `upscale`.")
-        side, output = self.config.image_size or 0, self.config.default_output_size or 0
-        state, size = state or (side, side), size or (output, output)
+        state = state or Size.square(self.config.image_size or 0)
+        size = size or Size.square(self.config.default_output_size or 0)
         return Generated(subject=self.subject_of_latents(count, state, size), state=state, size=size)
 
     def subject_of_latents(self, count: int, latent: Size, size: Size) -> "LatentSubject":
-        """Latents of that (height, width) without a condition, on their way to `size`."""
+        """Latents of that size without a condition, on their way to `size`."""
         return LatentSubject(self, None, (count, self.channels, *latent), size, (1.0, 1.0))
 
     def state_size(self, lr: Size, size: Size) -> Size:
@@ -111,8 +112,7 @@ class LatentModel(GraphDenoiser):
         del size
         if self.generates:
             return lr
-        rows, columns = self.config.padded_size(*lr)
-        return rows // self.config.first_stage.stride, columns // self.config.first_stage.stride
+        return Size(*(side // self.config.first_stage.stride for side in self.config.padded_size(*lr)))
 
     def feeds_of_rows(self, rows: Sequence[PlanRow]) -> list[dict[str, Array]]:
         """What each step feeds besides state and condition: this family looks at the timestep only."""

@@ -3,9 +3,10 @@
 import numpy as np
 
 from deploy.errors import ConfigError
-from deploy.families.cases import TIMESTEP, Array, Size, Trial
+from deploy.families.cases import TIMESTEP, Array, Trial
 from deploy.families.latent.config import LatentConfig
 from deploy.images.coordinates import AxisLookup, axis_lookup, relative_cell, shifted_lookup
+from deploy.images.sizes import Size
 
 
 def trial(config: LatentConfig, size: Size, batch: int) -> Trial:

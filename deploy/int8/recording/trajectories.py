@@ -22,6 +22,7 @@ from calibration.passes.inputs import DenoiserInput
 from deploy.engine.graphs import DENOISE
 from deploy.engine.int8 import SAME_LEVEL
 from deploy.families.contract import NOTHING_STAYS, Float32, Keep, Model, Subject
+from deploy.images.sizes import Size
 from deploy.images.tiles import Window, whole_tiling
 from deploy.images.values import network_from_pixels
 from deploy.int8.recording.pictures import CalibrationPicture
@@ -48,14 +49,14 @@ BATCH = 4
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Group:
-    """Pictures of one size that are sampled together; `size` is the output's (height, width).
+    """Pictures of one size that are sampled together; `size` is the output's.
 
     lr: uint8 (h, w, 3) each; empty for generation, where `sample` tells the pictures apart.
     """
 
     names: tuple[str, ...]
     lr: tuple[NDArray[np.uint8], ...]
-    size: tuple[int, int]
+    size: Size
     sample: int = 0
 
 
@@ -99,9 +100,8 @@ def groups_of_pictures(pictures: Sequence[CalibrationPicture]) -> list[Group]:
     for members in alike.values():
         for first in range(0, len(members), BATCH):
             part = [one.original for one in members[first : first + BATCH]]
-            height, width = part[0].pixels.shape[:2]
             names, lr = tuple(one.name for one in part), tuple(one.lr for one in part)
-            groups.append(Group(names=names, lr=lr, size=(height, width)))
+            groups.append(Group(names=names, lr=lr, size=part[0].size))
     return groups
 
 
@@ -210,7 +210,7 @@ class Trajectories:
     def _condition(self, group: Group) -> Mapping[str, Any]:
         """What all steps of all plans are fed of the pictures."""
         subject = self._subject(group)
-        return subject.condition(Window.whole(subject.state_shape[2:]))
+        return subject.condition(Window.whole(Size(*subject.state_shape[2:])))
 
     def _inputs_of(
         self, number: int, condition: Mapping[str, Any], steps: Iterable[int], pictures: slice = ALL
@@ -297,7 +297,7 @@ def whole_layout(shape: tuple[int, int, int, int], stride: int) -> Layout:
     """A batch in one piece: calibration pictures are small."""
     return Layout(
         batch=shape[0],
-        tiling=whole_tiling((shape[2], shape[3]), stride),
+        tiling=whole_tiling(Size(*shape[2:]), stride),
         state_on_disk=False,
         cache_bytes=1 << 62,
         decode_bytes=64 << 20,

@@ -99,7 +99,9 @@ def made_by(
 
     def made_of(members: list[int]) -> list[Pixels]:
         size = originals[members[0]].size
-        return upscaler.upscale([originals[index].lr for index in members], size=size, seed=seed, choices=choices)
+        return upscaler.upscale(
+            [originals[index].lr for index in members], size=size.for_user, seed=seed, choices=choices
+        )
 
     results: dict[int, Pixels] = {}
     for members, made in zip(batches, lanes.each(made_of, batches), strict=True):

@@ -40,7 +40,7 @@ from deploy.engine.graphs import INT8, EngineChoice
 from deploy.errors import BundleError
 from deploy.families.contract import Decoder as StateDecoder
 from deploy.families.contract import Float32, Model
-from deploy.images.tiles import Size
+from deploy.images.sizes import Size
 from deploy.images.values import Pixels, pixels_from_network
 from deploy.int8.installed import backend_of_target
 from deploy.int8.settings import QuantizeSettings
@@ -229,13 +229,13 @@ def chosen_decoder(
 
 
 def _cases(decoder: StateDecoder, latents: Sequence[Float32]) -> list[tuple[Float32, Size]]:
-    """Latents of one picture each and the sizes they are decoded to, (height, width)."""
+    """Latents of one picture each and the sizes they are decoded to."""
     stride = decoder.stride
     each = [latent[index : index + 1] for latent in latents for index in range(latent.shape[0])]
     chosen = each[:: max(1, len(each) // VERIFIED)][:VERIFIED]
-    usual = [(latent, (latent.shape[2] * stride, latent.shape[3] * stride)) for latent in chosen]
+    usual = [(latent, Size(latent.shape[2] * stride, latent.shape[3] * stride)) for latent in chosen]
     smallest, (height, width) = min(usual, key=lambda case: case[0].size)
-    return [*usual, (smallest, (height * LARGER, width * LARGER))]
+    return [*usual, (smallest, Size(height * LARGER, width * LARGER))]
 
 
 def decoded(model: Model, latent: Float32, size: Size) -> Pixels:

@@ -10,6 +10,7 @@ import numpy as np
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle
 from deploy.engine.choice import engine_choice
+from deploy.images.sizes import Size
 from deploy.images.tiles import Window
 from deploy.int8.installed import backend_of_target
 from deploy.int8.trying.comparison import int8_session
@@ -48,8 +49,9 @@ def seconds_per_step(
 def _step(session: Session, side: int) -> Callable[[], object]:
     """One evaluation of an empty picture or latent; it has run twice already."""
     model = session.model
-    size = model.state_size((max(side // 4, 1),) * 2, (side, side))
-    condition = model.blank_condition((max(side // 4, 1),) * 2, (side, side), Window.whole(size))
+    lr, output = (Size.square(length) for length in (max(side // 4, 1), side))
+    size = model.state_size(lr, output)
+    condition = model.blank_condition(lr, output, Window.whole(size))
     (row,) = model.rows([PlanRow.evaluation(0.5, 500)])
     x = np.zeros((1, model.channels, *size), np.float32)
     for _ in range(2):

@@ -10,6 +10,7 @@ from typing import Any
 from deploy.bundle import Bundle
 from deploy.engine.turns import Progress, Timing, measure, part_of, ratios, timing_of
 from deploy.families.table import recorded_config
+from deploy.images.sizes import Size
 from deploy.measure.benchmark.disk import disk_bytes
 from deploy.measure.benchmark.in_torch import Baseline, baseline_of
 from deploy.measure.benchmark.pictures import PictureRow, fastest, lr_size_of, speed_ups, time_pictures
@@ -24,7 +25,6 @@ from deploy.measure.benchmark.settings import (
     START_UP,
     STEP,
     BenchSettings,
-    Size,
 )
 from deploy.measure.benchmark.start_up import STARTS, StartUp, start_up_of, started
 from deploy.measure.benchmark.steps import name_of, runnable_choices, step_contenders
@@ -98,7 +98,7 @@ class _Bench:
         self._sweep("batches", cases, progress)
 
     def _time_sizes(self, progress: Progress) -> None:
-        self._sweep("sizes", [(1, (side, side)) for side in self._settings.sides], progress)
+        self._sweep("sizes", [(1, Size.square(side)) for side in self._settings.sides], progress)
 
     def _sweep(self, name: str, cases: Sequence[tuple[int, Size]], progress: Progress) -> None:
         """By the fastest engine; the first that there is, if whole pictures were not timed."""
@@ -144,7 +144,6 @@ class _Bench:
 def _head(bundle: Bundle, settings: BenchSettings) -> Report:
     """What was asked for, and on what machine and with which versions."""
     config = recorded_config(bundle.manifest.family, bundle.manifest.configuration)
-    height, width = lr_size_of(bundle, settings)
     versions = {probe.name: probe.version for probe in probe_all() if probe.available}
     if find_spec("torch") is not None:
         versions["torch"] = installed_version("torch")
@@ -152,8 +151,8 @@ def _head(bundle: Bundle, settings: BenchSettings) -> Report:
         "schema": SCHEMA,
         "bundle": str(bundle.path),
         "family": bundle.manifest.family,
-        "lr_size": "noise" if getattr(config, "kind", "") == "generation" else f"{width}x{height}",
-        "size": f"{settings.size[1]}x{settings.size[0]}",
+        "lr_size": "noise" if getattr(config, "kind", "") == "generation" else str(lr_size_of(bundle, settings)),
+        "size": str(settings.size),
         "batch": settings.batch,
         "threads": settings.threads,
         "rounds": settings.rounds,
@@ -183,7 +182,7 @@ def sweep_rows(rows: Sequence[SweepRow]) -> list[dict[str, Any]]:
     """One row per number of pictures or size."""
     return [
         _times(row.timing)
-        | {"pictures": row.count, "at_once": row.at_once, "size": f"{row.size[1]}x{row.size[0]}", "tiles": row.tiles}
+        | {"pictures": row.count, "at_once": row.at_once, "size": str(row.size), "tiles": row.tiles}
         | (
             {"pictures_per_second": row.pictures_per_second, "us_per_pixel": row.us_per_pixel}
             if row.timing.times_ms

@@ -15,8 +15,9 @@ from deploy.engine.turns import Contender, Progress, Split, Timing, measure, tim
 from deploy.errors import PlanError
 from deploy.families.contract import Array, Keep
 from deploy.families.table import family_named
+from deploy.images.sizes import Size
 from deploy.measure.benchmark.in_torch import PUBLISHED_NAME, Baseline, told_as_engine, trial_of
-from deploy.measure.benchmark.settings import BenchSettings, Size
+from deploy.measure.benchmark.settings import BenchSettings
 from deploy.measure.benchmark.steps import name_of, runnable_choices
 from deploy.picture.run import Progress as PictureProgress
 from deploy.picture.session import Session
@@ -126,9 +127,9 @@ class PictureMaker:
         self.graphs.reset()
         began = time.perf_counter()
         if self._session.model.generates:
-            self.upscaler.generate([size[::-1]], count=len(pictures), choices=choices, progress=self._note)
+            self.upscaler.generate([size.for_user], count=len(pictures), choices=choices, progress=self._note)
         else:
-            self.upscaler.upscale(list(pictures), size=size[::-1], choices=choices, progress=self._note)
+            self.upscaler.upscale(list(pictures), size=size.for_user, choices=choices, progress=self._note)
         return split_from(time.perf_counter() - began, self.graphs.seconds)
 
     def _note(self, progress: PictureProgress) -> None:
@@ -146,9 +147,9 @@ def lr_size_of(bundle: Bundle, settings: BenchSettings) -> Size:
     trial = trial_of(bundle, settings)
     if "lr" in trial.feeds:
         height, width = trial.feeds["lr"].shape[2:]
-        return int(height), int(width)
+        return Size(int(height), int(width))
     side = int(bundle.manifest.configuration.get("lr_size", {}).get("value") or 16)
-    return side, side
+    return Size.square(side)
 
 
 def random_pictures(size: Size, count: int) -> list[Pixels]:

@@ -4,10 +4,9 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from deploy.errors import DeployError
+from deploy.images.sizes import Size
 from deploy.sampling.choices import Choices
 from engines.backends import check_device
-
-Size = tuple[int, int]
 
 STEP, PICTURE, BATCHES, SIZES, START_UP, ROOFLINE, DISK = (
     "step",
@@ -36,7 +35,7 @@ class BenchSettings:
     run on GPUs.
     """
 
-    size: Size = (128, 128)
+    size: Size = Size(128, 128)
     batch: int = 1
     threads: int = 2
     rounds: int = 7

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from deploy.bundle import Bundle
 from deploy.engine.graphs import EngineChoice
 from deploy.engine.turns import Contender, Progress, Split, Timing, measure, timing_of
+from deploy.images.sizes import Size
 from deploy.measure.benchmark.pictures import PictureMaker, lr_size_of, random_pictures
-from deploy.measure.benchmark.settings import BenchSettings, Size
+from deploy.measure.benchmark.settings import BenchSettings
 from deploy.sampling.choices import Choices
 
 Case = tuple[int, Size]

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from deploy.errors import PlanError
 from deploy.families.contract import Float32, Model, Subject
+from deploy.images.sizes import Size
 from deploy.images.tiles import Window
 from deploy.sampling.equations import EQUATIONS
 from deploy.sampling.loop import Array, run_plan, starting_state
@@ -291,7 +292,7 @@ def blend(best: Levels, other: Levels, share: float) -> Levels:
 
 
 def _whole(subject: Subject) -> Window:
-    return Window.whole((subject.state_shape[2], subject.state_shape[3]))
+    return Window.whole(Size(*subject.state_shape[2:]))
 
 
 def _no_noise(step_index: int) -> Array:

@@ -6,6 +6,7 @@ import pytest
 from deploy.bundle import Bundle
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, sqnr_db, trial_step
+from deploy.images.sizes import Size
 from deploy.measure.metrics import fidelity
 from deploy.picture.session import Session
 from deploy.picture.upscaler import Upscaler
@@ -34,7 +35,7 @@ def choices(monkeypatch: pytest.MonkeyPatch) -> list[EngineChoice]:
 def test_a_step(quantized_idm: Bundle, choices: list[EngineChoice]) -> None:
     def answer(choice: EngineChoice) -> np.ndarray:
         with GraphSet(quantized_idm, choice) as graphs:
-            return trial_step(graphs, TrialSettings(size=(32, 24))).predicted_noise(graphs)
+            return trial_step(graphs, TrialSettings(size=Size(32, 24))).predicted_noise(graphs)
 
     agree([sqnr_db(answer(REFERENCE), answer(choice)) for choice in choices])
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace as changed
 from deploy.bundle import Bundle, Manifest
 from deploy.engine.chosen import AUTO
 from deploy.errors import ImageError
+from deploy.images.sizes import Size
 from deploy.picture.existing import DIFFERENCES, Making, form_of, forms_that_will_do, note_of_existing
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
@@ -21,7 +22,7 @@ PIXELS = np.random.default_rng(3).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 def made_with(bundle: Bundle, precision: str = "fp32", engine: str = AUTO, preset: str | None = None) -> Making:
     with Upscaler(bundle, engine=engine, precision=precision, threads=1) as upscaler:
         sampling = upscaler.sampling(Choices(preset=preset, steps=3))
-        return Making.of_run(upscaler, sampling, seed=0, tile=None).of_picture(PIXELS, (12, 8))
+        return Making.of_run(upscaler, sampling, seed=0, tile=None).of_picture(PIXELS, Size(8, 12))
 
 
 def recalibrated(manifest: Manifest, **changes: object) -> Manifest:
@@ -81,7 +82,7 @@ def test_neither_presets_nor_int8_nor_samples_make_another_model_but_weights_do(
 
 def test_a_grey_result_is_another_one(quantized_idm: Bundle) -> None:
     colour = made_with(quantized_idm)
-    grey = colour.of_picture(PIXELS, (12, 8), grey=True)
+    grey = colour.of_picture(PIXELS, Size(8, 12), grey=True)
     assert grey.differences(colour.note(), frozenset([grey.form])) == ["from another picture"]
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from deploy.bundle import Bundle, BundleWriter
 from deploy.errors import DeployError, SizeError
+from deploy.images.sizes import Size
 from deploy.packaged.places import IDM_BUNDLE
 from deploy.report.gallery import GallerySettings, kinds_of_engine, make_gallery
 from deploy.report.scenes import LONGEST_SIDE, chosen_pictures, usual_scale
@@ -62,7 +63,7 @@ def test_samples_of_ones_own_are_shown_without_an_original(tmp_path: Path) -> No
     assert picture.name == "mine"
     limit = LONGEST_SIDE // 4
     np.testing.assert_array_equal(picture.lr, large[(200 - limit) // 2 :][:limit])  # the middle of what is too long
-    assert picture.size == (40, LONGEST_SIDE)
+    assert picture.size == Size(LONGEST_SIDE, 40)
 
 
 def test_named_originals_come_first_and_are_spread(originals: Path) -> None:
@@ -114,7 +115,7 @@ def test_every_way_of_every_picture_is_made_and_measured(originals: Path) -> Non
     ways = ["input", "bicubic", "bicubic, 5 back-projections", "float32", "original"]
     assert [one.name for one in gallery.scenes[0].variants] == ways
     assert [one.pixels.shape for one in gallery.scenes[1].variants] == [(6, 8, 3)] + [(24, 32, 3)] * 4
-    assert gallery.scenes[1].size == (32, 24)
+    assert gallery.scenes[1].size == Size(24, 32)
     assert "dB, detail" in gallery.scenes[0].variants[3].figures
     assert gallery.evaluation is not None
     assert [row["name"] for row in gallery.evaluation["rows"]] == ways[1:4]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from deploy.errors import FolderError
+from deploy.images.sizes import Size
 from deploy.report.facts import Facts
 from deploy.report.gallery import Gallery, Scene, Variant
 from deploy.report.html.markup import VOID
@@ -28,7 +29,7 @@ from tests.deploy.report.facts_for_tests import packaged_bundle as packaged
 def gallery(name: str = "cat") -> Gallery:
     pixels = np.zeros((4, 4, 3), np.uint8)
     variants = (Variant(name="bicubic", pixels=pixels, figures="20 dB"), Variant(name=name, pixels=pixels + 255))
-    scene = Scene(name=name, size=(4, 4), variants=variants)
+    scene = Scene(name=name, size=Size.square(4), variants=variants)
     return Gallery(scenes=(scene,), origin=name, scale=2.0, ways={name: name}, failures={name: name})
 
 

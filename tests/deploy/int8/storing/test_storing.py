@@ -24,6 +24,7 @@ from deploy.engine.profiles import default_sizes
 from deploy.engine.trials import TrialSettings, trial_step
 from deploy.errors import BundleError
 from deploy.export.weights_file import ALIGNMENT, places_of
+from deploy.images.sizes import Size
 from deploy.int8.settings import TARGET_NAMES
 from deploy.int8.storing.storing import graphs_of_target, merged_tensors, write_targets
 from deploy.packaged.places import IDM_BUNDLE
@@ -69,7 +70,7 @@ from deploy.engine.graphs import EngineChoice, GraphSet
 
 bundle = Bundle.open(sys.argv[1])
 with GraphSet(bundle, EngineChoice(backend=sys.argv[2], precision="int8", threads=1)) as graphs:
-    step = trial_step(graphs, TrialSettings(size=(128, 128), threads=1))
+    step = trial_step(graphs, TrialSettings(size=Size(128, 128), threads=1))
     edges = bundle.manifest.quantization.targets[graphs.int8.target].edges
     for low, high in list(zip(edges, edges[1:])) * 2:
         row = graphs.row(replace(step.row, noise_level=(low + high) / 2))
@@ -100,7 +101,7 @@ def predicted(bundle: Bundle, choice: EngineChoice, range_index: int = 0) -> np.
     with GraphSet(bundle, choice) as graphs:
         assert graphs.int8 is not None
         edges = graphs.int8.bundle.manifest.quantization.targets[graphs.int8.target].edges
-        step = trial_step(graphs, TrialSettings(size=(16, 16), threads=1))
+        step = trial_step(graphs, TrialSettings(size=Size(16, 16), threads=1))
         level = (edges[range_index] + edges[range_index + 1]) / 2
         return graphs.predicted_noise(step.x, step.condition, graphs.row(replace(step.row, noise_level=level)))
 
@@ -151,7 +152,7 @@ def test_steps_that_were_not_calibrated_are_told_before_the_work(micro: Bundle, 
     bundle = quantized_without_calibration(micro.path, tmp_path / "int8.bundle", "ort", 2)
     told: list[str] = []
     with Upscaler(bundle, "onnxruntime-cpu", "int8", 1) as upscaler:
-        upscaler.upscale(np.zeros((8, 8, 3), np.uint8), size=(16, 16), steps=2, notice=told.append)
+        upscaler.upscale(np.zeros((8, 8, 3), np.uint8), size=Size(16, 16), steps=2, notice=told.append)
     assert [line for line in told if line.startswith("int8")] == [
         "int8: 2 of 2 steps lie at noise levels that were not calibrated; each step uses the scales of the range that"
         " holds its noise level"
