@@ -156,7 +156,7 @@ class Workbench:
         plans, lanes = self.calibrated.plans, lanes_for(self.threads)
         with float_upscaler(self.calibrated.bundle, lanes.threads) as upscaler:
             groups = groups_of_pictures(self.calibrated.pictures)
-            recorded = Trajectories(upscaler, groups, plans, folder, seed=0)
+            recorded = Trajectories(upscaler.session, groups, plans, folder, seed=0)
             recorded.record(lanes, _nothing)
             inputs = Inputs(recorded.inputs, recorded.few, recorded.count, plans.levels)
             return gather(

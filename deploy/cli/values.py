@@ -13,6 +13,7 @@ from deploy.errors import nearest_name
 if TYPE_CHECKING:
     from deploy.bundle import Bundle
     from deploy.families.sizes import EngineSizes
+    from deploy.images.sizes import Size
     from deploy.measure.evaluation.ways import Way
 
 
@@ -96,9 +97,10 @@ def engine_sizes_from_text(bundle: "Bundle", sizes: str | None, scale: str | Non
     )
 
 
-def _shape_from_text(text: str) -> tuple[int, int]:
-    width, height = size_from_text(text)
-    return height, width
+def _shape_from_text(text: str) -> "Size":
+    from deploy.images.sizes import Size
+
+    return Size.from_user(size_from_text(text))
 
 
 def cells_of_candidates(candidates: Sequence[Mapping[str, Any]]) -> list[list[str]]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from deploy.bundle import Bundle
 from deploy.families.sizes import EngineSizes
 from deploy.families.table import family_named, recorded_config
+from deploy.images.sizes import Size
 from engines.plans.profiles import Profile
 
 
@@ -20,9 +21,9 @@ def default_sizes(bundle: Bundle) -> EngineSizes:
     trained = bundle.manifest.scale_range.get("trained") or [1.0, 8.0]
     smallest, largest = (float(scale) for scale in trained)
     low = family.least_scale(smallest, largest)
-    sides = (max(1, usual // 2), usual, 4 * usual)
+    small, medium, large = (Size.square(side) for side in (max(1, usual // 2), usual, 4 * usual))
     scales = (min(low, largest), largest, largest)
-    return EngineSizes(sizes=((sides[0],) * 2, (sides[1],) * 2, (sides[2],) * 2), scales=scales)
+    return EngineSizes(sizes=(small, medium, large), scales=scales)
 
 
 def profiles_of_graphs(bundle: Bundle, sizes: EngineSizes) -> Mapping[str, Profile]:

@@ -11,10 +11,11 @@ from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.errors import BundleError
 from deploy.export.export import parts_of
 from deploy.export.origin import refuse_other_origin
-from deploy.families.cases import Size, chain
+from deploy.families.cases import chain
 from deploy.families.rewriting.ops import Part
 from deploy.families.rewriting.torch_ops import PartRunner
 from deploy.families.table import family_named
+from deploy.images.sizes import Size
 from engines.arrays import Array
 from engines.progress import Progress, silent
 
@@ -57,7 +58,7 @@ def parity_report(
     with GraphSet(bundle, choice or EngineChoice()) as graphs:
         rows = []
         for number, (size, batch) in enumerate(sizes):
-            progress(f"{size[1]}x{size[0]}, batch {batch}", number / len(sizes))
+            progress(f"{size}, batch {batch}", number / len(sizes))
             rows += _case(graphs, parts, checkpoint, size, batch)
         return rows
 
@@ -68,7 +69,7 @@ def refuse_other_results(bundle: Bundle, rows: Sequence[Parity]) -> None:
         if row.sqnr_db is not None and not row.sqnr_db >= LOWEST_SQNR_DB:  # so that NaN is refused too
             raise BundleError(
                 f"{bundle.path} does not compute what its checkpoint does: {row.graph}.{row.output} at "
-                f"{row.size[1]}x{row.size[0]} is {row.sqnr_db:.0f} dB from the {row.reference}, expected at least "
+                f"{row.size} is {row.sqnr_db:.0f} dB from the {row.reference}, expected at least "
                 f"{LOWEST_SQNR_DB:.0f}. Try another --engine, or export the checkpoint again with --force."
             )
 

@@ -7,9 +7,9 @@ torch: `deploy.families.published` holds the other side.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from deploy.images.sizes import Size
 from engines.arrays import Array
 
-Size = tuple[int, int]
 Run = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
 """Runs the graph of that name on these feeds."""
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from deploy.families.cases import Trial
 from deploy.families.detection import Detection, Settings, Shape, Stored
 from deploy.families.sizes import Axes, EngineSizes
-from deploy.images.tiles import Size, Window
+from deploy.images.sizes import Size
+from deploy.images.tiles import Window
 from deploy.images.values import ValueRule
 from deploy.sampling.plan import SamplingRules
 from engines.forms import Lease

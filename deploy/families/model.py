@@ -2,13 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from deploy.errors import PlanError
 from deploy.families.contract import NOTHING_STAYS, Decoder, Feeds, Generated, Keep, NoiseOfShape, Subject
-from deploy.images.tiles import Size, Window
+from deploy.images.sizes import Size
+from deploy.images.tiles import Window
 from deploy.images.values import ValueRule
-from deploy.sampling.plan import SamplingRules
+from deploy.sampling.plan import PlanRow, SamplingRules
 from engines.arrays import Array, Float32
 from engines.forms import Lease
 from engines.recurrence import Step
@@ -37,7 +39,7 @@ class Model(ABC):
         """training_pixels: of the state that the network was trained on."""
         self.graphs = graphs
         self._training_pixels = training_pixels
-        self._rows: tuple[tuple[float, ...], list[dict[str, Array]]] | None = None
+        self._rows: tuple[tuple[PlanRow, ...], tuple[PlanRow, ...]] | None = None
 
     @property
     @abstractmethod
@@ -49,8 +51,8 @@ class Model(ABC):
         """The pictures `lr` (batch, 3, h, w) on their way to `size`; `posterior` makes the noise of an encoder."""
 
     @abstractmethod
-    def made_rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
-        """What each step of a plan feeds besides state and condition: one mapping per step, made now."""
+    def feeds_of_rows(self, rows: Sequence[PlanRow]) -> list[dict[str, Array]]:
+        """What the float graph is fed at the noise level and timestep of each step, besides state and condition."""
 
     @abstractmethod
     def working_bytes(self, window: Size, batch: int) -> int:
@@ -73,24 +75,23 @@ class Model(ABC):
         """What makes a picture of a finished state; None where the state is the picture."""
         return None
 
-    def rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
-        """What each step of a plan feeds besides state and condition: one mapping per step, not to be written to.
+    def rows(self, rows: Sequence[PlanRow]) -> tuple[PlanRow, ...]:
+        """The steps of a plan with what each feeds besides state and condition, in arrays not to be written to.
 
         Those of the last plan are kept: all pictures of a run have one plan.
         """
-        plan = (*noise_levels, *timesteps)
+        plan = tuple(rows)
         last = self._rows
         if last is None or last[0] != plan:
-            last = self._rows = plan, self.made_rows(noise_levels, timesteps)
+            fed = zip(plan, self.feeds_of_rows(plan), strict=True)
+            last = self._rows = plan, tuple(self.graphs.row(replace(row, feeds=feeds)) for row, feeds in fed)
         return last[1]
 
-    def tabulated_rows(
-        self, name: str, values: Float32, row: str, noise_levels: Sequence[float]
-    ) -> list[dict[str, Array]]:
+    def tabulated_feeds(self, name: str, values: Float32, row: str) -> list[dict[str, Array]]:
         """One of `values` per step as the graph input `name`, or what `tabulate` makes of it as the input `row`."""
         if "tabulate" in self.graphs:
             name, values = row, self.graphs.run("tabulate", {name: values})[row]
-        return self.graphs.rows_in_precision([{name: value[None]} for value in values], noise_levels)
+        return [{name: value[None]} for value in values]
 
     def generation(self, count: int, state: Size | None, size: Size | None) -> Generated:
         """`count` pictures to be made from noise alone; None: the state and the output of training.
@@ -124,8 +125,8 @@ class Model(ABC):
         """Why data consistency cannot be had, as one sentence; None where it can, as where the state is the picture."""
         return None
 
-    def predict(self, x: Float32, condition: Feeds, row: Feeds, keep: Keep = NOTHING_STAYS) -> Float32:
-        """The noise that the network sees in `x`."""
+    def predict(self, x: Float32, condition: Feeds, row: PlanRow, keep: Keep = NOTHING_STAYS) -> Float32:
+        """The noise that the network sees in `x`; `row` is one that `rows` made."""
         return self.graphs.predicted_noise(x, condition, row, keep)
 
     @property

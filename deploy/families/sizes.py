@@ -5,10 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from deploy.errors import SizeError
+from deploy.images.sizes import Size
 from engines.plans.profiles import AxisRange
-
-Size = tuple[int, int]
-
 
 STEPS: AxisRange = (1, 20, 2000)
 """Rows of a plan that `tabulate` is asked for at once."""
@@ -42,10 +40,9 @@ class EngineSizes:
             )
 
     def lr_size(self, which: int) -> Size:
-        """(height, width) of the smallest (0), usual (1) or largest (2) input."""
+        """Of the smallest (0), usual (1) or largest (2) input."""
         rounding: Callable[[float], int] = (math.floor, round, math.ceil)[which]
-        height, width = (max(1, rounding(side / self.scales[2 - which])) for side in self.sizes[which])
-        return height, width
+        return Size(*(max(1, rounding(side / self.scales[2 - which])) for side in self.sizes[which]))
 
 
 Axes = Callable[[str], dict[str, AxisRange]]

@@ -30,6 +30,7 @@ from deploy.foreign.places import refusal_of_address
 from deploy.images.metadata import losses
 from deploy.images.notes import with_note
 from deploy.images.profiles import srgb_from_image
+from deploy.images.sizes import Size
 from engines.new_files import new_file
 
 Pixels = NDArray[np.uint8]
@@ -81,9 +82,9 @@ class ReadImage:
     changes: tuple[str, ...] = ()
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(width, height), as users say it."""
-        return self.pixels.shape[1], self.pixels.shape[0]
+    def size(self) -> Size:
+        """Of the picture."""
+        return Size.of(self.pixels)
 
     @property
     def is_grey(self) -> bool:
@@ -138,15 +139,15 @@ def opaque_in_8_bits(image: Image.Image, key: object) -> Image.Image | None:
     return image.convert("L" if image.mode in GREY_MODES else "RGB")
 
 
-def read_size(path: str | Path) -> tuple[int, int]:
-    """(width, height) of the upright picture in a file, from its header alone."""
+def read_size(path: str | Path) -> Size:
+    """The size of the upright picture in a file, from its header alone."""
     path = Path(path)
     with _open_regular(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             image, _ = _decoder(path, file)
-            width, height = image.size
-            return (height, width) if _orientation(image) > 4 else (width, height)
+            size = Size.from_user(image.size)
+            return Size(size.width, size.height) if _orientation(image) > 4 else size
         except _DAMAGE as error:
             raise _damaged(path, error) from error
 
@@ -160,7 +161,7 @@ def write_image(pixels: Pixels, path: str | Path, *, jpeg_quality: int = 95, not
     """
     path = Path(path)
     _check_pixels(path, pixels)
-    check_output(path, (pixels.shape[1], pixels.shape[0]))
+    check_output(path, Size.of(pixels))
     encoded = encode_image(pixels, FORMAT_FROM_SUFFIX[path.suffix.lower()], jpeg_quality=jpeg_quality)
     with new_file(path) as file:
         file.write(encoded if note is None else with_note(encoded, note))
@@ -179,10 +180,10 @@ def encode_image(pixels: Pixels, format: str, *, jpeg_quality: int = 95) -> byte
     return buffer.getvalue()
 
 
-def check_output(path: str | Path, size: tuple[int, int] | None = None) -> None:
+def check_output(path: str | Path, size: Size | None = None) -> None:
     """Nothing known stands in the way of writing a picture to `path`; to be asked before expensive work.
 
-    size: (width, height), where it is known already.
+    size: of the picture, where it is known already.
     """
     path = Path(path)
     check_format(path, size)
@@ -191,8 +192,8 @@ def check_output(path: str | Path, size: tuple[int, int] | None = None) -> None:
         raise ImageError(f"writing {path}: there is a folder of that name. Choose another name.")
 
 
-def check_format(path: Path, size: tuple[int, int] | None = None) -> None:
-    """The suffix of `path` names a format that can be written, and that holds (width, height) `size` if it is known."""
+def check_format(path: Path, size: Size | None = None) -> None:
+    """The suffix of `path` names a format that can be written, and that holds a picture of `size` if it is known."""
     if path.suffix.lower() not in FORMAT_FROM_SUFFIX:
         folder = "" if path.suffix else ", or end the name with / if it is a folder"
         raise ImageError(
@@ -202,8 +203,7 @@ def check_format(path: Path, size: tuple[int, int] | None = None) -> None:
     limit = LONGEST_SIDE[FORMAT_FROM_SUFFIX[path.suffix.lower()]]
     if size is not None and max(size) > limit:
         raise ImageError(
-            f"writing {path}: the picture is {size[0]}x{size[1]}, but this format holds at most {limit} pixels "
-            "a side; write PNG."
+            f"writing {path}: the picture is {size}, but this format holds at most {limit} pixels a side; write PNG."
         )
 
 

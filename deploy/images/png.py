@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from deploy.errors import ImageError
 from deploy.images.files import check_output
 from deploy.images.notes import PNG_END, png_chunk_from_note
+from deploy.images.sizes import Size
 from engines.new_files import new_file
 
 Pixels = NDArray[np.uint8]
@@ -42,7 +43,7 @@ def write_png_rows(
     into it as deploy.images.notes says.
     """
     path = Path(path)
-    check_output(path, (width, height))
+    check_output(path, Size(height, width))
     if path.suffix.lower() != ".png":
         raise ImageError(f"writing {path}: only PNG can be written row by row. Name the file .png.")
     if width < 1 or height < 1:

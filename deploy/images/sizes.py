@@ -1,27 +1,61 @@
-"""How large the result is: from a scale, a size or a long edge, with every refusal said before any work.
-
-Sizes here are a user's: (width, height).
-"""
+"""Sizes in pixels, and how large a result is: from a scale, a size or a long edge, refused before any work."""
 
 import math
+from math import prod
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
 
 from deploy.errors import SizeError
 
-PixelSize = tuple[int, int]
+UserSize = tuple[int, int]
+"""(width, height), as users say and read sizes: at the command line, in `upscale` and `generate`, in reports."""
+
+
+class Size(NamedTuple):
+    """The size of a picture, a state or a window: (height, width), in the order of an array's axes."""
+
+    height: int
+    width: int
+
+    @classmethod
+    def of(cls, pixels: NDArray[Any]) -> "Size":
+        """Of a picture (height, width) or (height, width, channels)."""
+        return cls(pixels.shape[0], pixels.shape[1])
+
+    @classmethod
+    def square(cls, side: int) -> "Size":
+        """As high as wide."""
+        return cls(side, side)
+
+    @classmethod
+    def from_user(cls, size: UserSize) -> "Size":
+        """What a user calls (width, height)."""
+        return cls(size[1], size[0])
+
+    @property
+    def for_user(self) -> UserSize:
+        """(width, height)."""
+        return self.width, self.height
+
+    def __str__(self) -> str:
+        """As people write it: width x height."""
+        return f"{self.width}x{self.height}"
+
 
 MAX_PIXELS = 1_000_000_000
 """Largest result by default, in pixels: 31 622 x 31 622. A guard against a slip of the finger, no limit of the tool."""
 
 
 def output_size(
-    lr: PixelSize,
+    lr: Size,
     *,
     scale: float | None = None,
-    size: PixelSize | None = None,
+    size: UserSize | None = None,
     long_edge: int | None = None,
     max_pixels: int = MAX_PIXELS,
-) -> PixelSize:
-    """(width, height) of the result for an input of `lr` pixels; exactly one of the three ways to say it is given.
+) -> Size:
+    """The size of the result for an input of `lr` pixels; exactly one of the three ways to say it is given.
 
     A scale gives round(scale * side) on both sides, a long edge keeps the proportions in the same way.
     """
@@ -32,11 +66,11 @@ def output_size(
         wanted = _with_long_edge(lr, long_edge)
     else:
         assert size is not None
-        wanted = size[0], size[1]
+        wanted = Size.from_user(size)
     return _within_limits(lr, wanted, max_pixels)
 
 
-def check_request(*, scale: float | None, size: PixelSize | None, long_edge: int | None) -> None:
+def check_request(*, scale: float | None, size: UserSize | None, long_edge: int | None) -> None:
     """Exactly one is given, and it makes sense by itself, whatever the picture."""
     ways = {"scale": scale, "size": size, "long edge": long_edge}
     given = [name for name, value in ways.items() if value is not None]
@@ -64,13 +98,13 @@ def _check_scale(scale: float) -> None:
         )
 
 
-def _scaled(lr: PixelSize, scale: float, max_pixels: int) -> PixelSize:
-    if scale * scale * lr[0] * lr[1] > 4.0 * max_pixels:  # also keeps floats out of reach of overflow
+def _scaled(lr: Size, scale: float, max_pixels: int) -> Size:
+    if scale * scale * prod(lr) > 4.0 * max_pixels:  # also keeps floats out of reach of overflow
         raise SizeError(
-            f"The scale {scale:g} makes {_about(scale * lr[0])}x{_about(scale * lr[1])} pixels of {lr[0]}x{lr[1]}, the "
+            f"The scale {scale:g} makes {_about(scale * lr.width)}x{_about(scale * lr.height)} pixels of {lr}, the "
             f"limit is {max_pixels} pixels. Choose a smaller scale, or raise the limit with `max_pixels`."
         )
-    return round(scale * lr[0]), round(scale * lr[1])
+    return Size(*(round(scale * side) for side in lr))
 
 
 def _about(side: float) -> str:
@@ -78,20 +112,21 @@ def _about(side: float) -> str:
     return f"{side:.0f}" if side < 1e9 else f"{side:.4g}"
 
 
-def _with_long_edge(lr: PixelSize, long_edge: int) -> PixelSize:
-    factor = long_edge / max(lr)
-    return (long_edge, round(factor * lr[1])) if lr[0] >= lr[1] else (round(factor * lr[0]), long_edge)
+def _with_long_edge(lr: Size, long_edge: int) -> Size:
+    longest = max(lr)
+    factor = long_edge / longest
+    return Size(*(long_edge if side == longest else round(factor * side) for side in lr))
 
 
-def _within_limits(lr: PixelSize, wanted: PixelSize, max_pixels: int) -> PixelSize:
-    if wanted[0] < lr[0] or wanted[1] < lr[1]:
+def _within_limits(lr: Size, wanted: Size, max_pixels: int) -> Size:
+    if wanted.width < lr.width or wanted.height < lr.height:
         raise SizeError(
-            f"The output {wanted[0]}x{wanted[1]} is smaller than the input {lr[0]}x{lr[1]} on a side; these models "
+            f"The output {wanted} is smaller than the input {lr} on a side; these models "
             "enlarge, ask for at least the input's size."
         )
-    if wanted[0] * wanted[1] > max_pixels:
+    if prod(wanted) > max_pixels:
         raise SizeError(
-            f"The output {wanted[0]}x{wanted[1]} has {wanted[0] * wanted[1]} pixels, the limit is {max_pixels}. Choose "
+            f"The output {wanted} has {prod(wanted)} pixels, the limit is {max_pixels}. Choose "
             "a smaller size, or raise the limit with `max_pixels`."
         )
     return wanted

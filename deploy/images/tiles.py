@@ -13,9 +13,9 @@ from functools import cached_property
 import numpy as np
 
 from deploy.errors import SizeError
+from deploy.images.sizes import Size
 from engines.arrays import Float32
 
-Size = tuple[int, int]
 Span = tuple[int, int]  # half-open
 
 LARGEST_OVERLAP = 64
@@ -33,8 +33,8 @@ class Window:
 
     @property
     def size(self) -> Size:
-        """(height, width)."""
-        return self.bottom - self.top, self.right - self.left
+        """Of the rectangle."""
+        return Size(self.bottom - self.top, self.right - self.left)
 
     @property
     def rows(self) -> slice:
@@ -102,8 +102,8 @@ class Tiling:
 
     @property
     def largest(self) -> Size:
-        """(height, width) of the largest tile: the last one of an axis carries what does not divide by the stride."""
-        return tuple(max(stop - start for start, stop in spans) for spans in (self.row_spans, self.column_spans))  # type: ignore[return-value]
+        """Of the largest tile: the last one of an axis carries what does not divide by the stride."""
+        return Size(*(max(stop - start for start, stop in spans) for spans in (self.row_spans, self.column_spans)))
 
     def halved(self) -> "Tiling | None":
         """Tiles of about half the side, the smallest at least; None where these are the smallest."""

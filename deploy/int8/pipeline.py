@@ -14,6 +14,8 @@ from calibration.passes.inputs import Inputs
 from calibration.passes.recipes import Corrections, Scales, biases_of, densities_of_inputs, recipe_of, scales_for
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
+from deploy.bundle.quantization import Quantization
+from deploy.engine.graphs import EngineChoice
 from deploy.errors import BundleError
 from deploy.int8.memory import bytes_for_covariances, calibrated_layers, refuse_too_little
 from deploy.int8.recording.partial_results import alone_in, bytes_in, folder_for, what_is_recorded
@@ -32,13 +34,13 @@ from deploy.int8.telling.records import hash_of_record, record_of_decoder, recor
 from deploy.int8.trying.budget import Choice
 from deploy.int8.trying.correcting import bias_corrections, noise_corrections
 from deploy.int8.trying.decoder import Decoder, quantized_decoder
-from deploy.int8.trying.drafts import Draft, NoiseCorrections, drafted, quantization_of
+from deploy.int8.trying.drafts import Draft, NoiseCorrections, drafted, written_targets
 from deploy.int8.trying.foreign_scales import amax_for, with_checkpoint_scales
 from deploy.int8.trying.trials import Trials
 from deploy.packaged.places import CALIBRATION_IMAGES
 from deploy.picture.memory import text_from_bytes
+from deploy.picture.session import Session
 from deploy.picture.upscaler import Upscaler
-from engines.backends import DEFAULT_BACKEND
 from engines.progress import Progress, Say
 
 GENERATED = 8
@@ -79,14 +81,14 @@ def quantize_bundle(
 ) -> Calibrated:
     """The bundle, updated in place, with int8 graphs for the targets asked for."""
     refuse_unfit(bundle, force=force)
-    with Upscaler(bundle, DEFAULT_BACKEND, "fp32", lanes_for(places.threads).threads) as upscaler:
-        plans = calibration_plans(upscaler)
+    with Session(bundle, EngineChoice(threads=lanes_for(places.threads).threads)) as session:
+        plans = calibration_plans(session)
         if settings.ranges is not None and settings.ranges > len(plans.levels):
             raise ChoiceError(
                 f"quantizing {bundle.path}: {settings.ranges} ranges were asked for, but the plan has"
                 f" {len(plans.levels)} steps; choose at most as many."
             )
-        work = _Work(upscaler, plans, settings, places, say, progress)
+        work = _Work(session, plans, settings, places, say, progress)
         return work.run()
 
 
@@ -94,7 +96,7 @@ def quantize_bundle(
 class _Work:
     """A calibration at work: what it was asked for, and what its parts hand to one another."""
 
-    upscaler: Upscaler
+    session: Session
     plans: CalibrationPlans
     settings: QuantizeSettings
     places: Places
@@ -103,8 +105,8 @@ class _Work:
 
     def __post_init__(self, progress: Progress) -> None:
         """Refuses what can be refused before anything is computed."""
-        say, settings, places, upscaler = self.say, self.settings, self.places, self.upscaler
-        self.bundle = upscaler.bundle
+        say, settings, places, session = self.say, self.settings, self.places, self.session
+        self.bundle = session.bundle
         self._stage = Stages(progress)
         self.graph = calibrated_graph(self.bundle, "denoise")
         self.amax = amax_for(self.bundle, settings, quantizable_layers(self.graph), say)
@@ -112,13 +114,13 @@ class _Work:
         if settings.rounding == "second-order":
             refuse_too_little(calibrated_layers(self.bundle), self.memory)
         self.pictures = self._pictures()
-        model = upscaler.model
+        model = session.model
         if model.generates:
             groups = groups_of_generation(model, settings.pictures or GENERATED)
         else:
             groups = groups_of_pictures(self.pictures)
         self.folder = folder_for(what_is_recorded(self.bundle, groups, self.plans, settings.seed), places.cache)
-        self.trajectories = Trajectories(upscaler, groups, self.plans, self.folder, settings.seed)
+        self.trajectories = Trajectories(session, groups, self.plans, self.folder, settings.seed)
         recorded = self.trajectories
         self.inputs = Inputs(recorded.inputs, recorded.few, recorded.count, self.plans.levels, rest=recorded.rest)
 
@@ -145,7 +147,7 @@ class _Work:
             decoder = self._decoder(draft)
             trials = Trials(
                 draft=draft,
-                upscaler=self.upscaler,
+                upscaler=Upscaler.of_session(self.session),
                 plans=self.plans,
                 settings=self.settings,
                 pictures=self.pictures,
@@ -186,7 +188,7 @@ class _Work:
         )
 
     def _pictures(self) -> list[CalibrationPicture]:
-        model = self.upscaler.model
+        model = self.session.model
         if model.generates:
             return []
         if self.places.calibration is None:
@@ -249,7 +251,7 @@ class _Work:
 
     def _decoder(self, draft: Draft) -> Decoder:
         return quantized_decoder(
-            self.upscaler.model,
+            self.session.model,
             draft,
             [latent for _, latent in self.trajectories.finals()],
             self.settings,
@@ -283,9 +285,12 @@ class _Work:
         int8_graphs = [graphs_of_target(self.bundle, t, recipes[t], scales[t].ranges.edges) for t in recipes]
         with BundleWriter.update(self.bundle) as writer:
             graphs = {target: parts.graphs for target, parts in decoder.items()}
-            quantization = quantization_of(writer, self.bundle, int8_graphs, self.plans.levels, corrections, graphs)
-            quantization["settings"] = self.settings.as_dict()
-            quantization["calibration_sha256"] = hash_of_record(record)
-            quantization["equations"] = sorted({plan.settings.equation for plan in self.plans.plans})
+            quantization = Quantization(
+                targets=written_targets(writer, self.bundle, int8_graphs, corrections, graphs),
+                noise_levels=self.plans.levels,
+                settings=self.settings.as_dict(),
+                calibration_sha256=hash_of_record(record),
+                equations=tuple(sorted({plan.settings.equation for plan in self.plans.plans})),
+            )
             names = {picture.original.name: picture.sha256 for picture in self.pictures}
             return writer.commit(replace(self.bundle.manifest, quantization=quantization, calibration_images=names))

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from msgspec import to_builtins
+from msgspec.structs import replace as changed
 from numpy.typing import NDArray
 
 from deploy.bundle import Manifest
@@ -23,7 +25,7 @@ from deploy.engine.chosen import AUTO
 from deploy.engine.graphs import INT8
 from deploy.errors import ImageError
 from deploy.images.notes import note_of
-from deploy.images.sizes import PixelSize
+from deploy.images.sizes import Size
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Sampling
 
@@ -72,11 +74,11 @@ class Making:
             form=form_of(manifest, upscaler.choice.precision),
         )
 
-    def of_picture(self, pixels: NDArray[np.uint8], size: PixelSize, *, grey: bool = False) -> Self:
-        """Of the picture of the run that enlarges these pixels to (width, height) `size`, in one channel if `grey`."""
+    def of_picture(self, pixels: NDArray[np.uint8], size: Size, *, grey: bool = False) -> Self:
+        """Of the picture of the run that enlarges these pixels to `size`, in one channel if `grey`."""
         shape = np.array([*pixels.shape[:2], 1 if grey else 3], dtype="<u4").tobytes()
         digest = hashlib.sha256(shape + np.ascontiguousarray(pixels).tobytes()).hexdigest()
-        return replace(self, input=digest[:32], size=f"{size[0]}x{size[1]}")
+        return replace(self, input=digest[:32], size=str(size))
 
     def note(self) -> bytes:
         """The note that is written into a file."""
@@ -101,9 +103,9 @@ def form_of(manifest: Manifest, precision: str) -> str:
     """The numeric form of a precision of this bundle: its name, and for int8 the calibration as well."""
     if precision != INT8 or manifest.quantization is None:
         return precision
-    targets = manifest.quantization["targets"].items()
+    targets = manifest.quantization.targets.items()
     # What was measured afterwards changes no picture.
-    calibrated = {name: {k: v for k, v in target.items() if k != "held_out"} for name, target in targets}
+    calibrated = {name: to_builtins(changed(target, held_out=None)) for name, target in targets}
     return f"{INT8}-{_digest(calibrated)[:12]}"
 
 

@@ -4,22 +4,24 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.errors import PlanError, SizeError
 from deploy.families.model import Model
 from deploy.images.pictures import Pixels
-from deploy.images.sizes import MAX_PIXELS, PixelSize, check_request
+from deploy.images.sizes import MAX_PIXELS, Size, UserSize, check_request
 from deploy.picture.layout import Job, layout_for
 from deploy.picture.room import ROOM
 from deploy.picture.run import Sampled, sampled_batch
+from deploy.picture.session import Session
 from deploy.picture.strips import state_arrays_needed
 from deploy.sampling.choices import Sampling
 from deploy.sampling.noise_source import NoiseSource
 
 if TYPE_CHECKING:
-    from deploy.picture.upscaler import RunOptions, Upscaler
+    from deploy.picture.upscaler import RunOptions
 
 NO_PICTURE = 0
 """The noise key where there is no input picture; the sample's number tells the pictures apart."""
@@ -30,8 +32,8 @@ class Generation:
     """What to generate: `count` pictures, each at all of `sizes` (width, height)."""
 
     count: int = 1
-    sizes: Sequence[PixelSize] = ()  # none: the size that the configuration names
-    latent: PixelSize | None = None  # (width, height) of the latent; None: the training's square
+    sizes: Sequence[UserSize] = ()  # none: the size that the configuration names
+    latent: UserSize | None = None  # (width, height) of the latent; None: the training's square
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
@@ -47,25 +49,25 @@ class Generation:
 
 
 def generate_pictures(
-    upscaler: "Upscaler", wanted: Generation, sampling: Sampling, options: "RunOptions"
+    session: Session, wanted: Generation, sampling: Sampling, options: "RunOptions"
 ) -> list[list[Pixels]]:
     """Per picture, its pixels at each size. A picture is the same whatever the sizes and the count."""
-    model = upscaler.model
+    model = session.model
     if not model.generates:
-        raise PlanError(f"{upscaler.bundle.path} holds a model that enlarges pictures; use `upscale` (infer).")
+        raise PlanError(f"{session.bundle.path} holds a model that enlarges pictures; use `upscale` (infer).")
     if sampling.from_guess:
         raise PlanError("A picture made from noise alone has no input to begin from; leave out the start.")
     usual = model.generation(1, None, None)
-    sizes = [(size[1], size[0]) for size in wanted.sizes] or [usual.size]
+    sizes = [Size.from_user(size) for size in wanted.sizes] or [usual.size]
     latent = usual.state if wanted.latent is None else _latent_size(model, wanted.latent)
-    upscaler.model.open_engines()
-    plan = upscaler.plan(sampling)
-    largest = max(sizes, key=lambda size: size[0] * size[1])
+    model.open_engines()
+    plan = session.plan(sampling)
+    largest = max(sizes, key=prod)
     job = Job(
         lr=latent, size=largest, count=1, state_arrays=state_arrays_needed(plan), keeps_pixels=True, tile=options.tile
     )
-    layout = layout_for(model, job, upscaler.budget())
-    if (told := upscaler.notice_of_int8(sampling)) is not None:
+    layout = layout_for(model, job, session.budget())
+    if (told := session.notice_of_int8(sampling)) is not None:
         options.notice(told)
     results: list[list[Pixels]] = []
     began = time.perf_counter()
@@ -90,17 +92,16 @@ def generate_pictures(
     return results
 
 
-def _latent_size(model: Model, wanted: PixelSize) -> tuple[int, int]:
-    """(height, width) of the latent, checked against the U-Net's stride."""
-    latent = (wanted[1], wanted[0])
+def _latent_size(model: Model, wanted: UserSize) -> Size:
+    """The size of the latent, checked against the U-Net's stride."""
+    latent = Size.from_user(wanted)
     if min(latent) < 1 or any(length % model.stride for length in latent):
         raise SizeError(
-            f"A latent of {latent[1]}x{latent[0]} does not suit this U-Net: both sides must be multiples of "
-            f"{model.stride}."
+            f"A latent of {latent} does not suit this U-Net: both sides must be multiples of {model.stride}."
         )
     return latent
 
 
-def _at_size(model: Model, sampled: Sampled, latent: tuple[int, int], size: tuple[int, int]) -> Pixels:
-    """The one picture of a finished latent at (height, width)."""
+def _at_size(model: Model, sampled: Sampled, latent: Size, size: Size) -> Pixels:
+    """The one picture of a finished latent at a size."""
     return sampled.at_size(model.generation(1, latent, size).subject, size).pixels()[0]

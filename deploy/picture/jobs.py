@@ -27,7 +27,7 @@ from deploy.images.files import (
     write_image,
 )
 from deploy.images.png import write_png_rows
-from deploy.images.sizes import MAX_PIXELS, PixelSize, check_request, output_size
+from deploy.images.sizes import MAX_PIXELS, Size, UserSize, check_request, output_size
 from deploy.picture.existing import Making, forms_that_will_do, note_of_existing
 from deploy.picture.kept_paces import keep_pace, kept_pace
 from deploy.picture.outlook import Outlook
@@ -57,7 +57,7 @@ class Request:
     images: tuple[Path, ...]
     are_samples: bool = False  # the bundle's own pictures, in whose file names a hash follows the name
     scale: float | None = None
-    size: PixelSize | None = None
+    size: UserSize | None = None
     long_edge: int | None = None
     output: Path | None = None
     output_is_folder: bool = False  # `output` was said to be one, and is made if it is not there
@@ -68,8 +68,8 @@ class Request:
     precision: str = AUTO  # as it was asked for: "auto" takes what was made in any
     choices: Choices = field(default_factory=Choices)
 
-    def output_size(self, lr: PixelSize) -> PixelSize:
-        """(width, height) of the result for an input of that size."""
+    def output_size(self, lr: Size) -> Size:
+        """The size of the result for an input of that size."""
         limit = MAX_PIXELS if self.max_pixels is None else self.max_pixels
         return output_size(lr, scale=self.scale, size=self.size, long_edge=self.long_edge, max_pixels=limit)
 
@@ -169,7 +169,7 @@ class _Run:
         self._making = Making.of_run(upscaler, sampling, seed=request.seed, tile=request.tile)
         self._forms = forms_that_will_do(upscaler.bundle.manifest, request.precision, self._making.form)
         self._pace = kept_pace(upscaler.bundle, upscaler.choice)
-        self._works: dict[tuple[PixelSize, PixelSize], Work] = {}
+        self._works: dict[tuple[Size, Size], Work] = {}
         self._told: set[object] = set()  # sizes that were announced, and notices: what is told once
         ahead = self._works_ahead() if len(request.images) > 1 else []
         self._pictures = len(ahead)
@@ -220,8 +220,8 @@ class _Run:
         return {
             "input": str(image),
             "output": str(target),
-            "width": size[0],
-            "height": size[1],
+            "width": size.width,
+            "height": size.height,
             "evaluations": sampled.evaluations,
             "tile": sampled.tile,
             "seconds": round(time.perf_counter() - began, 3),
@@ -259,7 +259,7 @@ class _Run:
 
     def _works_ahead(self) -> list[Work]:
         """The work of the pictures that will be made, by what their headers say of their sizes."""
-        counts: Counter[PixelSize] = Counter()
+        counts: Counter[Size] = Counter()
         for image, note in self._notes.items():
             # By all but its input and size, which will be known when its turn comes.
             if note is None or self._making.differences(note, self._forms):
@@ -271,15 +271,13 @@ class _Run:
                 works += [self._work(lr, self._request.output_size(lr))] * count
         return works
 
-    def _work(self, lr: PixelSize, size: PixelSize) -> Work:
+    def _work(self, lr: Size, size: Size) -> Work:
         """Looked up once for each size: the tiles of later pictures may differ as memory does, their time hardly."""
         if (lr, size) not in self._works:
             self._works[lr, size] = self._upscaler.work(lr, size, self._sampling, self._request.tile)
         return self._works[lr, size]
 
-    def _announce(
-        self, image: Path, target: Path, lr: PixelSize, size: PixelSize, work: Work, expected: float | None
-    ) -> None:
+    def _announce(self, image: Path, target: Path, lr: Size, size: Size, work: Work, expected: float | None) -> None:
         """Sizes and the time it will take, before the work; of many alike the first, and each that takes long."""
         if (lr, size) in self._told and (expected is None or expected < LONG):
             return
@@ -287,7 +285,7 @@ class _Run:
         about = "" if expected is None else f": about {text_from_seconds(expected)}"
         tiles = "" if work.tile is None else f" in {work.tiles} tiles of {work.tile}"
         later = "; the first steps will tell how long it takes" if expected is None else ""
-        self._say(f"{image} {lr[0]}x{lr[1]} -> {target} {size[0]}x{size[1]}{about}{self._on_engine()}{tiles}{later}")
+        self._say(f"{image} {lr} -> {target} {size}{about}{self._on_engine()}{tiles}{later}")
         for notice in self._upscaler.notices(lr, size, self._sampling):
             if notice not in self._told:
                 self._told.add(notice)

@@ -9,7 +9,8 @@ from math import prod
 
 from deploy.errors import SizeError
 from deploy.families.model import Model
-from deploy.images.tiles import Size, Tiling, smallest_tile, whole_tiling
+from deploy.images.sizes import Size
+from deploy.images.tiles import Tiling, smallest_tile, whole_tiling
 from deploy.picture.memory import text_from_bytes
 from deploy.picture.room import ROOM
 
@@ -29,7 +30,7 @@ SLACK_SHARE = 0.03
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is to be laid out: pictures of one size on their way to one size, sizes as (height, width)."""
+    """What is to be laid out: pictures of one size on their way to one size."""
 
     lr: Size
     size: Size
@@ -123,7 +124,7 @@ def _tiled_layout(model: Model, job: Job, room: int, budget: int) -> Layout:
     if working > left:
         needed = budget - left + working
         raise SizeError(
-            f"Enlarging {job.lr[1]}x{job.lr[0]} to {job.size[1]}x{job.size[0]} in tiles of {tiling.tile} needs about "
+            f"Enlarging {job.lr} to {job.size} in tiles of {tiling.tile} needs about "
             f"{text_from_bytes(needed)} of memory, {text_from_bytes(budget)} are allowed. "
             f"Allow more with `max_memory`{', or use smaller tiles' if job.tile else ''}."
         )

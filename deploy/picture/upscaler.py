@@ -13,26 +13,21 @@ import numpy as np
 
 from deploy.bundle import Bundle
 from deploy.engine.choice import AUTO, engine_choice
-from deploy.engine.graphs import GraphSet
-from deploy.errors import PlanError, SizeError
+from deploy.engine.graphs import EngineChoice
 from deploy.families.contract import Float32
-from deploy.families.table import family_named
 from deploy.images.pictures import Kind, Picture, Pixels, is_grey, picture_from_pixels, pixels_from_picture
-from deploy.images.sizes import MAX_PIXELS, PixelSize, output_size
-from deploy.images.tiles import Size
+from deploy.images.sizes import MAX_PIXELS, Size, UserSize, output_size
 from deploy.images.values import network_from_pixels
 from deploy.picture.generation import Generation, generate_pictures
 from deploy.picture.layout import Job, Layout, layout_for
-from deploy.picture.memory import bytes_from_text, default_budget
 from deploy.picture.pace import Work, seconds_of_rows
 from deploy.picture.room import ROOM
 from deploy.picture.run import Progress, Sampled, sampled_batch
+from deploy.picture.session import Session
 from deploy.picture.strips import state_arrays_needed
-from deploy.sampling.choices import Choices, Sampling, sampling_from
+from deploy.sampling.choices import Choices, Sampling
 from deploy.sampling.noise import image_key
 from deploy.sampling.noise_source import NoiseCallable, NoiseSource, check_draw
-from deploy.sampling.plan import Plan, PlanSettings, make_plan
-from deploy.sampling.schedule import NoiseSchedule
 
 
 def ignore(_: Any) -> None:
@@ -90,26 +85,25 @@ class Upscaler:
         max_memory: int | str | None = None,
         device: int | None = None,
     ) -> None:
-        family_named(bundle.manifest.family)  # refused before anything is opened
-        self._share(GraphSet(bundle, engine_choice(bundle, engine, precision, threads, device)), max_memory)
+        choice = engine_choice(bundle, engine, precision, threads, device)
+        self.session = Session(bundle, choice, memory=max_memory)
 
     @classmethod
-    def of_graphs(cls, graphs: GraphSet, max_memory: int | str | None = None) -> Self:
-        """An upscaler on graphs that are opened elsewhere, and that others may use at the same time."""
+    def of_session(cls, session: Session) -> Self:
+        """An upscaler on networks that are opened elsewhere, and that others may use at the same time."""
         made = cls.__new__(cls)
-        made._share(graphs, max_memory)
+        made.session = session
         return made
 
-    def _share(self, graphs: GraphSet, max_memory: int | str | None) -> None:
-        self.bundle = graphs.bundle
-        self.choice = graphs.choice
-        self.graphs = graphs
-        self._max_memory = bytes_from_text(max_memory) if isinstance(max_memory, str) else max_memory
-        if self._max_memory is not None and self._max_memory < 1:
-            raise SizeError(f"max_memory must be a positive number of bytes, found {max_memory!r}.")
-        self.schedule = NoiseSchedule.from_dict(self.bundle.manifest.schedule)
-        self.model = family_named(self.bundle.manifest.family).model(graphs)
-        self._planned: tuple[PlanSettings, Plan] | None = None
+    @property
+    def bundle(self) -> Bundle:
+        """Whose networks they are."""
+        return self.session.bundle
+
+    @property
+    def choice(self) -> EngineChoice:
+        """The engine they run on."""
+        return self.session.choice
 
     def __enter__(self) -> Self:
         return self
@@ -119,7 +113,7 @@ class Upscaler:
 
     def close(self) -> None:
         """The engines' memory is free, or will be when the pictures in the making are done; the next one opens them."""
-        self.graphs.close()
+        self.session.close()
 
     # A picture gives a picture and a list a list: Python's types can only say so by repeating every parameter.
     @overload
@@ -134,7 +128,7 @@ class Upscaler:
         seed: int = ...,
         noise: NoiseCallable | None = ...,
         *,
-        size: PixelSize | None = ...,
+        size: UserSize | None = ...,
         long_edge: int | None = ...,
         choices: Choices | None = ...,
         preset: str | None = ...,
@@ -160,7 +154,7 @@ class Upscaler:
         seed: int = ...,
         noise: NoiseCallable | None = ...,
         *,
-        size: PixelSize | None = ...,
+        size: UserSize | None = ...,
         long_edge: int | None = ...,
         choices: Choices | None = ...,
         preset: str | None = ...,
@@ -185,7 +179,7 @@ class Upscaler:
         seed: int = 0,
         noise: NoiseCallable | None = None,
         *,
-        size: PixelSize | None = None,
+        size: UserSize | None = None,
         long_edge: int | None = None,
         choices: Choices | None = None,
         preset: str | None = None,
@@ -227,9 +221,7 @@ class Upscaler:
         images = list(image) if isinstance(image, list | tuple) else [image]
         pixels = [pixels_from_picture(one, options.notice) for one in images]
         sizes = [
-            output_size(
-                (one.shape[1], one.shape[0]), scale=scale, size=size, long_edge=long_edge, max_pixels=max_pixels
-            )
+            output_size(Size.of(one), scale=scale, size=size, long_edge=long_edge, max_pixels=max_pixels)
             for one in pixels
         ]
         results = self._all_pixels(pixels, sizes, self.sampling(said.before(choices)), options)
@@ -238,11 +230,11 @@ class Upscaler:
 
     def generate(
         self,
-        sizes: Sequence[PixelSize] = (),
+        sizes: Sequence[UserSize] = (),
         count: int = 1,
         seed: int = 0,
         *,
-        latent: PixelSize | None = None,
+        latent: UserSize | None = None,
         choices: Choices | None = None,
         noise: NoiseCallable | None = None,
         sample: int = 0,
@@ -259,63 +251,39 @@ class Upscaler:
             seed=seed, sample=sample, noise=noise, tile=tile, progress=progress or ignore, notice=notice or ignore
         )
         wanted = Generation(count=count, sizes=sizes, latent=latent)
-        return generate_pictures(self, wanted, self.sampling(choices), options)
+        return generate_pictures(self.session, wanted, self.sampling(choices), options)
 
     def sampling(self, choices: Choices | None = None) -> Sampling:
         """A checked way to sample with this bundle."""
-        sampling = sampling_from(self.bundle.manifest, choices or Choices())
-        refusal = self.model.refusal_of_consistency()
-        if sampling.consistency and refusal is not None:
-            raise PlanError(refusal)
-        self.plan(sampling)
-        return sampling
+        return self.session.sampling(choices)
 
-    def plan(self, sampling: Sampling) -> Plan:
-        """The steps of a way to sample; the last ones that were asked for are kept."""
-        planned = self._planned
-        if planned is None or planned[0] != sampling.plan:
-            plan = make_plan(self.schedule, sampling.plan, rules=self.model.sampling)
-            int8 = self.graphs.int8
-            planned = sampling.plan, plan if int8 is None else int8.plan_with_own_noise(plan)
-            self._planned = planned
-        return planned[1]
-
-    def budget(self) -> int:
-        """Bytes that may be resident now."""
-        return self._max_memory or default_budget()
-
-    def notices(self, lr: PixelSize, size: PixelSize, sampling: Sampling) -> list[str]:
+    def notices(self, lr: Size, size: Size, sampling: Sampling) -> list[str]:
         """What to tell before the work: a scale that training did not cover, steps that int8 was not calibrated for."""
-        told = [self.model.notice_of_scale(lr[::-1], size[::-1]), self.notice_of_int8(sampling)]
+        told = [self.session.model.notice_of_scale(lr, size), self.session.notice_of_int8(sampling)]
         return [line for line in told if line is not None]
-
-    def notice_of_int8(self, sampling: Sampling) -> str | None:
-        """What to tell of a way to sample that int8 was not calibrated for; None otherwise."""
-        return None if self.graphs.int8 is None else self.graphs.int8.notice_of_plan(self.plan(sampling))
 
     @contextmanager
     def sampled(
-        self, pixels: Pixels, size: PixelSize, sampling: Sampling, options: RunOptions | None = None
+        self, pixels: Pixels, size: Size, sampling: Sampling, options: RunOptions | None = None
     ) -> Iterator[Sampled]:
         """One picture, sampled; its rows can be taken, top to bottom, until the block is left."""
         options = options or RunOptions()
-        lr = pixels.shape[0], pixels.shape[1]
-        layout = self._layout(lr, 1, size, sampling, options, keeps_pixels=options.keeps_pixels)
+        layout = self._layout(Size.of(pixels), 1, size, sampling, options, keeps_pixels=options.keeps_pixels)
         with self._batch([pixels], size, sampling, options, layout) as sampled:
             yield sampled
 
     def _all_pixels(
-        self, pixels: list[Pixels], sizes: list[PixelSize], sampling: Sampling, options: RunOptions
+        self, pixels: list[Pixels], sizes: list[Size], sampling: Sampling, options: RunOptions
     ) -> list[Pixels]:
         """The results in the order of the inputs; inputs of one size and output size run in batches."""
-        groups: dict[tuple[tuple[int, ...], PixelSize], list[int]] = {}
+        groups: dict[tuple[tuple[int, ...], Size], list[int]] = {}
         for index, (one, size) in enumerate(zip(pixels, sizes, strict=True)):
             groups.setdefault((one.shape, size), []).append(index)
         results: dict[int, Pixels] = {}
         began = time.perf_counter()
         for (_, size), members in groups.items():
-            lr = pixels[members[0]].shape[0], pixels[members[0]].shape[1]
-            for told in self.notices(lr[::-1], size, sampling):
+            lr = Size.of(pixels[members[0]])
+            for told in self.notices(lr, size, sampling):
                 options.notice(told)
             layout = self._layout(lr, len(members), size, sampling, options, keeps_pixels=True)
             for first in range(0, len(members), layout.batch):
@@ -327,34 +295,34 @@ class Upscaler:
         return [results[index] for index in range(len(pixels))]
 
     def _layout(
-        self, lr: Size, count: int, size: PixelSize, sampling: Sampling, options: RunOptions, *, keeps_pixels: bool
+        self, lr: Size, count: int, size: Size, sampling: Sampling, options: RunOptions, *, keeps_pixels: bool
     ) -> Layout:
-        """The layout for `count` pictures of `lr`, (height, width)."""
-        self.model.open_engines()
+        """The layout for `count` pictures of `lr`."""
+        self.session.model.open_engines()
         job = Job(
             lr=lr,
-            size=(size[1], size[0]),
+            size=size,
             count=count,
-            state_arrays=state_arrays_needed(self.plan(sampling)),
+            state_arrays=state_arrays_needed(self.session.plan(sampling)),
             keeps_pixels=keeps_pixels,
             tile=options.tile,
         )
-        return layout_for(self.model, job, self.budget())
+        return layout_for(self.session.model, job, self.session.budget())
 
     @contextmanager
     def _batch(
-        self, pixels: list[Pixels], size: PixelSize, sampling: Sampling, options: RunOptions, layout: Layout
+        self, pixels: list[Pixels], size: Size, sampling: Sampling, options: RunOptions, layout: Layout
     ) -> Iterator[Sampled]:
-        lr: Float32 = np.stack([network_from_pixels(one, self.model.values) for one in pixels])
+        lr: Float32 = np.stack([network_from_pixels(one, self.session.model.values) for one in pixels])
         keys = [image_key(one) for one in pixels]
         source = NoiseSource(seed=options.seed, sample=options.sample, images=keys, custom=options.noise)
         with (
             ROOM.given(layout.own_bytes, layout.shared_bytes),
             sampled_batch(
-                self.model,
-                self.model.subject(lr, (size[1], size[0]), source.posterior),
-                (size[1], size[0]),
-                self.plan(sampling),
+                self.session.model,
+                self.session.model.subject(lr, size, source.posterior),
+                size,
+                self.session.plan(sampling),
                 source,
                 layout,
                 from_guess=sampling.from_guess,
@@ -366,19 +334,19 @@ class Upscaler:
         ):
             yield replace(sampled, grey=tuple(is_grey(one) for one in pixels))
 
-    def work(self, lr: PixelSize, size: PixelSize, sampling: Sampling, tile: int | None = None) -> Work:
+    def work(self, lr: Size, size: Size, sampling: Sampling, tile: int | None = None) -> Work:
         """How much there is to do for a picture that is streamed to a file, and in which tiles, as memory is now."""
-        state = self.model.state_size(lr[::-1], size[::-1])
-        tiling = self._layout(lr[::-1], 1, size, sampling, RunOptions(tile=tile), keeps_pixels=False).tiling
+        state = self.session.model.state_size(lr, size)
+        tiling = self._layout(lr, 1, size, sampling, RunOptions(tile=tile), keeps_pixels=False).tiling
         return Work(
             window=prod(tiling.largest),
             tile=None if tiling.is_whole else tiling.tile,
             tiles=len(tiling),
-            steps=len(self.plan(sampling)),
+            steps=len(self.session.plan(sampling)),
             state=prod(state),
             output=prod(size),
         )
 
-    def seconds_of_decoding(self, lr: PixelSize, size: PixelSize) -> float:
+    def seconds_of_decoding(self, lr: Size, size: Size) -> float:
         """What turning a finished state into pixels will take, from decoding the beginning of an empty one."""
-        return seconds_of_rows(self.model.blank_rows(lr[::-1], size[::-1]), prod(size))
+        return seconds_of_rows(self.session.model.blank_rows(lr, size), prod(size))

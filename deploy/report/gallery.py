@@ -19,6 +19,7 @@ from deploy.errors import DeployError, SizeError
 from deploy.images.files import read_image
 from deploy.images.pictures import Pixels
 from deploy.images.resize import upscale
+from deploy.images.sizes import Size
 from deploy.int8.trying.comparison import generated_by
 from deploy.measure.evaluation.contenders import MODEL_FREE, Contender, Setting
 from deploy.measure.evaluation.evaluate import Evaluation, evaluate
@@ -74,10 +75,10 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scene:
-    """One picture in all ways; `size` is (width, height) of the enlarged ones."""
+    """One picture in all ways; `size` is that of the enlarged ones."""
 
     name: str
-    size: tuple[int, int]
+    size: Size
     variants: tuple[Variant, ...]
 
 
@@ -107,7 +108,7 @@ def make_gallery(bundle: Bundle, settings: GallerySettings, progress: Progress) 
                 "what is here; --no-pictures makes the page without."
             )
         first = next(iter(upscalers.values()))
-        if first.model.generates:
+        if first.session.model.generates:
             return _generated(upscalers, settings, progress)
         ways: list[Contender] = [*MODEL_FREE]
         reference = next(iter(upscalers))
@@ -178,7 +179,7 @@ def _generated(upscalers: dict[str, Upscaler], settings: GallerySettings, progre
     scenes = [
         Scene(
             name=f"draw {index + 1}",
-            size=(pictures[0].shape[1], pictures[0].shape[0]),
+            size=Size.of(pictures[0]),
             variants=tuple(
                 Variant(name=name, pixels=pixels) for name, pixels in zip(pictures_of, pictures, strict=True)
             ),

@@ -82,12 +82,12 @@ def bench(
     """Time steps, whole pictures, batches, sizes, start-up and memory on every engine beside PyTorch as published."""
     from deploy.bundle import Bundle, discover
     from deploy.cli.values import size_from_text
+    from deploy.images.sizes import Size
     from deploy.measure.benchmark.bench import bench_bundle, failures_of
     from deploy.measure.benchmark.settings import PARTS, BenchSettings
 
-    width, height = size_from_text(size)
     settings = BenchSettings(
-        size=(height, width),
+        size=Size.from_user(size_from_text(size)),
         batch=batch,
         threads=threads,
         rounds=rounds,

@@ -94,13 +94,13 @@ def build_engine(
     from deploy.engine.builds import PlanOptions
     from deploy.engine.decide import BuildOptions
     from deploy.engine.trials import TrialSettings
+    from deploy.images.sizes import Size
     from deploy.packaged.places import bundle_or_packaged
     from engines.cache import Cache
 
     opened = Bundle.open(bundle_or_packaged(bundle, say), verify="sizes")
     cache = Cache(cache_dir)
-    width, height = size_from_text(size)
-    trial = TrialSettings(size=(height, width), batch=batch, threads=threads, rounds=rounds)
+    trial = TrialSettings(size=Size.from_user(size_from_text(size)), batch=batch, threads=threads, rounds=rounds)
     options = BuildOptions(
         engine=engine,
         precision=precision,

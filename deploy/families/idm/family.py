@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deploy.families.cases import NOISE_LEVEL, Size, Trial
+from deploy.families.cases import NOISE_LEVEL, Trial
 from deploy.families.contract import Family, Rewrite
 from deploy.families.idm import detect
 from deploy.families.idm.config import IdmConfig
@@ -13,6 +13,7 @@ from deploy.families.idm.model import SAMPLING, VALUES, IdmModel, lookup_tables
 from deploy.families.rewriting.identities import DROP_UNUSED, SPLIT_SHORTCUT
 from deploy.families.sizes import STEPS, Axes, EngineSizes
 from deploy.images.coordinates import resize_index
+from deploy.images.sizes import Size
 from engines.arrays import Array
 from engines.plans.profiles import AxisRange
 
@@ -111,7 +112,7 @@ IDM = Family(
     graphs=_graphs,
     trial=trial,
     published=_published,
-    parity_cases=(((32, 32), 1), ((77, 77), 1), ((128, 128), 1), ((96, 160), 1), ((32, 32), 3)),
+    parity_cases=((Size(32, 32), 1), (Size(77, 77), 1), (Size(128, 128), 1), (Size(96, 160), 1), (Size(32, 32), 3)),
     values=VALUES,
     sampling=SAMPLING,
     published_equations=("ddpm", "ddim"),

@@ -14,9 +14,10 @@ from deploy.families.idm.detect import config_from_values
 from deploy.families.model import Model
 from deploy.images.coordinates import axis_lookup, resize_index
 from deploy.images.resize import resize_region
-from deploy.images.tiles import Size, Window, strips_of_rows
+from deploy.images.sizes import Size
+from deploy.images.tiles import Window, strips_of_rows
 from deploy.images.values import NetworkValues, ValueRule
-from deploy.sampling.plan import SamplingRules
+from deploy.sampling.plan import PlanRow, SamplingRules
 from engines.arrays import Array, Float32
 from engines.contract import Memory
 
@@ -120,11 +121,10 @@ class IdmModel(Model):
         """The scaling factor (w - w_lr) / ((s_max - 1) * w_lr): 0 is no magnification, 1 the training maximum."""
         return (width - lr_width) / ((self.s_max - 1.0) * lr_width)
 
-    def made_rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
-        """What each step feeds besides the state; IDM looks at the noise level only."""
-        del timesteps
-        levels = np.array(noise_levels, dtype=np.float32)[:, None]
-        return self.tabulated_rows("noise_level", levels, "noise_row", noise_levels)
+    def feeds_of_rows(self, rows: Sequence[PlanRow]) -> list[dict[str, Array]]:
+        """What each step feeds besides state and condition: this family looks at the noise level only."""
+        levels = np.array([row.noise_level for row in rows], dtype=np.float32)[:, None]
+        return self.tabulated_feeds("noise_level", levels, "noise_row")
 
     def condition(self, lr: Float32, size: Size, window: Window) -> dict[str, Array]:
         """Everything about the picture that does not change from step to step, for one window of the output."""

@@ -12,8 +12,9 @@ from deploy.families.latent import detect
 from deploy.families.latent.config import LatentConfig
 from deploy.families.latent.model import SAMPLING, VALUES, LatentModel
 from deploy.families.rewriting.identities import DROP_UNUSED, SPLIT_SHORTCUT
-from deploy.families.sizes import STEPS, Axes, EngineSizes, Size
+from deploy.families.sizes import STEPS, Axes, EngineSizes
 from deploy.images.coordinates import AxisLookup, axis_lookup, relative_cell, shifted_lookup
+from deploy.images.sizes import Size
 from engines.arrays import Array
 from engines.plans.profiles import AxisRange
 
@@ -85,16 +86,15 @@ def axes_of_graphs(config: LatentConfig, sizes: EngineSizes) -> Axes:
 def _latent_size(config: LatentConfig, sizes: EngineSizes, which: int) -> Size:
     stride = config.first_stage.stride
     if config.kind != "generation":
-        rows, columns = config.padded_size(*sizes.lr_size(which))
-        return rows // stride, columns // stride
-    rows, columns = (side // stride for side in sizes.sizes[which])
+        return Size(*(side // stride for side in config.padded_size(*sizes.lr_size(which))))
+    latent = Size(*(side // stride for side in sizes.sizes[which]))
     multiple = config.unet.stride if config.unet else 1
-    if rows % multiple or columns % multiple or not rows or not columns:
+    if not all(latent) or any(side % multiple for side in latent):
         raise SizeError(
-            f"An output of {sizes.sizes[which][1]}x{sizes.sizes[which][0]} means a latent of {columns}x{rows}, whose "
+            f"An output of {sizes.sizes[which]} means a latent of {latent}, whose "
             f"sides must be multiples of {multiple} for this U-Net. Choose multiples of {multiple * stride} pixels."
         )
-    return rows, columns
+    return latent
 
 
 def trial(config: LatentConfig, size: Size, batch: int) -> Trial:
@@ -174,7 +174,7 @@ LATENT = Family(
     graphs=_graphs,
     trial=trial,
     published=_published,
-    parity_cases=(((37, 37), 1), ((128, 128), 1), ((200, 300), 1), ((32, 32), 3)),
+    parity_cases=((Size(37, 37), 1), (Size(128, 128), 1), (Size(200, 300), 1), (Size(32, 32), 3)),
     values=VALUES,
     sampling=SAMPLING,
     published_equations=("ddim",),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import prod
 
 from deploy.families.latent.config import LatentConfig
-from deploy.images.tiles import Size
+from deploy.images.sizes import Size
 from engines.contract import Memory
 
 

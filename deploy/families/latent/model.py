@@ -23,9 +23,10 @@ from deploy.images.coordinates import (
     resize_index,
     shifted_lookup,
 )
-from deploy.images.tiles import Size, Window
+from deploy.images.sizes import Size
+from deploy.images.tiles import Window
 from deploy.images.values import NetworkValues, ValueRule
-from deploy.sampling.plan import SamplingRules
+from deploy.sampling.plan import PlanRow, SamplingRules
 from engines.arrays import Array, Float32
 
 if TYPE_CHECKING:
@@ -121,15 +122,15 @@ class LatentModel(Model):
         return LatentSubject(self, condition, condition.shape, size, self.config.covered(*lr_size))
 
     def generation(self, count: int, state: Size | None, size: Size | None) -> Generated:
-        """`count` pictures to be made from latents of that (height, width)."""
+        """`count` pictures to be made from latents of that size."""
         if not self.generates:
             return super().generation(count, state, size)
-        side, output = self.config.image_size or 0, self.config.default_output_size or 0
-        state, size = state or (side, side), size or (output, output)
+        state = state or Size.square(self.config.image_size or 0)
+        size = size or Size.square(self.config.default_output_size or 0)
         return Generated(subject=self.subject_of_latents(count, state, size), state=state, size=size)
 
     def subject_of_latents(self, count: int, latent: Size, size: Size) -> "LatentSubject":
-        """Latents of that (height, width) without a condition, on their way to `size`."""
+        """Latents of that size without a condition, on their way to `size`."""
         return LatentSubject(self, None, (count, self.channels, *latent), size, (1.0, 1.0))
 
     def state_size(self, lr: Size, size: Size) -> Size:
@@ -140,12 +141,12 @@ class LatentModel(Model):
         del size
         if self.generates:
             return lr
-        rows, columns = self.config.padded_size(*lr)
-        return rows // self.config.first_stage.stride, columns // self.config.first_stage.stride
+        return Size(*(side // self.config.first_stage.stride for side in self.config.padded_size(*lr)))
 
-    def made_rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
-        """What each step feeds besides the state; the float graphs of this family look at the timestep only."""
-        return self.tabulated_rows("timestep", np.array(timesteps, dtype=np.float32), "time_row", noise_levels)
+    def feeds_of_rows(self, rows: Sequence[PlanRow]) -> list[dict[str, Array]]:
+        """What each step feeds besides state and condition: this family looks at the timestep only."""
+        timesteps = np.array([row.timestep for row in rows], dtype=np.float32)
+        return self.tabulated_feeds("timestep", timesteps, "time_row")
 
     def condition_of_window(self, condition: Float32, window: Window) -> dict[str, Array]:
         """What the U-Net is fed of the encoded input; the hoisted convolution sees one pixel beyond the window."""
@@ -319,8 +320,8 @@ class LatentDecoder:
         return self._model.config.first_stage.stride
 
     def rows(self, state: Float32, size: Size) -> Iterator[Float32]:
-        """The pictures of latents at (height, width) from top to bottom."""
-        subject = self._model.subject_of_latents(state.shape[0], (state.shape[2], state.shape[3]), size)
+        """The pictures of latents at `size` from top to bottom."""
+        subject = self._model.subject_of_latents(state.shape[0], Size(*state.shape[2:]), size)
         yield from subject.picture_rows(state, LARGEST_QUERY_BYTES)
 
     def inputs(self, graph: str, states: Sequence[Float32]) -> Iterator[Feeds]:
@@ -331,8 +332,8 @@ class LatentDecoder:
         for latent in states:
             features = self._model.graphs.run("decode", {"z": latent})["features"]
             for ratio in RATIOS:
-                size = (latent.shape[2] * ratio, latent.shape[3] * ratio)
-                latent_size = (latent.shape[2], latent.shape[3])
+                latent_size = Size(*latent.shape[2:])
+                size = Size(*(side * ratio for side in latent_size))
                 subject = self._model.subject_of_latents(latent.shape[0], latent_size, size)
                 every = max(1, size[0] * size[1] // QUERIED)
                 # Whole rows lie on an odd lattice, so that all positions between two latent rows are met.

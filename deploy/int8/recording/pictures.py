@@ -9,6 +9,7 @@ import numpy as np
 
 from deploy.errors import ImageError, SizeError
 from deploy.images.files import FORMAT_FROM_SUFFIX, read_image
+from deploy.images.sizes import Size
 from deploy.int8.settings import QuantizeSettings
 from deploy.measure.evaluation.originals import Original, Pixels, original_from_pixels
 
@@ -31,8 +32,8 @@ class CalibrationPicture:
     original: Original
     scale: float
     sha256: str
-    too_small: tuple[int, int] | None = None
-    """(width, height) of a file that was continued by its mirror image; None: it was not."""
+    too_small: Size | None = None
+    """Of a file that was continued by its mirror image; None: it was not."""
 
     @property
     def mostly_mirrored(self) -> bool:
@@ -41,8 +42,7 @@ class CalibrationPicture:
 
     def describe(self) -> str:
         """The name and size of the file."""
-        width, height = self.too_small or self.original.whole or self.original.size
-        return f"{self.original.name} ({width}x{height})"
+        return f"{self.original.name} ({self.too_small or self.original.whole or self.original.size})"
 
 
 def calibration_pictures(
@@ -98,7 +98,7 @@ def _picture(path: Path, pixels: Pixels, scale: float, crop: int) -> Calibration
         original=original_from_pixels(path.name, pixels, scale, crop),
         scale=scale,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        too_small=(width, height) if any(missing) else None,
+        too_small=Size(height, width) if any(missing) else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""What the denoiser is really fed: recorded while the upscaler samples calibration pictures, kept on disk, read again.
+"""What the denoiser is really fed: recorded while calibration pictures are sampled, kept on disk, read again.
 
 Every step of every trajectory becomes one `DenoiserInput`. Only the states and the predicted noise are stored; what
 belongs to the picture (conditioning maps) and to the step (its row) is made again when it is read. A trajectory that
@@ -23,6 +23,7 @@ from deploy.engine.graphs import DENOISE
 from deploy.engine.int8 import SAME_LEVEL
 from deploy.families.contract import NOTHING_STAYS, Keep, Subject
 from deploy.families.model import Model
+from deploy.images.sizes import Size
 from deploy.images.tiles import Window, whole_tiling
 from deploy.images.values import network_from_pixels
 from deploy.int8.recording.pictures import CalibrationPicture
@@ -31,11 +32,12 @@ from deploy.picture.generation import NO_PICTURE
 from deploy.picture.layout import Layout
 from deploy.picture.run import Progress as StepProgress
 from deploy.picture.run import sampled_batch
-from deploy.picture.upscaler import Upscaler, ignore
+from deploy.picture.session import Session
+from deploy.picture.upscaler import ignore
 from deploy.sampling.choices import Choices, Sampling
 from deploy.sampling.noise import image_key
 from deploy.sampling.noise_source import NoiseSource
-from deploy.sampling.plan import Plan
+from deploy.sampling.plan import Plan, PlanRow
 from engines.arrays import Float32
 from engines.new_files import new_file
 from engines.progress import Progress
@@ -48,14 +50,14 @@ BATCH = 4
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Group:
-    """Pictures of one size that are sampled together; `size` is the output's (height, width).
+    """Pictures of one size that are sampled together; `size` is the output's.
 
     lr: uint8 (h, w, 3) each; empty for generation, where `sample` tells the pictures apart.
     """
 
     names: tuple[str, ...]
     lr: tuple[NDArray[np.uint8], ...]
-    size: tuple[int, int]
+    size: Size
     sample: int = 0
 
 
@@ -72,13 +74,13 @@ class CalibrationPlans:
         return int(np.argmin(np.abs(np.array(self.levels) - noise_level)))
 
 
-def calibration_plans(upscaler: Upscaler) -> CalibrationPlans:
+def calibration_plans(session: Session) -> CalibrationPlans:
     """The default preset, and plain ddim from pure noise unless that is the same."""
     plain = Choices(equation="ddim", steps=PLAIN_STEPS, placement="uniform", start=0.0, consistency=0.0, eta=0.0)
-    samplings = [upscaler.sampling(), upscaler.sampling(plain)]
+    samplings = [session.sampling(), session.sampling(plain)]
     if _same(*samplings):
         del samplings[1]
-    plans = tuple(upscaler.plan(sampling) for sampling in samplings)
+    plans = tuple(session.plan(sampling) for sampling in samplings)
     levels: list[float] = []
     for level in sorted(row.noise_level for plan in plans for row in plan.rows):
         if not levels or level - levels[-1] > SAME_LEVEL:
@@ -99,9 +101,8 @@ def groups_of_pictures(pictures: Sequence[CalibrationPicture]) -> list[Group]:
     for members in alike.values():
         for first in range(0, len(members), BATCH):
             part = [original.original for original in members[first : first + BATCH]]
-            height, width = part[0].pixels.shape[:2]
             names, lr = tuple(original.name for original in part), tuple(original.lr for original in part)
-            groups.append(Group(names=names, lr=lr, size=(height, width)))
+            groups.append(Group(names=names, lr=lr, size=part[0].size))
     return groups
 
 
@@ -115,11 +116,11 @@ class Trajectories:
     """All groups under all plans, in a folder of their own."""
 
     def __init__(
-        self, upscaler: Upscaler, groups: Sequence[Group], plans: CalibrationPlans, folder: Path, seed: int
+        self, session: Session, groups: Sequence[Group], plans: CalibrationPlans, folder: Path, seed: int
     ) -> None:
         self.plans = plans
         self.groups = tuple(groups)
-        self._upscaler = upscaler
+        self._session = session
         self._folder = folder
         self._seed = seed
         self._all = [(group, index) for group in range(len(groups)) for index in range(len(plans.plans))]
@@ -129,7 +130,7 @@ class Trajectories:
         return sum(len(self._steps(group, index, every)) for group, index in self._all)
 
     def record(self, lanes: Lanes, progress: Progress) -> None:
-        """Every trajectory is stored; the upscaler's engine has as many threads as a lane."""
+        """Every trajectory is stored; the session's engine has as many threads as a lane."""
         pictures = sum(len(group.names) for group in self.groups)
         doing = f"recording what the network sees while it makes {pictures} pictures"
         stored = [self._path(n).exists() and self._final_path(n).exists() for n in range(len(self._all))]
@@ -210,27 +211,27 @@ class Trajectories:
     def _condition(self, group: Group) -> Mapping[str, Any]:
         """What all steps of all plans are fed of the pictures."""
         subject = self._subject(group)
-        return subject.condition(Window.whole(subject.state_shape[2:]))
+        return subject.condition(Window.whole(Size(*subject.state_shape[2:])))
 
     def _inputs_of(
         self, number: int, condition: Mapping[str, Any], steps: Iterable[int], pictures: slice = ALL
     ) -> Iterator[DenoiserInput]:
         """Of one trajectory, and those of its pictures that the condition is of."""
         plan = self.plans.plans[self._all[number][1]]
-        rows = _rows(self._upscaler.model, plan)
+        rows = self._session.model.rows(plan.rows)
         stored = np.load(self._path(number), mmap_mode="r", allow_pickle=False)
         for step in steps:
             yield DenoiserInput(
                 level_index=self.plans.level_index(plan.rows[step].noise_level),
-                feeds={"x": np.array(stored[0, step, pictures]), **condition, **rows[step]},
+                feeds={"x": np.array(stored[0, step, pictures]), **condition, **rows[step].feeds},
                 predicted=np.array(stored[1, step, pictures]),
             )
 
     def _recorded(self, group: Group, index: int, tell: Callable[[StepProgress], None]) -> tuple[Float32, Float32]:
         """States and predicted noise, (2, steps, batch, channels, height, width), and the final state."""
         sampling, plan = self.plans.samplings[index], self.plans.plans[index]
-        graphs = self._upscaler.graphs
-        watched = _Watched(self._upscaler.model, plan, graphs.bundle.graph(DENOISE, graphs.choice.record.norm))
+        graphs = self._session.graphs
+        watched = _Watched(self._session.model, len(plan), graphs.bundle.graph(DENOISE, graphs.choice.record.norm))
         subject = self._subject(group)
         with sampled_batch(
             cast(Model, watched),
@@ -253,7 +254,7 @@ class Trajectories:
         return _pixels(self.groups[group]) * len(self.plans.plans[index])
 
     def _subject(self, group: Group) -> Subject:
-        model = self._upscaler.model
+        model = self._session.model
         if not group.lr:
             return model.generation(1, group.size, group.size).subject
         lr = np.stack([network_from_pixels(picture, model.values) for picture in group.lr])
@@ -273,9 +274,9 @@ class Trajectories:
 class _Watched:
     """A model that keeps what `predict` is given and what it returns; for all else it is the model itself."""
 
-    def __init__(self, model: Model, plan: Plan, graph: Path) -> None:
+    def __init__(self, model: Model, steps: int, graph: Path) -> None:
         self._model = model
-        self._plan = plan
+        self._steps = steps
         self._graph = graph
         self.stride = model.stride
         self.states: list[Float32] = []
@@ -284,13 +285,10 @@ class _Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def predict(
-        self, x: Float32, condition: Mapping[str, Any], row: Mapping[str, Any], keep: Keep = NOTHING_STAYS
-    ) -> Float32:
+    def predict(self, x: Float32, condition: Mapping[str, Any], row: PlanRow, keep: Keep = NOTHING_STAYS) -> Float32:
         noise = self._model.predict(x, condition, row, keep)
-        step = len(self.states)
-        where = f"step {step + 1} of {len(self._plan)} (noise level {self._plan.rows[step].noise_level:.4g})"
-        refuse_not_finite(noise, self._graph, {"x": x, **condition, **row}, where)
+        where = f"step {len(self.states) + 1} of {self._steps} (noise level {row.noise_level:.4g})"
+        refuse_not_finite(noise, self._graph, {"x": x, **condition, **row.feeds}, where)
         self.states.append(x.copy())
         self.predicted.append(noise.copy())
         return noise
@@ -300,17 +298,12 @@ def whole_layout(shape: tuple[int, int, int, int], stride: int) -> Layout:
     """A batch in one piece: calibration pictures are small."""
     return Layout(
         batch=shape[0],
-        tiling=whole_tiling((shape[2], shape[3]), stride),
+        tiling=whole_tiling(Size(*shape[2:]), stride),
         state_on_disk=False,
         cache_bytes=1 << 62,
         decode_bytes=64 << 20,
         predicted_bytes=0,
     )
-
-
-def _rows(model: Model, plan: Plan) -> list[dict[str, Any]]:
-    rows = model.rows([row.noise_level for row in plan.rows], [row.timestep for row in plan.rows])
-    return [dict(row) for row in rows]
 
 
 def _pixels(group: Group) -> int:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from onnx import ModelProto
@@ -14,7 +13,7 @@ from calibration.targets.editing import Int8Graphs
 from calibration.targets.range_rows import RangeRows
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
-from deploy.engine.int8_decoder import KEY
+from deploy.bundle.quantization import ConstantFiles, Int8Decoder, Int8Target, RangeFiles
 from deploy.errors import BundleError
 from deploy.export.onnx_ops import attach_weights
 from deploy.export.weights_file import ALIGNMENT, Place, places_of, write_tensors
@@ -43,7 +42,7 @@ def calibrated_graph(bundle: Bundle, name: str) -> Path:
     return bundle.graph(name, BACKENDS[DEFAULT_BACKEND].norm)
 
 
-def write_targets(writer: BundleWriter, made: Sequence[TargetGraphs], weights: Sequence[str]) -> dict[str, Any]:
+def write_targets(writer: BundleWriter, made: Sequence[TargetGraphs], weights: Sequence[str]) -> dict[str, Int8Target]:
     """Writes the targets' graphs into the bundle; returned is what its manifest says of each target.
 
     weights: files that the float denoiser needs, which what stays in float needs too.
@@ -87,35 +86,36 @@ def write_packed(writer: BundleWriter, stem: str, tensors: Mapping[str, Array]) 
 
 def _write_target(
     writer: BundleWriter, target: TargetGraphs, places: Mapping[str, Place], int8_file: str, weights: Sequence[str]
-) -> dict[str, Any]:
+) -> Int8Target:
     graph = _with_tensors(target.graphs.model, places, int8_file)
-    return {
-        "graph": writer.add_bytes(f"denoise-int8-{target.target}", "onnx", graph),
-        "edges": list(target.edges),
-        "rows": {row.input: _arrays(writer, row) for row in target.graphs.rows},
-        "constants": {
-            constants.rows.input: {"names": list(constants.names), "rows": _arrays(writer, constants.rows)}
+    return Int8Target(
+        graph=writer.add_bytes(f"denoise-int8-{target.target}", "onnx", graph),
+        edges=target.edges,
+        rows={row.input: _files(writer, row) for row in target.graphs.rows},
+        constants={
+            constants.rows.input: ConstantFiles(names=constants.names, rows=_files(writer, constants.rows))
             for constants in target.graphs.constants
         },
-        "weights": [*weights, int8_file],
-        "noise_corrections": [],
-    }
+        weights=(*weights, int8_file),
+        noise_corrections=(),
+    )
 
 
-def _arrays(writer: BundleWriter, rows: RangeRows) -> dict[str, str]:
+def _files(writer: BundleWriter, rows: RangeRows) -> RangeFiles:
     """The files of the rows' arrays."""
-    return {key: writer.add_array(f"{rows.input}-{key}", np.asarray(array)) for key, array in rows.to_arrays().items()}
+    arrays = rows.to_arrays().items()
+    return RangeFiles(**{key: writer.add_array(f"{rows.input}-{key}", np.asarray(array)) for key, array in arrays})
 
 
 GraphsOfTarget = Mapping[str, Int8Graphs]
 """`decode`, `query` or both; what is absent stays in float."""
 
 
-def write_decoder(writer: BundleWriter, bundle: Bundle, made: Mapping[str, GraphsOfTarget]) -> dict[str, Any]:
+def write_decoder(writer: BundleWriter, bundle: Bundle, made: Mapping[str, GraphsOfTarget]) -> dict[str, Int8Decoder]:
     """Writes the decoder's graphs, all targets on one file of weights; returned is what the bundle's manifest says."""
     tensors = merged_tensors(graph.tensors for graphs in made.values() for graph in graphs.values())
     if not tensors:
-        return {target: {"graphs": {}, "weights": []} for target in made}
+        return {target: Int8Decoder(graphs={}, weights=()) for target in made}
     places, int8_file = write_packed(writer, "int8-decoder", tensors)
     described = {}
     for target, graphs in made.items():
@@ -125,7 +125,7 @@ def write_decoder(writer: BundleWriter, bundle: Bundle, made: Mapping[str, Graph
             files[name] = writer.add_bytes(
                 f"{name}-int8-{target}", "onnx", _with_tensors(graph.model, places, int8_file)
             )
-        described[target] = {"graphs": files, "weights": sorted(weights)}
+        described[target] = Int8Decoder(graphs=files, weights=tuple(sorted(weights)))
     return described
 
 
@@ -137,16 +137,3 @@ def _with_tensors(model: ModelProto, places: Mapping[str, Place], location: str)
     attach_weights(whole, location, {name: place for name, place in places.items() if name in names})
     serialized: bytes = whole.SerializeToString(deterministic=True)
     return serialized
-
-
-def decoder_files(told: Mapping[str, Any]) -> list[str]:
-    """The decoder graphs that the manifest's entry of a target names."""
-    return sorted(told.get(KEY, {}).get("graphs", {}).values())
-
-
-def with_renamed_decoder(told: Mapping[str, Any], renamed: Mapping[str, str], weights: str) -> dict[str, Any]:
-    """The entry of a target with its decoder graphs under new names, all pointing into one file of weights."""
-    if KEY not in told:
-        return dict(told)
-    graphs = {name: renamed[file] for name, file in told[KEY]["graphs"].items()}
-    return {**told, KEY: {**told[KEY], "graphs": graphs, "weights": [weights] if graphs else []}}

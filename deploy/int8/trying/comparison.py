@@ -14,16 +14,18 @@ from calibration.lanes import Lanes, lanes_for
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle
 from deploy.engine.choice import engine_choice
-from deploy.engine.graphs import GraphSet
 from deploy.images.pictures import Pixels
+from deploy.images.sizes import Size
 from deploy.images.tiles import Window
 from deploy.int8.installed import backend_of_target
 from deploy.int8.settings import PLAIN_STEPS
 from deploy.measure.evaluation.originals import Original
 from deploy.measure.metrics import fidelity, psnr, ssim
 from deploy.picture.generation import Generation
+from deploy.picture.session import Session
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
+from deploy.sampling.plan import PlanRow
 from engines.backends import DEFAULT_BACKEND
 
 ONE_LANE: Final = Lanes(count=1, threads=None)
@@ -71,10 +73,15 @@ def float_upscaler(bundle: Bundle, threads: int | None = None) -> Upscaler:
     return Upscaler(bundle, DEFAULT_BACKEND, "fp32", threads)
 
 
-def int8_upscaler(bundle: Bundle, target: str, threads: int | None = None) -> Upscaler:
+def int8_session(bundle: Bundle, target: str, threads: int | None = None) -> Session:
     """The bundle's int8 graphs of one target, on a CPU."""
     choice = engine_choice(bundle, backend_of_target(target), "int8", threads)
-    return Upscaler.of_graphs(GraphSet(bundle, replace(choice, int8_target=target)))
+    return Session(bundle, replace(choice, int8_target=target))
+
+
+def int8_upscaler(bundle: Bundle, target: str, threads: int | None = None) -> Upscaler:
+    """The same, to make pictures with."""
+    return Upscaler.of_session(int8_session(bundle, target, threads))
 
 
 def lanes_on(backend: str, threads: int | None) -> Lanes:
@@ -100,7 +107,9 @@ def made_by(
 
     def made_of(members: list[int]) -> list[Pixels]:
         size = originals[members[0]].size
-        return upscaler.upscale([originals[index].lr for index in members], size=size, seed=seed, choices=choices)
+        return upscaler.upscale(
+            [originals[index].lr for index in members], size=size.for_user, seed=seed, choices=choices
+        )
 
     results: dict[int, Pixels] = {}
     for members, pictures in zip(batches, lanes.each(made_of, batches), strict=True):
@@ -144,8 +153,9 @@ def seconds_per_step(
     with ExitStack() as stack:
         steps: dict[str, Callable[[], object]] = {}
         for target in [name for name in targets if runs_in_int8(name)]:
-            in_float = stack.enter_context(Upscaler(bundle, target_named(target).tried_on, "fp32", threads))
-            in_int8 = stack.enter_context(int8_upscaler(bundle, target, threads))
+            choice = engine_choice(bundle, target_named(target).tried_on, "fp32", threads)
+            in_float = stack.enter_context(Session(bundle, choice))
+            in_int8 = stack.enter_context(int8_session(bundle, target, threads))
             steps[f"{target} float"] = _step(in_float, side)
             steps[f"{target} int8"] = _step(in_int8, side)
         seconds: dict[str, list[float]] = {name: [] for name in steps}
@@ -158,12 +168,13 @@ def seconds_per_step(
     return {name: (median(seconds[f"{name} float"]), median(seconds[f"{name} int8"])) for name in names}
 
 
-def _step(upscaler: Upscaler, side: int) -> Callable[[], object]:
+def _step(session: Session, side: int) -> Callable[[], object]:
     """One evaluation of an empty picture or latent; it has run twice already."""
-    model = upscaler.model
-    size = model.state_size((max(side // 4, 1),) * 2, (side, side))
-    condition = model.blank_condition((max(side // 4, 1),) * 2, (side, side), Window.whole(size))
-    row = model.rows([0.5], [500])[0]
+    model = session.model
+    lr, output = (Size.square(length) for length in (max(side // 4, 1), side))
+    size = model.state_size(lr, output)
+    condition = model.blank_condition(lr, output, Window.whole(size))
+    (row,) = model.rows([PlanRow.evaluation(0.5, 500)])
     x = np.zeros((1, model.channels, *size), np.float32)
     for _ in range(2):
         model.predict(x, condition, row)

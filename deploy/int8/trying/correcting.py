@@ -15,10 +15,11 @@ from calibration.passes.gathering import Findings
 from calibration.passes.inputs import DenoiserInput, Inputs
 from calibration.passes.recipes import Corrections, Scales
 from deploy.bundle import Bundle
+from deploy.bundle.quantization import LevelCorrection
 from deploy.int8.installed import backend_of_target
-from deploy.int8.trying.comparison import int8_upscaler, lanes_on
-from deploy.int8.trying.drafts import LevelCorrection
-from deploy.picture.upscaler import Upscaler
+from deploy.int8.trying.comparison import int8_session, lanes_on
+from deploy.picture.session import Session
+from deploy.sampling.plan import PlanRow
 from engines.arrays import Array
 from engines.progress import Progress, part_of
 
@@ -92,31 +93,37 @@ def noise_corrections(
     corrections = {}
     for number, target in enumerate(targets):
         lanes = lanes_on(backend_of_target(target), threads)
-        with int8_upscaler(bundle, target, lanes.threads) as upscaler:
+        with int8_session(bundle, target, lanes.threads) as session:
             corrections[target] = _noise_corrections(
-                upscaler, lanes, inputs, levels, part_of(progress, number, len(targets))
+                session, lanes, inputs, levels, part_of(progress, number, len(targets))
             )
     return corrections
 
 
 def _noise_corrections(
-    upscaler: Upscaler, lanes: Lanes, inputs: Inputs, levels: Sequence[float], progress: Progress
+    session: Session, lanes: Lanes, inputs: Inputs, levels: Sequence[float], progress: Progress
 ) -> list[LevelCorrection]:
-    errors = NoiseErrors(steps=len(levels), channels=upscaler.model.channels)
-    of_estimates = EstimateErrors(levels, upscaler.model.channels, clip=upscaler.model.sampling.clip)
-    feeds = upscaler.graphs.rows_in_precision([{} for _ in levels], levels)
+    errors = NoiseErrors(steps=len(levels), channels=session.model.channels)
+    of_estimates = EstimateErrors(levels, session.model.channels, clip=session.model.sampling.clip)
+    rows = [session.graphs.row(PlanRow.evaluation(level)) for level in levels]
     count = inputs.count(CORRECTING_EVERY)
 
     def predicted(entry: DenoiserInput) -> tuple[DenoiserInput, Array]:
-        return entry, upscaler.graphs.run("denoise", {**entry.feeds, **feeds[entry.level_index]})["noise"]
+        return entry, session.graphs.predicted_noise(entry.feeds["x"], entry.feeds, rows[entry.level_index])
 
     for done, (entry, quantized) in enumerate(lanes.each(predicted, inputs.each(CORRECTING_EVERY))):
         errors.add(entry.level_index, entry.predicted, quantized)
         of_estimates.add(entry.level_index, entry.feeds["x"], entry.predicted, quantized)
         progress(f"measuring what int8 changes in a step, {done + 1} of {count}", (done + 1) / count)
+    fitted = [errors.correction(index, level) for index, level in enumerate(levels)]
     return [
-        LevelCorrection(noise=errors.correction(index, level), estimate_variance=of_estimates.variance(index))
-        for index, level in enumerate(levels)
+        LevelCorrection(
+            noise_level=noise.noise_level,
+            gain=noise.gain,
+            offset=noise.offset,
+            estimate_variance=of_estimates.variance(index),
+        )
+        for index, noise in enumerate(fitted)
     ]
 
 

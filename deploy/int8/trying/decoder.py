@@ -14,6 +14,7 @@ import numpy as np
 
 from calibration.choose.clipping import Method, choose_quantizer
 from calibration.choose.quantizer import Quantizer
+from calibration.choose.ranges import ONE_RANGE
 from calibration.choose.recipe import HEADROOM, LayerRecipe, Recipe, output_window
 from calibration.errors import GraphError
 from calibration.observe.layers import CONV, Layer, read_graph
@@ -27,13 +28,12 @@ from calibration.passes.decoder_gathering import (
 from calibration.targets.editing import Int8Graphs
 from calibration.targets.table import DECODE, QUERY, target_named
 from deploy.bundle import Bundle, BundleWriter
-from deploy.engine.graphs import INT8, EngineChoice, GraphSet
-from deploy.engine.int8_decoder import KEY
+from deploy.bundle.quantization import Int8Decoder, Int8Target, Quantization
+from deploy.engine.graphs import INT8, EngineChoice
 from deploy.errors import BundleError
 from deploy.families.contract import Decoder as StateDecoder
 from deploy.families.model import Model
-from deploy.families.table import family_named
-from deploy.images.tiles import Size
+from deploy.images.sizes import Size
 from deploy.images.values import Pixels, pixels_from_network
 from deploy.int8.installed import backend_of_target
 from deploy.int8.settings import QuantizeSettings
@@ -41,6 +41,7 @@ from deploy.int8.storing.storing import GraphsOfTarget, calibrated_graph, write_
 from deploy.int8.trying.comparison import Fidelity
 from deploy.int8.trying.drafts import Draft
 from deploy.measure.metrics import fidelity
+from deploy.picture.session import Session
 from engines.arrays import Float32
 from engines.progress import Progress, Say
 
@@ -208,13 +209,13 @@ def chosen_decoder(
 
 
 def _cases(decoder: StateDecoder, latents: Sequence[Float32]) -> list[tuple[Float32, Size]]:
-    """Latents of one picture each and the sizes they are decoded to, (height, width)."""
+    """Latents of one picture each and the sizes they are decoded to."""
     stride = decoder.stride
     each = [latent[index : index + 1] for latent in latents for index in range(latent.shape[0])]
     chosen = each[:: max(1, len(each) // VERIFIED)][:VERIFIED]
-    usual = [(latent, (latent.shape[2] * stride, latent.shape[3] * stride)) for latent in chosen]
+    usual = [(latent, Size(latent.shape[2] * stride, latent.shape[3] * stride)) for latent in chosen]
     smallest, (height, width) = min(usual, key=lambda case: case[0].size)
-    return [*usual, (smallest, (height * LARGER, width * LARGER))]
+    return [*usual, (smallest, Size(height * LARGER, width * LARGER))]
 
 
 def decoded(model: Model, latent: Float32, size: Size) -> Pixels:
@@ -229,9 +230,27 @@ def decoded(model: Model, latent: Float32, size: Size) -> Pixels:
 def with_decoder(draft: Draft, made: Mapping[str, GraphsOfTarget]) -> Bundle:
     """The scratch bundle with these decoder graphs, by target, and nothing else in int8."""
     with BundleWriter.update(draft.bundle) as writer:
-        targets = {target: {KEY: entry} for target, entry in write_decoder(writer, draft.bundle, made).items()}
-        draft.bundle = writer.commit(replace(draft.bundle.manifest, quantization={"targets": targets}))
+        targets = decoder_alone(draft.bundle, write_decoder(writer, draft.bundle, made))
+        quantization = Quantization(targets=targets, noise_levels=draft.levels)
+        draft.bundle = writer.commit(replace(draft.bundle.manifest, quantization=quantization))
     return draft.bundle
+
+
+def decoder_alone(bundle: Bundle, decoders: Mapping[str, Int8Decoder]) -> dict[str, Int8Target]:
+    """What a manifest says of targets whose denoiser is the float one, in one range."""
+    denoiser = bundle.manifest.graphs["denoise"]
+    return {
+        name: Int8Target(
+            graph=denoiser["forms"][target_named(name).norm],
+            edges=ONE_RANGE.edges,
+            rows={},
+            constants={},
+            weights=tuple(denoiser["weights"]),
+            noise_corrections=(),
+            decoder=decoder,
+        )
+        for name, decoder in decoders.items()
+    }
 
 
 def _decoded_in_int8(
@@ -243,9 +262,8 @@ def _decoded_in_int8(
 ) -> list[Pixels]:
     bundle = with_decoder(draft, {target: graphs})
     choice = EngineChoice(backend=backend_of_target(target), precision=INT8, threads=threads, int8_target=target)
-    with GraphSet(bundle, choice) as graph_set:
-        model = family_named(bundle.manifest.family).model(graph_set)
-        return [decoded(model, latent, size) for latent, size in cases]
+    with Session(bundle, choice) as session:
+        return [decoded(session.model, latent, size) for latent, size in cases]
 
 
 def decoder_graph(

@@ -10,6 +10,7 @@ from typing import Any
 from deploy.bundle import Bundle
 from deploy.engine.turns import Timing, measure, ratios, timing_of
 from deploy.families.table import recorded_config
+from deploy.images.sizes import Size
 from deploy.measure.benchmark.pictures import PictureRow, SweepRow, fastest, lr_size_of, speed_ups, sweep, time_pictures
 from deploy.measure.benchmark.roofline import RooflineRow, refusal_of_roofline, time_products
 from deploy.measure.benchmark.settings import (
@@ -22,7 +23,6 @@ from deploy.measure.benchmark.settings import (
     START_UP,
     STEP,
     BenchSettings,
-    Size,
 )
 from deploy.measure.benchmark.start_up import STARTS, StartUp, start_up_of, started
 from deploy.measure.benchmark.steps import Baseline, baseline_of, name_of, runnable_choices, step_contenders
@@ -97,7 +97,7 @@ class _Bench:
         self._sweep("batches", cases, progress)
 
     def _time_sizes(self, progress: Progress) -> None:
-        self._sweep("sizes", [(1, (side, side)) for side in self._settings.sides], progress)
+        self._sweep("sizes", [(1, Size.square(side)) for side in self._settings.sides], progress)
 
     def _sweep(self, name: str, cases: Sequence[tuple[int, Size]], progress: Progress) -> None:
         """A sweep by the fastest engine, or by the first that there is if whole pictures were not timed."""
@@ -145,7 +145,6 @@ class _Bench:
 def _head(bundle: Bundle, settings: BenchSettings) -> Report:
     """What was asked for, and on what machine and with which versions."""
     config = recorded_config(bundle.manifest.family, bundle.manifest.configuration)
-    height, width = lr_size_of(bundle, settings)
     versions = {probe.name: probe.version for probe in probe_all() if probe.available}
     if find_spec("torch") is not None:
         versions["torch"] = installed_version("torch")
@@ -153,8 +152,8 @@ def _head(bundle: Bundle, settings: BenchSettings) -> Report:
         "schema": SCHEMA,
         "bundle": str(bundle.path),
         "family": bundle.manifest.family,
-        "lr_size": "noise" if getattr(config, "kind", "") == "generation" else f"{width}x{height}",
-        "size": f"{settings.size[1]}x{settings.size[0]}",
+        "lr_size": "noise" if getattr(config, "kind", "") == "generation" else str(lr_size_of(bundle, settings)),
+        "size": str(settings.size),
         "batch": settings.batch,
         "threads": settings.threads,
         "rounds": settings.rounds,
@@ -184,7 +183,7 @@ def sweep_rows(rows: Sequence[SweepRow]) -> list[dict[str, Any]]:
     """The times of a sweep, a row per number of pictures or size."""
     return [
         _times(row.timing)
-        | {"pictures": row.count, "at_once": row.at_once, "size": f"{row.size[1]}x{row.size[0]}", "tiles": row.tiles}
+        | {"pictures": row.count, "at_once": row.at_once, "size": str(row.size), "tiles": row.tiles}
         | (
             {"pictures_per_second": row.pictures_per_second, "us_per_pixel": row.us_per_pixel}
             if row.timing.times_ms
@@ -225,10 +224,10 @@ def disk_bytes(bundle: Bundle, cache: Cache | None = None) -> dict[str, int]:
     manifest = bundle.manifest
     files = {name: record.bytes for name, record in manifest.files.items()}
     sizes = {WHOLE: sum(files.values()) + (bundle.path / MANIFEST).stat().st_size}
-    in_float = set(_strings(manifest.graphs)) & files.keys()
+    in_float = {name for graph in manifest.graphs.values() for name in [*graph["forms"].values(), *graph["weights"]]}
     sizes["float graphs and weights"] = sum(files[name] for name in in_float)
-    for target, described in (manifest.quantization or {"targets": {}})["targets"].items():
-        added = set(_strings(described)) & files.keys() - in_float
+    for target, described in () if manifest.quantization is None else manifest.quantization.targets.items():
+        added = set(described.files) - in_float
         sizes[f"besides, int8 for {target}"] = sum(files[name] for name in added)
     sizes["sample pictures"] = sum(files[name] for name in set(manifest.samples))
     return sizes | {f"engine, {label}": size for label, size in _built(bundle, cache or Cache())}
@@ -244,14 +243,3 @@ def _built(bundle: Bundle, cache: Cache) -> Iterator[tuple[str, int]]:
     for entry in entries:
         if entry.bytes and entry.label.startswith(f"{name} "):
             yield entry.label, entry.bytes
-
-
-def _strings(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _strings(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _strings(item)

@@ -16,7 +16,8 @@ from deploy.errors import PlanError
 from deploy.families.contract import Keep
 from deploy.families.table import family_named
 from deploy.images.pictures import Pixels
-from deploy.measure.benchmark.settings import BenchSettings, Size
+from deploy.images.sizes import Size
+from deploy.measure.benchmark.settings import BenchSettings
 from deploy.measure.benchmark.steps import (
     PUBLISHED_NAME,
     Baseline,
@@ -26,6 +27,7 @@ from deploy.measure.benchmark.steps import (
     trial_of,
 )
 from deploy.picture.run import Progress as PictureProgress
+from deploy.picture.session import Session
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from deploy.sampling.plan import PlanSettings, make_plan
@@ -90,13 +92,14 @@ class WatchedGraphs(GraphSet):
         kept: Mapping[str, Array] = NOTHING,
         fixed: bool = False,
         lease: Lease | None = None,
+        range_index: int = 0,
     ) -> dict[str, Array]:
         """All outputs of one graph."""
         part = PART_OF_GRAPH.get(name, OTHER)
         if part == DENOISE:
             self.at_once = max(self.at_once, feeds["x"].shape[0])
         with self._timed(part):
-            return super().run(name, feeds, kept=kept, fixed=fixed, lease=lease)
+            return super().run(name, feeds, kept=kept, fixed=fixed, lease=lease, range_index=range_index)
 
     def followed(
         self, x: NDArray[np.float32], condition: Mapping[str, Array], steps: Iterable[Step], keep: Keep
@@ -116,12 +119,13 @@ class WatchedGraphs(GraphSet):
 
 
 class PictureMaker:
-    """Makes pictures of a bundle on one engine, as `infer` and `generate` do; closed with its Upscaler."""
+    """Makes pictures of a bundle on one engine, as `infer` and `generate` do; closed with the stack."""
 
     def __init__(self, bundle: Bundle, choice: EngineChoice, stack: ExitStack) -> None:
         checked = engine_choice(bundle, choice.backend, choice.precision, choice.threads, choice.device)
         self.graphs = WatchedGraphs(bundle, checked)
-        self.upscaler = stack.enter_context(Upscaler.of_graphs(self.graphs))
+        self._session = stack.enter_context(Session(bundle, checked, graphs=self.graphs))
+        self.upscaler = Upscaler.of_session(self._session)
         self.tiles = 1
         """Of the picture made last."""
 
@@ -129,10 +133,10 @@ class PictureMaker:
         """The seconds of making these pictures at (height, width) at once, by part."""
         self.graphs.reset()
         began = time.perf_counter()
-        if self.upscaler.model.generates:
-            self.upscaler.generate([size[::-1]], count=len(pictures), choices=choices, progress=self._note)
+        if self._session.model.generates:
+            self.upscaler.generate([size.for_user], count=len(pictures), choices=choices, progress=self._note)
         else:
-            self.upscaler.upscale(list(pictures), size=size[::-1], choices=choices, progress=self._note)
+            self.upscaler.upscale(list(pictures), size=size.for_user, choices=choices, progress=self._note)
         return split_from(time.perf_counter() - began, self.graphs.seconds)
 
     def _note(self, progress: PictureProgress) -> None:
@@ -150,9 +154,9 @@ def lr_size_of(bundle: Bundle, settings: BenchSettings) -> Size:
     trial = trial_of(bundle, settings)
     if "lr" in trial.feeds:
         height, width = trial.feeds["lr"].shape[2:]
-        return int(height), int(width)
+        return Size(int(height), int(width))
     side = int(bundle.manifest.configuration.get("lr_size", {}).get("value") or 16)
-    return side, side
+    return Size.square(side)
 
 
 def random_pictures(size: Size, count: int) -> list[Pixels]:
@@ -189,7 +193,7 @@ def _engine_contender(
     row = PictureRow(
         timing=Timing(name=f"{name_of(choice)}{recipe}"),
         sampling=sampling.recipe(),
-        evaluations=len(maker.upscaler.plan(sampling)),
+        evaluations=len(maker.upscaler.session.plan(sampling)),
         choice=choice,
         choices=choices,
     )

@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 
 from deploy.errors import DeployError, nearest_name
+from deploy.images.sizes import Size
 from deploy.sampling.choices import Choices
 from engines.backends import check_device
-
-Size = tuple[int, int]
 
 PARTS = ("step", "picture", "batches", "sizes", "start-up", "roofline", "disk")
 STEP, PICTURE, BATCHES, SIZES, START_UP, ROOFLINE, DISK = PARTS
@@ -27,7 +26,7 @@ class BenchSettings:
     run on GPUs.
     """
 
-    size: Size = (128, 128)
+    size: Size = Size(128, 128)
     batch: int = 1
     threads: int = 2
     rounds: int = 7

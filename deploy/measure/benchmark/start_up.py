@@ -16,6 +16,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from deploy.images.sizes import Size
+
 if TYPE_CHECKING:
     from deploy.engine.graphs import EngineChoice
 
@@ -64,13 +66,10 @@ def start_up_of(name: str, starts: Sequence[Mapping[str, Any]]) -> StartUp:
 
 
 def started(
-    bundle: Path, engine: str, precision: str, threads: int, size: tuple[int, int], device: int | None = None
+    bundle: Path, engine: str, precision: str, threads: int, size: Size, device: int | None = None
 ) -> Mapping[str, Any]:
-    """When one new process reached each point, with its memory; or {"failure": why}.
-
-    size is (height, width), device a GPU's number.
-    """
-    arguments = [str(bundle), engine, precision, str(threads), f"{size[1]}x{size[0]}", repr(time.monotonic())]
+    """When one new process reached each point, with its memory; or {"failure": why}. device: a GPU's number."""
+    arguments = [str(bundle), engine, precision, str(threads), str(size), repr(time.monotonic())]
     arguments += [] if device is None else [str(device)]
     command = [sys.executable, "-m", "deploy.measure.benchmark.start_up", *arguments]
     try:
@@ -95,7 +94,7 @@ def main(arguments: Sequence[str]) -> int:
 
     try:
         choice = EngineChoice(backend=engine, precision=precision, threads=int(threads), device=device)
-        marks = _first_picture(Path(bundle), choice, (height, width), float(since))
+        marks = _first_picture(Path(bundle), choice, Size(height, width), float(since))
     except (DeployError, EngineError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -103,7 +102,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _first_picture(path: Path, choice: "EngineChoice", size: tuple[int, int], since: float) -> dict[str, Any]:
+def _first_picture(path: Path, choice: "EngineChoice", size: Size, since: float) -> dict[str, Any]:
     # Not at the top: the parent, which imports this module too, must not be what is measured.
     from contextlib import ExitStack
 
@@ -119,7 +118,7 @@ def _first_picture(path: Path, choice: "EngineChoice", size: tuple[int, int], si
     marks["opened"] = time.monotonic() - since
     with ExitStack() as stack:
         maker = PictureMaker(bundle, choice, stack)
-        maker.upscaler.model.open_engines()
+        maker.upscaler.session.model.open_engines()
         marks |= {"ready": time.monotonic() - since, "resident_bytes": resident_bytes()}
         pictures = random_pictures(lr_size_of(bundle, BenchSettings(size=size)), 1)
         maker.make(pictures, size, Choices(equation="ddim", steps=1, placement="uniform", start=0.0, consistency=0.0))

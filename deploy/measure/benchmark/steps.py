@@ -10,11 +10,13 @@ from typing import Any
 from deploy.bundle import Bundle
 from deploy.engine.choice import choices_here
 from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
+from deploy.engine.trials import TrialSettings, TrialStep, trial_step
 from deploy.engine.turns import Contender
 from deploy.errors import DeployError, MissingPackage
-from deploy.families.cases import BEFORE_STEP, NOISE_LEVEL, Trial, chain
+from deploy.families.cases import BEFORE_STEP, Trial, chain
 from deploy.families.table import family_named, recorded_config
 from deploy.measure.benchmark.settings import STEP, BenchSettings
+from deploy.picture.session import Session
 from engines.errors import EngineError, short_words
 
 PUBLISHED_NAME = "PyTorch, as published"
@@ -45,10 +47,10 @@ def step_contenders(
     if baseline is not None:
         groups = torch_contenders(bundle, baseline)
     for choice in runnable_choices(bundle, settings):
-        graphs = stack.enter_context(GraphSet(bundle, choice))
-        groups[STEP].append(Contender(name_of(choice), _engine_step(graphs, settings)))
-        if family_named(bundle.manifest.family).decodes:
-            groups.setdefault(DECODE, []).append(Contender(name_of(choice), _decoding(graphs, settings)))
+        session = stack.enter_context(Session(bundle, choice))
+        groups[STEP].append(Contender(name_of(choice), _engine_step(session.graphs, settings)))
+        if session.model.decoder is not None:
+            groups.setdefault(DECODE, []).append(Contender(name_of(choice), _decoding(session, settings)))
     return groups
 
 
@@ -80,26 +82,23 @@ def runnable_choices(bundle: Bundle, settings: BenchSettings) -> list[EngineChoi
 
 def _engine_step(graphs: GraphSet, settings: BenchSettings) -> Callable[[], object]:
     """What makes a step on a graph compiled for its sizes; the first call, which is not counted, prepares all that."""
-    prepared: dict[str, Any] = {}
+    prepared: list[TrialStep] = []
 
     def step() -> None:
         if not prepared:
-            trial = trial_of(graphs.bundle, settings)
-            prepared.update(chain(trial, [name for name in BEFORE_STEP if name in graphs], graphs.run))
-            prepared.update(graphs.rows_in_precision([{}], [NOISE_LEVEL])[0])
-            graphs.fix_sizes(DENOISE, prepared)
-        graphs.run(DENOISE, prepared)
+            prepared.append(trial_step(graphs, TrialSettings(size=settings.size, batch=settings.batch)))
+            graphs.fix_sizes(DENOISE, prepared[0].feeds)
+        prepared[0].predicted_noise(graphs)
 
     return step
 
 
-def _decoding(graphs: GraphSet, settings: BenchSettings) -> Callable[[], object]:
+def _decoding(session: Session, settings: BenchSettings) -> Callable[[], object]:
     """Decoding one latent of the training's size to the output size, as the run time does it."""
 
     def decode() -> None:
-        decoder = family_named(graphs.bundle.manifest.family).model(graphs).decoder
-        if decoder is not None:
-            for _ in decoder.rows(trial_of(graphs.bundle, settings).feeds["z"], settings.size):
+        if session.model.decoder is not None:
+            for _ in session.model.decoder.rows(trial_of(session.bundle, settings).feeds["z"], settings.size):
                 pass
 
     return decode

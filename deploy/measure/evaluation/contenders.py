@@ -8,6 +8,7 @@ import numpy as np
 
 from deploy.images.pictures import Pixels
 from deploy.images.resize import FloatImage, back_project, upscale
+from deploy.images.sizes import Size
 from deploy.measure.evaluation.originals import pixels_from_planes
 from deploy.picture.upscaler import Upscaler, ignore
 from deploy.sampling.choices import Choices
@@ -47,8 +48,8 @@ class Contender(Protocol):
     def about(self) -> About:
         """What it does."""
 
-    def enlarged(self, lr: Pixels, size: tuple[int, int], draw: int) -> Pixels:
-        """The LR picture at `size`, (width, height)."""
+    def enlarged(self, lr: Pixels, size: Size, draw: int) -> Pixels:
+        """The LR picture at `size`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +64,10 @@ class Filter:
         """What it does."""
         return About(text="a filter, no model")
 
-    def enlarged(self, lr: Pixels, size: tuple[int, int], draw: int) -> Pixels:
-        """The LR picture at `size`, (width, height); every draw is the same."""
+    def enlarged(self, lr: Pixels, size: Size, draw: int) -> Pixels:
+        """The LR picture at `size`; every draw is the same."""
         del draw
-        return pixels_from_planes(self.enlarge(np.moveaxis(lr, -1, 0).astype(np.float32), (size[1], size[0])))
+        return pixels_from_planes(self.enlarge(np.moveaxis(lr, -1, 0).astype(np.float32), size))
 
 
 MODEL_FREE = (
@@ -95,15 +96,15 @@ class Setting:
         sampling = self.upscaler.sampling(self.choices)
         return About(
             text=f"{sampling.recipe()}; {self.upscaler.bundle.path.name} on {choice.backend} {choice.precision}",
-            evaluations=len(self.upscaler.plan(sampling)),
+            evaluations=len(self.upscaler.session.plan(sampling)),
             counterpart=self.counterpart,
             series=self.series,
             label=self.label,
         )
 
-    def enlarged(self, lr: Pixels, size: tuple[int, int], draw: int) -> Pixels:
-        """One draw for the LR picture at `size`, (width, height)."""
+    def enlarged(self, lr: Pixels, size: Size, draw: int) -> Pixels:
+        """One draw for the LR picture at `size`."""
         picture: Pixels = self.upscaler.upscale(
-            lr, size=size, seed=self.seed, sample=draw, choices=self.choices, notice=self.notice
+            lr, size=size.for_user, seed=self.seed, sample=draw, choices=self.choices, notice=self.notice
         )
         return picture

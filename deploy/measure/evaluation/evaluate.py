@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from deploy.errors import DeployError, PlanError
+from deploy.images.sizes import Size
 from deploy.measure.evaluation.contenders import BACK_PROJECTED, About, Contender
 from deploy.measure.evaluation.measures import MEASURES, Measure, Result, figures_of
 from deploy.measure.evaluation.originals import Original, Pixels
@@ -171,8 +172,7 @@ class _Tally:
             self.failure = f"{original.name}: {error}"
 
     def _keep_smaller(self, original: Original) -> None:
-        height, width = original.lr.shape[:2]
-        size = round(width * (self.smaller or 1)), round(height * (self.smaller or 1))
+        size = Size(*(round(side * (self.smaller or 1)) for side in Size.of(original.lr)))
         self.at_smaller.append([self.contender.enlarged(original.lr, size, draw) for draw in range(self.samples)])
 
     def _measure(self, original: Original) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from deploy.errors import ImageError, SizeError
 from deploy.images.files import FORMAT_FROM_SUFFIX, read_image
 from deploy.images.resize import downscale
+from deploy.images.sizes import Size
 
 Pixels = NDArray[np.uint8]
 
@@ -24,13 +25,13 @@ class Original:
     name: str
     pixels: Pixels
     lr: Pixels
-    whole: tuple[int, int] | None = None
-    """(width, height) before it was cut; None: it was not."""
+    whole: Size | None = None
+    """Before it was cut; None: it was not."""
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(width, height) of the original, as users say it."""
-        return self.pixels.shape[1], self.pixels.shape[0]
+    def size(self) -> Size:
+        """Of the original."""
+        return Size.of(self.pixels)
 
 
 def read_originals(folder: Path, scale: float, *, crop: int | None = None, limit: int | None = None) -> list[Original]:
@@ -67,17 +68,17 @@ def check_numbers(scale: float, crop: int | None, limit: int | None) -> None:
 
 def original_from_pixels(name: str, pixels: Pixels, scale: float, crop: int | None = None) -> Original:
     """One original, cut to size, with its LR picture: antialiased bicubic, rounded to 8 bits as users' pictures are."""
-    height, width = pixels.shape[:2]
-    if crop is not None and crop > min(height, width):
-        raise SizeError(f"{name} is {width}x{height}, too small to take {crop}x{crop} pixels of it; lower --crop.")
-    low, high = zip(*(_sides(crop or side, scale) for side in (height, width)), strict=True)
+    size = Size.of(pixels)
+    if crop is not None and crop > min(size):
+        raise SizeError(f"{name} is {size}, too small to take {crop}x{crop} pixels of it; lower --crop.")
+    low, high = zip(*(_sides(crop or side, scale) for side in size), strict=True)
     if min(high) < SMALLEST_SIDE:
         raise SizeError(
             f"{name} leaves {high[1]}x{high[0]} pixels at scale {scale:g}; at least {SMALLEST_SIDE} a side are needed."
         )
-    top, left = ((side - length) // 2 for side, length in zip((height, width), high, strict=True))
+    top, left = ((side - length) // 2 for side, length in zip(size, high, strict=True))
     cut = np.ascontiguousarray(pixels[top : top + high[0], left : left + high[1]])
-    whole = None if cut.shape == pixels.shape else (width, height)
+    whole = None if cut.shape == pixels.shape else size
     return Original(name=name, pixels=cut, lr=low_resolution(cut, (low[0], low[1])), whole=whole)
 
 

@@ -89,7 +89,7 @@ def _originals_json(evaluation: Evaluation) -> list[dict[str, Any]]:
         {
             "scale": evaluation.scale,
             "name": original.name,
-            "size": list(original.size),
+            "size": list(original.size.for_user),
             "lr": [original.lr.shape[1], original.lr.shape[0]],
             "cut_from": None if original.whole is None else list(original.whole),
         }
@@ -191,7 +191,7 @@ def _merits(evaluation: Evaluation, rows: Sequence[Row]) -> tuple[list[float], s
 def _lines(evaluation: Evaluation, rows: Sequence[Row], index: int) -> list[Line]:
     original = evaluation.originals[index]
     tiles = [
-        (f"{original.name}\noriginal, {original.size[0]}x{original.size[1]}", original.pixels),
+        (f"{original.name}\noriginal, {original.size}", original.pixels),
         (f"LR\n{original.lr.shape[1]}x{original.lr.shape[0]}", original.lr),
         *((f"{row.name}\n{_noted(evaluation, row, index)}", row.pictures[index]) for row in rows),
     ]

@@ -97,7 +97,7 @@ def remarks_on(evaluation: Evaluation, baseline: str | None = None) -> list[str]
         one = cut[0]
         remarks.append(
             f"{len(cut)} of {len(evaluation.originals)} originals were cut, their middle kept (as {one.name}, "
-            f"{_size(one.whole)} to {_size(one.size)}), to what whole LR pixels enlarge to"
+            f"{one.whole} to {one.size}), to what whole LR pixels enlarge to"
         )
     return remarks
 
@@ -116,10 +116,6 @@ def legend_from_evaluations(evaluations: Sequence[Evaluation]) -> list[str]:
         others = f"those of {', '.join(against)}{', whichever samples alike' if len(against) > 1 else ''}"
         lines.append(f"{FIDELITY_HEADING}: dB between the pictures and {others}, from the same noise")
     return lines
-
-
-def _size(size: tuple[int, int] | None) -> str:
-    return "" if size is None else f"{size[0]}x{size[1]}"
 
 
 def title_from_evaluation(evaluation: Evaluation) -> str:

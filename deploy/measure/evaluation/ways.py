@@ -89,7 +89,6 @@ def opened_settings(
         if place not in upscalers:
             upscaler = Upscaler(bundles[way.bundle], way.engine, way.precision, threads, device=device)
             upscalers[place] = stack.enter_context(upscaler)
-            _ = upscaler.graphs.int8  # a bundle without what int8 needs says so
         described.append(description_of(way, called[way.bundle], upscalers[place]))
     names = names_from_descriptions(described)
     settings = []

@@ -10,7 +10,7 @@ import numpy as np
 from deploy.bundle import Bundle, BundleWriter
 from deploy.errors import BundleError, PlanError
 from deploy.images.files import read_image
-from deploy.images.sizes import output_size
+from deploy.images.sizes import Size, output_size
 from deploy.images.values import network_from_pixels
 from deploy.picture.generation import NO_PICTURE
 from deploy.picture.schedule.search import Found, PlacementSearch, Sample, Setting
@@ -69,8 +69,8 @@ def schedule_bundle(
     rows: list[Row] = []
     searches = {
         equation: PlacementSearch(
-            upscaler.model,
-            upscaler.schedule,
+            upscaler.session.model,
+            upscaler.session.schedule,
             samples,
             Setting(equation=equation, start=start, consistency=current.consistency),
             after_evaluation=counted,
@@ -151,7 +151,7 @@ def _is_done(bundle: Bundle, key: str, consistency: float) -> bool:
 
 
 def _samples(upscaler: Upscaler, request: ScheduleRequest) -> list[Sample]:
-    model = upscaler.model
+    model = upscaler.session.model
     if model.generates:
         return [
             Sample(
@@ -172,10 +172,10 @@ def _sample_of(upscaler: Upscaler, path: Path, request: ScheduleRequest) -> Samp
     pixels = read_image(path).pixels
     top, left = (max(0, (side - LARGEST_LR_SIDE) // 2) for side in pixels.shape[:2])
     pixels = np.ascontiguousarray(pixels[top : top + LARGEST_LR_SIDE, left : left + LARGEST_LR_SIDE])
-    width, height = output_size((pixels.shape[1], pixels.shape[0]), scale=request.scale)
+    size = output_size(Size.of(pixels), scale=request.scale)
     noise = NoiseSource(seed=request.seed, sample=0, images=[image_key(pixels)])
-    lr = network_from_pixels(pixels, upscaler.model.values)[None]
-    return Sample(subject=upscaler.model.subject(lr, (height, width), noise.posterior), noise=noise)
+    lr = network_from_pixels(pixels, upscaler.session.model.values)[None]
+    return Sample(subject=upscaler.session.model.subject(lr, size, noise.posterior), noise=noise)
 
 
 def _with_placement(bundle: Bundle, key: str, entry: dict[str, Any]) -> Bundle:

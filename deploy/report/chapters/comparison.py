@@ -57,7 +57,7 @@ def _choice(label: str, side: str) -> Markup:
 
 def _strip(scene: Scene, index: int) -> Markup:
     pictures = [tag("li", _figure(scene, variant)) for variant in scene.variants]
-    heading = tag("h3", scene.name, tag("small", f" {scene.size[0]}×{scene.size[1]}"))
+    heading = tag("h3", scene.name, tag("small", f" {scene.size.width}×{scene.size.height}"))
     return tag("div", heading, tag("ul", pictures), class_="strip", data_scene=index, data_name=scene.name)
 
 
@@ -66,8 +66,8 @@ def _figure(scene: Scene, variant: Variant) -> Markup:
         "img",
         src=data_uri(variant),
         alt=f"{scene.name}, {variant.name}",
-        width=scene.size[0],
-        height=scene.size[1],
+        width=scene.size.width,
+        height=scene.size.height,
         data_way=variant.name,
         data_figures=variant.figures,
     )

@@ -1,9 +1,11 @@
 """What was quantized: the targets and what they cost, the ranges over noise levels, the scales, what stays in float."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from statistics import median
+from typing import Any
 
+from deploy.bundle.quantization import Int8Target
 from deploy.report.chapters.verdict import verdicts
 from deploy.report.facts import TARGETS, Facts, Figures
 from deploy.report.html.drawings import bar, heat_map, short_name
@@ -75,7 +77,7 @@ def int8_section(facts: Facts) -> Section | None:
             *_in_float(by_target),
             *_decoder(by_target),
             *_weights(facts),
-            *_calibration(facts, record(quantization.get("settings"))),
+            *_calibration(facts, quantization.settings),
         ),
     )
 
@@ -86,14 +88,13 @@ def _by_target(facts: Facts, figures: Figures | None) -> Record:
     return {name: entries[name] for name in facts.targets if name in entries}
 
 
-def _row(name: str, entry: Record, measured: Record) -> list[Child]:
-    preset, seconds, held_out = (
-        record(part) for part in (measured.get("preset"), measured.get("seconds_per_step"), entry.get("held_out"))
-    )
+def _row(name: str, entry: Int8Target, measured: Record) -> list[Child]:
+    preset, seconds = record(measured.get("preset")), record(measured.get("seconds_per_step"))
+    held_out = entry.held_out
     layers, in_float = number(measured.get("layers")), measured.get("in_float")
     size, share = number(measured.get("bytes")), number(measured.get("share_of_float_bytes"))
     before, after = number(seconds.get("float")), number(seconds.get("int8"))
-    lost = number(held_out.get("psnr_drop"))
+    lost = None if held_out is None else held_out.psnr_drop
     change = -lost if lost is not None else number(preset.get("psnr_change"))
     ssim = number(preset.get("ssim_change"))
     weights = (
@@ -103,12 +104,12 @@ def _row(name: str, entry: Record, measured: Record) -> list[Child]:
     )
     return [
         TARGETS.get(name, name),
-        str(max(len(numbers(entry.get("edges"))) - 1, 1)),
+        str(len(entry.edges) - 1),
         f"{len(in_float)} of {layers:.0f}" if layers is not None and isinstance(in_float, list) else UNKNOWN,
         weights or UNKNOWN,
         text_from_seconds(after) if after else UNKNOWN,
         text_from_ratio(before / after) if before and after else UNKNOWN,
-        _decibels(preset.get("mean", held_out.get("fidelity_db"))),
+        _decibels(preset.get("mean", None if held_out is None else held_out.fidelity_db)),
         _decibels(preset.get("worst")),
         _decibels(within(measured, "plain", "mean")),
         UNKNOWN if change is None else signed(change, 3),
@@ -123,7 +124,8 @@ def _decibels(value: object) -> str:
 
 def _budget(facts: Facts) -> Iterator[Markup]:
     """What was allowed, beside what it came to on the calibration pictures that the decision was made with."""
-    allowed = number(within(facts.bundle.manifest.quantization, "settings", "max_psnr_drop"))
+    quantization = facts.bundle.manifest.quantization
+    allowed = None if quantization is None else quantization.max_psnr_drop
     frontier = record(within(facts.quantization.data, "frontier")) if facts.quantization else {}
     changes = []
     for name in facts.targets:
@@ -141,12 +143,11 @@ def _ranges(facts: Facts) -> Iterator[Markup]:
     """The ranges as a table per set of edges, and what further ones would be worth."""
     by_edges: dict[tuple[float, ...], list[str]] = {}
     for name, entry in facts.targets.items():
-        by_edges.setdefault(tuple(numbers(entry.get("edges"))), []).append(TARGETS.get(name, name))
-    levels = numbers(within(facts.bundle.manifest.quantization, "noise_levels"))
+        by_edges.setdefault(entry.edges, []).append(TARGETS.get(name, name))
     yield subheading("Ranges of noise levels")
     for edges, names in by_edges.items():
         rows: list[list[Child]] = [
-            [str(index + 1), f"{low:.4g}", f"{high:.4g}", str(sum(low <= level < high for level in levels))]
+            [str(index + 1), f"{low:.4g}", f"{high:.4g}", str(sum(low <= level < high for level in facts.levels))]
             for index, (low, high) in enumerate(pairwise(edges))
         ]
         columns = [text_column("range"), Column("from"), Column("up to")]
@@ -174,7 +175,7 @@ def _partition(facts: Facts) -> Iterator[Markup]:
 def _activations(facts: Facts) -> Iterator[Markup]:
     """How the largest values move with the noise level, or the scales themselves where that is not known."""
     movement = record(within(facts.quantization.data, "movement")) if facts.quantization else {}
-    levels = numbers(within(facts.bundle.manifest.quantization, "noise_levels"))
+    levels = facts.levels
     moved = [(name, row) for name, row in _rows_of_numbers(movement.get("tensors")) if len(row) == len(levels)]
     usual, largest = number(movement.get("median_ratio")), number(movement.get("largest_ratio"))
     if moved and levels:
@@ -282,7 +283,7 @@ def _weights(facts: Facts) -> Iterator[Markup]:
     yield folded("The layers that rounding hurts most", table("Weights in int8, the worst layers", columns, rows))
 
 
-def _calibration(facts: Facts, settings: Record) -> Iterator[Markup]:
+def _calibration(facts: Facts, settings: Mapping[str, Any]) -> Iterator[Markup]:
     """What it was calibrated on, and with which settings."""
     pictures = facts.bundle.manifest.calibration_images or {}
     yield subheading("Calibration")

@@ -31,7 +31,7 @@ def test_tiles_of_the_demo_model_join_without_a_seam(upscaler: Upscaler) -> None
     whole = upscaler.upscale(lr, 4.0)
     tiled = upscaler.upscale(lr, 4.0, tile=TILE)
     assert psnr(tiled, whole) > 45
-    tiling = Tiling(size=whole.shape[:2], tile=TILE, stride=upscaler.model.stride)
+    tiling = Tiling(size=whole.shape[:2], tile=TILE, stride=upscaler.session.model.stride)
     assert len(tiling) == 25
     for axis, spans in enumerate((tiling.row_spans, tiling.column_spans)):
         for start, _ in spans[1:]:

@@ -27,6 +27,7 @@ from deploy.engine.builds import (
 from deploy.engine.profiles import default_sizes
 from deploy.errors import BundleError
 from deploy.families.sizes import EngineSizes
+from deploy.images.sizes import Size
 from engines.cache import Cache
 from engines.errors import EngineError
 from engines.machine.cuda import Device
@@ -157,7 +158,7 @@ def test_both_families_build_in_fp16_without_a_float_convolution(
 @needs_rtx
 @pytest.mark.slow
 def test_odd_sizes_of_idm_build(idm: Bundle, tmp_path: Path) -> None:
-    sizes = EngineSizes(sizes=((17, 19), (33, 21), (77, 97)), scales=(1.0, 4.0, 8.0), batch=(1, 1, 2))
+    sizes = EngineSizes(sizes=(Size(17, 19), Size(33, 21), Size(77, 97)), scales=(1.0, 4.0, 8.0), batch=(1, 1, 2))
     options = PlanOptions(sizes=sizes, capability="8.9")
     built = build_plans(planned_builds(idm, TENSORRT_RTX, "fp16", options), Cache(tmp_path), options, silent)
     assert built[0].formats["convolution"]["Half"] > 10

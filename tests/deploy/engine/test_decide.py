@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from deploy.bundle import Bundle
+from deploy.bundle.quantization import Quantization
 from deploy.engine import chosen as lookup
 from deploy.engine import decide as engine_building
 from deploy.engine.chosen import chosen_engine
@@ -20,6 +21,7 @@ from deploy.engine.graphs import EngineChoice
 from deploy.engine.trials import Candidate, TrialSettings, possible_choices, race, sqnr_db, try_choices
 from deploy.engine.turns import Contender
 from deploy.errors import DeployError, MissingPackage
+from deploy.images.sizes import Size
 from deploy.measure.benchmark.settings import BenchSettings
 from deploy.measure.benchmark.steps import runnable_choices
 from engines.backends import BACKENDS, probe_all
@@ -29,7 +31,7 @@ from engines.errors import EngineError
 from tests.backends import change_backend
 from tests.deploy.exported import exported, exported_latent
 
-TRIAL = TrialSettings(size=(16, 16), threads=1, rounds=1)
+TRIAL = TrialSettings(size=Size(16, 16), threads=1, rounds=1)
 OPTIONS = BuildOptions(trial=TRIAL)
 
 REFERENCE = Candidate(backend="onnxruntime-cpu", precision="fp32", step_ms=100.0)
@@ -91,7 +93,9 @@ def test_int8_beyond_the_budget_is_not_chosen_however_fast(figures: dict[str, fl
 
 def test_the_budget_is_what_was_asked_for_else_what_quantize_was_given(bundle: Bundle) -> None:
     settings = {"max_psnr_drop": 0.05, "min_fidelity": 45.0}
-    manifest = dataclasses.replace(bundle.manifest, quantization={"settings": settings, "targets": {}})
+    manifest = dataclasses.replace(
+        bundle.manifest, quantization=Quantization(settings=settings, targets={}, noise_levels=())
+    )
     quantized = dataclasses.replace(bundle, manifest=manifest)
     assert budget_of(bundle, OPTIONS) == Budget()
     assert budget_of(quantized, OPTIONS) == Budget(psnr_drop=0.05, worst_db=45.0)
@@ -141,7 +145,7 @@ def test_when_nothing_is_right() -> None:
 
 def test_trials_that_cannot_be_made() -> None:
     with pytest.raises(DeployError, match=r"cannot be tried with width 0, rounds 0, threads -1: each must be at lea"):
-        TrialSettings(size=(16, 0), rounds=0, threads=-1)
+        TrialSettings(size=Size(16, 0), rounds=0, threads=-1)
     with pytest.raises(DeployError, match=r"cannot be chosen by least SQNR nan: give a number of decibels"):
         BuildOptions(least_sqnr_db=float("nan"))
 
@@ -181,7 +185,7 @@ def test_a_choice_among_less_than_everything_is_not_what_infer_uses(bundle: Bund
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"trial": dataclasses.replace(TRIAL, size=(8, 16))}, "size 16x16, now 16x8"),
+        ({"trial": dataclasses.replace(TRIAL, size=Size(8, 16))}, "size 16x16, now 16x8"),
         ({"trial": dataclasses.replace(TRIAL, batch=2)}, "batch 1, now 2"),
         ({"trial": dataclasses.replace(TRIAL, threads=None)}, "threads 1, now auto"),
         ({"least_sqnr_db": 20.0}, "least SQNR 15 dB, now 20 dB"),
@@ -213,7 +217,9 @@ def test_another_machine_measures_again(bundle: Bundle, tmp_path: Path, monkeypa
 def test_the_other_family_is_measured_too(tmp_path: Path) -> None:
     sizes = {"lr_size": 8, "inp_size": 32, "image_size": 16, "unet.num_head_channels": 16}
     latent = exported_latent("latent_sr_tiny", tmp_path, sizes)
-    options = dataclasses.replace(OPTIONS, engine="onnxruntime-cpu", trial=dataclasses.replace(TRIAL, size=(32, 32)))
+    options = dataclasses.replace(
+        OPTIONS, engine="onnxruntime-cpu", trial=dataclasses.replace(TRIAL, size=Size(32, 32))
+    )
     decision = decide(latent, Cache(tmp_path / "cache"), options, silent)
     expected = EngineChoice(backend="onnxruntime-cpu", precision="fp32", threads=1, cache_dir=tmp_path / "cache")
     assert decision.choice == expected

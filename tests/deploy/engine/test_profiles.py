@@ -6,9 +6,10 @@ from deploy.bundle import Bundle
 from deploy.engine.profiles import default_sizes, profiles_of_graphs
 from deploy.errors import SizeError
 from deploy.families.sizes import EngineSizes
+from deploy.images.sizes import Size
 from tests.deploy.exported import exported, exported_latent
 
-SIZES = EngineSizes(sizes=((16, 16), (77, 32), (128, 96)), scales=(2.0, 4.0, 8.0), batch=(1, 1, 4))
+SIZES = EngineSizes(sizes=(Size(16, 16), Size(77, 32), Size(128, 96)), scales=(2.0, 4.0, 8.0), batch=(1, 1, 4))
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_every_axis_of_every_graph_has_its_sizes(idm: Bundle, latent_sr: Bundle,
 
 def test_latents_are_those_of_the_padded_input(latent_sr: Bundle) -> None:
     """The input is enlarged 32/8 times, its latent has half of that, in multiples of the U-Net's stride (4)."""
-    sizes = EngineSizes(sizes=((16, 16), (64, 64), (128, 128)), scales=(4.0, 8.0, 8.0))
+    sizes = EngineSizes(sizes=(Size(16, 16), Size(64, 64), Size(128, 128)), scales=(4.0, 8.0, 8.0))
     profiles = profiles_of_graphs(latent_sr, sizes)
     assert profiles["denoise"].axes["height"] == (4, 16, 64)  # inputs of 2, 8 and 32 pixels
     assert profiles["encode"].axes["height"] == (8, 32, 128)
@@ -66,9 +67,9 @@ def test_latents_are_those_of_the_padded_input(latent_sr: Bundle) -> None:
 
 
 def test_generated_latents_must_suit_the_u_net(latent_gen: Bundle) -> None:
-    good = EngineSizes(sizes=((64, 64), (64, 64), (128, 64)), scales=(1.0, 1.0, 1.0))
+    good = EngineSizes(sizes=(Size(64, 64), Size(64, 64), Size(128, 64)), scales=(1.0, 1.0, 1.0))
     assert profiles_of_graphs(latent_gen, good)["denoise"].axes["height"][2] % 4 == 0
-    odd = EngineSizes(sizes=((60, 64), (64, 64), (128, 64)), scales=(1.0, 1.0, 1.0))
+    odd = EngineSizes(sizes=(Size(60, 64), Size(64, 64), Size(128, 64)), scales=(1.0, 1.0, 1.0))
     with pytest.raises(SizeError, match=r"64x60 means a latent of \d+x\d+, whose sides must be multiples of 4"):
         profiles_of_graphs(latent_gen, odd)
 

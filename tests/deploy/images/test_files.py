@@ -19,6 +19,7 @@ from PIL import Image
 
 from deploy.errors import ImageError
 from deploy.images.files import check_output, encode_image, read_image, read_size, write_image
+from deploy.images.sizes import Size
 from engines.errors import FileError
 from engines.new_files import new_file
 
@@ -72,7 +73,7 @@ def test_lossless_formats_bring_back_every_pixel(tmp_path: Path, suffix: str) ->
     picture = read_image(tmp_path / f"a{suffix}")
     np.testing.assert_array_equal(picture.pixels, NOISE)
     assert picture.pixels.dtype == np.uint8 and picture.pixels.flags.writeable
-    assert picture.size == (9, 12) and picture.path == tmp_path / f"a{suffix}"
+    assert picture.size == Size(12, 9) and picture.path == tmp_path / f"a{suffix}"
     assert [path.name for path in tmp_path.iterdir()] == [f"a{suffix}"]
 
 
@@ -216,7 +217,7 @@ def test_a_decompression_bomb_is_refused_before_it_unfolds(tmp_path: Path) -> No
     write_image(NOISE, tmp_path / "a.png")
     with pytest.raises(ImageError, match="9x12 = 108 pixels, the limit is 107"):
         read_image(tmp_path / "a.png", max_pixels=107)
-    assert read_image(tmp_path / "a.png", max_pixels=108).size == (9, 12)
+    assert read_image(tmp_path / "a.png", max_pixels=108).size == Size(12, 9)
 
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
@@ -252,11 +253,11 @@ def test_an_output_that_cannot_work_is_refused_beforehand(tmp_path: Path) -> Non
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(ImageError, match="there is a folder of that name"):
         check_output(tmp_path / "folder.png")
-    check_output(tmp_path / "a.jpg", (65_500, 1))
+    check_output(tmp_path / "a.jpg", Size(1, 65_500))
     with pytest.raises(ImageError, match="the picture is 65501x1, but this format holds at most 65500"):
-        check_output(tmp_path / "a.jpg", (65_501, 1))
+        check_output(tmp_path / "a.jpg", Size(1, 65_501))
     with pytest.raises(ImageError, match="1x16384, but this format holds at most 16383"):
-        check_output(tmp_path / "a.webp", (1, 16_384))
+        check_output(tmp_path / "a.webp", Size(16_384, 1))
     assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
 
 
@@ -324,7 +325,7 @@ def test_pillow_warnings_and_limits_stay_out_of_it(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-W", "error", "-c", code, str(tmp_path / "a.png")]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert (run.stdout, run.stderr) == ("(9, 12)\n", "")
+    assert (run.stdout, run.stderr) == ("9x12\n", "")
 
 
 def test_reading_imports_neither_torch_nor_scikit_image() -> None:

@@ -3,10 +3,11 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from deploy.errors import SizeError
-from deploy.images.sizes import output_size
+from deploy.images.sizes import Size, output_size
 
 
 @pytest.mark.parametrize(
@@ -22,13 +23,19 @@ from deploy.images.sizes import output_size
     ],
 )
 def test_the_size_is_exact(lr: tuple[int, int], way: dict[str, Any], expected: tuple[int, int]) -> None:
-    assert output_size(lr, **way) == expected
+    assert output_size(Size.from_user(lr), **way).for_user == expected
+
+
+def test_a_size_has_the_order_of_an_array_and_is_written_as_users_do() -> None:
+    size = Size.of(np.zeros((3, 4, 1), np.uint8))
+    assert (size.height, size.width) == size == Size.from_user((4, 3)) == (3, 4)
+    assert size.for_user == (4, 3) and str(size) == f"{size}" == "4x3"
 
 
 @pytest.mark.parametrize("scale", [0, -2.0, math.nan, math.inf, -math.inf, True, "4"])
 def test_a_scale_must_be_a_number_above_zero(scale: Any) -> None:
     with pytest.raises(SizeError, match=r"scale must be a number of 1 or more, such as 4 or 2\.5; found"):
-        output_size((16, 16), scale=scale)
+        output_size(Size.square(16), scale=scale)
 
 
 @pytest.mark.parametrize(
@@ -50,8 +57,8 @@ def test_a_scale_must_be_a_number_above_zero(scale: Any) -> None:
 )
 def test_what_cannot_be_honoured_is_refused(way: dict[str, Any], told: str) -> None:
     with pytest.raises(SizeError, match=told):
-        output_size((16, 16), **way)
+        output_size(Size.square(16), **way)
 
 
 def test_the_limit_can_be_raised() -> None:
-    assert output_size((16, 16), scale=2000.0, max_pixels=2_000_000_000) == (32_000, 32_000)
+    assert output_size(Size.square(16), scale=2000.0, max_pixels=2_000_000_000) == (32_000, 32_000)

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from deploy.bundle import Bundle
-from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
-from deploy.engine.trials import TrialSettings, sqnr_db, step_feeds
+from deploy.engine.graphs import EngineChoice, GraphSet
+from deploy.engine.trials import TrialSettings, sqnr_db, trial_step
+from deploy.images.sizes import Size
 from deploy.measure.metrics import fidelity
+from deploy.picture.session import Session
 from deploy.picture.upscaler import Upscaler
 from engines.backends import BACKENDS
 from engines.saturation import is_refused
@@ -33,7 +35,7 @@ def choices(monkeypatch: pytest.MonkeyPatch) -> list[EngineChoice]:
 def test_a_step(quantized_idm: Bundle, choices: list[EngineChoice]) -> None:
     def answer(choice: EngineChoice) -> np.ndarray:
         with GraphSet(quantized_idm, choice) as graphs:
-            return graphs.run(DENOISE, step_feeds(graphs, TrialSettings(size=(32, 24))))["noise"]
+            return trial_step(graphs, TrialSettings(size=Size(32, 24))).predicted_noise(graphs)
 
     agree([sqnr_db(answer(REFERENCE), answer(choice)) for choice in choices])
 
@@ -43,7 +45,7 @@ def test_whole_pictures(quantized_idm: Bundle, choices: list[EngineChoice]) -> N
     lr = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 
     def picture(choice: EngineChoice) -> np.ndarray:
-        with Upscaler.of_graphs(GraphSet(quantized_idm, choice)) as upscaler:
+        with Upscaler.of_session(Session(quantized_idm, choice)) as upscaler:
             return upscaler.upscale([lr] * 4, scale=4.0)[0]
 
     agree([fidelity(picture(REFERENCE), picture(choice)) for choice in choices])

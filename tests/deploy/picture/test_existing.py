@@ -5,13 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as changed
 
 from deploy.bundle import Bundle, Manifest
 from deploy.engine.chosen import AUTO
 from deploy.errors import ImageError
+from deploy.images.sizes import Size
 from deploy.picture.existing import DIFFERENCES, Making, form_of, forms_that_will_do, note_of_existing
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
+from tests.deploy.quantizations import HELD_OUT
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 
@@ -19,13 +22,14 @@ PIXELS = np.random.default_rng(3).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 def made_with(bundle: Bundle, precision: str = "fp32", engine: str = AUTO, preset: str | None = None) -> Making:
     with Upscaler(bundle, engine=engine, precision=precision, threads=1) as upscaler:
         sampling = upscaler.sampling(Choices(preset=preset, steps=3))
-        return Making.of_run(upscaler, sampling, seed=0, tile=None).of_picture(PIXELS, (12, 8))
+        return Making.of_run(upscaler, sampling, seed=0, tile=None).of_picture(PIXELS, Size(8, 12))
 
 
 def recalibrated(manifest: Manifest, **changes: object) -> Manifest:
-    quantization = dict(manifest.quantization or {})
-    targets = {name: target | changes for name, target in quantization["targets"].items()}
-    return replace(manifest, quantization=quantization | {"targets": targets})
+    quantization = manifest.quantization
+    assert quantization is not None
+    targets = {name: changed(target, **changes) for name, target in quantization.targets.items()}
+    return replace(manifest, quantization=quantization.with_targets(targets))
 
 
 def test_every_record_is_compared_and_told_in_words(quantized_idm: Bundle) -> None:
@@ -57,8 +61,8 @@ def test_the_engine_is_no_difference_and_the_numeric_form_only_if_it_was_named(q
 
 def test_another_calibration_is_another_form_and_what_was_measured_since_is_not(quantized_idm: Bundle) -> None:
     manifest = quantized_idm.manifest
-    assert form_of(recalibrated(manifest, held_out={"psnr_drop": 1.0}), "int8") == form_of(manifest, "int8")
-    other = recalibrated(manifest, edges=[0.5])
+    assert form_of(recalibrated(manifest, held_out=HELD_OUT), "int8") == form_of(manifest, "int8")
+    other = recalibrated(manifest, edges=(0.0, 0.5, 1.0))
     assert form_of(other, "int8") != form_of(manifest, "int8") != "int8"
     assert form_of(other, "fp32") == "fp32"
     assert form_of(manifest, "int8") not in forms_that_will_do(other, AUTO, "fp32")
@@ -78,7 +82,7 @@ def test_neither_presets_nor_int8_nor_samples_make_another_model_but_weights_do(
 
 def test_a_grey_result_is_another_one(quantized_idm: Bundle) -> None:
     colour = made_with(quantized_idm)
-    grey = colour.of_picture(PIXELS, (12, 8), grey=True)
+    grey = colour.of_picture(PIXELS, Size(8, 12), grey=True)
     assert grey.differences(colour.note(), frozenset([grey.form])) == ["from another picture"]
 
 

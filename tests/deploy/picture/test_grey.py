@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from deploy.bundle import Bundle
+from deploy.images.sizes import Size
 from deploy.picture.jobs import Request, infer_pictures
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
@@ -27,17 +28,17 @@ def test_each_channel_of_a_grey_result_is_the_mean_of_what_the_network_makes(
 ) -> None:
     with Upscaler(request.getfixturevalue(bundle), threads=1) as up:
         sampling = up.sampling(Choices(steps=2))
-        with up.sampled(NEUTRAL, (24, 18), sampling) as sampled:
+        with up.sampled(NEUTRAL, Size(18, 24), sampling) as sampled:
             made, unchanged = sampled.pixels()[0], replace(sampled, grey=()).pixels()[0].astype(float)
         assert np.ptp(unchanged, axis=2).max() > 8  # the network by itself does not keep it
         assert (np.ptp(made, axis=2) == 0).all()
         # The mean of three numbers, each up to a level from what it was rounded or cut to, cut to a level itself.
         np.testing.assert_allclose(made[:, :, 0], unchanged.mean(axis=2), atol=1.0)
-        with up.sampled(COLOUR, (24, 18), sampling) as sampled:
+        with up.sampled(COLOUR, Size(18, 24), sampling) as sampled:
             assert sampled.grey == (False,)
         nearly = NEUTRAL.copy()
         nearly[4, 5, 2] ^= 1
-        with up.sampled(nearly, (24, 18), sampling) as sampled:
+        with up.sampled(nearly, Size(18, 24), sampling) as sampled:
             assert sampled.grey == (False,)
 
 

@@ -5,6 +5,7 @@ import pytest
 import deploy.picture.layout as layout
 import deploy.picture.room as room
 from deploy.errors import SizeError
+from deploy.images.sizes import Size
 from deploy.picture.layout import Job, Layout, layout_for
 from tests.deploy.picture.stub_model import StubModel
 
@@ -21,8 +22,8 @@ def nothing_resident(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def laid_out(budget: int, *, side: int = 400, count: int = 1, tile: int | None = None, keeps: bool = False) -> Layout:
     job = Job(
-        lr=(side // 4, side // 4),
-        size=(side, side),
+        lr=Size.square(side // 4),
+        size=Size.square(side),
         count=count,
         state_arrays=3,
         keeps_pixels=keeps,

@@ -23,7 +23,7 @@ from deploy.picture import room as room_module
 from deploy.picture.memory import StateArrays
 from deploy.picture.room import ROOM, Room
 from engines.forms import Forms
-from tests.backends import change_backend
+from tests.backends import carry_state, change_backend
 
 GENERATOR = np.random.default_rng(5)
 SMALL, WIDE, TALL = (GENERATOR.integers(0, 256, size, np.uint8) for size in [(6, 6, 3), (5, 9, 3), (11, 4, 3)])
@@ -93,7 +93,7 @@ def test_each_run_keeps_the_form_that_was_compiled_for_its_size(
     with Upscaler(quantized_idm, engine, precision, threads=1) as up:
         assert made_at_the_same_time(up, REQUESTS[:2], 12) == [True] * 12
         assert 2 <= most <= 4
-        assert len(up.graphs._forms._open[DENOISE]) == 1
+        assert len(up.session.graphs._forms._open[DENOISE]) == 1
         # Once before the first picture, for any size; then at most once for each picture.
         forms = [sizes for sizes in opened if sizes and "width" in sizes]
         assert len(forms) <= 14
@@ -149,7 +149,7 @@ def test_an_exception_of_progress_cancels_within_a_step_and_leaves_nothing_behin
     idm_micro: Bundle, tile: int | None, carried: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if carried:  # as on CUDA
-        change_backend(monkeypatch, "onnxruntime-cpu", carries_state=True)
+        carry_state(monkeypatch, "onnxruntime-cpu")
     told: list[Progress] = []
 
     def stop(done: Progress) -> None:
@@ -162,7 +162,7 @@ def test_an_exception_of_progress_cancels_within_a_step_and_leaves_nothing_behin
         with pytest.raises(Enough):
             up.upscale(TALL, scale=8.0, steps=5, start=0.0, consistency=0.0, tile=tile, progress=stop)
         assert len(told) == 2
-        assert all(not form.users for forms in up.graphs._forms._open.values() for form in forms)
+        assert all(not form.users for forms in up.session.graphs._forms._open.values() for form in forms)
         assert not ROOM._given
         found = up.upscale(TALL, scale=8.0, steps=5, start=0.0, consistency=0.0, tile=tile)
         np.testing.assert_array_equal(found, expected)
@@ -203,7 +203,7 @@ def test_closing_waits_for_no_picture_and_frees_the_engines_after_the_last(idm_m
 
     def close(done: Progress) -> None:
         if done.step == 1:
-            engines.append(up.graphs.engine(DENOISE))
+            engines.append(up.session.graphs.engine(DENOISE))
             up.close()
             assert not engines[0].closed
 

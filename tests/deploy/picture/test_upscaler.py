@@ -15,6 +15,7 @@ import deploy.engine.choice as engine_choice
 from deploy import Upscaler
 from deploy.bundle import Bundle
 from deploy.errors import BundleError, MissingPackage, OutputError, PlanError, SizeError
+from deploy.images.sizes import Size
 from deploy.picture.run import Progress
 from deploy.sampling.choices import Choices
 from engines.backends import BACKENDS
@@ -200,27 +201,27 @@ def test_evaluations_are_counted_as_they_are_made(up: Upscaler) -> None:
     from deploy.sampling.choices import Choices
 
     for choices, made in ((Choices(steps=5), 5), (Choices(published=True, steps=5), 4)):
-        with up.sampled(PICTURE, (24, 18), up.sampling(choices)) as sampled:
+        with up.sampled(PICTURE, Size(18, 24), up.sampling(choices)) as sampled:
             assert sampled.evaluations == made  # the published grid of 5 has no last step
 
 
 def test_the_work_counts_the_tiles_that_memory_or_the_user_asks_for(up: Upscaler) -> None:
     """Twelve tiles of 32 pixels cover 96x72 (starts 0, 24, 48 and 64, and 0, 24 and 40); steps as in the plan."""
     sampling = up.sampling()
-    whole, tiled = (up.work((12, 9), (96, 72), sampling, tile=tile) for tile in (None, 32))
+    whole, tiled = (up.work(Size(9, 12), Size(72, 96), sampling, tile=tile) for tile in (None, 32))
     assert (whole.tile, whole.tiles, whole.window, whole.state, whole.output) == (None, 1, 6912, 6912, 6912)
     assert (tiled.tile, tiled.tiles, tiled.window, tiled.state, tiled.output) == (32, 12, 1024, 6912, 6912)
-    assert tiled.evaluations == 12 * whole.evaluations == 12 * len(up.plan(sampling))
+    assert tiled.evaluations == 12 * whole.evaluations == 12 * len(up.session.plan(sampling))
     with pytest.raises(SizeError, match="A tile of 5 pixels does not suit this network"):
-        up.work((12, 9), (96, 72), sampling, tile=5)
+        up.work(Size(9, 12), Size(72, 96), sampling, tile=5)
 
 
 def test_a_plan_is_made_again_only_for_another_way_to_sample(up: Upscaler) -> None:
     from deploy.sampling.choices import Choices
 
     three, four = (up.sampling(Choices(steps=steps)) for steps in (3, 4))
-    assert up.plan(three) is up.plan(three)
-    assert [len(up.plan(sampling)) for sampling in (three, four, three)] == [3, 4, 3]
+    assert up.session.plan(three) is up.session.plan(three)
+    assert [len(up.session.plan(sampling)) for sampling in (three, four, three)] == [3, 4, 3]
 
 
 @pytest.mark.parametrize("engine", [name for name in sorted(BACKENDS) if BACKENDS[name].probe().available])

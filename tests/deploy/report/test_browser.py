@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deploy.images.sizes import Size
 from deploy.report.gallery import Gallery, Scene, Variant
 from deploy.report.page import page_from_facts, write_page
 from tests.browser import Page, find_browser, opened_browser
@@ -27,7 +28,7 @@ def scene(name: str) -> Scene:
         Variant(name="close", pixels=flat((10, 10, 226))),
         Variant(name="original", pixels=flat((10, 230, 10))),
     )
-    return Scene(name=name, size=(48, 32), variants=variants)
+    return Scene(name=name, size=Size(32, 48), variants=variants)
 
 
 @pytest.fixture(scope="module")

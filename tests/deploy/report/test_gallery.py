@@ -10,6 +10,7 @@ from PIL import Image
 
 from deploy.bundle import Bundle, BundleWriter
 from deploy.errors import DeployError, SizeError
+from deploy.images.sizes import Size
 from deploy.packaged.places import IDM_BUNDLE
 from deploy.report.gallery import (
     LONGEST_SIDE,
@@ -20,6 +21,7 @@ from deploy.report.gallery import (
     usual_scale,
 )
 from engines.errors import EngineError
+from tests.deploy.quantizations import int8_target, quantization
 from tests.deploy.report.facts_for_tests import packaged_bundle, quantization_entry
 
 ORT = "onnxruntime-cpu"
@@ -67,7 +69,7 @@ def test_samples_of_ones_own_are_shown_without_an_original(tmp_path: Path) -> No
     assert picture.name == "mine"
     limit = LONGEST_SIDE // 4
     np.testing.assert_array_equal(picture.lr, large[(200 - limit) // 2 :][:limit])  # the middle of what is too long
-    assert picture.size == (40, LONGEST_SIDE)
+    assert picture.size == Size(LONGEST_SIDE, 40)
 
 
 def test_named_originals_come_first_and_are_spread(originals: Path) -> None:
@@ -119,7 +121,7 @@ def test_every_way_of_every_picture_is_made_and_measured(originals: Path) -> Non
     ways = ["input", "bicubic", "bicubic, 5 back-projections", "float32", "original"]
     assert [one.name for one in gallery.scenes[0].variants] == ways
     assert [one.pixels.shape for one in gallery.scenes[1].variants] == [(6, 8, 3)] + [(24, 32, 3)] * 4
-    assert gallery.scenes[1].size == (32, 24)
+    assert gallery.scenes[1].size == Size(24, 32)
     assert "dB, detail" in gallery.scenes[0].variants[3].figures
     assert gallery.evaluation is not None
     assert [row["name"] for row in gallery.evaluation["rows"]] == ways[1:4]
@@ -137,8 +139,7 @@ def test_pictures_without_an_original_have_no_figures(tmp_path: Path) -> None:
 
 
 def test_a_way_that_fails_says_why_and_the_others_go_on(originals: Path) -> None:
-    entry = {"edges": [0.0, 1.0], "graph": "no-such-file", "rows": {}, "constants": {}, "noise_corrections": []}
-    quantized = packaged_bundle(quantization={"targets": {"ort": entry}, "noise_levels": [0.5]})
+    quantized = packaged_bundle(quantization=quantization(ort=int8_target()))
     settings = GallerySettings(pictures=1, originals=originals, scale=4.0, engine=ORT, threads=1)
     gallery = make_gallery(quantized, settings, ignore)
     assert [one.name for one in gallery.scenes[0].variants][-2:] == ["float32", "original"]

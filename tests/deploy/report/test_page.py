@@ -9,18 +9,27 @@ import numpy as np
 import pytest
 
 from deploy.errors import FolderError
+from deploy.images.sizes import Size
 from deploy.report.facts import Facts
 from deploy.report.gallery import Gallery, Scene, Variant
 from deploy.report.html.markup import VOID
 from deploy.report.page import page_from_facts, refuse_page_in_the_way, write_page
-from tests.deploy.report.facts_for_tests import HOSTILE, bench_record, evaluation_record, figures, full_facts
+from tests.deploy.quantizations import int8_target
+from tests.deploy.report.facts_for_tests import (
+    HOSTILE,
+    bench_record,
+    evaluation_record,
+    figures,
+    full_facts,
+    quantization_entry,
+)
 from tests.deploy.report.facts_for_tests import packaged_bundle as packaged
 
 
 def gallery(name: str = "cat") -> Gallery:
     pixels = np.zeros((4, 4, 3), np.uint8)
     variants = (Variant(name="bicubic", pixels=pixels, figures="20 dB"), Variant(name=name, pixels=pixels + 255))
-    scene = Scene(name=name, size=(4, 4), variants=variants)
+    scene = Scene(name=name, size=Size.square(4), variants=variants)
     return Gallery(scenes=(scene,), origin=name, scale=2.0, ways={name: name}, failures={name: name})
 
 
@@ -102,11 +111,7 @@ def test_hostile_names_stay_text() -> None:
         placements={HOSTILE: {}},
         presets={HOSTILE: {"equation": HOSTILE, "steps": 1}, **manifest.presets},
         family="idm",
-        quantization={
-            "targets": {HOSTILE: {"edges": [0.0, 0.5, 1.0]}},
-            "noise_levels": [],
-            "settings": {HOSTILE: HOSTILE},
-        },
+        quantization=quantization_entry({HOSTILE: int8_target(edges=(0.0, 0.5, 1.0))}, {HOSTILE: HOSTILE}),
         calibration_images={HOSTILE: "0" * 64},
     )
     facts = full_facts(

@@ -99,7 +99,7 @@ def groups_at(photographs: Path, scale: float, crop: int, most_lr: int | None = 
 
 def plans_of(bundle: Bundle) -> CalibrationPlans:
     with Upscaler(bundle, "onnxruntime-cpu", "fp32", 1) as upscaler:
-        return calibration_plans(upscaler)
+        return calibration_plans(upscaler.session)
 
 
 def test_every_other_input_has_another_folder(

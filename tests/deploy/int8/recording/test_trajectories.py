@@ -32,7 +32,7 @@ def recorded(
     groups = groups_of_pictures(calibration_pictures(photographs, settings, lambda _: None))
     assert len(groups) == request.param
     with Upscaler(bundle, "onnxruntime-cpu", "fp32", 1) as upscaler:
-        trajectories = Trajectories(upscaler, groups, calibration_plans(upscaler), tmp_path, seed=0)
+        trajectories = Trajectories(upscaler.session, groups, calibration_plans(upscaler.session), tmp_path, seed=0)
         trajectories.record(lanes_for(2), lambda _doing, _fraction: None)
         yield trajectories
 
@@ -72,7 +72,7 @@ def test_every_level_is_met_with_fewer_groups_too(recorded: Trajectories) -> Non
 
 @pytest.mark.parametrize("recorded", [2], indirect=True)
 def test_pictures_are_encoded_once_for_all_their_steps(recorded: Trajectories, monkeypatch: pytest.MonkeyPatch) -> None:
-    graphs = recorded._upscaler.graphs
+    graphs = recorded._session.graphs
     run, encoded = graphs.run, []
 
     def watched(name: str, *arguments: Any) -> Any:

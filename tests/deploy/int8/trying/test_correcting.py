@@ -9,9 +9,9 @@ import pytest
 from calibration.passes.inputs import Inputs
 from deploy.bundle import Bundle
 from deploy.int8.trying import correcting
-from deploy.int8.trying.comparison import int8_upscaler
+from deploy.int8.trying.comparison import int8_session
 from deploy.int8.trying.correcting import EstimateErrors, noise_corrections
-from deploy.picture.upscaler import Upscaler
+from deploy.picture.session import Session
 from tests.deploy.int8.made_up import quantized_without_calibration
 
 
@@ -44,13 +44,13 @@ def test_int8_graphs_run_on_as_many_threads_as_asked_for(
     micro: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = quantized_without_calibration(micro.path, tmp_path / "int8.bundle", "ort", 1)
-    opened: list[Upscaler] = []
+    opened: list[Session] = []
 
-    def watched(*arguments: Any) -> Upscaler:
-        opened.append(int8_upscaler(*arguments))
+    def watched(*arguments: Any) -> Session:
+        opened.append(int8_session(*arguments))
         return opened[-1]
 
-    monkeypatch.setattr(correcting, "int8_upscaler", watched)
+    monkeypatch.setattr(correcting, "int8_session", watched)
     nothing = Inputs(lambda _: iter(()), lambda _: [], lambda _: 0, [])
     found = noise_corrections(bundle, ["ort"], nothing, [], threads=2, progress=lambda _doing, _fraction: None)
     assert found == {"ort": []}

@@ -32,7 +32,7 @@ def test_the_decoder_of_the_demo_model_keeps_held_out_pictures(tmp_path: Path) -
             sampled_latents(upscaler, pictures, tmp_path / str(number))
             for number, pictures in enumerate((CALIBRATION_IMAGES, EVALUATION_IMAGES))
         )
-        model = upscaler.model
+        model = upscaler.session.model
         assert isinstance(model, LatentModel)
         made = quantized_decoder(
             model, draft, seen, QuantizeSettings(), memory_bytes=1 << 30, threads=None, say=print, progress=ignored
@@ -43,8 +43,8 @@ def test_the_decoder_of_the_demo_model_keeps_held_out_pictures(tmp_path: Path) -
     for target in TARGETS:
         assert set(made[target].graphs) == PARTS[target]
         with int8_upscaler(stored, target) as upscaler:
-            assert isinstance(upscaler.model, LatentModel)
-            coded = [decoded(upscaler.model, latent, (128, 128)) for latent in latents]
+            assert isinstance(upscaler.session.model, LatentModel)
+            coded = [decoded(upscaler.session.model, latent, (128, 128)) for latent in latents]
         decibels = [fidelity(a, b) for a, b in zip(exact, coded, strict=True)]
         assert min(decibels) > 45, target
         assert np.mean(decibels) > 50, target
@@ -57,9 +57,9 @@ def sampled_latents(upscaler: Upscaler, folder: Path, scratch: Path) -> list[np.
     chosen = originals[:: max(1, len(originals) // 8)][:8]
     pictures = [CalibrationPicture(original=one, scale=4.0, sha256="") for one in chosen]
     sampling = upscaler.sampling(Choices(preset="draft"))
-    plan = upscaler.plan(sampling)
+    plan = upscaler.session.plan(sampling)
     levels = tuple(sorted(row.noise_level for row in plan.rows))
     plans = CalibrationPlans(samplings=(sampling,), plans=(plan,), levels=levels)
-    trajectories = Trajectories(upscaler, groups_of_pictures(pictures), plans, scratch, seed=0)
+    trajectories = Trajectories(upscaler.session, groups_of_pictures(pictures), plans, scratch, seed=0)
     trajectories.record(lanes_for(1), ignored)
     return [latent for _, latent in trajectories.finals()]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy.bundle import Bundle, BundleWriter
+from deploy.images.sizes import Size
 from deploy.int8.pipeline import quantize_bundle
 from deploy.int8.settings import Places, QuantizeSettings
 from deploy.measure.benchmark.bench import bench_bundle, failures_of
@@ -38,7 +39,7 @@ def test_a_quantized_bundle_has_int8_rows(quantized: Bundle) -> None:
     if any(BACKENDS[name].probe().available and is_refused(name) for name in TARGETS.values()):
         pytest.skip("this CPU cuts sums of int8 products off")
     settings = BenchSettings(
-        size=(16, 16), threads=1, rounds=1, parts=(STEP, PICTURE, DISK), precisions=("int8", "fp32")
+        size=Size(16, 16), threads=1, rounds=1, parts=(STEP, PICTURE, DISK), precisions=("int8", "fp32")
     )
     report = bench_bundle(quantized, settings, None, silent)
     assert failures_of(report) == []
@@ -48,5 +49,5 @@ def test_a_quantized_bundle_has_int8_rows(quantized: Bundle) -> None:
         assert here <= found.keys() and min(found.values()) > 0
     for target in TARGETS:
         assert 0 < report["disk"][f"besides, int8 for {target}"] < report["disk"]["float graphs and weights"]
-    told = started(quantized.path, "onnxruntime-cpu", "int8", 1, (16, 16))
+    told = started(quantized.path, "onnxruntime-cpu", "int8", 1, Size(16, 16))
     assert told["first_picture"] > 0

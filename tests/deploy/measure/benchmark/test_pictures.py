@@ -9,6 +9,7 @@ import pytest
 from deploy.bundle import Bundle
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.engine.turns import Contender, Timing, measure
+from deploy.images.sizes import Size
 from deploy.measure.benchmark.pictures import (
     DENOISE,
     ENCODE,
@@ -29,11 +30,11 @@ from deploy.measure.benchmark.settings import BenchSettings
 from deploy.measure.benchmark.steps import Baseline
 from deploy.sampling.choices import Choices
 from engines.errors import EngineError
-from tests.backends import change_backend
+from tests.backends import carry_state
 from tests.deploy.measure.benchmark.clock import FakeClock, silent
 
 PLAIN = Choices(equation="ddim", placement="uniform", start=0.0, consistency=0.0, steps=2)
-QUICK = BenchSettings(size=(17, 16), threads=1, rounds=1, choices=(PLAIN,))
+QUICK = BenchSettings(size=Size(17, 16), threads=1, rounds=1, choices=(PLAIN,))
 
 
 class FakePublished:
@@ -121,21 +122,21 @@ def test_pictures_of_the_latent_family_are_decoded(latent_sr: Bundle, latent_gen
     for bundle in (latent_sr, latent_gen):
         with ExitStack() as stack:
             maker = PictureMaker(bundle, EngineChoice(threads=1), stack)
-            split = maker.make(random_pictures(lr_size_of(bundle, QUICK), 2), (20, 24), PLAIN)
+            split = maker.make(random_pictures(lr_size_of(bundle, QUICK), 2), Size(20, 24), PLAIN)
         assert split.seconds["decode"] > 0 and split.seconds[DENOISE] > 0
 
 
 def test_pictures_at_once_are_seen(idm_micro: Bundle) -> None:
     with ExitStack() as stack:
         maker = PictureMaker(idm_micro, EngineChoice(threads=1), stack)
-        maker.make(random_pictures((4, 4), 3), (16, 16), PLAIN)
+        maker.make(random_pictures((4, 4), 3), Size(16, 16), PLAIN)
         assert maker.graphs.at_once == 3
         assert maker.tiles == 1
 
 
 def test_two_ways_to_sample_have_names_of_their_own(idm_micro: Bundle) -> None:
     settings = BenchSettings(
-        size=(16, 16), threads=1, rounds=1, choices=(PLAIN, Choices(preset="draft")), engines=("onnxruntime-cpu",)
+        size=Size(16, 16), threads=1, rounds=1, choices=(PLAIN, Choices(preset="draft")), engines=("onnxruntime-cpu",)
     )
     rows = time_pictures(idm_micro, settings, None, silent)
     assert [one.timing.name for one in rows] == ["onnxruntime-cpu fp32, plain 2", "onnxruntime-cpu fp32, draft"]
@@ -169,7 +170,7 @@ def test_pytorch_that_runs_out_of_memory_is_a_row() -> None:
 
 def test_steps_that_stay_on_the_device_count_as_denoising(idm_micro: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """The way that CUDA goes, on an engine for CPUs."""
-    change_backend(monkeypatch, "onnxruntime-cpu", carries_state=True)
+    carry_state(monkeypatch, "onnxruntime-cpu")
     with ExitStack() as stack:
         maker = PictureMaker(idm_micro, EngineChoice(threads=1), stack)
         maker.upscaler.upscale(random_pictures((8, 8), 2), scale=2.0, choices=PLAIN)

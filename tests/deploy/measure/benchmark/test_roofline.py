@@ -7,6 +7,7 @@ import pytest
 
 from deploy.bundle import Bundle
 from deploy.engine.turns import Timing
+from deploy.images.sizes import Size
 from deploy.measure.benchmark import roofline
 from deploy.measure.benchmark.roofline import (
     RooflineRow,
@@ -60,14 +61,14 @@ def test_the_graph_is_that_product(backend: str, form: str | None, tmp_path: Pat
 
 
 def test_multiplications_of_a_step_grow_with_the_pixels(idm_micro: Bundle) -> None:
-    small = multiplications_per_step(idm_micro, BenchSettings(size=(16, 16), threads=1))
-    large = multiplications_per_step(idm_micro, BenchSettings(size=(32, 32), threads=1))
+    small = multiplications_per_step(idm_micro, BenchSettings(size=Size(16, 16), threads=1))
+    large = multiplications_per_step(idm_micro, BenchSettings(size=Size(32, 32), threads=1))
     assert 3.5 < large / small <= 4.0
-    assert multiplications_per_step(idm_micro, BenchSettings(size=(16, 16), batch=2, threads=1)) == 2 * small
+    assert multiplications_per_step(idm_micro, BenchSettings(size=Size(16, 16), batch=2, threads=1)) == 2 * small
 
 
 def test_every_engine_that_opens_graphs_at_once_is_measured(idm_micro: Bundle) -> None:
-    settings = BenchSettings(size=(16, 16), threads=1, rounds=2)
+    settings = BenchSettings(size=Size(16, 16), threads=1, rounds=2)
     rows = time_products(idm_micro, settings, [Timing(name="onnxruntime-cpu fp32", times_ms=(1.0,))], silent, side=64)
     assert {row.name.split()[0] for row in rows} == set(ON_CPU)
     assert all(row.failure is None and row.peak is not None and row.peak > 0 for row in rows)

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from deploy.errors import ImageError, SizeError
+from deploy.images.sizes import Size
 from deploy.measure.evaluation.originals import low_resolution, original_from_pixels, read_originals
 
 RNG = np.random.default_rng(0)
@@ -42,8 +43,8 @@ def test_the_middle_is_kept() -> None:
     pixels = picture(31, 45)
     original = original_from_pixels("a.png", pixels, 4.0)
     np.testing.assert_array_equal(original.pixels, pixels[1:29, 0:44])  # 3 rows and 1 column too many
-    assert original.size == (44, 28)
-    assert original.whole == (45, 31)
+    assert original.size == Size(28, 44)
+    assert original.whole == Size(31, 45)
     assert original_from_pixels("a.png", pixels, 1.0).whole is None
     cropped = original_from_pixels("a.png", pixels, 4.0, crop=20)
     np.testing.assert_array_equal(cropped.pixels, pixels[5:25, 12:32])

@@ -11,6 +11,7 @@ import pytest
 from deploy.checkpoint.load import load_checkpoint
 from deploy.errors import BundleError, PlanError
 from deploy.export.export import export_bundle
+from deploy.images.sizes import Size
 from deploy.measure.evaluation.contenders import Setting
 from deploy.measure.evaluation.ways import (
     Description,
@@ -125,6 +126,6 @@ def test_a_notice_is_told_once(bundle: Path, stack: ExitStack) -> None:
     (setting,) = settings(stack, offered(bundle, steps=[1]), told)
     lr = np.zeros((4, 4, 3), np.uint8)
     for _ in range(2):
-        assert setting.enlarged(lr, (40, 40), 0).shape == (40, 40, 3)  # 10x, past the training's 8x
+        assert setting.enlarged(lr, Size.square(40), 0).shape == (40, 40, 3)  # 10x, past the training's 8x
     (line,) = told
     assert line.startswith("scale 10 is beyond the trained 1 to 8")

@@ -1,0 +1,86 @@
+"""A bundle's networks on one engine, opened once for everything that runs them."""
+
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from deploy.bundle import Bundle
+from deploy.engine.choice import engine_choice
+from deploy.engine.graphs import EngineChoice, GraphSet
+from deploy.errors import PlanError, SizeError
+from deploy.families.table import family_named
+from deploy.picture.memory import bytes_from_text, default_budget
+from deploy.sampling.choices import Choices, Sampling, sampling_from
+from deploy.sampling.plan import Plan, PlanSettings, make_plan
+from deploy.sampling.schedule import NoiseSchedule
+
+
+class Session:
+    """The graphs and the model of a bundle on the engine of a choice; a context manager that frees them.
+
+    choice: None is what `build-engine` chose, else the first engine that is installed. threads: in place of the
+    choice's. memory: bounds what the process has resident while pictures are made, in bytes or as text such as "1GiB";
+    None is 60 % of what is free when a picture comes. Upscalers, evaluations, benchmarks and calibrations may share one
+    at the same time, from any number of threads. Nothing is opened before it is needed. graphs: of that bundle and
+    choice, where somebody watches them.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        choice: EngineChoice | None = None,
+        threads: int | None = None,
+        memory: int | str | None = None,
+        *,
+        graphs: GraphSet | None = None,
+    ) -> None:
+        family = family_named(bundle.manifest.family)  # refused before anything is opened
+        choice = choice or engine_choice(bundle, threads=threads)
+        self.bundle = bundle
+        self.choice = choice if threads is None else replace(choice, threads=threads)
+        self._memory = bytes_from_text(memory) if isinstance(memory, str) else memory
+        if self._memory is not None and self._memory < 1:
+            raise SizeError(f"max_memory must be a positive number of bytes, found {memory!r}.")
+        self.graphs = graphs or GraphSet(bundle, self.choice)
+        self.model = family.model(self.graphs)
+        self.schedule = NoiseSchedule.from_dict(bundle.manifest.schedule)
+        self._planned: tuple[PlanSettings, Plan] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """The engines' memory is free, or will be when what runs now is done; whoever comes next opens them."""
+        self.graphs.close()
+
+    def sampling(self, choices: Choices | None = None) -> Sampling:
+        """A checked way to sample with this bundle."""
+        sampling = sampling_from(self.bundle.manifest, choices or Choices())
+        refusal = self.model.refusal_of_consistency()
+        if sampling.consistency and refusal is not None:
+            raise PlanError(refusal)
+        self.plan(sampling)
+        return sampling
+
+    def plan(self, sampling: Sampling) -> Plan:
+        """The steps of a way to sample; the last ones that were asked for are kept."""
+        planned = self._planned
+        if planned is None or planned[0] != sampling.plan:
+            plan = make_plan(self.schedule, sampling.plan, rules=self.model.sampling)
+            int8 = self.graphs.int8
+            planned = sampling.plan, plan if int8 is None else int8.plan_with_own_noise(plan)
+            self._planned = planned
+        return planned[1]
+
+    def budget(self) -> int:
+        """Bytes that may be resident now."""
+        return self._memory or default_budget()
+
+    def notice_of_int8(self, sampling: Sampling) -> str | None:
+        """What to tell of a way to sample that int8 was not calibrated for; None otherwise."""
+        return None if self.graphs.int8 is None else self.graphs.int8.notice_of_plan(self.plan(sampling))
