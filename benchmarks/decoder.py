@@ -28,6 +28,7 @@ from deploy.errors import BundleError, DeployError
 from deploy.families.contract import Float32
 from deploy.families.latent.decoder import LARGEST_QUERY_BYTES
 from deploy.families.latent.model import LatentModel
+from deploy.images.sizes import Size
 from deploy.int8.trying.decoder import findings_of_decoder, graphs_of_decoder, with_decoder
 from deploy.int8.trying.drafts import Draft, drafted
 from deploy.int8.trying.speed import runs_in_int8
@@ -119,7 +120,7 @@ def _contender(name: str, model: LatentModel, size: int) -> Contender:
     side = latent.shape[2]
 
     def step() -> Split:
-        subject = model.subject_of_latents(1, (side, side), (size, size))
+        subject = model.subject_of_latents(1, Size.square(side), Size.square(size))
         begin = perf_counter()
         features = model.graphs.run("decode", {"z": latent})["features"]
         between = perf_counter()
