@@ -26,6 +26,7 @@ from deploy.engine.graphs import INT8, EngineChoice, GraphSet
 from deploy.engine.turns import Contender, Split, Timing, measure, timing_of
 from deploy.errors import BundleError, DeployError
 from deploy.families.latent.model import LARGEST_QUERY_BYTES, LatentModel
+from deploy.images.sizes import Size
 from deploy.int8.trying.comparison import runs_in_int8
 from deploy.int8.trying.decoder import findings_of_decoder, graphs_of_decoder, with_decoder
 from deploy.int8.trying.drafts import Draft, drafted
@@ -118,7 +119,7 @@ def _contender(name: str, model: LatentModel, size: int) -> Contender:
     side = latent.shape[2]
 
     def step() -> Split:
-        subject = model.subject_of_latents(1, (side, side), (size, size))
+        subject = model.subject_of_latents(1, Size.square(side), Size.square(size))
         begin = perf_counter()
         features = model.graphs.run("decode", {"z": latent})["features"]
         between = perf_counter()

@@ -27,6 +27,7 @@ from deploy.engine.graphs import DENOISE, INT8, EngineChoice
 from deploy.engine.int8 import has_int8
 from deploy.errors import DeployError
 from deploy.families.sizes import EngineSizes
+from deploy.images.sizes import Size
 from engines.backends import BACKENDS
 from engines.cache import Cache
 from engines.errors import EngineError
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bundle = Bundle.open(asked.bundle)
     width, height = (int(side) for side in asked.size.split("x"))
     settings = Settings(
-        size=(height, width),
+        size=Size(height, width),
         batches=tuple(int(batch) for batch in asked.batches.split(",")),
         rounds=asked.rounds,
         steps=asked.steps,

@@ -18,6 +18,7 @@ from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, TrialStep, sqnr_db, trial_step
 from deploy.families.contract import NOTHING_STAYS, Keep
 from deploy.families.table import family_named
+from deploy.images.sizes import Size
 from deploy.sampling.loop import run_plan
 from deploy.sampling.plan import Plan, PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
@@ -34,9 +35,9 @@ STATE = "x"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is measured; size is the output's (height, width)."""
+    """What is measured; size is the output's."""
 
-    size: tuple[int, int] = (128, 128)
+    size: Size = Size(128, 128)
     batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     rounds: int = 20
     steps: int = 20

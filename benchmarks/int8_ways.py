@@ -29,6 +29,7 @@ from deploy.images.pictures import Pixels
 from deploy.int8.pipeline import Calibrated
 from deploy.int8.recording.trajectories import Trajectories, groups_of_pictures
 from deploy.int8.storing.storing import calibrated_graph, graphs_of_target
+from deploy.int8.telling.records import hash_of_record
 from deploy.int8.trying.budget import share_in_float
 from deploy.int8.trying.comparison import Fidelity, compare, float_upscaler, int8_upscaler, made_by
 from deploy.int8.trying.drafts import Draft, drafted
@@ -174,7 +175,7 @@ class Workbench:
 
 def calibration_of(calibrated: Calibrated) -> str:
     """A hash of every scale and setting of a calibration: another where pictures, code or settings are others."""
-    return str((calibrated.bundle.manifest.quantization or {})["calibration_sha256"])
+    return hash_of_record(calibrated.record)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from deploy.export.origin import load_origin
 from deploy.export.parity import AS_PUBLISHED, REWRITTEN, Parity, compared, parity_report, refuse_other_results
 from deploy.families.cases import chain
 from deploy.families.idm.family import trial as idm_trial
+from deploy.images.sizes import Size
 from engines.backends import open_engine
 from engines.errors import EngineError
 from engines.plans.half import write_half_graph
@@ -40,7 +41,7 @@ def with_other_bias(checkpoint: Checkpoint, difference: float) -> Checkpoint:
 
 def test_errors_and_sqnr_by_hand() -> None:
     """Differences 0 and 0.2 around 1 and 1: max 0.2, mean 0.1, power 1, error 0.02, so 10 log10(50) = 16.99 dB."""
-    row = compared("g", "o", REWRITTEN, np.array([1.0, -1.0]), np.array([1.0, -0.8]), (1, 2), 1)
+    row = compared("g", "o", REWRITTEN, np.array([1.0, -1.0]), np.array([1.0, -0.8]), Size(1, 2), 1)
     assert row.max_error == pytest.approx(0.2)
     assert row.mean_error == pytest.approx(0.1)
     assert row.sqnr_db == pytest.approx(16.9897, abs=1e-3)
@@ -75,7 +76,7 @@ def test_another_checkpoint_is_refused(bundle: Bundle, checkpoint: Checkpoint) -
 
 def test_results_beyond_rounding_are_refused(bundle: Bundle) -> None:
     def row(error: float) -> Parity:
-        return compared("denoise", "noise", AS_PUBLISHED, np.ones(4), np.full(4, 1 + error), (1, 2), 1)
+        return compared("denoise", "noise", AS_PUBLISHED, np.ones(4), np.full(4, 1 + error), Size(1, 2), 1)
 
     refuse_other_results(bundle, [row(0.0), row(0.001)])  # equal, and 60 dB
     with pytest.raises(BundleError, match=r"denoise\.noise at 2x1 is 20 dB from the published network, expected at"):

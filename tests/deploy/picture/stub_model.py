@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from deploy.families.contract import NOTHING_STAYS, Keep
 from deploy.families.idm.model import SAMPLING, VALUES
 from deploy.images.resize import data_consistency, resize_region
-from deploy.images.tiles import Size, Window
+from deploy.images.sizes import Size
+from deploy.images.tiles import Window
 from deploy.sampling.plan import PlanRow
 from engines.errors import OutOfMemory
 

@@ -3,8 +3,8 @@
 import numpy as np
 import onnx
 import pytest
-from deploy.families.idm.model import SAMPLING as IDM_SAMPLING
 
+from deploy.families.idm.model import SAMPLING as IDM_SAMPLING
 from deploy.sampling.loop import run_plan
 from deploy.sampling.plan import PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule

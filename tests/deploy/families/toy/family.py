@@ -14,7 +14,8 @@ from deploy.families.idm.model import SAMPLING, VALUES
 from deploy.families.model import Model
 from deploy.families.sizes import STEPS, Axes, EngineSizes
 from deploy.images.resize import data_consistency, resize_region
-from deploy.images.tiles import Size, Window
+from deploy.images.sizes import Size
+from deploy.images.tiles import Window
 from deploy.sampling.plan import PlanRow
 from deploy.sampling.schedule import NoiseSchedule
 from engines.contract import TensorSpec
@@ -216,7 +217,7 @@ TOY = Family(
     graphs=graphs_of,
     trial=trial,
     published=PublishedToy,
-    parity_cases=(((16, 16), 1), ((9, 14), 2)),
+    parity_cases=((Size(16, 16), 1), (Size(9, 14), 2)),
     values=VALUES,
     sampling=SAMPLING,
     published_equations=("ddim",),

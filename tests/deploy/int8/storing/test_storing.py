@@ -67,6 +67,7 @@ from pathlib import Path
 from deploy.bundle import Bundle
 from deploy.engine.trials import TrialSettings, trial_step
 from deploy.engine.graphs import EngineChoice, GraphSet
+from deploy.images.sizes import Size
 
 bundle = Bundle.open(sys.argv[1])
 with GraphSet(bundle, EngineChoice(backend=sys.argv[2], precision="int8", threads=1)) as graphs:

@@ -23,7 +23,7 @@ def test_throughput_and_cost_per_pixel() -> None:
 
 def test_each_case_is_a_row(idm_micro: Bundle) -> None:
     settings = BenchSettings(size=Size(16, 16), threads=1, rounds=5)
-    cases = [(1, Size(16, 16)), (3, (16, 16)), (1, (8, 24))]
+    cases = [(1, Size(16, 16)), (3, Size(16, 16)), (1, Size(8, 24))]
     rows = sweep(idm_micro, settings, (EngineChoice(threads=1), PLAIN), cases, silent)
     assert [(row.count, row.size, row.at_once, row.tiles) for row in rows] == [
         (1, (16, 16), 1, 1),
