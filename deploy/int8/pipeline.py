@@ -125,7 +125,7 @@ class _Work:
         self.folder = folder_for(what_is_recorded(self.bundle, groups, plans, settings.seed), places.cache)
         self.trajectories = Trajectories(upscaler, groups, plans, self.folder, settings.seed)
         recorded = self.trajectories
-        self.inputs = Inputs(recorded.inputs, recorded.few, recorded.count, plans.levels, rest=recorded.rest)
+        self.inputs = Inputs(recorded.inputs, recorded.few, recorded.count, plans.levels)
 
     def run(self) -> Calibrated:
         """Everything, while no other calibration works on the same partial results."""
