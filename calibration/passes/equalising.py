@@ -19,8 +19,8 @@ from engines.new_files import new_file
 
 Array = NDArray[Any]
 
-EVERY = 6
-"""Of the recorded steps one in so many is looked at; with 25 steps of a group of pictures always others."""
+EVERY = 9
+"""Of the recorded steps one in so many is looked at: always others of the 5 and 20 of a group of pictures."""
 
 
 def equalising_factors(

@@ -39,9 +39,9 @@ from engines.new_files import new_file
 Array = NDArray[Any]
 Progress = Callable[[str, float], None]
 
-POSITIONS = 256
+POSITIONS = 192
 """Output positions of one input, that is of up to four pictures at one step, that enter a covariance, about: they lie
-on an even lattice. The 75 inputs of the packaged pictures with the demo model's plans are 11 to 20 thousand positions
+on an even lattice. The 90 inputs of the packaged pictures with the demo model's plans are about 17 thousand positions
 for at most 2304 columns; the published model has 4608. What more of them would give is not measured."""
 
 
