@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from math import prod
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.lanes import Lanes
+from calibration.lanes import Lanes, go_on
 from calibration.observe.not_finite import refuse_not_finite
 from calibration.passes.inputs import DenoiserInput
 from deploy.engine.graphs import DENOISE
@@ -182,11 +182,12 @@ class Trajectories:
         stored = [self._path(n).exists() and self._final_path(n).exists() for n in range(len(self._all))]
         # The longest first, so that lanes end at about the same time.
         missing = sorted((n for n, there in enumerate(stored) if not there), key=self._work, reverse=True)
-        fractions, telling = dict.fromkeys(missing, 0.0), Lock()
+        fractions, telling, stop = dict.fromkeys(missing, 0.0), Lock(), Event()
 
         def record_one(number: int) -> None:
 
             def tell(step: StepProgress) -> None:
+                go_on(stop)
                 with telling:
                     fractions[number] = step.fraction
                     done = sum(self._work(n) * part for n, part in fractions.items())
@@ -197,7 +198,7 @@ class Trajectories:
                 with new_file(path) as file:
                     np.save(file, array, allow_pickle=False)
 
-        for _ in lanes.each(record_one, missing):
+        for _ in lanes.each(record_one, missing, stop):
             pass
 
     def inputs(self, every: int = 1) -> Iterator[DenoiserInput]:
