@@ -20,7 +20,7 @@ from engines.new_files import new_file
 Array = NDArray[Any]
 
 EVERY = 9
-"""Of the recorded steps one in so many is looked at: always others of the 5 and 20 of a group of pictures."""
+"""Of the recorded steps one in so many is looked at; with 25 steps of a group of pictures always others."""
 
 
 def equalising_factors(

@@ -39,9 +39,13 @@ from engines.new_files import new_file
 Array = NDArray[Any]
 Progress = Callable[[str, float], None]
 
-POSITIONS = 192
+EVERY = 2
+"""Of the recorded inputs one in so many is looked at: of every noise level, each of them with other pictures than the
+last, and all inputs where there is one group of pictures."""
+
+POSITIONS = 256
 """Output positions of one input, that is of up to four pictures at one step, that enter a covariance, about: they lie
-on an even lattice. The 90 inputs of the packaged pictures with the demo model's plans are about 17 thousand positions
+on an even lattice. The 75 inputs of the packaged pictures with the demo model's plans are 11 to 20 thousand positions
 for at most 2304 columns; the published model has 4608. What more of them would give is not measured."""
 
 
@@ -178,9 +182,9 @@ class _Pass:
 
     def run(self, inputs: Inputs, example: Mapping[str, Array], threads: int | None, progress: Progress) -> None:
         extremes = {layer.output: layer.channel_axis for layer in self.layers}
-        count, done = inputs.count(1), 0
+        count, done = inputs.count(EVERY), 0
         lanes, takers = lanes_for(threads), Lanes(count=threads or usable_cores(), threads=1)
-        observed, tensors = inputs.each(1), [layer.input for layer in self.layers]
+        observed, tensors = inputs.each(EVERY), [layer.input for layer in self.layers]
         with (
             Observer(self.graph, tensors, example=example, extremes=extremes, threads=lanes.threads) as observer,
             products_on_one_thread(),

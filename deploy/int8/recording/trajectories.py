@@ -44,10 +44,6 @@ ALL: Final = slice(None)
 BATCH = 4
 """Pictures that run together: covariances are gathered faster from several at once."""
 
-PLAIN_PICTURES = 8
-"""Of more pictures, about so many are sampled without the preset's aids too. Such a trajectory has several times the
-preset's steps, and shows less of what users will make."""
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Group:
@@ -95,43 +91,17 @@ def _same(one: Sampling, other: Sampling) -> bool:
 
 def groups_of_pictures(pictures: Sequence[CalibrationPicture]) -> list[Group]:
     """Pictures of the same sizes together, at most BATCH of them, in the order in which they first appear."""
-    originals = [picture.original for picture in pictures]
-    return _grouped(
-        Group(names=(original.name,), lr=(original.lr,), size=original.pixels.shape[:2]) for original in originals
-    )
-
-
-def _grouped(pictures: Iterable[Group]) -> list[Group]:
-    """Groups of one picture each, put together."""
-    alike: dict[tuple[tuple[int, ...], tuple[int, int]], list[Group]] = {}
+    alike: dict[tuple[tuple[int, ...], tuple[int, ...]], list[CalibrationPicture]] = {}
     for picture in pictures:
-        alike.setdefault((picture.lr[0].shape, picture.size), []).append(picture)
-    return [
-        Group(
-            names=tuple(picture.names[0] for picture in members[first : first + BATCH]),
-            lr=tuple(picture.lr[0] for picture in members[first : first + BATCH]),
-            size=size,
-        )
-        for (_, size), members in alike.items()
-        for first in range(0, len(members), BATCH)
-    ]
-
-
-def thinned(groups: Sequence[Group], most: int) -> list[Group]:
-    """About `most` of the pictures, spread over the sizes; all groups as they are where there are no more.
-
-    Samples of generation have groups of their own, and all stay.
-    """
-    apart = round(sum(len(group.lr) for group in groups) / most)
-    if apart <= 1:
-        return list(groups)
-    pictures = [
-        Group(names=(name,), lr=(lr,), size=group.size)
-        for group in groups
-        for name, lr in zip(group.names, group.lr, strict=True)
-    ]
-    pictures.sort(key=lambda picture: (picture.lr[0].shape, picture.size))
-    return _grouped(pictures[::apart])
+        alike.setdefault((picture.original.lr.shape, picture.original.pixels.shape), []).append(picture)
+    groups = []
+    for members in alike.values():
+        for first in range(0, len(members), BATCH):
+            part = [one.original for one in members[first : first + BATCH]]
+            height, width = part[0].pixels.shape[:2]
+            names, lr = tuple(one.name for one in part), tuple(one.lr for one in part)
+            groups.append(Group(names=names, lr=lr, size=(height, width)))
+    return groups
 
 
 def groups_of_generation(model: Model, count: int) -> list[Group]:
@@ -140,18 +110,8 @@ def groups_of_generation(model: Model, count: int) -> list[Group]:
     return [Group(names=(f"sample {n}",), lr=(), size=latent, sample=n) for n in range(count)]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Trajectory:
-    """A group under the plan of that index; place: its number among the `of` groups of that plan."""
-
-    group: Group
-    plan: int
-    place: int
-    of: int
-
-
 class Trajectories:
-    """The first plan on all groups and the others on some of their pictures, in a folder of their own."""
+    """All groups under all plans, in a folder of their own."""
 
     def __init__(
         self, upscaler: Upscaler, groups: Sequence[Group], plans: CalibrationPlans, folder: Path, seed: int
@@ -161,19 +121,11 @@ class Trajectories:
         self._upscaler = upscaler
         self._folder = folder
         self._seed = seed
-        made = [groups, *(thinned(groups, PLAIN_PICTURES) for _ in plans.plans[1:])]
-        every = [
-            _Trajectory(group=group, plan=plan, place=place, of=len(of_plan))
-            for plan, of_plan in enumerate(made)
-            for place, group in enumerate(of_plan)
-        ]
-        first = {id(group): number for number, group in reversed(list(enumerate(t.group for t in every)))}
-        # Those of one group in succession: its pictures are encoded once for all of them.
-        self._all = sorted(every, key=lambda trajectory: (first[id(trajectory.group)], trajectory.plan))
+        self._all = [(group, index) for group in range(len(groups)) for index in range(len(plans.plans))]
 
     def count(self, every: int = 1) -> int:
         """How many inputs `inputs` yields."""
-        return sum(len(self._steps(trajectory, every)) for trajectory in self._all)
+        return sum(len(self._steps(group, index, every)) for group, index in self._all)
 
     def record(self, lanes: Lanes, progress: Progress) -> None:
         """Every trajectory is stored; the upscaler's engine has as many threads as a lane."""
@@ -185,6 +137,7 @@ class Trajectories:
         fractions, telling, stop = dict.fromkeys(missing, 0.0), Lock(), Event()
 
         def record_one(number: int) -> None:
+            group, index = self._all[number]
 
             def tell(step: StepProgress) -> None:
                 go_on(stop)
@@ -193,7 +146,7 @@ class Trajectories:
                     done = sum(self._work(n) * part for n, part in fractions.items())
                     progress(doing, done / sum(map(self._work, missing)))
 
-            recorded, final = self._recorded(self._all[number], tell)
+            recorded, final = self._recorded(self.groups[group], index, tell)
             for path, array in ((self._path(number), recorded), (self._final_path(number), final)):
                 with new_file(path) as file:
                     np.save(file, array, allow_pickle=False)
@@ -207,41 +160,39 @@ class Trajectories:
         Every group is met, and every step of every plan, each of them by other groups than the step before. Where that
         needs more inputs, because there are fewer groups, there are more.
         """
-        for group, members in groupby(enumerate(self._all), key=lambda entry: entry[1].group):
-            condition = self._condition(group)
-            for number, trajectory in members:
-                yield from self._inputs_of(number, condition, self._steps(trajectory, every))
+        for group, members in groupby(enumerate(self._all), key=lambda one: one[1][0]):
+            condition = self._condition(self.groups[group])
+            for number, (_, index) in members:
+                yield from self._inputs_of(number, condition, self._steps(group, index, every))
 
-    def _steps(self, trajectory: _Trajectory, every: int) -> range:
-        """Of its plan, those that one in `every` inputs takes of its group."""
-        apart = min(every, trajectory.of)
-        return range(-trajectory.place % apart, len(self.plans.plans[trajectory.plan]), apart)
+    def _steps(self, group: int, index: int, every: int) -> range:
+        """Of a plan, those that one in `every` inputs takes of a group."""
+        apart = min(every, len(self.groups))
+        return range(-group % apart, len(self.plans.plans[index]), apart)
 
     def finals(self) -> list[tuple[Group, Float32]]:
         """The state at the end of every trajectory, and whose it is."""
         return [
-            (trajectory.group, np.load(self._final_path(number), allow_pickle=False))
-            for number, trajectory in enumerate(self._all)
+            (self.groups[group], np.load(self._final_path(number), allow_pickle=False))
+            for number, (group, _) in enumerate(self._all)
         ]
 
     def few(self, steps: int) -> list[DenoiserInput]:
         """So many steps of each plan, evenly spread from its first to its last, of the smallest picture."""
-        chosen: list[int] = []
-        for plan in range(len(self.plans.plans)):
-            of_plan = [number for number, trajectory in enumerate(self._all) if trajectory.plan == plan]
-            chosen.append(min(of_plan, key=lambda number: (prod(self._all[number].group.size), number)))
-        inputs: list[DenoiserInput] = []
-        for number in chosen:
-            group = self._all[number].group
-            condition = self._condition(replace(group, names=group.names[:1], lr=group.lr[:1]))
-            wanted = np.linspace(0, len(self.plans.plans[self._all[number].plan]) - 1, steps).round().astype(int)
-            inputs += self._inputs_of(number, condition, np.unique(wanted).tolist(), slice(1))
-        return inputs
+        chosen = min(range(len(self.groups)), key=lambda index: (prod(self.groups[index].size), index))
+        first = replace(self.groups[chosen], names=self.groups[chosen].names[:1], lr=self.groups[chosen].lr[:1])
+        found: list[DenoiserInput] = []
+        condition = self._condition(first)
+        for number, (group, index) in enumerate(self._all):
+            if group == chosen:
+                wanted = np.linspace(0, len(self.plans.plans[index]) - 1, steps).round().astype(int)
+                found += self._inputs_of(number, condition, np.unique(wanted).tolist(), slice(1))
+        return found
 
     def example(self) -> Mapping[str, NDArray[Any]]:
         """Feeds of the largest input."""
-        number, largest = max(enumerate(self._all), key=lambda entry: _pixels(entry[1].group))
-        return next(self._inputs_of(number, self._condition(largest.group), [0])).feeds
+        number, (group, _) = max(enumerate(self._all), key=lambda one: _pixels(self.groups[one[1][0]]))
+        return next(self._inputs_of(number, self._condition(self.groups[group]), [0])).feeds
 
     def _condition(self, group: Group) -> Mapping[str, Any]:
         """What all steps of all plans are fed of the pictures."""
@@ -252,7 +203,7 @@ class Trajectories:
         self, number: int, condition: Mapping[str, Any], steps: Iterable[int], pictures: slice = ALL
     ) -> Iterator[DenoiserInput]:
         """Of one trajectory, and those of its pictures that the condition is of."""
-        plan = self.plans.plans[self._all[number].plan]
+        plan = self.plans.plans[self._all[number][1]]
         rows = _rows(self._upscaler.model, plan)
         stored = np.load(self._path(number), mmap_mode="r", allow_pickle=False)
         for step in steps:
@@ -262,10 +213,9 @@ class Trajectories:
                 predicted=np.array(stored[1, step, pictures]),
             )
 
-    def _recorded(self, trajectory: _Trajectory, tell: Callable[[StepProgress], None]) -> tuple[Float32, Float32]:
+    def _recorded(self, group: Group, index: int, tell: Callable[[StepProgress], None]) -> tuple[Float32, Float32]:
         """States and predicted noise, (2, steps, batch, channels, height, width), and the final state."""
-        group, sampling = trajectory.group, self.plans.samplings[trajectory.plan]
-        plan = self.plans.plans[trajectory.plan]
+        sampling, plan = self.plans.samplings[index], self.plans.plans[index]
         graphs = self._upscaler.graphs
         watched = _Watched(self._upscaler.model, plan, graphs.bundle.graph(DENOISE, graphs.choice.record.norm))
         subject = self._subject(group)
@@ -286,8 +236,8 @@ class Trajectories:
 
     def _work(self, number: int) -> int:
         """How long a trajectory is, in pixels and steps."""
-        trajectory = self._all[number]
-        return _pixels(trajectory.group) * len(self.plans.plans[trajectory.plan])
+        group, index = self._all[number]
+        return _pixels(self.groups[group]) * len(self.plans.plans[index])
 
     def _subject(self, group: Group) -> Subject:
         model = self._upscaler.model
