@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Event
 from typing import Final, TypeVar
 
 from engines.machine.host import usable_cores
@@ -20,6 +21,16 @@ MOST: Final = 2
 """Each lane holds activations, and where engines differ weights, of its own: more lanes would take more memory."""
 
 
+class StoppedError(Exception):
+    """Work gave up since another lane failed or was interrupted; nobody sees it."""
+
+
+def go_on(stop: Event) -> None:
+    """Work that lasts calls it now and then: it ends by `StoppedError` once its result is not wanted any more."""
+    if stop.is_set():
+        raise StoppedError
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lanes:
     """How many pieces of work run at a time, and on how many threads each; threads None: as many as an engine likes."""
@@ -27,10 +38,13 @@ class Lanes:
     count: int
     threads: int | None
 
-    def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    def each(
+        self, work: Callable[[Item], Result], items: Iterable[Item], stop: Event | None = None
+    ) -> Iterator[Result]:
         """What `work` makes of every item, in the order of the items, which are taken as lanes become free.
 
-        After an error, which is raised in its turn, no further item is taken.
+        After an error, which is raised in its turn, no further item is taken; Ctrl-C is such an error. stop: is set
+        then, for work that lasts to look at, since what runs is waited for.
         """
         if self.count == 1:
             yield from map(work, items)
@@ -44,9 +58,12 @@ class Lanes:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
-            finally:
-                for one in waiting:
-                    one.cancel()
+            except BaseException:  # of the work, Ctrl-C, or the end of a caller who wants no further results
+                if stop is not None:
+                    stop.set()
+                for future in waiting:
+                    future.cancel()
+                raise
 
 
 def lanes_for(threads: int | None) -> Lanes:

@@ -102,13 +102,18 @@ def least_error(
 ) -> Quantizer:
     """The quantizer whose weighted sum of errors over several densities is least on the method's grid."""
     scales = scale_grid(densities, form, method)
-    if all(density.minimum == density.maximum == 0 for density in densities):
-        return form.covering(0.0, 0.0)  # exact with every scale; the widest window clips least of what may come
     errors = np.zeros((scales.size, form.lowest_codes.size))
     for density, weight in zip(densities, np.ones(len(densities)) if weights is None else weights, strict=True):
         errors += weight * window_errors(density, scales, form)
-    errors[:, ~allowed_windows(densities, form)] = np.inf
-    row, window = np.unravel_index(np.argmin(errors), errors.shape)
+    return quantizer_of_errors(errors, scales, densities, form)
+
+
+def quantizer_of_errors(errors: FloatArray, scales: FloatArray, densities: Sequence[Density], form: Form) -> Quantizer:
+    """The quantizer of least error, from the summed errors of densities under every scale with every window."""
+    if all(density.minimum == density.maximum == 0 for density in densities):
+        return form.covering(0.0, 0.0)  # exact with every scale; the widest window clips least of what may come
+    allowed = np.where(allowed_windows(densities, form), errors, np.inf)
+    row, window = np.unravel_index(np.argmin(allowed), errors.shape)
     lowest = int(form.lowest_codes[window])
     return Quantizer(scale=float(scales[row]), lowest=lowest, highest=lowest + form.levels - 1)
 

@@ -24,9 +24,17 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.choose.clipping import Method, Mse, choose_quantizer, expected_error, scale_grid, window_errors
+from calibration.choose.clipping import (
+    Method,
+    Mse,
+    choose_quantizer,
+    expected_error,
+    quantizer_of_errors,
+    scale_grid,
+    window_errors,
+)
 from calibration.choose.density import Density, mixture_of
-from calibration.choose.quantizer import Form
+from calibration.choose.quantizer import Form, Quantizer
 from calibration.errors import ChoiceError, StatisticsError
 
 FloatArray = NDArray[np.float64]
@@ -91,6 +99,13 @@ def range_costs(
     weights: one per step, 1 by default; see `relative_weights`. Entries with j <= i are infinite, there being no such
     range.
     """
+    return range_costs_and_whole(steps, form, method, weights)[0]
+
+
+def range_costs_and_whole(
+    steps: Sequence[Density], form: Form, method: Method, weights: Sequence[float] | FloatArray | None = None
+) -> tuple[FloatArray, Quantizer | None]:
+    """`range_costs`, and the quantizer that all steps share if there is one range; None where only a search tells."""
     if not steps:
         raise StatisticsError("measuring what shared scales cost: no step was given; at least one is needed.")
     factors = np.ones(len(steps)) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -101,7 +116,7 @@ def range_costs(
         )
     if isinstance(method, Mse):
         return _costs_of_least_error(steps, form, method, factors)
-    return _costs_of_mixtures(steps, form, method, factors)
+    return _costs_of_mixtures(steps, form, method, factors), None
 
 
 def relative_weights(steps: Sequence[Density]) -> FloatArray:
@@ -112,16 +127,19 @@ def relative_weights(steps: Sequence[Density]) -> FloatArray:
     return np.array([0.0 if step.minimum == step.maximum == 0.0 else 1 / step.power for step in steps])
 
 
-def _costs_of_least_error(steps: Sequence[Density], form: Form, method: Mse, weights: FloatArray) -> FloatArray:
+def _costs_of_least_error(
+    steps: Sequence[Density], form: Form, method: Mse, weights: FloatArray
+) -> tuple[FloatArray, Quantizer]:
     scales = scale_grid(list(steps), form, method)
     errors = np.stack([w * window_errors(step, scales, form) for step, w in zip(steps, weights, strict=True)])
     costs = np.full((len(steps), len(steps) + 1), np.inf)
-    for first in range(len(steps)):
-        running = np.zeros_like(errors[0])
+    running = np.zeros_like(errors[0])
+    for first in reversed(range(len(steps))):  # the sum over all steps is the last
+        running[:] = 0
         for last in range(first, len(steps)):
             running += errors[last]
             costs[first, last + 1] = running.min()
-    return costs
+    return costs, quantizer_of_errors(running, scales, steps, form)
 
 
 def _costs_of_mixtures(steps: Sequence[Density], form: Form, method: Method, weights: FloatArray) -> FloatArray:

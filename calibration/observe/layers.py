@@ -7,10 +7,11 @@ from typing import Any, Final
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto
 
 from calibration.errors import GraphError
 from calibration.observe.covariance import Geometry
+from engines.onnx_files.external_tensors import array_of_tensor
 
 CONV: Final = "Conv"
 LINEAR: Final = "MatMul"
@@ -134,7 +135,7 @@ def constant_of(model: ModelProto, folder: Path, name: str) -> NDArray[np.float3
     tensor = _constants(model).get(name)
     if tensor is None:
         raise GraphError(f"reading {name} from {folder}: the graph has no constant of that name. Export it again.")
-    return np.array(numpy_helper.to_array(tensor, str(folder)), dtype=np.float32)
+    return np.asarray(array_of_tensor(tensor, folder), dtype=np.float32)
 
 
 def take_external(model: ModelProto, folder: Path) -> dict[str, NDArray[Any]]:
@@ -143,7 +144,7 @@ def take_external(model: ModelProto, folder: Path) -> dict[str, NDArray[Any]]:
     For a bundle without its float graphs: what the int8 graphs still need of the float weights moves to their file.
     """
     external = [t for t in model.graph.initializer if t.data_location == TensorProto.EXTERNAL]
-    arrays = {tensor.name: np.array(numpy_helper.to_array(tensor, str(folder))) for tensor in external}
+    arrays = {tensor.name: array_of_tensor(tensor, folder) for tensor in external}
     kept = [t for t in model.graph.initializer if t.data_location != TensorProto.EXTERNAL]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)

@@ -24,8 +24,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from calibration.errors import GraphError
 from calibration.observe.layers import read_graph
-from engines.adapters.onnxruntime_engine import open_model
-from engines.contract import Engine
+from engines.adapters.onnxruntime_engine import OnnxRuntimeEngine, open_model
 
 Array = NDArray[Any]
 
@@ -79,7 +78,7 @@ class Observer:
         self._fed = [name for name in wanted if name in example]
         made = _in_graph_order(model, [name for name in wanted if name not in example], shapes, graph)
         self.groups = groups_within(max_bytes, {name: shapes[name] for name in made})
-        self._engines: list[Engine] = []
+        self._engines: list[OnnxRuntimeEngine] = []
         try:
             for group in self.groups:
                 part = ending_in(model, {name: len(shapes[name]) for name in group})
@@ -99,7 +98,7 @@ class Observer:
         if self._fed:
             yield {name: feeds[name] for name in self._fed}
         for engine in self._engines:
-            yield engine.run({spec.name: feeds[spec.name] for spec in engine.inputs})
+            yield engine.views({spec.name: feeds[spec.name] for spec in engine.inputs})
 
     def close(self) -> None:
         """The memory of all copies is released."""

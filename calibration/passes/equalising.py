@@ -19,7 +19,7 @@ from engines.new_files import new_file
 
 Array = NDArray[Any]
 
-EVERY = 6
+EVERY = 9
 """Of the recorded steps one in so many is looked at; with 25 steps of a group of pictures always others."""
 
 

@@ -39,10 +39,8 @@ from engines.new_files import new_file
 from engines.progress import Progress, part_of
 
 EVERY = 2
-"""Of the recorded inputs histograms and covariances are of one in so many: of every noise level, each of them with
-other pictures than the last, and of all inputs where there is one group of pictures. On the demo model (ONNX Runtime,
-plain ddim, 24 held-out pictures) every second costs 0.04 dB of fidelity, every third 0.18. The extremes of outputs are
-of all inputs, since windows shall hold what any of them makes; they cost a fifth of a full look."""
+"""Of the recorded inputs one in so many is looked at: of every noise level, each of them with other pictures than the
+last, and all inputs where there is one group of pictures."""
 
 POSITIONS = 256
 """Output positions of one input, that is of up to four pictures at one step, that enter a covariance, about: they lie
@@ -179,26 +177,23 @@ class _Pass:
 
     def run(self, inputs: Inputs, example: Mapping[str, Array], threads: int | None, progress: Progress) -> None:
         extremes = {layer.output: layer.channel_axis for layer in self.layers}
-        count, done = inputs.count(1), 0
+        count, done = inputs.count(EVERY), 0
         lanes, takers = lanes_for(threads), Lanes(count=threads or usable_cores(), threads=1)
-        for tensors, observed in (
-            ([layer.input for layer in self.layers], inputs.each(EVERY)),
-            ([], inputs.rest(EVERY)),
+        observed, tensors = inputs.each(EVERY), [layer.input for layer in self.layers]
+        with (
+            Observer(self.graph, tensors, example=example, extremes=extremes, threads=lanes.threads) as observer,
+            products_on_one_thread(),
         ):
-            with (
-                Observer(self.graph, tensors, example=example, extremes=extremes, threads=lanes.threads) as observer,
-                products_on_one_thread(),
-            ):
-                while some := list(islice(observed, lanes.count)):
-                    levels = [one.level_index for one in some]
-                    running = [observer.groups_of(one.feeds) for one in some]
-                    # In step, so that of each input no more than one group of the observer's tensors is held.
-                    while groups := list(filter(None, lanes.each(_next_group, running))):
-                        take = partial(self._take_finite, groups, levels)
-                        for _ in takers.each(take, list(groups[0])):
-                            pass
-                    done += len(some)
-                    progress(f"looking inside the network, step {done} of {count}", 0.9 * done / count)
+            while some := list(islice(observed, lanes.count)):
+                levels = [entry.level_index for entry in some]
+                running = [observer.groups_of(entry.feeds) for entry in some]
+                # In step, so that of each input no more than one group of the observer's tensors is held.
+                while groups := list(filter(None, lanes.each(_next_group, running))):
+                    take = partial(self._take_finite, groups, levels)
+                    for _ in takers.each(take, list(groups[0])):
+                        pass
+                done += len(some)
+                progress(f"looking inside the network, step {done} of {count}", 0.9 * done / count)
         with products_on_one_thread():
             self._rounded = dict(self._round(lanes, progress))
 

@@ -21,8 +21,8 @@ class DenoiserInput:
 class Inputs:
     """The denoiser's inputs, as often as they are asked for, and all their noise levels, rising.
 
-    each: one in so many, every noise level and picture among them; count: how many these are; rest: those that `each`
-    leaves out. few: so many steps of each plan of one small picture.
+    each: one in so many, every noise level and picture among them; count: how many these are. few: so many steps of
+    each plan of one small picture.
     """
 
     def __init__(
@@ -31,11 +31,8 @@ class Inputs:
         few: Callable[[int], list[DenoiserInput]],
         count: Callable[[int], int],
         levels: Sequence[float],
-        *,
-        rest: Callable[[int], Iterator[DenoiserInput]] = lambda _every: iter(()),
     ) -> None:
         self.each = each
         self.few = few
         self.count = count
         self.levels = levels
-        self.rest = rest

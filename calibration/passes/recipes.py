@@ -15,7 +15,7 @@ from calibration.choose.partition import (
     RangeCount,
     best_partitions,
     choose_partition,
-    range_costs,
+    range_costs_and_whole,
     relative_weights,
     total_costs,
 )
@@ -71,20 +71,26 @@ def scales_for(
 ) -> Scales:
     """Ranges by exact partition over the recorded levels, and the best quantizers in them."""
     weights = {name: relative_weights(steps) for name, steps in densities.items()}
-    tables = []
+    tables, whole = [], {}
     for number, (name, steps) in enumerate(densities.items()):
-        tables.append(range_costs(steps, form, method, weights[name]))
+        costs, whole[name] = range_costs_and_whole(steps, form, method, weights[name])
+        tables.append(costs)
         progress("choosing int8 scales, and for which noise levels", 0.7 * (number + 1) / len(densities))
     partitions = best_partitions(total_costs(tables))
     partition = choose_partition(partitions, count)
     bounds = list(zip(partition.boundaries[:-1], partition.boundaries[1:], strict=True))
     quantizers = {}
     for number, (name, steps) in enumerate(densities.items()):
-        quantizers[name] = quantizers_of_ranges(
-            [steps[first:last] for first, last in bounds],
-            [weights[name][first:last].tolist() for first, last in bounds],
-            form,
-            method,
+        shared = whole[name] if len(bounds) == 1 else None
+        quantizers[name] = (
+            (shared,)
+            if shared
+            else quantizers_of_ranges(
+                [steps[first:last] for first, last in bounds],
+                [weights[name][first:last].tolist() for first, last in bounds],
+                form,
+                method,
+            )
         )
         progress("choosing int8 scales", 0.7 + 0.3 * (number + 1) / len(densities))
     return Scales(

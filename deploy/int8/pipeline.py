@@ -122,7 +122,7 @@ class _Work:
         self.folder = folder_for(what_is_recorded(self.bundle, groups, self.plans, settings.seed), places.cache)
         self.trajectories = Trajectories(session, groups, self.plans, self.folder, settings.seed)
         recorded = self.trajectories
-        self.inputs = Inputs(recorded.inputs, recorded.few, recorded.count, self.plans.levels, rest=recorded.rest)
+        self.inputs = Inputs(recorded.inputs, recorded.few, recorded.count, self.plans.levels)
 
     def run(self) -> Calibrated:
         """The whole calibration, while no other works on the same partial results."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import EngineError
+from engines.onnx_files.external_tensors import load_external_tensors
 from engines.onnx_files.graph_constants import with_constants
 from engines.onnx_files.stored_weights import widen_weights
 
@@ -41,7 +42,7 @@ def write_half_graph(source: Path, target: Path, constants: Mapping[str, NDArray
     import onnx
 
     model = onnx.load_model_from_string(with_constants(source, constants or {}))
-    onnx.load_external_data_for_model(model, str(source.parent))
+    load_external_tensors(model, source.parent)
     converted = half_model(model)
     weights = f"{target.name}.weights"
     (target.parent / weights).unlink(missing_ok=True)  # onnx appends to what is there

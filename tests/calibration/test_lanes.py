@@ -1,10 +1,11 @@
 """Work in lanes gives what work one after the other gives."""
 
-from threading import Barrier
+from threading import Barrier, Event
+from time import sleep
 
 import pytest
 
-from calibration.lanes import Lanes, lanes_for
+from calibration.lanes import Lanes, StoppedError, go_on, lanes_for
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -30,6 +31,29 @@ def test_an_error_ends_the_work(count: int) -> None:
     with pytest.raises(ZeroDivisionError):
         list(made)
     assert len(begun) <= 2 + count
+
+
+def last_until(stop: Event) -> None:
+    while True:
+        go_on(stop)
+        sleep(0.001)
+
+
+def test_work_that_lasts_gives_up_when_another_lane_fails() -> None:
+    stop, meeting, ended = Event(), Barrier(2, timeout=20), []
+
+    def work(item: int) -> None:
+        meeting.wait()
+        if item == 0:
+            raise KeyboardInterrupt  # as Ctrl-C would, in the thread that waits for results
+        with pytest.raises(StoppedError):
+            last_until(stop)
+        ended.append(item)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(Lanes(count=2, threads=1).each(work, range(2), stop))
+    assert ended == [1]
+    go_on(Event())
 
 
 @pytest.mark.parametrize(("threads", "lanes"), [(1, (1, 1)), (2, (2, 1)), (5, (2, 2)), (16, (2, 8))])

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from math import prod
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.lanes import Lanes
+from calibration.lanes import Lanes, go_on
 from calibration.observe.not_finite import refuse_not_finite
 from calibration.passes.inputs import DenoiserInput
 from deploy.engine.graphs import DENOISE
@@ -136,12 +136,13 @@ class Trajectories:
         stored = [self._path(n).exists() and self._final_path(n).exists() for n in range(len(self._all))]
         # The longest first, so that lanes end at about the same time.
         missing = sorted((n for n, there in enumerate(stored) if not there), key=self._work, reverse=True)
-        fractions, telling = dict.fromkeys(missing, 0.0), Lock()
+        fractions, telling, stop = dict.fromkeys(missing, 0.0), Lock(), Event()
 
         def record_one(number: int) -> None:
             group, index = self._all[number]
 
             def tell(step: StepProgress) -> None:
+                go_on(stop)
                 with telling:
                     fractions[number] = step.fraction
                     done = sum(self._work(n) * part for n, part in fractions.items())
@@ -152,7 +153,7 @@ class Trajectories:
                 with new_file(path) as file:
                     np.save(file, array, allow_pickle=False)
 
-        for _ in lanes.each(record_one, missing):
+        for _ in lanes.each(record_one, missing, stop):
             pass
 
     def inputs(self, every: int = 1) -> Iterator[DenoiserInput]:
@@ -161,23 +162,10 @@ class Trajectories:
         Every group is met, and every step of every plan, each of them by other groups than the step before. Where that
         needs more inputs, because there are fewer groups, there are more.
         """
-        return self._inputs(lambda group, index: self._steps(group, index, every))
-
-    def rest(self, every: int) -> Iterator[DenoiserInput]:
-        """The inputs that `inputs(every)` leaves out, in the same order."""
-
-        def left_out(group: int, index: int) -> list[int]:
-            taken = self._steps(group, index, every)
-            return [step for step in range(len(self.plans.plans[index])) if step not in taken]
-
-        return self._inputs(left_out)
-
-    def _inputs(self, steps: Callable[[int, int], Sequence[int]]) -> Iterator[DenoiserInput]:
-        """Of every group and plan, those at the steps that it is asked for."""
         for group, members in groupby(enumerate(self._all), key=lambda one: one[1][0]):
             condition = self._condition(self.groups[group])
             for number, (_, index) in members:
-                yield from self._inputs_of(number, condition, steps(group, index))
+                yield from self._inputs_of(number, condition, self._steps(group, index, every))
 
     def _steps(self, group: int, index: int, every: int) -> range:
         """Of a plan, those that one in `every` inputs takes of a group."""

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from statistics import median
+from threading import Event
 from typing import Final
 
 import numpy as np
 
-from calibration.lanes import Lanes, lanes_for
+from calibration.lanes import Lanes, go_on, lanes_for
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle
 from deploy.engine.choice import engine_choice
@@ -105,14 +106,17 @@ def made_by(
         length = math.ceil(len(members) / lanes.count)
         batches += [members[first : first + length] for first in range(0, len(members), length)]
 
+    stop = Event()
+
     def made_of(members: list[int]) -> list[Pixels]:
         size = originals[members[0]].size
+        pictures = [originals[index].lr for index in members]
         return upscaler.upscale(
-            [originals[index].lr for index in members], size=size.for_user, seed=seed, choices=choices
+            pictures, size=size.for_user, seed=seed, choices=choices, progress=lambda _: go_on(stop)
         )
 
     results: dict[int, Pixels] = {}
-    for members, pictures in zip(batches, lanes.each(made_of, batches), strict=True):
+    for members, pictures in zip(batches, lanes.each(made_of, batches, stop), strict=True):
         results |= dict(zip(members, pictures, strict=True))
     return [results[index] for index in range(len(originals))]
 
@@ -122,10 +126,14 @@ def generated_by(
 ) -> list[Pixels]:
     """`count` pictures from noise alone, at the size that the configuration names."""
 
-    def made_of(number: int) -> Pixels:
-        return upscaler.generate(Generation().sizes, 1, seed, choices=choices, sample=number)[0][0]
+    stop = Event()
 
-    return list(lanes.each(made_of, range(count)))
+    def made_of(number: int) -> Pixels:
+        sizes = Generation().sizes
+        pictures = upscaler.generate(sizes, 1, seed, choices=choices, sample=number, progress=lambda _: go_on(stop))
+        return pictures[0][0]
+
+    return list(lanes.each(made_of, range(count), stop))
 
 
 def compare(in_float: Sequence[Pixels], in_int8: Sequence[Pixels], originals: Sequence[Original] = ()) -> Fidelity:

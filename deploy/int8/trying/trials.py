@@ -33,7 +33,7 @@ VERIFIED = 6
 GENERATED = 3
 """Pictures that are generated for the same purpose."""
 
-RANKED_STEPS = 3
+RANKED_STEPS = 2
 """Steps of each plan on which single layers are judged."""
 
 

@@ -16,6 +16,7 @@ from calibration.choose.partition import (
     best_partitions,
     choose_partition,
     range_costs,
+    range_costs_and_whole,
     relative_weights,
     total_costs,
 )
@@ -74,6 +75,15 @@ def test_costs_are_the_errors_under_the_scale_that_is_then_chosen(form: Form, me
             # scales for all steps is longer than that for some of them: 400 samples may like one of the others.
             tolerance = 0.005 if isinstance(method, Mse) else 0.08
             assert costs[low, high] == pytest.approx(sum(errors), rel=tolerance)
+
+
+def test_the_quantizer_of_all_steps_comes_with_the_costs() -> None:
+    steps, weights = growing_steps(4), [1.0, 2.0, 0.5, 0.25]
+    for form in (Symmetric(), Asymmetric()):
+        costs, whole = range_costs_and_whole(steps, form, Mse(), weights)
+        assert np.array_equal(costs, range_costs(steps, form, Mse(), weights))
+        assert whole == choose_for_steps(steps, form, Mse(), weights)
+        assert range_costs_and_whole(steps, form, MinMax(), weights)[1] is None
 
 
 def test_ranges_that_grow_with_the_steps_are_worth_dividing_and_equal_ones_are_not() -> None:

@@ -52,9 +52,6 @@ def test_one_in_three_inputs_meets_every_group_and_level(recorded: Trajectories)
     assert {one.level_index for one in some} == set(range(len(recorded.plans.levels)))
     for one in some:
         assert any(is_same(one, other) for other in everything)
-    rest = list(recorded.rest(3))
-    assert len(rest) == len(everything) - len(some)
-    assert all(any(is_same(one, other) for other in [*some, *rest]) for one in everything)
 
 
 def is_same(one: DenoiserInput, other: DenoiserInput) -> bool:
