@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deploy.bundle import Bundle as Bundle
     from deploy.checkpoint.load import load_checkpoint as load_checkpoint
+    from deploy.folders.enlarge import enlarge as enlarge
+    from deploy.folders.outcome import Enlarged as Enlarged
     from deploy.picture.run import Progress as Progress
     from deploy.picture.upscaler import Upscaler as Upscaler
 
 __version__ = "0.1.0"
-__all__ = ["Bundle", "Progress", "Upscaler", "__version__", "load_checkpoint"]
+__all__ = ["Bundle", "Enlarged", "Progress", "Upscaler", "__version__", "enlarge", "load_checkpoint"]
 
 _HOMES = {
     "Bundle": "deploy.bundle",
+    "Enlarged": "deploy.folders.outcome",
     "Progress": "deploy.picture.run",
     "Upscaler": "deploy.picture.upscaler",
+    "enlarge": "deploy.folders.enlarge",
     "load_checkpoint": "deploy.checkpoint.load",
 }
 

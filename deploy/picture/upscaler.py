@@ -22,7 +22,7 @@ from deploy.images.pictures import Kind, Picture, Pixels, is_grey, picture_from_
 from deploy.images.sizes import MAX_PIXELS, PixelSize, output_size
 from deploy.images.tiles import Size
 from deploy.images.values import network_from_pixels
-from deploy.picture.generation import Generation, generate_pictures
+from deploy.picture.generation import NO_PICTURE, Generation, generate_pictures
 from deploy.picture.layout import Job, Layout, layout_for
 from deploy.picture.memory import bytes_from_text, default_budget
 from deploy.picture.pace import Work, seconds_of_rows
@@ -47,6 +47,7 @@ class RunOptions:
     seed: int = 0
     sample: int = 0
     noise: NoiseCallable | None = None
+    one_noise: bool = False  # the same for all pictures of a size, as frames of a film need it
     tile: int | None = None
     scratch: Path | None = None  # where a state too large for memory goes; None: the system's temporary folder
     keeps_pixels: bool = False  # `sampled` will be asked for all pixels at once, rather than for rows
@@ -300,11 +301,25 @@ class Upscaler:
         self, pixels: Pixels, size: PixelSize, sampling: Sampling, options: RunOptions | None = None
     ) -> Iterator[Sampled]:
         """One picture, sampled; its rows can be taken, top to bottom, until the block is left."""
-        options = options or RunOptions()
-        lr = pixels.shape[0], pixels.shape[1]
-        layout = self._layout(lr, 1, size, sampling, options, keeps_pixels=options.keeps_pixels)
-        with self._batch([pixels], size, sampling, options, layout) as sampled:
+        with self.sampled_together([pixels], size, sampling, options) as sampled:
             yield sampled
+
+    @contextmanager
+    def sampled_together(
+        self, pixels: Sequence[Pixels], size: PixelSize, sampling: Sampling, options: RunOptions | None = None
+    ) -> Iterator[Sampled]:
+        """Pictures of one size, as many as `fits_together` says at most, sampled at once."""
+        options = options or RunOptions()
+        lr = pixels[0].shape[0], pixels[0].shape[1]
+        layout = self._layout(lr, len(pixels), size, sampling, options, keeps_pixels=options.keeps_pixels)
+        with self._batch(list(pixels), size, sampling, options, layout) as sampled:
+            yield sampled
+
+    def fits_together(
+        self, count: int, lr: PixelSize, size: PixelSize, sampling: Sampling, options: RunOptions | None = None
+    ) -> int:
+        """How many of `count` pictures of a size can be sampled at once, as memory is now."""
+        return self._layout(lr[::-1], count, size, sampling, options or RunOptions(), keeps_pixels=True).batch
 
     def _all_pixels(
         self, pixels: list[Pixels], sizes: list[PixelSize], sampling: Sampling, options: RunOptions
@@ -348,7 +363,7 @@ class Upscaler:
         self, pixels: list[Pixels], size: PixelSize, sampling: Sampling, options: RunOptions, layout: Layout
     ) -> Iterator[Sampled]:
         lr: Float32 = np.stack([network_from_pixels(one, self.model.values) for one in pixels])
-        keys = [image_key(one) for one in pixels]
+        keys = [NO_PICTURE if options.one_noise else image_key(one) for one in pixels]
         source = NoiseSource(seed=options.seed, sample=options.sample, images=keys, custom=options.noise)
         with (
             ROOM.given(layout.own_bytes, layout.shared_bytes),
@@ -380,6 +395,11 @@ class Upscaler:
             state=prod(state),
             output=prod(size),
         )
+
+    def predicted_bytes(self, lr: PixelSize, size: PixelSize, sampling: Sampling, tile: int | None = None) -> int:
+        """What the process will take for a picture that is streamed to a file, as memory is now."""
+        options = RunOptions(tile=tile)
+        return self._layout(lr[::-1], 1, size, sampling, options, keeps_pixels=False).predicted_bytes
 
     def seconds_of_decoding(self, lr: PixelSize, size: PixelSize) -> float:
         """What turning a finished state into pixels will take, from decoding the beginning of an empty one."""
