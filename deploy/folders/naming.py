@@ -1,8 +1,11 @@
 """Where each result goes: a name made by a template, in the folder that mirrors the input's.
 
-{stem}    name of the input without its suffix     {scale}  of --scale, such as 4
-{name}    name of the input with its suffix        {size}   what was asked for: x4, 1920x1080, long2048, fit1920x1080, 12MP
-{ext}     suffix of the result, such as .png       {seed}, {draw}   numbers
+{stem}          name of the input without its suffix
+{name}          name of the input with its suffix
+{ext}           suffix of the result, such as .png
+{scale}         of --scale, such as 4
+{size}          what was asked for: x4, 1920x1080, long2048, fit1920x1080 or 12MP
+{seed}, {draw}  numbers
 """
 
 from collections import Counter

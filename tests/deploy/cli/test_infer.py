@@ -275,7 +275,7 @@ def test_a_file_of_others_stops_only_its_own_picture(place: Path) -> None:
 )
 def test_a_folder_that_is_named_is_made(place: Path, arguments: list[str], made: list[str]) -> None:
     assert run_here(place, [*arguments, "--scale", "2", "--steps", "1"])[0] == 0
-    assert sorted(path.name for path in (place / arguments[-1]).iterdir()) == made
+    assert sorted(path.name for path in (place / arguments[-1]).glob("[!.]*")) == made
 
 
 def test_a_bundle_without_a_sample_enlarges_a_packaged_one(place: Path, bundle: Bundle) -> None:
@@ -319,7 +319,7 @@ BAD: list[tuple[list[str], str]] = [
     (["a.png", "--scale", "2", "--seed", str(2**64)], "The seed must be a whole number from 0 to 2^64 - 1"),
     (["a.png", "--scale", "2", "-o", "x.tiff"], "the suffix '.tiff' names no format that can be written"),
     (["a.png", "--scale", "2", "-o", "a.png", "--force"], "a.png would be overwritten by its own enlargement"),
-    (["a.png", "sub/a.png", "--scale", "2"], "would both be written to a_x2.png"),
+    (["a.png", "sub/a.png", "--scale", "2"], "would both be written to a.png_x2.png"),
     (["a.png", "--scale", "2", "--max-memory", "5MB"], "are allowed. Allow more with --max-memory"),
     (["a.png", "--scale", "2", "--bundle", "nowhere"], "nowhere is not a bundle"),
     (["text.png", "--scale", "2"], "is not a PNG, JPEG or WebP picture by its content"),
