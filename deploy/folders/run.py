@@ -66,7 +66,7 @@ class Run:
         self.request = request
         self.sampling = upscaler.sampling(request.choices)
         self.settings = Settings(upscaler, request, self.sampling)
-        self._say = say
+        self._say = say = _in_one_line(say)
         self._progress = progress
         self._stack = ExitStack()
         self._record: Record | None = None
@@ -217,7 +217,7 @@ class Run:
         self.tally.count(outcome, time.perf_counter())
         if outcome.state == "failed":
             named, told = address_in(outcome.input) or str(outcome.input), outcome.error or ""
-            _LOG.error("%s", without_places(told if named in told else f"{named}: {told}"))
+            _LOG.error("%s", shown(without_places(told if named in told else f"{named}: {told}")))
         self._sheets.note(outcome, self._say)
         return outcome
 
@@ -328,6 +328,11 @@ class _Pipeline:
             self._written.append(error)
             self._ready.drop()
             self._results.drop()
+
+
+def _in_one_line(say: Say) -> Say:
+    """The same for lines that hold names of files, which may hold anything."""
+    return lambda line: say(shown(line))
 
 
 def _doing(done: Progress) -> str:

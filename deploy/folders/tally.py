@@ -81,9 +81,12 @@ class Tally:
         tell(f"{self.failed} of {self.total} pictures failed: {names}{more}")
 
 
-def shown(path: Path) -> str:
-    """A path fit for one line of a terminal: line breaks, other controls and bytes that are no text as escapes."""
+def shown(path: Path | str) -> str:
+    """A path, or words about one, fit for one line of a terminal: line breaks, controls and bytes that are no text
+    become escapes."""
+    text = str(path)
+    if text.isprintable():
+        return text
     return "".join(
-        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
-        for character in str(path)
+        each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode() for each in text
     )
