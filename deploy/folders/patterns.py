@@ -49,9 +49,8 @@ def _fits(expressions: tuple[re.Pattern[str], ...], place: PurePath) -> bool:
 def _expression(pattern: str) -> re.Pattern[str]:
     if not pattern.strip("/"):
         raise ImageError(f"The pattern {pattern!r} names no file; write it like *.jpg or 2024/*.")
-    if "/" not in pattern.rstrip("/"):
-        pattern = f"**/{pattern}"  # a name alone is one in any folder
-    parts = _PIECE.findall(pattern.strip("/"))
+    name_alone = "/" not in pattern.rstrip("/")
+    parts = _PIECE.findall((f"**/{pattern}" if name_alone else pattern).strip("/"))
     try:
         return re.compile("".join(map(_part, parts)), re.DOTALL | re.IGNORECASE)
     except re.error as error:

@@ -1,0 +1,74 @@
+"""Runs on a folder that are killed at random moments: what is there is complete, and the end is that of one run.
+
+python -m tests.deploy.folders.killed_run BUNDLE IN OUT     one run, which says when it begins
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.deploy.folders.pictures import files_in, make_pictures, unfinished
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def begun(bundle: Path, inputs: Path, out: Path) -> subprocess.Popen[str]:
+    """A run that has opened its networks and is about to look for pictures."""
+    command = [sys.executable, "-m", "tests.deploy.folders.killed_run", *map(str, (bundle, inputs, out))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None and process.stdout.readline() == "begins\n"
+    return process
+
+
+def finished(process: subprocess.Popen[str]) -> list[str]:
+    """What came of each picture of a run that was left alone."""
+    told, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    return told.split()
+
+
+def check_kills(bundle: Path, place: Path, kills: int, pictures: int) -> None:
+    """After each kill every file is a complete result and none is lost; in the end all are there, and nothing else."""
+    make_pictures(place / "in", *[f"{number % 3}/{number}.png" for number in range(pictures)])
+    began = time.perf_counter()
+    assert finished(begun(bundle, place / "in", place / "whole")) == ["made"] * pictures
+    whole, seconds = files_in(place / "whole"), time.perf_counter() - began
+    moments = random.Random(20)
+    before: set[str] = set()
+    done = 0
+    for _ in range(kills):
+        process = begun(bundle, place / "in", place / "out")
+        try:
+            process.wait(moments.uniform(0, seconds / 4))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            done += process.wait(30) == -signal.SIGKILL
+        assert process.stdout is not None
+        process.stdout.close()
+        there = files_in(place / "out")
+        final = {name: content for name, content in there.items() if not name.endswith(".partial")}
+        assert final.items() <= whole.items() and before <= final.keys()
+        before = set(final)
+    assert done >= kills // 2  # a run that was faster than its killer proves nothing
+    finished(begun(bundle, place / "in", place / "out"))
+    assert files_in(place / "out") == whole and unfinished(place / "out") == []
+    assert finished(begun(bundle, place / "in", place / "out")) == ["skipped"] * pictures
+
+
+def main(bundle: str, inputs: str, out: str) -> None:
+    from deploy import Bundle, Upscaler, enlarge
+
+    with Upscaler(Bundle.open(bundle), engine="onnxruntime-cpu", precision="fp32", threads=1) as upscaler:
+        upscaler.model.open_engines()
+        print("begins", flush=True)
+        for outcome in enlarge(inputs, out, scale=2, steps=4, upscaler=upscaler):
+            print(outcome.state, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
