@@ -5,6 +5,7 @@ python -m tests.deploy.folders.killed_run BUNDLE IN OUT     one run, which says 
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,29 +36,36 @@ def finished(process: subprocess.Popen[str]) -> list[str]:
 def check_kills(bundle: Path, place: Path, kills: int, pictures: int) -> None:
     """After each kill every file is a complete result and none is lost; in the end all are there, and nothing else."""
     make_pictures(place / "in", *[f"{number % 3}/{number}.png" for number in range(pictures)])
+    process = begun(bundle, place / "in", place / "whole")
     began = time.perf_counter()
-    assert finished(begun(bundle, place / "in", place / "whole")) == ["made"] * pictures
+    assert finished(process) == ["made"] * pictures
     whole, seconds = files_in(place / "whole"), time.perf_counter() - began
     moments = random.Random(20)
     before: set[str] = set()
-    done = 0
-    for _ in range(kills):
-        process = begun(bundle, place / "in", place / "out")
-        try:
-            process.wait(moments.uniform(0, seconds / 4))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            done += process.wait(30) == -signal.SIGKILL
-        assert process.stdout is not None
-        process.stdout.close()
+    while kills:
+        killed = _killed_after(moments.uniform(0, seconds / 3), begun(bundle, place / "in", place / "out"))
         there = files_in(place / "out")
-        final = {name: content for name, content in there.items() if not name.endswith(".partial")}
-        assert final.items() <= whole.items() and before <= final.keys()
-        before = set(final)
-    assert done >= kills // 2  # a run that was faster than its killer proves nothing
+        # Nothing but complete results lies under a final name, and none has gone.
+        assert there.items() <= whole.items() and before <= there.keys()
+        before = set(there)
+        kills -= killed
+        if not killed:  # it was faster, and all is made: another beginning
+            shutil.rmtree(place / "out")
+            before = set()
     finished(begun(bundle, place / "in", place / "out"))
     assert files_in(place / "out") == whole and unfinished(place / "out") == []
     assert finished(begun(bundle, place / "in", place / "out")) == ["skipped"] * pictures
+
+
+def _killed_after(seconds: float, process: subprocess.Popen[str]) -> bool:
+    """Whether the run was killed; False if it ended before."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+    assert process.stdout is not None
+    process.stdout.close()
+    return process.wait(30) == -signal.SIGKILL
 
 
 def main(bundle: str, inputs: str, out: str) -> None:

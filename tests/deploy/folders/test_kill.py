@@ -19,4 +19,4 @@ def test_three_kills_lose_nothing(tmp_path: Path, idm_micro: Bundle) -> None:
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
 def test_twenty_kills_lose_nothing(tmp_path: Path, idm_micro: Bundle) -> None:
-    check_kills(idm_micro.path, tmp_path, kills=20, pictures=120)
+    check_kills(idm_micro.path, tmp_path, kills=20, pictures=60)
