@@ -6,33 +6,25 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from deploy.bundle.naming import stem_of_content_name
 from deploy.engine.chosen import AUTO
 from deploy.errors import DeployError, ImageError
 from deploy.foreign.places import address_in
-from deploy.images.files import (
-    FORMAT_FROM_SUFFIX,
-    ReadImage,
-    check_folder,
-    check_format,
-    make_folder,
-    read_image,
-    read_size,
-    write_image,
-)
-from deploy.images.png import write_png_rows
+from deploy.images.files import make_folder, read_size
+from deploy.images.formats.table import WRITTEN_SUFFIXES
+from deploy.images.reading import read_header
 from deploy.images.sizes import MAX_PIXELS, PixelSize, check_request, output_size
+from deploy.images.writing import Saving, check_folder, check_format, format_for
 from deploy.picture.existing import Making, forms_that_will_do, note_of_existing
+from deploy.picture.files import Source, enlarged_rows, open_source, result_of, result_suffix
 from deploy.picture.kept_paces import keep_pace, kept_pace
 from deploy.picture.outlook import Outlook
 from deploy.picture.pace import Timing, Work
-from deploy.picture.run import Progress, Sampled
+from deploy.picture.run import Progress
 from deploy.picture.upscaler import RunOptions, Upscaler
 from deploy.sampling.choices import Choices, Sampling
 from deploy.sampling.noise_source import NoiseSource
@@ -48,6 +40,16 @@ LONG = 10.0
 
 CORRECTED_FROM = 1.5
 """How many times too long or too short a forecast must have been to be corrected aloud."""
+
+
+class Input(NamedTuple):
+    """A file to enlarge; frame: the one of several that is meant, None where nobody said."""
+
+    path: Path
+    frame: int | None = None
+
+    def __str__(self) -> str:
+        return str(self.path) if self.frame is None else f"{self.path} frame {self.frame + 1}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,32 +69,61 @@ class Request:
     force: bool = False
     precision: str = AUTO  # as it was asked for: "auto" takes what was made in any
     choices: Choices = field(default_factory=Choices)
+    saving: Saving = field(default_factory=Saving)
+    all_frames: bool = False  # of files that hold several pictures, rather than the first
+
+    @cached_property
+    def inputs(self) -> tuple[Input, ...]:
+        """The pictures one by one."""
+        found: list[Input] = []
+        for image in self.images:
+            count = _frames_of(image) if self.all_frames else 1
+            found += [Input(image)] if count == 1 else [Input(image, frame) for frame in range(count)]
+        return tuple(found)
 
     def output_size(self, lr: PixelSize) -> PixelSize:
         """(width, height) of the result for an input of that size."""
         limit = MAX_PIXELS if self.max_pixels is None else self.max_pixels
         return output_size(lr, scale=self.scale, size=self.size, long_edge=self.long_edge, max_pixels=limit)
 
-    def read(self, image: Path) -> ReadImage:
-        """The pixels of an input."""
-        return read_image(image) if self.max_pixels is None else read_image(image, max_pixels=self.max_pixels)
+    def open(self, image: Input) -> Source:
+        """An input as the network sees it."""
+        return open_source(image.path, self.saving, frame=image.frame, max_pixels=self.max_pixels)
 
-    def target(self, image: Path) -> Path:
+    @property
+    def named(self) -> Path | None:
+        """The file that was named for the only result."""
+        return None if self.goes_into_a_folder() else self.output
+
+    def target(self, image: Input) -> Path:
         """Where the result of `image` goes: beside the user, or where `output` says."""
-        stem = (stem_of_content_name(image.name) if self.are_samples else None) or image.stem
-        name = f"{stem}_{self._suffix()}.png"
-        if self.output is None:
-            return Path(name)
-        return self.output / name if self.goes_into_a_folder() else self.output
+        if self.named is not None:
+            return self.named
+        path = image.path
+        stem = (stem_of_content_name(path.name) if self.are_samples else None) or path.stem
+        number = "" if image.frame is None else f"_{image.frame + 1:04d}"
+        name = f"{stem}{number}_{self._suffix()}{self._suffixes[path]}"
+        return Path(name) if self.output is None else self.output / name
 
     def goes_into_a_folder(self) -> bool:
         """Whether `output` names the folder of the results rather than the only one."""
-        return self.output is not None and (self.output_is_folder or len(self.images) > 1 or self.output.is_dir())
+        return self.output is not None and (self.output_is_folder or len(self.inputs) > 1 or self.output.is_dir())
+
+    @cached_property
+    def _suffixes(self) -> dict[Path, str]:
+        return {image: result_suffix(image, self.saving) for image in self.images}
 
     def _suffix(self) -> str:
         if self.scale is not None:
             return f"x{self.scale:g}"
         return f"{self.size[0]}x{self.size[1]}" if self.size is not None else f"long{self.long_edge}"
+
+
+def _frames_of(image: Path) -> int:
+    try:
+        return read_header(image).frames
+    except ImageError:
+        return 1  # told when its turn comes
 
 
 def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: Report) -> dict[str, Any]:
@@ -115,8 +146,8 @@ def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: 
         "failed": [],
     }
 
-    def refuse(image: Path, error: Exception) -> None:
-        named = address_in(image) or str(image)
+    def refuse(image: Input, error: Exception) -> None:
+        named = address_in(image.path) or str(image.path)
         _LOG.error("%s", error if named in str(error) else f"{named}: {error}")
         report["failed"].append({"input": str(image), "error": str(error)})
 
@@ -125,7 +156,7 @@ def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: 
     if notes:
         say(sampling.describe())
     run = _Run(upscaler, request, sampling, notes, say, progress)
-    for index, image in enumerate(request.images):
+    for index, image in enumerate(request.inputs):
         if image in refused:
             continue
         target = request.target(image)
@@ -138,9 +169,9 @@ def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: 
             report["skipped"].append(str(target))
         else:
             report["pictures"].append(made)
-    if report["failed"] and len(request.images) > 1:
+    if report["failed"] and len(request.inputs) > 1:
         names = ", ".join(row["input"] for row in report["failed"])
-        _LOG.error("%d of %d pictures failed: %s", len(report["failed"]), len(request.images), names)
+        _LOG.error("%d of %d pictures failed: %s", len(report["failed"]), len(request.inputs), names)
     return report | run.finish()
 
 
@@ -155,7 +186,7 @@ class _Run:
         upscaler: Upscaler,
         request: Request,
         sampling: Sampling,
-        notes: Mapping[Path, bytes | None],
+        notes: Mapping[Input, bytes | None],
         say: Say,
         progress: Report,
     ) -> None:
@@ -171,27 +202,27 @@ class _Run:
         self._pace = kept_pace(upscaler.bundle, upscaler.choice)
         self._works: dict[tuple[PixelSize, PixelSize], Work] = {}
         self._told: set[object] = set()  # sizes that were announced, and notices: what is told once
-        ahead = self._works_ahead() if len(request.images) > 1 else []
+        ahead = self._works_ahead() if len(request.inputs) > 1 else []
         self._pictures = len(ahead)
         self._outlook = Outlook(self._pace, ahead, began)
         self._forecast = self._outlook.known() if ahead else None
         if self._forecast is not None and len(ahead) > 1:
             self._say(f"{len(ahead)} pictures: about {text_from_seconds(self._forecast)}{self._on_engine()}")
 
-    def make(self, index: int, image: Path, target: Path) -> dict[str, Any] | None:
+    def make(self, index: int, image: Input, target: Path) -> dict[str, Any] | None:
         """The report's row on a picture that is made now; None if it is there already."""
         began = time.perf_counter()
-        read = self._request.read(image)
+        read = self._request.open(image)
         size = self._request.output_size(read.size)
-        check_format(target, size)
-        making = self._making.of_picture(read.pixels, size, grey=read.is_grey)
+        result = result_of(read, size, self._request.saving, self._request.named)
+        making = self._making.of_source(read.digest(), size, self._request.saving, result.format.name)
         if self._is_there(image, target, making):
             return None
         work = self._work(read.size, size)
         expected = self._pace.seconds(work)
         self._announce(image, target, read.size, size, work, expected)
-        if read.changes:
-            self._say(f"{image}: {'; '.join(read.changes)}")
+        if result.changes:
+            self._say(f"{image}: {'; '.join(result.changes)}")
         timing = self._outlook.begin(work, partial(self._upscaler.seconds_of_decoding, read.size, size))
         forecast = _PictureForecast(timing, began, expected)
         self._tell_of_all()
@@ -201,21 +232,28 @@ class _Run:
             if (told := forecast.told_now()) is not None:
                 self._say(f"{target}: {told}")
             self._tell_of_all()
-            self._progress(_doing(index, len(self._request.images), done), self._outlook.fraction())
+            self._progress(_doing(index, len(self._request.inputs), done), self._outlook.fraction())
 
         options = RunOptions(
             seed=self._request.seed,
             tile=self._request.tile,
             scratch=target.resolve().parent,
-            keeps_pixels=not _is_streamed(target),
+            keeps_pixels=not result.is_streamed,
+            pixel_bytes=result.pixel_bytes,
             progress=after_tile,
             notice=self._say,
         )
         with self._upscaler.sampled(read.pixels, size, self._sampling, options) as sampled:
             self._refuse_changed(image, target)
-            write_sampled(sampled, target, making.note(), grey=read.is_grey)
+            stripped = self._request.saving.strip_metadata
+            result.write(
+                target,
+                enlarged_rows(sampled, read, result.bits),
+                note=making.sealed() if stripped else making.note(),
+                provenance=self._making.provenance(self._sampling),
+            )
         self._outlook.finish()
-        if len(self._request.images) == 1 and forecast.seconds is not None:
+        if len(self._request.inputs) == 1 and forecast.seconds is not None:
             self._forecast = self._outlook.elapsed - (time.perf_counter() - began) + forecast.seconds
         return {
             "input": str(image),
@@ -226,10 +264,10 @@ class _Run:
             "tile": sampled.tile,
             "seconds": round(time.perf_counter() - began, 3),
             "forecast_seconds": _rounded(forecast.seconds),
-            "changes": list(read.changes),
+            "changes": list(result.changes),
         }
 
-    def _refuse_changed(self, image: Path, target: Path) -> None:
+    def _refuse_changed(self, image: Input, target: Path) -> None:
         """What came under the name of a result, or was changed there, while the run went on stays."""
         if not self._request.force and note_of_existing(target) != self._notes[image]:
             raise ImageError(f"writing {target}: it was changed while the picture was made. --force writes over it.")
@@ -243,7 +281,7 @@ class _Run:
             self._say(f"the next estimate will not know these times. {error}")
         return {"seconds": round(seconds, 3), "forecast_seconds": _rounded(self._forecast)}
 
-    def _is_there(self, image: Path, target: Path, making: Making) -> bool:
+    def _is_there(self, image: Input, target: Path, making: Making) -> bool:
         """Whether the result that is there is the one that is asked for; said if there is any."""
         note = self._notes[image]
         if note is None:
@@ -264,7 +302,7 @@ class _Run:
             # By all but its input and size, which will be known when its turn comes.
             if note is None or self._making.differences(note, self._forms):
                 with suppress(ImageError):  # told when its turn comes
-                    counts[read_size(image)] += 1
+                    counts[read_size(image.path)] += 1
         works = []
         for lr, count in counts.items():
             with suppress(DeployError, EngineError):  # likewise
@@ -278,7 +316,7 @@ class _Run:
         return self._works[lr, size]
 
     def _announce(
-        self, image: Path, target: Path, lr: PixelSize, size: PixelSize, work: Work, expected: float | None
+        self, image: Input, target: Path, lr: PixelSize, size: PixelSize, work: Work, expected: float | None
     ) -> None:
         """Sizes and the time it will take, before the work; of many alike the first, and each that takes long."""
         if (lr, size) in self._told and (expected is None or expected < LONG):
@@ -333,23 +371,6 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
-def write_sampled(sampled: Sampled, target: Path, note: bytes, *, grey: bool = False) -> None:
-    """`target` holds the picture and the note; PNG is written as its rows come, other formats need all of them.
-
-    `grey`: the three channels are equal, and one is written.
-    """
-    height, width = sampled.size
-    rows = (block[0, :, :, 0] if grey else block[0] for block in sampled.rows())
-    if _is_streamed(target):
-        write_png_rows(target, width, height, rows, grey=grey, note=note)
-    else:
-        write_image(np.concatenate(list(rows)), target, note=note)
-
-
-def _is_streamed(target: Path) -> bool:
-    return target.suffix.lower() == ".png"
-
-
 def text_from_seconds(seconds: float) -> str:
     """A duration as people say it."""
     if seconds < 90:
@@ -366,16 +387,19 @@ def _doing(index: int, images: int, done: Progress) -> str:
     return ", ".join(parts)
 
 
-def _check_targets(request: Request) -> tuple[dict[Path, ImageError], dict[Path, bytes | None]]:
+def _check_targets(request: Request) -> tuple[dict[Input, ImageError], dict[Input, bytes | None]]:
     """The pictures whose place something else has taken, and the notes of results that are there; before any work."""
     if request.output is not None and request.goes_into_a_folder():
         _make_folder(request.output, is_said=request.output_is_folder)
     # All of them go into one folder.
-    check_format(request.target(request.images[0]))
-    check_folder(request.target(request.images[0]))
-    refused: dict[Path, ImageError] = {}
-    notes: dict[Path, bytes | None] = {}
-    for image in request.images:
+    first = request.target(request.inputs[0])
+    if request.named is not None:
+        format_for(request.named, "png", is_lossless=True, saving=request.saving)
+    check_format(first)
+    check_folder(first)
+    refused: dict[Input, ImageError] = {}
+    notes: dict[Input, bytes | None] = {}
+    for image in request.inputs:
         try:
             notes[image] = note_of_existing(request.target(image), force=request.force)
         except ImageError as error:
@@ -384,7 +408,7 @@ def _check_targets(request: Request) -> tuple[dict[Path, ImageError], dict[Path,
 
 
 def _make_folder(folder: Path, *, is_said: bool) -> None:
-    if folder.suffix.lower() in FORMAT_FROM_SUFFIX and not is_said and not folder.is_dir():
+    if folder.suffix.lower() in WRITTEN_SUFFIXES and not is_said and not folder.is_dir():
         raise ImageError(f"{folder} names one picture, but several are to be written; name a folder with -o.")
     make_folder(folder)
 
@@ -395,15 +419,15 @@ def _overwritten_first(target: Path) -> ImageError:
 
 def _refuse_same_targets(request: Request) -> None:
     """Two pictures of the same name must not overwrite each other's result."""
-    seen: dict[Path, Path] = {}
+    seen: dict[Path, Input] = {}
     inputs = {image.resolve() for image in request.images}
-    for image in request.images:
+    for image in request.inputs:
         target = request.target(image)
         if target in seen:
             raise ImageError(
                 f"{seen[target]} and {image} would both be written to {target}; enlarge them into different folders."
             )
-        if image.exists() and target.exists() and image.samefile(target):
+        if image.path.exists() and target.exists() and image.path.samefile(target):
             raise ImageError(f"{image} would be overwritten by its own enlargement; choose another name with -o.")
         if request.force and target.exists() and target.resolve() in inputs:
             raise _overwritten_first(target)
