@@ -62,7 +62,7 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> ReadImage:
     changes = [f"colours are converted from {space.name} to sRGB"] if space is not None else []
     changes += picture.changes
     if picture.bits > 8:
-        changes.append(f"{'floats' if picture.bits == 32 else '16 bits per channel'} become 8 bits")
+        changes.append(f"{'floating-point numbers' if picture.bits == 32 else '16 bits per channel'} become 8")
     return ReadImage(
         path=path,
         pixels=srgb_in_8_bits(picture),

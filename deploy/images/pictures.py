@@ -118,16 +118,15 @@ def _samples(image: Image.Image) -> Samples:
     if image.mode.startswith("I"):  # older Pillow calls 16 bits "I", newer "I;16"
         values = np.asarray(image)
         if image.mode.startswith("I;16") or values.max() > 255:
-            grey = np.clip(values, 0, 65535).astype(np.uint16)[:, :, None]
+            grey: Samples = np.clip(values, 0, 65535).astype(np.uint16)[:, :, None]
             if (grey == image.info.get("transparency", -1)).any():
                 raise ImageError(
                     "PIL has no images of 16 bits with transparency, which the result would have to be; hand over an "
                     "8-bit image, or the file to `idm-deploy infer`."
                 )
             return grey
-        return np.clip(values, 0, 255).astype(np.uint8)[:, :, None]
-    samples: Samples = samples_of(image)
-    return samples
+        return np.asarray(np.clip(values, 0, 255), np.uint8)[:, :, None]
+    return np.asarray(samples_of(image))
 
 
 def _info(image: Image.Image, size: PixelSize, profile: bytes | None) -> dict[str, Any]:

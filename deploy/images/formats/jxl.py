@@ -13,7 +13,6 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from deploy.errors import ImageError
-
 from deploy.images.boxes import box, boxes
 from deploy.images.formats.by_openimageio import dtype_of, image_input, openimageio, samples
 from deploy.images.formats.contract import Format, Opened, Outline, Writer, whole_picture

@@ -29,6 +29,8 @@ from deploy.images.sizes import PixelSize
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LONGEST_SIDE = 2**31 - 1
 _ROWS_AT_A_TIME = 64
+_STRIP_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 18
 _BLOCK_BYTES = 4 << 20
 """Of filtered rows that are undone at once."""
 _LEVEL = 6  # zlib's own default
@@ -297,18 +299,23 @@ def write_png(file: BinaryIO, outline: Outline, rows: Iterator[Samples]) -> None
     for kind, data in _chunks_before_pixels(outline):
         write(_chunk(kind, data))
     stream = zlib.compressobj(_LEVEL)
+    waiting = bytearray()
+    at_once = max(1, min(_ROWS_AT_A_TIME, _STRIP_BYTES // outline.row_bytes))
     previous = np.zeros(outline.row_bytes, np.uint8)
     unit = outline.channels * outline.bits // 8
     for block in rows:
-        for top in range(0, len(block), _ROWS_AT_A_TIME):
-            strip = block[top : top + _ROWS_AT_A_TIME]
+        for top in range(0, len(block), at_once):
+            strip = block[top : top + at_once]
             stored = strip.astype(">u2") if outline.bits == 16 else np.ascontiguousarray(strip)
             as_bytes = stored.view(np.uint8).reshape(len(strip), outline.row_bytes)
-            # The compressor often has nothing to hand out yet.
-            if compressed := stream.compress(filtered(as_bytes, previous, unit)):
-                write(_chunk(b"IDAT", compressed))
+            waiting += stream.compress(filtered(as_bytes, previous, unit))
+            while len(waiting) > _CHUNK_BYTES:  # always as long, so that the file does not tell of the blocks
+                write(_chunk(b"IDAT", bytes(waiting[:_CHUNK_BYTES])))
+                del waiting[:_CHUNK_BYTES]
             previous = as_bytes[-1].copy()
-    write(_chunk(b"IDAT", stream.flush()))
+    waiting += stream.flush()
+    for place in range(0, len(waiting), _CHUNK_BYTES):
+        write(_chunk(b"IDAT", bytes(waiting[place : place + _CHUNK_BYTES])))
     if outline.note is not None:
         file.write(png_chunk_from_note(digest, outline.note))
     file.write(PNG_END)
