@@ -5,22 +5,27 @@ import re
 import typer
 
 OPTIONS_OF_PARAMETERS = (
+    "color_fix",
     "consistency",
     "device",
     "engine",
     "equation",
     "eta",
+    "format",
+    "frames",
     "long_edge",
     "max_memory",
     "max_pixels",
     "placement",
     "precision",
     "preset",
+    "quality",
     "scale",
     "seed",
     "size",
     "start",
     "steps",
+    "strip_metadata",
     "threads",
     "tile",
 )

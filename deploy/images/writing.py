@@ -43,9 +43,14 @@ class Saving:
             written_format(self.format)
         if self.quality is not None and not 1 <= self.quality <= 100:
             raise ImageError(f"`quality` goes from 1 to 100, found {self.quality}.")
-        if self.quality is not None and self.format is not None and "quality" not in _writer(self.format).keeps:
+        if self.format is not None:
+            self.check_quality(FORMATS[self.format])
+
+    def check_quality(self, record: Format) -> None:
+        """A quality was asked for only if files of this format have one."""
+        if self.quality is not None and "quality" not in _writer(record.name).keeps:
             raise ImageError(
-                f"{FORMATS[self.format].title} keeps every pixel and takes no `quality`; leave it out, or choose "
+                f"{record.title} keeps every pixel and takes no `quality`; leave it out, or choose "
                 f"{_titles_with('quality')}."
             )
 
@@ -62,19 +67,20 @@ def format_for(target: Path | None, origin: str, *, is_lossless: bool, saving: S
 
     target: the file that was named, None where its name is still to be made.
     """
+    record = FORMATS[saving.format] if saving.format is not None else None
     if target is not None:
-        record = format_of_suffix(target)
-        if record is None:
+        named = format_of_suffix(target)
+        if named is None:
             raise suffix_refused(target)
-        if saving.format is not None and saving.format != record.name:
+        if record not in (None, named):
             raise ImageError(
-                f"writing {target}: the name asks for {record.title}, `format` for {FORMATS[saving.format].title}. "
-                "Give one of them."
+                f"writing {target}: the name asks for {named.title}, `format` for {record.title}. Give one of them."
             )
-        return record
-    if saving.format is not None:
-        return FORMATS[saving.format]
-    return FORMATS[origin] if is_lossless and origin in WRITTEN else FORMATS["png"]
+        record = named
+    if record is None:
+        record = FORMATS[origin] if is_lossless and origin in WRITTEN else FORMATS["png"]
+    saving.check_quality(record)
+    return record
 
 
 def suffix_refused(path: Path) -> ImageError:

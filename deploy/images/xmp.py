@@ -12,7 +12,7 @@ from xml.sax.saxutils import quoteattr
 from deploy.images.sizes import PixelSize
 
 NAMESPACE = "urn:idm-deploy:provenance:1"
-_PREFIX = "idm"
+_PREFIX = "made"
 _OWN = re.compile(rb"<rdf:Description[^>]*urn:idm-deploy:provenance:1[^>]*/>\s*")
 _THUMBNAILS = re.compile(rb"<xmp:Thumbnails>.*?</xmp:Thumbnails>", re.DOTALL)
 _HEAD = '<?xpacket begin="\N{ZERO WIDTH NO-BREAK SPACE}" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'

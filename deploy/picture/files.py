@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.errors import ImageError
+from deploy.errors import DeployError, ImageError
 from deploy.families.contract import Float32
 from deploy.images.formats.contract import Format
 from deploy.images.formats.table import FORMATS
@@ -157,9 +157,10 @@ def result_suffix(path: Path, saving: Saving) -> str:
         return FORMATS[saving.format].suffixes[0]
     try:
         header = read_header(path)
-    except ImageError:
-        return FORMATS["png"].suffixes[0]
-    return format_for(None, header.format.name, is_lossless=header.is_lossless, saving=saving).suffixes[0]
+        record = format_for(None, header.format.name, is_lossless=header.is_lossless, saving=saving)
+    except DeployError:  # told when its turn comes
+        record = FORMATS["png"]
+    return record.suffixes[0]
 
 
 def enlarged_rows(sampled: Sampled, source: Source, bits: int, index: int = 0) -> Iterator[Samples]:

@@ -122,7 +122,7 @@ class Request:
 def _frames_of(image: Path) -> int:
     try:
         return read_header(image).frames
-    except ImageError:
+    except DeployError:
         return 1  # told when its turn comes
 
 
@@ -301,7 +301,7 @@ class _Run:
         for image, note in self._notes.items():
             # By all but its input and size, which will be known when its turn comes.
             if note is None or self._making.differences(note, self._forms):
-                with suppress(ImageError):  # told when its turn comes
+                with suppress(DeployError):  # told when its turn comes
                     counts[read_size(image.path)] += 1
         works = []
         for lr, count in counts.items():

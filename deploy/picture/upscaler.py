@@ -213,8 +213,8 @@ class Upscaler:
         Arrays of uint8, uint16, float32 and float64 (0 to 1) come back as such, PIL images of modes L, LA, RGB, RGBA
         and I;16 in theirs. The fourth channel is alpha, which is enlarged too. A grey picture gives a grey one: three
         equal channels, or one where the input has one. A PIL image comes back in the colours of its profile and with
-        it, its EXIF, XMP and resolution; what is converted is told to `notice`. `color_fix` (none, lowfreq or wavelet) draws
-        colours that drifted back to the input's.
+        it, its EXIF, XMP and resolution; what is converted is told to `notice`. `color_fix` (none, lowfreq or wavelet)
+        draws colours that drifted back to the input's.
 
         Exactly one of `scale`, `size` (width, height) and `long_edge` says how large. `preset` names a way to sample,
         the bundle's default otherwise; `equation`, `steps`, `start`, `consistency`, `eta` and `placement` replace parts

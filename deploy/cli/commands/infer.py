@@ -12,15 +12,20 @@ from deploy.cli.options import (
     ENGINE,
     FOUND_OR_PACKAGED,
     SAMPLING,
+    ColorFix,
     Device,
     Engine,
     Equation,
+    Format,
+    Frames,
     Json,
     MaxMemory,
     Precision,
     Preset,
+    Quality,
     Seed,
     Steps,
+    StripMetadata,
     Threads,
     one_of,
 )
@@ -40,7 +45,9 @@ EXAMPLES = (
 def infer(
     images: Annotated[
         list[Path] | None,
-        typer.Argument(help="Pictures to enlarge: PNG, JPEG or WebP. If left out, a sample picture."),
+        typer.Argument(
+            help="Pictures to enlarge: PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, JPEG XL or HEIC. If left out, a sample."
+        ),
     ] = None,
     scale: Annotated[
         float | None,
@@ -58,7 +65,7 @@ def infer(
             "-o",
             metavar="PATH",
             help="File to write, or folder/ for all of them, made if it is not there. If left out, "
-            "<picture>_x<scale>.png in the current folder.",
+            "<picture>_x<scale>.png (or the input's format, see --format) in the current folder.",
         ),
     ] = None,
     bundle: Annotated[Path | None, typer.Option("--bundle", help=FOUND_OR_PACKAGED)] = None,
@@ -137,14 +144,21 @@ def infer(
             help="Most pixels of an input or output; pictures beyond it are refused. Give more to allow larger ones.",
         ),
     ] = None,
+    format: Format = None,
+    quality: Quality = None,
+    strip_metadata: StripMetadata = False,
+    color_fix: ColorFix = "none",
+    frames: Frames = "first",
     as_json: Json = False,
 ) -> None:
     """Enlarge pictures by any factor."""
     from deploy.bundle import Bundle
+    from deploy.images.writing import Saving
     from deploy.packaged.places import FREE_SAMPLES, bundle_or_packaged
     from deploy.picture.jobs import Request, infer_pictures
     from deploy.picture.upscaler import Upscaler
 
+    saving = Saving(format=format, quality=quality, strip_metadata=strip_metadata, color_fix=color_fix)
     opened = Bundle.open(bundle_or_packaged(bundle, say))
     request = Request(
         images=tuple(images or opened.sample_images()[:1] or FREE_SAMPLES[:1]),
@@ -159,6 +173,8 @@ def infer(
         tile=tile,
         max_pixels=max_pixels,
         force=force,
+        saving=saving,
+        all_frames=frames == "all",
         choices=_choices(preset, equation, steps, start, consistency, eta, placement, published),
     )
     with (
