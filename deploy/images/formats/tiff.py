@@ -30,7 +30,7 @@ from deploy.images.formats.by_pillow import samples_of
 from deploy.images.formats.contract import Format, Opened, Outline, Writer
 from deploy.images.iptc import iptc_from_resources
 from deploy.images.notes import trailer_from_note
-from deploy.images.picture import Metadata, Samples
+from deploy.images.picture import HIGHEST, Metadata, Samples
 from deploy.images.tags import (
     BYTE,
     LONG,
@@ -85,7 +85,10 @@ def open_tiff(file: BinaryIO) -> Opened:
             count = len(mode) + is_alpha
             if reader.spec(pages[frame]).nchannels < count:
                 raise ValueError(f"it has {reader.spec(pages[frame]).nchannels} channels, expected {count}")
-            return samples(reader, pages[frame], count, "TIFF")
+            pixels = samples(reader, pages[frame], count, "TIFF")
+        if photometric == 0:  # zero is white
+            pixels[:, :, 0] = HIGHEST[pixels.dtype] - pixels[:, :, 0]
+        return pixels
 
     if bits > 8 or is_float:
         openimageio(_what(bits, is_float))
