@@ -132,7 +132,7 @@ def _quantised(values: NDArray[np.floating], bits: int) -> Samples:
     if bits == 32:
         return values.astype(np.float32)
     dtype = DTYPES[bits]
-    samples: Samples = np.rint(np.clip(values, 0.0, 1.0) * HIGHEST[dtype]).astype(dtype)
+    samples: Samples = np.rint(np.clip(values, 0.0, 1.0).astype(np.float64) * HIGHEST[dtype]).astype(dtype)
     return samples
 
 
