@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from deploy.bundle import Bundle as Bundle
     from deploy.checkpoint.load import load_checkpoint as load_checkpoint
     from deploy.folders.enlarge import enlarge as enlarge
-    from deploy.folders.outcome import Enlarged as Enlarged
+    from deploy.folders.outcome import Outcome as Outcome
     from deploy.picture.run import Progress as Progress
     from deploy.picture.upscaler import Upscaler as Upscaler
 
 __version__ = "0.1.0"
-__all__ = ["Bundle", "Enlarged", "Progress", "Upscaler", "__version__", "enlarge", "load_checkpoint"]
+__all__ = ["Bundle", "Outcome", "Progress", "Upscaler", "__version__", "enlarge", "load_checkpoint"]
 
 _HOMES = {
     "Bundle": "deploy.bundle",
-    "Enlarged": "deploy.folders.outcome",
+    "Outcome": "deploy.folders.outcome",
     "Progress": "deploy.picture.run",
     "Upscaler": "deploy.picture.upscaler",
     "enlarge": "deploy.folders.enlarge",

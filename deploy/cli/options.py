@@ -13,6 +13,7 @@ import typer
 SAMPLING = "How pictures are sampled"
 ENGINE = "Engine, speed and memory"
 CHECKPOINT = "How the checkpoint is read"
+FILES = "Pictures as files"
 RESULTS = "Results and messages"
 
 
@@ -144,6 +145,51 @@ CacheDir = Annotated[
         "--cache-dir",
         help="Folder that keeps built engines and measurements. If left out, the user's cache: "
         "$XDG_CACHE_HOME/idm-deploy or ~/.cache/idm-deploy.",
+    ),
+]
+
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        rich_help_panel=FILES,
+        autocompletion=one_of("png", "jpeg", "webp", "tiff", "bmp", "avif", "jxl"),
+        help="Format of the results: png, jpeg, webp, tiff, bmp, avif or jxl. If left out, what the name given with -o "
+        "says, else the input's where that loses nothing, else png.",
+    ),
+]
+Quality = Annotated[
+    int | None,
+    typer.Option(
+        "--quality",
+        rich_help_panel=FILES,
+        help="1 to 100, for jpeg (95 if left out), avif (90), webp and jxl (without loss if left out).",
+    ),
+]
+StripMetadata = Annotated[
+    bool,
+    typer.Option(
+        "--strip-metadata",
+        rich_help_panel=FILES,
+        help="Leave out of the results what the input says of itself (EXIF with GPS, XMP, IPTC, DPI) and how they were "
+        "made. The colour profile stays: colours would change without it.",
+    ),
+]
+ColorFix = Annotated[
+    str,
+    typer.Option(
+        "--color-fix",
+        rich_help_panel=FILES,
+        autocompletion=one_of("none", "lowfreq", "wavelet"),
+        help="Draw colours that drifted back to the input's: none, lowfreq (on the input's grid) or wavelet.",
+    ),
+]
+Frames = Annotated[
+    Literal["first", "all"],
+    typer.Option(
+        "--frames",
+        rich_help_panel=FILES,
+        help="Of animations and files of several pages: the first, or all of them, each as a picture of its own.",
     ),
 ]
 

@@ -6,16 +6,14 @@ both ways. Together is chosen where it is faster and gives the same bytes.
 
 from collections import Counter, deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from deploy.folders.reading import Ready
-from deploy.images.files import Pixels
+from deploy.images.picture import Samples
 from deploy.images.sizes import PixelSize
 from deploy.picture.layout import LARGEST_BATCH
-
-Kind = tuple[PixelSize, PixelSize]
-"""(width, height) of inputs and of results."""
 
 TRIED_AFTER = 32
 """Pictures of a size that are made before a trial: a run that made so many has mostly many more of them."""
@@ -27,9 +25,25 @@ LARGEST_WHOLE = 1 << 22
 """Pixels of a result from which pictures are not made together: each keeps an engine busy alone."""
 
 
+class Kind(NamedTuple):
+    """What pictures have in common that can be made together: (width, height) of inputs and of results, and samples."""
+
+    lr: PixelSize
+    size: PixelSize
+    bits: int
+    is_plain: bool
+    keeps_bits: bool  # the result has as many
+
+    @property
+    def is_for_batches(self) -> bool:
+        """Whether such pictures are made together at all."""
+        return self.keeps_bits and self.size[0] * self.size[1] <= LARGEST_WHOLE
+
+
 def kind_of(ready: Ready) -> Kind:
     """Pictures of the same kind can be made together."""
-    return ready.lr, ready.size
+    bits = ready.source.picture.bits
+    return Kind(ready.lr, ready.size, bits, ready.source.view.is_plain, bits == ready.result.bits)
 
 
 class Batches:
@@ -47,7 +61,7 @@ class Batches:
 
     def size(self, kind: Kind) -> int:
         """How many pictures of this kind to make together now."""
-        if kind[1][0] * kind[1][1] > LARGEST_WHOLE:
+        if not kind.is_for_batches:
             return 1
         return self._asked if self._asked is not None else self._chosen.get(kind, 1)
 
@@ -56,7 +70,7 @@ class Batches:
         return (
             self._asked is None
             and kind not in self._chosen
-            and kind[1][0] * kind[1][1] <= LARGEST_WHOLE
+            and kind.is_for_batches
             and self._made[kind] >= TRIED_AFTER
             and left >= TRIED_WITH_LEFT
         )
@@ -68,8 +82,8 @@ class Batches:
     def learn(
         self,
         kind: Kind,
-        alone: Sequence[Pixels],
-        together: Sequence[Pixels],
+        alone: Sequence[Samples],
+        together: Sequence[Samples],
         *,
         alone_seconds: float,
         together_seconds: float,

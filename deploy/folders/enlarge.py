@@ -8,7 +8,7 @@ from typing import Literal
 
 from deploy.bundle import Bundle
 from deploy.errors import ImageError
-from deploy.folders.outcome import Enlarged
+from deploy.folders.outcome import Outcome
 from deploy.folders.request import Crop, Request
 from deploy.folders.run import Run
 from deploy.images.sizes import PixelSize
@@ -46,8 +46,8 @@ def enlarge(
     steps: int | None = None,
     notice: Callable[[str], None] | None = None,
     progress: Callable[[str, float], None] | None = None,
-) -> Iterator[Enlarged]:
-    """Each of `pictures` (files, and folders with all below them) enlarged into the folder `out`, as `Enlarged`.
+) -> Iterator[Outcome]:
+    """Each of `pictures` (files, and folders with all below them) enlarged into the folder `out`, as `Outcome`.
 
     An outcome comes when its file is complete: "made", "skipped" where it is there already, or "failed" with `error`;
     one bad picture does not stop the others. The network runs while the next outcome is asked for. Leaving the loop
@@ -96,8 +96,8 @@ def enlarge(
     return outcomes
 
 
-def _outcomes(run: Run, stack: ExitStack) -> Iterator[Enlarged]:
+def _outcomes(run: Run, stack: ExitStack) -> Iterator[Outcome]:
     """Those of the run, after an empty one: once that is taken, the run is closed however the iterator ends."""
     with stack:
-        yield Enlarged(state="skipped", input=Path(), output=Path())
+        yield Outcome(state="skipped", input=Path(), output=Path())
         yield from run.outcomes()

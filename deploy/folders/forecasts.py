@@ -72,7 +72,7 @@ class Forecasts:
         """What a picture takes, by all that is known; None where nothing is."""
         return self._pace.about(work)
 
-    def begin(self, image: Path, target: Path, lr: PixelSize, size: PixelSize, began: float) -> "PictureForecast":
+    def begin(self, image: str, target: Path, lr: PixelSize, size: PixelSize, began: float) -> "PictureForecast":
         """The forecast of the next picture, whose reading `began` then; announced where that helps."""
         work = self.work(lr, size)
         expected = self._pace.seconds(work)

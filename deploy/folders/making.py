@@ -7,11 +7,14 @@ from deploy.errors import DeployError, ImageError
 from deploy.folders.batches import Batches, Waiting, kind_of
 from deploy.folders.channel import Channel
 from deploy.folders.forecasts import Forecasts, PictureForecast
-from deploy.folders.outcome import Enlarged
+from deploy.folders.outcome import Outcome
 from deploy.folders.reading import Ready
 from deploy.folders.request import Request
-from deploy.folders.writing import Result, Writer, is_streamed
-from deploy.images.files import Pixels, make_folder
+from deploy.folders.writing import Delivery, Writer
+from deploy.images.files import make_folder
+from deploy.images.picture import Samples
+from deploy.picture.enlarged import samples_of_batch
+from deploy.picture.files import enlarged_rows
 from deploy.picture.run import Progress, Sampled
 from deploy.picture.upscaler import RunOptions, Upscaler
 from deploy.sampling.choices import Sampling
@@ -31,7 +34,7 @@ class Maker:
         sampling: Sampling,
         forecasts: Forecasts,
         batches: Batches,
-        results: Channel[Result],
+        results: Channel[Delivery],
         writer: Writer,
         tell: Callable[[Ready, Progress], None],
     ) -> None:
@@ -52,7 +55,7 @@ class Maker:
         wanted = most if self._batches.is_to_be_tried(kind, left) else self._batches.size(kind)
         return waiting.like_first() < wanted and len(waiting) < 2 * most
 
-    def make(self, waiting: Waiting, left: int) -> Iterator[Enlarged]:
+    def make(self, waiting: Waiting, left: int) -> Iterator[Outcome]:
         """The next pictures are on their way into files; yields those that cannot be made."""
         kind, most = kind_of(waiting.first()), self._batches.most
         if self._batches.is_to_be_tried(kind, left) and waiting.like_first() >= most:
@@ -65,17 +68,18 @@ class Maker:
             for ready in group:
                 yield from self._made_alone(ready)
             return
-        size = self._upscaler.fits_together(len(group), *kind, self._sampling, self._options(group[0], None))
+        options = self._options(group[0], None)
+        size = self._upscaler.fits_together(len(group), kind.lr, kind.size, self._sampling, options)
         for first in range(0, len(group), size):
             yield from self._made_together(group[first : first + size])
 
-    def _made_alone(self, ready: Ready) -> Iterator[Enlarged]:
+    def _made_alone(self, ready: Ready) -> Iterator[Outcome]:
         job = ready.job
         try:
             make_folder(job.target.parent)
-            forecast = self._forecasts.begin(job.image, job.target, ready.lr, ready.size, ready.began)
+            forecast = self._forecasts.begin(str(job), job.target, ready.lr, ready.size, ready.began)
             options = self._options(ready, forecast)
-            with self._upscaler.sampled(ready.read.pixels, ready.size, self._sampling, options) as sampled:
+            with self._upscaler.sampled(ready.source.pixels, ready.size, self._sampling, options) as sampled:
                 self._hand_over(ready, sampled, forecast)
             self._forecasts.finish(forecast)
         except (DeployError, EngineError) as error:
@@ -83,8 +87,8 @@ class Maker:
 
     def _hand_over(self, ready: Ready, sampled: Sampled, forecast: PictureForecast) -> None:
         """The rows of a sampled picture go to a writer; what it cannot take yet is decoded when it can."""
-        rows: Channel[Pixels] = Channel(1 << 30, AHEAD_BYTES)
-        result = Result(
+        rows: Channel[Samples] = Channel(1 << 30, AHEAD_BYTES)
+        result = Delivery(
             ready=ready,
             rows=rows,
             evaluations=sampled.evaluations,
@@ -93,8 +97,8 @@ class Maker:
         )
         try:
             self._results.give(result)
-            for block in sampled.rows():
-                if not rows.give(block[0], block.nbytes):
+            for block in enlarged_rows(sampled, ready.source, ready.result.bits):
+                if not rows.give(block, block.nbytes):
                     return  # the writer has failed, and tells
             rows.end()
         except (DeployError, EngineError) as error:
@@ -103,7 +107,7 @@ class Maker:
             rows.fail(ImageError(f"writing {ready.job.target} was interrupted."))
             raise
 
-    def _made_together(self, group: Sequence[Ready]) -> Iterator[Enlarged]:
+    def _made_together(self, group: Sequence[Ready]) -> Iterator[Outcome]:
         try:
             pixels, evaluations = self._sampled(group)
         except (DeployError, EngineError):  # each tells for itself
@@ -113,11 +117,11 @@ class Maker:
         for ready, whole in zip(group, pixels, strict=True):
             self._hand_over_whole(ready, whole, evaluations)
 
-    def _tried(self, group: Sequence[Ready]) -> Iterator[Enlarged]:
+    def _tried(self, group: Sequence[Ready]) -> Iterator[Outcome]:
         """The pictures are made, each alone and all together, to choose between the two."""
         kind = kind_of(group[0])
         self._batches.count(kind, len(group))
-        alone: list[Pixels] = []
+        alone: list[Samples] = []
         try:
             self._sampled(group)  # engines make room for this size, once
             began = time.perf_counter()
@@ -136,19 +140,19 @@ class Maker:
         for ready, pixels in zip(group, alone, strict=True):
             self._hand_over_whole(ready, pixels, evaluations)
 
-    def _sampled(self, group: Sequence[Ready]) -> tuple[list[Pixels], int]:
+    def _sampled(self, group: Sequence[Ready]) -> tuple[list[Samples], int]:
         for ready in group:
             make_folder(ready.job.target.parent)
         options = self._options(group[0], None)
-        inputs = [ready.read.pixels for ready in group]
+        inputs = [ready.source.pixels for ready in group]
         with self._upscaler.sampled_together(inputs, group[0].size, self._sampling, options) as sampled:
-            return sampled.pixels(), sampled.evaluations
+            return samples_of_batch(sampled, [ready.source.view for ready in group]), sampled.evaluations
 
-    def _hand_over_whole(self, ready: Ready, pixels: Pixels, evaluations: int) -> None:
-        rows: Channel[Pixels] = Channel(1, pixels.nbytes)
+    def _hand_over_whole(self, ready: Ready, pixels: Samples, evaluations: int) -> None:
+        rows: Channel[Samples] = Channel(1, pixels.nbytes)
         rows.give(pixels, pixels.nbytes)
         rows.end()
-        result = Result(ready=ready, rows=rows, evaluations=evaluations, tile=None, forecast_seconds=None)
+        result = Delivery(ready=ready, rows=rows, evaluations=evaluations, tile=None, forecast_seconds=None)
         self._results.give(result, pixels.nbytes)
 
     def _options(self, ready: Ready, forecast: PictureForecast | None) -> RunOptions:
@@ -165,7 +169,8 @@ class Maker:
             one_noise=self._request.one_noise,
             tile=self._request.tile,
             scratch=target.resolve().parent,
-            keeps_pixels=forecast is None or not is_streamed(target),
+            keeps_pixels=forecast is None or not ready.result.is_streamed,
+            pixel_bytes=ready.source.view.pixel_bytes if forecast is None else ready.result.pixel_bytes,
             progress=after_tile,
             notice=self._forecasts.say_once,
         )

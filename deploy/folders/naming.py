@@ -16,29 +16,40 @@ from pathlib import Path
 from string import Formatter
 
 from deploy.bundle.naming import stem_of_content_name
-from deploy.errors import ImageError
+from deploy.errors import DeployError, ImageError
 from deploy.folders.request import Request
-from deploy.folders.search import Source
+from deploy.folders.search import Candidate
+from deploy.images.reading import read_header
+from deploy.picture.files import result_suffix
 
 FIELDS = ("stem", "name", "ext", "scale", "size", "seed", "draw")
 
-DEFAULT_SUFFIX = ".png"
+SHEET_SUFFIX = ".png"
 
 _SHEET = "{name}_{size}_samples{ext}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A result to make: draw number `draw` of the picture `image`, to be written to `target`."""
+    """A result to make: draw number `draw` of the picture `image`, to be written to `target`.
+
+    frame: of a file that holds several pictures, from 0; None where nobody said. names_format: whether the name of the
+    result says its format, rather than following from that.
+    """
 
     index: int
     image: Path
     target: Path
     draw: int = 0
+    frame: int | None = None
+    names_format: bool = False
+
+    def __str__(self) -> str:
+        return str(self.image) if self.frame is None else f"{self.image} frame {self.frame + 1}"
 
 
 def jobs_of(
-    request: Request, sources: Sequence[Source], made_of: Callable[[Path], Path | None] = lambda _: None
+    request: Request, sources: Sequence[Candidate], made_of: Callable[[Path], Path | None] = lambda _: None
 ) -> list[Job]:
     """A job for each draw of each picture, no two of which have the same target.
 
@@ -47,21 +58,45 @@ def jobs_of(
     that name.
     """
     template = _Template(request)
-    targets = [(source, draw, template.target(source, draw)) for source in sources for draw in range(request.samples)]
-    counts = Counter(target for _, _, target in targets)
+    named = [
+        (source, frame, draw)
+        for source in sources
+        for frame in _frames_of(source.path, request)
+        for draw in range(request.samples)
+    ]
+    targets = [template.target(source, draw, frame) for source, frame, draw in named]
+    counts = Counter(targets)
     jobs: list[Job] = []
-    for source, draw, target in targets:
+    for (source, frame, draw), target in zip(named, targets, strict=True):
         keeps_suffix = counts[target] > 1 and template.is_own and made_of(target) != source.path.absolute()
-        chosen = template.target(source, draw, with_suffix=True) if keeps_suffix else target
-        jobs.append(Job(index=len(jobs), image=source.path, target=chosen, draw=draw))
+        jobs.append(
+            Job(
+                index=len(jobs),
+                image=source.path,
+                target=template.target(source, draw, frame, with_suffix=True) if keeps_suffix else target,
+                draw=draw,
+                frame=frame,
+                names_format=template.names_format,
+            )
+        )
     _refuse_same_targets(jobs)
     _refuse_own_inputs(jobs)
     return jobs
 
 
-def sheet_target(request: Request, source: Source) -> Path:
+def sheet_target(request: Request, source: Candidate) -> Path:
     """Where the sheet of a picture's draws goes."""
     return _Template(request).target(source, None)
+
+
+def _frames_of(image: Path, request: Request) -> list[int | None]:
+    if not request.all_frames:
+        return [None]
+    try:
+        count = read_header(image).frames
+    except DeployError:
+        return [None]  # told when its turn comes
+    return list(range(count)) if count > 1 else [None]
 
 
 class _Template:
@@ -74,17 +109,23 @@ class _Template:
         drawn = "_draw{draw}" if request.samples > 1 else ""
         self._text = f"{{stem}}_{{size}}{views}{drawn}{{ext}}" if request.name is None else request.name
         _check(self._text, request)
+        self._latest: tuple[Path, str] | None = None
+        self._is_file = request.output is not None and not request.goes_into_a_folder()
+        self.names_format = self._is_file or "{ext}" not in self._text
 
-    def target(self, source: Source, draw: int | None, *, with_suffix: bool = False) -> Path:
+    def target(
+        self, source: Candidate, draw: int | None, frame: int | None = None, *, with_suffix: bool = False
+    ) -> Path:
         """The path of a result; of the sheet of all draws where `draw` is None."""
         request, image = self._request, source.path
-        if request.output is not None and not request.goes_into_a_folder():
+        if self._is_file and request.output is not None:
             return request.output
         stem = (stem_of_content_name(image.name) if request.are_samples else None) or image.stem
+        number = "" if frame is None else f"_{frame + 1:04d}"
         values: Mapping[str, object] = {
-            "stem": image.name if with_suffix else stem,
-            "name": image.name,
-            "ext": DEFAULT_SUFFIX,
+            "stem": (image.name if with_suffix else stem) + number,
+            "name": image.name + number,
+            "ext": SHEET_SUFFIX if draw is None else self._suffix(image),
             "scale": "" if request.scale is None else f"{request.scale:g}",
             "size": request.size_label(),
             "seed": request.seed,
@@ -93,6 +134,14 @@ class _Template:
         name = (self._text if draw is not None else _SHEET).format_map(values)
         folder = Path() if request.output is None else request.output
         return folder / source.place / name
+
+    def _suffix(self, image: Path) -> str:
+        """That of its result, by its header; of a picture that is asked for again and again it is kept."""
+        if self.names_format:
+            return ""
+        if self._latest is None or self._latest[0] != image:
+            self._latest = image, result_suffix(image, self._request.saving)
+        return self._latest[1]
 
 
 def _check(text: str, request: Request) -> None:

@@ -12,11 +12,12 @@ State = Literal["made", "skipped", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Enlarged:
+class Outcome:
     """What came of one picture: it was made now, was there already (skipped), or failed.
 
     size: (width, height) of the file. evaluations: how often the network ran. tile: side of the tiles; None: in one
     piece. seconds: from reading the input to the complete file. changes: what of the input is converted or not kept.
+    frame: of an input that holds several pictures, from 1.
     """
 
     state: State
@@ -29,10 +30,12 @@ class Enlarged:
     seconds: float | None = None
     forecast_seconds: float | None = None
     changes: tuple[str, ...] = ()
+    frame: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The object that `infer --json` prints of it."""
-        row = {"kind": self.state, "input": str(self.input), "output": str(self.output)}
+        row: dict[str, Any] = {"kind": self.state, "input": str(self.input), "output": str(self.output)}
+        row |= {} if self.frame is None else {"frame": self.frame}
         if self.state == "failed":
             return row | {"error": self.error}
         if self.state == "skipped" or self.size is None:
@@ -43,18 +46,24 @@ class Enlarged:
         return row | sizes | {key: values[key] for key in kept} | {"changes": list(self.changes)}
 
 
-def skipped(job: Job) -> Enlarged:
+def skipped(job: Job) -> Outcome:
     """Its result is there already."""
-    return Enlarged(state="skipped", input=job.image, output=job.target)
+    return Outcome(state="skipped", input=job.image, output=job.target, frame=frame_number(job))
 
 
-def failed(job: Job, error: Exception, began: float) -> Enlarged:
+def frame_number(job: Job) -> int | None:
+    """As people count, from 1; None where there is one picture."""
+    return None if job.frame is None else job.frame + 1
+
+
+def failed(job: Job, error: Exception, began: float) -> Outcome:
     """It could not be made."""
     told = f"reading {job.image}: {error.strerror}" if isinstance(error, OSError) else str(error)
-    return Enlarged(
+    return Outcome(
         state="failed",
         input=job.image,
         output=job.target,
         error=told,
         seconds=round(perf_counter() - began, 3),
+        frame=frame_number(job),
     )

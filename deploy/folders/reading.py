@@ -2,19 +2,20 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from deploy.errors import DeployError, ImageError, SizeError
+from deploy.errors import DeployError, ImageError
 from deploy.folders.naming import Job
-from deploy.folders.outcome import Enlarged, failed, skipped
+from deploy.folders.outcome import Outcome, failed, skipped
 from deploy.folders.record import Record, Stamp, hash_of_file
 from deploy.folders.request import Request
 from deploy.folders.settings import Settings
-from deploy.images.files import ReadImage, check_format
 from deploy.images.sizes import PixelSize
+from deploy.images.writing import check_format
 from deploy.picture.existing import Making, note_of_existing
+from deploy.picture.files import Result, Source, result_of
 from engines.errors import EngineError
 
 WAIT = 0.5
@@ -23,11 +24,10 @@ WAIT = 0.5
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ready:
-    """A picture that is read and to be enlarged to `size`. `before`: what lay at its target then."""
+    """A picture that is read, and what it becomes. `before`: what lay at its target then."""
 
     job: Job
-    read: ReadImage
-    size: PixelSize
+    result: Result
     making: Making
     before: Stamp | None
     input_stamp: Stamp
@@ -35,14 +35,24 @@ class Ready:
     began: float
 
     @property
+    def source(self) -> Source:
+        """The picture as the network sees it."""
+        return self.result.source
+
+    @property
     def lr(self) -> PixelSize:
         """(width, height) of what is enlarged."""
-        return self.read.size
+        return self.source.size
+
+    @property
+    def size(self) -> PixelSize:
+        """(width, height) of what it is enlarged to."""
+        return self.result.size
 
     @property
     def weight(self) -> int:
         """Bytes in memory."""
-        return self.read.pixels.nbytes
+        return self.source.pixels.nbytes + self.source.picture.colour.nbytes
 
 
 class Reader:
@@ -63,7 +73,7 @@ class Reader:
         self._say = say
         self._inputs: frozenset[Path] | None = None
 
-    def all_of(self, jobs: Sequence[Job]) -> Iterator[Ready | Enlarged]:
+    def all_of(self, jobs: Sequence[Job]) -> Iterator[Ready | Outcome]:
         """What came of each job, until the run is stopped."""
         left = list(jobs)
         self._jobs = jobs
@@ -85,7 +95,7 @@ class Reader:
                 )
             left = elsewhere
 
-    def _outcome(self, job: Job) -> Ready | Enlarged | None:
+    def _outcome(self, job: Job) -> Ready | Outcome | None:
         """The picture, ready; or why it is not made; None if another run is at it."""
         began = time.perf_counter()
         if self._is_recorded(job):
@@ -126,18 +136,17 @@ class Reader:
         if before is not None and self._request.force:
             self._refuse_input(job.target)
         input_stamp = _stamp(job.image)
-        read = cropped(self._request.read(job.image), self._request)
+        source = self._request.open(job.image, job.frame)
         input_hash = hash_of_file(job.image) if self._record is not None else None
         if _stamp(job.image) != input_stamp or input_stamp is None:
             raise ImageError(f"reading {job.image}: it was changed while it was read. Run again when it is complete.")
-        size = self._request.output_size(read.size)
-        check_format(job.target, self._settings.shown_size(size))
-        making = self._settings.making(read, size, job.draw)
+        size = self._request.output_size(source.size)
+        result = result_of(source, size, self._request.saving, job.target if job.names_format else None)
+        check_format(job.target, self._settings.shown_size(size), result.format)
         ready = Ready(
             job=job,
-            read=read,
-            size=size,
-            making=making,
+            result=result,
+            making=self._settings.making(result, job.draw),
             before=before,
             input_stamp=input_stamp.if_settled(),
             input_hash=input_hash,
@@ -181,19 +190,6 @@ class Reader:
             raise ImageError(
                 f"{target} is to be enlarged itself, and would be overwritten first; name a folder with -o."
             )
-
-
-def cropped(read: ReadImage, request: Request) -> ReadImage:
-    """The part of a picture that is asked for."""
-    if request.crop is None:
-        return read
-    left, top, width, height = request.crop
-    if left + width > read.size[0] or top + height > read.size[1]:
-        raise SizeError(
-            f"The crop {left},{top},{width},{height} reaches beyond the picture {read.path}, which is "
-            f"{read.size[0]}x{read.size[1]}; choose one inside it."
-        )
-    return replace(read, pixels=read.pixels[top : top + height, left : left + width].copy())
 
 
 def _stamp(path: Path) -> Stamp | None:

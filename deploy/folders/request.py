@@ -1,13 +1,15 @@
 """What a person asks for: which pictures, how large, where to, and how."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from deploy.engine.chosen import AUTO
 from deploy.errors import ImageError, SizeError
-from deploy.images.files import ReadImage, read_image
 from deploy.images.sizes import MAX_PIXELS, PixelSize, check_request, label_of_size, output_size
+from deploy.images.view import View
+from deploy.images.writing import Saving
+from deploy.picture.files import Source, open_source
 from deploy.sampling.choices import Choices
 from deploy.sampling.noise_source import check_draw
 
@@ -53,6 +55,8 @@ class Request:
     force: bool = False
     precision: str = AUTO  # as it was asked for: "auto" takes what was made in any
     choices: Choices = field(default_factory=Choices)
+    saving: Saving = field(default_factory=Saving)
+    all_frames: bool = False  # of files that hold several pictures, rather than the first
 
     def __post_init__(self) -> None:
         if not self.images:
@@ -78,9 +82,25 @@ class Request:
         """The size that is asked for, as it stands in names of files, such as x4."""
         return label_of_size(**self._way())
 
-    def read(self, image: Path) -> ReadImage:
-        """The pixels of an input."""
-        return read_image(image) if self.max_pixels is None else read_image(image, max_pixels=self.max_pixels)
+    def open(self, image: Path, frame: int | None) -> Source:
+        """An input as the network sees it: the part of it that is asked for."""
+        source = open_source(image, self.saving, frame=frame, max_pixels=self.max_pixels)
+        if self.crop is None:
+            return source
+        left, top, width, height = self.crop
+        if left + width > source.size[0] or top + height > source.size[1]:
+            raise SizeError(
+                f"The crop {left},{top},{width},{height} reaches beyond the picture {image}, which is "
+                f"{source.size[0]}x{source.size[1]}; choose one inside it."
+            )
+        part = slice(top, top + height), slice(left, left + width)
+        alpha = source.picture.alpha
+        picture = replace(
+            source.picture,
+            colour=source.picture.colour[part].copy(),
+            alpha=None if alpha is None else alpha[part].copy(),
+        )
+        return replace(source, view=View(picture, color_fix=self.saving.color_fix))
 
     def shown_settings(self, draw: int) -> dict[str, Any]:
         """What, beside the way of sampling, the result of an input follows from; to be hashed."""
@@ -90,6 +110,7 @@ class Request:
             "draw": draw,
             "compare": self.compare,
             "one noise": self.one_noise,
+            "file": asdict(self.saving),
         }
 
     def goes_into_a_folder(self) -> bool:
@@ -98,6 +119,7 @@ class Request:
             self.output_is_folder
             or len(self.images) > 1
             or self.samples > 1
+            or self.all_frames
             or self.output.is_dir()
             or self.images[0].is_dir()
         )

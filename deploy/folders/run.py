@@ -20,7 +20,7 @@ from deploy.folders.channel import Channel, Closed
 from deploy.folders.forecasts import MOST_ANNOUNCED, MOST_LOOKED_AT, Forecasts
 from deploy.folders.making import Maker
 from deploy.folders.naming import Job, jobs_of
-from deploy.folders.outcome import Enlarged
+from deploy.folders.outcome import Outcome
 from deploy.folders.patterns import Patterns
 from deploy.folders.reading import Reader, Ready
 from deploy.folders.record import Known, Record
@@ -30,10 +30,12 @@ from deploy.folders.settings import Settings
 from deploy.folders.sheets import Sheets
 from deploy.folders.streams import without_places
 from deploy.folders.tally import Tally, shown
-from deploy.folders.writing import Result, Writer
+from deploy.folders.writing import Delivery, Writer
 from deploy.foreign.places import address_in
-from deploy.images.files import FORMAT_FROM_SUFFIX, check_folder, check_format, make_folder, read_size
+from deploy.images.files import READ_SUFFIXES, make_folder, read_size
+from deploy.images.formats.table import WRITTEN_SUFFIXES
 from deploy.images.notes import note_of
+from deploy.images.writing import check_folder, check_format, format_for
 from deploy.picture.run import Progress
 from deploy.picture.upscaler import Upscaler
 
@@ -88,10 +90,10 @@ class Run:
         self._is_long = len(self.jobs) > MOST_ANNOUNCED
         self._changes: Counter[str] = Counter()
 
-    def outcomes(self) -> Iterator[Enlarged]:
+    def outcomes(self) -> Iterator[Outcome]:
         """What came of each picture, as soon as it is known. To be asked for once; `summary` is there afterwards."""
         for folder, error in self.unreadable.items():
-            yield self._counted(Enlarged(state="failed", input=folder, output=folder, error=str(error)))
+            yield self._counted(Outcome(state="failed", input=folder, output=folder, error=str(error)))
         if self.jobs:
             self._say(self.sampling.describe())
         self._look_ahead()
@@ -159,7 +161,7 @@ class Run:
             ]
             raise ImageError(
                 f"There is no picture to enlarge in {'; '.join([named, *passed])}. In a folder, pictures are told by "
-                f"their suffix ({', '.join(FORMAT_FROM_SUFFIX)}); --include takes others."
+                f"their suffix ({', '.join(READ_SUFFIXES)}); --include takes others."
             )
         return found
 
@@ -176,6 +178,8 @@ class Run:
         return None if entry is None else entry.input_path
 
     def _check_output(self, *, is_dry: bool) -> None:
+        if self.jobs[0].names_format:
+            format_for(self.jobs[0].target, "png", is_lossless=True, saving=self.request.saving)
         check_format(self.jobs[0].target)
         if not is_dry:
             # Folders that mirror those of inputs are made when something goes there.
@@ -209,11 +213,11 @@ class Run:
 
     def tell_of_changes(self, ready: Ready) -> None:
         """What of an input its result does not keep; of many pictures at the end, with their number."""
-        self._changes.update(ready.read.changes)
-        if ready.read.changes and not self._is_long:
-            self._say(f"{ready.job.image}: {'; '.join(ready.read.changes)}")
+        self._changes.update(ready.result.changes)
+        if ready.result.changes and not self._is_long:
+            self._say(f"{ready.job}: {'; '.join(ready.result.changes)}")
 
-    def _counted(self, outcome: Enlarged) -> Enlarged:
+    def _counted(self, outcome: Outcome) -> Outcome:
         self.tally.count(outcome, time.perf_counter())
         if outcome.state == "failed":
             named, told = address_in(outcome.input) or str(outcome.input), outcome.error or ""
@@ -243,9 +247,9 @@ class _Pipeline:
         self._stopped = Event()
         batches = Batches(run.request.batch)
         most = max(4, 2 * batches.most)
-        self._ready: Channel[Ready | Enlarged] = Channel(most, AHEAD_BYTES)
-        self._results: Channel[Result] = Channel(most, AHEAD_BYTES)
-        self._written: deque[Enlarged | BaseException] = deque()
+        self._ready: Channel[Ready | Outcome] = Channel(most, AHEAD_BYTES)
+        self._results: Channel[Delivery] = Channel(most, AHEAD_BYTES)
+        self._written: deque[Outcome | BaseException] = deque()
         self._writer = Writer(run.request, run.settings, run.record)
         self._maker = Maker(
             run.upscaler,
@@ -273,7 +277,7 @@ class _Pipeline:
         for thread in (self._reading, *self._writing):
             thread.join()
 
-    def outcomes(self) -> Iterator[Enlarged]:
+    def outcomes(self) -> Iterator[Outcome]:
         waiting = Waiting()
         is_over = False
         while waiting or not is_over:
@@ -294,14 +298,14 @@ class _Pipeline:
         self._results.end()
         yield from self._rest(self._writing)
 
-    def _rest(self, writers: Sequence[Thread]) -> Iterator[Enlarged]:
+    def _rest(self, writers: Sequence[Thread]) -> Iterator[Outcome]:
         for thread in writers:
             while thread.is_alive():
                 thread.join(LOOK)
                 yield from self._finished()
         yield from self._finished()
 
-    def _finished(self) -> Iterator[Enlarged]:
+    def _finished(self) -> Iterator[Outcome]:
         """What has been written since."""
         while self._written:
             outcome = self._written.popleft()
@@ -342,7 +346,7 @@ def _doing(done: Progress) -> str:
 
 
 def _refuse_name_of_picture(folder: Path, *, is_said: bool) -> None:
-    if folder.suffix.lower() in FORMAT_FROM_SUFFIX and not is_said and not folder.is_dir():
+    if folder.suffix.lower() in WRITTEN_SUFFIXES and not is_said and not folder.is_dir():
         raise ImageError(f"{folder} names one picture, but several are to be written; name a folder with -o.")
 
 
@@ -352,6 +356,7 @@ def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: 
         outcomes = [outcome.as_json() for outcome in run.outcomes()]
     lists = {
         name: [row for row in outcomes if row["kind"] == kind]
-        for name, kind in (("pictures", "made"), ("skipped", "skipped"), ("failed", "failed"))
+        for name, kind in (("pictures", "made"), ("failed", "failed"))
     }
-    return run.summary | lists
+    skipped = [row["output"] for row in outcomes if row["kind"] == "skipped"]
+    return run.summary | lists | {"skipped": skipped}

@@ -7,14 +7,14 @@ from pathlib import Path, PurePath
 
 from deploy.errors import ImageError
 from deploy.folders.patterns import Patterns
-from deploy.images.files import FORMAT_FROM_SUFFIX
+from deploy.images.files import READ_SUFFIXES
 
 OWN_FOLDER = ".idm-deploy"
 """Name of the folder, among results, that holds the record of what is done."""
 
 
 @dataclass(frozen=True)
-class Source:
+class Candidate:
     """A picture to enlarge, and the folder, from the output's, that its result goes into."""
 
     path: Path
@@ -26,7 +26,7 @@ class Found:
     """What a search came to: pictures in the order of their names, folders that cannot be read, and what was passed
     over."""
 
-    sources: list[Source] = field(default_factory=list)
+    sources: list[Candidate] = field(default_factory=list)
     failures: dict[Path, ImageError] = field(default_factory=dict)
     others: int = 0  # files whose names are not those of pictures
     results: int = 0  # pictures that are results of earlier runs
@@ -55,7 +55,7 @@ def find_pictures(
             # A folder that is alone is mirrored from its inside; of several each keeps its name.
             search.walk(path, PurePath(path.resolve().name) if len(folders) > 1 else PurePath())
         else:
-            found.sources.append(Source(path, PurePath()))
+            found.sources.append(Candidate(path, PurePath()))
     return found
 
 
@@ -93,7 +93,7 @@ class _Search:
                 elif mixed and self._is_result(path):
                     self._found.results += 1
                 else:
-                    self._found.sources.append(Source(path, place / inside))
+                    self._found.sources.append(Candidate(path, place / inside))
 
     def _folders(self, root: Path) -> Iterator[tuple[Path, PurePath]]:
         """The folder and those below it, each once, and where they lie from it."""
@@ -135,7 +135,7 @@ class _Search:
         return sorted(names, key=os.fsencode)
 
     def _is_meant(self, inside: PurePath) -> bool:
-        if not self._patterns.include and inside.suffix.lower() not in FORMAT_FROM_SUFFIX:
+        if not self._patterns.include and inside.suffix.lower() not in READ_SUFFIXES:
             return False
         return self._patterns.takes(inside)
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from deploy.folders.record import Entry, Stamp, hash_of_file
 from deploy.folders.request import Request
-from deploy.images.files import ReadImage
 from deploy.images.sizes import PixelSize
 from deploy.picture.existing import Making, forms_that_will_do
+from deploy.picture.files import Result
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Sampling
 
@@ -24,15 +24,25 @@ class Settings:
 
     def __init__(self, upscaler: Upscaler, request: Request, sampling: Sampling) -> None:
         self._request = request
+        self._sampling = sampling
         self._making = Making.of_run(upscaler, sampling, seed=request.seed, tile=request.tile)
         self.forms = forms_that_will_do(upscaler.bundle.manifest, request.precision, self._making.form)
         self._hashes: dict[int, frozenset[bytes]] = {}
 
-    def making(self, read: ReadImage, size: PixelSize, draw: int) -> Making:
+    def making(self, result: Result, draw: int) -> Making:
         """What the result is made from, as it is noted in its file."""
-        making = self._making.of_picture(read.pixels, size, grey=read.is_grey)
+        digest = result.source.digest()
+        making = self._making.of_source(digest, result.size, self._request.saving, result.format.name)
         beside = " beside bicubic" if self._request.compare else ""
         return replace(making, seed=self._seed(draw), size=f"{making.size}{beside}")
+
+    def note(self, making: Making) -> bytes:
+        """What is written into the file: all, or what tells nothing to others."""
+        return making.sealed() if self._request.saving.strip_metadata else making.note()
+
+    def provenance(self, making: Making) -> dict[str, str]:
+        """What is written into the file for people and other tools."""
+        return making.provenance(self._sampling)
 
     def differs(self, note: bytes, draw: int) -> bool:
         """Whether a result with this note was made otherwise, by all but its input and size."""

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from deploy.errors import DeployError
 from deploy.folders.naming import sheet_target
-from deploy.folders.outcome import Enlarged
+from deploy.folders.outcome import Outcome
 from deploy.folders.request import Request
-from deploy.folders.search import Source
-from deploy.images.files import read_image, write_image
+from deploy.folders.search import Candidate
+from deploy.images.files import write_image
+from deploy.images.reading import read_picture
+from deploy.images.view import srgb_in_8_bits
 from deploy.measure.sheet import contact_sheet
 from deploy.picture.existing import note_of_existing
 from engines.errors import EngineError
@@ -23,7 +25,7 @@ _NOTE = b'{"sheet": 1}'
 class Sheets:
     """Draws a sheet when the last draw of a picture is there, of those that were made or were there."""
 
-    def __init__(self, request: Request, sources: Sequence[Source]) -> None:
+    def __init__(self, request: Request, sources: Sequence[Candidate]) -> None:
         self._draws = request.samples
         self._force = request.force
         self._targets: dict[Path, Path] = {}
@@ -33,7 +35,7 @@ class Sheets:
         self._outputs: dict[Path, list[Path]] = {}
         self._new: set[Path] = set()
 
-    def note(self, outcome: Enlarged, say: Callable[[str], None]) -> None:
+    def note(self, outcome: Outcome, say: Callable[[str], None]) -> None:
         """A draw is known; after the last one the sheet is there. What stands in its way is told."""
         image = outcome.input
         if image not in self._targets:
@@ -51,7 +53,7 @@ class Sheets:
             return
         try:
             note_of_existing(target, force=self._force)
-            pictures = [(path.name, read_image(path).pixels) for path in outputs]
+            pictures = [(path.name, srgb_in_8_bits(read_picture(path))) for path in outputs]
             rows = [pictures[first : first + IN_A_ROW] for first in range(0, len(pictures), IN_A_ROW)]
             write_image(contact_sheet(rows, side=SIDE), target, note=_NOTE)
             say(f"{target}: the {len(outputs)} draws side by side")

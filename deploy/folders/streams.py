@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from deploy.errors import ImageError
-from deploy.folders.naming import DEFAULT_SUFFIX
 from deploy.folders.request import Request
+from deploy.picture.files import result_suffix
 
 STREAM = Path("-")
 STDIN, STDOUT = "standard input", "standard output"
@@ -40,7 +40,7 @@ def streamed(request: Request, stdin: BinaryIO, stdout: BinaryIO) -> Iterator[Re
             image = Path(place) / STDIN
             with image.open("wb") as file:
                 shutil.copyfileobj(stdin, file)
-        result = Path(place) / f"{STDOUT}{DEFAULT_SUFFIX}"
+        result = Path(place) / f"{STDOUT}{result_suffix(image, request.saving)}"
         is_sent = output in (None, STREAM)
         yield replace(request, images=(image,), output=result if is_sent else output)
         if is_sent and result.exists():

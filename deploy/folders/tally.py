@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy.folders.outcome import Enlarged
+from deploy.folders.outcome import Outcome
 from deploy.picture.outlook import text_from_seconds
 
 RECENT = 30
@@ -22,7 +22,7 @@ class Tally:
         self.made = self.skipped = self.failed = 0
         self.pixels = 0
         self._began = began
-        self._failures: list[Enlarged] = []
+        self._failures: list[Outcome] = []
         self._finished: deque[float] = deque([began], maxlen=RECENT + 1)
 
     @property
@@ -30,7 +30,7 @@ class Tally:
         """Pictures of which nothing is known yet."""
         return self.total - self.made - self.skipped - self.failed
 
-    def count(self, outcome: Enlarged, now: float) -> None:
+    def count(self, outcome: Outcome, now: float) -> None:
         """Another one is known."""
         if outcome.state == "made":
             self.made += 1

@@ -6,26 +6,40 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from deploy.images.files import Pixels
+from deploy.images.picture import HIGHEST, Samples
 from deploy.images.resize import resize_region
+from deploy.images.sizes import PixelSize
+from deploy.images.view import View
 
 if TYPE_CHECKING:
     from deploy.folders.reading import Ready
     from deploy.folders.request import Request
 
+_ROWS_AT_A_TIME = 64
 
-def shown_rows(rows: Iterable[Pixels], ready: Ready, request: Request) -> Iterator[Pixels]:
+
+def shown_rows(rows: Iterable[Samples], ready: Ready, request: Request) -> Iterator[Samples]:
     """The rows of the file: those of the result, to the right of bicubic ones where they are to be compared."""
     if not request.compare:
         yield from rows
         return
-    width, height = ready.size
-    values = np.moveaxis(ready.read.pixels, -1, 0).astype(np.float32)
-    top = 0
+    view = View(ready.source.picture)
+    plain = view.samples(_bicubic_rows(ready.source.pixels, ready.size), ready.size, ready.result.bits)
+    left: list[Samples] = []
     for block in rows:
-        bottom = top + block.shape[0]
-        enlarged = resize_region(values, (height, width), (top, bottom), (0, width))
-        plain = np.moveaxis(np.clip(np.rint(enlarged), 0, 255).astype(np.uint8), 0, -1)
-        yield np.concatenate([plain, block], axis=1)
-        top = bottom
+        while sum(map(len, left)) < len(block):
+            left.append(next(plain))
+        beside = np.concatenate(left)
+        left = [beside[len(block) :]]
+        yield np.concatenate([beside[: len(block)], block], axis=1)
+
+
+def _bicubic_rows(pixels: Samples, size: PixelSize) -> Iterator[NDArray[np.float32]]:
+    """What the network sees, enlarged without it: blocks (rows, W, 3) from 0 to 1."""
+    width, height = size
+    values = np.moveaxis(pixels, -1, 0).astype(np.float32) / np.float32(HIGHEST[pixels.dtype])
+    for top in range(0, height, _ROWS_AT_A_TIME):
+        span = top, min(top + _ROWS_AT_A_TIME, height)
+        yield np.clip(np.moveaxis(resize_region(values, (height, width), span, (0, width)), 0, -1), 0, 1)

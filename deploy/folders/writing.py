@@ -3,33 +3,29 @@
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from deploy.errors import DeployError, ImageError
 from deploy.folders.channel import Channel
-from deploy.folders.outcome import Enlarged, failed
+from deploy.folders.outcome import Outcome, failed, frame_number
 from deploy.folders.reading import Ready
 from deploy.folders.record import Record, Stamp
 from deploy.folders.request import Request
 from deploy.folders.settings import Settings
 from deploy.folders.views import shown_rows
-from deploy.images.files import Pixels, write_image
-from deploy.images.png import write_png_rows
-from deploy.images.sizes import PixelSize
+from deploy.images.picture import Samples
 from deploy.picture.existing import note_of_existing
 from engines.errors import EngineError
 from engines.new_files import new_file
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Result:
-    """A sampled picture whose rows, uint8 (rows, width, 3), come through `rows` from top to bottom."""
+class Delivery:
+    """A sampled picture whose rows, blocks (rows, W, C) of its result, come through `rows` from top to bottom."""
 
     ready: Ready
-    rows: Channel[Pixels]
+    rows: Channel[Samples]
     evaluations: int
     tile: int | None
     forecast_seconds: float | None
@@ -43,29 +39,30 @@ class Writer:
         self._settings = settings
         self._record = record
 
-    def written(self, result: Result) -> Enlarged:
+    def written(self, delivery: Delivery) -> Outcome:
         """What came of a picture, which lies in its place complete or not at all."""
-        ready = result.ready
+        ready = delivery.ready
         target = ready.job.target
         try:
-            self._write(result)
+            self._write(delivery)
         except (DeployError, EngineError, OSError) as error:
-            result.rows.drop()
+            delivery.rows.drop()
             self._let_go(ready)
             return failed(ready.job, self._with_place_of(error, ready), ready.began)
-        return Enlarged(
+        return Outcome(
             state="made",
             input=ready.job.image,
             output=target,
             size=self._settings.shown_size(ready.size),
-            evaluations=result.evaluations,
-            tile=result.tile,
+            evaluations=delivery.evaluations,
+            tile=delivery.tile,
             seconds=round(time.perf_counter() - ready.began, 3),
-            forecast_seconds=None if result.forecast_seconds is None else round(result.forecast_seconds, 3),
-            changes=ready.read.changes,
+            forecast_seconds=None if delivery.forecast_seconds is None else round(delivery.forecast_seconds, 3),
+            changes=ready.result.changes,
+            frame=frame_number(ready.job),
         )
 
-    def give_up(self, ready: Ready, error: Exception) -> Enlarged:
+    def give_up(self, ready: Ready, error: Exception) -> Outcome:
         """A picture that could not be sampled."""
         self._let_go(ready)
         return failed(ready.job, error, ready.began)
@@ -74,18 +71,16 @@ class Writer:
         if self._record is not None:
             self._record.release(ready.job.target)
 
-    def _write(self, result: Result) -> None:
-        ready, target = result.ready, result.ready.job.target
-        note = ready.making.note()
-        rows = shown_rows(result.rows, ready, self._request)
-        size = self._settings.shown_size(ready.size)
+    def _write(self, delivery: Delivery) -> None:
+        ready, target = delivery.ready, delivery.ready.job.target
+        rows = shown_rows(delivery.rows, ready, self._request)
         if self._record is None:
             self._refuse_changed(ready)
-            write_rows(target, size, self._guarded(rows, ready), note, grey=ready.read.is_grey)
+            self._write_to(target, ready, self._guarded(rows, ready))
             return
         place = self._record.place_for(ready.job.index, target.suffix)
         try:
-            write_rows(place, size, rows, note, grey=ready.read.is_grey)
+            self._write_to(place, ready, rows)
             entry = self._settings.entry(ready, place)
             self._refuse_changed(ready)
             self._record.announce(target, entry)
@@ -94,6 +89,12 @@ class Writer:
             place.unlink(missing_ok=True)
         self._record.finish(target, entry)
 
+    def _write_to(self, place: Path, ready: Ready, rows: Iterator[Samples]) -> None:
+        """The file that shows the result is at `place`."""
+        note, provenance = self._settings.note(ready.making), self._settings.provenance(ready.making)
+        shown = replace(ready.result, size=self._settings.shown_size(ready.size))
+        shown.write(place, rows, note=note, provenance=provenance)
+
     def _with_place_of(self, error: Exception, ready: Ready) -> Exception:
         """The error, with the result's place where it names the one that it is written to first."""
         if self._record is None or isinstance(error, OSError):
@@ -101,7 +102,7 @@ class Writer:
         place = self._record.place_for(ready.job.index, ready.job.target.suffix)
         return type(error)(str(error).replace(str(place), str(ready.job.target)))
 
-    def _guarded(self, rows: Iterator[Pixels], ready: Ready) -> Iterator[Pixels]:
+    def _guarded(self, rows: Iterator[Samples], ready: Ready) -> Iterator[Samples]:
         """The rows; after the last one, the place of the result is looked at once more."""
         yield from rows
         self._refuse_changed(ready)
@@ -113,23 +114,6 @@ class Writer:
             return
         note_of_existing(target)
         raise ImageError(f"writing {target}: it was changed while the picture was made. --force writes over it.")
-
-
-def write_rows(target: Path, size: PixelSize, rows: Iterator[Pixels], note: bytes, *, grey: bool = False) -> None:
-    """`target` holds the picture and the note; PNG is written as its rows come, other formats need all of them.
-
-    `grey`: the three channels are equal, and one is written.
-    """
-    channels = (block[:, :, 0] if grey else block for block in rows)
-    if is_streamed(target):
-        write_png_rows(target, *size, channels, grey=grey, note=note)
-    else:
-        write_image(np.concatenate(list(channels)), target, note=note)
-
-
-def is_streamed(target: Path) -> bool:
-    """Whether a result is written as its rows come."""
-    return target.suffix.lower() == ".png"
 
 
 def _stamp_at(target: Path) -> Stamp | None:

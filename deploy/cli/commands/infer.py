@@ -15,15 +15,20 @@ from deploy.cli.options import (
     ENGINE,
     FOUND_OR_PACKAGED,
     SAMPLING,
+    ColorFix,
     Device,
     Engine,
     Equation,
+    Format,
+    Frames,
     Json,
     MaxMemory,
     Precision,
     Preset,
+    Quality,
     Seed,
     Steps,
+    StripMetadata,
     Threads,
     one_of,
 )
@@ -32,7 +37,7 @@ from deploy.cli.values import batch_from_text, crop_from_text, placement_from_te
 
 if TYPE_CHECKING:
     from deploy.folders.dry_run import Plan
-    from deploy.folders.outcome import Enlarged
+    from deploy.folders.outcome import Outcome
     from deploy.folders.request import Request
     from deploy.picture.upscaler import Upscaler
     from deploy.sampling.choices import Choices
@@ -53,8 +58,8 @@ def infer(
     images: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Pictures to enlarge (PNG, JPEG or WebP), and folders, with all below them; - is standard input. If "
-            "left out, a sample picture."
+            help="Pictures to enlarge (PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, JPEG XL or HEIC), and folders, with all "
+            "below them; - is standard input. If left out, a sample."
         ),
     ] = None,
     scale: Annotated[
@@ -80,7 +85,7 @@ def infer(
             "-o",
             metavar="PATH",
             help="File to write, or folder/ for all of them, made if it is not there; - is standard output. If left "
-            "out, <picture>_x<scale>.png in the current folder.",
+            "out, <picture>_x<scale>.png (or the input's format, see --format) in the current folder.",
         ),
     ] = None,
     bundle: Annotated[Path | None, typer.Option("--bundle", help=FOUND_OR_PACKAGED)] = None,
@@ -237,14 +242,21 @@ def infer(
             help="Most pixels of an input or output; pictures beyond it are refused. Give more to allow larger ones.",
         ),
     ] = None,
+    format: Format = None,
+    quality: Quality = None,
+    strip_metadata: StripMetadata = False,
+    color_fix: ColorFix = "none",
+    frames: Frames = "first",
     as_json: Json = False,
 ) -> None:
     """Enlarge pictures by any factor."""
     from deploy.bundle import Bundle
     from deploy.folders.request import Request
+    from deploy.images.writing import Saving
     from deploy.packaged.places import FREE_SAMPLES, bundle_or_packaged
     from deploy.picture.upscaler import Upscaler
 
+    saving = Saving(format=format, quality=quality, strip_metadata=strip_metadata, color_fix=color_fix)
     opened = Bundle.open(bundle_or_packaged(bundle, say))
     pictures = tuple(images or opened.sample_images()[:1] or FREE_SAMPLES[:1])
     place = None if output is None else Path(output)
@@ -273,6 +285,8 @@ def infer(
         tile=tile,
         max_pixels=max_pixels,
         force=force,
+        saving=saving,
+        all_frames=frames == "all",
         choices=_choices(preset, equation, steps, start, consistency, eta, placement, published),
     )
     with Upscaler(opened, engine, precision, threads, max_memory, device) as upscaler:
@@ -365,7 +379,7 @@ def _choices(
     )
 
 
-def text_from_outcome(outcome: "Enlarged") -> str | None:
+def text_from_outcome(outcome: "Outcome") -> str | None:
     """The line that a person reads on a picture; None where stderr has told all."""
     from deploy.folders.tally import shown
 

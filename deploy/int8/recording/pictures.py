@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from deploy.errors import ImageError, SizeError
-from deploy.images.files import FORMAT_FROM_SUFFIX, read_image
+from deploy.images.files import READ_SUFFIXES, read_image
 from deploy.int8.settings import QuantizeSettings
 from deploy.measure.evaluation.originals import Original, Pixels, original_from_pixels
 
@@ -60,7 +60,7 @@ def calibration_pictures(
     if not pictures:
         raise ImageError(
             f"calibrating: no picture in {folder} can be read; expected files ending in"
-            f" {', '.join(FORMAT_FROM_SUFFIX)}. Name another folder with --calib."
+            f" {', '.join(READ_SUFFIXES)}. Name another folder with --calib."
         )
     _tell_of_poor_sets(folder, pictures, settings, say)
     return pictures
@@ -75,7 +75,7 @@ def _readable(folder: Path, settings: QuantizeSettings, say: Say) -> Iterator[tu
     if not folder.is_dir():
         raise ImageError(f"calibrating: {folder} is not a folder; name one that holds pictures with --calib.")
     found = 0
-    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in FORMAT_FROM_SUFFIX):
+    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in READ_SUFFIXES):
         if found == settings.pictures:
             return
         try:

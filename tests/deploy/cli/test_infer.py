@@ -317,14 +317,25 @@ BAD: list[tuple[list[str], str]] = [
     (["a.png", "--scale", "2", "-o", "/proc/x.png"], "the folder /proc cannot be written to"),
     (["a.png", "--scale", "2", "-o", "cut.png"], "cut.png: a file of that name exists, and idm-deploy did not make it"),
     (["a.png", "--scale", "2", "--seed", str(2**64)], "The seed must be a whole number from 0 to 2^64 - 1"),
-    (["a.png", "--scale", "2", "-o", "x.tiff"], "the suffix '.tiff' names no format that can be written"),
+    (["a.png", "--scale", "2", "-o", "x.gif"], "the suffix '.gif' names no format that can be written"),
     (["a.png", "--scale", "2", "-o", "a.png", "--force"], "a.png would be overwritten by its own enlargement"),
     (["a.png", "sub/a.png", "--scale", "2"], "would both be written to a.png_x2.png"),
     (["a.png", "--scale", "2", "--max-memory", "5MB"], "are allowed. Allow more with --max-memory"),
     (["a.png", "--scale", "2", "--bundle", "nowhere"], "nowhere is not a bundle"),
-    (["text.png", "--scale", "2"], "is not a PNG, JPEG or WebP picture by its content"),
+    (["text.png", "--scale", "2"], "JPEG XL or HEIC picture by its content"),
     (["cut.png", "--scale", "2"], "the file is damaged or cut short"),
-    (["film.webp", "--scale", "2"], "it is an animation of 2 frames"),
+    (
+        ["a.png", "--scale", "2", "--format", "gif"],
+        "--format is one of png, jpeg, webp, tiff, bmp, avif, jxl, found 'gif'",
+    ),
+    (["a.png", "--scale", "2", "--quality", "0"], "--quality goes from 1 to 100, found 0"),
+    (["a.png", "--scale", "2", "--quality", "9", "--format", "png"], "PNG keeps every pixel and takes no --quality"),
+    (["a.png", "--scale", "2", "--quality", "9"], "PNG keeps every pixel and takes no --quality"),
+    (["a.png", "--scale", "2", "--format", "png", "-o", "x.jpg"], "the name asks for JPEG, --format for PNG"),
+    (["a.png", "--scale", "2", "--color-fix", "adain"], "--color-fix is one of none, lowfreq, wavelet, found 'adain'"),
+    (["glass.png", "--scale", "2", "-o", "x.jpg"], "JPEG holds no transparency, and the picture has some. Write PNG,"),
+    (["glass.png", "--scale", "2", "--format", "bmp"], "BMP holds no transparency"),
+    (["film.webp", "--scale", "2", "--frames", "all", "-o", "x.png"], "x.png names one picture, but several"),
     (["bomb.png", "--scale", "2"], "the limit is 250000000. Raise the limit with --max-pixels"),
     (["a.png", "--scale", "2", "--max-pixels", "50"], "reading a.png: it has 9x6 = 54 pixels, the limit is 50"),
     (["a.png", "--scale", "2", "--max-pixels", "60"], "The output 18x12 has 216 pixels, the limit is 60"),
@@ -339,6 +350,7 @@ def bad_place(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> Path:
     image.save(place / "a.png")
     (place / "text.png").write_text("not a picture")
     (place / "cut.png").write_bytes((place / "a.png").read_bytes()[:90])
+    image.convert("LA").convert("RGBA").rotate(45).save(place / "glass.png")
     image.save(place / "film.webp", save_all=True, append_images=[image.rotate(180)])
     Image.new("1", (20_000, 20_000)).save(place / "bomb.png")
     return place

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from deploy import Enlarged, Upscaler, enlarge
+from deploy import Outcome, Upscaler, enlarge
 
 
 def make_pictures(folder: Path, *names: str, size: tuple[int, int] = (9, 6)) -> None:
@@ -21,23 +21,23 @@ def make_pictures(folder: Path, *names: str, size: tuple[int, int] = (9, 6)) -> 
             Image.fromarray(pixels).save(file, "JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG")
 
 
-def enlarged(upscaler: Upscaler, pictures: Any, out: Path, **options: Any) -> dict[str, Enlarged]:
+def enlarged(upscaler: Upscaler, pictures: Any, out: Path, **options: Any) -> dict[str, Outcome]:
     """What came of each picture, by the name of its result from `out`; twice as large in one step, if not said."""
     return {place_in(out, each): each for each in outcomes(upscaler, pictures, out, **options)}
 
 
-def outcomes(upscaler: Upscaler, pictures: Any, out: Path, **options: Any) -> Iterator[Enlarged]:
+def outcomes(upscaler: Upscaler, pictures: Any, out: Path, **options: Any) -> Iterator[Outcome]:
     """The same one by one."""
     ways = {"scale", "size", "long_edge", "fit", "megapixels"} & options.keys()
     return enlarge(pictures, out, upscaler=upscaler, steps=1, **({} if ways else {"scale": 2}), **options)
 
 
-def place_in(out: Path, outcome: Enlarged) -> str:
+def place_in(out: Path, outcome: Outcome) -> str:
     """Where a result lies from the folder of results."""
     return outcome.output.relative_to(out).as_posix() if outcome.output.is_relative_to(out) else str(outcome.output)
 
 
-def states(found: dict[str, Enlarged]) -> dict[str, str]:
+def states(found: dict[str, Outcome]) -> dict[str, str]:
     """What came of each picture, in a word."""
     return {name: outcome.state for name, outcome in found.items()}
 

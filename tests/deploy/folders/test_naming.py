@@ -8,12 +8,12 @@ import pytest
 from deploy.errors import ImageError, SizeError
 from deploy.folders.naming import jobs_of
 from deploy.folders.request import Request
-from deploy.folders.search import Source
+from deploy.folders.search import Candidate
 
 
 def targets(*names: str, made_of: Any = lambda _: None, **options: Any) -> list[str]:
     """Where the results of such files in the current folder go, from the folder of results."""
-    sources = [Source(Path(name), PurePath(name).parent) for name in names]
+    sources = [Candidate(Path(name), PurePath(name).parent) for name in names]
     ways = {"scale", "size", "long_edge", "fit", "megapixels"} & options.keys()
     way = {} if ways else {"scale": 4.0}
     request = Request(images=(Path("pictures"),), output=Path("out"), output_is_folder=True, **way, **options)

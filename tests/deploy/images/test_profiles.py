@@ -61,7 +61,7 @@ def test_grey_with_its_own_curve_and_grey_with_a_profile_of_colours(tmp_path: Pa
     np.testing.assert_allclose(read.pixels[:, :, 0], 255 * srgb_from_linear(ramp / 255), atol=1.0)
     assert read.is_grey and (read.pixels == read.pixels[:, :, :1]).all()
     assert read.changes == ("colours are converted from Grey gamma to sRGB",)  # without the bell in its name
-    deep = Image.fromarray(ramp.astype(np.uint16) * 256)
+    deep = Image.fromarray(ramp.astype(np.uint16) * 257)
     both = read_image(saved(tmp_path / "deep.png", deep, grey_gamma(1.0)))
     np.testing.assert_array_equal(both.pixels, read.pixels)
     assert both.changes == (read.changes[0], "16 bits per channel become 8")

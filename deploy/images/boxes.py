@@ -1,0 +1,57 @@
+"""The boxes that AVIF, HEIC and JPEG XL files consist of (ISO/IEC 14496-12): a length, a kind, data."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+_MOST_BOXES = 10_000
+
+
+def brands_of(start: bytes) -> set[bytes]:
+    """What a file's first box says that it is; none of other files."""
+    if start[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(start[:4], "big"), len(start))
+    return {start[8:12], *(start[place : place + 4] for place in range(16, end - 3, 4))}
+
+
+def bits_of_av1(start: bytes) -> int:
+    """Bits per channel by the configuration of the AV1 pictures in an AVIF file: the highest that is named.
+
+    Of the record, the third byte holds the flags high_bitdepth (0x40) and twelve_bit (0x20).
+    """
+    highest, place = 8, start.find(b"av1C")
+    while place >= 0 and place + 6 < len(start):
+        flags = start[place + 6]
+        if flags & 0x40:
+            highest = max(highest, 12 if flags & 0x20 else 10)
+        place = start.find(b"av1C", place + 4)
+    return highest
+
+
+def boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int, int]]:
+    """Kind, start of the box, start of its data and its end, of all boxes on the outermost level."""
+    length = file.seek(0, 2)
+    place = 0
+    for _ in range(_MOST_BOXES):
+        file.seek(place)
+        head = file.read(16)
+        if len(head) < 8:
+            return
+        size, data = int.from_bytes(head[:4], "big"), place + 8
+        if size == 1 and len(head) == 16:
+            size, data = int.from_bytes(head[8:], "big"), place + 16
+        end = length if size == 0 else place + size
+        if end < data or end > length:
+            return
+        yield head[4:8], place, data, end
+        place = end
+
+
+def box(kind: bytes, data: bytes) -> bytes:
+    """One box; with the long form of its length where it needs that."""
+    if len(data) + 8 < 1 << 32:
+        return struct.pack(">I", len(data) + 8) + kind + data
+    return struct.pack(">I", 1) + kind + struct.pack(">Q", len(data) + 16) + data

@@ -1,0 +1,65 @@
+"""HEIC, as phones take it, by pillow-heif, a package of the extra `images`: read only, with all its bits."""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from deploy.images.boxes import brands_of
+from deploy.images.formats.contract import Format, Opened, missing
+from deploy.images.picture import Metadata, Samples
+
+_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_CHANNELS = {"L": 1, "LA": 2, "La": 2, "RGB": 3, "RGBA": 4, "RGBa": 4}
+
+
+def open_heic(file: BinaryIO) -> Opened:
+    """The header of a HEIC file. Its pixels come upright, whatever its EXIF says."""
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise missing("pillow-heif", "HEIC") from error
+    file.seek(0)
+    opened = pillow_heif.open_heif(file, convert_hdr_to_8bit=False, bgr_mode=False)
+    image: Any = opened[opened.primary_index]
+    bits = int(image.info.get("bit_depth", 8))
+    mode = image.mode.split(";")[0]
+
+    def decode(frame: int) -> Samples:
+        return _samples(opened[frame] if frame else image, bits)
+
+    exif = image.info.get("exif")
+    return Opened(
+        size=image.size,
+        mode=mode.upper(),
+        bits=bits,
+        decode=decode,
+        frames=1,
+        premultiplied=mode.endswith("a"),
+        profile=image.info.get("icc_profile") or None,
+        metadata=Metadata(
+            exif=exif.removeprefix(b"Exif\0\0") if exif else None,
+            xmp=image.info.get("xmp") or None,
+        ),
+    )
+
+
+def _samples(image: Any, bits: int) -> Samples:
+    """uint8 or uint16 (H, W, C). The library leaves 10 and 12 bits in the upper ones of 16, below full light."""
+    pixels = np.asarray(image)
+    pixels = pixels.reshape(image.size[1], image.size[0], -1)
+    if pixels.dtype == np.uint8:
+        return pixels
+    highest = (1 << bits) - 1
+    scaled: Samples = np.rint((pixels >> (16 - bits)) * (65535.0 / highest)).astype(np.uint16)
+    return scaled
+
+
+HEIC = Format(
+    name="heic",
+    title="HEIC",
+    suffixes=(".heic", ".heif"),
+    begins=lambda start: bool(_BRANDS & brands_of(start)),
+    open=open_heic,
+)
