@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from deploy.cli.messages import say
+from deploy.cli.messages import is_quiet, say
 from deploy.cli.options import (
     ENGINE,
     FOUND_OR_PACKAGED,
@@ -51,7 +51,10 @@ EXAMPLES = (
 )
 
 CHOOSING = "Which pictures, and what of them"
-MAKING = "How many pictures are made"
+MAKING = "How pictures are made one after another"
+
+MOST_LINES = 20
+"""Results that are listed on a terminal after the bar has gone; of more, their number is told."""
 
 
 def infer(
@@ -305,16 +308,26 @@ def _make(upscaler: "Upscaler", request: "Request", as_json: bool) -> bool:
         shown_progress("infer") as progress,
         Run(upscaler, files, say=lambda line: say(without_places(line)), progress=progress) as run,
     ):
+        later: list[str] = []
         for outcome in run.outcomes():
             if as_json:
                 typer.echo(json.dumps(outcome.as_json(), sort_keys=True))
             elif not takes_stdout and (line := text_from_outcome(outcome)):
-                typer.echo(line)
+                later.append(line)
+                if not _is_bar_on_stdout():
+                    typer.echo(later.pop())
         if as_json:
             typer.echo(json.dumps({"kind": "run", **run.summary}, sort_keys=True))
         elif run.tally.total > 1:
             say(f"{run.tally.made} made, {run.tally.skipped} there already, {run.tally.failed} failed")
+    if len(later) <= MOST_LINES:
+        typer.echo("\n".join(later), nl=bool(later))
     return run.tally.failed > 0
+
+
+def _is_bar_on_stdout() -> bool:
+    """Whether lines on stdout would be drawn into a bar that is shown on the same terminal."""
+    return sys.stdout.isatty() and sys.stderr.isatty() and not is_quiet()
 
 
 def _print_plans(upscaler: "Upscaler", request: "Request", as_json: bool) -> bool:
