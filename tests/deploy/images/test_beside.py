@@ -85,10 +85,10 @@ def test_hostile_tags_are_refused() -> None:
 
 
 def test_xmp_is_corrected_in_both_of_its_forms_and_says_how_a_picture_was_made() -> None:
-    elements = XMP.replace(b'tiff:Orientation="6"', b"").replace(
-        b'dc:source="a lake"/>', b"><tiff:Orientation>8</tiff:Orientation><exif:PixelXDimension>36</exif:PixelXDimension>"
-        b"<xmp:Thumbnails><rdf:li>AAAA</rdf:li></xmp:Thumbnails></rdf:Description>",
-    )  # fmt: skip
+    within = b"<tiff:Orientation>8</tiff:Orientation><exif:PixelXDimension>36</exif:PixelXDimension>"
+    within += b"<xmp:Thumbnails><rdf:li>AAAA</rdf:li></xmp:Thumbnails>"
+    elements = XMP.replace(b'tiff:Orientation="6"', b"")
+    elements = elements.replace(b'dc:source="a lake"/>', b">" + within + b"</rdf:Description>")
     made = xmp.corrected(elements, (144, 96))
     assert b"<tiff:Orientation>1<" in made and b"<exif:PixelXDimension>144<" in made and b"Thumbnails" not in made
     made = xmp.corrected(XMP, (144, 96))
