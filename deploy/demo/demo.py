@@ -17,6 +17,8 @@ from deploy.demo.engine_step import choose_engine
 from deploy.demo.int8_steps import contenders, enlarge_again, picture_in_other_precision, quantize_copy
 from deploy.demo.presets import with_demo_presets
 from deploy.errors import FolderError, ImageError
+from deploy.folders.request import Request
+from deploy.folders.run import infer_pictures
 from deploy.images.files import read_image, write_image
 from deploy.images.resize import upscale
 from deploy.measure.evaluation.contenders import MODEL_FREE
@@ -27,7 +29,6 @@ from deploy.measure.evaluation.tables import table_from_evaluation
 from deploy.measure.metrics import fidelity, high_frequency_energy, psnr
 from deploy.measure.sheet import contact_sheet
 from deploy.packaged.places import EVALUATION_IMAGES, IDM_BUNDLE, IDM_CHECKPOINT, SAMPLE_ORIGINALS, packaged_pictures
-from deploy.picture.jobs import Request, infer_pictures
 from deploy.picture.upscaler import Upscaler
 from engines.new_files import new_file
 

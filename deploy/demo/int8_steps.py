@@ -10,12 +10,13 @@ from deploy.bundle import Bundle
 from deploy.engine.graphs import INT8
 from deploy.engine.int8 import has_int8
 from deploy.errors import ImageError, MissingPackage
+from deploy.folders.request import Request
+from deploy.folders.run import infer_pictures
 from deploy.images.files import read_image
 from deploy.int8.installed import refuse_without_onnx, targets_here
 from deploy.measure.evaluation.contenders import Setting
 from deploy.measure.evaluation.originals import Pixels
 from deploy.packaged.places import CALIBRATION_IMAGES
-from deploy.picture.jobs import Request, infer_pictures
 from deploy.sampling.choices import Choices
 from engines.backends import DEFAULT_BACKEND, backend_named
 

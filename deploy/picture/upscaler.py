@@ -26,7 +26,7 @@ from deploy.images.tiles import Size
 from deploy.images.values import network_from_pixels
 from deploy.images.view import View, quantised_to_8_bits
 from deploy.picture.enlarged import Enlarged, samples_of_batch
-from deploy.picture.generation import Generation, generate_pictures
+from deploy.picture.generation import NO_PICTURE, Generation, generate_pictures
 from deploy.picture.layout import Job, Layout, layout_for
 from deploy.picture.memory import bytes_from_text, default_budget
 from deploy.picture.pace import Work, seconds_of_rows
@@ -51,6 +51,7 @@ class RunOptions:
     seed: int = 0
     sample: int = 0
     noise: NoiseCallable | None = None
+    one_noise: bool = False  # the same for all pictures of a size, as frames of a film need it
     tile: int | None = None
     scratch: Path | None = None  # where a state too large for memory goes; None: the system's temporary folder
     keeps_pixels: bool = False  # `sampled` will be asked for all pixels at once, rather than for rows
@@ -311,11 +312,25 @@ class Upscaler:
         self, pixels: Pixels | Float32, size: PixelSize, sampling: Sampling, options: RunOptions | None = None
     ) -> Iterator[Sampled]:
         """One picture (H, W, 3), uint8 or floats from 0 to 1, sampled; its rows can be taken within the block."""
-        options = options or RunOptions()
-        lr = pixels.shape[0], pixels.shape[1]
-        layout = self._layout(lr, 1, size, sampling, options, keeps_pixels=options.keeps_pixels)
-        with self._batch([pixels], size, sampling, options, layout) as sampled:
+        with self.sampled_together([pixels], size, sampling, options) as sampled:
             yield sampled
+
+    @contextmanager
+    def sampled_together(
+        self, pixels: Sequence[Pixels | Float32], size: PixelSize, sampling: Sampling, options: RunOptions | None = None
+    ) -> Iterator[Sampled]:
+        """Pictures of one size, as many as `fits_together` says at most, sampled at once."""
+        options = options or RunOptions()
+        lr = pixels[0].shape[0], pixels[0].shape[1]
+        layout = self._layout(lr, len(pixels), size, sampling, options, keeps_pixels=options.keeps_pixels)
+        with self._batch(list(pixels), size, sampling, options, layout) as sampled:
+            yield sampled
+
+    def fits_together(
+        self, count: int, lr: PixelSize, size: PixelSize, sampling: Sampling, options: RunOptions | None = None
+    ) -> int:
+        """How many of `count` pictures of a size can be sampled at once, as memory is now."""
+        return self._layout(lr[::-1], count, size, sampling, options or RunOptions(), keeps_pixels=True).batch
 
     @contextmanager
     def enlarged(
@@ -374,7 +389,8 @@ class Upscaler:
         layout: Layout,
     ) -> Iterator[Sampled]:
         lr: Float32 = np.stack([network_from_pixels(one, self.model.values) for one in pixels])
-        keys = [image_key(quantised_to_8_bits(one)) for one in pixels]  # the same noise for 8 and 16 bits
+        # The same noise for 8 and 16 bits.
+        keys = [NO_PICTURE if options.one_noise else image_key(quantised_to_8_bits(one)) for one in pixels]
         source = NoiseSource(seed=options.seed, sample=options.sample, images=keys, custom=options.noise)
         with (
             ROOM.given(layout.own_bytes, layout.shared_bytes),
@@ -406,6 +422,11 @@ class Upscaler:
             state=prod(state),
             output=prod(size),
         )
+
+    def predicted_bytes(self, lr: PixelSize, size: PixelSize, sampling: Sampling, tile: int | None = None) -> int:
+        """What the process will take for a picture that is streamed to a file, as memory is now."""
+        options = RunOptions(tile=tile)
+        return self._layout(lr[::-1], 1, size, sampling, options, keeps_pixels=False).predicted_bytes
 
     def seconds_of_decoding(self, lr: PixelSize, size: PixelSize) -> float:
         """What turning a finished state into pixels will take, from decoding the beginning of an empty one."""

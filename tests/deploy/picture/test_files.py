@@ -12,6 +12,8 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from deploy.bundle import Bundle
 from deploy.errors import ImageError
+from deploy.folders.request import Request
+from deploy.folders.run import infer_pictures
 from deploy.images.alpha import alpha_rows, spread_colours
 from deploy.images.formats.contract import Writer
 from deploy.images.formats.table import FORMATS, WRITTEN
@@ -21,7 +23,6 @@ from deploy.images.resize import resize
 from deploy.images.tiles import Size
 from deploy.images.writing import Saving
 from deploy.picture.files import open_source, result_of
-from deploy.picture.jobs import Request, infer_pictures
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from tests.deploy.images.corpus import read_by_another, write_by_openimageio

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from deploy.bundle import Bundle
+from deploy.folders.request import Request
+from deploy.folders.run import infer_pictures
 from deploy.images.formats.table import FORMATS
-from deploy.picture.jobs import Request, infer_pictures
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from tests.deploy.images.profiles import display_p3

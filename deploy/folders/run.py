@@ -1,0 +1,362 @@
+"""Pictures from files into files: one thread reads ahead, the caller's runs the network, two write.
+
+What is held between them is bounded, in pictures and in bytes. The network runs while the caller asks for the next
+outcome; reading and writing go on meanwhile.
+"""
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, Self
+
+from deploy.errors import DeployError, ImageError
+from deploy.folders.batches import Batches, Waiting
+from deploy.folders.channel import Channel, Closed
+from deploy.folders.forecasts import MOST_ANNOUNCED, MOST_LOOKED_AT, Forecasts
+from deploy.folders.making import Maker
+from deploy.folders.naming import Job, jobs_of
+from deploy.folders.outcome import Outcome
+from deploy.folders.patterns import Patterns
+from deploy.folders.reading import Reader, Ready
+from deploy.folders.record import Known, Record
+from deploy.folders.request import Request
+from deploy.folders.search import Found, find_pictures
+from deploy.folders.settings import Settings
+from deploy.folders.sheets import Sheets
+from deploy.folders.streams import without_places
+from deploy.folders.tally import Tally, shown
+from deploy.folders.writing import Delivery, Writer
+from deploy.foreign.places import address_in
+from deploy.images.files import READ_SUFFIXES, make_folder, read_size
+from deploy.images.formats.table import WRITTEN_SUFFIXES
+from deploy.images.notes import note_of
+from deploy.images.writing import check_folder, check_format, format_for
+from deploy.picture.run import Progress
+from deploy.picture.upscaler import Upscaler
+
+_LOG = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+Report = Callable[[str, float], None]
+
+AHEAD_BYTES = 64 << 20
+"""Of pictures that are read, and again of results of batches that are not written yet."""
+
+WRITERS = 2
+"""Threads that write: compressing a result takes a part of what its network takes on a processor, on a GPU more."""
+
+LOOK = 0.05
+"""Seconds between two looks at whether a picture is written, while none is ready to be made."""
+
+
+class Run:
+    """The pictures of a request, found and named; `outcomes` makes them. A context manager.
+
+    say: is told what a person should know. progress: how far the run is, in words and as a part of its time. is_dry:
+    nothing will be made, and nothing is written for it.
+    """
+
+    def __init__(
+        self, upscaler: Upscaler, request: Request, *, say: Say, progress: Report, is_dry: bool = False
+    ) -> None:
+        self.upscaler = upscaler
+        self.request = request
+        self.sampling = upscaler.sampling(request.choices)
+        self.settings = Settings(upscaler, request, self.sampling)
+        self._say = say = _in_one_line(say)
+        self._progress = progress
+        self._stack = ExitStack()
+        self._record: Record | None = None
+        self._known: Known | None = None
+        try:
+            self._open_output(is_dry=is_dry)
+            found = self._found()
+            self.jobs = jobs_of(request, found.sources, self._input_of)
+            self._sheets = Sheets(request, found.sources)
+            if self.jobs:
+                self._check_output(is_dry=is_dry)
+        except BaseException:
+            self._stack.close()
+            raise
+        self.unreadable = found.failures
+        self.tally = Tally(len(self.jobs) + len(found.failures), time.perf_counter())
+        self.summary: dict[str, Any] = {}
+        self.forecasts = Forecasts(upscaler, request, self.sampling, len(self.jobs), say)
+        self._is_long = len(self.jobs) > MOST_ANNOUNCED
+        self._changes: Counter[str] = Counter()
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """What came of each picture, as soon as it is known. To be asked for once; `summary` is there afterwards."""
+        for folder, error in self.unreadable.items():
+            yield self._counted(Outcome(state="failed", input=folder, output=folder, error=str(error)))
+        if self.jobs:
+            self._say(self.sampling.describe())
+        self._look_ahead()
+        with _Pipeline(self) as pipeline:
+            for outcome in pipeline.outcomes():
+                yield self._counted(outcome)
+        self._finish()
+
+    def report(self) -> dict[str, Any]:
+        """What is the same for all pictures of the run, ready for JSON."""
+        return {
+            "bundle": str(self.upscaler.bundle.path),
+            "engine": self.upscaler.choice.backend,
+            "precision": self.upscaler.choice.precision,
+            "seed": self.request.seed,
+            "sampling": asdict(self.sampling),
+        }
+
+    def will_be_made(self, job: Job) -> bool:
+        """By all but the input itself, which is known when it is read."""
+        if self.request.force or not job.target.is_file():
+            return True
+        entry = None if self._known is None else self._known.find(job.target)
+        if entry is not None:
+            return entry.settings not in self.settings.hashes_that_will_do(job.draw)
+        note = note_of(job.target)
+        return note is None or self.settings.differs(note, job.draw)
+
+    def is_ours(self, target: Path) -> bool:
+        """Whether the record says that the file at `target` is as this tool wrote it."""
+        entry = None if self._known is None else self._known.find(target)
+        return entry is not None and entry.has_output(target)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing of the run is claimed or open any more."""
+        self._stack.close()
+
+    def _open_output(self, *, is_dry: bool) -> None:
+        request = self.request
+        if request.output is None or not request.goes_into_a_folder():
+            if any(image.is_dir() for image in request.images):
+                raise ImageError("The results of a folder need a folder of their own: name it with -o.")
+            return
+        _refuse_name_of_picture(request.output, is_said=request.output_is_folder)
+        if is_dry:
+            self._known = self._stack.enter_context(Known(request.output)) if request.keeps_record else None
+            return
+        make_folder(request.output)
+        if request.keeps_record:
+            self._known = self._record = self._stack.enter_context(Record(request.output, self._say))
+
+    def _found(self) -> Found:
+        request = self.request
+        patterns = Patterns.of(request.include, request.exclude)
+        found = find_pictures(request.images, patterns, output=request.output, is_result=self._is_result)
+        if not found.sources and not found.failures:
+            named = " and ".join(shown(image) for image in request.images)
+            passed = [
+                f"{count} {what} passed over"
+                for count, what in ((found.others, "other files were"), (found.results, "earlier results were"))
+                if count
+            ]
+            raise ImageError(
+                f"There is no picture to enlarge in {'; '.join([named, *passed])}. In a folder, pictures are told by "
+                f"their suffix ({', '.join(READ_SUFFIXES)}); --include takes others."
+            )
+        return found
+
+    def _is_result(self, path: Path) -> bool:
+        if self._known is not None and self.request.output is not None:
+            inside = path.resolve().relative_to(self.request.output.resolve())
+            if self._known.find(self.request.output / inside) is not None:
+                return True
+        return note_of(path) is not None
+
+    def _input_of(self, target: Path) -> Path | None:
+        """The input of a result that is known."""
+        entry = None if self._known is None else self._known.find(target)
+        return None if entry is None else entry.input_path
+
+    def _check_output(self, *, is_dry: bool) -> None:
+        if self.jobs[0].names_format:
+            format_for(self.jobs[0].target, "png", is_lossless=True, saving=self.request.saving)
+        check_format(self.jobs[0].target)
+        if not is_dry:
+            # Folders that mirror those of inputs are made when something goes there.
+            folder = self.request.output if self.request.goes_into_a_folder() else self.jobs[0].target.parent
+            assert folder is not None
+            check_folder(folder / self.jobs[0].target.name)
+
+    def _look_ahead(self) -> None:
+        """The forecast of all pictures, by what their headers say of their sizes."""
+        if not 1 < len(self.jobs) <= MOST_LOOKED_AT:
+            return
+        sizes = []
+        for job in self.jobs:
+            if self.will_be_made(job):
+                with suppress(DeployError):  # told when its turn comes
+                    sizes.append(self.request.crop[2:] if self.request.crop else read_size(job.image))
+        self.forecasts.look_ahead(sizes)
+
+    def tell_of_picture(self, ready: Ready, done: Progress) -> None:
+        """How far the run is, from a picture in the making."""
+        doing = _doing(done)
+        if len(self.jobs) > 1:
+            doing = self.tally.text(ready.job.image) + ("" if self._is_long else f", {doing}")
+        fraction = self.tally.fraction(time.perf_counter()) if self._is_long else self.forecasts.fraction()
+        self._progress(doing, fraction)
+
+    def tell_of_existing(self, line: str) -> None:
+        """What lies at the place of a result; of many pictures only the numbers are told."""
+        if not self._is_long:
+            self._say(line)
+
+    def tell_of_changes(self, ready: Ready) -> None:
+        """What of an input its result does not keep; of many pictures at the end, with their number."""
+        self._changes.update(ready.result.changes)
+        if ready.result.changes and not self._is_long:
+            self._say(f"{ready.job}: {'; '.join(ready.result.changes)}")
+
+    def _counted(self, outcome: Outcome) -> Outcome:
+        self.tally.count(outcome, time.perf_counter())
+        if outcome.state == "failed":
+            named, told = address_in(outcome.input) or str(outcome.input), outcome.error or ""
+            _LOG.error("%s", shown(without_places(told if named in told else f"{named}: {told}")))
+        self._sheets.note(outcome, self._say)
+        return outcome
+
+    def _finish(self) -> None:
+        """The end of a run that went through: what is told of all pictures."""
+        if self._is_long:
+            for change, count in self._changes.most_common(5):
+                self._say(f"{count} pictures: {change}")
+        self.tally.tell_failures(lambda line: _LOG.error("%s", line))
+        self.summary = self.report() | self.tally.counts() | self.forecasts.close()
+
+    @property
+    def record(self) -> Record | None:
+        """What is done, if that is kept."""
+        return self._record
+
+
+class _Pipeline:
+    """The threads of a run, alive while its block runs."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._stopped = Event()
+        batches = Batches(run.request.batch)
+        most = max(4, 2 * batches.most)
+        self._ready: Channel[Ready | Outcome] = Channel(most, AHEAD_BYTES)
+        self._results: Channel[Delivery] = Channel(most, AHEAD_BYTES)
+        self._written: deque[Outcome | BaseException] = deque()
+        self._writer = Writer(run.request, run.settings, run.record)
+        self._maker = Maker(
+            run.upscaler,
+            run.request,
+            run.sampling,
+            run.forecasts,
+            batches,
+            self._results,
+            self._writer,
+            run.tell_of_picture,
+        )
+        self._reading = Thread(target=self._read, name="idm-deploy reads", daemon=True)
+        self._writing = [Thread(target=self._write, name="idm-deploy writes", daemon=True) for _ in range(WRITERS)]
+
+    def __enter__(self) -> Self:
+        for thread in (self._reading, *self._writing):
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The threads have ended: what is whole is written, what is not leaves nothing."""
+        self._stopped.set()
+        self._ready.drop()
+        self._results.end()
+        for thread in (self._reading, *self._writing):
+            thread.join()
+
+    def outcomes(self) -> Iterator[Outcome]:
+        waiting = Waiting()
+        is_over = False
+        while waiting or not is_over:
+            yield from self._finished()
+            try:
+                while not is_over and self._maker.wants_more(waiting, self._run.tally.left):
+                    outcome = self._ready.take(LOOK)
+                    if isinstance(outcome, Ready):
+                        self._run.tell_of_changes(outcome)
+                        waiting.add(outcome)
+                    elif outcome is not None:
+                        yield outcome
+                    yield from self._finished()
+            except Closed:
+                is_over = True
+            if waiting:
+                yield from self._maker.make(waiting, self._run.tally.left)
+        self._results.end()
+        yield from self._rest(self._writing)
+
+    def _rest(self, writers: Sequence[Thread]) -> Iterator[Outcome]:
+        for thread in writers:
+            while thread.is_alive():
+                thread.join(LOOK)
+                yield from self._finished()
+        yield from self._finished()
+
+    def _finished(self) -> Iterator[Outcome]:
+        """What has been written since."""
+        while self._written:
+            outcome = self._written.popleft()
+            if isinstance(outcome, BaseException):
+                raise outcome
+            yield outcome
+
+    def _read(self) -> None:
+        run = self._run
+        reader = Reader(run.request, run.settings, run.record, self._stopped, run.tell_of_existing)
+        try:
+            for outcome in reader.all_of(run.jobs):
+                if not self._ready.give(outcome, outcome.weight if isinstance(outcome, Ready) else 0):
+                    return
+            self._ready.end()
+        except BaseException as error:  # a bug, or a record that fails: the caller's thread raises it
+            self._ready.fail(error)
+
+    def _write(self) -> None:
+        try:
+            for result in self._results:
+                self._written.append(self._writer.written(result))
+        except BaseException as error:  # likewise
+            self._written.append(error)
+            self._ready.drop()
+            self._results.drop()
+
+
+def _in_one_line(say: Say) -> Say:
+    """The same for lines that hold names of files, which may hold anything."""
+    return lambda line: say(shown(line))
+
+
+def _doing(done: Progress) -> str:
+    """Where the making of a picture is, in words."""
+    tiles = f", tile {done.tile}/{done.tiles}" if done.tiles > 1 else ""
+    return f"step {done.step}/{done.steps}{tiles}"
+
+
+def _refuse_name_of_picture(folder: Path, *, is_said: bool) -> None:
+    if folder.suffix.lower() in WRITTEN_SUFFIXES and not is_said and not folder.is_dir():
+        raise ImageError(f"{folder} names one picture, but several are to be written; name a folder with -o.")
+
+
+def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: Report) -> dict[str, Any]:
+    """What was made, skipped and refused, in lists. One picture's refusal does not stop the others."""
+    with Run(upscaler, request, say=say, progress=progress) as run:
+        outcomes = [outcome.as_json() for outcome in run.outcomes()]
+    lists = {
+        name: [row for row in outcomes if row["kind"] == kind]
+        for name, kind in (("pictures", "made"), ("failed", "failed"))
+    }
+    skipped = [row["output"] for row in outcomes if row["kind"] == "skipped"]
+    return run.summary | lists | {"skipped": skipped}
