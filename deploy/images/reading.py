@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from deploy.errors import DeployError, ImageError
 from deploy.foreign.places import refusal_of_address
@@ -97,6 +98,8 @@ def _opened(path: Path) -> Iterator[tuple[Format, Opened]]:
             if str(path) in str(error):
                 raise
             raise type(error)(f"reading {path}: {error}") from error
+        except Image.DecompressionBombError as error:  # of frames that are larger than their file says
+            raise ImageError(f"reading {path}: {error}") from error
         except MemoryError as error:
             raise ImageError(f"reading {path}: there is not enough memory for its pixels.") from error
         except _DAMAGE as error:

@@ -18,6 +18,9 @@ MOST_ENTRIES = 4096
 MOST_BYTES = 64 << 20
 """Of one entry's values: an ICC profile or XMP, at most."""
 
+MOST_READ = 256 << 20
+"""Of all values that one file's tags may claim: several may claim the same bytes again and again."""
+
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, IFD, LONG8 = 1, 2, 3, 4, 5, 7, 13, 16
 _BYTES_OF_UNIT = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 1, 7: 1, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _UNITS_OF_VALUE = {5: 2, 10: 2}
@@ -83,6 +86,7 @@ class TagFile:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.length = file.seek(0, 2)
+        self._left = MOST_READ
         file.seek(0)
         head = file.read(16)
         if head[:2] not in (b"II", b"MM"):
@@ -143,6 +147,9 @@ class TagFile:
     def _read(self, place: int, size: int) -> bytes:
         if place < 0 or place + size > self.length:
             raise TagError("a tag lies beyond the end of the file")
+        self._left -= size
+        if self._left < 0:
+            raise TagError(f"its tags claim more than {MOST_READ} bytes")
         self._file.seek(place)
         data = self._file.read(size)
         if len(data) < size:

@@ -48,6 +48,8 @@ _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 25
 _STRIP_PLACES, _CHANNELS, _ROWS_PER_STRIP, _STRIP_BYTES = 273, 277, 278, 279
 _PREDICTOR, _EXTRA, _SAMPLE_FORMAT, _XMP, _IPTC, _PHOTOSHOP, _PROFILE = 317, 338, 339, 700, 33723, 34377, 34675
 _MOST_PAGES = 10_000
+_MOST_OF_PILLOW = 2 * 89_478_485
+"""Pixels of a TIFF beyond which Pillow refuses it, unless a setting of the whole process is changed."""
 _DEFLATE = 8
 _LEVEL = 6
 _STRIP = 1 << 20
@@ -70,12 +72,18 @@ def open_tiff(file: BinaryIO) -> Opened:
     photometric, channels = _first(page, _PHOTOMETRIC, 1), _first(page, _CHANNELS, 1)
     bits = max(page[_BITS].numbers(), default=1) if _BITS in page else 1
     is_float = _first(page, _SAMPLE_FORMAT, 1) == 3
+    if bits > 16 and not is_float:
+        raise ImageError(f"TIFF of integers of {bits} bits cannot be read. Convert it to 16 bits or to float.")
     mode = _mode(photometric, channels, bits)
     extra = page[_EXTRA].first() if _EXTRA in page else 0
     is_alpha = extra in (1, 2) and mode in ("L", "RGB") and channels > len(mode)
 
+    size = _first(page, _WIDTH, 0), _first(page, _HEIGHT, 0)
+    is_beyond_pillow = mode in ("L", "RGB") and size[0] * size[1] > _MOST_OF_PILLOW
+    needs_more = bits > 8 or is_float or is_beyond_pillow
+
     def decode(frame: int) -> Samples:
-        if bits <= 8 and not is_float:
+        if not needs_more:
             file.seek(0)
             image = TiffImageFile(file)
             image.seek(pages[frame])
@@ -90,23 +98,25 @@ def open_tiff(file: BinaryIO) -> Opened:
             pixels[:, :, 0] = HIGHEST[pixels.dtype] - pixels[:, :, 0]
         return pixels
 
-    if bits > 8 or is_float:
+    if needs_more:
         openimageio(_what(bits, is_float))
     return Opened(
-        size=(_first(page, _WIDTH, 0), _first(page, _HEIGHT, 0)),
+        size=size,
         mode=mode + ("A" if is_alpha else ""),
         bits=32 if is_float else bits,
         decode=decode,
         frames=len(pages),
         orientation=_orientation(page),
         is_lossless=_first(page, _COMPRESSION, 1) not in (6, 7),  # JPEG
-        premultiplied=extra == 1 and bits > 8,  # Pillow divides by itself
+        premultiplied=extra == 1 and needs_more,  # Pillow divides by itself
         profile=page[_PROFILE].data if _PROFILE in page else None,
         metadata=_metadata(tags, page),
     )
 
 
 def _what(bits: int, is_float: bool) -> str:
+    if bits <= 8 and not is_float:
+        return f"TIFF of more than {_MOST_OF_PILLOW} pixels"
     return "TIFF of floating-point numbers" if is_float else f"TIFF of {bits} bits per channel"
 
 

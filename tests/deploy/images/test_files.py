@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import resource
 import shutil
 import struct
@@ -22,9 +23,13 @@ from deploy.images.files import check_output, encode_image, read_image, read_siz
 from deploy.images.reading import read_header, read_picture
 from engines.errors import FileError
 from engines.new_files import new_file
+from tests.deploy.images.corpus import cases
 
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8)
 SMOOTH = np.stack(np.broadcast_arrays(np.arange(40)[:, None] * 5, np.arange(24) * 9, 128), -1).astype(np.uint8)
+
+
+DAMAGED = re.compile("palette-hole.png|grey16.png|openimageio-4x16|everything|rgb16-tiles.tif|film.gif|rgb.bmp")
 
 
 def _saved(path: Path, image: Image.Image, **options: object) -> Path:
@@ -201,22 +206,22 @@ def test_files_cut_short_anywhere_are_refused(tmp_path: Path, name: str) -> None
             read_image(tmp_path / "cut")
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+@pytest.mark.parametrize("name", [case.name for case in cases() if DAMAGED.match(case.name)])
 def test_a_damaged_file_is_read_or_refused_and_never_crashes(tmp_path: Path, name: str) -> None:
-    write_image(np.tile(NOISE, (3, 3, 1)), tmp_path / name)
+    next(case for case in cases() if case.name == name).make(tmp_path / name)
     content = (tmp_path / name).read_bytes()
     rng = np.random.default_rng(5)
     refused = 0
-    for _ in range(150):
+    for number in range(60):
         damaged = bytearray(content)
-        for position in rng.integers(0, len(content), 3):
+        for position in rng.integers(0, len(content) if number % 2 else 60, 3):  # the first bytes matter most
             damaged[position] = rng.integers(0, 256)
         (tmp_path / "damaged").write_bytes(damaged)
         try:
             read_image(tmp_path / "damaged", max_pixels=10**6)
         except ImageError:
             refused += 1
-    assert refused > 10
+    assert refused > 5
 
 
 def test_a_decompression_bomb_is_refused_before_it_unfolds(tmp_path: Path) -> None:
