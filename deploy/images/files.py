@@ -23,7 +23,7 @@ from deploy.images.writing import check_folder, check_format, write_picture
 
 Pixels = NDArray[np.uint8]
 
-READ_SUFFIXES = tuple(SUFFIXES)
+READ_SUFFIXES = SUFFIXES.keys()
 """Of files that are taken for pictures in a folder."""
 
 __all__ = ["MAX_PIXELS", "ReadImage", "check_folder", "check_format", "check_output", "encode_image", "make_folder"]

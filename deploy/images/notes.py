@@ -7,7 +7,7 @@ no note any more, even where the program that did it carried the note along. Whe
     JPEG  a segment APP9 after the first segment
     WebP  a chunk IDMK at the end, which the extended layout (VP8X) allows
     AVIF, JPEG XL  a box `uuid` at the end
-    TIFF, BMP  after the end: label, SHA-256, note, `idMKnote` and how many bytes these are, as 32 bits
+    others (TIFF, BMP)  after the end: label, SHA-256, note, `idMKnote` and how many bytes these are, as 32 bits
 
 Programs that show pictures pass over all of them.
 """
@@ -37,7 +37,6 @@ _BOX_NAME = bytes.fromhex("6f1d5c3b8e4a4e0fa2b79b0c6d3e11d4")
 _TRAILER_KIND = b"idMKnote"
 _TRAILER_END = len(_TRAILER_KIND) + 4
 _BOXED = (b"ftyp", b"JXL ")
-_TRAILED = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ def _parts(file: BinaryIO) -> Iterator[_Part]:
         yield from _riff_chunks(file)
     elif start[4:8] in _BOXED:
         yield from _boxes(file)
-    elif start.startswith(_TRAILED):
+    else:
         yield from _trailers(file)
 
 

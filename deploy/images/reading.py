@@ -48,7 +48,7 @@ class Header:
 
 def read_picture(path: str | Path, *, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
     """The picture in a file. frame: of an animation or of several pages, from 0; None: the first, said in `changes`."""
-    with _opened(Path(path)) as (record, opened):
+    with _opened(Path(path), frame or 0) as (record, opened):
         _check_size(Path(path), opened, max_pixels)
         if frame is not None and not 0 <= frame < opened.frames:
             raise ImageError(f"reading {path}: it has {opened.frames} frames, and no number {frame} among them.")
@@ -80,7 +80,7 @@ def upright(pixels: Samples, orientation: int) -> Samples:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Format, Opened]]:
+def _opened(path: Path, frame: int = 0) -> Iterator[tuple[Format, Opened]]:
     """The format and the header; what a decoder raises about damage inside the block becomes a sentence."""
     with open_regular(path) as file, warnings.catch_warnings():
         # Pillow warns about damaged metadata; what matters here is whether the pixels can be read.
@@ -93,7 +93,7 @@ def _opened(path: Path) -> Iterator[tuple[Format, Opened]]:
                     f"reading {path}: this is not a {', '.join(titles[:-1])} or {titles[-1]} picture by its content, "
                     "whatever its name says. Convert it to one of these."
                 )
-            yield record, record.open(file)
+            yield record, record.open(file, frame)
         except DeployError as error:
             if str(path) in str(error):
                 raise
@@ -141,7 +141,7 @@ def _check_size(path: Path, opened: Opened, max_pixels: int) -> None:
 
 
 def _picture(path: Path, record: Format, opened: Opened, frame: int | None) -> Picture:
-    pixels = opened.decode(frame or 0)
+    pixels = opened.decode()
     frames = opened.frames
     if pixels.shape[:2] != opened.size[::-1] and not frame:
         raise ValueError(f"its header says {opened.size}, its pixels {pixels.shape[1::-1]}")

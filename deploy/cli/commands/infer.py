@@ -47,7 +47,7 @@ EXAMPLES = (
     "idm-deploy infer photo.png --scale 4",
     "idm-deploy infer *.png --long-edge 2048 -o larger",
     "idm-deploy infer holiday --scale 2 -o holiday-larger --exclude 'raw*'",
-    "idm-deploy infer photo.png --scale 4 --crop 200,100,64,64 --samples 4 -o tries/",
+    "idm-deploy infer photo.png --scale 4 --crop 200,100,64,64 --samples 4 -o a/",
 )
 
 CHOOSING = "Which pictures, and what of them"
@@ -95,7 +95,9 @@ def infer(
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Make pictures again that exist already, and write over files that are not this tool's."
+            "--force",
+            rich_help_panel=MAKING,
+            help="Make pictures again that exist already, and write over files that are not this tool's.",
         ),
     ] = False,
     include: Annotated[
@@ -327,7 +329,8 @@ def _make(upscaler: "Upscaler", request: "Request", as_json: bool) -> bool:
 
 def _is_bar_on_stdout() -> bool:
     """Whether lines on stdout would be drawn into a bar that is shown on the same terminal."""
-    return sys.stdout.isatty() and sys.stderr.isatty() and not is_quiet()
+    both = (sys.stdout, sys.stderr)
+    return all(stream is not None and stream.isatty() for stream in both) and not is_quiet()
 
 
 def _print_plans(upscaler: "Upscaler", request: "Request", as_json: bool) -> bool:

@@ -22,7 +22,7 @@ _START = 64 << 10
 """Bytes in which the description of the picture stands, before its data."""
 
 
-def open_avif(file: BinaryIO) -> Opened:
+def open_avif(file: BinaryIO, frame: int) -> Opened:
     """The header of an AVIF file."""
     _check()
     file.seek(0)
@@ -33,7 +33,7 @@ def open_avif(file: BinaryIO) -> Opened:
             "with avifdec -d 16."
         )
     file.seek(0)
-    return opened_by_pillow(AvifImageFile(file), is_lossless=False)
+    return opened_by_pillow(AvifImageFile(file), frame, is_lossless=False)
 
 
 def write_avif(file: BinaryIO, outline: Outline, rows: Iterator[Samples]) -> None:

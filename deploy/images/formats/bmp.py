@@ -18,10 +18,10 @@ _LONGEST_SIDE = 30_000
 """Sizes are 32 bits and the file's length too: so many squared, times three bytes, stay below."""
 
 
-def open_bmp(file: BinaryIO) -> Opened:
+def open_bmp(file: BinaryIO, frame: int) -> Opened:
     """The header of a BMP file."""
     file.seek(0)
-    return opened_by_pillow(BmpImageFile(file), is_lossless=True)
+    return opened_by_pillow(BmpImageFile(file), frame, is_lossless=True)
 
 
 def write_bmp(file: BinaryIO, outline: Outline, rows: Iterator[Samples]) -> None:

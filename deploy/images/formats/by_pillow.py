@@ -21,12 +21,12 @@ _EXIF_LABEL = b"Exif\0\0"
 _IPTC = 0x0404
 
 
-def opened_by_pillow(image: ImageFile.ImageFile, *, is_lossless: bool, frames: int | None = None) -> Opened:
+def opened_by_pillow(image: ImageFile.ImageFile, frame: int, *, is_lossless: bool, frames: int | None = None) -> Opened:
     """Pillow's reader, opened on a file of 8 bits per channel."""
     metadata = metadata_of(image)
     exif = exif_of(metadata.exif)
 
-    def decode(frame: int) -> Samples:
+    def decode() -> Samples:
         if frame:
             image.seek(frame)
         image.load()

@@ -1,8 +1,8 @@
 """What a format of picture files owes the rest: one record each, in the table beside this file.
 
-A `Format` recognises its files, opens them (the header first, so that size and depth are known before anything is
-unfolded) and, if it has a `Writer`, writes them. What comes back from `Opened.decode` is as stored: turning it upright,
-taking alpha apart and converting CMYK are done once for all formats, by deploy.images.reading.
+A `Format` recognises its files, opens one picture of them (the header first, so that size and depth are known before
+anything is unfolded) and, if it has a `Writer`, writes them. What comes back from `Opened.decode` is as stored:
+turning it upright, taking alpha apart and converting CMYK are done once for all formats, by deploy.images.reading.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, Type
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Opened:
-    """A file whose header was read and whose pixels were not.
+    """A picture of a file, whose header was read and whose pixels were not.
 
     size: as stored, before it is turned. mode: L, LA, RGB, RGBA or CMYK, what `decode` gives, or P where these come
-    from a palette. decode: number of a frame -> (H, W, C) uint8, uint16 or float32, full light being the highest value.
-    `premultiplied`: the colours are multiplied with alpha.
+    from a palette. decode: (H, W, C) uint8, uint16 or float32, full light being the highest value. frames: how many
+    pictures the file holds. `premultiplied`: the colours are multiplied with alpha.
     """
 
     size: PixelSize
     mode: str
     bits: int
-    decode: Callable[[int], Samples]
+    decode: Callable[[], Samples]
     frames: int = 1
     orientation: int = 1
     is_lossless: bool = False
@@ -96,13 +96,16 @@ class Writer:
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """One format of picture files. `begins`: whether a file that starts so, with its first 64 bytes, is one."""
+    """One format of picture files.
+
+    begins: whether a file is one that starts so, with these first 64 bytes. open: (file, number of a frame or page).
+    """
 
     name: str  # as on the command line
     title: str
     suffixes: tuple[str, ...]
     begins: Callable[[bytes], bool]
-    open: Callable[[BinaryIO], Opened]
+    open: Callable[[BinaryIO, int], Opened]
     writer: Writer | None = None
 
 

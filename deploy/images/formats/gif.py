@@ -10,10 +10,10 @@ from deploy.images.formats.by_pillow import opened_by_pillow
 from deploy.images.formats.contract import Format, Opened
 
 
-def open_gif(file: BinaryIO) -> Opened:
+def open_gif(file: BinaryIO, frame: int) -> Opened:
     """The header of a GIF file. Later frames are what a viewer shows: laid over those before."""
     file.seek(0)
-    return opened_by_pillow(GifImageFile(file), is_lossless=False)
+    return opened_by_pillow(GifImageFile(file), frame, is_lossless=False)
 
 
 GIF = Format(

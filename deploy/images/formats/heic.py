@@ -14,20 +14,21 @@ _BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1
 _CHANNELS = {"L": 1, "LA": 2, "La": 2, "RGB": 3, "RGBA": 4, "RGBa": 4}
 
 
-def open_heic(file: BinaryIO) -> Opened:
+def open_heic(file: BinaryIO, frame: int) -> Opened:
     """The header of a HEIC file. Its pixels come upright, whatever its EXIF says."""
     try:
         import pillow_heif
     except ImportError as error:
         raise missing("pillow-heif", "HEIC") from error
+    del frame  # the picture that the file calls its first
     file.seek(0)
     opened = pillow_heif.open_heif(file, convert_hdr_to_8bit=False, bgr_mode=False)
     image: Any = opened[opened.primary_index]
     bits = int(image.info.get("bit_depth", 8))
     mode = image.mode.split(";")[0]
 
-    def decode(frame: int) -> Samples:
-        return _samples(opened[frame] if frame else image, bits)
+    def decode() -> Samples:
+        return _samples(image, bits)
 
     exif = image.info.get("exif")
     return Opened(

@@ -23,11 +23,11 @@ _MOST_IN_SEGMENT = 65_533
 _PHOTOSHOP = b"Photoshop 3.0\0"
 
 
-def open_jpeg(file: BinaryIO) -> Opened:
+def open_jpeg(file: BinaryIO, frame: int) -> Opened:
     """The header of a JPEG file. Made directly: Image.open takes one with a second picture inside, as phones write
     them, for an animation."""
     file.seek(0)
-    return opened_by_pillow(JpegImageFile(file), is_lossless=False, frames=1)
+    return opened_by_pillow(JpegImageFile(file), frame, is_lossless=False, frames=1)
 
 
 def write_jpeg(file: BinaryIO, outline: Outline, rows: Iterator[Samples]) -> None:

@@ -30,17 +30,16 @@ _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _KINDS = {8: "uint8", 16: "uint16", 32: "float"}
 
 
-def open_jxl(file: BinaryIO) -> Opened:
+def open_jxl(file: BinaryIO, frame: int) -> Opened:
     """The header of a JPEG XL file. Its pixels come upright: their orientation stands with them, not in EXIF."""
+    del frame  # of animations the library reads the first
     with image_input(file, _WHAT) as reader:
         spec = reader.spec()
         bits = BITS[dtype_of(spec, _WHAT)]
         profile = spec.getattribute("ICCProfile")
-        frames = 1
     channels = min(spec.nchannels, 4)
 
-    def decode(frame: int) -> Samples:
-        del frame
+    def decode() -> Samples:
         with image_input(file, _WHAT) as reader:
             return samples(reader, 0, channels, _WHAT)
 
@@ -50,7 +49,6 @@ def open_jxl(file: BinaryIO) -> Opened:
         mode=_MODES[channels],
         bits=bits,
         decode=decode,
-        frames=frames,
         is_lossless=True,
         profile=bytes(np.asarray(profile, np.uint8)) if profile is not None else None,
         metadata=metadata,

@@ -67,14 +67,14 @@ class _Header:
     data_starts: list[tuple[int, int]] = field(default_factory=list)  # of each IDAT: where it lies, how long it is
 
 
-def open_png(file: BinaryIO) -> Opened:
+def open_png(file: BinaryIO, frame: int) -> Opened:
     """The header of a PNG file, its chunks walked through once."""
     header = _header(file)
     colours = "P" if header.colour == 3 else ("L" if header.colour in (0, 4) else "RGB")
     has_alpha = header.colour in (4, 6) or header.transparent is not None
     exif = exif_of(header.exif)
 
-    def decode(frame: int) -> Samples:
+    def decode() -> Samples:
         if header.bits == 16:
             return _deep_samples(file, header)
         file.seek(0)

@@ -1,10 +1,11 @@
-"""Every format of picture files that is read or written: adding one is a file beside this one and a line here."""
+"""Every format of picture files that is read or written: adding one is a file beside this one and a name below."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import BinaryIO
 
+from deploy.errors import ImageError
 from deploy.images.formats.avif import AVIF
 from deploy.images.formats.bmp import BMP
 from deploy.images.formats.contract import Format
@@ -16,17 +17,29 @@ from deploy.images.formats.png import PNG
 from deploy.images.formats.tiff import TIFF
 from deploy.images.formats.webp import WEBP
 
-FORMATS: dict[str, Format] = {
-    record.name: record
-    # AVIF before HEIC: files of both may name the brand mif1.
-    for record in (PNG, JPEG, WEBP, TIFF, BMP, GIF, AVIF, JXL, HEIC)
-}
-"""By the name that `--format` takes."""
-
-WRITTEN = tuple(name for name, record in FORMATS.items() if record.writer is not None)
-SUFFIXES = {suffix: record for record in FORMATS.values() for suffix in record.suffixes}
+FORMATS: dict[str, Format] = {}
+"""By the name that `--format` takes, in the order in which they are tried on a file."""
+WRITTEN: list[str] = []
+"""Names of those that are written."""
+SUFFIXES: dict[str, Format] = {}
 """Of files that are read."""
-WRITTEN_SUFFIXES = {suffix: record for suffix, record in SUFFIXES.items() if record.writer is not None}
+WRITTEN_SUFFIXES: dict[str, Format] = {}
+
+
+def register(record: Format) -> None:
+    """A format more: it is read, and written if it has a writer, wherever the others are."""
+    if record.name in FORMATS:
+        raise ImageError(f"There is a format called {record.name!r} already; give the new one another name.")
+    FORMATS[record.name] = record
+    SUFFIXES.update(dict.fromkeys(record.suffixes, record))
+    if record.writer is not None:
+        WRITTEN.append(record.name)
+        WRITTEN_SUFFIXES.update(dict.fromkeys(record.suffixes, record))
+
+
+# AVIF before HEIC: files of both may name the brand mif1.
+for _record in (PNG, JPEG, WEBP, TIFF, BMP, GIF, AVIF, JXL, HEIC):
+    register(_record)
 
 _START_BYTES = 64
 

@@ -60,15 +60,16 @@ _MODES = {0: "L", 1: "L", 2: "RGB", 3: "P", 5: "CMYK", 6: "RGB"}
 _PHOTOMETRICS = {3: "a palette", 4: "a mask", 8: "Lab", 9: "Lab", 10: "Lab", 32803: "a camera's raw data"}
 
 
-def open_tiff(file: BinaryIO) -> Opened:
-    """The tags of a TIFF file's pages."""
+def open_tiff(file: BinaryIO, frame: int) -> Opened:
+    """The tags of one page of a TIFF file: pages may differ in everything."""
     tags = TagFile(file)
     all_pages = tags.directories(_MOST_PAGES)
     # Reduced copies of other pages are no pictures of their own.
     pages = [index for index, page in enumerate(all_pages) if not _first(page, _SUBFILE, 0) & 1] or [0]
     if not all_pages:
         raise TagError("it has no page")
-    page = all_pages[pages[0]]
+    number = pages[min(frame, len(pages) - 1)]
+    page = all_pages[number]
     photometric, channels = _first(page, _PHOTOMETRIC, 1), _first(page, _CHANNELS, 1)
     bits = max(page[_BITS].numbers(), default=1) if _BITS in page else 1
     is_float = _first(page, _SAMPLE_FORMAT, 1) == 3
@@ -82,18 +83,18 @@ def open_tiff(file: BinaryIO) -> Opened:
     is_beyond_pillow = mode in ("L", "RGB") and size[0] * size[1] > _MOST_OF_PILLOW
     needs_more = bits > 8 or is_float or is_beyond_pillow
 
-    def decode(frame: int) -> Samples:
+    def decode() -> Samples:
         if not needs_more:
             file.seek(0)
             image = TiffImageFile(file)
-            image.seek(pages[frame])
+            image.seek(number)
             image.load()
             return samples_of(image)
         with image_input(file, _what(bits, is_float)) as reader:
             count = len(mode) + is_alpha
-            if reader.spec(pages[frame]).nchannels < count:
-                raise ValueError(f"it has {reader.spec(pages[frame]).nchannels} channels, expected {count}")
-            pixels = samples(reader, pages[frame], count, "TIFF")
+            if reader.spec(number).nchannels < count:
+                raise ValueError(f"it has {reader.spec(number).nchannels} channels, expected {count}")
+            pixels = samples(reader, number, count, "TIFF")
         if photometric == 0:  # zero is white
             pixels[:, :, 0] = HIGHEST[pixels.dtype] - pixels[:, :, 0]
         return pixels

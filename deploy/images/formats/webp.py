@@ -17,12 +17,12 @@ from deploy.images.picture import Samples
 _LONGEST_SIDE = 16_383
 
 
-def open_webp(file: BinaryIO) -> Opened:
+def open_webp(file: BinaryIO, frame: int) -> Opened:
     """The header of a WebP file."""
     file.seek(0)
     is_lossless = _is_lossless(file)
     file.seek(0)
-    return opened_by_pillow(WebPImageFile(file), is_lossless=is_lossless)
+    return opened_by_pillow(WebPImageFile(file), frame, is_lossless=is_lossless)
 
 
 def _is_lossless(file: BinaryIO) -> bool:

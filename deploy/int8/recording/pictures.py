@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.errors import ImageError, SizeError
+from deploy.errors import ImageError, MissingPackage, SizeError
 from deploy.images.files import READ_SUFFIXES, read_image
 from deploy.int8.settings import QuantizeSettings
 from deploy.measure.evaluation.originals import Original, Pixels, original_from_pixels
@@ -80,7 +80,7 @@ def _readable(folder: Path, settings: QuantizeSettings, say: Say) -> Iterator[tu
             return
         try:
             pixels = read_image(path).pixels
-        except ImageError as error:
+        except (ImageError, MissingPackage) as error:
             say(f"left out: {error}")
             continue
         found += 1

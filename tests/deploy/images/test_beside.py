@@ -184,3 +184,20 @@ def test_a_tiff_above_4_gb_is_a_bigtiff(tmp_path: Path, monkeypatch: pytest.Monk
         np.testing.assert_array_equal(file.asarray(), samples(3))
     assert read_header(tmp_path / "a.tif").size == (36, 24)
     np.testing.assert_array_equal(read_picture(tmp_path / "a.tif").colour, samples(3))
+
+
+def test_pages_of_a_tiff_may_differ_in_everything(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    pytest.importorskip("OpenImageIO")
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(samples(3), photometric="rgb", metadata=None)
+        writer.write(
+            samples(1, 16)[:, :20, 0], photometric="minisblack", metadata=None, extratags=[(274, 3, 1, 6, True)]
+        )
+        writer.write(np.zeros((300, 300), np.uint8), photometric="minisblack", metadata=None)
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.tif", frame=0).colour, samples(3))
+    second = read_picture(tmp_path / "a.tif", frame=1)
+    np.testing.assert_array_equal(second.colour, np.rot90(samples(1, 16)[:, :20, 0], 3))
+    assert second.bits == 16 and second.origin.orientation == 6
+    with pytest.raises(ImageError, match="it has 300x300 = 90000 pixels, the limit is 5000"):
+        read_picture(tmp_path / "a.tif", frame=2, max_pixels=5000)

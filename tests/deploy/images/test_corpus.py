@@ -1,7 +1,10 @@
 """Files as people have them go in and come out: what should survive survives, by a reader other than the writer."""
 
+import json
 import re
+import shutil
 import struct
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +212,26 @@ def test_a_resolution_goes_into_exif_where_a_format_has_no_other_place(tmp_path:
         exif = exif_of(read_picture(target).metadata.exif)
         assert exif is not None and exif.dpi is not None
         np.testing.assert_allclose(exif.dpi, DPI, rtol=1e-2)
+
+
+@pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed")
+@pytest.mark.parametrize("name", WRITTEN)
+def test_exiftool_reads_the_same(tmp_path: Path, name: str) -> None:
+    case = next(case for case in EVERYTHING if case.name == "everything.jpg")
+    _, _, target = written(tmp_path, case, Saving(format=name), provenance=FACTS, note=b"{}")
+    command = ["exiftool", "-j", "-n", "-a", "-G1", str(target)]
+    (found,) = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    keeps = FORMATS[name].writer.keeps  # type: ignore[union-attr]
+    expected: dict[str, Any] = {}
+    if "exif" in keeps:
+        expected |= {"IFD0:Make": MAKE, "IFD0:Artist": ARTIST, "ExifIFD:ExposureTime": 1 / 250}
+        expected |= {"ExifIFD:ExifImageWidth": TWICE * WIDTH, "GPS:GPSLatitudeRef": "N"}
+        assert found["GPS:GPSLatitude"] == pytest.approx(51 + 30 / 60 + 26 / 3600)
+    if "xmp" in keeps:
+        expected |= {"XMP-tiff:Orientation": 1, "XMP-dc:Source": "a lake", "XMP-made:Seed": 7}
+    if "iptc" in keeps:
+        expected["IPTC:Caption-Abstract"] = "caption"
+    if "profile" in keeps and name != "jxl":  # there it stands among the pixels, where exiftool does not look
+        expected["ICC_Profile:ProfileDescription"] = "Display P3"
+    assert {key: found.get(key) for key in expected} == expected
+    assert "ExifTool:Error" not in found

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deploy import Bundle, Outcome, Progress, Upscaler, enlarge
+from deploy.images.pictures import AnyPicture
 
 Array = NDArray[np.uint8]
 
@@ -21,8 +22,11 @@ def results_are_of_the_kind_that_was_given(image: Image.Image, array: Array, fil
         assert_type(up.upscale([Image.open(name) for name in (file, file)], 2.0), list[Image.Image])
         assert_type(up.upscale([array], 4.0, seed=3), list[Array])
         assert_type(up.upscale((array, array), 4.0), list[Array])
-        mixed: list[Image.Image | Array] = [image, array]
-        assert_type(up.upscale(mixed, 4.0), list[Image.Image | Array])
+        mixed: list[AnyPicture] = [image, array]
+        assert_type(up.upscale(mixed, 4.0), list[AnyPicture])
+        deep, light = array.astype(np.uint16), array.astype(np.float32)
+        assert_type(up.upscale(deep, 4.0), NDArray[np.uint16])
+        assert_type(up.upscale([light], 4.0), list[NDArray[np.float32]])
 
 
 def no_picture_is_an_error(up: Upscaler) -> None:
