@@ -18,7 +18,7 @@ from deploy.errors import DeployError, ImageError
 from deploy.folders.batches import Batches, Waiting
 from deploy.folders.channel import Channel, Closed
 from deploy.folders.forecasts import MOST_ANNOUNCED, MOST_LOOKED_AT, Forecasts
-from deploy.folders.making import Maker
+from deploy.folders.making import Maker, ahead_bytes
 from deploy.folders.naming import Job, jobs_of
 from deploy.folders.outcome import Outcome
 from deploy.folders.patterns import Patterns
@@ -43,9 +43,6 @@ _LOG = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 Report = Callable[[str, float], None]
-
-AHEAD_BYTES = 64 << 20
-"""Of pictures that are read, and again of results of batches that are not written yet."""
 
 WRITERS = 2
 """Threads that write: compressing a result takes a part of what its network takes on a processor, on a GPU more."""
@@ -259,8 +256,9 @@ class _Pipeline:
         self._stopped = Event()
         batches = Batches(run.request.batch)
         most = max(4, 2 * batches.most)
-        self._ready: Channel[Ready | Outcome] = Channel(most, AHEAD_BYTES)
-        self._results: Channel[Delivery] = Channel(most, AHEAD_BYTES)
+        ahead = ahead_bytes(run.upscaler)
+        self._ready: Channel[Ready | Outcome] = Channel(most, ahead)
+        self._results: Channel[Delivery] = Channel(most, ahead)
         self._written: deque[Outcome | BaseException] = deque()
         self._writer = Writer(run.request, run.settings, run.record)
         self._maker = Maker(
@@ -272,6 +270,7 @@ class _Pipeline:
             self._results,
             self._writer,
             run.tell_of_picture,
+            waits=len(run.jobs) == 1,
         )
         self._reading = Thread(target=self._read, name="idm-deploy reads", daemon=True)
         self._writing = [Thread(target=self._write, name="idm-deploy writes", daemon=True) for _ in range(WRITERS)]
@@ -339,7 +338,10 @@ class _Pipeline:
     def _write(self) -> None:
         try:
             for result in self._results:
-                self._written.append(self._writer.written(result))
+                try:
+                    self._written.append(self._writer.written(result))
+                finally:
+                    result.is_written.set()
         except BaseException as error:  # likewise
             self._written.append(error)
             self._ready.drop()
