@@ -9,7 +9,7 @@ from threading import Event
 from deploy.errors import DeployError, ImageError
 from deploy.folders.naming import Job
 from deploy.folders.outcome import Outcome, failed, skipped
-from deploy.folders.record import Record, Stamp, hash_of_file
+from deploy.folders.record import Record, RecordError, Stamp, hash_of_file
 from deploy.folders.request import Request
 from deploy.folders.settings import Settings
 from deploy.images.sizes import PixelSize
@@ -105,6 +105,8 @@ class Reader:
         try:
             # Another run may have made it between the look and the claim.
             ready = None if self._is_recorded(job) else self._ready(job, began)
+        except RecordError:
+            raise
         except (DeployError, EngineError, OSError) as error:
             self._release(job)
             return failed(job, error, began)

@@ -142,6 +142,10 @@ def hash_of_file(path: Path) -> bytes:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
 
 
+class RecordError(FolderError):
+    """The record of a folder cannot be read or kept, which ends a run: nothing that it made would be known."""
+
+
 class Known:
     """The record of one folder of results, to be looked at; a context manager. Nothing is known where there is none."""
 
@@ -190,7 +194,7 @@ class Known:
             yield
         except (sqlite3.Error, OSError) as error:
             told = error.strerror if isinstance(error, OSError) else str(error)
-            raise FolderError(
+            raise RecordError(
                 f"keeping the record of {self._output} in {self._folder}: {told}. "
                 "Check permissions and room there, or choose another folder with -o."
             ) from error
@@ -267,10 +271,11 @@ class Record(Known):
 
     def close(self) -> None:
         """This run is over, and nothing it claimed stays claimed."""
-        with self._refusals(), self._exclusive():
+        with contextlib.suppress(RecordError), self._refusals(), self._exclusive():
+            # Where not even that can be written, the next run sees that this one is dead.
             self._connection.execute("DELETE FROM claims WHERE run = ?", (self.run,))
-            self._alive.release()
-            shutil.rmtree(self._own_folder, ignore_errors=True)
+        self._alive.release()
+        shutil.rmtree(self._own_folder, ignore_errors=True)
         with self._lock:
             self._connection.close()
 

@@ -1,6 +1,7 @@
 """Folders through the Python API: each picture once, whatever ends a run; what changes is made again."""
 
 import os
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 import deploy
 from deploy import Upscaler
-from deploy.errors import ImageError
+from deploy.errors import FolderError, ImageError
 from deploy.folders import batches
 from deploy.folders.record import Record
 from tests.deploy.folders.pictures import enlarged, files_in, make_pictures, outcomes, place_in, states, unfinished
@@ -234,6 +235,24 @@ def test_a_full_disk_is_a_sentence_for_each_picture(
             found[name].error
         )
     assert files_in(tmp_path / "out") == {} and unfinished(tmp_path / "out") == []
+
+
+def test_a_record_that_cannot_be_kept_ends_the_run(
+    tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program holds it for longer than a run waits."""
+    monkeypatch.setattr("deploy.folders.record.PATIENCE", 0.1)
+    inputs, out = tmp_path / "in", tmp_path / "out"
+    make_pictures(inputs, *[f"{number}.png" for number in range(40)])
+    run = outcomes(upscaler, inputs, out)
+    next(run)
+    other = sqlite3.connect(out / ".idm-deploy" / "record.sqlite", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(FolderError, match=r"keeping the record of .*out in .*: database is locked\. Check permissions"):
+        list(run)
+    other.close()
+    assert dict.fromkeys(files_in(out), "skipped").items() <= states(enlarged(upscaler, inputs, out)).items()
+    assert len(files_in(out)) == 40 and unfinished(out) == []
 
 
 def test_a_file_where_a_folder_should_be_stops_only_what_goes_there(tmp_path: Path, upscaler: Upscaler) -> None:
