@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -201,3 +202,47 @@ def test_pages_of_a_tiff_may_differ_in_everything(tmp_path: Path) -> None:
     assert second.bits == 16 and second.origin.orientation == 6
     with pytest.raises(ImageError, match="it has 300x300 = 90000 pixels, the limit is 5000"):
         read_picture(tmp_path / "a.tif", frame=2, max_pixels=5000)
+
+
+def test_colours_that_are_described_without_a_profile_are_named(tmp_path: Path) -> None:
+    def with_chunk(kind: bytes, data: bytes) -> tuple[str, ...]:
+        image_of(3).save(tmp_path / "a.png")
+        content = (tmp_path / "a.png").read_bytes()
+        chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        (tmp_path / "a.png").write_bytes(content[:33] + chunk + content[33:])
+        return read_picture(tmp_path / "a.png").changes
+
+    assert with_chunk(b"gAMA", struct.pack(">I", 100_000)) == (
+        "its gamma of 1 is not applied, and its colours are taken as sRGB",
+    )
+    assert with_chunk(b"gAMA", struct.pack(">I", 45_455)) == () == with_chunk(b"cICP", bytes([1, 13, 0, 1]))
+    told = ("its colours (Display P3 without a profile) are taken as sRGB",)
+    assert with_chunk(b"cICP", bytes([12, 13, 0, 1])) == told
+    assert with_chunk(b"cICP", bytes([9, 16, 0, 1])) == (
+        "its colours (BT.2020 HDR without a profile) are taken as sRGB",
+    )
+    assert with_chunk(b"tEXt", b"parameters\0a lake, sharp") == ("its comment is not kept",)
+    assert with_chunk(b"tEXt", b"Software\0this") == ()
+    image_of(3).save(tmp_path / "a.avif", "AVIF", quality=90)
+    content = bytearray((tmp_path / "a.avif").read_bytes())
+    place = content.index(b"colrnclx") + 8
+    content[place : place + 4] = bytes([0, 12, 0, 13])
+    (tmp_path / "a.avif").write_bytes(content)
+    assert read_picture(tmp_path / "a.avif").changes == told
+
+
+def test_channels_and_layers_that_are_passed_over_are_named(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    more = np.dstack([samples(4), samples(2)])
+    layers = [(37724, 7, 4, b"8BPS", True)]
+    extra = ["unassalpha", "unspecified", "unspecified"]
+    tifffile.imwrite(
+        tmp_path / "a.tif", more.astype(np.uint16) * 257, photometric="rgb", extrasamples=extra, extratags=layers
+    )
+    picture = read_picture(tmp_path / "a.tif")
+    assert picture.changes == ("2 of its channels are not kept", "its layers are not kept")
+    np.testing.assert_array_equal(picture.colour, samples(3).astype(np.uint16) * 257)
+    assert picture.alpha is not None
+    tifffile.imwrite(tmp_path / "b.tif", more, photometric="rgb", extrasamples=extra)
+    assert read_picture(tmp_path / "b.tif").changes == ("2 of its channels are not kept",)
+    np.testing.assert_array_equal(read_picture(tmp_path / "b.tif").colour, samples(3))
