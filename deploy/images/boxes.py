@@ -35,7 +35,7 @@ def bits_of_av1(start: bytes) -> int:
 
 
 def colours_of_box(start: bytes) -> tuple[int, int] | None:
-    """Numbers of primaries and transfer, as ITU-T H.273 has them, by the box `colr` of kind `nclx`; None: no such box."""
+    """Numbers of primaries and transfer, as ITU-T H.273 has them, by the box `colr` of kind `nclx`, if any."""
     place = start.find(b"colrnclx")
     if place < 0 or place + 12 > len(start):
         return None
