@@ -64,7 +64,7 @@ def test_a_damaged_block_is_no_block(block: bytes) -> None:
     assert exif.exif_of(block) is None
 
 
-def test_hostile_tags_are_refused() -> None:
+def test_hostile_tags_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def tiff(*entries: tuple[int, int, int, int], link: int = 0) -> tags.TagFile:
         rows = b"".join(struct.pack("<HHII", *entry) for entry in entries)
         body = b"II*\0" + struct.pack("<IH", 8, len(entries)) + rows + struct.pack("<I", link)
@@ -79,8 +79,9 @@ def test_hostile_tags_are_refused() -> None:
             tiff(entry).directory(8)
     assert tiff((270, 99, 1, 0)).directory(8)[0] == {}  # a type from the future
     assert len(tiff((254, 4, 1, 0), link=8).directories(100)) == 1  # a loop
+    monkeypatch.setattr(tags, "MOST_READ", 5 << 20)
     with pytest.raises(tags.TagError, match="claim more than"):
-        tiff(*((270 + number, 2, 1 << 20, 8) for number in range(300))).directory(8)
+        tiff(*((270 + number, 2, 1 << 20, 8) for number in range(6))).directory(8)
     with pytest.raises(tags.TagError, match="a directory claims 65535 tags"):
         tags.TagFile(io.BytesIO(b"II*\0\x08\0\0\0\xff\xff" + bytes(1 << 20))).directory(8)
 
