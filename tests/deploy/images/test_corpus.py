@@ -115,7 +115,7 @@ def test_what_a_format_holds_of_the_metadata_is_there_and_what_it_does_not_is_sa
         ("exif", before.exif, "EXIF"),
         ("xmp", before.xmp, "XMP"),
         ("iptc", before.iptc, "IPTC"),
-        ("profile", source.picture.profile, "colour profile"),
+        ("profile", source.picture.profile, "colours are converted"),
     ):
         assert (word in said) == (value is not None and key not in keeps), said
     found = by_another(target)
