@@ -6,6 +6,7 @@ largest. Printed are the part of the wall time in which the network ran, and wha
 (median of the second hundred and of the last), descriptors and threads. Then the same call again, which makes nothing.
 
 `--record ROWS` times a record of so many results instead: opening it, looking up, claiming and finishing.
+`--batches ENGINE PRECISION` times pictures made together against pictures made alone, in turns, and compares bytes.
 """
 
 import argparse
@@ -105,6 +106,36 @@ def _timed_network(seen: Seen) -> Iterator[None]:
         GraphSet.run = run  # type: ignore[method-assign]
 
 
+def batch_times(engine: str, precision: str, rounds: int = 8) -> dict[int, tuple[float, bool]]:
+    """By pictures made together: the time of a picture against one made alone, and whether all bytes are the same.
+
+    Median over the rounds of the ratio within a round: other programs slow a whole round rather than a part of it.
+    """
+    random = np.random.default_rng(0)
+    pictures = [random.integers(0, 256, (SIDE, SIDE, 3), np.uint8) for _ in range(8)]
+    size = round(SIDE * SCALE), round(SIDE * SCALE)
+    ratios: dict[int, list[float]] = {count: [] for count in (2, 4, 8)}
+    same = dict.fromkeys(ratios, True)
+    with Upscaler(Bundle.open(IDM_BUNDLE), engine, precision) as upscaler:
+        sampling = upscaler.sampling()
+
+        def made(count: int) -> tuple[list[np.ndarray], float]:
+            began, results = time.perf_counter(), list[np.ndarray]()
+            for first in range(0, len(pictures), count):
+                with upscaler.sampled_together(pictures[first : first + count], size, sampling) as sampled:
+                    results += sampled.pixels()
+            return results, time.perf_counter() - began
+
+        for number in range(rounds + 1):
+            alone, seconds = made(1)
+            for count in ratios:
+                together, other = made(count)
+                same[count] &= all(np.array_equal(one, two) for one, two in zip(alone, together, strict=True))
+                if number:  # in the first round engines make room for the sizes
+                    ratios[count].append(other / seconds)
+    return {count: (median(each), same[count]) for count, each in ratios.items()}
+
+
 def record_times(place: Path, rows: int) -> dict[str, float]:
     """Seconds for what a run does with a record of so many results, in a process that did not fill it."""
     with Record(place) as record:
@@ -181,7 +212,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--pictures", type=int, default=1000)
     parser.add_argument("--record", type=int, metavar="ROWS")
     parser.add_argument("--folder", type=Path, help="where to work; the record of 10 million rows takes 3 GB")
+    parser.add_argument("--batches", nargs=2, metavar=("ENGINE", "PRECISION"))
     options = parser.parse_args(arguments)
+    if options.batches is not None:
+        for count, (ratio, same) in batch_times(*options.batches).items():
+            print(f"{count} together: {ratio:.2f} times the time alone, {'the same' if same else 'other'} bytes")
+        return 0
     with TemporaryDirectory(dir=options.folder) as folder:
         if options.record is not None:
             record_times(Path(folder), options.record)

@@ -21,11 +21,22 @@ from deploy.sampling.choices import Sampling
 from engines.errors import EngineError
 
 AHEAD_BYTES = 64 << 20
-"""Of rows that wait for their writer."""
+"""At most, of pictures that are read, of rows that wait for their writer, and of results of batches."""
+
+SHARE_AHEAD = 64
+"""Each takes at most this part of the memory that a run may take: layouts of pictures do not count it."""
+
+
+def ahead_bytes(upscaler: Upscaler) -> int:
+    """What may wait between two threads."""
+    return min(AHEAD_BYTES, upscaler.budget() // SHARE_AHEAD)
 
 
 class Maker:
-    """Samples what is ready and gives it to `results`. `tell` is called with a picture and how far it is."""
+    """Samples what is ready and gives it to `results`. `tell` is called with a picture and how far it is.
+
+    waits: for each file to be written, so that its time is known; else the network goes on meanwhile.
+    """
 
     def __init__(
         self,
@@ -37,6 +48,8 @@ class Maker:
         results: Channel[Delivery],
         writer: Writer,
         tell: Callable[[Ready, Progress], None],
+        *,
+        waits: bool,
     ) -> None:
         self._upscaler = upscaler
         self._request = request
@@ -46,6 +59,8 @@ class Maker:
         self._results = results
         self._writer = writer
         self._tell = tell
+        self._waits = waits
+        self._ahead = ahead_bytes(upscaler)
 
     def wants_more(self, waiting: Waiting, left: int) -> bool:
         """Whether another picture should be read before the next ones are made, of which `left` are to come."""
@@ -87,7 +102,7 @@ class Maker:
 
     def _hand_over(self, ready: Ready, sampled: Sampled, forecast: PictureForecast) -> None:
         """The rows of a sampled picture go to a writer; what it cannot take yet is decoded when it can."""
-        rows: Channel[Samples] = Channel(1 << 30, AHEAD_BYTES)
+        rows: Channel[Samples] = Channel(1 << 30, self._ahead)
         result = Delivery(
             ready=ready,
             rows=rows,
@@ -101,6 +116,8 @@ class Maker:
                 if not rows.give(block, block.nbytes):
                     return  # the writer has failed, and tells
             rows.end()
+            if self._waits:
+                result.is_written.wait()
         except (DeployError, EngineError) as error:
             rows.fail(error)  # the writer tells
         except BaseException:

@@ -77,6 +77,7 @@ class Reader:
         """What came of each job, until the run is stopped."""
         left = list(jobs)
         self._jobs = jobs
+        is_told = False
         while left and not self._stopped.is_set():
             elsewhere = []
             for job in left:
@@ -87,12 +88,11 @@ class Reader:
                     elsewhere.append(job)
                 else:
                     yield outcome
-            if len(elsewhere) == len(left):
+            if elsewhere:
+                if not is_told:
+                    self._say(f"{len(elsewhere)} of the pictures are being made by another run, which is waited for")
+                    is_told = True
                 self._stopped.wait(WAIT)
-            elif elsewhere:
-                self._say(
-                    f"{len(elsewhere)} pictures are being made by another run: looking again when the rest is done"
-                )
             left = elsewhere
 
     def _outcome(self, job: Job) -> Ready | Outcome | None:

@@ -18,7 +18,7 @@ from deploy.errors import DeployError, ImageError
 from deploy.folders.batches import Batches, Waiting
 from deploy.folders.channel import Channel, Closed
 from deploy.folders.forecasts import MOST_ANNOUNCED, MOST_LOOKED_AT, Forecasts
-from deploy.folders.making import Maker
+from deploy.folders.making import Maker, ahead_bytes
 from deploy.folders.naming import Job, jobs_of
 from deploy.folders.outcome import Outcome
 from deploy.folders.patterns import Patterns
@@ -43,9 +43,6 @@ _LOG = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 Report = Callable[[str, float], None]
-
-AHEAD_BYTES = 64 << 20
-"""Of pictures that are read, and again of results of batches that are not written yet."""
 
 WRITERS = 2
 """Threads that write: compressing a result takes a part of what its network takes on a processor, on a GPU more."""
@@ -74,12 +71,15 @@ class Run:
         self._record: Record | None = None
         self._known: Known | None = None
         try:
-            self._open_output(is_dry=is_dry)
+            # What cannot be done is refused before anything is made.
+            self._look_at_output()
             found = self._found()
             self.jobs = jobs_of(request, found.sources, self._input_of)
             self._sheets = Sheets(request, found.sources)
             if self.jobs:
-                self._check_output(is_dry=is_dry)
+                self._check_formats()
+            if not is_dry:
+                self._open_output()
         except BaseException:
             self._stack.close()
             raise
@@ -134,18 +134,30 @@ class Run:
         """Nothing of the run is claimed or open any more."""
         self._stack.close()
 
-    def _open_output(self, *, is_dry: bool) -> None:
+    def _look_at_output(self) -> None:
+        """The output is one for these pictures; what is known of its results can be looked up."""
         request = self.request
         if request.output is None or not request.goes_into_a_folder():
             if any(image.is_dir() for image in request.images):
                 raise ImageError("The results of a folder need a folder of their own: name it with -o.")
             return
-        _refuse_name_of_picture(request.output, is_said=request.output_is_folder)
-        if is_dry:
-            self._known = self._stack.enter_context(Known(request.output)) if request.keeps_record else None
+        folder = request.output
+        if folder.suffix.lower() in WRITTEN_SUFFIXES and not request.output_is_folder and not folder.is_dir():
+            raise ImageError(f"{folder} names one picture, but several are to be written; name a folder with -o.")
+        if request.keeps_record:
+            self._known = self._stack.enter_context(Known(folder))
+
+    def _open_output(self) -> None:
+        """The folder of results is there, can be written to, and has a record."""
+        request = self.request
+        if request.output is None or not request.goes_into_a_folder():
+            check_folder(self.jobs[0].target if self.jobs else Path("x"))
             return
         make_folder(request.output)
-        if request.keeps_record:
+        # Folders in it that mirror those of inputs are made when something goes there.
+        check_folder(request.output / "x")
+        if self._known is not None:
+            self._known.close()
             self._known = self._record = self._stack.enter_context(Record(request.output, self._say))
 
     def _found(self) -> Found:
@@ -177,15 +189,12 @@ class Run:
         entry = None if self._known is None else self._known.find(target)
         return None if entry is None else entry.input_path
 
-    def _check_output(self, *, is_dry: bool) -> None:
-        if self.jobs[0].names_format:
-            format_for(self.jobs[0].target, "png", is_lossless=True, saving=self.request.saving)
-        check_format(self.jobs[0].target)
-        if not is_dry:
-            # Folders that mirror those of inputs are made when something goes there.
-            folder = self.request.output if self.request.goes_into_a_folder() else self.jobs[0].target.parent
-            assert folder is not None
-            check_folder(folder / self.jobs[0].target.name)
+    def _check_formats(self) -> None:
+        """The names that results get are those of a format that can be written."""
+        first = self.jobs[0]
+        if first.names_format:
+            format_for(first.target, "png", is_lossless=True, saving=self.request.saving)
+        check_format(first.target)
 
     def _look_ahead(self) -> None:
         """The forecast of all pictures, by what their headers say of their sizes."""
@@ -247,8 +256,9 @@ class _Pipeline:
         self._stopped = Event()
         batches = Batches(run.request.batch)
         most = max(4, 2 * batches.most)
-        self._ready: Channel[Ready | Outcome] = Channel(most, AHEAD_BYTES)
-        self._results: Channel[Delivery] = Channel(most, AHEAD_BYTES)
+        ahead = ahead_bytes(run.upscaler)
+        self._ready: Channel[Ready | Outcome] = Channel(most, ahead)
+        self._results: Channel[Delivery] = Channel(most, ahead)
         self._written: deque[Outcome | BaseException] = deque()
         self._writer = Writer(run.request, run.settings, run.record)
         self._maker = Maker(
@@ -260,6 +270,7 @@ class _Pipeline:
             self._results,
             self._writer,
             run.tell_of_picture,
+            waits=len(run.jobs) == 1,
         )
         self._reading = Thread(target=self._read, name="idm-deploy reads", daemon=True)
         self._writing = [Thread(target=self._write, name="idm-deploy writes", daemon=True) for _ in range(WRITERS)]
@@ -327,7 +338,10 @@ class _Pipeline:
     def _write(self) -> None:
         try:
             for result in self._results:
-                self._written.append(self._writer.written(result))
+                try:
+                    self._written.append(self._writer.written(result))
+                finally:
+                    result.is_written.set()
         except BaseException as error:  # likewise
             self._written.append(error)
             self._ready.drop()
@@ -343,11 +357,6 @@ def _doing(done: Progress) -> str:
     """Where the making of a picture is, in words."""
     tiles = f", tile {done.tile}/{done.tiles}" if done.tiles > 1 else ""
     return f"step {done.step}/{done.steps}{tiles}"
-
-
-def _refuse_name_of_picture(folder: Path, *, is_said: bool) -> None:
-    if folder.suffix.lower() in WRITTEN_SUFFIXES and not is_said and not folder.is_dir():
-        raise ImageError(f"{folder} names one picture, but several are to be written; name a folder with -o.")
 
 
 def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: Report) -> dict[str, Any]:

@@ -52,4 +52,4 @@ def streamed(request: Request, stdin: BinaryIO, stdout: BinaryIO) -> Iterator[Re
 def without_places(text: str) -> str:
     """A message about the temporary files, in which they are called what they stand for."""
     begin = re.escape(str(Path(tempfile.gettempdir()) / "idm-deploy-"))
-    return re.sub(rf"{begin}\w+[/\\](?={STDIN}|{STDOUT})", "", text)
+    return re.sub(rf"{begin}\w+[/\\]({STDIN}|{STDOUT})(\.\w+)?", r"\1", text)

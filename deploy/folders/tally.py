@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deploy.folders.outcome import Outcome
-from deploy.picture.outlook import text_from_seconds
 
 RECENT = 30
 """Pictures whose pace counts for what is left: a few minutes of a slow model, a moment of a fast one."""
@@ -60,12 +59,10 @@ class Tally:
         return 0.0 if left is None or elapsed <= 0 else elapsed / (elapsed + left)
 
     def text(self, current: Path) -> str:
-        """One line: done, failed, left, rate, time left, and the picture in the making."""
+        """One line: done, failed, left, rate, and the picture in the making."""
         parts = [f"{self.made + self.skipped} done", f"{self.failed} failed", f"{self.left} left"]
         if (rate := self.rate()) is not None:
             parts.append(f"{rate:.2g} pictures/s" if rate >= 1 else f"{1 / rate:.2g} s a picture")
-        if (left := self.seconds_left()) is not None:
-            parts.append(f"{text_from_seconds(left)} left")
         return ", ".join([*parts, shown(current)])
 
     def counts(self) -> dict[str, int]:

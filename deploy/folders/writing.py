@@ -3,8 +3,9 @@
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
 
 from deploy.errors import DeployError, ImageError
 from deploy.folders.channel import Channel
@@ -29,6 +30,7 @@ class Delivery:
     evaluations: int
     tile: int | None
     forecast_seconds: float | None
+    is_written: Event = field(default_factory=Event)
 
 
 class Writer:

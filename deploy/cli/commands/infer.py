@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from deploy.cli.messages import say
+from deploy.cli.messages import is_quiet, say
 from deploy.cli.options import (
     ENGINE,
     FOUND_OR_PACKAGED,
@@ -47,11 +47,14 @@ EXAMPLES = (
     "idm-deploy infer photo.png --scale 4",
     "idm-deploy infer *.png --long-edge 2048 -o larger",
     "idm-deploy infer holiday --scale 2 -o holiday-larger --exclude 'raw*'",
-    "idm-deploy infer photo.png --scale 4 --crop 200,100,64,64 --samples 4 -o tries/",
+    "idm-deploy infer photo.png --scale 4 --crop 200,100,64,64 --samples 4 -o a/",
 )
 
 CHOOSING = "Which pictures, and what of them"
-MAKING = "How many pictures are made"
+MAKING = "How pictures are made one after another"
+
+MOST_LINES = 20
+"""Results that are listed on a terminal after the bar has gone; of more, their number is told."""
 
 
 def infer(
@@ -92,7 +95,9 @@ def infer(
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Make pictures again that exist already, and write over files that are not this tool's."
+            "--force",
+            rich_help_panel=MAKING,
+            help="Make pictures again that exist already, and write over files that are not this tool's.",
         ),
     ] = False,
     include: Annotated[
@@ -305,16 +310,27 @@ def _make(upscaler: "Upscaler", request: "Request", as_json: bool) -> bool:
         shown_progress("infer") as progress,
         Run(upscaler, files, say=lambda line: say(without_places(line)), progress=progress) as run,
     ):
+        later: list[str] = []
         for outcome in run.outcomes():
             if as_json:
                 typer.echo(json.dumps(outcome.as_json(), sort_keys=True))
             elif not takes_stdout and (line := text_from_outcome(outcome)):
-                typer.echo(line)
+                later.append(line)
+                if not _is_bar_on_stdout():
+                    typer.echo(later.pop())
         if as_json:
             typer.echo(json.dumps({"kind": "run", **run.summary}, sort_keys=True))
         elif run.tally.total > 1:
             say(f"{run.tally.made} made, {run.tally.skipped} there already, {run.tally.failed} failed")
+    if len(later) <= MOST_LINES:
+        typer.echo("\n".join(later), nl=bool(later))
     return run.tally.failed > 0
+
+
+def _is_bar_on_stdout() -> bool:
+    """Whether lines on stdout would be drawn into a bar that is shown on the same terminal."""
+    both = (sys.stdout, sys.stderr)
+    return all(stream is not None and stream.isatty() for stream in both) and not is_quiet()
 
 
 def _print_plans(upscaler: "Upscaler", request: "Request", as_json: bool) -> bool:

@@ -236,6 +236,45 @@ def test_a_full_disk_is_a_sentence_for_each_picture(
     assert files_in(tmp_path / "out") == {} and unfinished(tmp_path / "out") == []
 
 
+def test_a_file_where_a_folder_should_be_stops_only_what_goes_there(tmp_path: Path, upscaler: Upscaler) -> None:
+    make_pictures(tmp_path / "in", "a.png", "sub/b.png", "c.png")
+    out = tmp_path / "out"
+    (out / "c_x2.png").mkdir(parents=True)
+    (out / "sub").write_text("a letter")
+    found = enlarged(upscaler, tmp_path / "in", out)
+    assert states(found) == {"a_x2.png": "made", "c_x2.png": "failed", "sub/b_x2.png": "failed"}
+    assert "making the folder" in str(found["sub/b_x2.png"].error) and (out / "sub").read_text() == "a letter"
+    assert "c_x2.png: there is a folder of that name" in str(found["c_x2.png"].error)
+
+
+def test_every_kind_of_picture_goes_through_a_folder(tmp_path: Path, upscaler: Upscaler) -> None:
+    """Depth, alpha and one channel, made together and compared as well as alone."""
+    from deploy.images.reading import read_picture
+
+    random = np.random.default_rng(5)
+    pixels = random.integers(0, 256, (6, 9, 4), np.uint8)
+    inputs = tmp_path / "in"
+    inputs.mkdir()
+    for number in range(3):
+        Image.fromarray(pixels + np.uint8(number)).save(inputs / f"alpha{number}.png")
+        Image.fromarray(pixels[:, :, number]).save(inputs / f"grey{number}.png")
+        Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 257).save(inputs / f"deep{number}.png")
+    alone = enlarged(upscaler, inputs, tmp_path / "alone", batch=1)
+    assert set(states(alone).values()) == {"made"} and len(alone) == 9
+    enlarged(upscaler, inputs, tmp_path / "together", batch=3)
+    assert files_in(tmp_path / "alone") == files_in(tmp_path / "together")
+    for name, bits, channels in (("alpha0", 8, 4), ("grey0", 8, 1), ("deep0", 16, 1)):
+        picture = read_picture(tmp_path / "alone" / f"{name}_x2.png")
+        assert picture.bits == bits and (1 if picture.is_grey else 3) + (picture.alpha is not None) == channels
+    both = enlarged(upscaler, inputs, tmp_path / "compared", compare=True)
+    for name in ("alpha0", "grey0", "deep0"):
+        halves = pixels_of(both[f"{name}_x2_compare.png"].output)
+        np.testing.assert_array_equal(halves[:, 18:], pixels_of(tmp_path / "alone" / f"{name}_x2.png"))
+    # A corner keeps its transparency.
+    (corner,) = enlarged(upscaler, inputs / "alpha0.png", tmp_path / "corner", crop=(1, 1, 4, 3)).values()
+    assert pixels_of(corner.output).shape == (6, 8, 4)
+
+
 def test_what_is_wrong_with_the_request_is_raised_by_the_call(tmp_path: Path, upscaler: Upscaler) -> None:
     make_pictures(tmp_path / "in", "a.png", "a.jpg")
     (tmp_path / "empty").mkdir()

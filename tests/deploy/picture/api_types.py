@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deploy import Bundle, Progress, Upscaler
+from deploy import Bundle, Outcome, Progress, Upscaler, enlarge
 from deploy.images.pictures import AnyPicture
 
 Array = NDArray[np.uint8]
@@ -40,3 +40,11 @@ def progress_is_told(up: Upscaler, array: Array) -> None:
         assert_type((done.step, done.steps, done.tile, done.tiles), tuple[int, int, int, int])
 
     up.upscale(array, 2.0, progress=show, notice=print)
+
+
+def folders_come_one_outcome_at_a_time(up: Upscaler, folder: Path) -> None:
+    for outcome in enlarge([folder, "photo.png"], "larger", scale=4, upscaler=up, crop=(0, 0, 64, 64)):
+        assert_type(outcome, Outcome)
+        assert_type(outcome.output, Path)
+        assert_type(outcome.size, tuple[int, int] | None)
+    enlarge(folder, folder, scales=4)  # type: ignore[call-arg]
