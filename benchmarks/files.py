@@ -155,7 +155,7 @@ def print_grounds(options: argparse.Namespace) -> None:
     colour = np.where(alpha[:, :, None] > 0, np.uint8(255), np.uint8(0)).repeat(3, axis=2)
     view = View(Picture(colour=colour, alpha=alpha, origin=ORIGIN))
     size = (32 * SCALE, 32 * SCALE)
-    cells = [["network", "furthest from white", "mean", "on black", "on grey", "on white"]]
+    cells = [["network", "colour, at most", "in the mean", "laid on black, grey or white, at most"]]
     perfect = np.ones((size[1], size[0], 3), np.float32)
     results = {"one that returns its input": np.concatenate(list(view.samples(iter([perfect]), size, 8)))}
     with Upscaler(Bundle.open(options.bundle), threads=options.threads) as upscaler:
@@ -166,9 +166,9 @@ def print_grounds(options: argparse.Namespace) -> None:
         shown = made.astype(float)
         share, light = shown[:, :, 3:] / 255, shown[:, :, :3]
         seen = light[shown[:, :, 3] > 0]
-        laid = [np.abs(share * (light - 255)).max() for _ in range(3)]  # the ground cancels where alpha is the same
-        cells.append([name, f"{255 - seen.min():.0f}", f"{255 - seen.mean():.2f}", *(f"{one:.1f}" for one in laid)])
-    print(f"\na white disc, levels of 255 from what it would be\n\n{text_from_cells(None, cells)}")
+        laid = np.abs(share * (light - 255)).max()  # of the same alpha, so that the ground cancels
+        cells.append([name, f"{255 - seen.min():.0f}", f"{255 - seen.mean():.2f}", f"{laid:.1f}"])
+    print(f"\na white disc, levels of 255 away from white wherever alpha is above 0\n\n{text_from_cells(None, cells)}")
 
 
 def print_patches(options: argparse.Namespace) -> None:

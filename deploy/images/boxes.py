@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 _MOST_BOXES = 10_000
+_PRIMARIES_OF_SRGB = (1, 2)
+_TRANSFERS_OF_SRGB = (1, 2, 6, 13)
+"""2 says nothing; 1 and 6 are the curve of television, which viewers show as sRGB's."""
 
 
 def brands_of(start: bytes) -> set[bytes]:
@@ -29,6 +32,24 @@ def bits_of_av1(start: bytes) -> int:
             highest = max(highest, 12 if flags & 0x20 else 10)
         place = start.find(b"av1C", place + 4)
     return highest
+
+
+def colours_of_box(start: bytes) -> tuple[int, int] | None:
+    """Numbers of primaries and transfer, as ITU-T H.273 has them, by the box `colr` of kind `nclx`, if any."""
+    place = start.find(b"colrnclx")
+    if place < 0 or place + 12 > len(start):
+        return None
+    primaries, transfer = struct.unpack_from(">HH", start, place + 8)
+    return primaries, transfer
+
+
+def colours_taken_as_srgb(primaries: int, transfer: int) -> str | None:
+    """What to say of a picture without a profile whose colours these numbers describe; None where they are sRGB's."""
+    if primaries in _PRIMARIES_OF_SRGB and transfer in _TRANSFERS_OF_SRGB:
+        return None
+    named = [*(["Display P3"] if primaries in (11, 12) else []), *(["BT.2020"] if primaries == 9 else [])]
+    named += ["HDR"] if transfer in (16, 18) else []
+    return f"its colours ({' '.join(named) or f'{primaries}/{transfer}'} without a profile) are taken as sRGB"
 
 
 def boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int, int]]:

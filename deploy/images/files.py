@@ -26,9 +26,6 @@ Pixels = NDArray[np.uint8]
 READ_SUFFIXES = SUFFIXES.keys()
 """Of files that are taken for pictures in a folder."""
 
-__all__ = ["MAX_PIXELS", "ReadImage", "check_folder", "check_format", "check_output", "encode_image", "make_folder"]
-__all__ += ["read_image", "read_size", "write_image"]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReadImage:

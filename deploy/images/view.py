@@ -8,6 +8,7 @@ result before it is turned back into the picture's own colours. Rows come and go
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from functools import cached_property
 
 import numpy as np
@@ -35,6 +36,7 @@ class View:
         self._fix = color_fix
         self._space = space_of(picture.profile, grey=picture.is_grey)
         self._alpha = None if picture.alpha is None else _unit(picture.alpha)
+        self._returns = self._space is not None and self._space.returns
         self._beyond: Float32 | None = None  # (3, H, W): what of the colours no value from 0 to 1 holds
         if picture.bits == 8 and self._space is None and self._alpha is None:
             self.values: Pixels | Float32 = self._three(picture.colour)
@@ -59,14 +61,20 @@ class View:
     @property
     def profile(self) -> bytes | None:
         """Of the result."""
-        return self.picture.profile if self._space is None or self._space.returns else None
+        return self.picture.profile if self._space is None or self._returns else None
 
     @property
     def changes(self) -> tuple[str, ...]:
         """What of the picture's colours the result does not keep, in words."""
-        if self._space is None or self._space.returns:
+        if self._space is None or self._returns:
             return ()
         return (f"colours are converted from {self._space.name} to sRGB",)
+
+    def in_srgb(self) -> View:
+        """The same on its way to a result in sRGB without a profile, for formats that hold none."""
+        other = copy(self)
+        other._returns = False
+        return other
 
     def samples(self, rows: Iterator[Float32], size: PixelSize, bits: int) -> Iterator[Samples]:
         """Rows of the result, blocks (rows, W, C) of 1 to 4 channels in `bits` (8, 16 or 32).
@@ -82,7 +90,7 @@ class View:
             colours = block
             if self._beyond is not None:
                 colours = colours + resize_region(self._beyond, whole, span, (0, size[0])).transpose(1, 2, 0)
-            if self._space is not None and self._space.returns:
+            if self._space is not None and self._returns:
                 colours = self._space.from_srgb(colours)
             if self.picture.is_grey:
                 colours = colours.mean(axis=2, keepdims=True)

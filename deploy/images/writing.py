@@ -83,6 +83,11 @@ def format_for(target: Path | None, origin: str, *, is_lossless: bool, saving: S
     return record
 
 
+def holds_profiles(record: Format) -> bool:
+    """Whether a file of this format can have a colour profile."""
+    return "profile" in _writer(record.name).keeps
+
+
 def suffix_refused(path: Path) -> ImageError:
     """Of a name that no picture can be written under."""
     folder = "" if path.suffix else ", or end the name with / if it is a folder"

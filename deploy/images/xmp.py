@@ -48,12 +48,3 @@ def with_provenance(packet: bytes | None, facts: Mapping[str, str]) -> bytes:
     said = " ".join(f"{_PREFIX}:{name}={quoteattr(value)}" for name, value in facts.items())
     own = f'<rdf:Description rdf:about="" xmlns:{_PREFIX}="{NAMESPACE}" {said}/>\n'.encode()
     return packet[:end] + own + packet[end:]
-
-
-def provenance_of(packet: bytes | None) -> dict[str, str]:
-    """The facts that `with_provenance` put there; none where it did not."""
-    own = _OWN.search(packet) if packet else None
-    if own is None:
-        return {}
-    pairs = re.findall(rf'\b{_PREFIX}:(\w+)="([^"]*)"', own[0].decode("utf-8", "replace"))
-    return dict(pairs)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,15 @@ from deploy.images.pictures import Pixels
 from deploy.images.reading import MAX_PIXELS, read_header, read_picture
 from deploy.images.sizes import PixelSize
 from deploy.images.view import View
-from deploy.images.writing import Saving, changes_of, check_format, format_for, outline_for, write_picture
+from deploy.images.writing import (
+    Saving,
+    changes_of,
+    check_format,
+    format_for,
+    holds_profiles,
+    outline_for,
+    write_picture,
+)
 from deploy.picture.enlarged import Enlarged
 from deploy.picture.run import Sampled
 
@@ -143,6 +151,8 @@ def result_of(source: Source, size: PixelSize, saving: Saving, target: Path | No
     record = format_for(target, origin.format, is_lossless=origin.is_lossless, saving=saving)
     named = target if target is not None else source.path.with_suffix(record.suffixes[0])
     check_format(named, size, record)
+    if source.view.profile is not None and not holds_profiles(record):
+        source = replace(source, view=source.view.in_srgb())
     changes = [*source.picture.changes, *source.view.changes]
     try:
         changes += changes_of(source.picture, record, saving, profile=source.view.profile)

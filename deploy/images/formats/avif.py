@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import BinaryIO
 
 from PIL import Image, features
 from PIL.AvifImagePlugin import AvifImageFile
 
 from deploy.errors import ImageError, MissingPackage
-from deploy.images.boxes import bits_of_av1, brands_of
+from deploy.images.boxes import bits_of_av1, brands_of, colours_of_box, colours_taken_as_srgb
 from deploy.images.formats.by_pillow import exif_argument, opened_by_pillow
 from deploy.images.formats.contract import Format, Opened, Outline, Writer, whole_picture
 from deploy.images.notes import with_box
@@ -26,14 +27,18 @@ def open_avif(file: BinaryIO, frame: int) -> Opened:
     """The header of an AVIF file."""
     _check()
     file.seek(0)
-    bits = bits_of_av1(file.read(_START))
+    start = file.read(_START)
+    bits = bits_of_av1(start)
     if bits > 8:
         raise ImageError(
             f"AVIF of {bits} bits per channel cannot be read without loss. Convert it to PNG of 16 bits, for instance "
             "with avifdec -d 16."
         )
     file.seek(0)
-    return opened_by_pillow(AvifImageFile(file), frame, is_lossless=False)
+    opened = opened_by_pillow(AvifImageFile(file), frame, is_lossless=False)
+    colours = colours_of_box(start) if opened.profile is None else None
+    told = colours_taken_as_srgb(*colours) if colours else None
+    return replace(opened, changes=(told,)) if told else opened
 
 
 def write_avif(file: BinaryIO, outline: Outline, rows: Iterator[Samples]) -> None:

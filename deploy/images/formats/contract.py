@@ -13,12 +13,12 @@ from typing import BinaryIO
 
 import numpy as np
 
-from deploy.errors import ImageError, MissingPackage
+from deploy.errors import MissingPackage
 from deploy.images.picture import DTYPES, Metadata, Samples
 from deploy.images.sizes import PixelSize
 
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, RuntimeError)
-"""All that decoders raise on damaged files; struct.error is a ValueError's sibling that they turn into one."""
+"""What decoders raise on damaged files, beside `struct.error`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -123,8 +123,3 @@ def whole_picture(outline: Outline, rows: Iterator[Samples]) -> Samples:
 def missing(package: str, what: str) -> MissingPackage:
     """To be raised where a format needs a package of the extra `images`."""
     return MissingPackage(f"{what} needs {package}: pip install 'idm-deploy[images]'.")
-
-
-def unsupported(what: str) -> ImageError:
-    """To be raised where a file is sound but holds what this tool does not read."""
-    return ImageError(what)

@@ -6,10 +6,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from deploy.images.boxes import brands_of
+from deploy.images.boxes import brands_of, colours_of_box, colours_taken_as_srgb
 from deploy.images.formats.contract import Format, Opened, missing
 from deploy.images.picture import Metadata, Samples
 
+_START = 64 << 10
+"""Bytes in which the description of the pictures stands, before their data."""
 _BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _CHANNELS = {"L": 1, "LA": 2, "La": 2, "RGB": 3, "RGBA": 4, "RGBa": 4}
 
@@ -22,6 +24,8 @@ def open_heic(file: BinaryIO, frame: int) -> Opened:
         raise missing("pillow-heif", "HEIC") from error
     del frame  # the picture that the file calls its first
     file.seek(0)
+    start = file.read(_START)
+    file.seek(0)
     opened = pillow_heif.open_heif(file, convert_hdr_to_8bit=False, bgr_mode=False)
     image: Any = opened[opened.primary_index]
     bits = int(image.info.get("bit_depth", 8))
@@ -31,6 +35,10 @@ def open_heic(file: BinaryIO, frame: int) -> Opened:
         return _samples(image, bits)
 
     exif = image.info.get("exif")
+    profile = image.info.get("icc_profile") or None
+    colours = colours_of_box(start) if profile is None else None
+    told = [colours_taken_as_srgb(*colours)] if colours else []
+    told += [f"it has {len(opened)} pictures, of which the first is taken"] if len(opened) > 1 else []
     return Opened(
         size=image.size,
         mode=mode.upper(),
@@ -38,7 +46,8 @@ def open_heic(file: BinaryIO, frame: int) -> Opened:
         decode=decode,
         frames=1,
         premultiplied=mode.endswith("a"),
-        profile=image.info.get("icc_profile") or None,
+        profile=profile,
+        changes=tuple(change for change in told if change),
         metadata=Metadata(
             exif=exif.removeprefix(b"Exif\0\0") if exif else None,
             xmp=image.info.get("xmp") or None,

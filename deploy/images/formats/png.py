@@ -17,6 +17,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL.PngImagePlugin import PngImageFile
 
+from deploy.images.boxes import colours_taken_as_srgb
 from deploy.images.exif import exif_of
 from deploy.images.formats.by_pillow import samples_of
 from deploy.images.formats.contract import Format, Opened, Outline, Writer
@@ -43,6 +44,9 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """Of each pass the first column and row, and how far apart they are (section 8)."""
+_USUAL_GAMMA, _GAMMA_SLACK = 1 / 2.2, 0.01
+_NOT_MISSED = (b"software", b"creation time", b"date:create", b"date:modify", b"date:timestamp")
+"""Texts that say nothing of the picture."""
 _XMP = b"XML:com.adobe.xmp"
 _IPTC = b"Raw profile type iptc"
 """What ImageMagick calls it, and exiftool reads."""
@@ -64,6 +68,9 @@ class _Header:
     iptc: bytes | None = None
     dpi: tuple[float, float] | None = None
     has_comment: bool = False
+    gamma: float | None = None
+    is_srgb: bool = False
+    cicp: tuple[int, int] | None = None  # numbers of primaries and transfer, as ITU-T H.273 has them
     data_starts: list[tuple[int, int]] = field(default_factory=list)  # of each IDAT: where it lies, how long it is
 
 
@@ -93,6 +100,7 @@ def open_png(file: BinaryIO, frame: int) -> Opened:
         orientation=exif.orientation if exif else 1,
         is_lossless=True,
         profile=header.profile,
+        changes=_colour_changes(header),
         metadata=Metadata(
             exif=header.exif, xmp=header.xmp, iptc=header.iptc, dpi=header.dpi, comment=header.has_comment
         ),
@@ -166,8 +174,31 @@ def _read_text(header: _Header, data: bytes) -> None:
         header.xmp = (_inflated(text) if compressed else text) or None
     elif name in (_IPTC, b"Raw profile type iptc", b"Raw profile type APP13"):
         header.iptc = _iptc_from_hexadecimal(_inflated(rest[1:]) or rest) or header.iptc
-    elif name.lower() in (b"comment", b"description", b"title"):
+    elif name.lower() not in _NOT_MISSED:
         header.has_comment = True
+
+
+def _read_gamma(header: _Header, data: bytes) -> None:
+    header.gamma = int.from_bytes(data[:4], "big") / 100_000
+
+
+def _read_srgb(header: _Header, data: bytes) -> None:
+    del data
+    header.is_srgb = True
+
+
+def _read_cicp(header: _Header, data: bytes) -> None:
+    header.cicp = (data[0], data[1]) if len(data) == 4 else None
+
+
+def _colour_changes(header: _Header) -> tuple[str, ...]:
+    """What the file says of its colours without a profile, which is not applied, in words."""
+    if header.cicp is not None and (told := colours_taken_as_srgb(*header.cicp)):
+        return (told,)
+    unusual = header.gamma is not None and abs(header.gamma - _USUAL_GAMMA) > _GAMMA_SLACK
+    if unusual and header.profile is None and not header.is_srgb:
+        return (f"its gamma of {header.gamma:g} is not applied, and its colours are taken as sRGB",)
+    return ()
 
 
 _READERS = {
@@ -179,6 +210,9 @@ _READERS = {
     b"iTXt": _read_text,
     b"zTXt": _read_text,
     b"tEXt": _read_text,
+    b"gAMA": _read_gamma,
+    b"sRGB": _read_srgb,
+    b"cICP": _read_cicp,
 }
 
 

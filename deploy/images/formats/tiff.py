@@ -50,6 +50,7 @@ _PREDICTOR, _EXTRA, _SAMPLE_FORMAT, _XMP, _IPTC, _PHOTOSHOP, _PROFILE = 317, 338
 _MOST_PAGES = 10_000
 _MOST_OF_PILLOW = 2 * 89_478_485
 """Pixels of a TIFF beyond which Pillow refuses it, unless a setting of the whole process is changed."""
+_LAYERS = 37724  # of Photoshop
 _DEFLATE = 8
 _LEVEL = 6
 _STRIP = 1 << 20
@@ -81,7 +82,8 @@ def open_tiff(file: BinaryIO, frame: int) -> Opened:
 
     size = _first(page, _WIDTH, 0), _first(page, _HEIGHT, 0)
     is_beyond_pillow = mode in ("L", "RGB") and size[0] * size[1] > _MOST_OF_PILLOW
-    needs_more = bits > 8 or is_float or is_beyond_pillow
+    others = channels - len(mode) - is_alpha if mode != "P" else 0
+    needs_more = bits > 8 or is_float or is_beyond_pillow or (others > 1 and mode in ("L", "RGB"))
 
     def decode() -> Samples:
         if not needs_more:
@@ -112,12 +114,19 @@ def open_tiff(file: BinaryIO, frame: int) -> Opened:
         premultiplied=extra == 1 and needs_more,  # Pillow divides by itself
         profile=page[_PROFILE].data if _PROFILE in page else None,
         metadata=_metadata(tags, page),
+        changes=_left_out(page, others),
     )
+
+
+def _left_out(page: Directory, channels: int) -> tuple[str, ...]:
+    """What of a page is passed over, in words."""
+    told = [f"{channels} of its channels {'are' if channels > 1 else 'is'} not kept"] if channels > 0 else []
+    return tuple(told + (["its layers are not kept"] if _LAYERS in page else []))
 
 
 def _what(bits: int, is_float: bool) -> str:
     if bits <= 8 and not is_float:
-        return f"TIFF of more than {_MOST_OF_PILLOW} pixels"
+        return f"TIFF of so many channels, or of more than {_MOST_OF_PILLOW} pixels,"
     return "TIFF of floating-point numbers" if is_float else f"TIFF of {bits} bits per channel"
 
 

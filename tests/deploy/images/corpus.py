@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
+from deploy.images.xmp import NAMESPACE
 from tests.deploy.images.profiles import cmyk_of_grey_inks, display_p3, grey_gamma
 
 Array = NDArray[Any]
@@ -336,3 +338,11 @@ def read_by_another(path: Path) -> Array:
     pixels = np.asarray(reader.read_image(0, 0, 0, spec.nchannels, str(spec.format)))
     reader.close()
     return pixels.reshape(spec.height, spec.width, spec.nchannels)
+
+
+def provenance_of(packet: bytes) -> dict[str, str]:
+    """The facts on how a picture was made, by a parser of XML."""
+    root = ElementTree.fromstring(packet.decode().split("?>", 1)[1].rsplit("<?", 1)[0])
+    mark = f"{{{NAMESPACE}}}"
+    found = [(name, value) for element in root.iter() for name, value in element.attrib.items()]
+    return {name.removeprefix(mark): value for name, value in found if name.startswith(mark)}

@@ -17,7 +17,6 @@ from deploy.images.formats.table import FORMATS, WRITTEN
 from deploy.images.picture import HIGHEST
 from deploy.images.reading import read_header, read_picture
 from deploy.images.writing import Saving
-from deploy.images.xmp import provenance_of
 from deploy.picture.files import Result, Source, open_source, result_of, result_suffix
 from tests.deploy.images.corpus import (
     ARTIST,
@@ -29,6 +28,7 @@ from tests.deploy.images.corpus import (
     WIDTH,
     Case,
     cases,
+    provenance_of,
     read_by_another,
 )
 
@@ -115,7 +115,7 @@ def test_what_a_format_holds_of_the_metadata_is_there_and_what_it_does_not_is_sa
         ("exif", before.exif, "EXIF"),
         ("xmp", before.xmp, "XMP"),
         ("iptc", before.iptc, "IPTC"),
-        ("profile", source.picture.profile, "colour profile"),
+        ("profile", source.picture.profile, "colours are converted"),
     ):
         assert (word in said) == (value is not None and key not in keeps), said
     found = by_another(target)

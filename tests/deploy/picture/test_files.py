@@ -275,3 +275,14 @@ def test_what_a_format_cannot_hold_is_refused_or_said(tmp_path: Path) -> None:
     result = result_of(open_source(tmp_path / "deep.png"), (4, 4), Saving(format="jpeg"))
     assert result.changes == ("16 bits per channel become 8 bits in JPEG",) and not result.is_streamed
     assert all(isinstance(FORMATS[name].writer, Writer) for name in WRITTEN)
+
+
+def test_a_format_without_profiles_gets_srgb(tmp_path: Path, stand_in: Upscaler) -> None:
+    colours = np.uint8([[[200, 120, 60], [60, 120, 200], [128, 128, 128]]]).repeat(2, axis=0)
+    Image.fromarray(colours).save(tmp_path / "a.png", icc_profile=display_p3())
+    (row,) = made(stand_in, tmp_path / "a.png", output=tmp_path / "b.bmp")["pictures"]
+    assert row["changes"] == ["colours are converted from Display P3 to sRGB"]
+    light = linear_from_srgb(colours / 255) @ (SRGB_FROM_XYZ @ XYZ_FROM_P3).T
+    found = np.asarray(Image.open(tmp_path / "b.bmp"))
+    np.testing.assert_allclose(linear_from_srgb(found / 255), light, atol=4e-3)  # half a level where it is steepest
+    assert np.abs(found.astype(int) - colours).max() > 10
