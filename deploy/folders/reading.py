@@ -60,12 +60,14 @@ class Reader:
 
     def __init__(
         self,
+        jobs: Sequence[Job],
         request: Request,
         settings: Settings,
         record: Record | None,
         stopped: Event,
         say: Callable[[str], None],
     ) -> None:
+        self._jobs = jobs
         self._request = request
         self._settings = settings
         self._record = record
@@ -73,10 +75,9 @@ class Reader:
         self._say = say
         self._inputs: frozenset[Path] | None = None
 
-    def all_of(self, jobs: Sequence[Job]) -> Iterator[Ready | Outcome]:
+    def outcomes(self) -> Iterator[Ready | Outcome]:
         """What came of each job, until the run is stopped."""
-        left = list(jobs)
-        self._jobs = jobs
+        left = list(self._jobs)
         is_told = False
         while left and not self._stopped.is_set():
             elsewhere = []

@@ -78,10 +78,14 @@ def test_a_result_that_somebody_changed_stays(tmp_path: Path, upscaler: Upscaler
 
 
 def test_results_beside_or_below_their_inputs_are_not_enlarged_again(tmp_path: Path, upscaler: Upscaler) -> None:
-    make_pictures(tmp_path, "a.png", "sub/b.png")
-    for out in (tmp_path / "out", tmp_path):
+    make_pictures(tmp_path / "elsewhere", "c.png")
+    inputs = tmp_path / "in"
+    make_pictures(inputs, "a.png", "sub/b.png")
+    (inputs / "link.png").symlink_to(tmp_path / "elsewhere" / "c.png")
+    for out in (inputs / "out", inputs):
         for state in ("made", "skipped"):
-            assert states(enlarged(upscaler, tmp_path, out)) == {"a_x2.png": state, "sub/b_x2.png": state}
+            found = states(enlarged(upscaler, inputs, out))
+            assert found == dict.fromkeys(("a_x2.png", "link_x2.png", "sub/b_x2.png"), state)
 
 
 def test_leaving_the_loop_leaves_nothing_half_done(tmp_path: Path, upscaler: Upscaler) -> None:
