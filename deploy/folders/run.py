@@ -198,7 +198,8 @@ class Run:
         doing = _doing(done)
         if len(self.jobs) > 1:
             doing = self.tally.text(ready.job.image) + ("" if self._is_long else f", {doing}")
-        fraction = self.tally.fraction(time.perf_counter()) if self._is_long else self.forecasts.fraction()
+        by_count = self._is_long or self.request.batch not in (None, 1)  # no forecast is made of several at once
+        fraction = self.tally.fraction(time.perf_counter()) if by_count else self.forecasts.fraction()
         self._progress(doing, fraction)
 
     def tell_of_existing(self, line: str) -> None:

@@ -78,6 +78,11 @@ def test_progress_in_a_pipe_says_how_far_it_is(place: Path, monkeypatch: pytest.
     assert lines[0].startswith("infer: 0 done, 0 failed, 30 left, 0.png, 0%")
     assert any(re.search(r"left, [\d.]+(/s| s each), \d+\.png, \d+%, about \d+ s left$", line) for line in lines)
     assert told.count("->") == 0  # thirty announcements would hide what matters
+    for number in range(30):
+        grey = Image.fromarray(np.full((6, 9), 257 * number, np.uint16))
+        grey.save(place / "many" / f"{number}.png")
+    again = infer(place, "many", "-o", "out", *STEPS, "--format", "jpeg").stderr
+    assert "30 pictures: 16 bits per channel become 8 bits in JPEG" in again and again.count("become 8 bits") == 1
 
 
 def test_a_dry_run_makes_nothing_and_says_what_it_would(place: Path) -> None:

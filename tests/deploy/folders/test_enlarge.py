@@ -298,6 +298,18 @@ def test_every_kind_of_picture_goes_through_a_folder(tmp_path: Path, upscaler: U
     assert pixels_of(corner.output).shape == (6, 8, 4)
 
 
+def test_the_form_of_the_file_is_a_setting(tmp_path: Path, upscaler: Upscaler) -> None:
+    inputs = tmp_path / "in"
+    make_pictures(inputs, "a.png")
+    frames = [Image.new("L", (9, 6), 80 * number) for number in range(3)]
+    frames[0].save(inputs / "film.gif", save_all=True, append_images=frames[1:])
+    names = ["a_x2.jpg", "film_0001_x2.jpg", "film_0002_x2.jpg", "film_0003_x2.jpg"]
+    for quality, state in ((50, "made"), (50, "skipped"), (95, "made")):
+        found = enlarged(upscaler, inputs, tmp_path / "out", format="jpeg", quality=quality, frames="all")
+        assert states(found) == dict.fromkeys(names, state)
+    assert [found[name].frame for name in names] == [None, 1, 2, 3]
+
+
 def test_what_is_wrong_with_the_request_is_raised_by_the_call(tmp_path: Path, upscaler: Upscaler) -> None:
     make_pictures(tmp_path / "in", "a.png", "a.jpg")
     (tmp_path / "empty").mkdir()
@@ -307,6 +319,8 @@ def test_what_is_wrong_with_the_request_is_raised_by_the_call(tmp_path: Path, up
         (tmp_path / "empty", {}, r"There is no picture to enlarge in .*; 1 other files were passed over\. In a folder"),
         ([], {}, r"There is no picture to enlarge: name one"),
         (tmp_path / "in", {"temporal_noise": "none"}, r"The `temporal_noise` must be fixed or left out, found 'none'"),
+        (tmp_path / "in", {"frames": 3}, r"The `frames` must be first or all, found 3"),
+        (tmp_path / "in", {"format": "psd"}, r"`format` is one of png, .*, found 'psd'"),
     ):
         with pytest.raises(ImageError, match=told):
             outcomes(upscaler, pictures, tmp_path / "out", **options)
