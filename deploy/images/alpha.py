@@ -18,6 +18,7 @@ Float32 = NDArray[np.float32]
 
 _TRUSTED_FROM = 1.0 / 16.0
 """Alpha from which a pixel keeps its own colour: files of 8 bits that were premultiplied once hold rubbish below."""
+_ROWS_AT_A_TIME = 64
 
 
 def spread_colours(srgb: Float32, alpha: Float32) -> Float32:
@@ -25,23 +26,35 @@ def spread_colours(srgb: Float32, alpha: Float32) -> Float32:
 
     alpha: (H, W), 0 to 1. Pyramids: weighted means of 2x2 pixels, again and again, fill from coarse to fine.
     """
+    trust = np.minimum(alpha / np.float32(_TRUSTED_FROM), 1.0)
     light = linear_from_srgb(srgb)
-    trust = np.minimum(alpha / np.float32(_TRUSTED_FROM), 1.0).astype(np.float32)
-    levels = [(light * trust[:, :, None], trust)]
-    weighted, weight = light * alpha[:, :, None], alpha
-    while max(weight.shape) > 1:
-        weighted, weight = _halved(weighted), _halved(weight)
-        levels.append((weighted, weight))
-    if not weight.any():
+    light *= trust[:, :, None]
+    levels = [(light, trust)]
+    # What is hardly seen spreads least: the weight is alpha, and below a sixteenth of it less.
+    coarse, share = light * alpha[:, :, None], trust * alpha
+    while max(share.shape) > 1:
+        coarse, share = _halved(coarse), _halved(share)
+        levels.append((coarse, share))
+    if not share.any():
         return np.zeros_like(srgb)  # nothing is visible at all
-    weighted, weight = levels[-1]
-    filled = weighted / np.maximum(weight, 1e-12)[:, :, None]
+    filled = levels[-1][0] / np.maximum(levels[-1][1], 1e-12)[:, :, None]
     for weighted, weight in reversed(levels[:-1]):
-        coarse = resize_region(filled.transpose(2, 0, 1), weight.shape, (0, weight.shape[0]), (0, weight.shape[1]))
-        # Bicubic overshoots; a mean of neighbours does not.
-        coarse = np.clip(coarse.transpose(1, 2, 0), filled.min(axis=(0, 1)), filled.max(axis=(0, 1)))
-        filled = weighted + (1.0 - weight)[:, :, None] * coarse
-    return srgb_from_linear(filled.astype(np.float32))
+        filled = _laid_over(weighted, weight, filled)
+    return srgb_from_linear(filled)
+
+
+def _laid_over(weighted: Float32, weight: Float32, filled: Float32) -> Float32:
+    """Colours that are multiplied with their weight, over others of half the size, which fill the rest."""
+    size = weight.shape
+    # Bicubic overshoots; a mean of neighbours does not.
+    lowest, highest = filled.min(axis=(0, 1)), filled.max(axis=(0, 1))
+    planes = np.ascontiguousarray(filled.transpose(2, 0, 1))
+    result = np.empty_like(weighted)
+    for top in range(0, size[0], _ROWS_AT_A_TIME):
+        rows = slice(top, min(top + _ROWS_AT_A_TIME, size[0]))
+        below = resize_region(planes, (size[0], size[1]), (rows.start, rows.stop), (0, size[1])).transpose(1, 2, 0)
+        result[rows] = weighted[rows] + (1.0 - weight[rows])[:, :, None] * np.clip(below, lowest, highest)
+    return result
 
 
 def alpha_rows(alpha: Float32, size: tuple[int, int], rows: tuple[int, int]) -> Float32:

@@ -70,7 +70,7 @@ def usable_profile(profile: bytes | None, *, grey: bool) -> tuple[bytes | None, 
     if not profile:
         return None, None
     try:
-        kind = _kind(profile)
+        kind = kind_of(profile)
         if kind not in ("RGB", "GRAY") or (kind == "GRAY" and not grey):
             wrong = f"its colour profile is for {kind}, not for {'grey' if grey else 'RGB'}"
             return None, f"{wrong}, and its colours are taken as sRGB"
@@ -86,7 +86,7 @@ def srgb_from_cmyk(pixels: Samples, profile: bytes | None) -> tuple[Samples, str
     plain = "CMYK without a profile becomes RGB"
     if profile:
         try:
-            kind = _kind(profile)
+            kind = kind_of(profile)
             if kind == "CMYK":
                 source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
                 converted = _transformed(source, image, "CMYK")
@@ -217,7 +217,8 @@ def _is_srgb(space: ColourSpace, *, grey: bool) -> bool:
     return bool(np.abs(np.clip(space.srgb_from(before), 0, 1) - before).max() <= 1.0 / 255.0)
 
 
-def _kind(profile: bytes) -> str:
+def kind_of(profile: bytes) -> str:
+    """What colours a profile is for: RGB, GRAY, CMYK, ..; an error of Pillow's where it is none."""
     return str(ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.xcolor_space).strip()
 
 

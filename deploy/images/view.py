@@ -25,6 +25,7 @@ Float32 = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
 _ROWS_AT_A_TIME = 64
+_ROUNDING = 1e-6
 
 
 class View:
@@ -105,18 +106,23 @@ class View:
         return np.repeat(colour[:, :, None], 3, axis=2) if colour.ndim == 2 else colour
 
     def _seen(self) -> Float32:
-        values = self._three(_unit(self.picture.colour))
-        if self._space is not None:
-            values = np.asarray(self._space.srgb_from(values), np.float32)
+        """What the network sees; what that leaves out goes into `_beyond`. A few rows at a time: floats take room."""
+        values = np.empty((*self.picture.colour.shape[:2], 3), np.float32)
+        strips = [slice(top, top + _ROWS_AT_A_TIME) for top in range(0, len(values), _ROWS_AT_A_TIME)]
+        for rows in strips:
+            part = self._three(_unit(self.picture.colour[rows]))
+            values[rows] = part if self._space is None else self._space.srgb_from(part)
         if self._alpha is not None:
             values = spread_colours(values, self._alpha)
-        seen = np.clip(values, 0.0, 1.0)
-        if self._space is not None or self.picture.bits == 32:
-            beyond = values - seen
-            # Rounding of a matrix is no colour beyond.
-            if np.abs(beyond).max() > 1e-6:
-                self._beyond = np.ascontiguousarray(beyond.transpose(2, 0, 1))
-        return seen
+        # Rounding of a matrix is no colour beyond.
+        if values.min() < -_ROUNDING or values.max() > 1.0 + _ROUNDING:
+            beyond = np.empty((3, *values.shape[:2]), np.float32)
+            for rows in strips:
+                seen = np.clip(values[rows], 0.0, 1.0)
+                beyond[:, rows] = (values[rows] - seen).transpose(2, 0, 1)
+                values[rows] = seen
+            self._beyond = beyond
+        return np.clip(values, 0.0, 1.0, out=values)
 
 
 def quantised_to_8_bits(values: Pixels | Float32) -> Pixels:

@@ -16,6 +16,7 @@ from deploy.images.colour_fix import DEFAULT_COLOR_FIX, check_way
 from deploy.images.formats.contract import Format, Outline, Writer
 from deploy.images.formats.table import FORMATS, WRITTEN, WRITTEN_SUFFIXES, format_of_suffix
 from deploy.images.picture import Metadata, Picture, Samples
+from deploy.images.profiles import kind_of
 from deploy.images.sizes import PixelSize
 from deploy.images.tags import TagError
 from engines.new_files import new_file
@@ -83,9 +84,12 @@ def format_for(target: Path | None, origin: str, *, is_lossless: bool, saving: S
     return record
 
 
-def holds_profiles(record: Format) -> bool:
-    """Whether a file of this format can have a colour profile."""
-    return "profile" in _writer(record.name).keeps
+def holds_profile(record: Format, picture: Picture) -> bool:
+    """Whether a file of this format can have the picture's profile: one for grey only beside one channel."""
+    keeps = _writer(record.name).keeps
+    channels = "grey with alpha" if picture.alpha is not None else "grey"
+    is_for_grey = picture.profile is not None and kind_of(picture.profile) == "GRAY"
+    return "profile" in keeps and (not is_for_grey or channels in keeps)
 
 
 def suffix_refused(path: Path) -> ImageError:

@@ -31,7 +31,7 @@ from deploy.images.writing import (
     changes_of,
     check_format,
     format_for,
-    holds_profiles,
+    holds_profile,
     outline_for,
     write_picture,
 )
@@ -151,7 +151,7 @@ def result_of(source: Source, size: PixelSize, saving: Saving, target: Path | No
     record = format_for(target, origin.format, is_lossless=origin.is_lossless, saving=saving)
     named = target if target is not None else source.path.with_suffix(record.suffixes[0])
     check_format(named, size, record)
-    if source.view.profile is not None and not holds_profiles(record):
+    if source.view.profile is not None and not holds_profile(record, source.picture):
         source = replace(source, view=source.view.in_srgb())
     changes = [*source.picture.changes, *source.view.changes]
     try:

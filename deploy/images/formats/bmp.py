@@ -41,5 +41,5 @@ BMP = Format(
     suffixes=(".bmp",),
     begins=lambda start: start.startswith(b"BM") and start[6:10] == bytes(4),
     open=open_bmp,
-    writer=Writer(write=write_bmp, bits=(8,), keeps=frozenset({"dpi"}), longest_side=_LONGEST_SIDE),
+    writer=Writer(write=write_bmp, bits=(8,), keeps=frozenset({"grey", "dpi"}), longest_side=_LONGEST_SIDE),
 )

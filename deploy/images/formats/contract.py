@@ -81,8 +81,9 @@ class Writer:
     """How a format is written, and what of a picture it can hold.
 
     write: (file, outline, rows) where rows are blocks (rows, W, C) of the outline's dtype, from top to bottom, checked.
-    is_streamed: it needs a few dozen rows at a time, others the whole picture. keeps: of alpha, profile, exif, xmp,
-    iptc, dpi, quality. check: raises MissingPackage where something is not installed.
+    is_streamed: it needs a few dozen rows at a time, others the whole picture. keeps: of grey, alpha, grey with alpha,
+    profile, exif, xmp, iptc, dpi, quality; without grey, three equal channels stand for one. check: raises
+    MissingPackage where something is not installed.
     """
 
     write: Callable[[BinaryIO, Outline, Iterator[Samples]], None]

@@ -68,7 +68,7 @@ JPEG = Format(
     writer=Writer(
         write=write_jpeg,
         bits=(8,),
-        keeps=frozenset({"profile", "exif", "xmp", "iptc", "dpi", "quality"}),
+        keeps=frozenset({"grey", "profile", "exif", "xmp", "iptc", "dpi", "quality"}),
         longest_side=_LONGEST_SIDE,
         is_lossless=False,
     ),

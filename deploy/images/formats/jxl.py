@@ -143,7 +143,7 @@ JXL = Format(
     writer=Writer(
         write=write_jxl,
         bits=(8, 16, 32),
-        keeps=frozenset({"alpha", "profile", "exif", "xmp", "quality"}),
+        keeps=frozenset({"grey", "alpha", "profile", "exif", "xmp", "quality"}),
         longest_side=_LONGEST_SIDE,
         check=_check,
     ),

@@ -385,7 +385,7 @@ PNG = Format(
     writer=Writer(
         write=write_png,
         bits=(8, 16),
-        keeps=frozenset({"alpha", "profile", "exif", "xmp", "iptc", "dpi"}),
+        keeps=frozenset({"grey", "alpha", "grey with alpha", "profile", "exif", "xmp", "iptc", "dpi"}),
         longest_side=_LONGEST_SIDE,
         is_streamed=True,
     ),

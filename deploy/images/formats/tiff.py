@@ -280,7 +280,7 @@ TIFF = Format(
     writer=Writer(
         write=write_tiff,
         bits=(8, 16, 32),
-        keeps=frozenset({"alpha", "profile", "exif", "xmp", "iptc", "dpi"}),
+        keeps=frozenset({"grey", "alpha", "grey with alpha", "profile", "exif", "xmp", "iptc", "dpi"}),
         longest_side=2**31 - 1,
         is_streamed=True,
     ),

@@ -26,7 +26,7 @@ from deploy.picture.files import open_source, result_of
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from tests.deploy.images.corpus import read_by_another, write_by_openimageio
-from tests.deploy.images.profiles import display_p3, linear_from_srgb
+from tests.deploy.images.profiles import display_p3, grey_gamma, linear_from_srgb
 from tests.deploy.picture.stub_model import Float32, StubModel, StubSubject
 
 RNG = np.random.default_rng(11)
@@ -228,7 +228,7 @@ def test_frames_are_made_one_by_one_or_the_first_is(tmp_path: Path, stand_in: Up
     first = made(stand_in, tmp_path / "film.gif", output=tmp_path / "first.png")["pictures"]
     assert first[0]["changes"] == ["it has 3 frames, of which the first is taken"]
     every = made(stand_in, tmp_path / "film.gif", output=tmp_path, output_is_folder=True, all_frames=True)["pictures"]
-    names = [Path(row["output"]).name for row in every]
+    names = sorted(Path(row["output"]).name for row in every)  # as they are finished
     assert names == ["film_0001_x1.png", "film_0002_x1.png", "film_0003_x1.png"]
     colours = [np.asarray(Image.open(tmp_path / name))[0, 0].tolist() for name in names]
     assert colours == [[250, 10, 10], [10, 250, 10], [10, 10, 250]]
@@ -286,3 +286,18 @@ def test_a_format_without_profiles_gets_srgb(tmp_path: Path, stand_in: Upscaler)
     found = np.asarray(Image.open(tmp_path / "b.bmp"))
     np.testing.assert_allclose(linear_from_srgb(found / 255), light, atol=4e-3)  # half a level where it is steepest
     assert np.abs(found.astype(int) - colours).max() > 10
+
+
+@pytest.mark.parametrize(("suffix", "keeps"), [("tif", True), ("webp", False), ("avif", False)])
+def test_a_profile_for_grey_stays_only_beside_one_channel(
+    tmp_path: Path, stand_in: Upscaler, suffix: str, keeps: bool
+) -> None:
+    ramp = np.arange(0, 250, 10, dtype=np.uint8)[None].repeat(4, axis=0)
+    Image.fromarray(ramp).save(tmp_path / "a.png", icc_profile=grey_gamma(1.0))
+    (row,) = made(stand_in, tmp_path / "a.png", output=tmp_path / f"b.{suffix}")["pictures"]
+    picture = read_picture(tmp_path / f"b.{suffix}")
+    assert picture.profile == (grey_gamma(1.0) if keeps else None)
+    assert row["changes"] == ([] if keeps else ["colours are converted from Grey gamma to sRGB"])
+    found = picture.colour if keeps else picture.colour[:, :, 1]
+    light = found / 255 if keeps else linear_from_srgb(found / 255)
+    np.testing.assert_allclose(light, ramp / 255, atol=0.02 if suffix == "avif" else 0.005)
