@@ -41,7 +41,7 @@ def forecast_and_actual(options: Sequence[str], cache: Path | None = None) -> Fo
         sample = _sample()
         command = [*INFER, str(sample), *options, "--json", "-o", str(Path(folder) / "made.png")]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
-    report = json.loads(done.stdout)
+    report = json.loads(done.stdout.splitlines()[-1])  # of the whole run
     return Forecast(
         forecast=report["forecast_seconds"],
         actual=report["seconds"],

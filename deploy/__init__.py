@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deploy.bundle import Bundle as Bundle
     from deploy.checkpoint.load import load_checkpoint as load_checkpoint
+    from deploy.folders.enlarge import enlarge as enlarge
+    from deploy.folders.outcome import Outcome as Outcome
     from deploy.picture.run import Progress as Progress
     from deploy.picture.upscaler import Upscaler as Upscaler
 
 __version__ = "0.1.0"
-__all__ = ["Bundle", "Progress", "Upscaler", "__version__", "load_checkpoint"]
+__all__ = ["Bundle", "Outcome", "Progress", "Upscaler", "__version__", "enlarge", "load_checkpoint"]
 
 _HOMES = {
     "Bundle": "deploy.bundle",
+    "Outcome": "deploy.folders.outcome",
     "Progress": "deploy.picture.run",
     "Upscaler": "deploy.picture.upscaler",
+    "enlarge": "deploy.folders.enlarge",
     "load_checkpoint": "deploy.checkpoint.load",
 }
 

@@ -15,7 +15,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which becomes `path` once everything is on the disk, and vanishes after any failure."""
     partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
-        with partial.open("xb") as file:
+        with partial.open("x+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

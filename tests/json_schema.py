@@ -11,7 +11,7 @@ from deploy.cli.options import SCHEMAS
 
 Schema = dict[str, Any]
 
-KEYWORDS = {"$schema", "$defs", "$ref", "title", "description", "type", "anyOf"}
+KEYWORDS = {"$schema", "$defs", "$ref", "title", "description", "type", "anyOf", "enum"}
 KEYWORDS |= {"properties", "required", "additionalProperties", "items", "minItems", "maxItems"}
 TYPES: dict[str, type | tuple[type, ...]] = {
     "null": type(None), "boolean": bool, "integer": int, "number": (int, float), "string": str, "array": list,
@@ -42,6 +42,8 @@ def problems_of(value: Any, schema: Schema, whole: Schema, path: str = "$") -> I
         each = [list(problems_of(value, choice, whole, path)) for choice in schema["anyOf"]]
         if all(each):
             yield f"{path}: none of {len(each)} forms fits; the nearest: {min(each, key=len)}"
+    if "enum" in schema and value not in schema["enum"]:
+        yield f"{path}: {value!r} is none of {schema['enum']}"
     if "type" in schema and not any(_is(value, name) for name in _names(schema["type"])):
         yield f"{path}: {type(value).__name__} is not {schema['type']}"
     elif isinstance(value, dict):

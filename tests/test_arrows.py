@@ -13,6 +13,7 @@ ALLOWED = {
     "deploy": {"deploy", "calibration", "engines"},
 }
 HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "tensorrt", "matplotlib", "skimage", "sklearn", "yaml"}
+HEAVY |= {"OpenImageIO", "pillow_heif"}
 
 
 def imported_packages(tree: ast.AST) -> set[str]:

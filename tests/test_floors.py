@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("export",),
     ("picture",),
     ("measure",),
-    ("int8",),
+    ("int8", "folders"),
     ("report",),
     ("demo",),
     ("cli",),

@@ -26,6 +26,7 @@ FIRST = Panel("")
 SAMPLING = Panel("How pictures are sampled")
 ENGINE = Panel("Engine, speed and memory")
 CHECKPOINT = Panel("How the checkpoint is read")
+FILES = Panel("Pictures as files")
 RESULTS = Panel("Results and messages")
 
 
@@ -137,6 +138,38 @@ CacheDir = Annotated[
         "Folder that keeps built engines and measurements. If left out, the user's cache: $XDG_CACHE_HOME/idm-deploy "
         "or ~/.cache/idm-deploy."
     ),
+]
+
+Format = Annotated[
+    str | None,
+    FILES(
+        "Format of the results: png, jpeg, webp, tiff, bmp, avif or jxl. If left out, what the name given with -o "
+        "says, else the input's where that loses nothing, else png.",
+        complete=one_of("png", "jpeg", "webp", "tiff", "bmp", "avif", "jxl"),
+    ),
+]
+Quality = Annotated[
+    int | None,
+    FILES("1 to 100, for jpeg (95 if left out), avif (90), webp and jxl (without loss if left out)."),
+]
+StripMetadata = Annotated[
+    bool,
+    FILES(
+        "Leave out of the results what the input says of itself (EXIF with GPS, XMP, IPTC, DPI) and how they were "
+        "made. The colour profile stays: colours would change without it.",
+        "--strip-metadata",
+    ),
+]
+ColorFix = Annotated[
+    str,
+    FILES(
+        "Draw colours that drifted back to the input's: none, lowfreq (on the input's grid) or wavelet.",
+        complete=one_of("none", "lowfreq", "wavelet"),
+    ),
+]
+Frames = Annotated[
+    Literal["first", "all"],
+    FILES("Of animations and files of several pages: the first, or all of them, each as a picture of its own."),
 ]
 
 Json = Annotated[bool, RESULTS("Print the result as JSON on stdout, in the form that --json-schema prints.", "--json")]

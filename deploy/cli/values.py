@@ -18,22 +18,32 @@ if TYPE_CHECKING:
 
 
 OPTIONS_OF_PARAMETERS = (
+    "batch",
+    "color_fix",
     "consistency",
     "device",
     "engine",
     "equation",
     "eta",
+    "format",
+    "frames",
     "long_edge",
     "max_memory",
     "max_pixels",
+    "megapixels",
+    "name",
     "placement",
     "precision",
     "preset",
+    "quality",
+    "samples",
     "scale",
     "seed",
     "size",
     "start",
     "steps",
+    "strip_metadata",
+    "temporal_noise",
     "threads",
     "tile",
 )
@@ -46,6 +56,23 @@ def size_from_text(text: str) -> tuple[int, int]:
     if match is None:
         raise typer.BadParameter(f"{text!r} is no size; write WIDTHxHEIGHT in pixels, such as 1920x1080.")
     return int(match[1]), int(match[2])
+
+
+def crop_from_text(text: str) -> tuple[int, int, int, int]:
+    """(left, top, width, height) from X,Y,W,H, e.g. 100,50,64,64."""
+    found = re.fullmatch(r"(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)", text.strip())
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no crop; write X,Y,WIDTH,HEIGHT in pixels, such as 100,50,64,64.")
+    return int(found[1]), int(found[2]), int(found[3]), int(found[4])
+
+
+def batch_from_text(text: str) -> int | None:
+    """A number of pictures; None for auto."""
+    if text.strip() == "auto":
+        return None
+    if not text.strip().isdecimal():
+        raise typer.BadParameter(f"{text!r} is neither auto nor a number of pictures.")
+    return int(text)
 
 
 def text_with_options(text: str) -> str:

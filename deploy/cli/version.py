@@ -9,7 +9,18 @@ from typing import Any
 
 import deploy
 
-LIBRARIES = ("typer", "rich", "safetensors", "pyyaml", "matplotlib", "tensorrt-rtx-cu13", "diffusers")
+LIBRARIES = (
+    "typer",
+    "rich",
+    "safetensors",
+    "pyyaml",
+    "pillow",
+    "OpenImageIO",
+    "pillow-heif",
+    "matplotlib",
+    "tensorrt-rtx-cu13",
+    "diffusers",
+)
 """What `doctor` leaves out, because nobody has to choose or mend them."""
 
 

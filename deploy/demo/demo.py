@@ -23,6 +23,8 @@ from deploy.engine.profiles import default_sizes
 from deploy.engine.trials import TrialSettings
 from deploy.errors import FolderError, ImageError, MissingPackage
 from deploy.families.table import family_named
+from deploy.folders.request import Request
+from deploy.folders.run import infer_pictures
 from deploy.images.files import read_image, write_image
 from deploy.images.pictures import Pixels
 from deploy.images.resize import upscale
@@ -42,7 +44,6 @@ from deploy.packaged.places import (
     SAMPLE_ORIGINALS,
     packaged_pictures,
 )
-from deploy.picture.jobs import Request, infer_pictures
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from engines.backends import DEFAULT_BACKEND, backend_named

@@ -9,9 +9,10 @@ from deploy.bundle import Bundle, BundleWriter, stem_from_name
 from deploy.bundle.naming import content_name
 from deploy.errors import ImageError
 from deploy.images.files import read_image
+from deploy.images.formats.table import FORMATS
 from deploy.packaged.places import FREE_SAMPLES
 
-SUFFIX_OF_FORMAT = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
+SUFFIX_OF_FORMAT = {record.name: record.suffixes[0][1:] for record in FORMATS.values()}
 """A sample is named after its content: the user's file may have another suffix, or none."""
 
 

@@ -6,6 +6,8 @@ no note any more, even where the program that did it carried the note along. Whe
     PNG   a chunk idMK before IEND: ancillary, private, not to be copied by programs that change the picture
     JPEG  a segment APP9 after the first segment
     WebP  a chunk IDMK at the end, which the extended layout (VP8X) allows
+    AVIF, JPEG XL  a box `uuid` at the end
+    others (TIFF, BMP)  after the end: label, SHA-256, note, `idMKnote` and how many bytes these are, as 32 bits
 
 Programs that show pictures pass over all of them.
 """
@@ -18,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from deploy.images.boxes import box, boxes
+
 _LABEL = b"idm-deploy\0"
 _DIGEST_BYTES = 32
 _LARGEST = 60_000
@@ -27,6 +31,12 @@ PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _PNG_KIND = b"idMK"
 _JPEG_KIND = b"\xff\xe9"
 _WEBP_KIND = b"IDMK"
+_BOX_KIND = b"uuid"
+_BOX_NAME = bytes.fromhex("6f1d5c3b8e4a4e0fa2b79b0c6d3e11d4")
+"""Drawn at random: what the box is, for who meets it."""
+_TRAILER_KIND = b"idMKnote"
+_TRAILER_END = len(_TRAILER_KIND) + 4
+_BOXED = (b"ftyp", b"JXL ")
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,23 @@ def png_chunk_from_note(before: "hashlib._Hash", note: bytes) -> bytes:
     return struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data))
 
 
+def with_box(encoded: bytes, note: bytes) -> bytes:
+    """The file of boxes (AVIF, JPEG XL) with a note in one more, at its end."""
+    data = _labelled(hashlib.sha256(encoded).digest(), note)
+    return encoded + box(_BOX_KIND, _BOX_NAME + data)
+
+
+def with_trailer(encoded: bytes, note: bytes) -> bytes:
+    """The TIFF or BMP file with a note after its end."""
+    return encoded + trailer_from_note(hashlib.sha256(encoded).digest(), note)
+
+
+def trailer_from_note(digest: bytes, note: bytes) -> bytes:
+    """What is to follow a file whose SHA-256 is `digest`."""
+    data = _labelled(digest, note)
+    return data + _TRAILER_KIND + struct.pack(">I", len(data))
+
+
 def note_of(path: Path) -> bytes | None:
     """The note in a file; None if there is none, the file was changed since, or it cannot be read."""
     try:
@@ -83,7 +110,7 @@ def note_of(path: Path) -> bytes | None:
 
 def _is_labelled(file: BinaryIO, part: _Part) -> bool:
     """Whether this part of the file says that it is a note."""
-    if part.kind not in (_PNG_KIND, _JPEG_KIND, _WEBP_KIND):
+    if part.kind not in (_PNG_KIND, _JPEG_KIND, _WEBP_KIND, _BOX_KIND, _TRAILER_KIND):
         return False
     file.seek(part.data_start)
     return part.data_end - part.data_start >= len(_LABEL) and file.read(len(_LABEL)) == _LABEL
@@ -133,6 +160,10 @@ def _parts(file: BinaryIO) -> Iterator[_Part]:
         yield from _segments(file)
     elif start.startswith(b"RIFF") and start[8:] == b"WEBP":
         yield from _riff_chunks(file)
+    elif start[4:8] in _BOXED:
+        yield from _boxes(file)
+    else:
+        yield from _trailers(file)
 
 
 def _png_chunks(file: BinaryIO) -> Iterator[_Part]:
@@ -154,6 +185,23 @@ def _riff_chunks(file: BinaryIO) -> Iterator[_Part]:
         end = data_start + size + size % 2
         yield _Part(head[:4], position, end, data_start, data_start + size)
         position = end
+
+
+def _boxes(file: BinaryIO) -> Iterator[_Part]:
+    """Those named by a number that is ours."""
+    for kind, start, data, end in boxes(file):
+        if kind == _BOX_KIND and _read(file, data, len(_BOX_NAME)) == _BOX_NAME:
+            yield _Part(kind, start, end, data + len(_BOX_NAME), end)
+
+
+def _trailers(file: BinaryIO) -> Iterator[_Part]:
+    """The one at the end, if there is any."""
+    length = file.seek(0, 2)
+    end = length - _TRAILER_END
+    tail = _read(file, end, _TRAILER_END) if end > 0 else b""
+    start = end - int.from_bytes(tail[len(_TRAILER_KIND) :], "big")
+    if tail.startswith(_TRAILER_KIND) and start > 0:
+        yield _Part(_TRAILER_KIND, start, length, start, end)
 
 
 def _segments(file: BinaryIO) -> Iterator[_Part]:

@@ -1,4 +1,6 @@
-"""What a caller hands over as a picture, as 8-bit RGB pixels, and results in the caller's kind."""
+"""What a caller of the Python API hands over as a picture, as a `Picture`, and results in the caller's kind."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -8,64 +10,137 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deploy.errors import ImageError
-from deploy.images.files import GREY_MODES, opaque_in_8_bits
-from deploy.images.metadata import losses
-from deploy.images.profiles import srgb_from_image
+from deploy.images.exif import exif_of
+from deploy.images.formats.by_pillow import exif_argument, samples_of
+from deploy.images.picture import HIGHEST, Metadata, Origin, Picture, Samples
+from deploy.images.profiles import srgb_from_cmyk, usable_profile
+from deploy.images.sizes import Size
+from deploy.images.tags import TagError
+from deploy.images.xmp import corrected as corrected_xmp
 
 Pixels = NDArray[np.uint8]
-Picture = Image.Image | Pixels
-Kind = TypeVar("Kind", Image.Image, Pixels, Picture)
-"""What a caller hands over and gets back: PIL images for PIL images, arrays for arrays."""
+AnyPicture = Image.Image | NDArray[Any]
+Kind = TypeVar(
+    "Kind",
+    Image.Image,
+    NDArray[np.uint8],
+    NDArray[np.uint16],
+    NDArray[np.float32],
+    NDArray[np.float64],
+    AnyPicture,
+)
+"""What a caller hands over and gets back: PIL images for PIL images, arrays for arrays of the same numbers."""
+
+_EXIF_LABEL = b"Exif\0\0"
+_TAKEN = "uint8, uint16, float32 or float64 array (H, W), (H, W, 3) or (H, W, 4)"
 
 
-def pixels_from_picture(picture: Any, notice: Callable[[str], None] = lambda _: None) -> Pixels:
-    """uint8 (H, W, 3) in sRGB of a PIL image of any mode or of an array; transparency is refused, not dropped.
+def picture_from_given(given: Any, notice: Callable[[str], None] = lambda _: None) -> Picture:
+    """A PIL image of any mode, or an array (H, W), (H, W, 3) or, with alpha, (H, W, 4), as a picture.
 
-    An array is (H, W, 3), or (H, W) for a grey picture. `notice` is told what of an image is converted or lost.
+    Arrays are sRGB: uint8 to 255, uint16 to 65535, floats to 1. `notice` is told what of an image is converted or lost.
     """
-    if isinstance(picture, Image.Image):
-        return _pixels_from_image(picture, notice)
-    if not isinstance(picture, np.ndarray):
-        raise ImageError(f"A picture must be a PIL image or a uint8 array (H, W, 3), found {type(picture).__name__}.")
-    grey = picture.ndim == 2
-    if picture.dtype != np.uint8 or not (grey or picture.shape[2:] == (3,)) or picture.size == 0:
-        raise ImageError(
-            f"A picture array must be uint8 of shape (height, width, 3) or (height, width), found {picture.dtype} "
-            f"{picture.shape}; convert it, for instance with PIL.Image.fromarray(...).convert('RGB')."
-        )
-    return np.repeat(picture[:, :, None], 3, axis=2) if grey else picture
+    if isinstance(given, Image.Image):
+        return _picture_from_image(given, notice)
+    if not isinstance(given, np.ndarray):
+        raise ImageError(f"A picture must be a PIL image or a {_TAKEN}, found {type(given).__name__}.")
+    samples = given.astype(np.float32) if given.dtype == np.float64 else given
+    shaped = samples.ndim == 2 or (samples.ndim == 3 and samples.shape[2] in (3, 4))
+    if samples.dtype not in HIGHEST or not shaped or samples.size == 0:
+        raise ImageError(f"A picture array must be a {_TAKEN}, found {given.dtype} {given.shape}.")
+    if samples.dtype == np.float32 and not np.isfinite(samples).all():
+        raise ImageError("A picture array must hold numbers, found NaN or infinite ones.")
+    alpha = np.ascontiguousarray(samples[:, :, 3]) if samples.ndim == 3 and samples.shape[2] == 4 else None
+    colour = samples[:, :, :3] if alpha is not None else samples
+    mode = ("L" if samples.ndim == 2 else "RGB") + ("" if alpha is None else "A")
+    origin = Origin(format="array", mode=mode, bits=8 * samples.dtype.itemsize)
+    return Picture(colour=colour, alpha=_if_not_opaque(alpha), origin=origin)
 
 
-def picture_from_pixels(pixels: Pixels, like: Any) -> Any:
-    """The pixels as a PIL image or as an array, as `like` is one, of one channel if `like` has one."""
-    if isinstance(like, Image.Image):
-        return Image.fromarray(pixels[:, :, 0] if like.mode in GREY_MODES else pixels)
-    return np.ascontiguousarray(pixels[:, :, 0]) if like.ndim == 2 else pixels
+def given_from_samples(samples: Samples, given: Any, picture: Picture, profile: bytes | None) -> Any:
+    """A result (H, W, C) as a PIL image or as an array, as `given` is one, with alpha if `given` has a channel of it.
+
+    profile: of the result's colours, which a PIL image carries with what else `given` said of itself.
+    """
+    if picture.alpha is None and picture.origin.mode in ("LA", "RGBA"):
+        opaque = np.full((*samples.shape[:2], 1), HIGHEST[samples.dtype], samples.dtype)
+        samples = np.concatenate([samples, opaque], axis=2)
+    plain = np.ascontiguousarray(samples[:, :, 0] if samples.shape[2] == 1 else samples)
+    if not isinstance(given, Image.Image):
+        return plain.astype(given.dtype, copy=False)
+    image = Image.fromarray(plain)
+    image.info.update(_info(given, Size.of(samples), profile))
+    return image
 
 
-def is_grey(pixels: Pixels) -> bool:
+def is_grey(pixels: NDArray[Any]) -> bool:
     """Whether the three channels are equal everywhere."""
     strips = np.array_split(pixels, -(-len(pixels) // 64))  # a coloured picture is told by its first rows
     return all((rows == rows[:, :, :1]).all() for rows in strips)
 
 
-def _pixels_from_image(image: Image.Image, notice: Callable[[str], None]) -> Pixels:
+def _if_not_opaque(alpha: Samples | None) -> Samples | None:
+    return None if alpha is None or (alpha >= HIGHEST[alpha.dtype]).all() else alpha
+
+
+def _picture_from_image(image: Image.Image, notice: Callable[[str], None]) -> Picture:
     if min(image.size) < 1:
         raise ImageError(f"A picture of {image.size[0]}x{image.size[1]} pixels has nothing to enlarge.")
-    bits = 16 if image.mode.startswith("I;16") or (image.mode == "I" and _highest(image) > 255) else 8
-    colours = image.convert("L") if image.mode == "I" and bits == 8 else image  # 32 bits that hold eight
-    opaque = opaque_in_8_bits(colours, image.info.get("transparency"))
-    if opaque is None:
-        raise ImageError(
-            "The picture has transparent pixels, and transparency cannot be carried through yet; flatten it onto a "
-            "background first."
-        )
-    converted, conversion = srgb_from_image(opaque, image.info.get("icc_profile"))
-    changes = [*([conversion] if conversion else []), *losses(image, bits)]
+    samples = _samples(image)
+    stored = image.info.get("icc_profile") or None
+    changes: list[str] = []
+    profile: bytes | None = None
+    alpha = None
+    if image.mode == "CMYK":
+        colour, change = srgb_from_cmyk(samples, stored)
+        changes.append(change)
+    else:
+        count = 1 if samples.shape[2] < 3 else 3
+        colour = samples[:, :, 0] if count == 1 else samples[:, :, :3]
+        alpha = np.ascontiguousarray(samples[:, :, count]) if samples.shape[2] > count else None
+        profile, problem = usable_profile(stored, grey=count == 1)
+        changes += [problem] if problem else []
     if changes:
         notice(f"the picture: {'; '.join(changes)}")
-    return np.array(converted.convert("RGB"))
+    mode = ("L" if colour.ndim == 2 else "RGB") + ("" if alpha is None else "A")
+    return Picture(
+        colour=np.ascontiguousarray(colour),
+        alpha=_if_not_opaque(alpha),
+        profile=profile,
+        metadata=Metadata(),
+        origin=Origin(format="image", mode=mode, bits=8 * samples.dtype.itemsize),
+        changes=tuple(changes),
+    )
 
 
-def _highest(image: Image.Image) -> int:
-    return int(np.asarray(image).max())
+def _samples(image: Image.Image) -> Samples:
+    """(H, W, C): 16 bits where the image has them."""
+    if image.mode.startswith("I"):  # older Pillow calls 16 bits "I", newer "I;16"
+        values = np.asarray(image)
+        if image.mode.startswith("I;16") or values.max() > 255:
+            grey: Samples = np.clip(values, 0, 65535).astype(np.uint16)[:, :, None]
+            if (grey == image.info.get("transparency", -1)).any():
+                raise ImageError(
+                    "PIL has no images of 16 bits with transparency, which the result would have to be; hand over an "
+                    "8-bit image, or the file to `idm-deploy infer`."
+                )
+            return grey
+        return np.asarray(np.clip(values, 0, 255), np.uint8)[:, :, None]
+    return np.asarray(samples_of(image))
+
+
+def _info(image: Image.Image, size: Size, profile: bytes | None) -> dict[str, Any]:
+    """What an image's file said of it, true of an image of `size`. It is as upright as it was."""
+    kept: dict[str, Any] = {"icc_profile": profile} if profile else {}
+    if "dpi" in image.info:
+        kept["dpi"] = image.info["dpi"]
+    exif = image.info.get("exif")
+    understood = exif_of(exif.removeprefix(_EXIF_LABEL)) if isinstance(exif, bytes) else None
+    if understood is not None:
+        try:
+            kept["exif"] = exif_argument(understood.corrected(size, orientation=understood.orientation))
+        except TagError:
+            return kept
+    if isinstance(image.info.get("xmp"), bytes):
+        kept["xmp"] = corrected_xmp(image.info["xmp"], size, orientation=understood.orientation if understood else 1)
+    return kept

@@ -1,4 +1,4 @@
-"""Sizes in pixels, and how large a result is: from a scale, a size or a long edge, refused before any work."""
+"""Sizes in pixels, and how large a result is: from a scale, a size or the like, refused before any work."""
 
 import math
 from math import prod
@@ -53,44 +53,83 @@ def output_size(
     scale: float | None = None,
     size: UserSize | None = None,
     long_edge: int | None = None,
+    fit: UserSize | None = None,
+    megapixels: float | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Size:
-    """The size of the result for an input of `lr` pixels; exactly one of the three ways to say it is given.
+    """The size of the result for an input of `lr` pixels; exactly one of the five ways to say it is given.
 
-    A scale gives round(scale * side) on both sides, a long edge keeps the proportions in the same way.
+    A scale gives round(scale * side) on both sides. A long edge, the largest size within the box `fit`, and a number of
+    megapixels keep the proportions in the same way; `size` is taken as it is.
     """
-    check_request(scale=scale, size=size, long_edge=long_edge)
+    check_request(scale=scale, size=size, long_edge=long_edge, fit=fit, megapixels=megapixels)
     if scale is not None:
         wanted = _scaled(lr, scale, max_pixels)
     elif long_edge is not None:
         wanted = _with_long_edge(lr, long_edge)
+    elif fit is not None:
+        wanted = _fitted(lr, Size.from_user(fit))
+    elif megapixels is not None:
+        wanted = _with_megapixels(lr, megapixels)
     else:
         assert size is not None
         wanted = Size.from_user(size)
     return _within_limits(lr, wanted, max_pixels)
 
 
-def check_request(*, scale: float | None, size: UserSize | None, long_edge: int | None) -> None:
+def check_request(
+    *,
+    scale: float | None = None,
+    size: UserSize | None = None,
+    long_edge: int | None = None,
+    fit: UserSize | None = None,
+    megapixels: float | None = None,
+) -> None:
     """Exactly one is given, and it makes sense by itself, whatever the picture."""
-    ways = {"scale": scale, "size": size, "long edge": long_edge}
+    ways = {"scale": scale, "size": size, "long edge": long_edge, "fit": fit, "megapixels": megapixels}
     given = [name for name, value in ways.items() if value is not None]
     if len(given) != 1:
         found = f"{' and '.join(given)} were given" if given else "none of them was given"
-        raise SizeError(f"The output size needs exactly one of scale, size and long edge; {found}.")
+        raise SizeError(f"The output size needs exactly one of scale, size, long edge, fit and megapixels; {found}.")
     if scale is not None:
         _check_scale(scale)
-    if size is not None and not (len(size) == 2 and all(map(_is_side, size))):
-        raise SizeError(f"The output size must be (width, height) in whole pixels above 0, found {size!r}.")
+    for name, box in (("output size", size), ("box to fit", fit)):
+        if box is not None and not (len(box) == 2 and all(map(_is_side, box))):
+            raise SizeError(f"The {name} must be (width, height) in whole pixels above 0, found {box!r}.")
     if long_edge is not None and not _is_side(long_edge):
         raise SizeError(f"The long edge must be a whole number of pixels, found {long_edge!r}.")
+    if megapixels is not None and not (_is_number(megapixels) and 1e-6 <= megapixels <= 1e6):
+        raise SizeError(f"The megapixels must be a number above 0, such as 12 or 0.5; found {megapixels!r}.")
+
+
+def label_of_size(
+    *,
+    scale: float | None = None,
+    size: UserSize | None = None,
+    long_edge: int | None = None,
+    fit: UserSize | None = None,
+    megapixels: float | None = None,
+) -> str:
+    """What is asked for, as it stands in names of files: x4, 1920x1080, long2048, fit1920x1080 or 12MP."""
+    if scale is not None:
+        return f"x{scale:g}"
+    if size is not None:
+        return f"{size[0]}x{size[1]}"
+    if fit is not None:
+        return f"fit{fit[0]}x{fit[1]}"
+    return f"long{long_edge}" if long_edge is not None else f"{megapixels:g}MP"
 
 
 def _is_side(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _check_scale(scale: float) -> None:
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale) or scale <= 0:
+    if not _is_number(scale) or scale <= 0:
         raise SizeError(f"The scale must be a number of 1 or more, such as 4 or 2.5; found {scale!r}.")
     if scale < 1:
         raise SizeError(
@@ -116,6 +155,18 @@ def _with_long_edge(lr: Size, long_edge: int) -> Size:
     longest = max(lr)
     factor = long_edge / longest
     return Size(*(long_edge if side == longest else round(factor * side) for side in lr))
+
+
+def _fitted(lr: Size, box: Size) -> Size:
+    """The largest size of the same proportions in the box: one side is the box's."""
+    if box.width * lr.height <= box.height * lr.width:
+        return Size(min(box.height, max(1, round(box.width * lr.height / lr.width))), box.width)
+    return Size(box.height, min(box.width, max(1, round(box.height * lr.width / lr.height))))
+
+
+def _with_megapixels(lr: Size, megapixels: float) -> Size:
+    factor = math.sqrt(megapixels * 1e6 / prod(lr))
+    return Size(*(max(1, round(factor * side)) for side in lr))
 
 
 def _within_limits(lr: Size, wanted: Size, max_pixels: int) -> Size:

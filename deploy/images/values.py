@@ -20,9 +20,13 @@ class ValueRule:
     level_from_value: Callable[[NetworkValues], NetworkValues]
 
 
-def network_from_pixels(pixels: Pixels, rule: ValueRule) -> NetworkValues:
-    """Network values (..., 3, H, W) in [-1, 1] of 8-bit RGB pixels (..., H, W, 3)."""
-    return np.moveaxis(rule.levels[pixels], -1, -3).copy()
+def network_from_pixels(pixels: Pixels | NetworkValues, rule: ValueRule) -> NetworkValues:
+    """Network values (..., 3, H, W) in [-1, 1] of 8-bit RGB pixels (..., H, W, 3), or of floats from 0 to 1.
+
+    Between the 256 levels there are no published values: they lie on the line on which those lie.
+    """
+    values = rule.levels[pixels] if pixels.dtype == np.uint8 else pixels * np.float32(2) - np.float32(1)
+    return np.moveaxis(values, -1, -3).copy()
 
 
 def pixels_from_network(values: NetworkValues, rule: ValueRule, grey: Sequence[bool] = ()) -> Pixels:
@@ -31,6 +35,18 @@ def pixels_from_network(values: NetworkValues, rule: ValueRule, grey: Sequence[b
     `grey`, one for each picture of a batch (B, 3, H, W): it was made of a grey picture and is made grey. Values that
     are not finite are refused: in 8 bits they would be a black picture.
     """
+    levels = rule.level_from_value(_checked(values, grey))
+    return np.ascontiguousarray(np.moveaxis(levels.astype(np.uint8), -3, -1))
+
+
+def unit_from_network(values: NetworkValues, grey: Sequence[bool] = ()) -> NetworkValues:
+    """Floats from 0 to 1 (..., H, W, 3) of network values, with nothing rounded; else as `pixels_from_network`."""
+    unit = (np.clip(_checked(values, grey), -1.0, 1.0) + np.float32(1)) * np.float32(0.5)
+    return np.ascontiguousarray(np.moveaxis(unit, -3, -1))
+
+
+def _checked(values: NetworkValues, grey: Sequence[bool]) -> NetworkValues:
+    """The values, finite, with neutral ones where a picture is grey."""
     if not np.isfinite(values).all():
         wrong = int(values.size - np.count_nonzero(np.isfinite(values)))
         raise OutputError(
@@ -39,8 +55,7 @@ def pixels_from_network(values: NetworkValues, rule: ValueRule, grey: Sequence[b
         )
     if any(grey):
         values = np.where(np.array(grey)[:, None, None, None], _neutral(values), values)
-    levels = rule.level_from_value(np.asarray(values, np.float32))
-    return np.ascontiguousarray(np.moveaxis(levels.astype(np.uint8), -3, -1))
+    return np.asarray(values, np.float32)
 
 
 def _neutral(values: NetworkValues) -> NetworkValues:

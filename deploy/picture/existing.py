@@ -15,17 +15,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 from msgspec import to_builtins
 from msgspec.structs import replace as changed
-from numpy.typing import NDArray
 
+import deploy
 from deploy.bundle import Manifest
 from deploy.engine.chosen import AUTO
 from deploy.engine.graphs import INT8
 from deploy.errors import ImageError
 from deploy.images.notes import note_of
 from deploy.images.sizes import Size
+from deploy.images.writing import Saving
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Sampling
 
@@ -35,6 +35,9 @@ RECIPE = "1"
 LONGEST_SHOWN = 40
 """Characters of what a note says that are repeated in a message: anyone may have written it."""
 
+_SEAL = "seal"
+"""What stands in a file from which metadata were stripped."""
+
 DIFFERENCES = {
     "input": "from another picture",
     "model": "with another bundle",
@@ -42,6 +45,7 @@ DIFFERENCES = {
     "size": "at {before} instead of {now}",
     "seed": "with seed {before} instead of {now}",
     "tile": "with tile {before} instead of {now}",
+    "saving": "with other settings of the file",
     "form": "in {before} instead of {now}",
     "recipe": "by another version of this tool",
 }
@@ -59,6 +63,7 @@ class Making:
     form: str
     input: str = ""
     size: str = ""
+    saving: str = ""
     recipe: str = RECIPE
 
     @classmethod
@@ -74,11 +79,27 @@ class Making:
             form=form_of(manifest, upscaler.choice.precision),
         )
 
-    def of_picture(self, pixels: NDArray[np.uint8], size: Size, *, grey: bool = False) -> Self:
-        """Of the picture of the run that enlarges these pixels to `size`, in one channel if `grey`."""
-        shape = np.array([*pixels.shape[:2], 1 if grey else 3], dtype="<u4").tobytes()
-        digest = hashlib.sha256(shape + np.ascontiguousarray(pixels).tobytes()).hexdigest()
-        return replace(self, input=digest[:32], size=str(size))
+    def of_source(self, digest: str, size: Size, saving: Saving, format: str) -> Self:
+        """Of the picture of the run that enlarges a source to `size` and writes it in a format.
+
+        digest: of the source, see deploy.picture.files.
+        """
+        said = _digest([format, saving.quality, saving.strip_metadata, saving.color_fix])
+        return replace(self, input=digest, size=str(size), saving=said)
+
+    def sealed(self) -> bytes:
+        """As it is written into a file that is to say nothing: another making has another seal, and that is all."""
+        return json.dumps({_SEAL: _digest(asdict(self))}).encode("ascii")
+
+    def provenance(self, sampling: Sampling) -> dict[str, str]:
+        """How a picture was made, for people and other tools: what stands in its XMP."""
+        return {
+            "tool": f"idm-deploy {deploy.__version__}",
+            "model": self.model,
+            "precision": self.form,
+            "seed": self.seed,
+            "plan": sampling.describe(),
+        }
 
     def note(self) -> bytes:
         """The note that is written into a file."""
@@ -90,6 +111,8 @@ class Making:
         What is not known here is not compared.
         """
         made = _parsed(note)
+        if _SEAL in made:
+            return [] if not self.input or self._has_seal(made[_SEAL], forms) else ["from other things or settings"]
         found = []
         for name, template in DIFFERENCES.items():
             before, now = str(made.get(name, "unknown")), str(getattr(self, name))
@@ -97,6 +120,9 @@ class Making:
                 shown = before if before.isprintable() and len(before) <= LONGEST_SHOWN else "something unreadable"
                 found.append(template.format(before=shown, now=now))
         return found
+
+    def _has_seal(self, seal: object, forms: frozenset[str]) -> bool:
+        return any(seal == _digest(asdict(replace(self, form=form))) for form in forms)
 
 
 def form_of(manifest: Manifest, precision: str) -> str:

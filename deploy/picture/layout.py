@@ -37,6 +37,7 @@ class Job:
     count: int
     state_arrays: int
     keeps_pixels: bool  # results are returned rather than streamed to a file
+    pixel_bytes: int = 3  # of each pixel that is kept
     tile: int | None = None
 
 
@@ -80,7 +81,7 @@ def _state_bytes(model: Model, job: Job) -> int:
 
 
 def _pixel_bytes(job: Job) -> int:
-    return 3 * prod(job.size) if job.keeps_pixels else 0
+    return job.pixel_bytes * prod(job.size) if job.keeps_pixels else 0
 
 
 def _window_bytes(model: Model, window: Size, batch: int) -> int:

@@ -123,3 +123,10 @@ class Outlook:
         present = self._timing.work
         expected = self._timing.elapsed + self._timing.left()
         return expected * (work.evaluations * work.window) / (present.evaluations * present.window)
+
+
+def text_from_seconds(seconds: float) -> str:
+    """A duration as people say it."""
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -12,7 +12,7 @@ import numpy as np
 from deploy.families.contract import Subject
 from deploy.families.model import Model
 from deploy.images.sizes import Size
-from deploy.images.values import Pixels, ValueRule, pixels_from_network
+from deploy.images.values import Pixels, ValueRule, pixels_from_network, unit_from_network
 from deploy.picture.layout import Layout
 from deploy.picture.memory import StateArrays
 from deploy.picture.predictor import Predictor, TileDone
@@ -77,6 +77,12 @@ class Sampled:
         """Rows of the pictures from top to bottom, uint8 (batch, rows, width, 3)."""
         for block in self.subject.picture_rows(self.state, self.decode_bytes):
             yield pixels_from_network(block, self.values, grey=self.grey)
+            self.arrays.trim()
+
+    def unit_rows(self) -> Iterator[Float32]:
+        """The same rows before they are rounded to 8 bits, (batch, rows, width, 3), 0 to 1."""
+        for block in self.subject.picture_rows(self.state, self.decode_bytes):
+            yield unit_from_network(block, grey=self.grey)
             self.arrays.trim()
 
     def at_size(self, subject: Subject, size: Size) -> "Sampled":

@@ -15,10 +15,14 @@ from deploy.bundle import Bundle
 from deploy.engine.choice import AUTO, engine_choice
 from deploy.engine.graphs import EngineChoice
 from deploy.families.contract import Float32
-from deploy.images.pictures import Kind, Picture, Pixels, is_grey, picture_from_pixels, pixels_from_picture
+from deploy.images.colour_fix import DEFAULT_COLOR_FIX
+from deploy.images.picture import Samples
+from deploy.images.pictures import AnyPicture, Kind, Pixels, given_from_samples, is_grey, picture_from_given
 from deploy.images.sizes import MAX_PIXELS, Size, UserSize, output_size
 from deploy.images.values import network_from_pixels
-from deploy.picture.generation import Generation, generate_pictures
+from deploy.images.view import View, quantised_to_8_bits
+from deploy.picture.enlarged import Enlarged, samples_of_batch
+from deploy.picture.generation import NO_PICTURE, Generation, generate_pictures
 from deploy.picture.layout import Job, Layout, layout_for
 from deploy.picture.pace import Work, seconds_of_rows
 from deploy.picture.room import ROOM
@@ -41,9 +45,11 @@ class RunOptions:
     seed: int = 0
     sample: int = 0
     noise: NoiseCallable | None = None
+    one_noise: bool = False  # the same for all pictures of a size, as frames of a film need it
     tile: int | None = None
     scratch: Path | None = None  # where a state too large for memory goes; None: the system's temporary folder
     keeps_pixels: bool = False  # `sampled` will be asked for all pixels at once, rather than for rows
+    pixel_bytes: int = 3  # what each of these pixels takes
     progress: Callable[[Progress], None] = ignore
     notice: Callable[[str], None] = ignore
 
@@ -138,6 +144,7 @@ class Upscaler:
         tile: int | None = ...,
         sample: int = ...,
         max_pixels: int = ...,
+        color_fix: str = ...,
         progress: Callable[[Progress], None] | None = ...,
         notice: Callable[[str], None] | None = ...,
     ) -> Kind: ...
@@ -164,13 +171,14 @@ class Upscaler:
         tile: int | None = ...,
         sample: int = ...,
         max_pixels: int = ...,
+        color_fix: str = ...,
         progress: Callable[[Progress], None] | None = ...,
         notice: Callable[[str], None] | None = ...,
     ) -> list[Kind]: ...
 
     def upscale(
         self,
-        image: Picture | Sequence[Picture],
+        image: AnyPicture | Sequence[AnyPicture],
         scale: float | None = None,
         equation: str | None = None,
         steps: int | None = None,
@@ -189,14 +197,17 @@ class Upscaler:
         tile: int | None = None,
         sample: int = 0,
         max_pixels: int = MAX_PIXELS,
+        color_fix: str = DEFAULT_COLOR_FIX,
         progress: Callable[[Progress], None] | None = None,
         notice: Callable[[str], None] | None = None,
-    ) -> Picture | list[Any]:
-        """`image` enlarged: a PIL image or uint8 array (H, W, 3) or (H, W), or a list of them; the result is alike.
+    ) -> AnyPicture | list[Any]:
+        """`image` enlarged: a PIL image, or an array (H, W), (H, W, 3) or (H, W, 4), or a list of them; results alike.
 
-        A grey picture gives a grey one: three equal channels, or one where the input has one (a PIL image of mode L
-        comes back in mode L). A PIL image's colour profile is applied; what of it does not reach the result, such as 16
-        bits or its EXIF, is told to `notice`.
+        Arrays of uint8, uint16, float32 and float64 (0 to 1) come back as such, PIL images of modes L, LA, RGB, RGBA
+        and I;16 in theirs. The fourth channel is alpha, which is enlarged too. A grey picture gives a grey one: three
+        equal channels, or one where the input has one. A PIL image comes back in the colours of its profile and with
+        it, its EXIF, XMP and resolution; what is converted is told to `notice`. `color_fix` (none, lowfreq or wavelet)
+        draws colours that drifted back to the input's.
 
         Exactly one of `scale`, `size` (width, height) and `long_edge` says how large. `preset` names a way to sample,
         the bundle's default otherwise; `equation`, `steps`, `start`, `consistency`, `eta` and `placement` replace parts
@@ -219,13 +230,16 @@ class Upscaler:
             seed=seed, sample=sample, noise=noise, tile=tile, progress=progress or ignore, notice=notice or ignore
         )
         images = list(image) if isinstance(image, list | tuple) else [image]
-        pixels = [pixels_from_picture(one, options.notice) for one in images]
+        views = [View(picture_from_given(one, options.notice), color_fix=color_fix) for one in images]
         sizes = [
-            output_size(Size.of(one), scale=scale, size=size, long_edge=long_edge, max_pixels=max_pixels)
-            for one in pixels
+            output_size(view.picture.size, scale=scale, size=size, long_edge=long_edge, max_pixels=max_pixels)
+            for view in views
         ]
-        results = self._all_pixels(pixels, sizes, self.sampling(said.before(choices)), options)
-        pictures = [picture_from_pixels(made, like) for made, like in zip(results, images, strict=True)]
+        results = self._all_samples(views, sizes, self.sampling(said.before(choices)), options)
+        pictures = [
+            given_from_samples(made, given, view.picture, view.profile)
+            for made, given, view in zip(results, images, views, strict=True)
+        ]
         return pictures if isinstance(image, list | tuple) else pictures[0]
 
     def generate(
@@ -264,35 +278,59 @@ class Upscaler:
 
     @contextmanager
     def sampled(
-        self, pixels: Pixels, size: Size, sampling: Sampling, options: RunOptions | None = None
+        self, pixels: Pixels | Float32, size: Size, sampling: Sampling, options: RunOptions | None = None
     ) -> Iterator[Sampled]:
-        """One picture, sampled; its rows can be taken, top to bottom, until the block is left."""
-        options = options or RunOptions()
-        layout = self._layout(Size.of(pixels), 1, size, sampling, options, keeps_pixels=options.keeps_pixels)
-        with self._batch([pixels], size, sampling, options, layout) as sampled:
+        """One picture (H, W, 3), uint8 or floats from 0 to 1, sampled; its rows can be taken within the block."""
+        with self.sampled_together([pixels], size, sampling, options) as sampled:
             yield sampled
 
-    def _all_pixels(
-        self, pixels: list[Pixels], sizes: list[Size], sampling: Sampling, options: RunOptions
-    ) -> list[Pixels]:
-        """The results in the order of the inputs; inputs of one size and output size run in batches."""
-        groups: dict[tuple[tuple[int, ...], Size], list[int]] = {}
-        for index, (one, size) in enumerate(zip(pixels, sizes, strict=True)):
-            groups.setdefault((one.shape, size), []).append(index)
-        results: dict[int, Pixels] = {}
+    @contextmanager
+    def sampled_together(
+        self, pixels: Sequence[Pixels | Float32], size: Size, sampling: Sampling, options: RunOptions | None = None
+    ) -> Iterator[Sampled]:
+        """Pictures of one size, as many as `fits_together` says at most, sampled at once."""
+        options = options or RunOptions()
+        lr = Size.of(pixels[0])
+        layout = self._layout(lr, len(pixels), size, sampling, options, keeps_pixels=options.keeps_pixels)
+        with self._batch(list(pixels), size, sampling, options, layout) as sampled:
+            yield sampled
+
+    def fits_together(
+        self, count: int, lr: Size, size: Size, sampling: Sampling, options: RunOptions | None = None
+    ) -> int:
+        """How many of `count` pictures of a size can be sampled at once, as memory is now."""
+        return self._layout(lr, count, size, sampling, options or RunOptions(), keeps_pixels=True).batch
+
+    @contextmanager
+    def enlarged(
+        self, view: View, size: Size, sampling: Sampling, options: RunOptions | None = None
+    ) -> Iterator[Enlarged]:
+        """One picture at `size`, as rows of its own kind until the block is left."""
+        with self.sampled(view.values, size, sampling, options) as sampled:
+            yield Enlarged(sampled=sampled, view=view)
+
+    def _all_samples(
+        self, views: list[View], sizes: list[Size], sampling: Sampling, options: RunOptions
+    ) -> list[Samples]:
+        """The results in the order of the inputs; inputs of one kind, size and output size run in batches."""
+        groups: dict[tuple[Size, Size, int], list[int]] = {}
+        for index, (view, size) in enumerate(zip(views, sizes, strict=True)):
+            groups.setdefault((view.picture.size, size, view.pixel_bytes), []).append(index)
+        results: dict[int, Samples] = {}
         began = time.perf_counter()
-        for (_, size), members in groups.items():
-            lr = Size.of(pixels[members[0]])
+        for (lr, size, pixel_bytes), members in groups.items():
             for told in self.notices(lr, size, sampling):
                 options.notice(told)
-            layout = self._layout(lr, len(members), size, sampling, options, keeps_pixels=True)
+            kept = replace(options, pixel_bytes=pixel_bytes)
+            layout = self._layout(lr, len(members), size, sampling, kept, keeps_pixels=True)
             for first in range(0, len(members), layout.batch):
                 batch = members[first : first + layout.batch]
-                counted = options.counted(len(pixels), len(results), len(batch), began)
-                with self._batch([pixels[index] for index in batch], size, sampling, counted, layout) as sampled:
-                    made = sampled.pixels()
+                counted = options.counted(len(views), len(results), len(batch), began)
+                pixels = [views[index].values for index in batch]
+                with self._batch(pixels, size, sampling, counted, layout) as sampled:
+                    made = samples_of_batch(sampled, [views[index] for index in batch])
                 results |= dict(zip(batch, made, strict=True))
-        return [results[index] for index in range(len(pixels))]
+        return [results[index] for index in range(len(views))]
 
     def _layout(
         self, lr: Size, count: int, size: Size, sampling: Sampling, options: RunOptions, *, keeps_pixels: bool
@@ -305,16 +343,23 @@ class Upscaler:
             count=count,
             state_arrays=state_arrays_needed(self.session.plan(sampling)),
             keeps_pixels=keeps_pixels,
+            pixel_bytes=options.pixel_bytes,
             tile=options.tile,
         )
         return layout_for(self.session.model, job, self.session.budget())
 
     @contextmanager
     def _batch(
-        self, pixels: list[Pixels], size: Size, sampling: Sampling, options: RunOptions, layout: Layout
+        self,
+        pixels: Sequence[Pixels | Float32],
+        size: Size,
+        sampling: Sampling,
+        options: RunOptions,
+        layout: Layout,
     ) -> Iterator[Sampled]:
         lr: Float32 = np.stack([network_from_pixels(one, self.session.model.values) for one in pixels])
-        keys = [image_key(one) for one in pixels]
+        # The same noise for 8 and 16 bits.
+        keys = [NO_PICTURE if options.one_noise else image_key(quantised_to_8_bits(one)) for one in pixels]
         source = NoiseSource(seed=options.seed, sample=options.sample, images=keys, custom=options.noise)
         with (
             ROOM.given(layout.own_bytes, layout.shared_bytes),
@@ -346,6 +391,11 @@ class Upscaler:
             state=prod(state),
             output=prod(size),
         )
+
+    def predicted_bytes(self, lr: Size, size: Size, sampling: Sampling, tile: int | None = None) -> int:
+        """What the process will take for a picture that is streamed to a file, as memory is now."""
+        options = RunOptions(tile=tile)
+        return self._layout(lr, 1, size, sampling, options, keeps_pixels=False).predicted_bytes
 
     def seconds_of_decoding(self, lr: Size, size: Size) -> float:
         """What turning a finished state into pixels will take, from decoding the beginning of an empty one."""

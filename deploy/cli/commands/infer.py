@@ -1,46 +1,69 @@
-"""`idm-deploy infer`: pictures in, larger pictures out, from a bundle alone."""
+"""`idm-deploy infer`: pictures and folders in, larger pictures out, from a bundle alone."""
 
 import json
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from deploy.cli.messages import say
+from deploy.cli.messages import is_quiet, say
 from deploy.cli.options import (
     ENGINE,
     FOUND_OR_PACKAGED,
     SAMPLING,
+    ColorFix,
     Device,
     Engine,
     Equation,
+    Format,
+    Frames,
     Json,
     MaxMemory,
     Precision,
     Preset,
+    Quality,
     Seed,
     Steps,
+    StripMetadata,
     Threads,
     one_of,
 )
 from deploy.cli.progress import shown_progress
-from deploy.cli.values import placement_from_text, size_from_text
+from deploy.cli.values import batch_from_text, crop_from_text, placement_from_text, size_from_text
 
 if TYPE_CHECKING:
+    from deploy.folders.dry_run import Plan
+    from deploy.folders.outcome import Outcome
+    from deploy.folders.request import Request
+    from deploy.picture.upscaler import Upscaler
     from deploy.sampling.choices import Choices
 
 
 EXAMPLES = (
     "idm-deploy infer photo.png --scale 4",
     "idm-deploy infer *.png --long-edge 2048 -o larger",
+    "idm-deploy infer holiday --scale 2 -o holiday-larger --exclude 'raw*'",
+    "idm-deploy infer photo.png --scale 4 --crop 200,100,64,64 --samples 4 -o a/",
 )
+
+CHOOSING = "Which pictures, and what of them"
+MAKING = "How pictures are made one after another"
+
+MOST_LINES = 20
+"""Results that are listed on a terminal after the bar has gone; of more, their number is told."""
 
 
 def infer(
     images: Annotated[
         list[Path] | None,
-        typer.Argument(help="Pictures to enlarge: PNG, JPEG or WebP. If left out, a sample picture."),
+        typer.Argument(
+            help="Pictures to enlarge (PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, JPEG XL or HEIC), and folders, with all "
+            "below them; - is standard input. If left out, a sample."
+        ),
     ] = None,
     scale: Annotated[
         float | None,
@@ -51,23 +74,110 @@ def infer(
         int | None,
         typer.Option("--long-edge", help="Pixels of the output's longer side; the other follows from the picture."),
     ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option("--fit", help="Largest output size within WIDTHxHEIGHT that keeps the picture's proportions."),
+    ] = None,
+    megapixels: Annotated[
+        float | None, typer.Option("--megapixels", help="Output size in millions of pixels, such as 12.")
+    ] = None,
     output: Annotated[
         str | None,  # not a path, which forgets that it ended in /
         typer.Option(
             "--output",
             "-o",
             metavar="PATH",
-            help="File to write, or folder/ for all of them, made if it is not there. If left out, "
-            "<picture>_x<scale>.png in the current folder.",
+            help="File to write, or folder/ for all of them, made if it is not there; - is standard output. If left "
+            "out, <picture>_x<scale>.png (or the input's format, see --format) in the current folder.",
         ),
     ] = None,
     bundle: Annotated[Path | None, typer.Option("--bundle", help=FOUND_OR_PACKAGED)] = None,
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Make pictures again that exist already, and write over files that are not this tool's."
+            "--force",
+            rich_help_panel=MAKING,
+            help="Make pictures again that exist already, and write over files that are not this tool's.",
         ),
     ] = False,
+    include: Annotated[
+        list[str],
+        typer.Option(
+            "--include",
+            rich_help_panel=CHOOSING,
+            help="Of folders, only files that fit this pattern, such as *.jpg or 2024/*; repeatable. If left out, "
+            "files with the suffix of a picture.",
+        ),
+    ] = [],
+    exclude: Annotated[
+        list[str],
+        typer.Option(
+            "--exclude",
+            rich_help_panel=CHOOSING,
+            help="Of folders, no files or folders that fit this pattern; repeatable.",
+        ),
+    ] = [],
+    crop: Annotated[
+        str | None,
+        typer.Option(
+            "--crop",
+            metavar="X,Y,W,H",
+            rich_help_panel=CHOOSING,
+            help="Only this part of each picture, in its pixels: to try settings in seconds.",
+        ),
+    ] = None,
+    samples: Annotated[
+        int,
+        typer.Option(
+            "--samples",
+            rich_help_panel=CHOOSING,
+            help="So many versions of each picture, from different noise, and a sheet that shows them side by side.",
+        ),
+    ] = 1,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare",
+            rich_help_panel=CHOOSING,
+            help="Into each file, the input enlarged by bicubic interpolation on the left, the result on the right.",
+        ),
+    ] = False,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            rich_help_panel=CHOOSING,
+            help="Names of results, made of {stem}, {name} (with suffix), {ext}, {scale}, {size}, {seed} and {draw}, "
+            "such as {stem}_x{scale}{ext}.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            rich_help_panel=MAKING,
+            help="Only say what would be made: sizes, time and memory.",
+        ),
+    ] = False,
+    batch: Annotated[
+        str,
+        typer.Option(
+            "--batch",
+            rich_help_panel=MAKING,
+            autocompletion=one_of("auto", "1", "4", "8"),
+            help="How many pictures of one size are made together. auto: what is faster, by trying it, where that "
+            "changes no byte.",
+        ),
+    ] = "auto",
+    temporal_noise: Annotated[
+        Literal["own", "fixed"],
+        typer.Option(
+            "--temporal-noise",
+            rich_help_panel=MAKING,
+            help="fixed: all pictures of a size are made from the same noise, so that frames of a film do not "
+            "flicker. own: each picture from its own.",
+        ),
+    ] = "own",
     preset: Preset = None,
     equation: Equation = None,
     steps: Steps = None,
@@ -137,40 +247,128 @@ def infer(
             help="Most pixels of an input or output; pictures beyond it are refused. Give more to allow larger ones.",
         ),
     ] = None,
+    format: Format = None,
+    quality: Quality = None,
+    strip_metadata: StripMetadata = False,
+    color_fix: ColorFix = "none",
+    frames: Frames = "first",
     as_json: Json = False,
 ) -> None:
     """Enlarge pictures by any factor."""
     from deploy.bundle import Bundle
+    from deploy.folders.request import Request
+    from deploy.images.writing import Saving
     from deploy.packaged.places import FREE_SAMPLES, bundle_or_packaged
-    from deploy.picture.jobs import Request, infer_pictures
     from deploy.picture.upscaler import Upscaler
 
+    saving = Saving(format=format, quality=quality, strip_metadata=strip_metadata, color_fix=color_fix)
     opened = Bundle.open(bundle_or_packaged(bundle, say))
+    pictures = tuple(images or opened.sample_images()[:1] or FREE_SAMPLES[:1])
+    place = None if output is None else Path(output)
+    is_folder = output is not None and output.endswith(("/", os.sep))
     request = Request(
-        images=tuple(images or opened.sample_images()[:1] or FREE_SAMPLES[:1]),
+        images=pictures,
         are_samples=not images,
         scale=scale,
         size=size_from_text(size) if size is not None else None,
         long_edge=long_edge,
-        output=None if output is None else Path(output),
-        output_is_folder=output is not None and output.endswith(("/", os.sep)),
+        fit=size_from_text(fit) if fit is not None else None,
+        megapixels=megapixels,
+        output=place,
+        output_is_folder=is_folder,
+        keeps_record=len(pictures) > 1 or samples > 1 or pictures[0].is_dir(),
+        name=name,
+        include=tuple(include),
+        exclude=tuple(exclude),
+        crop=crop_from_text(crop) if crop is not None else None,
+        samples=samples,
+        compare=compare,
+        one_noise=temporal_noise == "fixed",
+        batch=batch_from_text(batch),
         precision=precision,
         seed=seed,
         tile=tile,
         max_pixels=max_pixels,
         force=force,
+        saving=saving,
+        all_frames=frames == "all",
         choices=_choices(preset, equation, steps, start, consistency, eta, placement, published),
     )
-    with (
-        Upscaler(opened, engine, precision, threads, max_memory, device) as upscaler,
-        shown_progress("infer") as progress,
-    ):
-        report = infer_pictures(upscaler, request, say=say, progress=progress)
-    text = json.dumps(report, indent=1, sort_keys=True) if as_json else text_from_report(report)
-    if text:  # nothing was made: what failed has been told on stderr
-        typer.echo(text)
-    if report["failed"]:
+    with Upscaler(opened, engine, precision, threads, max_memory, device) as upscaler:
+        failed = _print_plans(upscaler, request, as_json) if dry_run else _make(upscaler, request, as_json)
+    if failed:
         raise typer.Exit(1)
+
+
+def _make(upscaler: "Upscaler", request: "Request", as_json: bool) -> bool:
+    """Whether any picture failed; a line, or a JSON object, is printed of each as it is finished."""
+    from deploy.folders.run import Run
+    from deploy.folders.streams import without_places
+
+    with (
+        _files_for(request, as_json) as (files, takes_stdout),
+        shown_progress("infer") as progress,
+        Run(upscaler, files, say=lambda line: say(without_places(line)), progress=progress) as run,
+    ):
+        later: list[str] = []
+        for outcome in run.outcomes():
+            if as_json:
+                typer.echo(json.dumps(outcome.as_json(), sort_keys=True))
+            elif not takes_stdout and (line := text_from_outcome(outcome)):
+                later.append(line)
+                if not _is_bar_on_stdout():
+                    typer.echo(later.pop())
+        if as_json:
+            typer.echo(json.dumps({"kind": "run", **run.summary}, sort_keys=True))
+        elif run.tally.total > 1:
+            say(f"{run.tally.made} made, {run.tally.skipped} there already, {run.tally.failed} failed")
+    if len(later) <= MOST_LINES:
+        typer.echo("\n".join(later), nl=bool(later))
+    return run.tally.failed > 0
+
+
+def _is_bar_on_stdout() -> bool:
+    """Whether lines on stdout would be drawn into a bar that is shown on the same terminal."""
+    both = (sys.stdout, sys.stderr)
+    return all(stream is not None and stream.isatty() for stream in both) and not is_quiet()
+
+
+def _print_plans(upscaler: "Upscaler", request: "Request", as_json: bool) -> bool:
+    """Whether any picture would fail."""
+    from deploy.folders.dry_run import DryRun
+    from deploy.picture.memory import text_from_bytes
+    from deploy.picture.outlook import text_from_seconds
+
+    with DryRun(upscaler, request, say=say) as dry:
+        for plan in dry.all_plans():
+            typer.echo(json.dumps(plan.as_json(), sort_keys=True) if as_json else text_from_plan(plan))
+        summary = dry.summary()
+    if as_json:
+        typer.echo(json.dumps({"kind": "plan", **summary}, sort_keys=True))
+    else:
+        seconds = summary["seconds"]
+        time = "a time that is not known yet" if seconds is None else f"about {text_from_seconds(seconds)}"
+        typer.echo(
+            f"{summary['would_make']} to make ({summary['pixels'] / 1e6:.2f} megapixels), {time}, in about "
+            f"{text_from_bytes(summary['memory_bytes'])} of memory; {summary['would_skip']} there already, "
+            f"{summary['would_fail']} would fail"
+        )
+    return bool(summary["would_fail"])
+
+
+@contextmanager
+def _files_for(request: "Request", as_json: bool) -> "Iterator[tuple[Request, bool]]":
+    """The request, with files in place of standard input and output; and whether the picture goes to the latter."""
+    from deploy.folders.streams import STREAM, streamed, uses_streams
+
+    if not uses_streams(request):
+        yield request, False
+        return
+    takes_stdout = request.output in (None, STREAM)
+    if as_json and takes_stdout:
+        raise typer.BadParameter("standard output takes the picture; name a file with -o.", param_hint="--json")
+    with streamed(request, sys.stdin.buffer, sys.stdout.buffer) as files:
+        yield files, takes_stdout
 
 
 def _choices(
@@ -197,11 +395,33 @@ def _choices(
     )
 
 
-def text_from_report(report: dict[str, Any]) -> str:
-    """The lines that a person reads: what was made, what was there already; failures were told on stderr."""
-    lines = [
-        f"{row['output']}: {row['width']}x{row['height']}, {row['evaluations']} evaluations, {row['seconds']:.1f} s"
-        + (f", tiles of {row['tile']}" if row["tile"] else "")
-        for row in report["pictures"]
-    ]
-    return "\n".join(lines + [f"{path}: exists, skipped" for path in report["skipped"]])
+def text_from_outcome(outcome: "Outcome") -> str | None:
+    """The line that a person reads on a picture; None where stderr has told all."""
+    from deploy.folders.tally import shown
+
+    if outcome.state == "failed":
+        return None
+    if outcome.state == "skipped" or outcome.size is None:
+        return f"{shown(outcome.output)}: exists, skipped"
+    tiles = f", tiles of {outcome.tile}" if outcome.tile else ""
+    width, height = outcome.size
+    return (
+        f"{shown(outcome.output)}: {width}x{height}, {outcome.evaluations} evaluations, {outcome.seconds:.1f} s{tiles}"
+    )
+
+
+def text_from_plan(plan: "Plan") -> str:
+    """The line that a person reads on what would come of a picture."""
+    from deploy.folders.tally import shown
+    from deploy.picture.memory import text_from_bytes
+    from deploy.picture.outlook import text_from_seconds
+
+    files = f"{shown(plan.input)} -> {shown(plan.output)}"
+    if plan.error is not None:
+        return f"{files}: would fail: {plan.error}"
+    if plan.lr is None or plan.size is None or plan.memory_bytes is None:
+        return f"{files}: exists, would be skipped"
+    time = "" if plan.seconds is None else f", about {text_from_seconds(plan.seconds)}"
+    sizes = f"{plan.lr} -> {plan.size}"
+    tiles = f", {plan.tiles} tiles" if plan.tiles and plan.tiles > 1 else ""
+    return f"{files}: {sizes}{tiles}{time}, {text_from_bytes(plan.memory_bytes)}"

@@ -1,19 +1,18 @@
 """The pictures that calibration starts from: training-like ones, cut or padded to one size and made small."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from deploy.errors import ImageError, SizeError
-from deploy.images.files import FORMAT_FROM_SUFFIX, read_image
+from deploy.errors import ImageError, MissingPackage, SizeError
+from deploy.images.files import READ_SUFFIXES, read_image
 from deploy.images.sizes import Size
 from deploy.int8.settings import QuantizeSettings
 from deploy.measure.evaluation.originals import Original, Pixels, original_from_pixels
-
-Say = Callable[[str], None]
+from engines.progress import Say
 
 FLATTEST = 2.0
 """Standard deviation, in levels of 255, below which a picture has nothing to calibrate with."""
@@ -60,7 +59,7 @@ def calibration_pictures(
     if not pictures:
         raise ImageError(
             f"calibrating: no picture in {folder} can be read; expected files ending in"
-            f" {', '.join(FORMAT_FROM_SUFFIX)}. Name another folder with --calib."
+            f" {', '.join(READ_SUFFIXES)}. Name another folder with --calib."
         )
     _tell_of_poor_sets(folder, pictures, settings, say)
     return pictures
@@ -75,12 +74,12 @@ def _readable(folder: Path, settings: QuantizeSettings, say: Say) -> Iterator[tu
     if not folder.is_dir():
         raise ImageError(f"calibrating: {folder} is not a folder; name one that holds pictures with --calib.")
     count = 0
-    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in FORMAT_FROM_SUFFIX):
+    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in READ_SUFFIXES):
         if count == settings.pictures:
             return
         try:
             pixels = read_image(path).pixels
-        except ImageError as error:
+        except (ImageError, MissingPackage) as error:
             say(f"left out: {error}")
             continue
         count += 1

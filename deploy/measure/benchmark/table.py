@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from deploy.measure.benchmark.settings import STEP
-from deploy.picture.jobs import text_from_seconds
 from deploy.picture.memory import text_from_bytes
+from deploy.picture.outlook import text_from_seconds
 
 Report = Mapping[str, Any]
 Row = Mapping[str, Any]

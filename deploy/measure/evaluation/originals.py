@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.errors import ImageError, SizeError
-from deploy.images.files import FORMAT_FROM_SUFFIX, read_image
+from deploy.images.files import READ_SUFFIXES, read_image
 from deploy.images.resize import downscale
 from deploy.images.sizes import Size
 
@@ -43,10 +43,10 @@ def read_originals(folder: Path, scale: float, *, crop: int | None = None, limit
     check_numbers(scale, crop, limit)
     if not folder.is_dir():
         raise ImageError(f"reading originals: {folder} is not a folder; name the folder that holds the pictures.")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in FORMAT_FROM_SUFFIX)
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in READ_SUFFIXES)
     if not paths:
         raise ImageError(
-            f"reading originals: {folder} holds no picture; expected files ending in {', '.join(FORMAT_FROM_SUFFIX)}."
+            f"reading originals: {folder} holds no picture; expected files ending in {', '.join(READ_SUFFIXES)}."
         )
     if limit is not None and len(paths) < limit:
         raise ImageError(

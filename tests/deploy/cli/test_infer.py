@@ -1,6 +1,5 @@
 """`idm-deploy infer` as a user types it."""
 
-import json
 import shutil
 import signal
 import subprocess
@@ -63,6 +62,14 @@ def infer(place: Path, *arguments: str, code: int = 0, entry: list[str] = ENTRY)
     return done
 
 
+def report_of(printed: str) -> dict[str, Any]:
+    """What --json printed: the object of the whole run, with those of the pictures in lists by their kinds."""
+    lines = [checked("infer", line) for line in printed.splitlines()]
+    assert [line["kind"] for line in lines].index("run") == len(lines) - 1
+    kinds = {"pictures": "made", "existing": "skipped", "refused": "failed"}
+    return lines[-1] | {name: [line for line in lines if line["kind"] == kind] for name, kind in kinds.items()}
+
+
 def size_of(path: Path) -> tuple[int, int]:
     with Image.open(path) as image:
         image.load()
@@ -83,7 +90,7 @@ def test_the_sample_of_the_only_bundle_is_enlarged_and_told_of(place: Path) -> N
     assert f"\n{made.name}: about " in done.stderr and "judging by its first steps" in done.stderr
     again = infer(place, "--scale", "12", "--steps", "2", "--threads", "1", "--force", "--json")
     assert "120x96: about " in again.stderr and "will tell" not in again.stderr
-    report = json.loads(again.stdout)
+    report = report_of(again.stdout)
     row = report["pictures"][0]
     assert 0 < row["forecast_seconds"] <= report["forecast_seconds"] and 0 < row["seconds"] <= report["seconds"]
     assert done.stderr.count("scale 12 is beyond the trained 1 to 8") == 1
@@ -95,15 +102,15 @@ def test_a_batch_goes_on_past_a_bad_file_and_exits_1(place: Path) -> None:
     (place / "out").mkdir()
     arguments = ("a.png", "bad.png", "missing.png", "b.jpg", "c.webp", "--long-edge", "18", "--steps", "1", "-o", "out")
     done = infer(place, *arguments, "--json", code=1)
-    report = checked("infer", done.stdout)
+    report = report_of(done.stdout)
     assert [row["output"] for row in report["pictures"]] == [f"out/{name}_long18.png" for name in "abc"]
     assert all(size_of(place / row["output"]) == (18, 12) for row in report["pictures"])
-    assert [row["input"] for row in report["failed"]] == ["bad.png", "missing.png"]
+    assert [row["input"] for row in report["refused"]] == ["bad.png", "missing.png"]
     assert "2 of 5 pictures failed: bad.png, missing.png" in done.stderr
     assert report["sampling"]["plan"]["steps"] == 1
-    again = checked("infer", infer(place, *arguments, "--json", code=1).stdout)
-    assert again["pictures"] == [] and len(again["skipped"]) == 3
-    assert len(json.loads(infer(place, *arguments, "--json", "--force", code=1).stdout)["pictures"]) == 3
+    again = report_of(infer(place, *arguments, "--json", code=1).stdout)
+    assert again["pictures"] == [] and (again["made"], again["skipped"], again["failed"]) == (0, 3, 2)
+    assert len(report_of(infer(place, *arguments, "--json", "--force", code=1).stdout)["pictures"]) == 3
 
 
 def test_estimates_run_nothing_and_what_all_pictures_share_is_made_once(
@@ -161,7 +168,7 @@ def test_options_reach_the_sampler(place: Path) -> None:
         "--start", "0.5", "--consistency", "1", "--placement", "logsnr", "--seed", "5", "--threads", "1",
         "--engine", "onnxruntime-cpu", "--precision", "fp32", "--max-memory", "2GiB", "--tile", "16", "--json",
     )  # fmt: skip
-    report = json.loads(done.stdout)
+    report = report_of(done.stdout)
     assert size_of(place / "x.webp") == (20, 13)
     assert report["sampling"] == {
         "preset": "draft",
@@ -180,7 +187,7 @@ def test_options_reach_the_sampler(place: Path) -> None:
     }
     assert (report["engine"], report["precision"], report["seed"]) == ("onnxruntime-cpu", "fp32", 5)
     listed = infer(place, "a.png", "--scale", "2", "--placement", "0.1,0.6", "--json")
-    assert json.loads(listed.stdout)["sampling"]["plan"]["placement"] == [0.1, 0.6]
+    assert report_of(listed.stdout)["sampling"]["plan"]["placement"] == [0.1, 0.6]
 
 
 def test_what_exists_is_kept_made_again_or_not_touched(place: Path) -> None:
@@ -237,7 +244,7 @@ def test_what_comes_in_its_place_during_the_work_stays(place: Path, monkeypatch:
     def taken(*_: Any) -> None:
         (place / "a_x2.png").write_text("a letter")
 
-    monkeypatch.setattr("deploy.picture.jobs._PictureForecast.told_now", taken)
+    monkeypatch.setattr("deploy.folders.forecasts.PictureForecast.told_now", taken)
     code, told = run_here(place, ["a.png", "--scale", "2", "--steps", "1"])
     assert code == 1 and "a_x2.png: a file of that name exists, and idm-deploy did not make it" in told
     assert (place / "a_x2.png").read_text() == "a letter"
@@ -268,7 +275,7 @@ def test_a_file_of_others_stops_only_its_own_picture(place: Path) -> None:
 )
 def test_a_folder_that_is_named_is_made(place: Path, arguments: list[str], made: list[str]) -> None:
     assert run_here(place, [*arguments, "--scale", "2", "--steps", "1"])[0] == 0
-    assert sorted(path.name for path in (place / arguments[-1]).iterdir()) == made
+    assert sorted(path.name for path in (place / arguments[-1]).glob("[!.]*")) == made
 
 
 def test_a_bundle_without_a_sample_enlarges_a_packaged_one(place: Path, bundle: Bundle) -> None:
@@ -294,7 +301,7 @@ BAD: list[tuple[list[str], str]] = [
     (["a.png", "--scale", "-3"], "The scale must be a number of 1 or more"),
     (["a.png", "--scale", "nan"], "The scale must be a number of 1 or more"),
     (["a.png", "--scale", "1e12"], "raise the limit with --max-pixels"),
-    (["a.png"], "exactly one of scale, size and long edge; none of them was given"),
+    (["a.png"], "exactly one of scale, size, long edge, fit and megapixels; none of them was given"),
     (["a.png", "--scale", "2", "--size", "30x30"], "scale and size were given"),
     (
         ["a.png", "--scale", "2", "--steps", "5000"],
@@ -310,14 +317,25 @@ BAD: list[tuple[list[str], str]] = [
     (["a.png", "--scale", "2", "-o", "/proc/x.png"], "the folder /proc cannot be written to"),
     (["a.png", "--scale", "2", "-o", "cut.png"], "cut.png: a file of that name exists, and idm-deploy did not make it"),
     (["a.png", "--scale", "2", "--seed", str(2**64)], "The seed must be a whole number from 0 to 2^64 - 1"),
-    (["a.png", "--scale", "2", "-o", "x.tiff"], "the suffix '.tiff' names no format that can be written"),
+    (["a.png", "--scale", "2", "-o", "x.gif"], "the suffix '.gif' names no format that can be written"),
     (["a.png", "--scale", "2", "-o", "a.png", "--force"], "a.png would be overwritten by its own enlargement"),
-    (["a.png", "sub/a.png", "--scale", "2"], "would both be written to a_x2.png"),
+    (["a.png", "sub/a.png", "--scale", "2"], "would both be written to a.png_x2.png"),
     (["a.png", "--scale", "2", "--max-memory", "5MB"], "are allowed. Allow more with --max-memory"),
     (["a.png", "--scale", "2", "--bundle", "nowhere"], "nowhere is not a bundle"),
-    (["text.png", "--scale", "2"], "is not a PNG, JPEG or WebP picture by its content"),
+    (["text.png", "--scale", "2"], "JPEG XL or HEIC picture by its content"),
     (["cut.png", "--scale", "2"], "the file is damaged or cut short"),
-    (["film.webp", "--scale", "2"], "it is an animation of 2 frames"),
+    (
+        ["a.png", "--scale", "2", "--format", "gif"],
+        "--format is one of png, jpeg, webp, tiff, bmp, avif, jxl, found 'gif'",
+    ),
+    (["a.png", "--scale", "2", "--quality", "0"], "--quality goes from 1 to 100, found 0"),
+    (["a.png", "--scale", "2", "--quality", "9", "--format", "png"], "PNG keeps every pixel and takes no --quality"),
+    (["a.png", "--scale", "2", "--quality", "9"], "PNG keeps every pixel and takes no --quality"),
+    (["a.png", "--scale", "2", "--format", "png", "-o", "x.jpg"], "the name asks for JPEG, --format for PNG"),
+    (["a.png", "--scale", "2", "--color-fix", "adain"], "--color-fix is one of none, lowfreq, wavelet, found 'adain'"),
+    (["glass.png", "--scale", "2", "-o", "x.jpg"], "JPEG holds no transparency, and the picture has some. Write PNG,"),
+    (["glass.png", "--scale", "2", "--format", "bmp"], "BMP holds no transparency"),
+    (["film.webp", "--scale", "2", "--frames", "all", "-o", "x.png"], "x.png names one picture, but several"),
     (["bomb.png", "--scale", "2"], "the limit is 250000000. Raise the limit with --max-pixels"),
     (["a.png", "--scale", "2", "--max-pixels", "50"], "reading a.png: it has 9x6 = 54 pixels, the limit is 50"),
     (["a.png", "--scale", "2", "--max-pixels", "60"], "The output 18x12 has 216 pixels, the limit is 60"),
@@ -332,6 +350,7 @@ def bad_place(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> Path:
     image.save(place / "a.png")
     (place / "text.png").write_text("not a picture")
     (place / "cut.png").write_bytes((place / "a.png").read_bytes()[:90])
+    image.convert("LA").convert("RGBA").rotate(45).save(place / "glass.png")
     image.save(place / "film.webp", save_all=True, append_images=[image.rotate(180)])
     Image.new("1", (20_000, 20_000)).save(place / "bomb.png")
     return place

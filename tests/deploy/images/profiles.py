@@ -78,3 +78,28 @@ def cmyk_of_grey_inks() -> bytes:
         + straight * 4 + np.rint(lab).astype(np.uint8).tobytes() + straight * 3
     )  # fmt: skip
     return _profile(b"prtr", b"CMYK", b"Lab ", {b"desc": _named(b"Inks"), b"wtpt": _xyz(D50), b"A2B0": table})
+
+
+def rgb_by_table(*, both_ways: bool) -> bytes:
+    """RGB whose lightness is that of red alone; with the way back, which gives three equal channels, or without."""
+    corners = np.indices((2, 2, 2)).reshape(3, -1).T  # R, G, B; the last varies fastest
+    straight, unit = bytes(range(256)), _numbers((1, 0, 0, 0, 1, 0, 0, 0, 1))
+
+    def table(values: np.ndarray) -> bytes:
+        head = b"mft1" + bytes(4) + bytes([3, 3, 2, 0]) + unit + straight * 3
+        return head + np.rint(values).astype(np.uint8).tobytes() + straight * 3
+
+    lab = np.stack([255 * corners[:, 0], np.full(8, 128), np.full(8, 128)], -1)
+    tags = {b"desc": _named(b"Scanner"), b"wtpt": _xyz(D50), b"A2B0": table(lab)}
+    if both_ways:
+        tags[b"B2A0"] = table(np.repeat(255.0 * corners[:, :1], 3, axis=1))
+    return _profile(b"scnr" if not both_ways else b"prtr", b"RGB ", b"Lab ", tags)
+
+
+def wide_gamut(kind: int, values: tuple[float, ...]) -> bytes:
+    """Adobe's primaries (1998) with a parametric curve of one of the five types."""
+    curve = b"para" + bytes(4) + struct.pack(">HH", kind, 0) + _numbers(values)
+    colorants = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
+    tags = {b"desc": _named(b"Wide"), b"wtpt": _xyz(D50)}
+    tags |= {name: _xyz(xyz) for name, xyz in zip((b"rXYZ", b"gXYZ", b"bXYZ"), colorants, strict=True)}
+    return _profile(b"mntr", b"RGB ", b"XYZ ", tags | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve))

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import resource
 import shutil
 import struct
@@ -19,12 +20,17 @@ from PIL import Image
 
 from deploy.errors import ImageError
 from deploy.images.files import check_output, encode_image, read_image, read_size, write_image
+from deploy.images.reading import read_header, read_picture
 from deploy.images.sizes import Size
 from engines.errors import FileError
 from engines.new_files import new_file
+from tests.deploy.images.corpus import cases
 
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8)
 SMOOTH = np.stack(np.broadcast_arrays(np.arange(40)[:, None] * 5, np.arange(24) * 9, 128), -1).astype(np.uint8)
+
+
+DAMAGED = re.compile("palette-hole.png|grey16.png|openimageio-4x16|everything|rgb16-tiles.tif|film.gif|rgb.bmp")
 
 
 def _saved(path: Path, image: Image.Image, **options: object) -> Path:
@@ -83,7 +89,7 @@ def test_jpeg_is_close_and_quality_matters(tmp_path: Path) -> None:
         write_image(SMOOTH, tmp_path / "a.jpg", jpeg_quality=quality)
         errors.append(np.abs(read_image(tmp_path / "a.jpg").pixels.astype(int) - SMOOTH).mean())
     assert errors[0] < 1.0 < errors[1]
-    assert read_image(tmp_path / "a.jpg").origin.format == "JPEG"
+    assert read_image(tmp_path / "a.jpg").origin.format == "jpeg"
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
@@ -95,7 +101,7 @@ def test_content_decides_and_not_the_name(tmp_path: Path) -> None:
     write_image(NOISE, tmp_path / "a.png")
     (tmp_path / "a.png").rename(tmp_path / "a.jpg")
     picture = read_image(tmp_path / "a.jpg")
-    assert picture.origin.format == "PNG"
+    assert picture.origin.format == "png"
     np.testing.assert_array_equal(picture.pixels, NOISE)
 
 
@@ -155,22 +161,32 @@ def test_transparency_is_refused_in_every_form(tmp_path: Path) -> None:
             read_image(path)
 
 
-def test_sixteen_bits_keep_the_upper_eight(tmp_path: Path) -> None:
-    values = np.array([[0, 255, 256, 65535]], np.uint16)
+def test_sixteen_bits_are_rounded_to_eight_and_said(tmp_path: Path) -> None:
+    values = np.array([[0, 128, 129, 65535]], np.uint16)  # a level is 257
     grey = read_image(_saved(tmp_path / "grey.png", Image.fromarray(values)))
     assert grey.pixels[0, :, 0].tolist() == [0, 0, 1, 255] and grey.origin.bits == 16
     header = struct.pack(">IIBBBBB", 4, 1, 16, 2, 0, 0, 0)
     rows = b"\x00" + values.repeat(3).astype(">u2").tobytes()
     colour = read_image(_png(tmp_path / "colour.png", header, rows))
     assert colour.pixels[0, :, 2].tolist() == [0, 0, 1, 255] and colour.origin.bits == 16
+    assert colour.changes == grey.changes == ("16 bits per channel become 8",)
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.webp"])
-def test_animations_are_refused(tmp_path: Path, name: str) -> None:
-    frames = [Image.fromarray(NOISE), Image.fromarray(NOISE[::-1])]
-    path = _saved(tmp_path / name, frames[0], save_all=True, append_images=frames[1:])
-    with pytest.raises(ImageError, match="an animation of 2 frames"):
-        read_image(path)
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.gif", "a.tiff"])
+def test_of_several_frames_the_first_is_taken_and_said_and_each_can_be_had(tmp_path: Path, name: str) -> None:
+    four = NOISE[:, :, 0] // 64 * 64  # few colours, for GIF
+    frames = [Image.fromarray(np.repeat(plane[:, :, None], 3, axis=2)) for plane in (four, 192 - four)]
+    path = _saved(tmp_path / name, frames[0], save_all=True, append_images=frames[1:], lossless=True)
+    picture = read_picture(path)
+    assert picture.changes == ("it has 2 frames, of which the first is taken",)
+    np.testing.assert_array_equal(picture.colour, np.asarray(frames[0]))
+    assert read_header(path).frames == 2
+    for number, frame in enumerate(frames):
+        one = read_picture(path, frame=number)
+        np.testing.assert_array_equal(one.colour, np.asarray(frame))
+        assert one.changes == ()
+    with pytest.raises(ImageError, match="it has 2 frames, and no number 2 among them"):
+        read_picture(path, frame=2)
 
 
 def test_a_phone_jpeg_with_a_second_picture_inside_is_a_still_picture(tmp_path: Path) -> None:
@@ -191,22 +207,22 @@ def test_files_cut_short_anywhere_are_refused(tmp_path: Path, name: str) -> None
             read_image(tmp_path / "cut")
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+@pytest.mark.parametrize("name", [case.name for case in cases() if DAMAGED.match(case.name)])
 def test_a_damaged_file_is_read_or_refused_and_never_crashes(tmp_path: Path, name: str) -> None:
-    write_image(np.tile(NOISE, (3, 3, 1)), tmp_path / name)
+    next(case for case in cases() if case.name == name).make(tmp_path / name)
     content = (tmp_path / name).read_bytes()
     rng = np.random.default_rng(5)
     refused = 0
-    for _ in range(150):
+    for number in range(60):
         damaged = bytearray(content)
-        for position in rng.integers(0, len(content), 3):
+        for position in rng.integers(0, len(content) if number % 2 else 60, 3):  # the first bytes matter most
             damaged[position] = rng.integers(0, 256)
         (tmp_path / "damaged").write_bytes(damaged)
         try:
             read_image(tmp_path / "damaged", max_pixels=10**6)
         except ImageError:
             refused += 1
-    assert refused > 10
+    assert refused > 5
 
 
 def test_a_decompression_bomb_is_refused_before_it_unfolds(tmp_path: Path) -> None:
@@ -223,10 +239,10 @@ def test_a_decompression_bomb_is_refused_before_it_unfolds(tmp_path: Path) -> No
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "page.png").write_bytes(b"<!doctype html><title>404</title>")
     (tmp_path / "empty.png").touch()
-    _saved(tmp_path / "a.gif", Image.fromarray(NOISE[..., 0])).rename(tmp_path / "gif.png")
+    _saved(tmp_path / "a.ppm", Image.fromarray(NOISE)).rename(tmp_path / "ppm.png")
     os.mkfifo(tmp_path / "pipe.png")
-    for name in ("page.png", "gif.png"):
-        with pytest.raises(ImageError, match=f"{name}: this is not a PNG, JPEG or WebP picture by its content"):
+    for name in ("page.png", "ppm.png"):
+        with pytest.raises(ImageError, match=f"{name}: this is not a PNG, JPEG, .* or HEIC picture by its content"):
             read_image(tmp_path / name)
     with pytest.raises(ImageError, match=r"empty.png: the file is empty"):
         read_image(tmp_path / "empty.png")
@@ -244,8 +260,8 @@ def test_a_file_without_read_permission_is_refused(locked: Path) -> None:
 
 
 def test_an_output_that_cannot_work_is_refused_beforehand(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match=r"a.tiff: the suffix '.tiff' names no format .* \.png, \.jpg"):
-        check_output(tmp_path / "a.tiff")
+    with pytest.raises(ImageError, match=r"a.gif: the suffix '.gif' names no format .* \.png, \.jpg"):
+        check_output(tmp_path / "a.gif")
     with pytest.raises(ImageError, match="the suffix '' names no format"):
         check_output(tmp_path / "a")
     with pytest.raises(ImageError, match=r"nowhere does not exist. Create it first"):
@@ -330,8 +346,8 @@ def test_pillow_warnings_and_limits_stay_out_of_it(tmp_path: Path) -> None:
 
 def test_reading_imports_neither_torch_nor_scikit_image() -> None:
     code = (
-        "import sys, deploy.images.files, deploy.measure.metrics, deploy.images.png, deploy.measure.sheet\n"
-        "print(sorted({'torch', 'skimage', 'scipy', 'onnx'} & set(sys.modules)))"
+        "import sys, deploy.images.files, deploy.measure.metrics, deploy.images.writing, deploy.measure.sheet\n"
+        "print(sorted({'torch', 'skimage', 'scipy', 'onnx', 'OpenImageIO', 'pillow_heif'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 

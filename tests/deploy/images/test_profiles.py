@@ -1,5 +1,6 @@
 """Colours with a profile of their own arrive as sRGB; what cannot be understood is said and taken as sRGB."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,17 @@ import pytest
 from PIL import Image, ImageCms
 
 from deploy.images.files import read_image
+from deploy.images.picture import Origin, Picture
+from deploy.images.profiles import space_of, usable_profile
+from deploy.images.view import View
 from tests.deploy.images.profiles import (
     cmyk_of_grey_inks,
     display_p3,
     grey_gamma,
     linear_from_srgb,
+    rgb_by_table,
     srgb_from_linear,
+    wide_gamut,
 )
 
 COLOURS = np.uint8([[[128, 128, 128], [200, 120, 60], [60, 120, 200], [90, 150, 100], [255, 255, 255], [0, 0, 0]]])
@@ -61,7 +67,7 @@ def test_grey_with_its_own_curve_and_grey_with_a_profile_of_colours(tmp_path: Pa
     np.testing.assert_allclose(read.pixels[:, :, 0], 255 * srgb_from_linear(ramp / 255), atol=1.0)
     assert read.is_grey and (read.pixels == read.pixels[:, :, :1]).all()
     assert read.changes == ("colours are converted from Grey gamma to sRGB",)  # without the bell in its name
-    deep = Image.fromarray(ramp.astype(np.uint16) * 256)
+    deep = Image.fromarray(ramp.astype(np.uint16) * 257)
     both = read_image(saved(tmp_path / "deep.png", deep, grey_gamma(1.0)))
     np.testing.assert_array_equal(both.pixels, read.pixels)
     assert both.changes == (read.changes[0], "16 bits per channel become 8")
@@ -101,3 +107,80 @@ def test_a_profile_that_cannot_be_used_is_told_and_passed_over(tmp_path: Path, p
     if profile != cmyk_of_grey_inks():
         cmyk = read_image(saved(tmp_path / "a.jpg", flat, profile))
         assert cmyk.changes == (told.replace("not for RGB", "not for CMYK"),) and cmyk.pixels.min() > 250
+
+
+SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+CURVES = [
+    (0, (2.2,)),
+    (1, (2.0, 0.9, 0.1)),
+    (2, (2.0, 0.9, 0.074679, 0.05)),  # 0.95 from the square, 0.05 more
+    (3, SRGB_CURVE),
+    (4, (*SRGB_CURVE, 0.0, 0.0)),
+]
+
+
+@pytest.mark.parametrize(("kind", "values"), CURVES)
+def test_every_kind_of_curve_leads_to_light_and_back_also_beyond_the_border(
+    kind: int, values: tuple[float, ...]
+) -> None:
+    space = space_of(wide_gamut(kind, values), grey=False)
+    assert space is not None and space.returns
+    colours = np.random.default_rng(kind).random((500, 3))
+    srgb = space.srgb_from(colours)
+    assert srgb.min() < 0  # wider than sRGB
+    # Where a curve is flat, its way back is steep: those that begin above zero stay out of it.
+    found = space.from_srgb(srgb)
+    clear = (colours > 0.02).all(axis=1)
+    np.testing.assert_allclose(found[clear], colours[clear], atol=2e-6)
+    np.testing.assert_allclose(space.srgb_from(np.ones((1, 3))), 1.0, atol=1e-5)  # white is white
+
+
+@pytest.mark.parametrize(("kind", "values"), [CURVES[0], CURVES[3]])
+def test_profiles_say_the_same_as_littlecms(kind: int, values: tuple[float, ...]) -> None:
+    profile = wide_gamut(kind, values)
+    pixels = np.random.default_rng(0).integers(60, 190, (40, 40, 3), np.uint8)
+    transform = ImageCms.buildTransform(
+        ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), "RGB", "RGB",
+        ImageCms.Intent.RELATIVE_COLORIMETRIC,
+    )  # fmt: skip
+    by_littlecms = np.asarray(ImageCms.applyTransform(Image.fromarray(pixels), transform)).astype(float)
+    space = space_of(profile, grey=False)
+    assert space is not None
+    ours = 255 * np.clip(space.srgb_from(pixels / 255.0), 0, 1)
+    assert np.abs(by_littlecms - pixels).max() > 10
+    np.testing.assert_allclose(ours, by_littlecms, atol=1.0)  # its rounding, and its interpolation
+
+
+def test_sixteen_bits_of_a_wide_space_come_back(tmp_path: Path) -> None:
+    del tmp_path
+    for profile in (display_p3(), wide_gamut(*CURVES[0]), wide_gamut(*CURVES[3])):
+        colour = np.random.default_rng(1).integers(2000, 65536, (60, 50, 3), np.uint16)
+        view = View(Picture(colour=colour, profile=profile, origin=Origin(format="png", mode="RGB", bits=16)))
+        assert view.values.dtype == np.float32 and view.values.min() >= 0 and view.values.max() <= 1
+        (made,) = view.samples(iter([view.values]), (50, 60), 16)
+        # float32 between network and file, of which a dark channel beside a bright one feels most.
+        assert np.abs(made.astype(int) - colour.astype(int)).max() <= 2
+
+
+def test_a_profile_of_tables_is_interpolated_and_comes_back_where_it_can(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 200).astype(np.uint16)
+    colour = np.stack([ramp, ramp[::-1], ramp], axis=-1)[None]
+    origin = Origin(format="png", mode="RGB", bits=16)
+    for both_ways in (True, False):
+        profile, problem = usable_profile(rgb_by_table(both_ways=both_ways), grey=False)
+        assert problem is None
+        view = View(Picture(colour=colour, profile=profile, origin=origin))
+        # Red is the lightness, L* = 100 red, as Y = ((L* + 16) / 116)^3 above 8.
+        lightness = 100.0 * (ramp / 65535.0)
+        light = np.where(lightness > 8, ((lightness + 16) / 116) ** 3, lightness / 903.3)
+        np.testing.assert_allclose(view.values[0, :, 1], srgb_from_linear(light), atol=1.5 / 255)
+        assert np.unique(view.values[0, :, 1]).size > 190  # no steps of eight bits
+        assert view.profile == (profile if both_ways else None)
+        (made,) = view.samples(iter([view.values]), (200, 1), 16)
+        if both_ways:
+            assert view.changes == ()
+            np.testing.assert_allclose(made[0, :, 0].astype(float), ramp, atol=2 * 257)
+        else:
+            assert view.changes == ("colours are converted from Scanner to sRGB",)
+    Image.fromarray((colour >> 8).astype(np.uint8)).save(tmp_path / "a.png", icc_profile=profile)
+    assert read_image(tmp_path / "a.png").changes == ("colours are converted from Scanner to sRGB",)

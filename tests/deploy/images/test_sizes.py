@@ -51,7 +51,7 @@ def test_a_scale_must_be_a_number_above_zero(scale: Any) -> None:
         ({"size": (1.5, 200)}, r"whole pixels above 0"),
         ({"long_edge": 0}, r"long edge must be a whole number of pixels, found 0"),
         ({"long_edge": 10}, r"output 10x10 is smaller"),
-        ({}, r"exactly one of scale, size and long edge; none of them was given"),
+        ({}, r"exactly one of scale, size, long edge, fit and megapixels; none of them was given"),
         ({"scale": 2.0, "long_edge": 64}, r"exactly one .*; scale and long edge were given"),
     ],
 )

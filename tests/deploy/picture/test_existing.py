@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from msgspec.structs import replace as changed
 
@@ -11,18 +10,17 @@ from deploy.bundle import Bundle, Manifest
 from deploy.engine.chosen import AUTO
 from deploy.errors import ImageError
 from deploy.images.sizes import Size
+from deploy.images.writing import Saving
 from deploy.picture.existing import DIFFERENCES, Making, form_of, forms_that_will_do, note_of_existing
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from tests.deploy.quantizations import HELD_OUT
 
-PIXELS = np.random.default_rng(3).integers(0, 256, (4, 6, 3), dtype=np.uint8)
-
 
 def made_with(bundle: Bundle, precision: str = "fp32", engine: str = AUTO, preset: str | None = None) -> Making:
     with Upscaler(bundle, engine=engine, precision=precision, threads=1) as upscaler:
         sampling = upscaler.sampling(Choices(preset=preset, steps=3))
-        return Making.of_run(upscaler, sampling, seed=0, tile=None).of_picture(PIXELS, Size(8, 12))
+        return Making.of_run(upscaler, sampling, seed=0, tile=None).of_source("00", Size(8, 12), Saving(), "png")
 
 
 def recalibrated(manifest: Manifest, **changes: object) -> Manifest:
@@ -80,10 +78,17 @@ def test_neither_presets_nor_int8_nor_samples_make_another_model_but_weights_do(
     assert model_of(graphs=graphs) != usual
 
 
-def test_a_grey_result_is_another_one(quantized_idm: Bundle) -> None:
-    colour = made_with(quantized_idm)
-    grey = colour.of_picture(PIXELS, Size(8, 12), grey=True)
-    assert grey.differences(colour.note(), frozenset([grey.form])) == ["from another picture"]
+def test_another_file_of_the_same_pixels_is_another_one_and_a_stripped_one_says_nothing(quantized_idm: Bundle) -> None:
+    made = made_with(quantized_idm)
+    forms = forms_that_will_do(quantized_idm.manifest, AUTO, made.form)
+    for saving, format in ((Saving(), "tiff"), (Saving(quality=9), "png"), (Saving(color_fix="wavelet"), "png")):
+        other = made.of_source("00", Size(8, 12), saving, format)
+        assert made.differences(other.note(), forms) == ["with other settings of the file"]
+        assert made.differences(other.sealed(), forms) == ["from other things or settings"]
+    assert made.differences(made.sealed(), forms) == []
+    assert replace(made, form="bf16").differences(made.sealed(), forms) == []  # in any form that will do
+    assert replace(made, input="", size="").differences(made.sealed(), forms) == []  # not known yet
+    assert b"seed" not in made.sealed() and len(made.sealed()) < 60
 
 
 def test_before_an_input_is_read_the_rest_is_compared(quantized_idm: Bundle) -> None:

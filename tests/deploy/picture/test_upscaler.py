@@ -285,7 +285,7 @@ def test_a_network_that_fails_is_told_by_step_and_writes_nothing(up: Upscaler) -
         ({"scale": 2.0, "tile": 30}, r"tile of 30 pixels does not suit this network"),
         ({"scale": 2.0, "steps": 3000}, r"3000 steps were asked for"),
         ({"scale": 2.0, "steps": 0}, r"number of steps must be a positive integer"),
-        ({}, r"exactly one of scale, size and long edge"),
+        ({}, r"exactly one of scale, size, long edge, fit and megapixels"),
         ({"scale": 2.0, "seed": -1}, r"The seed must be a whole number from 0 to 2\^64 - 1, found -1"),
         ({"scale": 2.0, "seed": 1 << 64}, r"The seed must be a whole number .*, found 18446744073709551616"),
         ({"scale": 2.0, "seed": 0.5}, r"The seed must be a whole number .*, found 0\.5"),

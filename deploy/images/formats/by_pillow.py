@@ -1,0 +1,115 @@
+"""What the formats share that Pillow reads and writes, all of them of 8 bits per channel."""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from deploy.images.exif import exif_of
+from deploy.images.formats.contract import DAMAGE, Opened
+from deploy.images.iptc import iptc_from_resources
+from deploy.images.picture import Metadata, Samples
+from deploy.images.sizes import Size
+
+GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+"""What Pillow calls pictures of one channel, with or without alpha."""
+
+_EXIF_LABEL = b"Exif\0\0"
+_IPTC = 0x0404
+
+
+def opened_by_pillow(image: ImageFile.ImageFile, frame: int, *, is_lossless: bool, frames: int | None = None) -> Opened:
+    """Pillow's reader, opened on a file of 8 bits per channel."""
+    metadata = metadata_of(image)
+    exif = exif_of(metadata.exif)
+
+    def decode() -> Samples:
+        if frame:
+            image.seek(frame)
+        image.load()
+        return samples_of(image)
+
+    return Opened(
+        size=Size.from_user(image.size),
+        mode=mode_of(image),
+        bits=8,
+        decode=decode,
+        frames=getattr(image, "n_frames", 1) if frames is None else frames,
+        orientation=exif.orientation if exif else 1,
+        is_lossless=is_lossless,
+        profile=image.info.get("icc_profile") or None,
+        metadata=metadata,
+    )
+
+
+def mode_of(image: Image.Image) -> str:
+    """L, LA, RGB, RGBA, CMYK or P: what the file holds."""
+    if image.mode in ("P", "PA"):
+        return "P"
+    if image.mode == "CMYK":
+        return "CMYK"
+    return ("L" if image.mode in GREY_MODES else "RGB") + ("A" if has_alpha(image) else "")
+
+
+def has_alpha(image: Image.Image) -> bool:
+    """Whether it has a channel, a colour or a table that marks transparency."""
+    return bool({"A", "a"} & set(image.getbands())) or image.info.get("transparency") is not None
+
+
+def samples_of(image: Image.Image) -> Samples:
+    """uint8 (H, W, C) of an image that is loaded: 1 to 4 channels, four without alpha being CMYK."""
+    if image.mode == "CMYK":
+        return np.asarray(image)
+    alpha = has_alpha(image)
+    if image.mode in GREY_MODES:
+        if not alpha:
+            return np.asarray(image.convert("L"))[:, :, None]
+        return np.asarray(image.convert("RGBA"))[:, :, [0, 3]]
+    return np.asarray(image.convert("RGBA" if alpha else "RGB"))
+
+
+def metadata_of(image: ImageFile.ImageFile) -> Metadata:
+    """What Pillow found beside the pixels."""
+    info = image.info
+    exif = info.get("exif")
+    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp")
+    return Metadata(
+        exif=exif.removeprefix(_EXIF_LABEL) if isinstance(exif, bytes) and exif else None,
+        xmp=xmp.encode() if isinstance(xmp, str) else xmp or None,
+        iptc=_iptc(info.get("photoshop")),
+        dpi=_dpi(image),
+        comment=bool(info.get("comment") or info.get("Comment")),
+    )
+
+
+def exif_argument(block: bytes) -> bytes:
+    """An EXIF block as Pillow's writers want it."""
+    return _EXIF_LABEL + block
+
+
+def _iptc(photoshop: Any) -> bytes | None:
+    """Pillow takes Photoshop's blocks of a JPEG apart; elsewhere they are bytes."""
+    if isinstance(photoshop, dict):
+        found = photoshop.get(_IPTC)
+        return found if isinstance(found, bytes) and found else None
+    return iptc_from_resources(photoshop) if isinstance(photoshop, bytes) else None
+
+
+def _dpi(image: ImageFile.ImageFile) -> tuple[float, float] | None:
+    """The resolution, if the file states one: Pillow invents 72 for a JPEG with EXIF and none."""
+    dpi = image.info.get("dpi")
+    if not isinstance(dpi, tuple) or len(dpi) != 2:
+        return None
+    if image.format in ("JPEG", "MPO") and image.info.get("jfif_unit") not in (1, 2):
+        exif = exif_of((image.info.get("exif") or b"").removeprefix(_EXIF_LABEL))
+        if exif is None or exif.dpi is None:
+            return None
+    try:
+        across, down = float(dpi[0]), float(dpi[1])
+    except (*DAMAGE, ZeroDivisionError, struct.error):
+        return None
+    return (across, down) if all(math.isfinite(value) and value > 0 for value in (across, down)) else None

@@ -1,0 +1,204 @@
+"""Picture files in: any format of the table, as one record, with all bits, upright, nothing left out without a word.
+
+What a file is taken for depends on its content, not on its name. Its size is read from the header and held against the
+limit before anything is unfolded.
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from deploy.errors import DeployError, ImageError
+from deploy.foreign.places import refusal_of_address
+from deploy.images.formats.contract import DAMAGE, Format, Opened
+from deploy.images.formats.table import FORMATS, format_of_content
+from deploy.images.picture import HIGHEST, Origin, Picture, Samples
+from deploy.images.profiles import srgb_from_cmyk, usable_profile
+from deploy.images.sizes import Size
+
+MAX_PIXELS = 250_000_000
+"""Largest picture read by default: 750 MB as RGB. A guard against files made to exhaust memory."""
+
+_DAMAGE = (*DAMAGE, struct.error, zlib.error)
+_TURNED = {5, 6, 7, 8}
+"""Orientations whose upright picture has rows for columns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a file's header says: format, size upright, bits per channel, frames, whether it is lossless."""
+
+    format: Format
+    size: Size
+    bits: int
+    frames: int
+    is_lossless: bool
+
+
+def read_picture(path: str | Path, *, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
+    """The picture in a file. frame: of an animation or of several pages, from 0; None: the first, said in `changes`."""
+    with _opened(Path(path), frame or 0) as (record, opened):
+        _check_size(Path(path), opened, max_pixels)
+        if frame is not None and not 0 <= frame < opened.frames:
+            raise ImageError(f"reading {path}: it has {opened.frames} frames, and no number {frame} among them.")
+        return _picture(Path(path), record, opened, frame)
+
+
+def read_header(path: str | Path) -> Header:
+    """What can be known of the picture in a file without unfolding it."""
+    with _opened(Path(path)) as (record, opened):
+        height, width = opened.size
+        return Header(
+            format=record,
+            size=Size(width, height) if opened.orientation in _TURNED else opened.size,
+            bits=opened.bits,
+            frames=opened.frames,
+            is_lossless=opened.is_lossless,
+        )
+
+
+def upright(pixels: Samples, orientation: int) -> Samples:
+    """Rows and columns (H, W, ...) as a viewer shows what EXIF says lies so (EXIF 2.32, 4.6.5)."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+@contextmanager
+def _opened(path: Path, frame: int = 0) -> Iterator[tuple[Format, Opened]]:
+    """The format and the header; what a decoder raises about damage inside the block becomes a sentence."""
+    with open_regular(path) as file, warnings.catch_warnings():
+        # Pillow warns about damaged metadata; what matters here is whether the pixels can be read.
+        warnings.simplefilter("ignore")
+        try:
+            record = format_of_content(file)
+            if record is None:
+                titles = [other.title for other in FORMATS.values()]
+                raise ImageError(
+                    f"reading {path}: this is not a {', '.join(titles[:-1])} or {titles[-1]} picture by its content, "
+                    "whatever its name says. Convert it to one of these."
+                )
+            yield record, record.open(file, frame)
+        except DeployError as error:
+            if str(path) in str(error):
+                raise
+            raise type(error)(f"reading {path}: {error}") from error
+        except Image.DecompressionBombError as error:  # of frames that are larger than their file says
+            raise ImageError(f"reading {path}: {error}") from error
+        except MemoryError as error:
+            raise ImageError(f"reading {path}: there is not enough memory for its pixels.") from error
+        except _DAMAGE as error:
+            raise ImageError(
+                f"reading {path}: the file is damaged or cut short ({error}). Get it again from its source."
+            ) from error
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """The file, open for reading; pipes and devices are refused, as opening them may block for ever."""
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError(f"reading {path}: this is a folder, expected a picture. Name the file in it.")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"reading {path}: this is not a regular file, expected a picture. Copy it first.")
+        if status.st_size == 0:
+            raise ImageError(f"reading {path}: the file is empty. Get it again from its source.")
+        return path.open("rb")
+    except FileNotFoundError as error:
+        if (address := refusal_of_address(path)) is not None:
+            raise ImageError(address) from error
+        raise ImageError(f"reading {path}: there is no such file. Check the name and the folder.") from error
+    except OSError as error:
+        raise ImageError(
+            f"reading {path}: {error.strerror}. Check the permissions of the file and its folders."
+        ) from error
+
+
+def _check_size(path: Path, opened: Opened, max_pixels: int) -> None:
+    if min(opened.size) < 1:
+        raise ValueError(f"its header says {opened.size} pixels")
+    if prod(opened.size) > max_pixels:
+        raise ImageError(
+            f"reading {path}: it has {opened.size} = {prod(opened.size)} pixels, the limit is {max_pixels}. "
+            "Raise the limit with `max_pixels` if you trust the file and have the memory."
+        )
+
+
+def _picture(path: Path, record: Format, opened: Opened, frame: int | None) -> Picture:
+    pixels = opened.decode()
+    frames = opened.frames
+    if Size.of(pixels) != opened.size and not frame:
+        raise ValueError(f"its header says {opened.size}, its pixels {Size.of(pixels)}")
+    if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
+        raise ImageError(f"reading {path}: some of its values are no numbers (NaN or infinite). Repair it first.")
+    changes = list(opened.changes)
+    if frames > 1 and frame is None:
+        changes.append(f"it has {frames} frames, of which the first is taken")
+    pixels = upright(pixels, opened.orientation)
+    if opened.mode == "CMYK":
+        colour, change = srgb_from_cmyk(_in_8_bits(pixels), opened.profile)
+        alpha, profile = None, None
+        changes += [change, *(["16 bits per channel become 8"] if pixels.dtype == np.uint16 else [])]
+    else:
+        colour, alpha = _apart(pixels, premultiplied=opened.premultiplied)
+        profile, problem = usable_profile(opened.profile, grey=colour.ndim == 2)
+        changes += [problem] if problem else []
+    if alpha is not None and (alpha >= HIGHEST[alpha.dtype]).all():
+        alpha = None
+        changes.append("its alpha is opaque everywhere and is left out")
+    if opened.metadata.comment:
+        changes.append("its comment is not kept")
+    return Picture(
+        colour=colour,
+        alpha=alpha,
+        profile=profile,
+        metadata=opened.metadata,
+        origin=Origin(
+            format=record.name,
+            mode=opened.mode,
+            bits=opened.bits,
+            orientation=opened.orientation,
+            frames=frames,
+            is_lossless=opened.is_lossless,
+        ),
+        changes=tuple(changes),
+    )
+
+
+def _apart(pixels: Samples, *, premultiplied: bool) -> tuple[Samples, Samples | None]:
+    """Colours, (H, W) where they have one channel, and alpha."""
+    channels = pixels.shape[2]
+    count = 1 if channels < 3 else 3
+    colour = pixels[:, :, 0] if count == 1 else pixels[:, :, :3]
+    alpha = pixels[:, :, count] if channels > count else None
+    if alpha is not None and premultiplied:
+        highest = HIGHEST[pixels.dtype]
+        share = alpha / np.float32(highest)
+        share = share if count == 1 else share[:, :, None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            divided = np.where(share > 0, colour / share, 0)
+        colour = divided if pixels.dtype == np.float32 else np.rint(np.clip(divided, 0, highest))
+    # One channel apart from the others would keep all of them in memory.
+    return np.ascontiguousarray(colour.astype(pixels.dtype)), None if alpha is None else np.ascontiguousarray(alpha)
+
+
+def _in_8_bits(pixels: Samples) -> Samples:
+    if pixels.dtype == np.uint8:
+        return pixels
+    return np.rint(np.clip(pixels * (255.0 / HIGHEST[pixels.dtype]), 0, 255)).astype(np.uint8)

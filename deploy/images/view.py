@@ -1,0 +1,156 @@
+"""What a network sees of a picture, and how what it makes of that becomes a picture of the same kind again.
+
+A network sees three channels of sRGB without transparency. The rest of the picture goes around it: alpha is enlarged
+beside it, and so are parts of colours that lie beyond sRGB (or, of floats, above full light), which are added to the
+result before it is turned back into the picture's own colours. Rows come and go a few at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import copy
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.images.alpha import alpha_rows, spread_colours
+from deploy.images.colour_fix import check_way, fixed_rows
+from deploy.images.picture import DTYPES, HIGHEST, Picture, Samples
+from deploy.images.profiles import space_of
+from deploy.images.resize import resize_region
+from deploy.images.sizes import Size
+from engines.arrays import Float32
+
+Pixels = NDArray[np.uint8]
+
+_ROWS_AT_A_TIME = 64
+_ROUNDING = 1e-6
+
+
+class View:
+    """Of one picture, and its way to one result. color_fix: one of deploy.images.colour_fix.WAYS."""
+
+    def __init__(self, picture: Picture, *, color_fix: str = "none") -> None:
+        check_way(color_fix)
+        self.picture = picture
+        self._fix = color_fix
+        self._space = space_of(picture.profile, grey=picture.is_grey)
+        self._alpha = None if picture.alpha is None else _unit(picture.alpha)
+        self._returns = self._space is not None and self._space.returns
+        self._beyond: Float32 | None = None  # (3, H, W): what of the colours no value from 0 to 1 holds
+        if picture.bits == 8 and self._space is None and self._alpha is None:
+            self.values: Pixels | Float32 = self._three(picture.colour)
+        else:
+            self.values = self._seen()
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether 8-bit rows as the network's family makes them are the result's own."""
+        return self.picture.bits == 8 and self._space is None and self._alpha is None and self._fix == "none"
+
+    @property
+    def channels(self) -> int:
+        """Of the result: 1 to 4."""
+        return (1 if self.picture.is_grey else 3) + (self._alpha is not None)
+
+    @property
+    def pixel_bytes(self) -> int:
+        """What a pixel of the result takes while all of it is kept, with what it is made of."""
+        return 3 if self.is_plain else 12 + self.channels * self.picture.colour.dtype.itemsize
+
+    @property
+    def profile(self) -> bytes | None:
+        """Of the result."""
+        return self.picture.profile if self._space is None or self._returns else None
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What of the picture's colours the result does not keep, in words."""
+        if self._space is None or self._returns:
+            return ()
+        return (f"colours are converted from {self._space.name} to sRGB",)
+
+    def in_srgb(self) -> View:
+        """The same on its way to a result in sRGB without a profile, for formats that hold none."""
+        other = copy(self)
+        other._returns = False
+        return other
+
+    def samples(self, rows: Iterator[Float32], size: Size, bits: int) -> Iterator[Samples]:
+        """Rows of the result, blocks (rows, W, C) of 1 to 4 channels in `bits` (8, 16 or 32).
+
+        rows: what the network made, blocks (rows, W, 3) of encoded sRGB from 0 to 1. size: of all of it.
+        """
+        top = 0
+        lr = _unit(self.values)
+        for block in _in_strips(fixed_rows(self._fix, _in_strips(rows), lr, size)):
+            span = top, top + len(block)
+            top = span[1]
+            colours = block
+            if self._beyond is not None:
+                colours = colours + resize_region(self._beyond, size, span, (0, size.width)).transpose(1, 2, 0)
+            if self._space is not None and self._returns:
+                colours = self._space.from_srgb(colours)
+            if self.picture.is_grey:
+                colours = colours.mean(axis=2, keepdims=True)
+            if self._alpha is not None:
+                alpha = alpha_rows(self._alpha, size, span)
+                # Where nothing is seen, nothing is said either: files compress better.
+                colours = np.where(alpha[:, :, None] > 0, colours, 0)
+                colours = np.concatenate([colours, alpha[:, :, None]], axis=2)
+            yield _quantised(colours, bits)
+
+    def _three(self, colour: Samples) -> Samples:
+        return np.repeat(colour[:, :, None], 3, axis=2) if colour.ndim == 2 else colour
+
+    def _seen(self) -> Float32:
+        """What the network sees; what that leaves out goes into `_beyond`. A few rows at a time: floats take room."""
+        values = np.empty((*self.picture.colour.shape[:2], 3), np.float32)
+        strips = [slice(top, top + _ROWS_AT_A_TIME) for top in range(0, len(values), _ROWS_AT_A_TIME)]
+        for rows in strips:
+            part = self._three(_unit(self.picture.colour[rows]))
+            values[rows] = part if self._space is None else self._space.srgb_from(part)
+        if self._alpha is not None:
+            values = spread_colours(values, self._alpha)
+        # Rounding of a matrix is no colour beyond.
+        if values.min() < -_ROUNDING or values.max() > 1.0 + _ROUNDING:
+            beyond = np.empty((3, *values.shape[:2]), np.float32)
+            for rows in strips:
+                seen = np.clip(values[rows], 0.0, 1.0)
+                beyond[:, rows] = (values[rows] - seen).transpose(2, 0, 1)
+                values[rows] = seen
+            self._beyond = beyond
+        return np.clip(values, 0.0, 1.0, out=values)
+
+
+def quantised_to_8_bits(values: Pixels | Float32) -> Pixels:
+    """uint8 of what a network sees."""
+    return np.asarray(values if values.dtype == np.uint8 else _quantised(np.asarray(values, np.float32), 8), np.uint8)
+
+
+def srgb_in_8_bits(picture: Picture) -> Pixels:
+    """uint8 (H, W, 3) of an opaque picture in sRGB, whatever it was."""
+    return quantised_to_8_bits(View(picture).values)
+
+
+def _unit(samples: Samples) -> Float32:
+    """0 to 1, as float32."""
+    if samples.dtype == np.float32:
+        return samples
+    return samples.astype(np.float32) / np.float32(HIGHEST[samples.dtype])
+
+
+def _quantised(values: NDArray[np.floating], bits: int) -> Samples:
+    if bits == 32:
+        return values.astype(np.float32)
+    dtype = DTYPES[bits]
+    samples: Samples = np.rint(np.clip(values, 0.0, 1.0).astype(np.float64) * HIGHEST[dtype]).astype(dtype)
+    return samples
+
+
+def _in_strips(rows: Iterator[Float32]) -> Iterator[Float32]:
+    """The same rows, few enough at a time for what is computed of them to stay small."""
+    for block in rows:
+        for top in range(0, len(block), _ROWS_AT_A_TIME):
+            yield block[top : top + _ROWS_AT_A_TIME]
