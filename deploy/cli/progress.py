@@ -27,10 +27,20 @@ def shown_progress(title: str) -> Iterator[Report]:
 def _bar(title: str) -> Iterator[Report]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    # Words give way to the rest where the line is too short; brackets in names of files are no markup.
+    words = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, ratio=1))
+    rest = Column(no_wrap=True)
+    columns = (
+        words,
+        BarColumn(bar_width=8, table_column=rest),
+        TaskProgressColumn(table_column=rest.copy()),
+        TimeRemainingColumn(table_column=rest.copy()),
+    )
     # What goes to stdout meanwhile stays there: rich would send it after the bar, to stderr.
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, expand=True) as progress:
         task = progress.add_task(title, total=1.0)
 
         def report(doing: str, fraction: float) -> None:

@@ -11,7 +11,9 @@ from deploy.errors import ImageError
 from deploy.folders.outcome import Outcome
 from deploy.folders.request import Crop, Request
 from deploy.folders.run import Run
+from deploy.images.colour_fix import DEFAULT_COLOR_FIX
 from deploy.images.sizes import PixelSize
+from deploy.images.writing import Saving
 from deploy.packaged.places import bundle_or_packaged
 from deploy.picture.upscaler import Upscaler, ignore
 from deploy.sampling.choices import Choices
@@ -36,6 +38,11 @@ def enlarge(
     samples: int = 1,
     compare: bool = False,
     temporal_noise: Literal["fixed"] | None = None,
+    frames: Literal["first", "all"] = "first",
+    format: str | None = None,
+    quality: int | None = None,
+    strip_metadata: bool = False,
+    color_fix: str = DEFAULT_COLOR_FIX,
     seed: int = 0,
     tile: int | None = None,
     batch: int | None = None,
@@ -61,6 +68,8 @@ def enlarge(
     named = [pictures] if isinstance(pictures, str | PathLike) else list(pictures)
     if temporal_noise not in (None, "fixed"):
         raise ImageError(f"The `temporal_noise` must be fixed or left out, found {temporal_noise!r}.")
+    if frames not in ("first", "all"):
+        raise ImageError(f"The `frames` must be first or all, found {frames!r}.")
     request = Request(
         images=tuple(Path(fspath(picture)) for picture in named),
         scale=scale,
@@ -83,6 +92,8 @@ def enlarge(
         batch=batch,
         max_pixels=max_pixels,
         force=force,
+        saving=Saving(format=format, quality=quality, strip_metadata=strip_metadata, color_fix=color_fix),
+        all_frames=frames == "all",
         choices=Choices(preset=preset, steps=steps).before(choices),
     )
     with ExitStack() as stack:

@@ -9,7 +9,7 @@ from threading import Event
 from deploy.errors import DeployError, ImageError
 from deploy.folders.naming import Job
 from deploy.folders.outcome import Outcome, failed, skipped
-from deploy.folders.record import Record, Stamp, hash_of_file
+from deploy.folders.record import Record, RecordError, Stamp, hash_of_file
 from deploy.folders.request import Request
 from deploy.folders.settings import Settings
 from deploy.images.sizes import PixelSize
@@ -60,12 +60,14 @@ class Reader:
 
     def __init__(
         self,
+        jobs: Sequence[Job],
         request: Request,
         settings: Settings,
         record: Record | None,
         stopped: Event,
         say: Callable[[str], None],
     ) -> None:
+        self._jobs = jobs
         self._request = request
         self._settings = settings
         self._record = record
@@ -73,10 +75,9 @@ class Reader:
         self._say = say
         self._inputs: frozenset[Path] | None = None
 
-    def all_of(self, jobs: Sequence[Job]) -> Iterator[Ready | Outcome]:
+    def outcomes(self) -> Iterator[Ready | Outcome]:
         """What came of each job, until the run is stopped."""
-        left = list(jobs)
-        self._jobs = jobs
+        left = list(self._jobs)
         is_told = False
         while left and not self._stopped.is_set():
             elsewhere = []
@@ -105,6 +106,8 @@ class Reader:
         try:
             # Another run may have made it between the look and the claim.
             ready = None if self._is_recorded(job) else self._ready(job, began)
+        except RecordError:
+            raise
         except (DeployError, EngineError, OSError) as error:
             self._release(job)
             return failed(job, error, began)

@@ -142,17 +142,33 @@ def hash_of_file(path: Path) -> bytes:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
 
 
+def _version_of(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+class RecordError(FolderError):
+    """The record of a folder cannot be read or kept, which ends a run: nothing that it made would be known."""
+
+
 class Known:
-    """The record of one folder of results, to be looked at; a context manager. Nothing is known where there is none."""
+    """The record of one folder of results, to be looked at; a context manager. Nothing is known where there is none,
+    or a damaged one."""
 
     def __init__(self, output: Path) -> None:
         self._place(output)
         self._connection: sqlite3.Connection | None = None
         if self._path.is_file():
             with self._refusals():
-                # Lookups alone, from whichever thread, and without changing anything.
-                address = f"{self._path.absolute().as_uri()}?mode=ro"
+                # Not read-only: what a killed run had begun to write has to be rolled back first.
+                address = f"{self._path.absolute().as_uri()}?mode=rw"
                 self._connection = sqlite3.connect(address, uri=True, timeout=PATIENCE, check_same_thread=False)
+                try:
+                    self._check_version(_version_of(self._connection))
+                except sqlite3.OperationalError:
+                    raise
+                except sqlite3.DatabaseError:
+                    self.close()
 
     def _place(self, output: Path) -> None:
         self._output = output
@@ -190,10 +206,17 @@ class Known:
             yield
         except (sqlite3.Error, OSError) as error:
             told = error.strerror if isinstance(error, OSError) else str(error)
-            raise FolderError(
+            raise RecordError(
                 f"keeping the record of {self._output} in {self._folder}: {told}. "
                 "Check permissions and room there, or choose another folder with -o."
             ) from error
+
+    def _check_version(self, version: int) -> None:
+        if version != VERSION:
+            raise FolderError(
+                f"reading the record {self._path}: another version of idm-deploy wrote it ({version}, expected "
+                f"{VERSION}). Name another folder with -o, or delete {self._folder}."
+            )
 
     def _key(self, target: Path) -> bytes:
         return os.fsencode(target.relative_to(self._output).as_posix())
@@ -267,10 +290,11 @@ class Record(Known):
 
     def close(self) -> None:
         """This run is over, and nothing it claimed stays claimed."""
-        with self._refusals(), self._exclusive():
+        with contextlib.suppress(RecordError), self._refusals(), self._exclusive():
+            # Where not even that can be written, the next run sees that this one is dead.
             self._connection.execute("DELETE FROM claims WHERE run = ?", (self.run,))
-            self._alive.release()
-            shutil.rmtree(self._own_folder, ignore_errors=True)
+        self._alive.release()
+        shutil.rmtree(self._own_folder, ignore_errors=True)
         with self._lock:
             self._connection.close()
 
@@ -290,16 +314,11 @@ class Record(Known):
         connection = sqlite3.connect(self._path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("BEGIN IMMEDIATE")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version == 0:
+            if _version_of(connection) == 0:
                 for statement in filter(str.strip, _TABLES.split(";")):
                     connection.execute(statement)
             connection.execute("COMMIT")
-            if version not in (0, VERSION):
-                raise FolderError(
-                    f"reading the record {self._path}: another version of idm-deploy wrote it ({version}, expected "
-                    f"{VERSION}). Name another folder with -o, or delete {self._folder}."
-                )
+            self._check_version(_version_of(connection))
         except BaseException:
             connection.close()
             raise

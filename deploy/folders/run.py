@@ -1,28 +1,21 @@
-"""Pictures from files into files: one thread reads ahead, the caller's runs the network, two write.
-
-What is held between them is bounded, in pictures and in bytes. The network runs while the caller asks for the next
-outcome; reading and writing go on meanwhile.
-"""
+"""A run over files and folders: what is found is named, made, and told of."""
 
 import logging
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any, Self
 
 from deploy.errors import DeployError, ImageError
-from deploy.folders.batches import Batches, Waiting
-from deploy.folders.channel import Channel, Closed
 from deploy.folders.forecasts import MOST_ANNOUNCED, MOST_LOOKED_AT, Forecasts
-from deploy.folders.making import Maker, ahead_bytes
 from deploy.folders.naming import Job, jobs_of
 from deploy.folders.outcome import Outcome
 from deploy.folders.patterns import Patterns
-from deploy.folders.reading import Reader, Ready
+from deploy.folders.pipeline import Pipeline
+from deploy.folders.reading import Ready
 from deploy.folders.record import Known, Record
 from deploy.folders.request import Request
 from deploy.folders.search import Found, find_pictures
@@ -30,7 +23,6 @@ from deploy.folders.settings import Settings
 from deploy.folders.sheets import Sheets
 from deploy.folders.streams import without_places
 from deploy.folders.tally import Tally, shown
-from deploy.folders.writing import Delivery, Writer
 from deploy.foreign.places import address_in
 from deploy.images.files import READ_SUFFIXES, make_folder, read_size
 from deploy.images.formats.table import WRITTEN_SUFFIXES
@@ -43,12 +35,6 @@ _LOG = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 Report = Callable[[str, float], None]
-
-WRITERS = 2
-"""Threads that write: compressing a result takes a part of what its network takes on a processor, on a GPU more."""
-
-LOOK = 0.05
-"""Seconds between two looks at whether a picture is written, while none is ready to be made."""
 
 
 class Run:
@@ -97,7 +83,7 @@ class Run:
         if self.jobs:
             self._say(self.sampling.describe())
         self._look_ahead()
-        with _Pipeline(self) as pipeline:
+        with Pipeline(self) as pipeline:
             for outcome in pipeline.outcomes():
                 yield self._counted(outcome)
         self._finish()
@@ -179,7 +165,7 @@ class Run:
 
     def _is_result(self, path: Path) -> bool:
         if self._known is not None and self.request.output is not None:
-            inside = path.resolve().relative_to(self.request.output.resolve())
+            inside = path.parent.resolve().relative_to(self.request.output.resolve()) / path.name
             if self._known.find(self.request.output / inside) is not None:
                 return True
         return note_of(path) is not None
@@ -212,7 +198,8 @@ class Run:
         doing = _doing(done)
         if len(self.jobs) > 1:
             doing = self.tally.text(ready.job.image) + ("" if self._is_long else f", {doing}")
-        fraction = self.tally.fraction(time.perf_counter()) if self._is_long else self.forecasts.fraction()
+        by_count = self._is_long or self.request.batch not in (None, 1)  # no forecast is made of several at once
+        fraction = self.tally.fraction(time.perf_counter()) if by_count else self.forecasts.fraction()
         self._progress(doing, fraction)
 
     def tell_of_existing(self, line: str) -> None:
@@ -246,106 +233,6 @@ class Run:
     def record(self) -> Record | None:
         """What is done, if that is kept."""
         return self._record
-
-
-class _Pipeline:
-    """The threads of a run, alive while its block runs."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._stopped = Event()
-        batches = Batches(run.request.batch)
-        most = max(4, 2 * batches.most)
-        ahead = ahead_bytes(run.upscaler)
-        self._ready: Channel[Ready | Outcome] = Channel(most, ahead)
-        self._results: Channel[Delivery] = Channel(most, ahead)
-        self._written: deque[Outcome | BaseException] = deque()
-        self._writer = Writer(run.request, run.settings, run.record)
-        self._maker = Maker(
-            run.upscaler,
-            run.request,
-            run.sampling,
-            run.forecasts,
-            batches,
-            self._results,
-            self._writer,
-            run.tell_of_picture,
-            waits=len(run.jobs) == 1,
-        )
-        self._reading = Thread(target=self._read, name="idm-deploy reads", daemon=True)
-        self._writing = [Thread(target=self._write, name="idm-deploy writes", daemon=True) for _ in range(WRITERS)]
-
-    def __enter__(self) -> Self:
-        for thread in (self._reading, *self._writing):
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """The threads have ended: what is whole is written, what is not leaves nothing."""
-        self._stopped.set()
-        self._ready.drop()
-        self._results.end()
-        for thread in (self._reading, *self._writing):
-            thread.join()
-
-    def outcomes(self) -> Iterator[Outcome]:
-        waiting = Waiting()
-        is_over = False
-        while waiting or not is_over:
-            yield from self._finished()
-            try:
-                while not is_over and self._maker.wants_more(waiting, self._run.tally.left):
-                    outcome = self._ready.take(LOOK)
-                    if isinstance(outcome, Ready):
-                        self._run.tell_of_changes(outcome)
-                        waiting.add(outcome)
-                    elif outcome is not None:
-                        yield outcome
-                    yield from self._finished()
-            except Closed:
-                is_over = True
-            if waiting:
-                yield from self._maker.make(waiting, self._run.tally.left)
-        self._results.end()
-        yield from self._rest(self._writing)
-
-    def _rest(self, writers: Sequence[Thread]) -> Iterator[Outcome]:
-        for thread in writers:
-            while thread.is_alive():
-                thread.join(LOOK)
-                yield from self._finished()
-        yield from self._finished()
-
-    def _finished(self) -> Iterator[Outcome]:
-        """What has been written since."""
-        while self._written:
-            outcome = self._written.popleft()
-            if isinstance(outcome, BaseException):
-                raise outcome
-            yield outcome
-
-    def _read(self) -> None:
-        run = self._run
-        reader = Reader(run.request, run.settings, run.record, self._stopped, run.tell_of_existing)
-        try:
-            for outcome in reader.all_of(run.jobs):
-                if not self._ready.give(outcome, outcome.weight if isinstance(outcome, Ready) else 0):
-                    return
-            self._ready.end()
-        except BaseException as error:  # a bug, or a record that fails: the caller's thread raises it
-            self._ready.fail(error)
-
-    def _write(self) -> None:
-        try:
-            for result in self._results:
-                try:
-                    self._written.append(self._writer.written(result))
-                finally:
-                    result.is_written.set()
-        except BaseException as error:  # likewise
-            self._written.append(error)
-            self._ready.drop()
-            self._results.drop()
 
 
 def _in_one_line(say: Say) -> Say:

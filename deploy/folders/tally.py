@@ -62,8 +62,8 @@ class Tally:
         """One line: done, failed, left, rate, and the picture in the making."""
         parts = [f"{self.made + self.skipped} done", f"{self.failed} failed", f"{self.left} left"]
         if (rate := self.rate()) is not None:
-            parts.append(f"{rate:.2g} pictures/s" if rate >= 1 else f"{1 / rate:.2g} s a picture")
-        return ", ".join([*parts, shown(current)])
+            parts.append(f"{rate:.2g}/s" if rate >= 1 else f"{1 / rate:.2g} s each")
+        return ", ".join([*parts, shown(current.name)])
 
     def counts(self) -> dict[str, int]:
         """For JSON."""

@@ -11,7 +11,7 @@ from deploy.errors import DeployError, ImageError
 from deploy.folders.channel import Channel
 from deploy.folders.outcome import Outcome, failed, frame_number
 from deploy.folders.reading import Ready
-from deploy.folders.record import Record, Stamp
+from deploy.folders.record import Record, RecordError, Stamp
 from deploy.folders.request import Request
 from deploy.folders.settings import Settings
 from deploy.folders.views import shown_rows
@@ -47,10 +47,13 @@ class Writer:
         target = ready.job.target
         try:
             self._write(delivery)
+        except RecordError:
+            raise
         except (DeployError, EngineError, OSError) as error:
-            delivery.rows.drop()
             self._let_go(ready)
             return failed(ready.job, self._with_place_of(error, ready), ready.began)
+        finally:
+            delivery.rows.drop()  # who gives them must not wait for ever
         return Outcome(
             state="made",
             input=ready.job.image,

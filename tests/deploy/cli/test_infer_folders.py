@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,9 +75,14 @@ def test_progress_in_a_pipe_says_how_far_it_is(place: Path, monkeypatch: pytest.
     monkeypatch.setattr("deploy.cli.progress.SECONDS_BETWEEN_LINES", 0.0)
     told = infer(place, "many", "-o", "out", *STEPS).stderr
     lines = [line for line in told.splitlines() if line.startswith("infer: ")]
-    assert lines[0].startswith("infer: 0 done, 0 failed, 30 left, many/0.png, 0%")
-    assert any(" pictures/s, many/" in line and " s left" in line for line in lines)
+    assert lines[0].startswith("infer: 0 done, 0 failed, 30 left, 0.png, 0%")
+    assert any(re.search(r"left, [\d.]+(/s| s each), \d+\.png, \d+%, about \d+ s left$", line) for line in lines)
     assert told.count("->") == 0  # thirty announcements would hide what matters
+    for number in range(30):
+        grey = Image.fromarray(np.full((6, 9), 257 * number, np.uint16))
+        grey.save(place / "many" / f"{number}.png")
+    again = infer(place, "many", "-o", "out", *STEPS, "--format", "jpeg").stderr
+    assert "30 pictures: 16 bits per channel become 8 bits in JPEG" in again and again.count("become 8 bits") == 1
 
 
 def test_a_dry_run_makes_nothing_and_says_what_it_would(place: Path) -> None:
@@ -168,7 +174,8 @@ def test_sizes_crops_and_comparisons_are_options(place: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no terminals of this kind on Windows")
 def test_json_stays_on_stdout_while_a_bar_is_on_the_terminal(place: Path) -> None:
-    """stderr is a terminal, stdout a file."""
+    """stderr is a terminal, stdout a file; brackets in a name are no markup."""
+    make_pictures(place / "in", f"{'deep/' * 20}[/red].png")
     import os
     import pty
 
@@ -185,5 +192,5 @@ def test_json_stays_on_stdout_while_a_bar_is_on_the_terminal(place: Path) -> Non
                 break
         os.close(leader)
         assert process.wait(60) == 1
-    assert [json.loads(line)["kind"] for line in (place / "lines").read_text().splitlines()].count("made") == 3
-    assert b'"kind"' not in shown and b" left" in shown
+    assert [json.loads(line)["kind"] for line in (place / "lines").read_text().splitlines()].count("made") == 4
+    assert b'"kind"' not in shown and b" left, " in shown and b"%" in shown

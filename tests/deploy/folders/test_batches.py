@@ -47,7 +47,7 @@ def test_the_tally_counts_rate_and_part_of_the_time() -> None:
     tally.count(Outcome(state="failed", input=Path("a\n"), output=Path("b"), error="bad"), 108.0)
     assert (tally.made, tally.skipped, tally.failed, tally.left) == (4, 1, 1, 4)
     assert tally.rate() == 0.5 and tally.seconds_left() == 8.0 and tally.fraction(108.0) == 0.5
-    assert tally.text(Path("c")) == "5 done, 1 failed, 4 left, 2 s a picture, c"
+    assert tally.text(Path("folder/c.png")) == "5 done, 1 failed, 4 left, 2 s each, c.png"
     told: list[str] = []
     tally.tell_failures(told.append)
     assert told == ["1 of 10 pictures failed: a\\n"]

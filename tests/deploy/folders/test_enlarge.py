@@ -1,6 +1,7 @@
 """Folders through the Python API: each picture once, whatever ends a run; what changes is made again."""
 
 import os
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 import deploy
 from deploy import Upscaler
-from deploy.errors import ImageError
+from deploy.errors import FolderError, ImageError
 from deploy.folders import batches
 from deploy.folders.record import Record
 from tests.deploy.folders.pictures import enlarged, files_in, make_pictures, outcomes, place_in, states, unfinished
@@ -77,10 +78,14 @@ def test_a_result_that_somebody_changed_stays(tmp_path: Path, upscaler: Upscaler
 
 
 def test_results_beside_or_below_their_inputs_are_not_enlarged_again(tmp_path: Path, upscaler: Upscaler) -> None:
-    make_pictures(tmp_path, "a.png", "sub/b.png")
-    for out in (tmp_path / "out", tmp_path):
+    make_pictures(tmp_path / "elsewhere", "c.png")
+    inputs = tmp_path / "in"
+    make_pictures(inputs, "a.png", "sub/b.png")
+    (inputs / "link.png").symlink_to(tmp_path / "elsewhere" / "c.png")
+    for out in (inputs / "out", inputs):
         for state in ("made", "skipped"):
-            assert states(enlarged(upscaler, tmp_path, out)) == {"a_x2.png": state, "sub/b_x2.png": state}
+            found = states(enlarged(upscaler, inputs, out))
+            assert found == dict.fromkeys(("a_x2.png", "link_x2.png", "sub/b_x2.png"), state)
 
 
 def test_leaving_the_loop_leaves_nothing_half_done(tmp_path: Path, upscaler: Upscaler) -> None:
@@ -236,6 +241,24 @@ def test_a_full_disk_is_a_sentence_for_each_picture(
     assert files_in(tmp_path / "out") == {} and unfinished(tmp_path / "out") == []
 
 
+def test_a_record_that_cannot_be_kept_ends_the_run(
+    tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program holds it for longer than a run waits."""
+    monkeypatch.setattr("deploy.folders.record.PATIENCE", 0.1)
+    inputs, out = tmp_path / "in", tmp_path / "out"
+    make_pictures(inputs, *[f"{number}.png" for number in range(40)])
+    run = outcomes(upscaler, inputs, out)
+    next(run)
+    other = sqlite3.connect(out / ".idm-deploy" / "record.sqlite", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(FolderError, match=r"keeping the record of .*out in .*: database is locked\. Check permissions"):
+        list(run)
+    other.close()
+    assert dict.fromkeys(files_in(out), "skipped").items() <= states(enlarged(upscaler, inputs, out)).items()
+    assert len(files_in(out)) == 40 and unfinished(out) == []
+
+
 def test_a_file_where_a_folder_should_be_stops_only_what_goes_there(tmp_path: Path, upscaler: Upscaler) -> None:
     make_pictures(tmp_path / "in", "a.png", "sub/b.png", "c.png")
     out = tmp_path / "out"
@@ -275,6 +298,18 @@ def test_every_kind_of_picture_goes_through_a_folder(tmp_path: Path, upscaler: U
     assert pixels_of(corner.output).shape == (6, 8, 4)
 
 
+def test_the_form_of_the_file_is_a_setting(tmp_path: Path, upscaler: Upscaler) -> None:
+    inputs = tmp_path / "in"
+    make_pictures(inputs, "a.png")
+    frames = [Image.new("L", (9, 6), 80 * number) for number in range(3)]
+    frames[0].save(inputs / "film.gif", save_all=True, append_images=frames[1:])
+    names = ["a_x2.jpg", "film_0001_x2.jpg", "film_0002_x2.jpg", "film_0003_x2.jpg"]
+    for quality, state in ((50, "made"), (50, "skipped"), (95, "made")):
+        found = enlarged(upscaler, inputs, tmp_path / "out", format="jpeg", quality=quality, frames="all")
+        assert states(found) == dict.fromkeys(names, state)
+    assert [found[name].frame for name in names] == [None, 1, 2, 3]
+
+
 def test_what_is_wrong_with_the_request_is_raised_by_the_call(tmp_path: Path, upscaler: Upscaler) -> None:
     make_pictures(tmp_path / "in", "a.png", "a.jpg")
     (tmp_path / "empty").mkdir()
@@ -284,6 +319,8 @@ def test_what_is_wrong_with_the_request_is_raised_by_the_call(tmp_path: Path, up
         (tmp_path / "empty", {}, r"There is no picture to enlarge in .*; 1 other files were passed over\. In a folder"),
         ([], {}, r"There is no picture to enlarge: name one"),
         (tmp_path / "in", {"temporal_noise": "none"}, r"The `temporal_noise` must be fixed or left out, found 'none'"),
+        (tmp_path / "in", {"frames": 3}, r"The `frames` must be first or all, found 3"),
+        (tmp_path / "in", {"format": "psd"}, r"`format` is one of png, .*, found 'psd'"),
     ):
         with pytest.raises(ImageError, match=told):
             outcomes(upscaler, pictures, tmp_path / "out", **options)

@@ -136,6 +136,8 @@ def test_a_damaged_record_is_set_aside_and_another_version_refused(files: tuple[
     path.parent.mkdir()
     path.write_bytes(b"no database, but long enough to be taken for one" * 100)
     told: list[str] = []
+    with Known(out) as known:
+        assert known.find(files[1]) is None
     with Record(out, told.append) as record:
         assert record.claim(files[1])
     assert "is damaged (file is not a database): it is set aside as record-damaged-" in told[0]
@@ -143,8 +145,34 @@ def test_a_damaged_record_is_set_aside_and_another_version_refused(files: tuple[
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(FolderError, match=r"another version of idm-deploy wrote it \(99, expected 1\)"):
-        Record(out)
+    for kind in (Known, Record):
+        with pytest.raises(FolderError, match=r"another version of idm-deploy wrote it \(99, expected 1\)"):
+            kind(out)
+
+
+HALF_WRITTEN = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("BEGIN IMMEDIATE")
+rows = ((os.urandom(64), "run") for _ in range(2000))
+connection.executemany("INSERT INTO claims(output, run) VALUES(?, ?)", rows)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("kind", [Known, Record])
+def test_what_was_half_written_is_rolled_back(files: tuple[Path, Path], kind: type[Known]) -> None:
+    """A run was killed while the record was being written: the journal lies beside it."""
+    out = files[1].parent
+    with Record(out) as record:
+        record.finish(files[1], entry_of(*files))
+    path = out / ".idm-deploy" / "record.sqlite"
+    assert subprocess.run([sys.executable, "-c", HALF_WRITTEN, str(path)], check=False).returncode == -9
+    assert path.with_name("record.sqlite-journal").stat().st_size > 0
+    with kind(out) as known:
+        assert known.find(files[1]) == entry_of(*files)
+    assert not path.with_name("record.sqlite-journal").exists()
 
 
 def test_a_folder_that_cannot_hold_a_record_is_refused(tmp_path: Path) -> None:
