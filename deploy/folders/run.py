@@ -246,9 +246,11 @@ def _doing(done: Progress) -> str:
 
 
 def infer_pictures(upscaler: Upscaler, request: Request, *, say: Say, progress: TellsProgress) -> dict[str, Any]:
-    """What was made, skipped and refused, in lists. One picture's refusal does not stop the others."""
+    """What was made, skipped and refused, in lists, in the order of the pictures."""
     with Run(upscaler, request, say=say, progress=progress) as run:
-        outcomes = [outcome.as_json() for outcome in run.outcomes()]
+        order = {job.target: job.index for job in run.jobs}
+        finished = sorted(run.outcomes(), key=lambda outcome: order.get(outcome.output, -1))
+    outcomes = [outcome.as_json() for outcome in finished]
     lists = {
         name: [row for row in outcomes if row["kind"] == kind]
         for name, kind in (("pictures", "made"), ("failed", "failed"))

@@ -63,11 +63,12 @@ def infer(place: Path, *arguments: str, code: int = 0, entry: list[str] = ENTRY)
 
 
 def report_of(printed: str) -> dict[str, Any]:
-    """What --json printed: the object of the whole run, with those of the pictures in lists by their kinds."""
-    lines = [checked("infer", line) for line in printed.splitlines()]
-    assert [line["kind"] for line in lines].index("run") == len(lines) - 1
+    """What --json printed: the object of the whole run, with those of the pictures in lists by their kinds, by name."""
+    *lines, whole = [checked("infer", line) for line in printed.splitlines()]
+    assert whole["kind"] == "run" and "run" not in [line["kind"] for line in lines]
+    lines.sort(key=lambda line: str(line["output"]))  # they are printed as they are finished
     kinds = {"pictures": "made", "existing": "skipped", "refused": "failed"}
-    return lines[-1] | {name: [line for line in lines if line["kind"] == kind] for name, kind in kinds.items()}
+    return whole | {name: [line for line in lines if line["kind"] == kind] for name, kind in kinds.items()}
 
 
 def size_of(path: Path) -> tuple[int, int]:

@@ -43,7 +43,7 @@ def check_kills(bundle: Path, place: Path, kills: int, pictures: int) -> None:
     moments = random.Random(20)
     before: set[str] = set()
     while kills:
-        killed = _killed_after(moments.uniform(0, seconds / 3), begun(bundle, place / "in", place / "out"))
+        killed = killed_after(moments.uniform(0, seconds / 3), begun(bundle, place / "in", place / "out"))
         there = files_in(place / "out")
         # Nothing but complete results lies under a final name, and none has gone.
         assert there.items() <= whole.items() and before <= there.keys()
@@ -57,7 +57,7 @@ def check_kills(bundle: Path, place: Path, kills: int, pictures: int) -> None:
     assert finished(begun(bundle, place / "in", place / "out")) == ["skipped"] * pictures
 
 
-def _killed_after(seconds: float, process: subprocess.Popen[str]) -> bool:
+def killed_after(seconds: float, process: subprocess.Popen[str]) -> bool:
     """Whether the run was killed; False if it ended before."""
     try:
         process.wait(seconds)

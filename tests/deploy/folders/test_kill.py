@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from deploy.bundle import Bundle
-from tests.deploy.folders.killed_run import check_kills
+from tests.deploy.folders.killed_run import begun, check_kills, finished, killed_after
+from tests.deploy.folders.pictures import files_in, make_pictures, unfinished
 
 
 @pytest.mark.slow
@@ -20,3 +21,16 @@ def test_three_kills_lose_nothing(tmp_path: Path, idm_micro: Bundle) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
 def test_twenty_kills_lose_nothing(tmp_path: Path, idm_micro: Bundle) -> None:
     check_kills(idm_micro.path, tmp_path, kills=20, pictures=60)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
+def test_a_run_takes_over_from_one_that_is_killed_beside_it(tmp_path: Path, idm_micro: Bundle) -> None:
+    names = [f"{number}.png" for number in range(60)]
+    make_pictures(tmp_path / "in", *names)
+    one, other = (begun(idm_micro.path, tmp_path / "in", tmp_path / "out") for _ in range(2))
+    assert killed_after(0.4, one)
+    told = finished(other)
+    assert len(told) == 60 and "failed" not in told
+    assert len(files_in(tmp_path / "out")) == 60 and unfinished(tmp_path / "out") == []
+    assert finished(begun(idm_micro.path, tmp_path / "in", tmp_path / "out")) == ["skipped"] * 60
