@@ -29,6 +29,7 @@ from deploy.images.formats.contract import Outline
 from deploy.images.formats.table import FORMATS
 from deploy.images.picture import Origin, Picture
 from deploy.images.resize import downscale
+from deploy.images.sizes import Size
 from deploy.images.transfer import linear_from_srgb
 from deploy.images.view import View
 from deploy.images.writing import write_picture
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=None)
     options = parser.parse_args(arguments)
     if options.write:
-        print(*written_here(options.write, (options.size[0], options.size[1])))
+        print(*written_here(options.write, Size.from_user(options.size)))
         return 0
     parts: dict[str, Callable[[argparse.Namespace], None]] = {
         "writers": print_writers,
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def written_here(name: str, size: tuple[int, int]) -> tuple[float, int, int]:
+def written_here(name: str, size: Size) -> tuple[float, int, int]:
     """Seconds, bytes of the file, and peak memory of this process in MiB."""
     began = perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -79,9 +80,9 @@ def written_here(name: str, size: tuple[int, int]) -> tuple[float, int, int]:
     return taken, length, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-def synthetic_rows(size: tuple[int, int]) -> Iterator[NDArray[np.uint16]]:
+def synthetic_rows(size: Size) -> Iterator[NDArray[np.uint16]]:
     """Blocks of 64 rows: waves with some noise, different in each channel."""
-    width, height = size
+    height, width = size
     columns = np.arange(width, dtype=np.float32)[None, :, None] / 700 + np.arange(3, dtype=np.float32)
     rng = np.random.default_rng(0)
     for top in range(0, height, 64):
@@ -119,13 +120,14 @@ def print_colour(options: argparse.Namespace) -> None:
 def measured_fixes(upscaler: Upscaler, path: Path, preset: str) -> list[tuple[float, float, float, float]]:
     """PSNR, LR consistency, drift and seconds for each way, of one run of the network."""
     original = read_image(path).pixels
-    height, width = (side // SCALE * SCALE for side in original.shape[:2])
-    original = original[:height, :width]
-    small = downscale(original.astype(np.float32).transpose(2, 0, 1), (height // SCALE, width // SCALE))
+    lr_size = Size(*(side // SCALE for side in original.shape[:2]))
+    size = Size(SCALE * lr_size.height, SCALE * lr_size.width)
+    original = original[: size.height, : size.width]
+    small = downscale(original.astype(np.float32).transpose(2, 0, 1), lr_size)
     lr = np.rint(np.clip(small, 0, 255)).astype(np.uint8).transpose(1, 2, 0).copy()
     choices = Choices(preset=preset)
     found = []
-    with upscaler.sampled(lr, (width, height), upscaler.sampling(choices)) as sampled:
+    with upscaler.sampled(lr, size, upscaler.sampling(choices)) as sampled:
         for way in WAYS:
             view = View(Picture(colour=lr, origin=ORIGIN), color_fix=way)
             began = perf_counter()
@@ -154,9 +156,9 @@ def print_grounds(options: argparse.Namespace) -> None:
     alpha = np.rint(255 * np.clip(11 - np.hypot(rows, columns), 0, 1)).astype(np.uint8)
     colour = np.where(alpha[:, :, None] > 0, np.uint8(255), np.uint8(0)).repeat(3, axis=2)
     view = View(Picture(colour=colour, alpha=alpha, origin=ORIGIN))
-    size = (32 * SCALE, 32 * SCALE)
+    size = Size.square(32 * SCALE)
     cells = [["network", "colour, at most", "in the mean", "laid on black, grey or white, at most"]]
-    perfect = np.ones((size[1], size[0], 3), np.float32)
+    perfect = np.ones((*size, 3), np.float32)
     results = {"one that returns its input": np.concatenate(list(view.samples(iter([perfect]), size, 8)))}
     with Upscaler(Bundle.open(options.bundle), threads=options.threads) as upscaler:
         for preset in options.presets:
@@ -189,7 +191,7 @@ def print_patches(options: argparse.Namespace) -> None:
             for row, patch in zip(rows, patches, strict=True):
                 colour = np.broadcast_to(patch.astype(np.uint8), (24, 24, 3)).copy()
                 view = View(Picture(colour=colour, profile=display_p3(), origin=ORIGIN))
-                size = (24 * SCALE, 24 * SCALE)
+                size = Size.square(24 * SCALE)
                 with upscaler.enlarged(view, size, upscaler.sampling(Choices(preset=preset))) as enlarged:
                     made = np.concatenate(list(enlarged.rows(16)))[16:-16, 16:-16] / 257.0
                 light = linear_from_srgb(made / 255).mean(axis=(0, 1)) @ to_xyz.T

@@ -29,6 +29,7 @@ from deploy import Bundle, Upscaler, enlarge
 from deploy.engine.graphs import GraphSet
 from deploy.folders.record import Entry, Known, Record, Stamp
 from deploy.images.files import write_image
+from deploy.images.sizes import Size
 from deploy.packaged.places import IDM_BUNDLE
 from deploy.picture.memory import resident_bytes, text_from_bytes
 
@@ -113,7 +114,7 @@ def batch_times(engine: str, precision: str, rounds: int = 8) -> dict[int, tuple
     """
     random = np.random.default_rng(0)
     pictures = [random.integers(0, 256, (SIDE, SIDE, 3), np.uint8) for _ in range(8)]
-    size = round(SIDE * SCALE), round(SIDE * SCALE)
+    size = Size.square(round(SIDE * SCALE))
     ratios: dict[int, list[float]] = {count: [] for count in (2, 4, 8)}
     same = dict.fromkeys(ratios, True)
     with Upscaler(Bundle.open(IDM_BUNDLE), engine, precision) as upscaler:

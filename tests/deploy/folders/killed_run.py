@@ -72,7 +72,7 @@ def main(bundle: str, inputs: str, out: str) -> None:
     from deploy import Bundle, Upscaler, enlarge
 
     with Upscaler(Bundle.open(bundle), engine="onnxruntime-cpu", precision="fp32", threads=1) as upscaler:
-        upscaler.model.open_engines()
+        upscaler.session.model.open_engines()
         print("begins", flush=True)
         for outcome in enlarge(inputs, out, scale=2, steps=4, upscaler=upscaler):
             print(outcome.state, flush=True)

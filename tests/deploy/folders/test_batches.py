@@ -8,8 +8,9 @@ import pytest
 from deploy.folders.batches import TRIED_AFTER, TRIED_WITH_LEFT, Batches, Kind
 from deploy.folders.outcome import Outcome
 from deploy.folders.tally import Tally, shown
+from deploy.images.sizes import Size
 
-KIND = Kind((24, 24), (96, 96), 8, True, True)
+KIND = Kind(Size(16, 24), Size(64, 96), 8, True, True)
 ONE, OTHER = np.zeros((2, 2, 3), np.uint8), np.ones((2, 2, 3), np.uint8)
 
 
@@ -33,7 +34,7 @@ def test_together_is_chosen_if_it_is_faster_and_the_same(
 def test_a_number_that_was_asked_for_is_taken_where_pictures_can_be_made_together() -> None:
     batches = Batches(5)
     assert (batches.size(KIND), batches.most) == (5, 5)
-    assert batches.size(KIND._replace(size=(4096, 4096))) == 1  # one alone keeps an engine busy
+    assert batches.size(KIND._replace(size=Size(4096, 4096))) == 1  # one alone keeps an engine busy
     assert batches.size(KIND._replace(keeps_bits=False)) == 1
 
 

@@ -14,6 +14,7 @@ from deploy.images import exif, iptc, tags, xmp
 from deploy.images.formats.contract import Outline
 from deploy.images.formats.table import FORMATS
 from deploy.images.reading import read_header, read_picture
+from deploy.images.sizes import Size
 from deploy.images.writing import write_picture
 from tests.deploy.images.corpus import XMP, exif_block, image_of, provenance_of, samples
 
@@ -45,7 +46,7 @@ def test_a_block_is_corrected_where_it_lies(order: str) -> None:
     block = block_by_hand(order)
     found = exif.exif_of(block)
     assert found is not None and found.orientation == 6
-    made = found.corrected((70_000, 48))  # more than a SHORT holds
+    made = found.corrected(Size(48, 70_000))  # more than a SHORT holds
     assert len(made) == len(block) and made[200:240] == MAKERS_NOTE
     again = exif.exif_of(made)
     assert again is not None and again.orientation == 1 and again.image[0x100].first() == 70_000
@@ -91,9 +92,9 @@ def test_xmp_is_corrected_in_both_of_its_forms_and_says_how_a_picture_was_made()
     within += b"<xmp:Thumbnails><rdf:li>AAAA</rdf:li></xmp:Thumbnails>"
     elements = XMP.replace(b'tiff:Orientation="6"', b"")
     elements = elements.replace(b'dc:source="a lake"/>', b">" + within + b"</rdf:Description>")
-    made = xmp.corrected(elements, (144, 96))
+    made = xmp.corrected(elements, Size(96, 144))
     assert b"<tiff:Orientation>1<" in made and b"<exif:PixelXDimension>144<" in made and b"Thumbnails" not in made
-    made = xmp.corrected(XMP, (144, 96))
+    made = xmp.corrected(XMP, Size(96, 144))
     assert b'tiff:Orientation="1"' in made and b'tiff:ImageWidth="144"' in made
     facts = {"tool": 'a "tool" <1>', "seed": "5"}
     noted = xmp.with_provenance(made, facts)
@@ -148,7 +149,7 @@ def test_tiff_with_colours_that_are_multiplied_with_alpha(tmp_path: Path) -> Non
 )
 def test_tiff_of_other_colours_is_refused(tmp_path: Path, options: dict[str, int], told: str) -> None:
     path = tmp_path / "a.tif"
-    write_picture(path, FORMATS["tiff"], Outline(size=(36, 24)), [samples(3)])
+    write_picture(path, FORMATS["tiff"], Outline(size=Size(24, 36)), [samples(3)])
     content = path.read_bytes()
     row = struct.pack("<HHIHH", 262, 3, 1, 2, 0)
     assert content.count(row) == 1
@@ -178,11 +179,11 @@ def test_a_tiff_above_4_gb_is_a_bigtiff(tmp_path: Path, monkeypatch: pytest.Monk
     from deploy.images.picture import Metadata
 
     metadata = Metadata(exif=exif_block().removeprefix(b"Exif\0\0"), xmp=XMP)
-    write_picture(tmp_path / "a.tif", FORMATS["tiff"], Outline(size=(36, 24), metadata=metadata), [samples(3)])
+    write_picture(tmp_path / "a.tif", FORMATS["tiff"], Outline(size=Size(24, 36), metadata=metadata), [samples(3)])
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         assert file.is_bigtiff and file.pages[0].tags["ExifTag"].value["PixelXDimension"] == 36
         np.testing.assert_array_equal(file.asarray(), samples(3))
-    assert read_header(tmp_path / "a.tif").size == (36, 24)
+    assert read_header(tmp_path / "a.tif").size == Size(24, 36)
     np.testing.assert_array_equal(read_picture(tmp_path / "a.tif").colour, samples(3))
 
 

@@ -16,6 +16,7 @@ from deploy.images.exif import exif_of
 from deploy.images.formats.table import FORMATS, WRITTEN
 from deploy.images.picture import HIGHEST
 from deploy.images.reading import read_header, read_picture
+from deploy.images.sizes import Size
 from deploy.images.writing import Saving
 from deploy.picture.files import Result, Source, open_source, result_of, result_suffix
 from tests.deploy.images.corpus import (
@@ -47,15 +48,14 @@ def repeated(source: Source, bits: int, times: int) -> list[np.ndarray]:
         return [whole[:, :, :1] if source.is_grey else whole]
     unit = source.pixels if source.pixels.dtype == np.float32 else source.pixels / np.float32(255)
     whole = np.repeat(np.repeat(unit, times, axis=0), times, axis=1)
-    size = whole.shape[1], whole.shape[0]
-    return list(source.view.samples(iter([whole[:20], whole[20:]]), size, bits))
+    return list(source.view.samples(iter([whole[:20], whole[20:]]), Size.of(whole), bits))
 
 
 def written(folder: Path, case: Case, saving: Saving, times: int = TWICE, **how: Any) -> tuple[Source, Result, Path]:
     path = folder / case.name
     case.make(path)
     source = open_source(path, saving)
-    result = result_of(source, (times * source.size[0], times * source.size[1]), saving)
+    result = result_of(source, Size(times * source.size.height, times * source.size.width), saving)
     target = folder / f"made{result_suffix(path, saving)}"
     result.write(target, repeated(source, result.bits, times), **how)
     return source, result, target

@@ -15,6 +15,7 @@ from deploy.images.formats.png import PNG
 from deploy.images.formats.table import WRITTEN_SUFFIXES
 from deploy.images.notes import note_of, with_note
 from deploy.images.reading import read_picture
+from deploy.images.sizes import Size
 from deploy.images.writing import write_picture
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (11, 7, 3), dtype=np.uint8)
@@ -56,7 +57,7 @@ def test_it_is_read_back_and_the_picture_is_the_same(tmp_path: Path, suffix: str
 
 def test_a_png_written_row_by_row_has_it_too(tmp_path: Path) -> None:
     for name, note in (("plain", None), ("noted", NOTE)):
-        outline = Outline(size=(7, 11), note=note)
+        outline = Outline(size=Size(11, 7), note=note)
         write_picture(tmp_path / f"{name}.png", PNG, outline, [PIXELS[:5], PIXELS[5:]])
     plain, noted = ((tmp_path / f"{name}.png").read_bytes() for name in ("plain", "noted"))
     assert note_of(tmp_path / "noted.png") == NOTE and note_of(tmp_path / "plain.png") is None

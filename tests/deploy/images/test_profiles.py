@@ -10,6 +10,7 @@ from PIL import Image, ImageCms
 from deploy.images.files import read_image
 from deploy.images.picture import Origin, Picture
 from deploy.images.profiles import space_of, usable_profile
+from deploy.images.sizes import Size
 from deploy.images.view import View
 from tests.deploy.images.profiles import (
     cmyk_of_grey_inks,
@@ -157,7 +158,7 @@ def test_sixteen_bits_of_a_wide_space_come_back(tmp_path: Path) -> None:
         colour = np.random.default_rng(1).integers(2000, 65536, (60, 50, 3), np.uint16)
         view = View(Picture(colour=colour, profile=profile, origin=Origin(format="png", mode="RGB", bits=16)))
         assert view.values.dtype == np.float32 and view.values.min() >= 0 and view.values.max() <= 1
-        (made,) = view.samples(iter([view.values]), (50, 60), 16)
+        (made,) = view.samples(iter([view.values]), Size(60, 50), 16)
         # float32 between network and file, of which a dark channel beside a bright one feels most.
         assert np.abs(made.astype(int) - colour.astype(int)).max() <= 2
 
@@ -176,7 +177,7 @@ def test_a_profile_of_tables_is_interpolated_and_comes_back_where_it_can(tmp_pat
         np.testing.assert_allclose(view.values[0, :, 1], srgb_from_linear(light), atol=1.5 / 255)
         assert np.unique(view.values[0, :, 1]).size > 190  # no steps of eight bits
         assert view.profile == (profile if both_ways else None)
-        (made,) = view.samples(iter([view.values]), (200, 1), 16)
+        (made,) = view.samples(iter([view.values]), Size(1, 200), 16)
         if both_ways:
             assert view.changes == ()
             np.testing.assert_allclose(made[0, :, 0].astype(float), ramp, atol=2 * 257)

@@ -20,7 +20,7 @@ from deploy.images.formats.table import FORMATS, WRITTEN
 from deploy.images.notes import note_of
 from deploy.images.reading import read_picture
 from deploy.images.resize import resize
-from deploy.images.tiles import Size
+from deploy.images.sizes import Size
 from deploy.images.writing import Saving
 from deploy.picture.files import open_source, result_of
 from deploy.picture.upscaler import Upscaler
@@ -56,7 +56,7 @@ class EnlargingSubject(StubSubject):
 @pytest.fixture
 def stand_in(idm_micro: Bundle) -> Iterator[Upscaler]:
     with Upscaler(idm_micro, threads=1) as upscaler:
-        upscaler.model = EnlargingModel()  # type: ignore[assignment]
+        upscaler.session.model = EnlargingModel()  # type: ignore[assignment]
         yield upscaler
 
 
@@ -98,7 +98,7 @@ def test_a_file_of_sixteen_bits_is_the_float_result_rounded(tmp_path: Path, idm_
         choices = Choices(steps=2, start=0.2, consistency=1.0)  # near the input, so that little ends at a border
         made(up, tmp_path / "a.png", scale=3, output=tmp_path / "b.png", choices=choices)
         source = open_source(tmp_path / "a.png")
-        with up.sampled(source.pixels, (30, 24), up.sampling(choices)) as sampled:
+        with up.sampled(source.pixels, Size(24, 30), up.sampling(choices)) as sampled:
             unit = np.concatenate([block[0] for block in sampled.unit_rows()])
     expected = np.rint(unit.astype(np.float64) * 65535)
     np.testing.assert_array_equal(read_by_another(tmp_path / "b.png"), expected)
@@ -159,13 +159,13 @@ def test_colours_spread_under_what_is_transparent_as_light() -> None:
 
 def test_alpha_neither_rings_nor_leaves_a_haze() -> None:
     alpha = (RNG.random((12, 10)) > 0.5).astype(np.float32)
-    whole = alpha_rows(alpha, (60, 45), (0, 60))
+    whole = alpha_rows(alpha, Size(60, 45), (0, 60))
     assert whole.min() >= 0 and whole.max() <= 1
-    parts = [alpha_rows(alpha, (60, 45), span) for span in ((0, 7), (7, 31), (31, 60))]
+    parts = [alpha_rows(alpha, Size(60, 45), span) for span in ((0, 7), (7, 31), (31, 60))]
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-6)
     half = np.zeros((12, 10), np.float32)
     half[:, 5:] = 1
-    large = alpha_rows(half, (48, 40), (0, 48))
+    large = alpha_rows(half, Size(48, 40), (0, 48))
     assert (large[:, :12] == 0).all() and (large[:, 28:] == 1).all()
 
 
@@ -268,11 +268,11 @@ def test_what_a_format_cannot_hold_is_refused_or_said(tmp_path: Path) -> None:
     with pytest.raises(
         ImageError, match=r"writing .*x\.jpg: JPEG holds no transparency, .* Write PNG, WebP, TIFF, AVIF or"
     ):
-        result_of(source, (9, 9), Saving(), tmp_path / "x.jpg")
+        result_of(source, Size(9, 9), Saving(), tmp_path / "x.jpg")
     with pytest.raises(ImageError, match=r"the picture is 16384x9, but this format holds at most 16383 pixels a side"):
-        result_of(source, (16_384, 9), Saving(format="webp"))
+        result_of(source, Size(9, 16_384), Saving(format="webp"))
     write_by_openimageio(tmp_path / "deep.png", np.zeros((4, 4, 3), np.uint16))
-    result = result_of(open_source(tmp_path / "deep.png"), (4, 4), Saving(format="jpeg"))
+    result = result_of(open_source(tmp_path / "deep.png"), Size(4, 4), Saving(format="jpeg"))
     assert result.changes == ("16 bits per channel become 8 bits in JPEG",) and not result.is_streamed
     assert all(isinstance(FORMATS[name].writer, Writer) for name in WRITTEN)
 

@@ -19,6 +19,7 @@ from deploy.images.formats.filters import filtered, unfiltered
 from deploy.images.formats.png import PNG
 from deploy.images.formats.table import FORMATS
 from deploy.images.reading import read_picture
+from deploy.images.sizes import Size
 from deploy.images.writing import write_picture
 
 RNG = np.random.default_rng(7)
@@ -39,7 +40,7 @@ def _write(path: Path, pixels: np.ndarray, blocks: list[np.ndarray] | None = Non
         path,
         PNG,
         Outline(
-            size=(width, height),
+            size=Size(height, width),
             grey=channels < 3,
             alpha=channels in (2, 4),
             bits=8 * pixels.dtype.itemsize,
@@ -207,7 +208,7 @@ def test_memory_does_not_grow_with_the_height(tmp_path: Path, name: str) -> None
     def peak(height: int) -> int:
         block = _pixels(16, 300)
         tracemalloc.start()
-        outline = Outline(size=(300, height))
+        outline = Outline(size=Size(height, 300))
         write_picture(tmp_path / f"a.{name}", FORMATS[name], outline, (block for _ in range(height // 16)))
         highest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -220,7 +221,7 @@ def test_memory_does_not_grow_with_the_height(tmp_path: Path, name: str) -> None
 @pytest.mark.parametrize(("count", "found"), [(3, "found 6"), (0, "found 0"), (6, "found more than 10")])
 def test_a_wrong_number_of_rows_is_refused_and_leaves_nothing(tmp_path: Path, count: int, found: str) -> None:
     with pytest.raises(ImageError, match=f"expected 10 rows, {found}"):
-        write_picture(tmp_path / "a.png", PNG, Outline(size=(5, 10)), [np.zeros((2, 5, 3), np.uint8)] * count)
+        write_picture(tmp_path / "a.png", PNG, Outline(size=Size(10, 5)), [np.zeros((2, 5, 3), np.uint8)] * count)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -230,16 +231,16 @@ def test_a_failing_source_of_rows_leaves_nothing(tmp_path: Path) -> None:
         raise RuntimeError("the network failed")
 
     with pytest.raises(RuntimeError, match="the network failed"):
-        write_picture(tmp_path / "a.png", PNG, Outline(size=(5, 10)), rows())
+        write_picture(tmp_path / "a.png", PNG, Outline(size=Size(10, 5)), rows())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_wrong_rows_and_sizes_are_refused(tmp_path: Path) -> None:
     row = np.zeros((2, 5, 3), np.uint8)
     with pytest.raises(ImageError, match=r"\(rows, 5, 3\), found float64 of shape \(2, 5, 3\) after row 2"):
-        write_picture(tmp_path / "a.png", PNG, Outline(size=(5, 10)), [row, row.astype(np.float64)])
+        write_picture(tmp_path / "a.png", PNG, Outline(size=Size(10, 5)), [row, row.astype(np.float64)])
     with pytest.raises(ImageError, match=r"found uint8 of shape \(2, 5, 3\) after row 0"):
-        write_picture(tmp_path / "a.png", PNG, Outline(size=(6, 10)), [row])
+        write_picture(tmp_path / "a.png", PNG, Outline(size=Size(10, 6)), [row])
     with pytest.raises(ImageError, match="the size is 0x2, expected at least one pixel"):
-        write_picture(tmp_path / "a.png", PNG, Outline(size=(0, 2)), [row])
+        write_picture(tmp_path / "a.png", PNG, Outline(size=Size(2, 0)), [row])
     assert list(tmp_path.iterdir()) == []

@@ -14,6 +14,7 @@ from deploy.images.formats import table
 from deploy.images.formats.contract import Format, Opened, Outline, Writer
 from deploy.images.notes import trailer_from_note
 from deploy.images.reading import read_picture
+from deploy.images.sizes import Size
 from deploy.images.writing import Saving
 from deploy.picture.upscaler import Upscaler
 from tests.deploy.picture.test_files import EnlargingModel, made
@@ -35,13 +36,13 @@ def open_portable(file: BinaryIO, frame: int) -> Opened:
         )
 
     return Opened(
-        size=(width, height), mode="L" if channels == 1 else "RGB", bits=bits, decode=decode, is_lossless=True
+        size=Size(height, width), mode="L" if channels == 1 else "RGB", bits=bits, decode=decode, is_lossless=True
     )
 
 
 def write_portable(file: BinaryIO, outline: Outline, rows: Iterator[Any]) -> None:
     kind = "P5" if outline.grey else "P6"
-    file.write(f"{kind}\n{outline.size[0]} {outline.size[1]}\n{(1 << outline.bits) - 1}\n".encode())
+    file.write(f"{kind}\n{outline.size.width} {outline.size.height}\n{(1 << outline.bits) - 1}\n".encode())
     for block in rows:
         file.write(block.astype(">u2" if outline.bits == 16 else "u1").tobytes())
     if outline.note is not None:
@@ -79,7 +80,7 @@ def test_a_new_format_goes_in_and_out(tmp_path: Path, idm_micro: Bundle) -> None
     pixels = np.random.default_rng(0).integers(0, 65536, (6, 9, 3), np.uint16)
     (tmp_path / "a.ppm").write_bytes(b"P6\n9 6\n65535\n" + pixels.astype(">u2").tobytes())
     with Upscaler(idm_micro, threads=1) as up:
-        up.model = EnlargingModel()  # type: ignore[assignment]
+        up.session.model = EnlargingModel()  # type: ignore[assignment]
         again: dict[str, Any] = {"output": tmp_path, "output_is_folder": True}
         (row,) = made(up, tmp_path / "a.ppm", **again)["pictures"]
         assert Path(row["output"]).name == "a_x1.ppm"
