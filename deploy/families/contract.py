@@ -7,26 +7,28 @@ sampler works on, (batch, channels, height, width): the picture itself, or a lat
 pictures are float32 in [-1, 1].
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.bundle import Bundle
 from deploy.families.cases import Trial
 from deploy.families.detection import Detection, Settings, Shape, Stored
 from deploy.families.sizes import Axes, EngineSizes
 from deploy.images.sizes import Size
 from deploy.images.tiles import Window
 from deploy.images.values import ValueRule
-from deploy.sampling.plan import SamplingRules
+from deploy.sampling.plan import PlanRow, SamplingRules
+from engines.contract import Backend
 from engines.forms import Lease
+from engines.recurrence import Step
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from deploy.engine.graphs import GraphSet
     from deploy.families.model import Model
     from deploy.families.published import Published
     from deploy.families.rewriting.ops import Part
@@ -52,6 +54,58 @@ class Keep:
 
 
 NOTHING_STAYS = Keep()
+
+
+class ChosenEngine(Protocol):
+    """The engine that graphs were opened on."""
+
+    @property
+    def backend(self) -> str:
+        """By its name in the table of backends."""
+
+    @property
+    def record(self) -> Backend:
+        """What is known of that backend."""
+
+    @property
+    def threads(self) -> int | None:
+        """None: the backend's own number."""
+
+
+class Graphs(Protocol):
+    """A bundle's graphs on one engine, as models use them; see `deploy.engine.graphs.GraphSet`."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """Whose graphs they are."""
+
+    @property
+    def choice(self) -> ChosenEngine:
+        """The engine they run on."""
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def engine(self, name: str) -> object:
+        """The engine of one graph, opened now if it was not yet."""
+
+    def run(self, name: str, feeds: Feeds) -> dict[str, Array]:
+        """All outputs of one graph."""
+
+    def predicted_noise(self, x: Float32, condition: Feeds, row: PlanRow, keep: Keep) -> Float32:
+        """What the denoiser makes of a state, a condition and a step that `row` made ready."""
+
+    @property
+    def carries_state(self) -> bool:
+        """Whether the denoiser's engine takes the state from step to step itself."""
+
+    def followed(self, x: Float32, condition: Feeds, steps: Iterable[Step], keep: Keep) -> Float32:
+        """The state after these steps, for one condition that stays."""
+
+    def lease(self) -> Lease:
+        """What one run has of the open graphs."""
+
+    def row(self, row: PlanRow) -> PlanRow:
+        """A step with what the chosen precision needs at its noise level besides."""
 
 
 class Subject(Protocol):
@@ -179,7 +233,7 @@ class Family:
     """Those of its demo model, if it has one, chosen by `idm-deploy evaluate` on the packaged held-out originals."""
 
     # At run time
-    model: Callable[["GraphSet"], "Model"]
+    model: Callable[[Graphs], "Model"]
     decodes: bool  # the state is a latent, which a decoder makes a picture of
     usual_side: Callable[[Any], int]
     """Side of the output in training, in pixels."""

@@ -3,10 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from deploy.errors import PlanError
-from deploy.families.contract import NOTHING_STAYS, Decoder, Feeds, Generated, Keep, NoiseOfShape, Subject
+from deploy.families.contract import NOTHING_STAYS, Decoder, Feeds, Generated, Graphs, Keep, NoiseOfShape, Subject
 from deploy.images.sizes import Size
 from deploy.images.tiles import Window
 from deploy.images.values import ValueRule
@@ -14,9 +13,6 @@ from deploy.sampling.plan import PlanRow, SamplingRules
 from engines.arrays import Array, Float32
 from engines.forms import Lease
 from engines.recurrence import Step
-
-if TYPE_CHECKING:
-    from deploy.engine.graphs import GraphSet
 
 
 class Model(ABC):
@@ -35,7 +31,7 @@ class Model(ABC):
     usual_lr: int | None = None
     """The side of low-resolution pictures that memory allows whole batches of; None: any."""
 
-    def __init__(self, graphs: "GraphSet", training_pixels: int) -> None:
+    def __init__(self, graphs: Graphs, training_pixels: int) -> None:
         """training_pixels: of the state that the network was trained on."""
         self.graphs = graphs
         self._training_pixels = training_pixels

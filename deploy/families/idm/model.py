@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deploy.families.contract import NoiseOfShape
+from deploy.families.contract import Graphs, NoiseOfShape
 from deploy.families.idm.config import IdmConfig
 from deploy.families.idm.detect import config_from_values
 from deploy.families.model import Model
@@ -20,9 +19,6 @@ from deploy.images.values import NetworkValues, ValueRule
 from deploy.sampling.plan import PlanRow, SamplingRules
 from engines.arrays import Array, Float32
 from engines.contract import Memory
-
-if TYPE_CHECKING:
-    from deploy.engine.graphs import GraphSet
 
 
 def _levels() -> NetworkValues:
@@ -98,7 +94,7 @@ class IdmModel(Model):
     values = VALUES
     sampling = SAMPLING
 
-    def __init__(self, graphs: "GraphSet") -> None:
+    def __init__(self, graphs: Graphs) -> None:
         configuration = graphs.bundle.manifest.configuration
         config: IdmConfig = config_from_values({name: entry["value"] for name, entry in configuration.items()})
         super().__init__(graphs, training_pixels=config.image_size**2)

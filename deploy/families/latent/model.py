@@ -4,12 +4,11 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deploy.errors import PlanError
-from deploy.families.contract import Feeds, Generated, NoiseOfShape
+from deploy.families.contract import Feeds, Generated, Graphs, NoiseOfShape
 from deploy.families.latent.config import LatentConfig, UNetConfig
 from deploy.families.latent.detect import config_from_values
 from deploy.families.latent.memory import LatentMemory
@@ -28,9 +27,6 @@ from deploy.images.tiles import Window
 from deploy.images.values import NetworkValues, ValueRule
 from deploy.sampling.plan import PlanRow, SamplingRules
 from engines.arrays import Array, Float32
-
-if TYPE_CHECKING:
-    from deploy.engine.graphs import GraphSet
 
 
 def _levels() -> NetworkValues:
@@ -82,7 +78,7 @@ class LatentModel(Model):
     values = VALUES
     sampling = SAMPLING
 
-    def __init__(self, graphs: "GraphSet") -> None:
+    def __init__(self, graphs: Graphs) -> None:
         manifest = graphs.bundle.manifest
         self.config: LatentConfig = config_from_values(
             {name: entry["value"] for name, entry in manifest.configuration.items()}

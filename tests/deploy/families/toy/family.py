@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deploy.families.cases import NOISE_LEVEL, Trial
-from deploy.families.contract import Array, Family, Float32, NoiseOfShape, Rewrite
+from deploy.families.contract import Array, Family, Float32, Graphs, NoiseOfShape, Rewrite
 from deploy.families.detection import Detection, Settings, Shape, Stored, resolve
 from deploy.families.idm.model import SAMPLING, VALUES
 from deploy.families.model import Model
@@ -23,7 +23,6 @@ from engines.contract import TensorSpec
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from deploy.engine.graphs import GraphSet
     from deploy.families.rewriting.ops import Ops, Part
 
 SAME = (1, 1, 1, 1)
@@ -143,7 +142,7 @@ class ToyModel(Model):
     channels = 3
     stride = 1
 
-    def __init__(self, graphs: "GraphSet") -> None:
+    def __init__(self, graphs: Graphs) -> None:
         super().__init__(graphs, training_pixels=32**2)
 
     def feeds_of_rows(self, rows: Sequence[PlanRow]) -> list[dict[str, Array]]:
