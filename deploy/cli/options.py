@@ -49,6 +49,13 @@ def equation_names() -> list[str]:
     return list(EQUATIONS)
 
 
+def format_names() -> list[str]:
+    """Every format of pictures that is written."""
+    from deploy.images.formats.table import WRITTEN
+
+    return WRITTEN
+
+
 PRESETS = one_of("draft", "balanced", "best")
 PLACEMENTS = one_of("uniform", "logsnr", "quadratic", "searched")
 PRECISIONS = one_of("auto", "fp32", "bf16", "fp16", "int8")
@@ -145,7 +152,7 @@ Format = Annotated[
     FILES(
         "Format of the results: png, jpeg, webp, tiff, bmp, avif or jxl. If left out, what the name given with -o "
         "says, else the input's where that loses nothing, else png.",
-        complete=one_of("png", "jpeg", "webp", "tiff", "bmp", "avif", "jxl"),
+        complete=format_names,
     ),
 ]
 Quality = Annotated[

@@ -17,6 +17,7 @@ from deploy.packaged.places import IDM_BUNDLE
 from deploy import Bundle, Upscaler
 from typer.testing import CliRunner
 from deploy.cli.main import app
+from pathlib import Path
 import numpy as np
 
 lr = np.zeros((4, 4, 3), np.uint8)
@@ -24,10 +25,14 @@ with Upscaler(Bundle.open(IDM_BUNDLE), engine="onnx-reference") as upscaler:
     assert upscaler.upscale(lr, scale=2.0, equation="unip-2", steps=2).shape == (8, 8, 3)
 assert family_named("toy").title == "a toy of three convolutions"
 assert "--bundle" in CliRunner().invoke(app, ["engines", "--help"], env={"COLUMNS": "200"}).output
+Path("a.pgm").write_bytes(b"P5\\n3 2\\n255\\n" + bytes(range(6)))
+asked = ["infer", "a.pgm", "--bundle", str(IDM_BUNDLE), "--scale", "2", "--preset", "draft"]
+made = CliRunner().invoke(app, asked)
+assert Path("a_x2.pgm").read_bytes().startswith(b"P5\\n6 4\\n255\\n"), made.output
 """
 
 
-@pytest.mark.parametrize("name", ["equation", "backend", "family", "option"])
+@pytest.mark.parametrize("name", ["equation", "backend", "family", "option", "format"])
 def test_an_example_fits(name: str) -> None:
     checked = subprocess.run(
         ["git", "apply", "--check", "-C1", "-"], cwd=ROOT, input=examples()[name], capture_output=True, text=True
@@ -35,10 +40,14 @@ def test_an_example_fits(name: str) -> None:
     assert not checked.returncode, checked.stderr
 
 
-def test_the_family_is_the_one_that_runs_from_checkpoint_to_int8_picture() -> None:
-    lines = examples()["family"].partition("+++ b/deploy/families/toy/family.py\n")[2].partition("diff --git")[0]
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("family", "deploy/families/toy/family.py"), ("format", "deploy/images/formats/ppm.py")],
+)
+def test_what_an_example_adds_is_what_other_tests_run(name: str, file: str) -> None:
+    lines = examples()[name].partition(f"+++ b/{file}\n")[2].partition("diff --git")[0]
     added = [line[1:] for line in lines.splitlines() if line.startswith("+")]
-    assert added == (ROOT / "tests" / "deploy" / "families" / "toy" / "family.py").read_text().splitlines()
+    assert added == (ROOT / "tests" / file).read_text().splitlines()
 
 
 @pytest.mark.slow

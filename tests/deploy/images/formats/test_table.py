@@ -1,77 +1,30 @@
 """A format that the product has never seen is one record: read, written, and known again, by the same commands."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pytest
 
 from deploy.bundle import Bundle
+from deploy.cli.options import format_names
 from deploy.errors import ImageError
 from deploy.images.formats import table
-from deploy.images.formats.contract import Format, Opened, Outline, Writer
-from deploy.images.notes import trailer_from_note
 from deploy.images.reading import read_picture
-from deploy.images.sizes import Size
 from deploy.images.writing import Saving
 from deploy.picture.upscaler import Upscaler
+from tests.deploy.images.formats.ppm import PPM
 from tests.deploy.picture.test_files import EnlargingModel, made
-
-
-def open_portable(file: BinaryIO, frame: int) -> Opened:
-    """NetPBM's P5 and P6: a line each for the kind, the size and the highest value, then the samples."""
-    del frame
-    kind = file.readline().strip()
-    width, height = map(int, file.readline().split())
-    bits = 16 if int(file.readline()) > 255 else 8
-    channels, place = {b"P5": 1, b"P6": 3}[kind], file.tell()
-
-    def decode() -> Any:
-        file.seek(place)
-        data = file.read(width * height * channels * bits // 8)
-        return (
-            np.frombuffer(data, ">u2" if bits == 16 else "u1").reshape(height, width, channels).astype(f"u{bits // 8}")
-        )
-
-    return Opened(
-        size=Size(height, width), mode="L" if channels == 1 else "RGB", bits=bits, decode=decode, is_lossless=True
-    )
-
-
-def write_portable(file: BinaryIO, outline: Outline, rows: Iterator[Any]) -> None:
-    kind = "P5" if outline.grey else "P6"
-    file.write(f"{kind}\n{outline.size.width} {outline.size.height}\n{(1 << outline.bits) - 1}\n".encode())
-    for block in rows:
-        file.write(block.astype(">u2" if outline.bits == 16 else "u1").tobytes())
-    if outline.note is not None:
-        end = file.tell()
-        file.seek(0)
-        digest = hashlib.sha256(file.read()).digest()
-        file.seek(end)
-        file.write(trailer_from_note(digest, outline.note))
-
-
-PORTABLE = Format(
-    name="ppm",
-    title="NetPBM",
-    suffixes=(".ppm", ".pgm"),
-    begins=lambda start: start.startswith((b"P5\n", b"P6\n")),
-    open=open_portable,
-    writer=Writer(
-        write=write_portable, bits=(8, 16), keeps=frozenset(), longest_side=1 << 20, is_streamed=True
-    ),
-)  # fmt: skip
 
 
 @pytest.fixture
 def portable() -> Iterator[None]:
-    table.register(PORTABLE)
+    table.register(PPM)
     yield
     del table.FORMATS["ppm"]
     table.WRITTEN.remove("ppm")
-    for suffix in PORTABLE.suffixes:
+    for suffix in PPM.suffixes:
         del table.SUFFIXES[suffix], table.WRITTEN_SUFFIXES[suffix]
 
 
@@ -89,5 +42,6 @@ def test_a_new_format_goes_in_and_out(tmp_path: Path, idm_micro: Bundle) -> None
         made(up, tmp_path / "a.ppm", output=tmp_path / "b.png")
         made(up, tmp_path / "b.png", saving=Saving(format="ppm"), output=tmp_path / "c.ppm")
     np.testing.assert_array_equal(read_picture(tmp_path / "c.ppm").colour, pixels)
+    assert "ppm" in format_names()  # what the shell offers
     with pytest.raises(ImageError, match="There is a format called 'ppm' already"):
-        table.register(PORTABLE)
+        table.register(PPM)
