@@ -25,10 +25,10 @@ with Upscaler(Bundle.open(IDM_BUNDLE), engine="onnx-reference") as upscaler:
     assert upscaler.upscale(lr, scale=2.0, equation="unip-2", steps=2).shape == (8, 8, 3)
 assert family_named("toy").title == "a toy of three convolutions"
 assert "--bundle" in CliRunner().invoke(app, ["engines", "--help"], env={"COLUMNS": "200"}).output
-Path("a.pgm").write_bytes(b"P5\\n3 2\\n255\\n" + bytes(range(6)))
-asked = ["infer", "a.pgm", "--bundle", str(IDM_BUNDLE), "--scale", "2", "--preset", "draft"]
+Path("a.ppm").write_bytes(b"P6\\n3 2\\n255\\n" + bytes(range(18)))
+asked = ["infer", "a.ppm", "--bundle", str(IDM_BUNDLE), "--scale", "2", "--preset", "draft"]
 made = CliRunner().invoke(app, asked)
-assert Path("a_x2.pgm").read_bytes().startswith(b"P5\\n6 4\\n255\\n"), made.output
+assert Path("a_x2.ppm").read_bytes().startswith(b"P6\\n6 4\\n255\\n"), made.output
 """
 
 
