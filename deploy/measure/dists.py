@@ -86,13 +86,13 @@ class Dists:
 
     def _features(self, pixels: Pixels) -> list[NDArray[np.float64]]:
         """The pixels in 0..1 and what each group makes of them, (rows, columns, channels)."""
-        x = pixels.astype(np.float32) / 255
+        x: Float32 = pixels.astype(np.float32) / np.float32(255)
         features = [x]
-        x = (x - MEAN) / DEVIATION
+        x = np.asarray((x - MEAN) / DEVIATION, np.float32)
         for number, (weights, biases) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = _smoothly_pooled(x) if number else x
             for weight, bias in zip(weights, biases, strict=True):
-                x = np.maximum(convolved(x, weight, padding=(1, 1)) + bias, np.float32(0.0))
+                x = np.asarray(np.maximum(convolved(x, weight, padding=(1, 1)) + bias, 0.0), np.float32)
             features.append(x)
         return [feature.astype(np.float64) for feature in features]
 
@@ -100,7 +100,7 @@ class Dists:
 def _smoothly_pooled(x: Float32) -> Float32:
     """The root of the mean square under a Hann window of 3x3 pixels, at every second one."""
     squares = windows(np.pad(np.square(x), ((1, 1), (1, 1), (0, 0))), (3, 3), 2)
-    return np.sqrt(np.einsum("hwcij,ij->hwc", squares, _HANN) + np.float32(1e-12))
+    return np.asarray(np.sqrt(np.einsum("hwcij,ij->hwc", squares, _HANN) + np.float32(1e-12)), np.float32)
 
 
 def load_dists(folder: Path | None = None) -> Dists:

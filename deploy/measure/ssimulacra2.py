@@ -6,8 +6,8 @@ original does not have (ringing, grain), and edges that it had (blur). Their mea
 with a weight that was fitted to what people said of pictures, are one number: 100 for equal pictures, 90 where people
 do not see a difference, 70 good, 50 middling, 30 poor; below 0 as bad as it likes.
 
-Weights and constants are those of the reference (libjxl, BSD-3-Clause). Borders are treated, and sizes halved, as the
-package `ssimulacra2` 0.3.0 does it, to which the tests hold this to four digits: docs/quality.md says why it is not used.
+Weights and constants are those of the reference (libjxl, BSD-3-Clause). Borders are treated and sizes halved as in the
+package `ssimulacra2` 0.3.0, to which tests hold this to four digits; docs/quality.md says why that is not used itself.
 """
 
 from collections.abc import Iterator

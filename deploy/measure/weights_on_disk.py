@@ -1,7 +1,7 @@
 """Weights of well-known networks that lie on disk already, and their layers in numpy.
 
 The weights are other people's and are never downloaded: they are taken from where PyTorch and the packages that bring
-them keep them if they are there already, or from a folder that is named. No code of such a package is run, and no pickle.
+them keep them if they are there already, or from a folder that is named. No code of these packages is run, no pickle.
 """
 
 import hashlib

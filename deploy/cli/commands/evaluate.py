@@ -3,9 +3,10 @@
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from deploy.measure.evaluation.evaluate import Evaluation
     from deploy.measure.evaluation.measures import Measure
     from deploy.measure.evaluation.originals import Original
+    from deploy.measure.evaluation.protocols import Protocol
     from deploy.measure.evaluation.ways import Offered, Way
 
 
@@ -45,6 +47,13 @@ EXAMPLES = (
     "idm-deploy evaluate photographs --limit 8 -o judged",
     "idm-deploy evaluate --steps 8 --steps 20 --precision fp32 --precision int8",
 )
+
+
+def protocol_names() -> list[str]:
+    """What `--protocol` offers."""
+    from deploy.measure.evaluation.protocols import PROTOCOLS
+
+    return list(PROTOCOLS)
 
 
 def evaluate(
@@ -63,14 +72,17 @@ def evaluate(
         ),
     ] = [],
     scale: Annotated[
-        list[float], FIRST("How many times the originals are reduced and enlarged again; repeatable.", "--scale", "-s")
-    ] = [4.0],
+        list[float],
+        FIRST(
+            "How many times the originals are reduced and enlarged again; repeatable. If left out, 4.", "--scale", "-s"
+        ),
+    ] = [],
     output: Annotated[
         Path | None, FIRST("Folder for figures, tables, a plot and sheets of the pictures.", "--output", "-o")
     ] = None,
     against: Annotated[
         str | None,
-        FIRST("Compare the other rows with the row of this name. If left out, with the row of the most steps."),
+        FIRST("Compare the other rows with the row of this name. If left out, with the one that looks best."),
     ] = None,
     setting: Annotated[
         list[str],
@@ -114,12 +126,26 @@ def evaluate(
     seed: Seed = 0,
     crop: Annotated[int | None, ORIGINALS("Use only the middle of each original: so many pixels a side.")] = None,
     limit: Annotated[int | None, ORIGINALS("Use only so many originals, spread evenly over their names.")] = None,
+    curve: Annotated[
+        bool, ORIGINALS("Measure at 2, 4, 8, 12 and 16 times and tell quality over these scales.", "--curve")
+    ] = False,
+    protocol: Annotated[
+        str | None,
+        ORIGINALS(
+            "Prepare your own copy of the data as a paper does: idm-faces-8x, div2k-4x or latent-selfssim.",
+            complete=protocol_names,
+        ),
+    ] = None,
     lpips: Annotated[
         Path | None,
         ORIGINALS(
             "Folder with the weights of LPIPS, to measure that too. If left out, where PyTorch keeps downloads; "
             "nothing is downloaded."
         ),
+    ] = None,
+    dists: Annotated[
+        Path | None,
+        ORIGINALS("Folder with the weights of DISTS, to measure that too. If left out, where PyTorch keeps downloads."),
     ] = None,
     engine: Annotated[
         list[str], ENGINE("Try this engine, or auto; `doctor` lists them; repeatable.", complete=engine_names)
@@ -135,7 +161,7 @@ def evaluate(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Measure fidelity, sharpness, consistency and colour on originals, beside two ways without a model.
+    """Measure how results look, fidelity, consistency and colour on originals, beside two ways without a model.
 
     What samples can be given several times (bundles, engines, precisions, presets, equations, steps ..): every
     combination is a row, at every scale. Of rows that sample alike, those in float32 are what the others' pictures from
@@ -160,16 +186,19 @@ def evaluate(
         published=published,
     )
     ways = _ways(offered, setting)
-    scales = sorted(set(scale))
-    originals = {by: read_originals(folder or EVALUATION_IMAGES, by, crop=crop, limit=limit) for by in scales}
-    measures, notes = _measures(lpips)
+    prepared = _protocol(protocol, folder=folder, scale=scale, crop=crop, curve=curve)
+    originals = {
+        by: read_originals(folder or EVALUATION_IMAGES, by, crop=crop, limit=limit, lr_side=prepared.lr_side)
+        for by in sorted(set(prepared.scales))
+    }
+    measures, notes = _measures(lpips, dists)
     busy = note_from_load(*load_and_cores())
     if busy is not None:
         notes.append(busy)
     with ExitStack() as stack:
         settings = _settings(stack, ways, threads, device, seed)
         _check_name(against, settings)
-        results = _evaluations(originals, settings, samples, measures)
+        results = _evaluations(originals, settings, samples, measures, prepared.line(crop=crop))
     if output is not None:
         write_report(results, output, baseline=against, notes=notes)
     if as_json:
@@ -214,18 +243,47 @@ def _check_name(against: str | None, settings: "list[Setting]") -> None:
         raise typer.BadParameter(f"no row is called {against!r}; there are {', '.join(names)}.", param_hint="--against")
 
 
-def _measures(folder: Path | None) -> "tuple[Mapping[str, Measure], list[str]]":
-    """What is measured, and why LPIPS is not if it is not; a folder that was named must hold its weights."""
+def _protocol(
+    name: str | None, *, folder: Path | None, scale: Sequence[float], crop: int | None, curve: bool
+) -> "Protocol":
+    """The protocol of that name, or the plain one at the scales asked for; what contradicts it is refused."""
+    from deploy.measure.evaluation.protocols import CURVE, PLAIN, PROTOCOLS
+
+    if curve and scale:
+        raise typer.BadParameter("it says the scales; leave out --scale.", param_hint="--curve")
+    if name is None:
+        return replace(PLAIN, scales=CURVE if curve else tuple(scale) or PLAIN.scales)
+    if name not in PROTOCOLS:
+        raise typer.BadParameter(f"there is no {name!r}; there are {', '.join(PROTOCOLS)}.", param_hint="--protocol")
+    said = [option for option, value in (("--scale", scale), ("--crop", crop), ("--curve", curve)) if value]
+    if said:
+        raise typer.BadParameter(
+            f"it says scales and cropping; leave out {' and '.join(said)}.", param_hint="--protocol"
+        )
+    if folder is None:
+        raise typer.BadParameter(
+            f"name the folder of your own copy of the data: {PROTOCOLS[name].data}.", param_hint="--protocol"
+        )
+    return PROTOCOLS[name]
+
+
+def _measures(lpips: Path | None, dists: Path | None) -> "tuple[Mapping[str, Measure], list[str]]":
+    """What is measured, and why LPIPS and DISTS are not if they are not; a folder that was named must hold weights."""
     from deploy.errors import CheckpointError
-    from deploy.measure.evaluation.measures import MEASURES, measures_with_lpips
+    from deploy.measure.dists import load_dists
+    from deploy.measure.evaluation.measures import measures_with
     from deploy.measure.lpips import load_lpips
 
-    try:
-        return measures_with_lpips(load_lpips(folder)), []
-    except CheckpointError as error:
-        if folder is not None:
-            raise
-        return MEASURES, [f"LPIPS was not measured: {error}"]
+    notes = []
+    networks: dict[str, Any] = {}
+    for name, load, folder in (("lpips", load_lpips, lpips), ("dists", load_dists, dists)):
+        try:
+            networks[name] = load(folder)
+        except CheckpointError as error:
+            if folder is not None:
+                raise
+            notes.append(f"{name.upper()} was not measured: {error}")
+    return measures_with(**networks), notes
 
 
 def _evaluations(
@@ -233,6 +291,7 @@ def _evaluations(
     settings: "list[Setting]",
     samples: int,
     measures: "Mapping[str, Measure]",
+    protocol: str,
 ) -> "list[Evaluation]":
     """One for each scale, from the smallest on; each but the first looks back at the scale before."""
     from deploy.measure.evaluation.contenders import MODEL_FREE
@@ -253,6 +312,7 @@ def _evaluations(
                 samples=samples,
                 smaller=smaller.get(scale),
                 measures=measures,
+                protocol=protocol,
                 progress=tell,
             )
             results.append(result)
@@ -261,7 +321,9 @@ def _evaluations(
 
 def _print(results: "list[Evaluation]", against: str | None, notes: list[str], output: Path | None) -> None:
     from deploy.measure.evaluation.tables import (
+        CURVES,
         comparison_from_evaluation,
+        curve_from_evaluations,
         legend_from_evaluations,
         remarks_on,
         table_from_evaluation,
@@ -278,7 +340,11 @@ def _print(results: "list[Evaluation]", against: str | None, notes: list[str], o
         remarks = remarks_on(result, against)
         if remarks:
             typer.echo("\n".join([*remarks, ""]))
-    for line in [*legend_from_evaluations(results), *notes]:
+    if len(results) > 1:
+        for measure in CURVES:
+            typer.echo(text_from_cells("", curve_from_evaluations(results, measure)))
+            typer.echo("")
+    for line in [*legend_from_evaluations(results), results[0].protocol, *notes]:
         typer.echo(line)
     if output is not None:
         typer.echo(f"report: {output}")
