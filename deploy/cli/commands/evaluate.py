@@ -120,9 +120,12 @@ def evaluate(
         bool, SAMPLING("Sample exactly as the authors' code does, which takes long.", "--published")
     ] = False,
     samples: Annotated[
-        int,
-        SAMPLING("How many versions of each picture to make, from different noise; their mean gets a row of its own."),
-    ] = 1,
+        int | None,
+        SAMPLING(
+            "How many versions of each picture to make, from different noise; their mean gets a row of its own. Of a "
+            "model that makes pictures from noise alone, how many pictures. If left out, 1, or 16 of such a model."
+        ),
+    ] = None,
     seed: Seed = 0,
     crop: Annotated[int | None, ORIGINALS("Use only the middle of each original: so many pixels a side.")] = None,
     limit: Annotated[int | None, ORIGINALS("Use only so many originals, spread evenly over their names.")] = None,
@@ -146,6 +149,13 @@ def evaluate(
     dists: Annotated[
         Path | None,
         ORIGINALS("Folder with the weights of DISTS, to measure that too. If left out, where PyTorch keeps downloads."),
+    ] = None,
+    inception: Annotated[
+        Path | None,
+        ORIGINALS(
+            "Folder with the weights of Inception, to hold generated pictures against those of the folder. If left "
+            "out, where PyTorch keeps downloads."
+        ),
     ] = None,
     engine: Annotated[
         list[str], ENGINE("Try this engine, or auto; `doctor` lists them; repeatable.", complete=engine_names)
@@ -186,19 +196,28 @@ def evaluate(
         published=published,
     )
     ways = _ways(offered, setting)
-    prepared = _protocol(protocol, folder=folder, scale=scale, crop=crop, curve=curve)
-    originals = {
-        by: read_originals(folder or EVALUATION_IMAGES, by, crop=crop, limit=limit, lr_side=prepared.lr_side)
-        for by in sorted(set(prepared.scales))
-    }
-    measures, notes = _measures(lpips, dists)
-    busy = note_from_load(*load_and_cores())
-    if busy is not None:
-        notes.append(busy)
+    prepared = _protocol(protocol, scale=scale, crop=crop, curve=curve)
     with ExitStack() as stack:
         settings = _settings(stack, ways, threads, device, seed)
         _check_name(against, settings)
-        results = _evaluations(originals, settings, samples, measures, prepared.line(crop=crop))
+        if any(setting.upscaler.model.generates for setting in settings):
+            _evaluate_generation(settings, folder, samples, inception, output, as_json=as_json)
+            return
+        if folder is None and prepared.data is not None:
+            raise typer.BadParameter(
+                f"name the folder of your own copy of the data: {prepared.data}.", param_hint="--protocol"
+            )
+        originals = {
+            by: read_originals(folder or EVALUATION_IMAGES, by, crop=crop, limit=limit, lr_side=prepared.lr_side)
+            for by in sorted(set(prepared.scales))
+        }
+        measures, notes = _measures(lpips, dists)
+        busy = note_from_load(*load_and_cores())
+        if busy is not None:
+            notes.append(busy)
+        results = _evaluations(
+            originals, settings, 1 if samples is None else samples, measures, prepared.line(crop=crop)
+        )
     if output is not None:
         write_report(results, output, baseline=against, notes=notes)
     if as_json:
@@ -208,6 +227,61 @@ def evaluate(
         _print(results, against, notes, output)
     if any(row.failure is not None for result in results for row in result.rows):
         raise typer.Exit(1)
+
+
+def _evaluate_generation(
+    settings: "list[Setting]",
+    folder: Path | None,
+    samples: int | None,
+    inception: Path | None,
+    output: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Pictures from noise alone, which have no originals: between sizes, between each other, beside real ones."""
+    from deploy.errors import CheckpointError, PlanError
+    from deploy.measure.evaluation.generation import (
+        PICTURES,
+        WITHOUT_ORIGINALS,
+        evaluate_generation,
+        picture_paths,
+        real_features,
+        reason_for_no_distribution,
+        record_from_generation,
+        table_from_generation,
+    )
+    from deploy.measure.evaluation.report import write_generation
+    from deploy.measure.inception import LEAST, load_inception
+
+    if not all(setting.upscaler.model.generates for setting in settings):
+        raise PlanError("Models that enlarge and models that generate have no figure in common; evaluate them apart.")
+    count = PICTURES if samples is None else samples
+    real_count = None if folder is None else len(picture_paths(folder))
+    reason = reason_for_no_distribution(count, real_count)
+    if reason is not None and inception is not None:
+        raise PlanError(f"{reason[0].upper()}{reason[1:]}. Make and name more, or leave out --inception.")
+    notes = [] if reason is None else [reason]
+    network = real = None
+    with shown_progress("evaluate") as progress:
+        if folder is not None and min(count, real_count or 0) >= min(LEAST.values()):
+            try:
+                network = load_inception(inception)
+                real = real_features(folder, network, progress)
+            except CheckpointError as error:
+                if inception is not None:
+                    raise
+                notes = [f"FID, KID, precision and recall were not measured: {error}"]
+        rows = evaluate_generation(settings, count, inception=network, real=real, progress=progress)
+    title = f"{count} pictures from noise alone, each at several sizes of one latent"
+    table, legend = table_from_generation(rows), [f"{row.name}: {row.text}" for row in rows]
+    record = {"generation": record_from_generation(rows, count, real_count), "notes": notes}
+    if output is not None:
+        write_generation(output, record, title, table, [*legend, *notes])
+    if as_json:
+        typer.echo(json.dumps({**WITHOUT_ORIGINALS, **record}, indent=1, sort_keys=True))
+        return
+    typer.echo(text_from_cells(title, table) + "\n")
+    typer.echo("\n".join([*legend, *notes]))
 
 
 def _bundles(named: Sequence[Path]) -> list[Path]:
@@ -243,9 +317,7 @@ def _check_name(against: str | None, settings: "list[Setting]") -> None:
         raise typer.BadParameter(f"no row is called {against!r}; there are {', '.join(names)}.", param_hint="--against")
 
 
-def _protocol(
-    name: str | None, *, folder: Path | None, scale: Sequence[float], crop: int | None, curve: bool
-) -> "Protocol":
+def _protocol(name: str | None, *, scale: Sequence[float], crop: int | None, curve: bool) -> "Protocol":
     """The protocol of that name, or the plain one at the scales asked for; what contradicts it is refused."""
     from deploy.measure.evaluation.protocols import CURVE, PLAIN, PROTOCOLS
 
@@ -259,10 +331,6 @@ def _protocol(
     if said:
         raise typer.BadParameter(
             f"it says scales and cropping; leave out {' and '.join(said)}.", param_hint="--protocol"
-        )
-    if folder is None:
-        raise typer.BadParameter(
-            f"name the folder of your own copy of the data: {PROTOCOLS[name].data}.", param_hint="--protocol"
         )
     return PROTOCOLS[name]
 

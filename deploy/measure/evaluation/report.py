@@ -24,7 +24,7 @@ from deploy.measure.evaluation.judging import (
 from deploy.measure.evaluation.measures import PSNR, SSIMULACRA2, Result
 from deploy.measure.evaluation.originals import Pixels
 from deploy.measure.evaluation.plots import check_plots_can_be_made, write_curve, write_frontier
-from deploy.measure.evaluation.tables import markdown_from_evaluations
+from deploy.measure.evaluation.tables import markdown_from_evaluations, markdown_table
 from deploy.measure.metrics import Interval
 from deploy.measure.sheet import contact_sheet
 
@@ -62,6 +62,23 @@ def write_report(
         for number, sheet in enumerate(contact_sheets(evaluation), 1):
             written.append(folder / f"pictures{_suffix(evaluation, evaluations)}-{number}.png")
             write_image(sheet, written[-1])
+    return written
+
+
+def write_generation(
+    folder: Path, record: dict[str, Any], title: str, table: list[list[str]], lines: Sequence[str]
+) -> list[Path]:
+    """The figures of generated pictures as JSON and Markdown in `folder`, which is made if it is not there."""
+    written = [folder / "generation.json", folder / "generation.md"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written[0].write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+        parts = [f"## {title}", "", *markdown_table(table), "", *(f"* {line}" for line in lines), ""]
+        written[1].write_text("\n".join(parts), encoding="utf-8")
+    except OSError as error:
+        raise FolderError(
+            f"writing the report to {folder}: {error.strerror}. Choose another folder with -o."
+        ) from error
     return written
 
 
