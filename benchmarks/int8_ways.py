@@ -25,13 +25,14 @@ from calibration.passes.inputs import Inputs
 from calibration.passes.recipes import Scales, biases_of, densities_of_inputs, recipe_of, scales_for
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
+from deploy.images.pictures import Pixels
 from deploy.int8.pipeline import Calibrated
 from deploy.int8.recording.trajectories import Trajectories, groups_of_pictures
 from deploy.int8.storing.storing import calibrated_graph, graphs_of_target
 from deploy.int8.trying.budget import share_in_float
 from deploy.int8.trying.comparison import Fidelity, compare, float_upscaler, int8_upscaler, made_by
 from deploy.int8.trying.drafts import Draft, drafted
-from deploy.measure.evaluation.originals import Original, Pixels
+from deploy.measure.evaluation.originals import Original
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 

@@ -22,11 +22,11 @@ NAMES = [f"{prefix}openblas_{{}}_num_threads{suffix}" for prefix in ("scipy_", "
 @contextmanager
 def products_on_one_thread() -> Iterator[None]:
     """Products of all threads of this process run on the thread that asks for them, until the block is left."""
-    found = _openblas()
-    if found is None:
+    library = _openblas()
+    if library is None:
         yield
         return
-    get, put = found
+    get, put = library
     before = get()
     put(1)
     try:

@@ -17,6 +17,9 @@ command line prints it and exits with 1; anything that is not a DeployError (or 
 packages below) is a bug and keeps its traceback.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class DeployError(Exception):
     """Base of every error that deploy raises on purpose."""
@@ -60,3 +63,8 @@ class QuantizationError(DeployError):
 
 class SizeError(DeployError):
     """An output size, scale or tile that cannot be honoured."""
+
+
+def nearest_name(name: object, known: Iterable[str]) -> str:
+    """Of the known names the one that a person who wrote `name` most probably meant, however unlike it is."""
+    return get_close_matches(str(name), known, n=1, cutoff=0.0)[0]

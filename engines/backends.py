@@ -13,7 +13,8 @@ from pathlib import Path
 
 from engines.adapters import onnxruntime_cuda_engine, onnxruntime_engine, openvino_engine
 from engines.adapters.tensorrt_engine import TENSORRT_BACKEND, TENSORRT_RTX_BACKEND
-from engines.contract import Array, Availability, Backend, Engine, refuse_device
+from engines.arrays import Array
+from engines.contract import Availability, Backend, Engine, refuse_device
 from engines.errors import EngineError
 from engines.machine.cuda import find_device
 

@@ -47,7 +47,7 @@ def default_cache_dir() -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One thing in the cache. `label` is for people: which bundle and graph it was made from."""
+    """A thing in the cache. `label` is for people: which bundle and graph it was made from."""
 
     path: Path
     label: str
@@ -60,7 +60,7 @@ class Entry:
 
     @property
     def bytes(self) -> int:
-        """Of all its files."""
+        """The bytes of all its files."""
         return sum(self.files.values())
 
     @property
@@ -123,13 +123,13 @@ class Cache:
             self._remove_damaged()
             entries = self.entries()
             limit = None if unused_days is None else time.time() - unused_days * 86400
-            gone = [entry for entry in entries if limit is not None and entry.used < limit]
-            entries = [entry for entry in entries if entry not in gone]
+            removed = [entry for entry in entries if limit is not None and entry.used < limit]
+            entries = [entry for entry in entries if entry not in removed]
             while max_bytes is not None and entries and sum(entry.bytes for entry in entries) > max_bytes:
-                gone.append(entries.pop())
-            for entry in gone:
+                removed.append(entries.pop())
+            for entry in removed:
                 shutil.rmtree(entry.path)
-            return gone
+            return removed
 
     def _place(self, key: Mapping[str, str]) -> Path:
         text = json.dumps(dict(key), sort_keys=True)
@@ -138,10 +138,10 @@ class Cache:
     def _read(self, path: Path) -> Entry | None:
         """The entry in a folder; None unless it is whole."""
         try:
-            stored = json.loads((path / ENTRY).read_bytes())
-            if stored["schema"] != SCHEMA:
+            record = json.loads((path / ENTRY).read_bytes())
+            if record["schema"] != SCHEMA:
                 return None
-            entry = Entry(path=path, **{name: value for name, value in stored.items() if name != "schema"})
+            entry = Entry(path=path, **{name: value for name, value in record.items() if name != "schema"})
             whole = all((path / name).stat().st_size == size for name, size in entry.files.items())
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
@@ -163,8 +163,8 @@ class Cache:
             figures = build(unfinished)
             files = {path.name: path.stat().st_size for path in sorted(unfinished.iterdir())}
             entry = Entry(path=place, label=label, key=dict(key), files=files, figures=figures, built=time.time())
-            stored = {"schema": SCHEMA, **{n: v for n, v in asdict(entry).items() if n != "path"}}
-            (unfinished / ENTRY).write_text(json.dumps(stored, indent=1, sort_keys=True))
+            record = {"schema": SCHEMA, **{n: v for n, v in asdict(entry).items() if n != "path"}}
+            (unfinished / ENTRY).write_text(json.dumps(record, indent=1, sort_keys=True))
             if place.exists():
                 shutil.rmtree(place)
             unfinished.rename(place)
@@ -232,7 +232,7 @@ def fingerprint(hashes: list[str]) -> str:
 
 
 def fingerprint_of_graph(graph: Path, weights: tuple[Path, ...]) -> str:
-    """The same, from the files themselves."""
+    """The fingerprint of a graph, from the files themselves."""
     states = ((path, path.stat()) for path in (graph, *weights))
     return fingerprint([_sha256_of_file(path, state.st_size, state.st_mtime_ns) for path, state in states])
 

@@ -13,16 +13,13 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from engines.arrays import Array
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
 from engines.recurrence import Step, next_input
-
-Array = NDArray[Any]
 
 AxisSizes = dict[str, tuple[int, str]]
 """Name of a dynamic axis -> its size in this run and the tensor that said so first."""
@@ -163,9 +160,7 @@ class Engine(ABC):
         self._check_open("enter")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @abstractmethod
@@ -337,7 +332,7 @@ class Backend:
             raise EngineError(f"The engine {self.name} cannot run a bundle's graphs: {'; '.join(problems)}.")
 
     def precisions_here(self) -> tuple[str, ...]:
-        """Those that this machine has the arithmetic for."""
+        """The precisions that this machine has the arithmetic for."""
         lacking = self.lacks()
         return tuple(precision for precision in self.precisions if precision not in lacking)
 

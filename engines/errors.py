@@ -10,6 +10,10 @@ next. A backend's own words are quoted shortened; the whole text is the exceptio
 """
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class EngineError(Exception):
@@ -52,3 +56,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 _MEMORY_WORDS = ("failed to allocate", "bad_alloc", "out of memory")
 """The last is CUDA's own text for its error 2, which GPU backends pass on."""
+
+
+def failed_opening(graph: "Path", name: str, error: Exception) -> EngineError:
+    """What to raise for a backend's exception while it opened a graph."""
+    if is_out_of_memory(error):
+        return OutOfMemory(f"Opening {graph}: {name} ran out of memory ({short_words(error)}).")
+    return EngineError(f"Opening {graph}: {name} refuses it: {short_words(error)}")

@@ -8,13 +8,10 @@ different sizes never compile in turns what the other has just closed.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
 
-from numpy.typing import NDArray
-
+from engines.arrays import Array
 from engines.contract import NOTHING_HELD, Engine, Held
 
-Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -16,8 +16,9 @@ from typing import Final
 
 import numpy as np
 
+from engines.arrays import Array
 from engines.backends import BACKENDS, DEFAULT_BACKEND, backend_named, open_engine
-from engines.contract import REFUSE, UNSIGNED, Array
+from engines.contract import REFUSE, UNSIGNED
 from engines.errors import EngineError
 from engines.onnx_files.graph_constants import read_constants
 from engines.onnx_files.wire_format import bytes_field, number_field, text_field

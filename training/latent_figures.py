@@ -9,8 +9,9 @@ import typer
 from deploy.checkpoint.load import load_checkpoint
 from deploy.families.latent.model import VALUES
 from deploy.families.latent.network import LatentNetwork
+from deploy.images.pictures import Pixels
 from deploy.images.values import network_from_pixels, pixels_from_network
-from deploy.measure.evaluation.originals import Pixels, read_originals
+from deploy.measure.evaluation.originals import read_originals
 from deploy.measure.evaluation.tables import text_from_interval
 from deploy.measure.metrics import consistency_between_scales, mean_with_interval, psnr
 from deploy.packaged.places import EVALUATION_IMAGES, LATENT_CHECKPOINT

@@ -124,9 +124,9 @@ def allowed_windows(densities: Sequence[Density], form: Form) -> NDArray[np.bool
         (all(density.minimum >= 0 for density in densities), lowest == 0),
         (all(density.maximum <= 0 for density in densities), lowest == 1 - form.levels),
     )
-    for one_sided, wanted in sides:
-        if one_sided and wanted.any():  # a symmetric form has but one window
-            return wanted
+    for one_sided, windows in sides:
+        if one_sided and windows.any():  # a symmetric form has but one window
+            return windows
     return np.ones(lowest.shape, dtype=np.bool_)
 
 
@@ -222,15 +222,15 @@ def _divergence(mass: FloatArray, bin_width: float, quantizer: Quantizer) -> flo
     codes = np.rint(centres / quantizer.scale).astype(np.int64)
     inside = (codes >= quantizer.lowest) & (codes <= quantizer.highest)
     clipped = np.where(inside, mass, 0.0)
-    held = np.flatnonzero(inside)
-    clipped[held[0]] += mass[: held[0]].sum()
-    clipped[held[-1]] += mass[held[-1] + 1 :].sum()
-    alike = codes[held] - quantizer.lowest
-    occupied = clipped[held] > 0
-    sums = np.bincount(alike, mass[held])  # the tails are lost to the codes: this is what clipping costs
+    bins = np.flatnonzero(inside)
+    clipped[bins[0]] += mass[: bins[0]].sum()
+    clipped[bins[-1]] += mass[bins[-1] + 1 :].sum()
+    alike = codes[bins] - quantizer.lowest
+    occupied = clipped[bins] > 0
+    sums = np.bincount(alike, mass[bins])  # the tails are lost to the codes: this is what clipping costs
     occupants = np.bincount(alike, occupied)
     spread = sums[alike] / np.maximum(occupants[alike], 1)
-    p, q = clipped[held][occupied], np.maximum(spread[occupied], 1e-12)
+    p, q = clipped[bins][occupied], np.maximum(spread[occupied], 1e-12)
     return float(np.sum(p * np.log(p / q)))
 
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calibration.choose.clipping import (
     Method,
@@ -29,35 +28,29 @@ BITS: Final = 8
 """Of a bfloat16 number, the leading one included."""
 
 
-def choose_common_window(
-    densities: Sequence[Density],
-    form: Form,
-    method: Method,
-    weights: Sequence[float] | NDArray[np.float64] | None = None,
-) -> tuple[Quantizer, ...]:
-    """A quantizer per density, all with the same codes: the least weighted sum of errors for `Mse`.
+def choose_common_window(densities: Sequence[Density], form: Form, method: Method) -> tuple[Quantizer, ...]:
+    """A quantizer per density, all with the same codes: the least sum of errors for `Mse`.
 
     For other methods the window is that of all densities mixed, and each scale the smallest that reaches the bounds
     which the method sets for its density alone. The scales' ratios are short, `with_short_ratios`.
     """
     if not densities:
         raise StatisticsError("choosing a common window: no density was given; at least one is needed.")
-    weighing = np.ones(len(densities)) if weights is None else np.asarray(weights, dtype=np.float64)
     if not isinstance(method, Mse):
-        together = choose_for_steps(list(densities), form, method, weighing)
+        together = choose_for_steps(list(densities), form, method)
         alone = [choose_quantizer(density, form, method) for density in densities]
-        chosen = [_reaching(quantizer, together) for quantizer in alone]
-        return with_short_ratios(_with_zeros_widest(densities, chosen))
+        quantizers = [_reaching(quantizer, together) for quantizer in alone]
+        return with_short_ratios(_with_zeros_widest(densities, quantizers))
     scales = [scale_grid([density], form, method) for density in densities]
     errors = [window_errors(d, grid, form) for d, grid in zip(densities, scales, strict=True)]
-    cost = sum(weight * table.min(axis=0) for weight, table in zip(weighing, errors, strict=True))
+    cost = sum(table.min(axis=0) for table in errors)
     window = int(np.argmin(np.where(allowed_windows(densities, form), cost, np.inf)))
     lowest = int(form.lowest_codes[window])
-    chosen = [
+    quantizers = [
         Quantizer(scale=float(grid[table[:, window].argmin()]), lowest=lowest, highest=lowest + form.levels - 1)
         for grid, table in zip(scales, errors, strict=True)
     ]
-    return with_short_ratios(_with_zeros_widest(densities, chosen))
+    return with_short_ratios(_with_zeros_widest(densities, quantizers))
 
 
 def _reaching(alone: Quantizer, together: Quantizer) -> Quantizer:
@@ -71,7 +64,7 @@ def _reaching(alone: Quantizer, together: Quantizer) -> Quantizer:
 
 
 def with_short_ratios(chosen: Sequence[Quantizer]) -> tuple[Quantizer, ...]:
-    """The same with scales that the first is a multiple of by numbers of eight significant bits, as bfloat16 has.
+    """The quantizers with scales that the first is a multiple of by numbers of eight significant bits, as bfloat16 has.
 
     OpenVINO's graph multiplies a range's inputs by that ratio, in bfloat16 where it computes in it, and its outputs by
     the inverse, in float32: a longer ratio would leave all outputs of the range up to 0.4 % too large or too small.
@@ -90,7 +83,7 @@ def with_short_ratios(chosen: Sequence[Quantizer]) -> tuple[Quantizer, ...]:
 
 
 def _with_zeros_widest(densities: Sequence[Density], chosen: Sequence[Quantizer]) -> tuple[Quantizer, ...]:
-    """With the largest scale of all for a range that was zero throughout: exact there, and clipping least."""
+    """The quantizers, with the largest scale for ranges that were zero throughout: exact there, and clipping least."""
     scales = [q.scale for density, q in zip(densities, chosen, strict=True) if _is_not_zero(density)]
     widest = max(scales, default=1.0)
     return tuple(

@@ -35,14 +35,14 @@ from numpy.typing import NDArray
 from calibration.choose.quantizer import Quantizer
 from calibration.errors import ChoiceError, StatisticsError, WeightError
 from calibration.observe.covariance import Geometry
+from engines.arrays import Float64
 
 LEAST_CORRELATION: Final = 0.7
 
-FloatArray = NDArray[np.float64]
 Values = NDArray[np.floating]
 
 
-def unfolded_mean(values: Values, geometry: Geometry) -> FloatArray:
+def unfolded_mean(values: Values, geometry: Geometry) -> Float64:
     """The mean of the unfolded input over batch and output positions; shape (channels · rows · columns,).
 
     Summed along one axis after the other, which reads the input once per kernel column instead of once per entry.
@@ -84,24 +84,14 @@ class InputMean:
         self._rounding_sum += unfolded_mean(quantizer.round_trip(values) - values, self.geometry)
         self.inputs += 1
 
-    def merge(self, other: InputMean) -> None:
-        """Take in everything that `other` has averaged of the same layer."""
-        if other.geometry != self.geometry:
-            raise StatisticsError(
-                f"merging means: {other.geometry} does not fit {self.geometry}; both must come from the same layer."
-            )
-        self._sum += other._sum
-        self._rounding_sum += other._rounding_sum
-        self.inputs += other.inputs
-
     @property
-    def mean(self) -> FloatArray:
+    def mean(self) -> Float64:
         """E[x], shape (channels · kernel rows · kernel columns,)."""
         self._check_gathered()
         return self._sum / self.inputs
 
     @property
-    def rounding_mean(self) -> FloatArray:
+    def rounding_mean(self) -> Float64:
         """E[q(x) - x], of the same shape."""
         self._check_gathered()
         return self._rounding_sum / self.inputs
@@ -112,8 +102,8 @@ class InputMean:
 
 
 def bias_correction(
-    name: str, weight: Values, rounded: Values, mean: FloatArray, rounding_mean: FloatArray | None = None
-) -> FloatArray:
+    name: str, weight: Values, rounded: Values, mean: Float64, rounding_mean: Float64 | None = None
+) -> Float64:
     """What to add to the bias of a quantized layer so that its mean output is that of the exact one; (outputs,).
 
     weight and rounded: exact and quantized, (outputs, inputs per group, ...). mean and rounding_mean: E[x] and
@@ -130,7 +120,7 @@ def bias_correction(
     exact = weight.reshape(groups, outputs // groups, width).astype(np.float64)
     quantized = rounded.reshape(exact.shape).astype(np.float64)
     per_group = exact @ mean.reshape(groups, width, 1) - quantized @ shifted.reshape(groups, width, 1)
-    correction: FloatArray = per_group.reshape(outputs)
+    correction: Float64 = per_group.reshape(outputs)
     return correction
 
 
@@ -158,7 +148,7 @@ class NoiseCorrection:
 
 
 class NoiseErrors:
-    """Sums from which the correction of each step of a plan is fitted; mergeable.
+    """Sums from which the correction of each step of a plan is fitted.
 
     The float network and the quantized one are run on the same inputs, and both predictions handed to `add`.
     """
@@ -188,18 +178,8 @@ class NoiseErrors:
         self._sums[step_index] += sums
         self._counts[step_index] += n.size // self.channels
 
-    def merge(self, other: NoiseErrors) -> None:
-        """Take in everything that `other` has compared for the same plan."""
-        if (other.steps, other.channels) != (self.steps, self.channels):
-            raise StatisticsError(
-                f"merging errors of predicted noise: {other.steps} steps of {other.channels} channels do not fit"
-                f" {self.steps} of {self.channels}."
-            )
-        self._counts += other._counts
-        self._sums += other._sums
-
-    def correction(self, step_index: int, noise_level: float, fit_gain: bool = True) -> NoiseCorrection:
-        """The correction of one step: gain and offset of the module's line, or with fit_gain=False the mean alone.
+    def correction(self, step_index: int, noise_level: float) -> NoiseCorrection:
+        """The correction of one step: gain and offset of the module's line.
 
         A channel whose predictions have less to do with the exact ones than LEAST_CORRELATION keeps its gain: what is
         wrong there is not a line.
@@ -210,7 +190,7 @@ class NoiseErrors:
             )
         mean_n, mean_m, square_m, product, square_n = self._sums[step_index] / self._counts[step_index]
         var_m, cov, var_n = square_m - mean_m**2, product - mean_n * mean_m, square_n - mean_n**2
-        usable = fit_gain & (cov > 0) & (cov**2 >= LEAST_CORRELATION**2 * var_n * var_m)
+        usable = (cov > 0) & (cov**2 >= LEAST_CORRELATION**2 * var_n * var_m)
         gain = np.where(usable, var_n / np.where(usable, cov, 1.0), 1.0)
         variance = np.maximum(var_n - 2 * gain * cov + gain**2 * var_m, 0.0)  # rounding may leave -1e-17
         return NoiseCorrection(

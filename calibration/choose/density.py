@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calibration.errors import StatisticsError
 from calibration.observe.statistics import BINS, HALF_BINS, Histogram, widen
+from engines.arrays import Float64
 
-FloatArray = NDArray[np.float64]
-
-EDGES: FloatArray = np.arange(-HALF_BINS, HALF_BINS + 1, dtype=np.float64)
+EDGES: Float64 = np.arange(-HALF_BINS, HALF_BINS + 1, dtype=np.float64)
 """The edges of the bins in units of their width."""
 
 
@@ -30,7 +28,7 @@ class Density:
     """
 
     exponent: int
-    mass: FloatArray
+    mass: Float64
     minimum: float
     maximum: float
 
@@ -50,7 +48,7 @@ class Density:
         return float(self._moments[2, -1]) * self.bin_width**2 / self.total
 
     @cached_property
-    def _moments(self) -> FloatArray:
+    def _moments(self) -> Float64:
         """Integrals of 1, t and t² from the left end to each edge, with t = x / bin width; shape (3, 4097)."""
         moments = np.zeros((3, BINS + 1))
         for power in range(3):
@@ -58,7 +56,7 @@ class Density:
             np.cumsum(self.mass * (grown[1:] - grown[:-1]) / (power + 1), out=moments[power, 1:])
         return moments
 
-    def moments_below(self, borders: FloatArray) -> FloatArray:
+    def moments_below(self, borders: Float64) -> Float64:
         """Integrals of 1, x and x² over all values below each border; the shape of `borders` after an axis of 3."""
         t = np.clip(borders / self.bin_width, -HALF_BINS, HALF_BINS)
         bins = np.minimum(np.floor(t).astype(np.intp) + HALF_BINS, BINS - 1)
@@ -88,7 +86,7 @@ def density_of(histogram: Histogram) -> Density:
     )
 
 
-def mixture_of(densities: Sequence[Density], weights: Sequence[float] | FloatArray | None = None) -> Density:
+def mixture_of(densities: Sequence[Density], weights: Sequence[float] | Float64 | None = None) -> Density:
     """The weighted sum of densities on the widest of their bins; without weights each counts as it is."""
     if not densities:
         raise StatisticsError("mixing densities: none was given; at least one is needed.")

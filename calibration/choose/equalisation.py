@@ -26,8 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import StatisticsError
-
-FloatArray = NDArray[np.float32]
+from engines.arrays import Float32
 
 MOST: Final = 16.0
 """Of the largest factor: where a channel is nearly always 0, its weights need codes too."""
@@ -38,7 +37,7 @@ _RATIOS: Final = np.geomspace(1 / 64, 64, 97)
 _BITS: Final = 4
 
 
-def factors_of(lowest: FloatArray, highest: FloatArray, norms: NDArray[np.floating]) -> FloatArray | None:
+def factors_of(lowest: Float32, highest: Float32, norms: NDArray[np.floating]) -> Float32 | None:
     """What each channel is multiplied by, 1 to 16; None where that would gain little.
 
     lowest, highest: of each channel's values, (channels,). norms: the squares of the weights that read each channel,
@@ -63,9 +62,9 @@ def factors_of(lowest: FloatArray, highest: FloatArray, norms: NDArray[np.floati
     return _rounded(needs[best].max() / needs[best])
 
 
-def _rounded(factors: NDArray[np.float64]) -> FloatArray:
-    """To the nearest numbers of four significant bits."""
+def _rounded(factors: NDArray[np.float64]) -> Float32:
+    """The nearest numbers of four significant bits."""
     mantissas, exponents = np.frexp(factors)
     scaled = np.rint(mantissas * (1 << _BITS)) / (1 << _BITS)
-    rounded: FloatArray = np.ldexp(scaled, exponents).astype(np.float32)
+    rounded: Float32 = np.ldexp(scaled, exponents).astype(np.float32)
     return rounded

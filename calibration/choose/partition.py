@@ -53,7 +53,7 @@ class Partition:
 
 @dataclass(frozen=True, kw_only=True)
 class FixedRanges:
-    """This many ranges."""
+    """The way to choose ranges that takes just so many."""
 
     count: int
 

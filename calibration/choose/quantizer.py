@@ -25,8 +25,6 @@ from numpy.typing import NDArray
 
 from calibration.errors import ChoiceError
 
-FloatArray = NDArray[np.float64]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Quantizer:

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from calibration.choose.quantizer import Quantizer
 from calibration.errors import GraphError
-
-FloatArray = NDArray[np.float32]
+from engines.arrays import Float32
 
 HEADROOM = 1.5
 """Other pictures go beyond the extremes of the calibration pictures, and a clipped channel costs far more than a wider
@@ -39,8 +38,8 @@ class OutputWindow:
     """
 
     centres: NDArray[np.int32]
-    steps: FloatArray
-    gains: FloatArray
+    steps: Float32
+    gains: Float32
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,10 +56,10 @@ class LayerRecipe:
 
     node: str
     codes: NDArray[np.int8]
-    weight_scales: FloatArray
+    weight_scales: Float32
     inputs: tuple[Quantizer, ...]
-    factors: FloatArray | None = None
-    corrections: FloatArray | None = None
+    factors: Float32 | None = None
+    corrections: Float32 | None = None
     output: OutputWindow | None = None
 
     @property
@@ -69,14 +68,14 @@ class LayerRecipe:
         return int(self.codes.shape[0])
 
     @property
-    def input_scales(self) -> FloatArray:
+    def input_scales(self) -> Float32:
         """The scale of the input in each range."""
         return np.array([quantizer.scale for quantizer in self.inputs], dtype=np.float32)
 
     def problems(self, ranges: int) -> Iterator[str]:
         """What does not fit together, each as the end of a sentence."""
         size = self.outputs
-        shapes: dict[str, tuple[FloatArray, tuple[int, ...]]] = {"weight_scales": (self.weight_scales, (size,))}
+        shapes: dict[str, tuple[Float32, tuple[int, ...]]] = {"weight_scales": (self.weight_scales, (size,))}
         if self.codes.dtype != np.int8 or self.codes.ndim < 2:
             yield f"codes are {self.codes.dtype} of shape {self.codes.shape}, not int8 with output channels first"
         if len(self.inputs) != ranges:
@@ -106,7 +105,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse layers that do not fit the number of ranges, and layers named twice."""
-        problems = [f"{layer.node}: {told}" for layer in self.layers for told in layer.problems(self.ranges)]
+        problems = [f"{layer.node}: {problem}" for layer in self.layers for problem in layer.problems(self.ranges)]
         names = [layer.node for layer in self.layers]
         problems += [f"{name}: named twice" for name in sorted({n for n in names if names.count(n) > 1})]
         if self.ranges < 1:
@@ -124,8 +123,8 @@ def output_window(
     lowest: NDArray[np.floating[Any]],
     highest: NDArray[np.floating[Any]],
     *,
-    bias: FloatArray,
-    weight_scales: FloatArray,
+    bias: Float32,
+    weight_scales: Float32,
     inputs: tuple[Quantizer, ...],
     headroom: float = HEADROOM,
 ) -> OutputWindow:

@@ -26,46 +26,21 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.errors import ChoiceError, WeightError
+from calibration.errors import WeightError
+from engines.arrays import Float64
 
-FloatArray = NDArray[np.float64]
 Products = NDArray[np.floating]
 Weights = NDArray[np.floating]
+
+HIGHEST: Final = 127
+"""The highest code of a weight, on which the scale that clips nothing puts the largest one; the lowest is -HIGHEST."""
+
+DAMPING: Final = 0.01
+"""Share of the mean of H's diagonal that is added to it, so that H is not singular."""
 
 _COLUMNS_AT_ONCE: Final = 64
 _SCALE_RATIOS: Final = np.linspace(1.0, 0.5, 41)
 _RAISES_OF_DAMPING: Final = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class WeightCodes:
-    """The codes weights may have. The scale that clips nothing maps the largest weight to the highest code."""
-
-    lowest: int
-    highest: int
-
-    def __post_init__(self) -> None:
-        """Refuse what int8 cannot hold."""
-        if not -128 <= self.lowest < 0 < self.highest <= 127:
-            raise ChoiceError(
-                f"choosing weight codes {self.lowest}..{self.highest}: some below and some above 0, within -128..127,"
-                " were expected."
-            )
-
-
-INT8: Final = WeightCodes(lowest=-127, highest=127)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SecondOrder:
-    """Rounding that makes up for its own errors; damping is a share of the mean of H's diagonal added to it."""
-
-    damping: float = 0.01
-
-    def __post_init__(self) -> None:
-        """Refuse a damping under which H may be singular."""
-        if not 0 < self.damping < math.inf:
-            raise ChoiceError(f"second-order rounding: damping {self.damping} was asked for; it must be positive.")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,27 +69,21 @@ class RoundedWeights:
         return 10 * math.log10(self.signal / self.error) if self.error > 0 else math.inf
 
 
-def round_to_nearest(
-    name: str, weight: Weights, codes: WeightCodes = INT8, column_weights: FloatArray | None = None
-) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Codes (of the weights' shape) and scales per output channel, each scale of least squared error.
-
-    weight: (outputs, ...). column_weights: how much an error in each of the remaining entries counts, of shape
-    (entries,) or (outputs, entries); the diagonal of the input covariance is a good choice.
-    """
+def round_to_nearest(name: str, weight: Weights, highest: int = HIGHEST) -> RoundedWeights:
+    """The nearest codes, with scales of least squared error. weight: (outputs, ...). What it costs is not measured."""
     _check_weight(name, weight)
     matrix = weight.reshape(weight.shape[0], -1).astype(np.float64)
-    scales = _scales_of_least_error(matrix, codes, np.ones(1) if column_weights is None else column_weights)
-    rounded = _nearest(matrix / scales[:, None], codes)
-    return rounded.astype(np.int8).reshape(weight.shape), scales
+    scales = _scales_of_least_error(matrix, highest, np.ones(1))
+    codes = _nearest(matrix / scales[:, None], highest).astype(np.int8).reshape(weight.shape)
+    return RoundedWeights(codes=codes, scales=scales, error=0.0, nearest_error=0.0, signal=0.0)
 
 
 def round_weights(
     name: str,
     weight: Weights,
     products: Sequence[Products],
-    method: SecondOrder = SecondOrder(),
-    codes: WeightCodes = INT8,
+    damping: float = DAMPING,
+    highest: int = HIGHEST,
 ) -> RoundedWeights:
     """Second-order codes of a layer's weights; an output channel for which nearest is better keeps nearest.
 
@@ -127,19 +96,19 @@ def round_weights(
     importance = np.zeros_like(matrix)
     for rows, columns, product in blocks:
         importance[rows, columns] = np.diag(product)
-    scales = _scales_of_least_error(matrix, codes, importance)
+    scales = _scales_of_least_error(matrix, highest, importance)
 
     scaled = matrix / scales[:, None].astype(np.float64)
-    nearest = _nearest(scaled, codes)
+    nearest = _nearest(scaled, highest)
     second = nearest.copy()
     for rows, columns, product in blocks:
-        second[rows, columns] = _nearest_plane(name, scaled[rows, columns], product, method.damping, codes)
+        second[rows, columns] = _nearest_plane(name, scaled[rows, columns], product, damping, highest)
     nearest_error, second_error, signal = _row_errors([scaled - nearest, scaled - second, scaled], blocks)
     better = second_error <= nearest_error
-    chosen = np.where(better[:, None], second, nearest)
+    codes = np.where(better[:, None], second, nearest)
     squares = scales.astype(np.float64) ** 2
     return RoundedWeights(
-        codes=chosen.astype(np.int8).reshape(weight.shape),
+        codes=codes.astype(np.int8).reshape(weight.shape),
         scales=scales,
         error=float(np.sum(squares * np.where(better, second_error, nearest_error))),
         nearest_error=float(np.sum(squares * nearest_error)),
@@ -181,12 +150,12 @@ def _check_weight(name: str, weight: Weights) -> None:
         )
 
 
-def _nearest(scaled: FloatArray, codes: WeightCodes) -> FloatArray:
-    rounded: FloatArray = np.clip(np.rint(scaled), codes.lowest, codes.highest)
+def _nearest(scaled: Float64, highest: int) -> Float64:
+    rounded: Float64 = np.clip(np.rint(scaled), -highest, highest)
     return rounded
 
 
-def _scales_of_least_error(matrix: FloatArray, codes: WeightCodes, importance: FloatArray) -> NDArray[np.float32]:
+def _scales_of_least_error(matrix: Float64, highest: int, importance: Float64) -> NDArray[np.float32]:
     """Per row, of the scales that put 1 to 1/2 of its largest weight on the highest code, the one of least error.
 
     Rows are taken a few at a time so that they stay in a core's cache for all ratios.
@@ -197,12 +166,12 @@ def _scales_of_least_error(matrix: FloatArray, codes: WeightCodes, importance: F
     for start in range(0, matrix.shape[0], rows_at_once):
         rows = slice(start, start + rows_at_once)
         part, counts = matrix[rows].astype(np.float32), importance[rows].astype(np.float32)
-        covering = np.abs(part).max(axis=1) / np.float32(codes.highest)
+        covering = np.abs(part).max(axis=1) / np.float32(highest)
         covering[covering == 0] = 1.0  # any scale represents a row of zeros
         least = np.full(part.shape[0], np.inf, dtype=np.float32)
         for ratio in _SCALE_RATIOS.astype(np.float32):
             scale = (ratio * covering)[:, None]
-            change = part - scale * np.clip(np.rint(part / scale), codes.lowest, codes.highest)
+            change = part - scale * np.clip(np.rint(part / scale), -highest, highest)
             error = np.einsum("oi,oi,oi->o", change, change, counts)
             better = error < least
             least[better] = error[better]
@@ -210,14 +179,14 @@ def _scales_of_least_error(matrix: FloatArray, codes: WeightCodes, importance: F
     return scales
 
 
-def _nearest_plane(name: str, scaled: FloatArray, product: Products, damping: float, codes: WeightCodes) -> FloatArray:
+def _nearest_plane(name: str, scaled: Float64, product: Products, damping: float, highest: int) -> Float64:
     """Codes by the formula of the module for rows that share one H; the columns of largest H_ii go first."""
     if not np.trace(product) > 0:
-        return _nearest(scaled, codes)  # the input was always zero: no rounding changes the output
+        return _nearest(scaled, highest)  # the input was always zero: no rounding changes the output
     order = np.argsort(np.diag(product), kind="stable")
     factor = _unit_factor(name, product[np.ix_(order, order)], damping)
     rounded = np.empty_like(scaled)
-    rounded[:, order] = _round_backwards(scaled[:, order], factor, codes)
+    rounded[:, order] = _round_backwards(scaled[:, order], factor, highest)
     return rounded
 
 
@@ -242,7 +211,7 @@ def _unit_factor(name: str, product: Products, damping: float) -> NDArray[np.flo
     )
 
 
-def _round_backwards(scaled: FloatArray, factor: NDArray[np.float32], codes: WeightCodes) -> FloatArray:
+def _round_backwards(scaled: Float64, factor: NDArray[np.float32], highest: int) -> Float64:
     """Nearest plane from the last column to the first, in blocks so that most of the work is matrix products.
 
     Columns are held as rows, which are contiguous. float32 is enough: `wanted` is within a few codes of the weights.
@@ -253,13 +222,13 @@ def _round_backwards(scaled: FloatArray, factor: NDArray[np.float32], codes: Wei
         low = max(high - _COLUMNS_AT_ONCE, 0)
         wanted = columns[low:high] + factor[low:high, high:] @ change[high:]
         for i in range(high - 1, low - 1, -1):
-            np.clip(np.rint(wanted[i - low]), codes.lowest, codes.highest, out=rounded[i])
+            np.clip(np.rint(wanted[i - low]), -highest, highest, out=rounded[i])
             np.subtract(columns[i], rounded[i], out=change[i])
             wanted[: i - low] += factor[low:i, i, None] * change[i]
     return rounded.T.astype(np.float64)
 
 
-def _row_errors(changes: Sequence[FloatArray], blocks: Sequence[Block]) -> FloatArray:
+def _row_errors(changes: Sequence[Float64], blocks: Sequence[Block]) -> Float64:
     """Per change and output channel d H d^T, summed over the blocks, in the precision of H."""
     stacked = np.stack(changes)
     errors = np.zeros(stacked.shape[:2])

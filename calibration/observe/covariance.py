@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import StatisticsError, WeightError
+from engines.arrays import Float32
 
-FloatArray = NDArray[np.float32]
 Values = NDArray[np.floating]
 
 MOST_COLUMNS: Final = 4608
@@ -67,13 +67,13 @@ class Geometry:
             for low, high in pairwise(cuts)
         )
 
-    def covariance_bytes(self, most_columns: int = MOST_COLUMNS) -> int:
+    def covariance_bytes(self) -> int:
         """What the sums of one layer occupy in memory."""
-        columns = [(high - low) * self.columns_per_channel for low, high in self.channel_blocks(most_columns)]
+        columns = [(high - low) * self.columns_per_channel for low, high in self.channel_blocks()]
         return 4 * sum(n * n for n in columns)
 
 
-def unfold(values: Values, geometry: Geometry) -> FloatArray:
+def unfold(values: Values, geometry: Geometry) -> Float32:
     """The values under the kernel at each output position; shape (channels, rows, columns, batch, out, out).
 
     A view where nothing is padded. `reshape(channels * rows * columns, -1)` gives one column per position.
@@ -118,7 +118,7 @@ class InputCovariance:
             _add_products(sums, unfolded[low:high])
         self.positions += math.prod(unfolded.shape[3:])
 
-    def _thinned(self, unfolded: FloatArray) -> FloatArray:
+    def _thinned(self, unfolded: Float32) -> Float32:
         positions = math.prod(unfolded.shape[3:])
         if self.most_positions is None or positions <= self.most_positions:
             return unfolded
@@ -126,14 +126,14 @@ class InputCovariance:
         return unfolded[..., apart // 2 :: apart, apart // 2 :: apart]
 
     @property
-    def products(self) -> list[FloatArray]:
+    def products(self) -> list[Float32]:
         """E[x x^T] of each block of channels."""
         if self.positions == 0:
             raise StatisticsError("averaging a covariance: no input was gathered; add at least one.")
         return [_symmetric(sums / np.float32(self.positions)) for sums in self._sums]
 
 
-def _add_products(sums: FloatArray, unfolded: FloatArray) -> None:
+def _add_products(sums: Float32, unfolded: Float32) -> None:
     """The products of all positions, `unfold`'s (channels, rows, columns, batch, out, out), are added in place."""
     size = sums.shape[0]
     batch, rows, columns = unfolded.shape[3:]
@@ -152,7 +152,7 @@ def _add_products(sums: FloatArray, unfolded: FloatArray) -> None:
                 sums[low:high, :high] += x[low:high] @ x[:high].T
 
 
-def _symmetric(lower: FloatArray) -> FloatArray:
+def _symmetric(lower: Float32) -> Float32:
     """The matrix, in place, whose tiles above the diagonal mirror those below."""
     for low, high in _tiles(lower.shape[0]):
         lower[:low, low:high] = lower[low:high, :low].T
@@ -164,22 +164,20 @@ def _tiles(size: int) -> list[tuple[int, int]]:
     return [(low, min(low + _TILE, size)) for low in range(0, size, _TILE)]
 
 
-def passes_within(
-    layers: Mapping[str, Geometry], memory_bytes: int, most_columns: int = MOST_COLUMNS
-) -> list[list[str]]:
+def passes_within(layers: Mapping[str, Geometry], memory_bytes: int) -> list[list[str]]:
     """Layers in their order, divided into passes over the inputs whose covariances together fit into memory_bytes."""
     passes: list[list[str]] = []
-    left = 0
+    bytes_left = 0
     for name, geometry in layers.items():
-        needed = geometry.covariance_bytes(most_columns)
+        needed = geometry.covariance_bytes()
         if needed > memory_bytes:
             raise WeightError(
                 f"gathering the covariance of {name!r}: it needs {needed / 2**20:.0f} MiB, {memory_bytes / 2**20:.0f}"
                 " MiB are allowed; allow more memory or fewer columns per block."
             )
-        if not passes or needed > left:
+        if not passes or needed > bytes_left:
             passes.append([])
-            left = memory_bytes
+            bytes_left = memory_bytes
         passes[-1].append(name)
-        left -= needed
+        bytes_left -= needed
     return passes

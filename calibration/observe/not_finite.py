@@ -2,16 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calibration.errors import StatisticsError
 from calibration.observe.layers import layers_of, read_graph
 from calibration.observe.observer import Observer
-
-Array = NDArray[Any]
+from engines.arrays import Array
 
 CURE = "Such a network cannot be quantized: check it with `idm-deploy verify` and its pictures with `idm-deploy infer`."
 
@@ -31,5 +28,5 @@ def first_not_finite(graph: Path, feeds: Mapping[str, Array]) -> str | None:
     """The first node in the graph's order whose output is not finite for these inputs; None if there is none."""
     nodes = {layer.output: layer.node for layer in layers_of(read_graph(graph))}
     with Observer(graph, list(nodes), example=feeds) as observer:
-        found = {name for name, values in observer.run(feeds) if not np.isfinite(values).all()}
-    return next((node for name, node in nodes.items() if name in found), None)
+        not_finite = {name for name, values in observer.run(feeds) if not np.isfinite(values).all()}
+    return next((node for name, node in nodes.items() if name in not_finite), None)

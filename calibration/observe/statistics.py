@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import StatisticsError
+from engines.arrays import Float32
 
 HALF_BINS: Final = 2048
 """Bins on each side of zero: a one-sided tensor has 4 to 8 bins for each of its 256 codes."""
@@ -33,7 +34,6 @@ _CHUNK: Final = 1 << 15  # indices (256 KB) and scaled values (128 KB) of a chun
 
 Counts = NDArray[np.int64]
 Values = NDArray[np.floating]
-FloatArray = NDArray[np.float32]
 T = TypeVar("T", np.int64, np.float64)
 
 
@@ -66,8 +66,8 @@ class Histogram:
 class ChannelExtremes:
     """Smallest and largest value of each channel, float32 of shape (channels,)."""
 
-    minimum: FloatArray
-    maximum: FloatArray
+    minimum: Float32
+    maximum: Float32
 
 
 def histogram_of(values: Values) -> Histogram:
@@ -98,7 +98,7 @@ def exponent_for(minimum: float, maximum: float) -> int:
     return exponent
 
 
-def _count(flat: FloatArray, exponent: int) -> Counts:
+def _count(flat: Float32, exponent: int) -> Counts:
     factor = np.float32(math.ldexp(1.0, -exponent))
     counts = np.zeros(BINS, dtype=np.int64)
     scaled = np.empty(min(_CHUNK, flat.size), dtype=np.float32)

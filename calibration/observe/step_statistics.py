@@ -46,8 +46,8 @@ class StepStatistics:
             raise StatisticsError(
                 f"tensor {name!r}: step {step_index} is outside the plan, whose {self.steps} steps count from 0."
             )
-        known = self._histograms.get((name, step_index))
-        self._histograms[name, step_index] = merge_histograms(known, histogram) if known else histogram
+        before = self._histograms.get((name, step_index))
+        self._histograms[name, step_index] = merge_histograms(before, histogram) if before else histogram
 
     def merge(self, other: StepStatistics) -> None:
         """Count everything that `other` has counted."""
@@ -76,7 +76,7 @@ class StepStatistics:
         return reduce(merge_histograms, self.of_tensor(name))
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Everything as plain arrays for `numpy.savez`, the same for any order of observation."""
+        """All histograms as plain arrays for `numpy.savez`, the same for any order of observation."""
         keys = sorted(self._histograms)
         rows = [self._histograms[key] for key in keys]
         return {

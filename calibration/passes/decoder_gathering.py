@@ -7,7 +7,6 @@ are one layer here: their inputs share a histogram, hence a scale, and their wei
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +20,8 @@ from calibration.observe.observer import Observer
 from calibration.observe.statistics import ChannelExtremes, channel_extremes_of, merge_extremes
 from calibration.observe.step_statistics import StepStatistics
 from calibration.passes.gathering import quantizable_layers
+from engines.arrays import Array
 
-Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 EachFeeds = Callable[[], Iterable[Feeds]]
 """The inputs of a graph, from the beginning whenever it is called."""
@@ -33,7 +32,7 @@ POSITIONS = 1024
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DecoderFindings:
-    """One graph. rounded: by weight; densities: by input tensor; low, high, biases: by node, of convolutions."""
+    """What a graph was seen to do. rounded: by weight; densities: by input; low, high, biases: by node."""
 
     graph: Path
     layers: tuple[Layer, ...]
@@ -88,23 +87,19 @@ def gather_decoder(
         seen.observe(graph, part, feeds, covariances if second_order else {}, threads)
         for name in weights:
             values = weights_of(model, graph.parent, by_weight[name][0])
-            rounded[name] = _rounded(name, values, covariances.pop(name) if second_order else None)
+            if second_order:
+                rounded[name] = round_weights(name, values, covariances.pop(name).products)
+            else:
+                rounded[name] = round_to_nearest(name, values)
     return DecoderFindings(
         graph=graph,
         layers=tuple(layers),
         rounded=rounded,
         densities=seen.densities(layers),
-        low={node: one.minimum for node, one in seen.extremes.items()},
-        high={node: one.maximum for node, one in seen.extremes.items()},
+        low={node: of_output.minimum for node, of_output in seen.extremes.items()},
+        high={node: of_output.maximum for node, of_output in seen.extremes.items()},
         biases={layer.node: bias_of(model, graph.parent, layer) for layer in layers if layer.kind == CONV},
     )
-
-
-def _rounded(name: str, weights: NDArray[np.float32], covariance: InputCovariance | None) -> RoundedWeights:
-    if covariance is not None:
-        return round_weights(name, weights, covariance.products)
-    codes, scales = round_to_nearest(name, weights)
-    return RoundedWeights(codes=codes, scales=scales, error=0.0, nearest_error=0.0, signal=0.0)
 
 
 def _positions(values: Array, layer: Layer) -> Array:
@@ -140,10 +135,10 @@ class _Seen:
         tensors = [*readers, *makers]
         new = set(readers) - self._counted
         self._counted |= new
-        example = max(feeds(), key=lambda one: sum(array.size for array in one.values()))
+        example = max(feeds(), key=lambda inputs: sum(array.size for array in inputs.values()))
         with Observer(graph, tensors, example=example, threads=threads) as observer:
-            for one in feeds():
-                for name, values in observer.run(one):
+            for inputs in feeds():
+                for name, values in observer.run(inputs):
                     if name in new:
                         self._statistics.observe(self._shared[name], 0, values)
                     for layer in readers.get(name, ()):
@@ -154,13 +149,13 @@ class _Seen:
 
     def _see(self, layer: Layer, values: Array) -> None:
         try:
-            seen = channel_extremes_of(values, axis=layer.channel_axis)
+            extremes = channel_extremes_of(values, axis=layer.channel_axis)
         except StatisticsError as error:
             raise StatisticsError(f"output of {layer.node!r}: {error}") from error
         before = self.extremes.get(layer.node)
-        self.extremes[layer.node] = merge_extremes(before, seen) if before else seen
+        self.extremes[layer.node] = merge_extremes(before, extremes) if before else extremes
 
     def densities(self, layers: Sequence[Layer]) -> dict[str, Density]:
-        """By input tensor; those that share a weight share a density."""
-        found = {name: density_of(self._statistics.overall(name)) for name in self._statistics.names}
-        return {layer.input: found[self._shared[layer.input]] for layer in layers}
+        """The density of each input tensor; those that share a weight share one."""
+        by_name = {name: density_of(self._statistics.overall(name)) for name in self._statistics.names}
+        return {layer.input: by_name[self._shared[layer.input]] for layer in layers}

@@ -38,9 +38,9 @@ def equalising_factors(
     """
     path = folder / "factors.npz"
     if not path.exists():
-        found = _found_factors(graph, layers, inputs, example, threads, progress)
+        factors = _found_factors(graph, layers, inputs, example, threads, progress)
         with new_file(path) as file:
-            made: Any = found
+            made: Any = factors
             np.savez(file, **made)
     with np.load(path, allow_pickle=False) as arrays:
         return {name: np.array(arrays[name]) for name in arrays.files}
@@ -63,19 +63,19 @@ def _found_factors(
     with Observer(graph, single, example=example, threads=lanes.threads) as observer:
 
         def extremes_in(one: DenoiserInput) -> dict[str, ChannelExtremes]:
-            seen = observer.run(one.feeds)
-            return {name: channel_extremes_of(as_map(values, single[name][0])) for name, values in seen}
+            tensors = observer.run(one.feeds)
+            return {name: channel_extremes_of(as_map(values, single[name][0])) for name, values in tensors}
 
         for found in lanes.each(extremes_in, islice(inputs, 0, None, EVERY)):
             for name, extremes in found.items():
                 seen[name] = merge_extremes(seen[name], extremes) if name in seen else extremes
             progress("comparing the channels that each layer reads")
     model = read_graph(graph)
-    made = {}
+    factors_by_input = {}
     for name, extremes in seen.items():
         norms = np.sum([_norms(weights_of(model, graph.parent, layer)) for layer in single[name]], axis=0)
-        made[name] = factors_of(extremes.minimum, extremes.maximum, norms)
-    return {name: factors for name, factors in made.items() if factors is not None}
+        factors_by_input[name] = factors_of(extremes.minimum, extremes.maximum, norms)
+    return {name: factors for name, factors in factors_by_input.items() if factors is not None}
 
 
 def _norms(weight: Array) -> Array:

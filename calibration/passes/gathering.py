@@ -11,7 +11,7 @@ layers otherwise, because more or less memory is free, takes no pass for another
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -33,11 +33,10 @@ from calibration.observe.step_statistics import StepStatistics
 from calibration.one_thread import products_on_one_thread
 from calibration.passes.equalising import divided_weights, equalised, equalising_factors
 from calibration.passes.inputs import Inputs
+from engines.arrays import Array
 from engines.machine.host import usable_cores
 from engines.new_files import new_file
-
-Array = NDArray[Any]
-Progress = Callable[[str, float], None]
+from engines.progress import Progress, part_of
 
 EVERY = 2
 """Of the recorded inputs histograms and covariances are of one in so many: of every noise level, each of them with
@@ -63,7 +62,7 @@ class Gathered:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Findings:
-    """Everything from the passes: layers by node, and a histogram per input tensor and level.
+    """What all passes found: layers by node, and a histogram per input tensor and level.
 
     factors: what the channels of an input are multiplied by, for those where that pays; histograms and rounded weights
     are of what results.
@@ -122,12 +121,8 @@ def gather(
         known = set(statistics.names)
         path = folder / _file_name(part, known, second_order=second_order, equalise=equalise)
         if not path.exists():
-
-            def tell(doing: str, fraction: float, number: int = number) -> None:
-                progress(doing, (number + fraction) / len(passes))
-
             one_pass = _Pass(graph, part, inputs.levels, skip=known, second_order=second_order, factors=factors)
-            one_pass.run(inputs, example, threads, tell)
+            one_pass.run(inputs, example, threads, part_of(progress, number, len(passes)))
             with new_file(path) as file:
                 made: Any = one_pass.to_arrays()
                 np.savez(file, **made)
@@ -255,11 +250,10 @@ class _Pass:
         weight = divided_weights(model, self.graph.parent, layer, self._factors)
         if self._second_order:
             return round_weights(layer.node, weight, self._covariances.pop(layer.node).products)
-        codes, scales = round_to_nearest(layer.node, weight)
-        return RoundedWeights(codes=codes, scales=scales, error=0.0, nearest_error=0.0, signal=0.0)
+        return round_to_nearest(layer.node, weight)
 
     def to_arrays(self) -> dict[str, Array]:
-        """Everything as plain arrays; layers by their number in this pass."""
+        """What this pass found as plain arrays; layers by their number in it."""
         arrays: dict[str, Array] = {f"inputs.{key}": value for key, value in self._statistics.to_arrays().items()}
         arrays["nodes"] = np.array([layer.node for layer in self.layers])
         for number, layer in enumerate(self.layers):

@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-Float32 = NDArray[np.float32]
+from engines.arrays import Float32
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,6 +1,6 @@
 """From what was gathered to what the int8 graphs shall hold: timestep ranges, scales and output windows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,12 @@ from calibration.choose.recipe import LayerRecipe, Recipe, output_window
 from calibration.choose.windows import quantizers_of_ranges
 from calibration.observe.layers import CONV, bias_of, read_graph
 from calibration.passes.gathering import Findings, Gathered
+from engines.progress import Progress
 
 OUTPUT_HEADROOM = 1.0
 """Output windows hold what was seen. With 320 recorded evaluations of 16 pictures, wider ones (1.2, 1.5) lost 0.5 and
 1.8 dB of fidelity on other pictures, narrower ones (0.8) won 0.8 on average and lost 1.9 on the worst picture."""
 
-Progress = Callable[[str, float], None]
 Corrections = Mapping[str, NDArray[np.float32]]
 """Per node, what is added to its output in each range, (ranges, outputs)."""
 
@@ -100,7 +100,7 @@ def scales_for(
 def biases_of(graph: Path, findings: Findings) -> dict[str, NDArray[np.float32]]:
     """The bias of every layer."""
     model = read_graph(graph)
-    return {node: bias_of(model, graph.parent, one.layer) for node, one in findings.layers.items()}
+    return {node: bias_of(model, graph.parent, gathered.layer) for node, gathered in findings.layers.items()}
 
 
 def recipe_of(
@@ -111,16 +111,16 @@ def recipe_of(
     in_float: frozenset[str] = frozenset(),
     corrections: Corrections | None = None,
 ) -> Recipe:
-    """All layers but those that stay in float."""
+    """The recipe of all layers but those that stay in float."""
     layers = [
         _layer(
-            one,
+            gathered,
             scales,
             biases[node],
             None if corrections is None else corrections.get(node),
-            findings.factors.get(one.layer.input),
+            findings.factors.get(gathered.layer.input),
         )
-        for node, one in findings.layers.items()
+        for node, gathered in findings.layers.items()
         if node not in in_float
     ]
     return Recipe(ranges=len(scales.ranges), layers=tuple(layers))
@@ -136,7 +136,7 @@ def _layer(
     inputs = scales.quantizers[found.layer.input]
     window: Any = None
     if found.layer.kind == CONV:
-        rows = [slice(one.start, one.stop) for one in map(scales.levels_of, range(len(scales.ranges)))]
+        rows = [slice(levels.start, levels.stop) for levels in map(scales.levels_of, range(len(scales.ranges)))]
         window = output_window(
             np.stack([found.low[row].min(axis=0) for row in rows]),
             np.stack([found.high[row].max(axis=0) for row in rows]),

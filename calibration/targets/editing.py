@@ -12,8 +12,7 @@ from calibration.choose.recipe import LayerRecipe, Recipe
 from calibration.errors import GraphError
 from calibration.observe.layers import LINEAR, Layer, layers_of
 from calibration.targets.range_rows import CHANNELS, NUMBERS, RangeConstants, RangeRows, RowWriter
-
-Array = NDArray[Any]
+from engines.arrays import Array
 
 SMALL = 64
 """Arrays of at most this many bytes stay inside the graph file."""
@@ -65,7 +64,7 @@ class Editor:
         like: NodeProto | None = None,
         **attributes: Any,
     ) -> str:
-        """One more node; its output, called after it unless named. `like` lends its attributes."""
+        """Adds a node and returns its output, called after it unless named. `like` lends its attributes."""
         node = helper.make_node(kind, list(inputs), [output or f"{name}.out"], name=name, domain=domain, **attributes)
         if like is not None:
             node.attribute.extend(a for a in like.attribute if a.name not in attributes)
@@ -88,7 +87,7 @@ class Editor:
         return name
 
     def number(self, values: NDArray[np.floating], name: str) -> str:
-        """One number per range: a 0-d constant if it never changes, else of shape (1,)."""
+        """Adds a number per range and returns its tensor: a 0-d constant if it never changes, else of shape (1,)."""
         if (values == values[0]).all():
             return self.constant(np.asarray(values[0], dtype=np.float32).reshape(()), name)
         return self._writers[NUMBERS].add(name, values)
@@ -188,11 +187,13 @@ def check_fit(recipe: Recipe, layers: dict[str, Layer]) -> None:
     """GraphError unless every layer of the recipe is one of the graph, with weights of the same shape."""
     problems = []
     for layer in recipe.layers:
-        known = layers.get(layer.node)
-        if known is None:
+        layer_of_graph = layers.get(layer.node)
+        if layer_of_graph is None:
             problems.append(f"{layer.node} is no convolution or linear layer of this graph")
-        elif layer.codes.shape != known.weight_shape:
-            problems.append(f"{layer.node} has weights {known.weight_shape} and the recipe codes {layer.codes.shape}")
+        elif layer.codes.shape != layer_of_graph.weight_shape:
+            problems.append(
+                f"{layer.node} has weights {layer_of_graph.weight_shape} and the recipe codes {layer.codes.shape}"
+            )
     if problems:
         raise GraphError(f"writing an int8 graph: {'; '.join(problems)}. Calibrate this graph again.")
 

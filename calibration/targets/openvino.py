@@ -33,7 +33,7 @@ NAME: Final = "openvino"
 
 
 def int8_graphs(model: ModelProto, folder: Path, recipe: Recipe) -> Int8Graphs:
-    """One graph for all ranges. `folder` is where the float graph's weights file lies: biases are read from it."""
+    """The int8 graph, one for all ranges. `folder` holds the float graph's weights file, from which biases are read."""
     check_zero_points(recipe)
     editor = Editor(recipe.ranges)
 

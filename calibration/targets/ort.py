@@ -21,16 +21,17 @@ from typing import Final
 import numpy as np
 from onnx import ModelProto, NodeProto
 
-from calibration.choose.recipe import FloatArray, LayerRecipe, OutputWindow, Recipe
+from calibration.choose.recipe import LayerRecipe, OutputWindow, Recipe
 from calibration.errors import GraphError
 from calibration.observe.layers import LINEAR, Layer, bias_of, layers_of
 from calibration.targets.editing import Editor, Int8Graphs, check_zero_points, input_of, int8_weights, rewritten
+from engines.arrays import Float32 as FloatArray
 
 MIDDLE: Final = 128
 
 
 def int8_graphs(model: ModelProto, folder: Path, recipe: Recipe) -> Int8Graphs:
-    """One graph for all ranges. `folder` is where the float graph's weights file lies: biases are read from it."""
+    """The int8 graph, one for all ranges. `folder` holds the float graph's weights file, from which biases are read."""
     check_zero_points(recipe)
     _check_outputs(model, recipe)
     editor = Editor(recipe.ranges)

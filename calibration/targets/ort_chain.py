@@ -150,9 +150,9 @@ class _Chain:
         for layer in recipe.layers:
             if layer.factors is not None:
                 yield f"{layer.node} has inputs that are equalised, for which codes of a chain have no place"
-        made = {node.output[0] for node in self._model.graph.node if node.op_type == "Relu"}
+        after_relu = {node.output[0] for node in self._model.graph.node if node.op_type == "Relu"}
         for tensor, quantizer in self._coded.items():
-            if tensor not in made:
+            if tensor not in after_relu:
                 yield f"{tensor} is not made by a ReLU"
             if quantizer.lowest != 0:
                 yield f"{tensor} has the codes {quantizer.lowest}..{quantizer.highest}, which do not begin at 0"

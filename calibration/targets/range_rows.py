@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import GraphError
-
-FloatArray = NDArray[np.float32]
+from engines.arrays import Float32
 
 NUMBERS = "range_numbers"
 """Single numbers: a graph input of shape (n,), or n initializers without axes."""
@@ -42,9 +41,9 @@ class RangeRows:
     input: str
     shape: tuple[int, ...]
     sizes: NDArray[np.int64]
-    factors: FloatArray
-    slopes: FloatArray
-    constants: FloatArray
+    factors: Float32
+    slopes: Float32
+    constants: Float32
     corrections: NDArray[np.float16] | None = None
 
     @property
@@ -52,19 +51,19 @@ class RangeRows:
         """How many rows there are."""
         return int(self.factors.shape[0])
 
-    def row(self, index: int) -> FloatArray:
+    def row(self, index: int) -> Float32:
         """The input's value in one range."""
         if not 0 <= index < self.ranges:
             raise GraphError(
                 f"making the row of range {index} for {self.input}: ranges count from 0 to {self.ranges - 1}."
             )
-        row: FloatArray = self.constants + self.slopes * np.repeat(self.factors[index], self.sizes)
+        row: Float32 = self.constants + self.slopes * np.repeat(self.factors[index], self.sizes)
         if self.corrections is not None:
             row += self.corrections[index]
         return row.reshape(self.shape)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Everything but the name as plain arrays for `numpy.savez`."""
+        """The rows as plain arrays for `numpy.savez`; the name is kept elsewhere."""
         arrays: dict[str, NDArray[Any]] = {name: np.asarray(getattr(self, name)) for name in ARRAYS}
         return arrays if self.corrections is None else {**arrays, "corrections": self.corrections}
 
@@ -93,7 +92,7 @@ class RangeConstants:
                 f" {self.rows.input}. Quantize again."
             )
 
-    def in_range(self, index: int) -> dict[str, FloatArray]:
+    def in_range(self, index: int) -> dict[str, Float32]:
         """Name -> value in one range."""
         parts = np.split(self.rows.row(index).reshape(-1), np.cumsum(self.rows.sizes)[:-1])
         shape = () if self.rows.input == NUMBERS else (-1,)
@@ -108,17 +107,17 @@ class RowWriter:
     ranges: int
     names: list[str] = field(default_factory=list)
     factors: list[NDArray[np.floating]] = field(default_factory=list)
-    slopes: list[FloatArray] = field(default_factory=list)
-    constants: list[FloatArray] = field(default_factory=list)
-    corrections: list[FloatArray | None] = field(default_factory=list)
+    slopes: list[Float32] = field(default_factory=list)
+    constants: list[Float32] = field(default_factory=list)
+    corrections: list[Float32 | None] = field(default_factory=list)
 
     def add(
         self,
         name: str,
         factors: NDArray[np.floating],
-        slopes: FloatArray | None = None,
-        constants: FloatArray | None = None,
-        corrections: FloatArray | None = None,
+        slopes: Float32 | None = None,
+        constants: Float32 | None = None,
+        corrections: Float32 | None = None,
     ) -> str:
         """A segment called `name`: constants + factor * slopes + corrections; one number where slopes are left out."""
         slopes = np.ones(1, dtype=np.float32) if slopes is None else slopes.astype(np.float32)
@@ -130,7 +129,7 @@ class RowWriter:
         return name
 
     def rows(self, *, leading: tuple[int, ...] = (), trailing: tuple[int, ...] = ()) -> RangeRows:
-        """All segments one after the other, on an axis between the leading and the trailing ones of the input."""
+        """The rows of all segments one after the other, on an axis between the input's leading and trailing ones."""
         sizes = [slopes.size for slopes in self.slopes]
         corrections = None
         if any(part is not None for part in self.corrections):

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
-from calibration.choose.recipe import FloatArray, LayerRecipe, Recipe
+from calibration.choose.recipe import LayerRecipe, Recipe
 from calibration.errors import GraphError
 from calibration.observe.layers import LINEAR, Layer, bias_of
 from calibration.targets.editing import (
@@ -32,12 +32,13 @@ from calibration.targets.editing import (
     quantize_dequantize,
     rewritten,
 )
+from engines.arrays import Float32 as FloatArray
 
 NAME: Final = "tensorrt"
 
 
 def int8_graphs(model: ModelProto, folder: Path, recipe: Recipe) -> Int8Graphs:
-    """One graph, with constants per range. `folder` is where the float graph's weights file lies: for the biases."""
+    """The int8 graph, with constants per range. `folder` holds the weights file that biases are read from."""
     _check_codes(recipe)
     editor = Editor(recipe.ranges, constant_ranges=True)
 

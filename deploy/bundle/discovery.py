@@ -23,18 +23,18 @@ def discover(
     here = Path.cwd() if folder is None else Path(folder)
     if holds_manifest(here):
         return here
-    found = _children_with_manifest(here)
-    if not found and fallback is not None:
+    bundles = _children_with_manifest(here)
+    if not bundles and fallback is not None:
         return fallback
-    if not found:
+    if not bundles:
         raise BundleError(
             f"found no bundle in {here} or the folders in it. Name its folder, or make one with "
             "`idm-deploy export CKPT`."
         )
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise BundleError(f"found {len(found)} bundles in {here}: {names}. Name the one you mean.")
-    return found[0]
+    if len(bundles) > 1:
+        names = ", ".join(path.name for path in bundles)
+        raise BundleError(f"found {len(bundles)} bundles in {here}: {names}. Name the one you mean.")
+    return bundles[0]
 
 
 def refusal_of_bundle(path: Path) -> str:

@@ -150,11 +150,11 @@ def refuse_newer_schema(data: object) -> None:
 
 
 def _key_problems(data: dict[str, Any]) -> Iterator[str]:
-    known = [entry.name for entry in fields(Manifest)]
-    for key in sorted(data.keys() - set(known)):
-        nearest = difflib.get_close_matches(key, known, n=1)
+    names = [entry.name for entry in fields(Manifest)]
+    for key in sorted(data.keys() - set(names)):
+        nearest = difflib.get_close_matches(key, names, n=1)
         yield f"unknown key {key!r}" + (f" (did you mean {nearest[0]!r}?)" if nearest else "")
-    for key in sorted(set(known) - data.keys() - set(OPTIONAL)):
+    for key in sorted(set(names) - data.keys() - set(OPTIONAL)):
         yield f"missing key {key!r}"
 
 

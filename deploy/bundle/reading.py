@@ -151,7 +151,7 @@ def _parsed(path: Path) -> object:
 
 
 def _damage(folder: Path, manifest: Manifest, *, hashes: bool) -> Iterator[str]:
-    """One sentence per file that is not what bundle.json says."""
+    """What is wrong with the files, a sentence for each that is not what bundle.json says."""
     for name, record in sorted(manifest.files.items()):
         try:
             problem = _file_problem(folder / name, record, hashes=hashes)
@@ -169,8 +169,8 @@ def _file_problem(path: Path, record: FileRecord, *, hashes: bool) -> str | None
         return "is not a plain file, and links are not followed"
     if status.st_size != record.bytes:
         return f"has {status.st_size} bytes instead of {record.bytes}"
-    if hashes and (found := sha256_of_file(path)) != record.sha256:
-        return f"has SHA-256 {found[:16]}... instead of {record.sha256[:16]}..."
+    if hashes and (actual_hash := sha256_of_file(path)) != record.sha256:
+        return f"has SHA-256 {actual_hash[:16]}... instead of {record.sha256[:16]}..."
     return None
 
 

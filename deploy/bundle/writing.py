@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -84,9 +83,7 @@ class BundleWriter:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._leave()
 
     def reserve_space(self, needed_bytes: int) -> None:
@@ -209,12 +206,12 @@ def refused(doing: str) -> Iterator[None]:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        taken = error.errno in (errno.ENOTEMPTY, errno.EEXIST)
+        place_is_taken = error.errno in (errno.ENOTEMPTY, errno.EEXIST)
         cure = (
             "Make room, or choose another place with -o"
             if full
             else "Another process has made it meanwhile; use --force to replace it"
-            if taken
+            if place_is_taken
             else "Check the path and its permissions, or choose another place with -o"
         )
         raise BundleError(f"{doing} failed: {error.strerror}. {cure}; what was there before is unchanged.") from error

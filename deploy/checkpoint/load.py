@@ -82,8 +82,8 @@ class Checkpoint:
         """How many stored numbers each part of the network uses, and how many no output depends on."""
         parts = family_named(self.family).parts
         counts: dict[str, dict[str, int]] = {}
-        used = {name: tuple(value.shape) for name, value in self.network.state_dict().items()}
-        for use, shapes in (("used", used), ("unused", self.unused)):
+        live_shapes = {name: tuple(value.shape) for name, value in self.network.state_dict().items()}
+        for use, shapes in (("used", live_shapes), ("unused", self.unused)):
             for name, shape in shapes.items():
                 part = next((part for prefix, part in parts.items() if name.startswith(prefix)), "tables")
                 part = "quantizers" if name.endswith(QUANTIZER_BUFFERS) else part
@@ -229,11 +229,11 @@ def _refuse_other_shapes(
             f"{stored.path} contradicts itself: by its other tensors' shapes, {_some(wrong)}. "
             "The file mixes two networks or is of another version."
         )
-    known = {*expected, *family.unused_shapes(found.config)}
+    known_names = {*expected, *family.unused_shapes(found.config)}
     other = [
         name
         for name in shapes
-        if name.startswith(family.live_prefixes) and name not in known and not name.endswith(QUANTIZER_BUFFERS)
+        if name.startswith(family.live_prefixes) and name not in known_names and not name.endswith(QUANTIZER_BUFFERS)
     ]
     if other:
         raise CheckpointError(

@@ -59,7 +59,7 @@ def library_of(names: Iterable[str]) -> str | None:
 
 
 def amax_of_layers(layers: "Sequence[Layer]", of_modules: Mapping[str, float]) -> dict[str, float]:
-    """Those of a graph's layers, by module; what belongs to layers that the graph does not have is left out."""
+    """The largest activations of a graph's layers, by module; those of layers that it does not have are left out."""
     amax_of_module = {}
     for module in (layer.module for layer in layers):
         whole = module[:-2] if module.endswith(HALVES) else module
@@ -70,6 +70,6 @@ def amax_of_layers(layers: "Sequence[Layer]", of_modules: Mapping[str, float]) -
 
 
 def table_from_amax(of_modules: Mapping[str, float]) -> NDArray[np.void]:
-    """One row per module, sorted by name: what a bundle stores."""
+    """The table that a bundle stores: a row per module, sorted by name."""
     width = max((len(name) for name in of_modules), default=1)
     return np.array(sorted(of_modules.items()), dtype=[("module", f"U{width}"), ("amax", "<f4")])

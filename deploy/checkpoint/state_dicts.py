@@ -36,13 +36,13 @@ class State:
 def state_from_contents(contents: Contents, weights: str) -> State:
     """The state dict to read: for "ema" a separate one if there is one, else the raw one, else what there is."""
     raw, averaged = _find(contents.root, RAW_KEYS), _find_averaged(contents.root)
-    chosen = averaged if averaged is not None and (weights == "ema" or raw is None) else raw
-    if chosen is None:
+    place = averaged if averaged is not None and (weights == "ema" or raw is None) else raw
+    if place is None:
         raise CheckpointError(
             f"{contents.path} holds no state_dict: no dictionary of named tensors, at its top or under the usual keys "
             f"({', '.join(RAW_KEYS)}). A network that was saved whole has to be saved as its state_dict()."
         )
-    return State(_unwrapped(contents.tensors(chosen)), averaged=chosen is averaged)
+    return State(_unwrapped(contents.tensors(place)), averaged=place is averaged)
 
 
 def _find(value: Any, keys: tuple[str, ...], depth: int = 0) -> Mapping[Any, Any] | None:

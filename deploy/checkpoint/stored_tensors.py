@@ -48,15 +48,15 @@ class StoredTensor:
 
     def read(self) -> NDArray[Any]:
         """The numbers, in the stored type (bfloat16 as float32), mapped from the file where that is possible."""
-        stored = NUMPY_DTYPES[self.dtype]
+        dtype = NUMPY_DTYPES[self.dtype]
         if 0 in self.shape:
-            return np.zeros(self.shape, dtype=np.float32 if self.dtype == "bfloat16" else stored)
+            return np.zeros(self.shape, dtype=np.float32 if self.dtype == "bfloat16" else dtype)
         count = 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
-        run = self.file.numbers(stored, self.position, count)
+        run = self.file.numbers(dtype, self.position, count)
         if self.strides == contiguous_strides(self.shape):
             view = run.reshape(self.shape)
         else:
-            byte_strides = tuple(stride * stored.itemsize for stride in self.strides)
+            byte_strides = tuple(stride * dtype.itemsize for stride in self.strides)
             view = np.lib.stride_tricks.as_strided(run, self.shape, byte_strides)
         if self.dtype == "bfloat16":
             return np.asarray(np.left_shift(view, 16, dtype=np.uint32)).view(np.float32)

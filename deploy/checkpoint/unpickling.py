@@ -52,7 +52,7 @@ class StorageType(NamedTuple):
 
 
 class Storage(NamedTuple):
-    """That many numbers that lie outside the pickle, under `key`."""
+    """A run of numbers that lies outside the pickle, under `key`."""
 
     key: str
     dtype: str

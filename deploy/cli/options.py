@@ -30,7 +30,7 @@ RESULTS = Panel("Results and messages")
 
 
 def one_of(*names: str) -> Completion:
-    """The same words every time."""
+    """What an option says that takes one of some names: the same words every time."""
     return lambda: list(names)
 
 

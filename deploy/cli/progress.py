@@ -2,19 +2,19 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from deploy.cli.messages import is_quiet, say
+from engines.progress import Progress
 
 SECONDS_BETWEEN_LINES = 5.0
 
-Report = Callable[[str, float], None]
 """Called with what is being done and the fraction done, from 0 to 1."""
 
 
 @contextmanager
-def shown_progress(title: str) -> Iterator[Report]:
+def shown_progress(title: str) -> Iterator[Progress]:
     """A function to report progress to while the block runs."""
     if sys.stderr is not None and sys.stderr.isatty() and not is_quiet():
         with _bar(title) as report:
@@ -24,7 +24,7 @@ def shown_progress(title: str) -> Iterator[Report]:
 
 
 @contextmanager
-def _bar(title: str) -> Iterator[Report]:
+def _bar(title: str) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -38,7 +38,7 @@ def _bar(title: str) -> Iterator[Report]:
         yield report
 
 
-def _lines(title: str) -> Report:
+def _lines(title: str) -> Progress:
     started = last = time.monotonic()
 
     def report(doing: str, fraction: float) -> None:
@@ -47,8 +47,8 @@ def _lines(title: str) -> Report:
         if now - last < SECONDS_BETWEEN_LINES:
             return
         last = now
-        left = (now - started) * (1.0 - fraction) / fraction if fraction > 0 else None
-        tail = "" if left is None else f", about {left:.0f} s left"
+        seconds_left = (now - started) * (1.0 - fraction) / fraction if fraction > 0 else None
+        tail = "" if seconds_left is None else f", about {seconds_left:.0f} s left"
         say(f"{title}: {doing}, {fraction:.0%}{tail}")
 
     return report

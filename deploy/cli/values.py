@@ -3,11 +3,12 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
+
+from deploy.errors import nearest_name
 
 if TYPE_CHECKING:
     from deploy.bundle import Bundle
@@ -161,7 +162,7 @@ def way_from_text(text: str, default: "Way") -> "Way":
 
 def _value(text: str, word: str, key: str, value: str) -> Any:
     if key not in READERS:
-        nearest = get_close_matches(key, [*READERS, PUBLISHED], n=1, cutoff=0.0)[0]
+        nearest = nearest_name(key, [*READERS, PUBLISHED])
         raise typer.BadParameter(
             f"{text!r} says {word!r}, the nearest is {nearest!r}; write words such as steps=20, with "
             f"{', '.join(READERS)} or {PUBLISHED}.",

@@ -14,7 +14,7 @@ LIBRARIES = ("typer", "rich", "safetensors", "pyyaml", "matplotlib", "tensorrt-r
 
 
 def version_text(*, as_json: bool) -> str:
-    """One line, or the record."""
+    """What `--version` prints: one line, or the whole record as JSON."""
     if as_json:
         return json.dumps(version_record(), indent=1, sort_keys=True)
     return f"idm-deploy {deploy.__version__}"
@@ -35,7 +35,7 @@ def version_record() -> dict[str, Any]:
 
 
 def bytes_in(folder: Path) -> int:
-    """Of all files below a folder; what may not be looked at, or goes meanwhile, counts nothing."""
+    """The bytes of all files below a folder; what may not be looked at, or goes meanwhile, counts nothing."""
     total = 0
     for place, _, names in os.walk(folder):  # passes over what may not be read
         for name in names:
@@ -69,7 +69,7 @@ VARIABLES: Mapping[str, str] = {
 
 
 def exit_codes_and_variables() -> str:
-    """Both as paragraphs for the end of `--help`."""
+    """The exit codes and the environment variables, as paragraphs for the end of `--help`."""
     codes = (f"{code}: {meaning}." for code, meaning in EXIT_CODES.items())
     variables = (f"{name}: {meaning}." for name, meaning in VARIABLES.items())
     return "\n".join(["Exit codes", *codes]) + "\n\n" + "\n".join(["Environment variables", *variables])

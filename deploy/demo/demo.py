@@ -24,11 +24,12 @@ from deploy.engine.trials import TrialSettings
 from deploy.errors import FolderError, ImageError, MissingPackage
 from deploy.families.table import family_named
 from deploy.images.files import read_image, write_image
+from deploy.images.pictures import Pixels
 from deploy.images.resize import upscale
 from deploy.int8.installed import refuse_without_onnx, targets_here
 from deploy.measure.evaluation.contenders import MODEL_FREE, Setting
 from deploy.measure.evaluation.evaluate import evaluate
-from deploy.measure.evaluation.originals import Original, Pixels, pixels_from_planes, read_originals
+from deploy.measure.evaluation.originals import Original, pixels_from_planes, read_originals
 from deploy.measure.evaluation.report import report_from_evaluations
 from deploy.measure.evaluation.tables import table_from_evaluation
 from deploy.measure.metrics import fidelity, high_frequency_energy, psnr
@@ -47,13 +48,11 @@ from deploy.sampling.choices import Choices
 from engines.backends import DEFAULT_BACKEND, backend_named
 from engines.cache import Cache
 from engines.new_files import new_file
+from engines.progress import Progress, Say, part_of
 
 STATE = "demo.json"
 """What was done so far and what came out; written after every step."""
 
-Progress = Callable[[str, float], None]
-
-Say = Callable[[str], None]
 
 FLOAT = "fp32"
 
@@ -82,13 +81,13 @@ class DemoSettings:
     seed: int = 0
 
     def quick(self) -> "DemoSettings":
-        """The same flow on less, in about a third of the time."""
+        """The settings of `--quick`: the same flow on less, in about a third of the time."""
         return replace(self, pictures=1, originals=2, calibration_pictures=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """One run in one folder."""
+    """A run of the demo in its folder."""
 
     settings: DemoSettings
     folder: Path
@@ -129,7 +128,7 @@ def make_bundle(demo: Demo) -> dict[str, Any]:
 
 
 def _copied(bundle: Bundle, place: Path) -> Bundle:
-    """The same bundle at `place`, whatever lay there."""
+    """A copy of the bundle at `place`, whatever lay there."""
     partial = place.with_name(f".{place.name}.partial")
     try:
         for old in (partial, place):
@@ -196,7 +195,7 @@ def _why_not(demo: Demo) -> str | None:
 
 
 def _targets() -> tuple[str, ...]:
-    """Those that the demo quantizes for: graphs for a GPU show nothing on a CPU."""
+    """The targets that the demo quantizes for: graphs for a GPU show nothing on a CPU."""
     return tuple(name for name in targets_here(None, lambda _: None) if target_named(name).on_cpu)
 
 
@@ -228,12 +227,8 @@ def enlarge_samples(demo: Demo) -> dict[str, Any]:
             first, last = min(demo.settings.scales), max(demo.settings.scales)
             runs.append((last / first, (demo.folder / f"{demo.samples()[0].stem}_x{first:g}.png",)))
         for index, (scale, images) in enumerate(runs):
-
-            def tell(doing: str, fraction: float, index: int = index) -> None:
-                demo.progress(doing, (index + fraction) / len(runs))
-
             request = Request(images=images, scale=scale, output=demo.folder, seed=demo.settings.seed, force=True)
-            report = infer_pictures(upscaler, request, say=demo.say, progress=tell)
+            report = infer_pictures(upscaler, request, say=demo.say, progress=part_of(demo.progress, index, len(runs)))
             if report["failed"]:
                 raise ImageError(f"the demo could not enlarge its samples: {report['failed'][0]['error']}")
             pictures += report["pictures"]
@@ -337,10 +332,10 @@ def measure_originals(demo: Demo) -> dict[str, Any]:
     """The figures of the default preset on held-out originals, in float and int8, beside filters without a model."""
     originals = read_originals(EVALUATION_IMAGES, 4.0)
     # Spread over the photographs, so that a part of them is not one photograph alone.
-    chosen = originals[:: max(1, len(originals) // demo.settings.originals)][: demo.settings.originals]
+    selection = originals[:: max(1, len(originals) // demo.settings.originals)][: demo.settings.originals]
     with ExitStack() as stack:
         settings = contenders(demo, stack)
-        result = evaluate(chosen, [*MODEL_FREE, *settings], scale=4.0, progress=demo.progress)
+        result = evaluate(selection, [*MODEL_FREE, *settings], scale=4.0, progress=demo.progress)
     return {"table": table_from_evaluation(result), "evaluation": report_from_evaluations([result])}
 
 

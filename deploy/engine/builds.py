@@ -9,7 +9,7 @@ K - 1 times. One range, which is what `quantize` chooses unless more pay, costs 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,7 @@ from engines.machine.cuda import find_device
 from engines.onnx_files.graph_file import read_signature
 from engines.plans.built_forms import PlanSettings, Source, make_plan
 from engines.plans.tensorrt_names import TENSORRT, TENSORRT_RTX, TensorRtPackage
-
-Progress = Callable[[str, float], None]
+from engines.progress import Progress, part_of
 
 AUTO = "auto"
 
@@ -120,7 +119,7 @@ def planned_builds(
         deadline_s=options.deadline_s,
     )
     form = BACKENDS[package.backend].norm
-    found = []
+    builds = []
     for name, profile in profiles_of_graphs(bundle, options.sizes).items():
         if name == DENOISE and precision == INT8:
             continue
@@ -128,7 +127,7 @@ def planned_builds(
         coded = int8_graph(bundle, target_of_backend(package.backend), name) if precision == INT8 else None
         files = [bundle.manifest.graphs[name]["forms"][form]] if coded is None else [coded.name]
         label = name if coded is None else f"{name} int8"
-        found.append(_planned(bundle, label, files, replace(settings, precision=kind, profile=profile)))
+        builds.append(_planned(bundle, label, files, replace(settings, precision=kind, profile=profile)))
     if precision == INT8:
         if not has_int8(bundle, package.backend):
             raise BundleError(
@@ -141,8 +140,8 @@ def planned_builds(
         plain = _planned(bundle, "denoise int8", [int8.graph.name], replace(settings, profile=profile))
         for index in range(int8.engines):
             source = plain.source.filled(f"{plain.source.label} {index}", int8.constants(index))
-            found.append(replace(plain, source=source))
-    return found
+            builds.append(replace(plain, source=source))
+    return builds
 
 
 def _planned(bundle: Bundle, name: str, files: list[str], settings: PlanSettings) -> PlannedBuild:
@@ -170,16 +169,13 @@ def weights_bytes(graph: Path, *, half: bool = False) -> int:
 
 
 def build_plans(planned: Sequence[PlannedBuild], cache: Cache, options: PlanOptions, progress: Progress) -> list[Built]:
-    """All of them in the cache, each built in its own process unless it was there."""
-    made = []
+    """Puts all plans into the cache, each built in its own process unless it was there."""
+    results = []
     for number, plan in enumerate(planned):
-
-        def told(phase: str, fraction: float, number: int = number, label: str = plan.source.label) -> None:
-            progress(f"{label}, {phase}", (number + fraction) / len(planned))
-
+        share = part_of(progress, number, len(planned), plan.source.label)
         begin = time.monotonic()
-        entry, reason = make_plan(plan.source, plan.settings, cache, told, rebuild=options.rebuild)
-        made.append(
+        entry, reason = make_plan(plan.source, plan.settings, cache, share, rebuild=options.rebuild)
+        results.append(
             Built(
                 label=entry.label,
                 bytes=entry.bytes,
@@ -189,7 +185,7 @@ def build_plans(planned: Sequence[PlannedBuild], cache: Cache, options: PlanOpti
                 reason=reason,
             )
         )
-    return made
+    return results
 
 
 def precisions_to_build(bundle: Bundle, package: TensorRtPackage, engine: str, precision: str) -> list[str]:
@@ -198,10 +194,10 @@ def precisions_to_build(bundle: Bundle, package: TensorRtPackage, engine: str, p
     One that TensorRT lacks is refused where this package was asked for, and not built where any engine will do.
     """
     if precision != AUTO:
-        known = (*BACKENDS[package.backend].precisions, INT8)
+        precisions = (*BACKENDS[package.backend].precisions, INT8)
         if engine == package.backend:
-            check_request(package.backend, precision, known, None)
-        return [precision] if precision in known else []
+            check_request(package.backend, precision, precisions, None)
+        return [precision] if precision in precisions else []
     return ["fp16", INT8] if has_int8(bundle, package.backend) else ["fp16"]
 
 

@@ -25,22 +25,22 @@ def engine_choice(
     check_device(device, None if engine == AUTO else engine)
     if engine == precision == AUTO and (chosen := chosen_engine(bundle, threads=threads, device=device)) is not None:
         return chosen
-    wanted = precision
+    precision_used = precision
     if precision == AUTO:
-        wanted = "fp32" if DENOISE in bundle.manifest.graphs else INT8
-    backend = _engine_for(bundle, wanted, device) if engine == AUTO else engine
+        precision_used = "fp32" if DENOISE in bundle.manifest.graphs else INT8
+    backend = _engine_for(bundle, precision_used, device) if engine == AUTO else engine
     record = backend_named(backend)
-    check_request(backend, wanted, _precisions(backend), threads)
+    check_request(backend, precision_used, _precisions(backend), threads)
     if not (state := record.probe()).available:
         raise MissingPackage(f"The engine {backend} cannot run here: {state.reason}. Type {state.install}.")
-    if wanted == INT8 and bundle.manifest.quantization is None:
+    if precision_used == INT8 and bundle.manifest.quantization is None:
         raise BundleError(f"{bundle.path} has no int8 graphs. Make them with `idm-deploy quantize`.")
-    if wanted != INT8 and DENOISE not in bundle.manifest.graphs:
+    if precision_used != INT8 and DENOISE not in bundle.manifest.graphs:
         raise BundleError(
-            f"{bundle.path} holds its denoiser in int8 only, not in {wanted}. Leave `precision` out, or export the"
-            " checkpoint again."
+            f"{bundle.path} holds its denoiser in int8 only, not in {precision_used}. Leave `precision` out, or export"
+            " the checkpoint again."
         )
-    return EngineChoice(backend=backend, precision=wanted, threads=threads, device=device)
+    return EngineChoice(backend=backend, precision=precision_used, threads=threads, device=device)
 
 
 def choices_here(
@@ -70,10 +70,10 @@ def _precisions(backend: str) -> tuple[str, ...]:
 
 def _engine_for(bundle: Bundle, precision: str, device: int | None = None) -> str:
     """The engine for a precision: the fastest measured one; else the first installed one that has it, or any one."""
-    found = [probe for probe in probe_all() if device is None or backend_named(probe.name).on_gpu]
-    installed = [probe.name for probe in found if probe.available]
+    probes = [probe for probe in probe_all() if device is None or backend_named(probe.name).on_gpu]
+    installed = [probe.name for probe in probes if probe.available]
     if not installed:
-        lines = " or ".join(probe.install for probe in found)
+        lines = " or ".join(probe.install for probe in probes)
         if device is not None:
             raise MissingPackage(
                 f"Device {device} was asked for, and no engine that runs on GPUs is here. Type {lines}."
@@ -83,7 +83,7 @@ def _engine_for(bundle: Bundle, precision: str, device: int | None = None) -> st
     if precision == INT8:
         able = [name for name in able if has_int8(bundle, name)]
     decision = newest_decision(bundle, device=device) if len(able) > 1 else None
-    measured = decision.figures["candidates"] if decision is not None else []
-    times = {c["backend"]: c["step_ms"] for c in measured if c["precision"] == precision and c["step_ms"] is not None}
-    known = [name for name in able if name in times]
-    return min(known, key=times.__getitem__) if known else (able or installed)[0]
+    candidates = decision.figures["candidates"] if decision is not None else []
+    times = {c["backend"]: c["step_ms"] for c in candidates if c["precision"] == precision and c["step_ms"] is not None}
+    timed = [name for name in able if name in times]
+    return min(timed, key=times.__getitem__) if timed else (able or installed)[0]

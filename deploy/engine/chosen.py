@@ -25,10 +25,10 @@ def chosen_engine(
     entry = newest_decision(bundle, cache_dir, device)
     if entry is None:
         return None
-    chosen = entry.figures["chosen"]
+    choice = entry.figures["chosen"]
     root = Cache(cache_dir).root
     return EngineChoice(
-        backend=chosen["backend"], precision=chosen["precision"], threads=threads, cache_dir=root, device=device
+        backend=choice["backend"], precision=choice["precision"], threads=threads, cache_dir=root, device=device
     )
 
 
@@ -52,7 +52,7 @@ def newest_decision(bundle: Bundle, cache_dir: Path | None = None, device: int |
 
 def machine_key(bundle: Bundle, device: int | None = None) -> dict[str, str]:
     """What any decision for this bundle on this machine depends on; device: if it is to run on that GPU."""
-    found = [probe for probe in probe_all() if probe.available]
+    engines = [probe for probe in probe_all() if probe.available]
     found_gpu = find_device(device or 0)
     gpu = ""
     if isinstance(found_gpu, Device):
@@ -61,6 +61,6 @@ def machine_key(bundle: Bundle, device: int | None = None) -> dict[str, str]:
     cpu = find_cpu()
     return {
         "bundle": fingerprint([record.sha256 for record in bundle.manifest.files.values()]),
-        "engines": ", ".join(f"{probe.name} {probe.version}" for probe in found),
+        "engines": ", ".join(f"{probe.name} {probe.version}" for probe in engines),
         "device": f"{cpu.model}, {cpu.usable_cores} cores{gpu}",
     }

@@ -4,7 +4,7 @@ The decision depends on the bundle, the engines and their versions, the processo
 that is its key in the engine cache, so a machine that changed measures again, and says why.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from math import inf, isfinite
 from pathlib import Path
@@ -16,8 +16,7 @@ from deploy.engine.trials import FLOAT_REFERENCE, Candidate, TrialSettings, poss
 from deploy.errors import DeployError, MissingPackage
 from engines.backends import BACKENDS, probe_all
 from engines.cache import Cache, Figures
-
-Progress = Callable[[str, float], None]
+from engines.progress import Progress
 
 LEAST_SQNR_DB = 15.0
 """A step below this is taken for wrong. Seen on the full IDM: bf16 40 dB, int8 24 to 26 dB, and 3 dB where a backend

@@ -75,10 +75,10 @@ class Report:
 def examine() -> Report:
     """The report on this machine; nothing heavy is imported, nothing is written."""
     probed = probe_all()
-    int8 = find_int8([found.name for found in probed if found.available])
+    int8 = find_int8([probe.name for probe in probed if probe.available])
     engines = tuple(
-        EngineState(precisions=BACKENDS[found.name].precisions, int8=int8.get(found.name, ""), **vars(found))
-        for found in probed
+        EngineState(precisions=BACKENDS[probe.name].precisions, int8=int8.get(probe.name, ""), **vars(probe))
+        for probe in probed
     )
     return Report(
         version=deploy.__version__,
@@ -111,12 +111,12 @@ def find_int8(names: Sequence[str]) -> dict[str, str]:
     """For each of these engines that computes int8 on the CPU, whether its sums are right there: one of INT8_WORDS."""
     command = [sys.executable, "-m", "engines.saturation"]
     home = str(Path(deploy.__file__).parent.parent)  # where `engines` lies too, installed or not
-    asked = {
+    questions = {
         name: subprocess.Popen([*command, name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=home)
         for name in names
         if BACKENDS[name].saturating_sums is not None
     }
-    return {name: _int8_word(name, process) for name, process in asked.items()}
+    return {name: _int8_word(name, process) for name, process in questions.items()}
 
 
 def _int8_word(name: str, process: subprocess.Popen[str]) -> str:

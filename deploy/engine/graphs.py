@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Self
 
 import numpy as np
@@ -80,9 +80,7 @@ class GraphSet:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __contains__(self, name: str) -> bool:
@@ -98,11 +96,11 @@ class GraphSet:
         return self.choice.int8_target or target_of_backend(self.choice.backend)
 
     def fix_sizes(self, name: str, feeds: Mapping[str, Array]) -> None:
-        """The graph runs inputs of these shapes only from now on, compiled for them, and refuses others."""
+        """From now on the graph runs only inputs of these shapes, compiled for them, and refuses others."""
         self._fixed_for_good[name] = shapes_of(feeds)
 
     def lease(self) -> Lease:
-        """For one run; close it at the run's end."""
+        """What one run has of the open graphs; close it at the run's end."""
         return Lease(self._forms)
 
     def engine(self, name: str, range_index: int = 0) -> Engine:
@@ -232,7 +230,7 @@ class GraphSet:
 
 
 def shapes_of(feeds: Mapping[str, Array]) -> Shapes:
-    """Of each input by name."""
+    """The shape of each input, by name."""
     return {name: array.shape for name, array in feeds.items()}
 
 

@@ -37,6 +37,6 @@ def profile_of_graph(bundle: Bundle, sizes: EngineSizes, name: str, shapes: Iter
     """The profile of a graph that does the work of the graph `name`, for inputs of these shapes."""
     family = family_named(bundle.manifest.family)
     axes = family.axes(recorded_config(family.name, bundle.manifest.configuration), sizes)
-    named = {axis for shape in shapes for axis in shape if isinstance(axis, str)}
-    known = axes(name)
-    return Profile(axes={axis: known[axis] for axis in sorted(named & set(known))})
+    names = {axis for shape in shapes for axis in shape if isinstance(axis, str)}
+    ranges = axes(name)
+    return Profile(axes={axis: ranges[axis] for axis in sorted(names & set(ranges))})

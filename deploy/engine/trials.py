@@ -43,9 +43,9 @@ class TrialSettings:
     rounds: int = 5
 
     def __post_init__(self) -> None:
-        found = {"height": self.size[0], "width": self.size[1], "batch": self.batch, "rounds": self.rounds}
-        found |= {} if self.threads is None else {"threads": self.threads}
-        if wrong := [f"{name} {value}" for name, value in found.items() if value < 1]:
+        numbers = {"height": self.size[0], "width": self.size[1], "batch": self.batch, "rounds": self.rounds}
+        numbers |= {} if self.threads is None else {"threads": self.threads}
+        if wrong := [f"{name} {value}" for name, value in numbers.items() if value < 1]:
             raise DeployError(f"Engines cannot be tried with {', '.join(wrong)}: each must be at least 1.")
 
 
@@ -69,7 +69,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """As it is shown."""
+        """Backend and precision, as people are shown them."""
         return f"{self.backend} {self.precision}"
 
 
@@ -113,8 +113,8 @@ def try_choices(
         }
         race(list(contenders.values()), settings.rounds, time.perf_counter, progress)
     reference = next((c for c in choices if c.precision == FLOAT_REFERENCE and c in answers), None)
-    found = [_candidate(choice, contenders[choice], answers, reference) for choice in choices]
-    return [_with_held_out_figures(candidate, bundle) for candidate in found]
+    candidates = [_candidate(choice, contenders[choice], answers, reference) for choice in choices]
+    return [_with_held_out_figures(candidate, bundle) for candidate in candidates]
 
 
 def race(contenders: Sequence[Contender], rounds: int, clock: Callable[[], float], progress: Progress) -> None:
@@ -131,7 +131,7 @@ def race(contenders: Sequence[Contender], rounds: int, clock: Callable[[], float
 
 
 def _with_held_out_figures(candidate: Candidate, bundle: Bundle) -> Candidate:
-    """The same with what `quantize` recorded of the int8 graphs that it runs."""
+    """The candidate with what `quantize` recorded of the int8 graphs that it runs."""
     if candidate.precision != INT8 or bundle.manifest.quantization is None:
         return candidate
     recorded = bundle.manifest.quantization["targets"][target_of_backend(candidate.backend)].get("held_out") or {}

@@ -7,9 +7,9 @@ from typing import Any
 
 from deploy.errors import DeployError
 from engines.errors import EngineError
+from engines.progress import Progress
 
 Clock = Callable[[], float]
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,14 @@ def measure(contenders: Sequence[Contender], rounds: int, clock: Clock, progress
 def _take_turn(contender: Contender, clock: Clock, *, counted: bool) -> None:
     try:
         begin = clock()
-        made = contender.step()
+        result = contender.step()
         elapsed = clock() - begin
     except (EngineError, DeployError, MemoryError) as error:
         contender.failure = str(error) or "memory ran out"
         return
     if not counted:
         return
-    parts = made.seconds if isinstance(made, Split) else {}
+    parts = result.seconds if isinstance(result, Split) else {}
     contender.times_ms.append((sum(parts.values()) if parts else elapsed) * 1e3)
     if parts:
         contender.parts_ms.append({name: seconds * 1e3 for name, seconds in parts.items()})
@@ -90,9 +90,3 @@ def ratios(timings: Sequence[Timing]) -> Mapping[str, float]:
     """How many times faster than the first timing each is, by medians; those without times are left out."""
     timed = [timing for timing in timings if timing.times_ms]
     return {timing.name: timed[0].median_ms / timing.median_ms for timing in timed}
-
-
-def part_of(progress: Progress, number: int, count: int, title: str = "") -> Progress:
-    """Progress of the part `number` of `count`, counted from 0, as that of the whole."""
-    named = f"{title}, " if title else ""
-    return lambda doing, fraction: progress(f"{named}{doing}", (number + fraction) / count)

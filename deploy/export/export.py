@@ -1,7 +1,7 @@
 """A checkpoint becomes a bundle: rewritten, written as ONNX graphs that share one weights file."""
 
 import importlib.metadata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,6 +21,7 @@ from deploy.export.weights_file import Place, places_of, write_tensors
 from deploy.families.rewriting.ops import Part
 from deploy.families.table import family_named
 from engines.contract import TensorSpec
+from engines.progress import Progress, silent
 
 FORMS: tuple[NormForm, ...] = get_args(NormForm)
 
@@ -31,13 +32,6 @@ PLAIN_PRESETS = {
 }
 """What a checkpoint starts with: the published reduced-step equation, nothing searched, no aids. `idm-deploy schedule`
 measures better ones and stores them."""
-
-Progress = Callable[[str, float], None]
-"""Called with what is being done and the fraction done."""
-
-
-def silent(_doing: str, _fraction: float) -> None:
-    """No progress is shown."""
 
 
 def export_bundle(
@@ -56,12 +50,12 @@ def export_bundle(
     stores weights that fp16 holds exactly in two bytes, which are most of an fp16 checkpoint's; the graphs compute with
     the same float32 numbers. Everything that can be refused is refused before the first byte is written.
     """
-    chosen = chosen_rewrites(checkpoint.family, without)
+    rewrites = chosen_rewrites(checkpoint.family, without)
     pictures = read_samples(samples) or default_samples(checkpoint.scale_range)
     with BundleWriter.create(path, force=force) as writer:
         progress("rewriting", 0.0)
-        parts = parts_of(checkpoint, chosen)
-        graphs, tensors = _graphs_and_tensors(parts, checkpoint, chosen, compact)
+        parts = parts_of(checkpoint, rewrites)
+        graphs, tensors = _graphs_and_tensors(parts, checkpoint, rewrites, compact)
         places = places_of(tensors)
         total = sum(place.length for place in places.values())
         writer.reserve_space(total + total // 50 + (16 << 20))
@@ -70,7 +64,7 @@ def export_bundle(
         names = add_samples(writer, pictures)
         tables = _write_checkpoint_scales(writer, checkpoint, graphs)
         progress("hashing the checkpoint", 1.0)
-        return writer.commit(_manifest(checkpoint, chosen, described, names, tables))
+        return writer.commit(_manifest(checkpoint, rewrites, described, names, tables))
 
 
 def default_path(checkpoint: Path) -> Path:
@@ -80,14 +74,14 @@ def default_path(checkpoint: Path) -> Path:
 
 def chosen_rewrites(family: str, without: Iterable[str]) -> frozenset[str]:
     """All rewrites of the family but those named; an unknown name is refused."""
-    known = family_named(family).rewrites
+    rewrites = family_named(family).rewrites
     left_out = frozenset(without)
-    if unknown := sorted(left_out - set(known)):
+    if unknown := sorted(left_out - set(rewrites)):
         raise ConfigError(
-            f"there is no rewrite {unknown[0]!r} for the {family} family; known are {', '.join(known)}. "
+            f"there is no rewrite {unknown[0]!r} for the {family} family; known are {', '.join(rewrites)}. "
             "Name one of these after --no-rewrite."
         )
-    return frozenset(known) - left_out
+    return frozenset(rewrites) - left_out
 
 
 def parts_of(checkpoint: Checkpoint, chosen: frozenset[str]) -> list[Part]:
@@ -123,11 +117,11 @@ def _write_weights(
     total: int,
     progress: Progress,
 ) -> str:
-    done = 0
+    bytes_written = 0
     with writer.open_file("weights", "bin") as stream:
         for length in write_tensors(stream, tensors, places):
-            done += length
-            progress("writing weights", done / max(total, 1))
+            bytes_written += length
+            progress("writing weights", bytes_written / max(total, 1))
     return stream.name
 
 

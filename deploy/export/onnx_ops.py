@@ -228,16 +228,16 @@ def compacted(
     the graph: the file is smaller, the arithmetic and the memory of a run are the same.
     """
     nodes: list[NodeProto] = []
-    stored: dict[str, np.ndarray[Any, Any]] = {}
+    tensors: dict[str, np.ndarray[Any, Any]] = {}
     for name, value in weights.items():
         with np.errstate(over="ignore"):  # beyond the range of fp16: infinite, and therefore not equal
             half = value.astype(np.float16)
         if np.array_equal(half.astype(value.dtype), value):
-            stored[f"{name}.half"] = half
+            tensors[f"{name}.half"] = half
             nodes.append(helper.make_node("Cast", [f"{name}.half"], [name], name=f"{name}/Cast", to=TensorProto.FLOAT))
         else:
-            stored[name] = value
-    return nodes, stored
+            tensors[name] = value
+    return nodes, tensors
 
 
 def attach_weights(model: onnx.ModelProto, location: str, places: Mapping[str, Place]) -> None:

@@ -9,13 +9,14 @@ from deploy.bundle import Bundle
 from deploy.checkpoint.load import Checkpoint
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.errors import BundleError
-from deploy.export.export import Progress, parts_of, silent
+from deploy.export.export import parts_of
 from deploy.export.origin import refuse_other_origin
 from deploy.families.cases import Size, chain
-from deploy.families.contract import Array
 from deploy.families.rewriting.ops import Part
 from deploy.families.rewriting.torch_ops import PartRunner
 from deploy.families.table import family_named
+from engines.arrays import Array
+from engines.progress import Progress, silent
 
 LOWEST_SQNR_DB = 50.0
 """Float32 kernels were seen at 120 dB and more. GPUs may multiply in TF32, and even fp16 throughout leaves more than

@@ -25,7 +25,7 @@ class Sample:
 
     @property
     def name(self) -> str:
-        """Of its file in a bundle."""
+        """The name of its file in a bundle."""
         return content_name(self.stem, self.suffix, hashlib.sha256(self.content).hexdigest())
 
 

@@ -6,11 +6,9 @@ torch: `deploy.families.published` holds the other side.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from numpy.typing import NDArray
+from engines.arrays import Array
 
-Array = NDArray[Any]
 Size = tuple[int, int]
 Run = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
 """Runs the graph of that name on these feeds."""

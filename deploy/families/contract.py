@@ -28,6 +28,7 @@ from engines.recurrence import Step
 if TYPE_CHECKING:
     from torch import nn
 
+    from deploy.families.model import Model
     from deploy.families.published import Published
     from deploy.families.rewriting.ops import Part
 
@@ -124,85 +125,6 @@ class Subject(Protocol):
 
     def picture_rows(self, state: Float32, room: int) -> Iterator[Float32]:
         """The pictures of a finished state from top to bottom, (batch, 3, rows, width), in about `room` bytes."""
-
-
-class Model(Protocol):
-    """A bundle's networks on an engine, for any number of runs at the same time."""
-
-    values: ValueRule
-    sampling: SamplingRules
-
-    @property
-    def generates(self) -> bool:
-        """Whether pictures come from noise alone; only then `generation` is asked."""
-
-    @property
-    def usual_lr(self) -> int | None:
-        """The side of low-resolution pictures that memory allows whole batches of; None: any."""
-
-    @property
-    def decoder(self) -> "Decoder | None":
-        """What makes a picture of a finished state; None where the state is the picture."""
-
-    def generation(self, count: int, state: Size | None, size: Size | None) -> "Generated":
-        """`count` pictures to be made from noise alone; None: the state and the output of training."""
-
-    @property
-    def channels(self) -> int:
-        """Channels of the state."""
-
-    @property
-    def stride(self) -> int:
-        """Windows of the state must start at multiples of this."""
-
-    def subject(self, lr: Float32, size: Size, posterior: NoiseOfShape) -> Subject:
-        """The pictures `lr` (batch, 3, h, w) on their way to `size`; `posterior` makes the noise of an encoder."""
-
-    def state_size(self, lr: Size, size: Size) -> Size:
-        """The state's (height, width) for an input and output size."""
-
-    def rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
-        """What each step of a plan feeds besides state and condition."""
-
-    def predict(self, x: Float32, condition: Feeds, row: Feeds, keep: Keep = NOTHING_STAYS) -> Float32:
-        """The noise that the network sees in `x`."""
-
-    @property
-    def carries_state(self) -> bool:
-        """Whether the engine takes the state from step to step itself; only then `follow` is asked."""
-
-    def follow(self, x: Float32, condition: Feeds, steps: Iterable[Step], keep: Keep = NOTHING_STAYS) -> Float32:
-        """The state after these steps, for a whole picture whose condition stays."""
-
-    def lease(self) -> Lease:
-        """What one run has of the engines: passed on in `Keep`, closed at the run's end."""
-
-    def fixed_size_pays(self, pixels: int) -> bool:
-        """Whether evaluating so many pixels of state, all at one size, is worth compiling the network for it."""
-
-    def working_bytes(self, window: Size, batch: int) -> int:
-        """Memory that making the condition and predicting the noise of one window take, at most."""
-
-    def condition_bytes(self, window: Size, batch: int) -> int:
-        """Memory of the condition of one window."""
-
-    def whole_picture_bytes(self, lr: Size, size: Size, batch: int) -> int:
-        """Memory that is needed whatever the tiles: encoding and decoding that cannot be cut."""
-
-    def open_engines(self) -> None:
-        """All graphs that a run needs are open, so that what they hold can be measured."""
-
-    def blank_condition(self, lr: Size, size: Size, window: Window) -> Feeds:
-        """A condition of one window without a picture, for timing."""
-
-    def blank_rows(self, lr: Size, size: Size) -> Iterator[Float32]:
-        """The rows of the picture that an empty state becomes, for timing; none where a state is a picture already."""
-
-    def refusal_of_consistency(self) -> str | None:
-        """Why data consistency cannot be had, as one sentence; None where it can."""
-
-    def notice_of_scale(self, lr: Size, size: Size) -> str | None:
-        """What to tell about an output size that training did not cover; None if it did."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -310,7 +232,7 @@ class Family:
     """Those of its demo model, if it has one, chosen by `idm-deploy evaluate` on the packaged held-out originals."""
 
     # At run time
-    model: Callable[[Graphs], Model]
+    model: Callable[[Graphs], "Model"]
     decodes: bool  # the state is a latent, which a decoder makes a picture of
     usual_side: Callable[[Any], int]
     """Side of the output in training, in pixels."""

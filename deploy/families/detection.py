@@ -7,14 +7,13 @@ that says otherwise is an error.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.errors import CheckpointError, ConfigError
+from deploy.errors import CheckpointError, ConfigError, nearest_name
 from deploy.sampling.schedule import NoiseSchedule
 
 Shape = tuple[int, ...]
@@ -49,6 +48,23 @@ class Stored:
         tails = (name.removeprefix(prefix) for name in self.shapes if name.startswith(prefix))
         return sorted({int(number) for tail in tails if (number := tail.partition(".")[0]).isdecimal()})
 
+    def common_count(self, what: str, counts: Sequence[int]) -> int:
+        """The number of blocks, which every level must share."""
+        if len(set(counts)) != 1 or counts[0] < 1:
+            raise CheckpointError(
+                f"{self.path}: the levels of {what} have {', '.join(map(str, counts)) or 'no'} blocks, expected one "
+                "number for all; the file is incomplete or of another network."
+            )
+        return counts[0]
+
+    def refuse_contradictions(self, problems: Sequence[str]) -> None:
+        """A ConfigError with all the problems, if there are any."""
+        if problems:
+            raise ConfigError(
+                f"The configuration contradicts {self.path}: {'; '.join(problems)}. "
+                "Use the configuration that this checkpoint was trained with, or none."
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -76,8 +92,30 @@ class Detection:
 class Resolved:
     """One value per field and where it came from."""
 
+    stored: Stored
+    settings: Sequence[Settings]
     values: dict[str, Any]
     sources: dict[str, Source]
+
+    def add_attention(self, name: str, at_level: Sequence[int], levels: tuple[int, ...]) -> None:
+        """Adds the field `name`: configurations list sizes or rates, the weights show levels; the two must agree.
+
+        `at_level` has the size or rate of each level, `levels` those with attention. A configuration may list
+        others beside them, which published ones do.
+        """
+        read = tuple(at_level[level] for level in levels)
+        self.values[name], self.sources[name] = read, "weights"
+        for setting in reversed(self.settings):
+            if name not in setting.values:
+                continue
+            sizes = typed(setting, name, setting.values[name], read)
+            if tuple(level for level, entry in enumerate(at_level) if entry in sizes) != levels:
+                problem = (
+                    f"{setting.label} says {name} is {plain(sizes)}, the weights have attention at {plain(read)} "
+                    f"of the levels' {plain(tuple(at_level))}"
+                )
+                self.stored.refuse_contradictions([problem])
+            self.values[name], self.sources[name] = sizes, setting.source
 
 
 def resolve(
@@ -102,47 +140,8 @@ def resolve(
             sources.setdefault(name, setting.source)
         values.setdefault(name, example)
         sources.setdefault(name, "weights" if name in read else "assumed")
-    refuse_contradictions(stored, problems)
-    return Resolved(values, sources)
-
-
-def resolve_attention(
-    stored: Stored,
-    resolved: Resolved,
-    settings: Sequence[Settings],
-    name: str,
-    at_level: Sequence[int],
-    levels: tuple[int, ...],
-) -> None:
-    """Adds `name` to `found`: the configurations list sizes or rates, the weights show levels; the two must agree.
-
-    `at_level` has the size or rate of each level, `levels` those with attention. A configuration may list
-    others beside them, which published ones do.
-    """
-    read = tuple(at_level[level] for level in levels)
-    resolved.values[name], resolved.sources[name] = read, "weights"
-    for setting in reversed(settings):
-        if name not in setting.values:
-            continue
-        sizes = typed(setting, name, setting.values[name], read)
-        if tuple(level for level, entry in enumerate(at_level) if entry in sizes) != levels:
-            refuse_contradictions(
-                stored,
-                [
-                    f"{setting.label} says {name} is {plain(sizes)}, the weights have attention at {plain(read)} "
-                    f"of the levels' {plain(tuple(at_level))}"
-                ],
-            )
-        resolved.values[name], resolved.sources[name] = sizes, setting.source
-
-
-def refuse_contradictions(stored: Stored, problems: Sequence[str]) -> None:
-    """A ConfigError with all the problems, if there are any."""
-    if problems:
-        raise ConfigError(
-            f"The configuration contradicts {stored.path}: {'; '.join(problems)}. "
-            "Use the configuration that this checkpoint was trained with, or none."
-        )
+    stored.refuse_contradictions(problems)
+    return Resolved(stored, settings, values, sources)
 
 
 def typed(setting: Settings, name: str, value: Any, example: Any) -> Any:
@@ -172,7 +171,7 @@ def refuse_unknown(label: str, keys: Iterable[Any], known: Iterable[str]) -> Non
     names = list(known)
     for key in keys:
         if key not in names:
-            nearest = get_close_matches(str(key), names, n=1, cutoff=0.0)[0]
+            nearest = nearest_name(key, names)
             raise ConfigError(f"{label}: the key {key!r} is unknown; the nearest known is {nearest!r}.")
 
 
@@ -191,13 +190,3 @@ def section(label: str, mapping: Mapping[str, Any], *keys: str) -> Mapping[str, 
 def divisor(preferred: int, channels: Iterable[int]) -> int:
     """`preferred` where it divides all the numbers of channels, else the largest of its divisors that does."""
     return int(np.gcd.reduce([preferred, *channels]))
-
-
-def common_count(stored: Stored, what: str, counts: Sequence[int]) -> int:
-    """The number of blocks, which every level must share."""
-    if len(set(counts)) != 1 or counts[0] < 1:
-        raise CheckpointError(
-            f"{stored.path}: the levels of {what} have {', '.join(map(str, counts)) or 'no'} blocks, expected one "
-            "number for all; the file is incomplete or of another network."
-        )
-    return counts[0]

@@ -6,7 +6,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from deploy.families.cases import Array, Trial
+from deploy.families.cases import Trial
+from engines.arrays import Array
 
 
 class Published(Protocol):

@@ -18,7 +18,7 @@ FAMILIES: list[Family] = [LATENT, IDM]
 
 def register(family: Family) -> None:
     """A family from elsewhere is known from now on, behind those there are; its name must be its own."""
-    if any(known.name == family.name for known in FAMILIES):
+    if any(other.name == family.name for other in FAMILIES):
         raise ConfigError(f"There is a family called {family.name!r} already; give the new one another name.")
     FAMILIES.append(family)
 
@@ -28,8 +28,8 @@ def family_named(name: str) -> Family:
     for family in FAMILIES:
         if family.name == name:
             return family
-    known = ", ".join(family.name for family in FAMILIES)
-    raise BundleError(f"There is no family of networks called {name!r} in this version; it runs {known}.")
+    names = ", ".join(family.name for family in FAMILIES)
+    raise BundleError(f"There is no family of networks called {name!r} in this version; it runs {names}.")
 
 
 def recorded_config(family: str, configuration: Mapping[str, Mapping[str, Any]]) -> Any:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Float32 = NDArray[np.float32]
+from engines.arrays import Float32
+
 Int64 = NDArray[np.int64]
 
 _EDGE = np.float32(1e-6)
@@ -50,7 +51,7 @@ def resize_index(count_in: int, count_out: int) -> Int64:
 
 @dataclass(frozen=True)
 class AxisLookup:
-    """One axis of an implicit look-up: which pixel each output pixel reads, and how far it lies from it."""
+    """A look-up along one axis: which pixel each output pixel reads, and how far it lies from it."""
 
     index: Int64
     relative: Float32
@@ -92,7 +93,7 @@ def shifted_index(coordinates: Float32, count: int, direction: int) -> Int64:
 
 @dataclass(frozen=True)
 class ShiftedLookup:
-    """One axis of the latent family's four-fold look-up: the pixel on either side, and the way from it."""
+    """The latent family's four-fold look-up along one axis: the pixel on either side, and the way from it."""
 
     minus: AxisLookup
     plus: AxisLookup

@@ -29,7 +29,7 @@ _RUN = 64
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    """One run of outputs along an axis: outputs[outputs) = weights @ inputs[inputs)."""
+    """A run of outputs along an axis: outputs[outputs) = weights @ inputs[inputs)."""
 
     outputs: Span
     inputs: Span

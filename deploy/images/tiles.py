@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deploy.errors import SizeError
+from engines.arrays import Float32
 
-Float32 = NDArray[np.float32]
 Size = tuple[int, int]
 Span = tuple[int, int]  # half-open
 

@@ -1,6 +1,5 @@
 """What `idm-deploy quantize` does: export if needed, calibrate, measure, report."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,9 +19,7 @@ from deploy.int8.telling.results import (
     unmeasured,
     with_held_out_figures,
 )
-
-Say = Callable[[str], None]
-Progress = Callable[[str, float], None]
+from engines.progress import Progress, Say
 
 CALIBRATING = 0.7
 """Share of the time until everything is written; the rest is measured on held-out pictures."""

@@ -1,15 +1,14 @@
 """What must be installed to quantize: checked before the first expensive step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 from calibration.targets.table import TARGETS, target_named
 from deploy.errors import MissingPackage
 from deploy.int8.settings import TARGET_NAMES
 from engines.backends import DEFAULT_BACKEND, backend_named
+from engines.progress import Say
 from engines.saturation import is_refused
-
-Say = Callable[[str], None]
 
 INSTALL = "pip install 'idm-deploy[quantize]'"
 
@@ -31,15 +30,15 @@ def targets_here(asked: Sequence[str] | None, say: Say) -> tuple[str, ...]:
 
     A target's graphs are tried on its backend before they are kept, so the backend must be installed.
     """
-    chosen = TARGET_NAMES if asked is None else tuple(asked)
+    targets = TARGET_NAMES if asked is None else tuple(asked)
     lacking = {}
-    for name in (target for target in chosen if target in TARGETS):  # settings refuse unknown names
+    for name in (target for target in targets if target in TARGETS):  # settings refuse unknown names
         probe = backend_named(target_named(name).tried_on).probe()
         if not probe.available:
             lacking[name] = probe.install
     if not lacking:
-        return chosen
-    here = tuple(name for name in chosen if name not in lacking)
+        return targets
+    here = tuple(name for name in targets if name not in lacking)
     names, lines = " and ".join(lacking), " and ".join(dict.fromkeys(lacking.values()))
     if asked is not None or not here:
         raise MissingPackage(

@@ -26,7 +26,7 @@ def bytes_for_covariances(max_memory: int | None) -> int:
 
 
 def calibrated_layers(bundle: Bundle) -> list[Layer]:
-    """All layers whose weights are rounded by a covariance: the denoiser's and, in the latent family, the decoder's."""
+    """The layers whose weights are rounded by a covariance: the denoiser's and, in the latent family, the decoder's."""
     layers = quantizable_layers(calibrated_graph(bundle, "denoise"))
     if QUERY in bundle.manifest.graphs:
         layers += convolutions_of_decode(calibrated_graph(bundle, DECODE))

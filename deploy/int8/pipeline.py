@@ -1,6 +1,6 @@
 """From a float bundle to one with int8 graphs: record, gather, choose, try, correct, write."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, replace
 from typing import Any
 
@@ -39,9 +39,7 @@ from deploy.packaged.places import CALIBRATION_IMAGES
 from deploy.picture.memory import text_from_bytes
 from deploy.picture.upscaler import Upscaler
 from engines.backends import DEFAULT_BACKEND
-
-Say = Callable[[str], None]
-Progress = Callable[[str, float], None]
+from engines.progress import Progress, Say
 
 GENERATED = 8
 """Pictures that a generation model is calibrated on unless told otherwise."""
@@ -49,7 +47,7 @@ GENERATED = 8
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Calibrated:
-    """Everything that was found, for the report and the table."""
+    """All that a calibration found and chose, for the report and the table."""
 
     bundle: Bundle
     plans: CalibrationPlans
@@ -94,7 +92,7 @@ def quantize_bundle(
 
 @dataclass
 class _Work:
-    """One calibration."""
+    """A calibration at work: what it was asked for, and what its parts hand to one another."""
 
     upscaler: Upscaler
     plans: CalibrationPlans
@@ -104,7 +102,7 @@ class _Work:
     progress: InitVar[Progress]
 
     def __post_init__(self, progress: Progress) -> None:
-        """Everything that can be refused is refused here."""
+        """Refuses what can be refused before anything is computed."""
         say, settings, places, upscaler = self.say, self.settings, self.places, self.upscaler
         self.bundle = upscaler.bundle
         self._stage = Stages(progress)
@@ -125,7 +123,7 @@ class _Work:
         self.inputs = Inputs(recorded.inputs, recorded.few, recorded.count, self.plans.levels, rest=recorded.rest)
 
     def run(self) -> Calibrated:
-        """Everything, while no other calibration works on the same partial results."""
+        """The whole calibration, while no other works on the same partial results."""
         with alone_in(self.folder, self.say):
             return self._run()
 
@@ -163,18 +161,18 @@ class _Work:
                 t: recipe_of(findings, scales[t], biases, in_float=choices[t].in_float, corrections=corrections.get(t))
                 for t in self.settings.targets
             }
-            made = [graphs_of_target(self.bundle, t, recipes[t], scales[t].ranges.edges) for t in recipes]
-            fitted = self._noise_corrections(draft, made)
+            graphs = [graphs_of_target(self.bundle, t, recipes[t], scales[t].ranges.edges) for t in recipes]
+            fitted = self._noise_corrections(draft, graphs)
         record = record_of_scales(self.settings, self.plans, scales, recipes, fitted)
         if decoder:
             record["decoder"] = record_of_decoder(decoder)
-        written = self._write(recipes, scales, fitted, decoder, record)
+        quantized = self._write(recipes, scales, fitted, decoder, record)
         self.say(
             f"partial results stay in {self.folder} ({text_from_bytes(bytes_in(self.folder))}) for another calibration"
             " of this bundle on these pictures; delete them when there will be none"
         )
         return Calibrated(
-            bundle=written,
+            bundle=quantized,
             plans=self.plans,
             pictures=tuple(self.pictures),
             findings=findings,
@@ -282,12 +280,12 @@ class _Work:
         decoder: Decoder,
         record: dict[str, Any],
     ) -> Bundle:
-        made = [graphs_of_target(self.bundle, t, recipes[t], scales[t].ranges.edges) for t in recipes]
+        int8_graphs = [graphs_of_target(self.bundle, t, recipes[t], scales[t].ranges.edges) for t in recipes]
         with BundleWriter.update(self.bundle) as writer:
-            graphs = {target: one.graphs for target, one in decoder.items()}
-            quantization = quantization_of(writer, self.bundle, made, self.plans.levels, corrections, graphs)
+            graphs = {target: parts.graphs for target, parts in decoder.items()}
+            quantization = quantization_of(writer, self.bundle, int8_graphs, self.plans.levels, corrections, graphs)
             quantization["settings"] = self.settings.as_dict()
             quantization["calibration_sha256"] = hash_of_record(record)
             quantization["equations"] = sorted({plan.settings.equation for plan in self.plans.plans})
-            names = {one.original.name: one.sha256 for one in self.pictures}
+            names = {picture.original.name: picture.sha256 for picture in self.pictures}
             return writer.commit(replace(self.bundle.manifest, quantization=quantization, calibration_images=names))

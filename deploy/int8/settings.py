@@ -2,14 +2,13 @@
 
 import math
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from calibration.choose.clipping import Entropy, Method, MinMax, Mse, Percentile
 from calibration.choose.partition import FixedRanges, MarginalGain, RangeCount
 from calibration.targets.table import TARGETS
-from deploy.errors import PlanError
+from deploy.errors import PlanError, nearest_name
 
 CLIPPINGS: dict[str, Method] = {
     "mse": Mse(),
@@ -109,16 +108,16 @@ class QuantizeSettings:
 
     def _name_problems(self) -> list[str]:
         problems = []
-        known = (
+        choices_of_name = (
             ("clipping", [self.clipping], list(CLIPPINGS)),
             ("rounding", [self.rounding], ["second-order", "nearest"]),
             ("origin of scales", [self.activation_scales], [CALIBRATED, CHECKPOINT]),
             ("target", self.targets, list(TARGET_NAMES)),
         )
-        for what, names, choices in known:
+        for what, names, choices in choices_of_name:
             for name in names:
                 if name not in choices:
-                    nearest = get_close_matches(name, choices, n=1, cutoff=0.0)[0]
+                    nearest = nearest_name(name, choices)
                     problems.append(f"the {what} {name!r} is unknown (did you mean {nearest!r}?)")
         if not self.targets:
             problems.append(f"at least one target is needed, of {', '.join(TARGET_NAMES)}")

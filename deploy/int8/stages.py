@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Final
 
-Progress = Callable[[str, float], None]
+from engines.progress import Progress
 
 SHARES: Final = {
     "trajectories": 0.17,

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.errors import SizeError
+from deploy.images.pictures import Pixels
 from deploy.measure.weights_on_disk import (
-    Float32,
     PackagedFile,
     convolved,
     hashed_file,
@@ -22,8 +22,7 @@ from deploy.measure.weights_on_disk import (
     torch_hub_folder,
     windows,
 )
-
-Pixels = NDArray[np.uint8]
+from engines.arrays import Float32
 
 BACKBONE_FILES = "vgg16-*.pth"
 """torchvision's VGG-16; what the star stands for is the beginning of the file's SHA-256."""

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.errors import CheckpointError
-from deploy.measure.weights_on_disk import Float32, convolved, hashed_file, tensors_of, torch_hub_folder, windows
+from deploy.images.pictures import Pixels
+from deploy.measure.weights_on_disk import convolved, hashed_file, tensors_of, torch_hub_folder, windows
+from engines.arrays import Float32
 
-Pixels = NDArray[np.uint8]
 Features = NDArray[np.float64]
 
 FILES = "pt_inception-2015-12-05-*.pth"

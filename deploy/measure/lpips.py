@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deploy.errors import SizeError
+from deploy.images.pictures import Pixels
 from deploy.measure.weights_on_disk import (
-    Float32,
     PackagedFile,
     convolved,
     hashed_file,
@@ -21,8 +20,7 @@ from deploy.measure.weights_on_disk import (
     torch_hub_folder,
     windows,
 )
-
-Pixels = NDArray[np.uint8]
+from engines.arrays import Float32
 
 BACKBONE_FILES = "alexnet-owt-*.pth"
 """torchvision's AlexNet; what the star stands for is the beginning of the file's SHA-256."""
@@ -43,7 +41,7 @@ SMALLEST_SIDE = 31
 
 @dataclass(frozen=True, kw_only=True)
 class Convolution:
-    """One of the five, by its place in torchvision's list; `pooled`: 3x3 maxima, every second one, go before."""
+    """A convolution of AlexNet, by its place in torchvision's list; `pooled`: 3x3 maxima, every second, go before."""
 
     place: int
     weight: tuple[int, int, int, int]

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from deploy.errors import SizeError
 from deploy.images.resize import downscale
+from engines.arrays import Float64
 
 Picture = NDArray[np.uint8] | NDArray[np.floating]
-FloatArray = NDArray[np.float64]
 
 PEAK = 255.0
 _SSIM_SIGMA = 1.5
@@ -191,7 +191,7 @@ def _student_probability(t: float, degrees: int) -> float:
     return 2.0 / math.pi * (angle + total) if odd else total
 
 
-def _psnr_from_difference(difference: FloatArray) -> float:
+def _psnr_from_difference(difference: Float64) -> float:
     error = float(np.mean(np.square(difference)))
     return 10.0 * math.log10(PEAK**2 / error) if error > 0 else math.inf
 
@@ -208,7 +208,7 @@ def _ssim_of_channel(a: Picture, b: Picture) -> float:
     return float(np.mean(above / below))
 
 
-def _gaussian(image: FloatArray) -> FloatArray:
+def _gaussian(image: Float64) -> Float64:
     """Gaussian-weighted means, where the window fits: (H, W) -> (H - 10, W - 10)."""
     offset = np.arange(-_SSIM_RADIUS, _SSIM_RADIUS + 1)
     weights = np.exp(-0.5 * (offset / _SSIM_SIGMA) ** 2)
@@ -243,7 +243,7 @@ def _reduced(picture: Picture, size: tuple[int, int]) -> NDArray[np.floating]:
     return np.moveaxis(np.clip(downscale(planes, size), 0.0, PEAK), 0, -1)
 
 
-def _inside(picture: Picture, border: int) -> FloatArray:
+def _inside(picture: Picture, border: int) -> Float64:
     height, width = picture.shape[:2]
     if border < 0 or 2 * border >= min(height, width):
         raise SizeError(f"measuring PSNR: a border of {border} pixels leaves nothing of {height}x{width}.")

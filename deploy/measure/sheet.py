@@ -6,12 +6,11 @@ Small pictures are enlarged by nearest neighbour, so that what is seen are the p
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from deploy.errors import ImageError
+from deploy.images.pictures import Pixels
 
-Pixels = NDArray[np.uint8]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _PAPER = (255, 255, 255)

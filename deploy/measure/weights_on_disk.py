@@ -12,13 +12,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deploy.checkpoint.stored_tensors import StoredTensor
 from deploy.checkpoint.weights_files import open_weights
 from deploy.errors import CheckpointError
-
-Float32 = NDArray[np.float32]
+from engines.arrays import Float32
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,7 @@ class Making:
 
     @classmethod
     def of_run(cls, upscaler: Upscaler, sampling: Sampling, *, seed: int, tile: int | None) -> Self:
-        """Of any picture of a run: input and size are not known yet. `tile` is the one that was asked for."""
+        """The making of any picture of a run, whose input and size are not known yet. `tile`: what was asked for."""
         manifest = upscaler.bundle.manifest
         plan = {"consistency": sampling.consistency, "from_guess": sampling.from_guess, **asdict(sampling.plan)}
         return cls(
@@ -79,7 +79,7 @@ class Making:
         return replace(self, input=digest[:32], size=f"{size[0]}x{size[1]}")
 
     def note(self) -> bytes:
-        """As it is written into a file."""
+        """The note that is written into a file."""
         return json.dumps(asdict(self), sort_keys=True).encode("ascii")
 
     def differences(self, note: bytes, forms: frozenset[str]) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import prod
 
 from deploy.errors import SizeError
-from deploy.families.contract import Model
+from deploy.families.model import Model
 from deploy.images.tiles import Size, Tiling, smallest_tile, whole_tiling
 from deploy.picture.memory import text_from_bytes
 from deploy.picture.room import ROOM
@@ -74,7 +74,7 @@ def _state_size(model: Model, job: Job) -> Size:
 
 
 def _state_bytes(model: Model, job: Job) -> int:
-    """All arrays of the state's shape for one picture: 12 bytes per pixel and array for a picture of three channels."""
+    """Bytes of all arrays of the state's shape for one picture: 12 per pixel and array if it has three channels."""
     return 4 * model.channels * prod(_state_size(model, job)) * job.state_arrays
 
 
@@ -83,7 +83,7 @@ def _pixel_bytes(job: Job) -> int:
 
 
 def _window_bytes(model: Model, window: Size, batch: int) -> int:
-    """One window: twice its condition, because an engine hands out copies of what it holds."""
+    """Bytes for one window, with its condition twice: an engine hands out copies of what it holds."""
     return model.working_bytes(window, batch) + 2 * model.condition_bytes(window, batch)
 
 

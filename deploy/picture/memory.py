@@ -10,15 +10,12 @@ import re
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deploy.errors import SizeError
-
-Float32 = NDArray[np.float32]
+from engines.arrays import Float32
 
 SHARE_OF_FREE = 0.6
 """Part of the free memory that is used by default: the rest is for what other programs do meanwhile."""
@@ -137,9 +134,7 @@ class StateArrays:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.trim()
         self._maps.clear()  # the memory goes with the last array that uses it
 

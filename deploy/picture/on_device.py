@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from deploy.families.contract import Array
 from deploy.picture.strips import RowsOfNoise
 from deploy.sampling.plan import Plan
+from engines.arrays import Array
 from engines.recurrence import NO_BOUNDS, Step
 
 

@@ -16,13 +16,13 @@ class _Lookup(Protocol):
 
 
 class _Seconds(NamedTuple):
-    """Of the first picture of a kind in a run, and of each that comes later."""
+    """Seconds of the first picture of a kind in a run, and of each that comes later."""
 
     first: float
     again: float
 
     def of(self, count: int, *, begun: bool) -> float:
-        """Of so many pictures, where one was `begun` before them or not."""
+        """Seconds of so many pictures, where one was `begun` before them or not."""
         return count * self.again if begun or not count else self.first + (count - 1) * self.again
 
 
@@ -95,7 +95,7 @@ class Outlook:
         return now + self._sum(self._seconds_ahead())
 
     def _seconds_ahead(self) -> Mapping[Work, _Seconds]:
-        """Of each kind of picture ahead; looked up again when twice as many pictures are made, as that takes time."""
+        """Seconds of each kind of picture ahead; looked up again when twice as many are made, as that takes time."""
         if self._made >= self._looks_after:
             later = self._all_ahead(self._pace.about)
             if later is None:  # nothing was timed yet

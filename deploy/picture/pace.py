@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from statistics import median, median_low
 
-from deploy.families.contract import Float32
+from engines.arrays import Float32
 
 STEP = "step"
 """One evaluation of the network, with what the sampler does between two of them."""
@@ -95,12 +95,12 @@ class Pace:
         """What such a picture takes besides its evaluations; None where that was not timed."""
         wanted = [AGAIN, FIRST] if again or self._was_made(work) else [FIRST, AGAIN]
         times = (self._near(kind, work.state, work.output) for kind in wanted)
-        return next((found for found in times if found is not None), None)
+        return next((seconds for seconds in times if seconds is not None), None)
 
     def about(self, work: Work, *, again: bool = False) -> float | None:
         """The same from the nearest size there is, however far; None where there is none."""
-        if (known := self.seconds(work, again=again)) is not None:
-            return known
+        if (seconds := self.seconds(work, again=again)) is not None:
+            return seconds
         windows = (window for kind, window, _ in (*self._kept, *self._timed) if kind == STEP)
         nearest = _nearest(windows, work.window)
         if nearest is None or (timed := self._near(STEP, nearest, nearest)) is None:
@@ -133,8 +133,8 @@ class Pace:
         timed = {at[2]: median(self._timed[at]) for at in _alike(self._timed, kind, state / output)}
         if (now := seconds_at(timed, output)) is not None:
             return now
-        kept = seconds_at({at[2]: self._kept[at] for at in _alike(self._kept, kind, state / output)}, output)
-        return None if kept is None else kept * self._crowding
+        seconds = seconds_at({at[2]: self._kept[at] for at in _alike(self._kept, kind, state / output)}, output)
+        return None if seconds is None else seconds * self._crowding
 
 
 class Timing:
@@ -213,8 +213,8 @@ def seconds_at(curve: Mapping[int, float], pixels: int) -> float | None:
     """The time at that many pixels, on a curve of some (pixels -> seconds); None where none of them is near."""
     if pixels in curve:
         return curve[pixels]
-    below = max((known for known in curve if known < pixels), default=None)
-    above = min((known for known in curve if known > pixels), default=None)
+    below = max((size for size in curve if size < pixels), default=None)
+    above = min((size for size in curve if size > pixels), default=None)
     if below is not None and above is not None and above <= BETWEEN * below:
         share = math.log(pixels / below) / math.log(above / below)
         return float(curve[below] ** (1 - share) * curve[above] ** share)
@@ -235,8 +235,8 @@ def seconds_of_rows(blocks: Iterable[Float32], output: int, clock: Callable[[], 
         pixels.append(block.shape[2] * block.shape[3])
         if len(times) == 2:
             break
-    done = sum(pixels)
-    return sum(times) + (times[-1] * (output - done) / pixels[-1] if times and output > done else 0.0)
+    pixels_done = sum(pixels)
+    return sum(times) + (times[-1] * (output - pixels_done) / pixels[-1] if times and output > pixels_done else 0.0)
 
 
 def crowding(threads: int | None) -> float:

@@ -2,21 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from deploy.families.contract import Array, Feeds, Keep, Model, Subject
+from deploy.families.contract import Feeds, Keep, Subject
+from deploy.families.model import Model
 from deploy.images.tiles import Tiling, Window, strips_of_rows
 from deploy.picture.memory import StateArrays
 from deploy.picture.on_device import steps_of_plan
 from deploy.picture.strips import RowsOfNoise
 from deploy.sampling.plan import Plan
+from engines.arrays import Array, Float32
 from engines.errors import OutOfMemory
-
-Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,20 +92,18 @@ class Predictor:
         height = x.shape[2]
         steps = steps_of_plan(plan, self._rows, noise, height, begun)
         try:
-            found = self._model.follow(x, self._condition(Window.whole((height, x.shape[3]))), steps, self._keep)
+            state = self._model.follow(x, self._condition(Window.whole((height, x.shape[3]))), steps, self._keep)
         except (OutOfMemory, MemoryError):
             return None
-        if not np.isfinite(found).all():
+        if not np.isfinite(state).all():
             return None
         self._after_tile(TileDone(step_index=len(plan) - 1, tile=1, tiles=1))
-        return found
+        return state
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """What was kept for the next step is free, and other runs may have the engines closed."""
         self._conditions.clear()
         self._lease.close()
@@ -139,21 +135,21 @@ class Predictor:
         for rows in strips_of_rows(x.shape):
             blended[:, :, rows] = 0.0
             self._arrays.trim()
-        for done, (window, weights) in enumerate(self.tiling.windows(), start=1):
+        for tiles_done, (window, weights) in enumerate(self.tiling.windows(), start=1):
             part = np.ascontiguousarray(x[:, :, window.rows, window.columns])
             predicted = self._model.predict(part, self._condition(window), row, self._keep)
             predicted *= weights
             blended[:, :, window.rows, window.columns] += predicted
             self._arrays.trim()
-            self._after_tile(TileDone(step_index=step_index, tile=done, tiles=len(self.tiling)))
+            self._after_tile(TileDone(step_index=step_index, tile=tiles_done, tiles=len(self.tiling)))
         return blended
 
     def _condition(self, window: Window) -> Feeds:
         if window in self._conditions:
             return self._conditions[window]
         condition = self._subject.condition(window)
-        held = sum(feed.nbytes for kept in self._conditions.values() for feed in kept.values())
+        bytes_held = sum(feed.nbytes for feeds in self._conditions.values() for feed in feeds.values())
         # That of a whole picture is needed in every step: letting it go in between would save nothing.
-        if self.tiling.is_whole or held + sum(feed.nbytes for feed in condition.values()) <= self._cache_bytes:
+        if self.tiling.is_whole or bytes_held + sum(feed.nbytes for feed in condition.values()) <= self._cache_bytes:
             self._conditions[window] = condition
         return condition

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.families.contract import Float32, Model, Subject
+from deploy.families.contract import Subject
+from deploy.families.model import Model
 from deploy.images.tiles import Size
 from deploy.images.values import Pixels, ValueRule, pixels_from_network
 from deploy.picture.layout import Layout
@@ -18,6 +19,7 @@ from deploy.picture.predictor import Predictor, TileDone
 from deploy.picture.strips import Rows, run_in_strips, starting_state
 from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.plan import Plan
+from engines.arrays import Float32
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ class Progress:
         return self.seconds * (1.0 / self.fraction - 1.0)
 
     def of_list(self, pictures: int, finished: int, at_once: int, seconds: float) -> "Progress":
-        """The same as part of a call that makes several pictures."""
+        """This progress as part of a call that makes several pictures."""
         return replace(self, pictures=pictures, finished=finished, at_once=at_once, seconds=seconds)
 
 
@@ -78,7 +80,7 @@ class Sampled:
             self.arrays.trim()
 
     def at_size(self, subject: Subject, size: Size) -> "Sampled":
-        """The same state on its way to another size, which `subject` knows how to decode."""
+        """The finished state on its way to another size, which `subject` knows how to decode."""
         return replace(self, subject=subject, size=size)
 
     def pixels(self) -> list[Pixels]:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, overload
 
 import numpy as np
@@ -115,15 +114,14 @@ class Upscaler:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """The engines' memory is free, or will be when the pictures in the making are done; the next one opens them."""
         self.graphs.close()
 
+    # A picture gives a picture and a list a list: Python's types can only say so by repeating every parameter.
     @overload
     def upscale(
         self,

@@ -77,8 +77,8 @@ def quantization_reports(bundle: Bundle) -> tuple[Figures | None, Figures | None
         calibration = read_record(folder / CALIBRATION, "what `idm-deploy quantize` wrote")
         if not is_of(bundle, calibration):
             continue
-        measured = folder / QUANTIZATION
-        figures = read_figures(measured, "what `idm-deploy quantize` wrote") if measured.is_file() else None
+        report = folder / QUANTIZATION
+        figures = read_figures(report, "what `idm-deploy quantize` wrote") if report.is_file() else None
         return figures, Figures(data=calibration, origin=CALIBRATION)
     return None, None
 

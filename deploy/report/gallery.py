@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,25 +17,19 @@ from deploy.engine.graphs import DENOISE, INT8
 from deploy.engine.int8 import has_int8
 from deploy.errors import DeployError, SizeError
 from deploy.images.files import read_image
+from deploy.images.pictures import Pixels
 from deploy.images.resize import upscale
 from deploy.int8.trying.comparison import generated_by
 from deploy.measure.evaluation.contenders import MODEL_FREE, Contender, Setting
 from deploy.measure.evaluation.evaluate import Evaluation, evaluate
-from deploy.measure.evaluation.originals import (
-    Original,
-    Pixels,
-    original_from_pixels,
-    pixels_from_planes,
-    read_originals,
-)
+from deploy.measure.evaluation.originals import Original, original_from_pixels, pixels_from_planes, read_originals
 from deploy.measure.evaluation.report import report_from_evaluations
 from deploy.packaged.places import EVALUATION_IMAGES, SAMPLE_ORIGINALS, packaged_pictures
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from engines.backends import BACKENDS
 from engines.errors import EngineError
-
-Progress = Callable[[str, float], None]
+from engines.progress import Progress
 
 FLOAT, ORIGINAL, INPUT = "float32", "original", "input"
 
@@ -122,20 +116,20 @@ def make_gallery(bundle: Bundle, settings: GallerySettings, progress: Progress) 
             for name, upscaler in upscalers.items()
         ]
         scale = usual_scale(bundle) if settings.scale is None else settings.scale
-        chosen = chosen_pictures(bundle, settings.pictures, scale, settings.originals)
-        return _enlarged(chosen, ways, scale, progress)
+        pictures = chosen_pictures(bundle, settings.pictures, scale, settings.originals)
+        return _enlarged(pictures, ways, scale, progress)
 
 
 def kinds_of_engine(bundle: Bundle, settings: GallerySettings) -> Iterator[tuple[str, str, str]]:
     """Name, engine and precision of every way in which the model is run for the page."""
     if DENOISE in bundle.manifest.graphs:
         yield FLOAT, settings.engine, "fp32"
-    chosen = chosen_engine(bundle) if settings.engine == AUTO else None
-    int8 = _int8_engine(bundle, settings.engine if chosen is None or chosen.precision != INT8 else chosen.backend)
+    choice = chosen_engine(bundle) if settings.engine == AUTO else None
+    int8 = _int8_engine(bundle, settings.engine if choice is None or choice.precision != INT8 else choice.backend)
     if int8 is not None:
         yield INT8, int8, INT8
-    if chosen is not None and chosen.precision not in ("fp32", INT8):
-        yield chosen.precision, chosen.backend, chosen.precision
+    if choice is not None and choice.precision not in ("fp32", INT8):
+        yield choice.precision, choice.backend, choice.precision
 
 
 def _int8_engine(bundle: Bundle, engine: str) -> str | None:

@@ -3,11 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from typing import Any
 
 from deploy.bundle import Manifest
-from deploy.errors import PlanError
+from deploy.errors import PlanError, nearest_name
 from deploy.sampling.equations import EQUATIONS
 from deploy.sampling.plan import PlanSettings
 
@@ -37,8 +36,8 @@ class Choices:
         """What is said here, and what `others` say where nothing is."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         # By identity: a start of 0.0 equals False, and is said.
-        said = {name: value for name, value in values.items() if value is not None and value is not False}
-        return replace(others or Choices(), **said)
+        own = {name: value for name, value in values.items() if value is not None and value is not False}
+        return replace(others or Choices(), **own)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ class Sampling:
         return f"{self.preset or 'published'}: {self.recipe()}"
 
     def recipe(self) -> str:
-        """The same without the preset's name, which the caller's choices may have changed."""
+        """The line without the preset's name, whose values the caller's choices may have replaced."""
         plan = self.plan
         listed = "placed by search" if self.searched else "placed as listed"
         placed = listed if isinstance(plan.placement, tuple) else f"placed {plan.placement}"
@@ -74,19 +73,19 @@ def sampling_from(manifest: Manifest, choices: Choices) -> Sampling:
     """The bundle's preset with the caller's choices in place of its own; everything is checked."""
     name = choices.preset or manifest.default_preset
     values = {} if choices.published else preset_values(manifest, name)
-    given = {key: getattr(choices, key) for key in PRESET_KEYS if getattr(choices, key) is not None}
-    _drop_what_no_longer_fits(values, given)
-    values |= given
+    own = {key: getattr(choices, key) for key in PRESET_KEYS if getattr(choices, key) is not None}
+    _drop_what_no_longer_fits(values, own)
+    values |= own
     consistency = _checked_consistency(values.pop("consistency", None) or 0.0)
     start = values.pop("start", None) or None  # 0 is pure noise, to say so against a preset
     placement = values.get("placement", "uniform")
     # The lists in presets are what `schedule` found.
-    searched = placement == SEARCHED or ("placement" not in given and not isinstance(placement, str))
+    searched = placement == SEARCHED or ("placement" not in own and not isinstance(placement, str))
     if placement == SEARCHED:
         placement = searched_placement(manifest, values, start)
     if not isinstance(placement, str):
         placement = _listed_placement(placement, start)
-        values["steps"] = values.get("steps", len(placement)) if "steps" in given else len(placement)
+        values["steps"] = values.get("steps", len(placement)) if "steps" in own else len(placement)
     plan = PlanSettings(
         **{**values, "placement": placement, "start": start if isinstance(placement, str) else None},
         published=choices.published,
@@ -103,7 +102,7 @@ def sampling_from(manifest: Manifest, choices: Choices) -> Sampling:
 def preset_values(manifest: Manifest, name: str) -> dict[str, Any]:
     """What a preset of the bundle says, by PRESET_KEYS."""
     if name not in manifest.presets:
-        nearest = get_close_matches(name, manifest.presets, n=1, cutoff=0.0)[0]
+        nearest = nearest_name(name, manifest.presets)
         raise PlanError(
             f"The preset {name!r} is unknown, the nearest is {nearest!r}; this bundle has "
             f"{', '.join(sorted(manifest.presets, key=_rank))}."
@@ -129,9 +128,9 @@ def searched_placement(manifest: Manifest, values: Mapping[str, Any], start: flo
     equation, steps = values.get("equation", defaults.equation), values.get("steps", defaults.steps)
     key = placement_key(equation, steps, start)
     if key not in manifest.placements:
-        known = ", ".join(sorted(manifest.placements)) or "none"
+        names = ", ".join(sorted(manifest.placements)) or "none"
         raise PlanError(
-            f"This bundle has no searched placement {key} (equation/steps/start); it has {known}. Run "
+            f"This bundle has no searched placement {key} (equation/steps/start); it has {names}. Run "
             f"`idm-deploy schedule --equation {equation} --steps {steps}`, or choose another placement."
         )
     return tuple(float(level) for level in manifest.placements[key]["noise_levels"])

@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deploy.errors import PlanError
 from deploy.sampling.noise import POSTERIOR_NOISE, normal_field
+from engines.arrays import Float32
 
-Float32 = NDArray[np.float32]
 Shape = tuple[int, int, int, int]
 NoiseCallable = Callable[[tuple[int, ...], int], Any]
 """(shape, step_index) -> float32 array; step_index -1 is the start, -2 the draw from an encoder's posterior."""
@@ -62,11 +61,11 @@ class NoiseSource:
         """The caller's field, asked for once per step."""
         assert self.custom is not None
         if self._kept is None or self._kept[0] != step_index or self._kept[1].shape != shape:
-            made = np.asarray(self.custom(shape, step_index))
-            if made.dtype != np.float32 or made.shape != shape:
+            field = np.asarray(self.custom(shape, step_index))
+            if field.dtype != np.float32 or field.shape != shape:
                 raise PlanError(
-                    f"The noise callable was asked for float32 {shape} of step {step_index} and returned {made.dtype} "
-                    f"{made.shape}."
+                    f"The noise callable was asked for float32 {shape} of step {step_index} and returned {field.dtype} "
+                    f"{field.shape}."
                 )
-            self._kept = (step_index, made)
+            self._kept = (step_index, field)
         return self._kept[1]

@@ -9,12 +9,11 @@ the clean picture, except on the authors' own grids, which stop one step earlier
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import pairwise
 
 import numpy as np
 
-from deploy.errors import PlanError
+from deploy.errors import PlanError, nearest_name
 from deploy.sampling.schedule import NoiseSchedule, log_snr_from_noise_level, noise_level_from_log_snr
 
 # Closer to an integer than this, a position is that timestep: positions are quotients of small integers.
@@ -109,7 +108,7 @@ def place(
     With `integer_timesteps` the first point is the nearest timestep's level: read it from the result.
     """
     if placement not in PLACEMENTS:
-        nearest = get_close_matches(str(placement), PLACEMENTS, n=1, cutoff=0.0)[0]
+        nearest = nearest_name(placement, PLACEMENTS)
         raise PlanError(
             f"The placement {placement!r} is unknown, the nearest is {nearest!r}; known are {', '.join(PLACEMENTS)}."
         )
@@ -131,10 +130,10 @@ def place_explicitly(
     lowest = schedule.noise_level(_last_usable_timestep(schedule))
     wrong = [level for level in noise_levels if not (lowest <= level < 1)]
     if not noise_levels or wrong:
-        found = "none" if not noise_levels else f"{wrong[0]:g}"
+        problem = "none" if not noise_levels else f"{wrong[0]:g}"
         raise PlanError(
             f"A listed placement needs noise levels from {lowest:.4g} (the noisiest the network was trained on) "
-            f"to below 1 (clean), found {found}; change the list."
+            f"to below 1 (clean), found {problem}; change the list."
         )
     points = [point_from_noise_level(schedule, level) for level in noise_levels]
     if integer_timesteps:

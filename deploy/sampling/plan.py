@@ -8,11 +8,10 @@ update, whether the estimate is clipped, and the index of its int8 range.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any
 
-from deploy.errors import PlanError
+from deploy.errors import PlanError, nearest_name
 from deploy.sampling.equations import EQUATIONS, Coefficients, Step
 from deploy.sampling.placement import PLACEMENTS, Placement, Point, place, place_explicitly, place_published
 from deploy.sampling.schedule import NoiseSchedule
@@ -44,10 +43,10 @@ class PlanSettings:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "PlanSettings":
         """The settings that `as_dict` wrote; what is left out has its default."""
-        known = [field.name for field in fields(cls)]
+        names = [field.name for field in fields(cls)]
         for key in record:
-            if key not in known:
-                nearest = get_close_matches(key, known, n=1, cutoff=0.0)[0]
+            if key not in names:
+                nearest = nearest_name(key, names)
                 raise PlanError(f"The sampler settings have an unknown key {key!r}; did you mean {nearest!r}?")
         values = dict(record)
         if isinstance(values.get("placement"), list):
@@ -184,7 +183,7 @@ def _equation_problems(settings: PlanSettings) -> list[str]:
     problems = []
     equation = EQUATIONS.get(settings.equation)
     if equation is None:
-        nearest = get_close_matches(str(settings.equation), EQUATIONS, n=1, cutoff=0.0)[0]
+        nearest = nearest_name(settings.equation, EQUATIONS)
         problems.append(
             f"the equation {settings.equation!r} is unknown, the nearest is {nearest!r} (known: {', '.join(EQUATIONS)})"
         )
@@ -215,7 +214,7 @@ def _placement_problems(settings: PlanSettings) -> list[str]:
         if start is not None:
             problems.append("a list of noise levels begins at its first and takes no start")
     elif placement not in PLACEMENTS:
-        nearest = get_close_matches(str(placement), PLACEMENTS, n=1, cutoff=0.0)[0]
+        nearest = nearest_name(placement, PLACEMENTS)
         problems.append(
             f"the placement {placement!r} is unknown, the nearest is {nearest!r} (known: {', '.join(PLACEMENTS)})"
         )

@@ -12,14 +12,13 @@ values and takes the unrounded ones: every table that follows is then the author
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deploy.errors import ConfigError
+from deploy.errors import ConfigError, nearest_name
 from deploy.sampling.beta_rules import BETA_RULES, OTHER_NAMES, SCHEDULE_KINDS, BetaRule, Float64Array
 
 
@@ -65,7 +64,7 @@ class NoiseSchedule:
         """
         name = OTHER_NAMES.get(kind, kind)
         if name not in BETA_RULES:
-            nearest = get_close_matches(str(kind), SCHEDULE_KINDS, n=1, cutoff=0.0)[0]
+            nearest = nearest_name(kind, SCHEDULE_KINDS)
             raise ConfigError(
                 f"The noise schedule kind {kind!r} is unknown, the nearest is {nearest!r}; "
                 f"known are {', '.join(SCHEDULE_KINDS)}."
@@ -85,24 +84,24 @@ class NoiseSchedule:
 
         The result's `kind` is None if no kind fits; then the stored values are used as they are.
         """
-        stored = np.asarray(betas)
-        schedule = cls(betas=stored.astype(np.float64))
-        if stored.dtype != np.float32:
+        values = np.asarray(betas)
+        schedule = cls(betas=values.astype(np.float64))
+        if values.dtype != np.float32:
             return schedule
         # The authors wrote short decimals such as 1e-6: the shortest decimal that rounds to the stored value.
-        start, end = float(str(stored[0])), float(str(stored[-1]))
+        start, end = float(str(values[0])), float(str(values[-1]))
         for kind, rule in BETA_RULES.items():
-            if np.array_equal(rule.betas(stored.size, start, end).astype(np.float32), stored):
-                return cls.from_kind(kind, stored.size, start, end)
+            if np.array_equal(rule.betas(values.size, start, end).astype(np.float32), values):
+                return cls.from_kind(kind, values.size, start, end)
         return schedule
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "NoiseSchedule":
         """The schedule that `as_dict` wrote."""
-        known = ("betas",) if "betas" in record else ("kind", "timesteps", "start", "end")
+        keys = ("betas",) if "betas" in record else ("kind", "timesteps", "start", "end")
         for key in record:
-            if key not in known:
-                nearest = get_close_matches(key, known, n=1, cutoff=0.0)[0]
+            if key not in keys:
+                nearest = nearest_name(key, keys)
                 raise ConfigError(f"The noise schedule record has an unknown key {key!r}; did you mean {nearest!r}?")
         if "betas" in record:
             return cls(betas=np.array(record["betas"], dtype=np.float64))

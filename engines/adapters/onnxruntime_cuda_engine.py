@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from engines.adapters.onnxruntime_engine import failures_of, import_onnxruntime, session_options
+from engines.arrays import Array
 from engines.cache import Cache
-from engines.contract import NOTHING_HELD, Array, Availability, Backend, Engine, Held, check_request, refuse_constants
-from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
+from engines.contract import NOTHING_HELD, Availability, Backend, Engine, Held, check_request, refuse_constants
+from engines.errors import EngineError, failed_opening
 from engines.machine.cuda import find_device, problem_of_driver
 from engines.onnx_files.graph_file import GraphSignature, read_signature
 from engines.packages import installed_version, is_importable
@@ -92,9 +93,7 @@ def open_engine(
     try:
         session, captured = _open_session(onnxruntime, failures, file, options_of, number, fixed=is_fixed(signature))
     except failures as error:
-        if is_out_of_memory(error):
-            raise OutOfMemory(f"Opening {graph}: {NAME} ran out of memory ({short_words(error)}).") from error
-        raise EngineError(f"Opening {graph}: {NAME} refuses it: {short_words(error)}") from error
+        raise failed_opening(graph, NAME, error) from error
     providers = session.get_providers()
     if PROVIDER not in providers:
         raise EngineError(

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engines.contract import QLINEAR, UNSIGNED, Array, Availability, Backend, Engine, Held, check_request, refuse_device
-from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
+from engines.arrays import Array
+from engines.contract import QLINEAR, UNSIGNED, Availability, Backend, Engine, Held, check_request, refuse_device
+from engines.errors import EngineError, failed_opening, short_words
 from engines.onnx_files.graph_constants import with_constants
 from engines.onnx_files.graph_file import GraphSignature, read_signature, signature_of_model
 from engines.packages import installed_version, is_importable
@@ -97,9 +98,7 @@ def _opened(
     try:
         session = onnxruntime.InferenceSession(model, options, providers=[PROVIDER])
     except failures as error:
-        if is_out_of_memory(error):
-            raise OutOfMemory(f"Opening {graph}: {NAME} ran out of memory ({short_words(error)}).") from error
-        raise EngineError(f"Opening {graph}: {NAME} refuses it: {short_words(error)}") from error
+        raise failed_opening(graph, NAME, error) from error
     providers = session.get_providers()
     if providers != [PROVIDER]:
         raise EngineError(f"Opening {graph}: asked ONNX Runtime for {PROVIDER} alone, it took {providers}.")

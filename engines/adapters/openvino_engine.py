@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from engines.arrays import Array
 from engines.contract import (
     REFUSE,
     SCALED_QDQ,
-    Array,
     Availability,
     Backend,
     Engine,
@@ -20,7 +20,7 @@ from engines.contract import (
     refuse_constants,
     refuse_device,
 )
-from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
+from engines.errors import EngineError, OutOfMemory, failed_opening, short_words
 from engines.onnx_files.graph_file import GraphSignature, read_signature
 from engines.packages import installed_version, is_importable
 
@@ -107,9 +107,7 @@ def open_engine(
         used_threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         request = compiled.create_infer_request()
     except FAILURES as error:
-        if is_out_of_memory(error):
-            raise OutOfMemory(f"Opening {graph}: {NAME} ran out of memory ({short_words(error)}).") from error
-        raise EngineError(f"Opening {graph}: {NAME} refuses it: {short_words(error)}") from error
+        raise failed_opening(graph, NAME, error) from error
     if threads is not None and used_threads != threads:
         raise EngineError(
             f"Opening {graph}: {threads} threads were asked for, OpenVINO uses {used_threads} on this machine. "

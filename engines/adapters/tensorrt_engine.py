@@ -13,18 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from engines.arrays import Array
 from engines.cache import Cache
-from engines.contract import (
-    CONSTANT_QDQ,
-    GROUP,
-    NOTHING_HELD,
-    Array,
-    Availability,
-    Backend,
-    Engine,
-    Held,
-    check_request,
-)
+from engines.contract import CONSTANT_QDQ, GROUP, NOTHING_HELD, Availability, Backend, Engine, Held, check_request
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
 from engines.machine.cuda import Cuda, Graph, Stream, find_device, problem_of_driver
 from engines.onnx_files.graph_file import GraphSignature, read_signature

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from engines.contract import Array
+from engines.arrays import Array
 from engines.errors import EngineError, OutOfMemory
 
 LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
@@ -136,7 +136,7 @@ class Cuda:
         return address.value
 
     def free(self, address: int) -> None:
-        """That memory is given back."""
+        """Gives memory on the device back."""
         self._call("cuMemFree_v2", ctypes.c_uint64(address))
 
     def upload(self, address: int, array: Array, stream: Stream) -> None:

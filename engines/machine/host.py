@@ -63,7 +63,7 @@ def find_cpu() -> Cpu:
 
 
 def usable_cores() -> int:
-    """Of the cores those that this process may run on: a container or taskset may allow fewer than there are."""
+    """How many cores this process may run on: a container or taskset may allow fewer than there are."""
     # macOS and Windows cannot be asked
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -106,10 +106,10 @@ def find_gpus() -> tuple[Gpu, ...]:
     if command is not None:
         query = [command, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader,nounits"]
         try:
-            done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+            process = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
         except (OSError, subprocess.TimeoutExpired):
             return ()
-        return gpus_from_table(done.stdout) if done.returncode == 0 else ()
+        return gpus_from_table(process.stdout) if process.returncode == 0 else ()
     try:
         ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
     except OSError:

@@ -6,11 +6,11 @@ A graph that serves several purposes with other constants lies on disk once: who
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from engines.arrays import Array
 from engines.errors import EngineError
 from engines.onnx_files.graph_file import EXTERNAL, NUMPY_DTYPES, read_signature
 from engines.onnx_files.wire_format import (
@@ -24,8 +24,6 @@ from engines.onnx_files.wire_format import (
     numbers,
     text_field,
 )
-
-Array = NDArray[Any]
 
 GRAPH, INITIALIZER = 7, 5
 """ModelProto.graph and GraphProto.initializer."""

@@ -45,7 +45,7 @@ class GraphSignature:
     weights: tuple[Path, ...]
 
     def with_sizes(self, graph: Path, sizes: Mapping[str, int]) -> GraphSignature:
-        """The same with the named dynamic axes fixed to `sizes`; EngineError if an input has no such axis."""
+        """The signature with the named dynamic axes fixed to `sizes`; EngineError if an input has no such axis."""
         axes = sorted({axis for spec in self.inputs for axis in spec.shape if isinstance(axis, str)} - {ANONYMOUS})
         for name, size in sizes.items():
             if name not in axes:

@@ -36,7 +36,7 @@ def widen_weights(model: ModelProto) -> None:
     ]
     for node in casts:
         graph.node.remove(node)
-    used = {name for node in graph.node for name in node.input}
-    others = [tensor for tensor in graph.initializer if tensor.name not in halves or tensor.name in used]
+    names = {name for node in graph.node for name in node.input}
+    others = [tensor for tensor in graph.initializer if tensor.name not in halves or tensor.name in names]
     del graph.initializer[:]
     graph.initializer.extend([*others, *widened])

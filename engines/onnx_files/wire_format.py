@@ -11,7 +11,7 @@ Field = tuple[int, int | memoryview, memoryview]
 
 
 def fields(message: Message) -> Iterator[Field]:
-    """All fields in file order; ValueError where the bytes are not a message."""
+    """The fields of a message in file order; ValueError where the bytes are none."""
     view = memoryview(message)
     at = 0
     while at < len(view):

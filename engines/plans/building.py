@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from engines.errors import EngineError, OutOfMemory
-from engines.plans.tensorrt_builder import BuildRequest, BuildResult, Progress
+from engines.plans.tensorrt_builder import BuildRequest, BuildResult
+from engines.progress import Progress
 
 WORKER = (sys.executable, "-m", "engines.plans.build_one")
 KILLED = -9

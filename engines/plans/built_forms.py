@@ -13,16 +13,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from engines.arrays import Array
 from engines.cache import Cache, Entry, Figures, fingerprint, fingerprint_of_graph
-from engines.contract import Array
 from engines.errors import EngineError
 from engines.machine.cuda import Device
 from engines.onnx_files.graph_constants import tensor_message
 from engines.onnx_files.graph_file import read_signature
 from engines.plans.building import DEADLINE_S, build
 from engines.plans.profiles import Profile
-from engines.plans.tensorrt_builder import BuildRequest, Progress
+from engines.plans.tensorrt_builder import BuildRequest
 from engines.plans.tensorrt_names import TensorRtPackage
+from engines.progress import Progress
 
 HALF_RULES = "1"
 """Counts up when engines.plans.half writes another graph for the same source."""
@@ -55,13 +56,13 @@ class Source:
         return plain.filled(plain.label, constants) if constants else plain
 
     def filled(self, label: str, constants: Mapping[str, Array]) -> Source:
-        """The same graph with these constants."""
+        """This graph with these constants."""
         digests = [sha256(tensor_message(name, value)).hexdigest() for name, value in constants.items()]
         fingerprint_of_all = fingerprint([self.fingerprint, *digests])
         return Source(graph=self.graph, label=label, fingerprint=fingerprint_of_all, constants=constants)
 
 
-def make_half_graph(source: Source, cache: Cache, *, rebuild: bool = False) -> tuple[Path, str]:
+def make_half_graph(source: Source, cache: Cache) -> tuple[Path, str]:
     """The fp16 form of a float32 graph, and why it was made just now ("" if it was there)."""
 
     def write(folder: Path) -> Figures:
@@ -73,12 +74,12 @@ def make_half_graph(source: Source, cache: Cache, *, rebuild: bool = False) -> t
     key = _half_key(source)
     if find_spec("onnx") is None and cache.find(key) is None:
         raise EngineError(f"Making the fp16 form of {source.graph.name} needs the package onnx. Type pip install onnx.")
-    entry, reason = cache.obtain(f"{source.label} fp16 graph", key, write, rebuild=rebuild)
+    entry, reason = cache.obtain(f"{source.label} fp16 graph", key, write)
     return entry.file(HALF_FILE), reason
 
 
 def find_half_graph(source: Source, cache: Cache) -> Path:
-    """The same at run time: made now where onnx is installed, since that takes a second."""
+    """The fp16 form at run time: made now where onnx is installed, since that takes a second."""
     return make_half_graph(source, cache)[0]
 
 
@@ -110,7 +111,7 @@ class PlanSettings:
 
 
 def plan_key(source: Source, settings: PlanSettings) -> dict[str, str]:
-    """All that a plan depends on."""
+    """The key of a plan: all that it depends on."""
     key = _plan_base(source, settings.package, settings.precision)
     key |= _target_key(settings.device, settings.capability)
     workspace = settings.workspace_bytes
@@ -202,9 +203,9 @@ def find_plan(
     capability = f"{device.capability[0]}.{device.capability[1]}"
     profiles: list[Profile] = []
     for target in (_target_key(device, None), _target_key(None, capability)):
-        wanted = base | target
+        key = base | target
         for entry in cache.entries():
-            if any(entry.key.get(name) != value for name, value in wanted.items()):
+            if any(entry.key.get(name) != value for name, value in key.items()):
                 continue
             axes = {axis: (low, usual, high) for axis, (low, usual, high) in entry.figures["axes"].items()}
             profile = Profile(axes=axes)

@@ -60,7 +60,7 @@ def half_model(model: ModelProto) -> ModelProto:
 
 
 class _Conversion:
-    """One pass over the nodes in order; every tensor's type is known when it is read."""
+    """A pass over the nodes in order, in which every tensor's type is known when it is read."""
 
     def __init__(self, graph: GraphProto) -> None:
         from onnx import TensorProto, numpy_helper
@@ -82,8 +82,8 @@ class _Conversion:
         outputs = {value.name for value in self._graph.output}
         for name in outputs & {name for name, kind in self._types.items() if kind == self._half}:
             self._end_in_float32(name)
-        used = {name for node in self._nodes for name in node.input}
-        tensors = {name: value for name, value in (self._tensors | self._made).items() if name in used}
+        names = {name for node in self._nodes for name in node.input}
+        tensors = {name: value for name, value in (self._tensors | self._made).items() if name in names}
         del self._graph.node[:], self._graph.initializer[:], self._graph.value_info[:]
         self._graph.node.extend(self._nodes)
         self._graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in tensors.items())
@@ -135,7 +135,7 @@ class _Conversion:
         inner = f"{name}.half"
         for node in self._nodes:
             for names in (node.output, node.input):  # an output may be read inside the graph as well
-                for position in (at for at, known in enumerate(names) if known == name):
+                for position in (at for at, other in enumerate(names) if other == name):
                     names[position] = inner
         self._nodes.append(helper.make_node("Cast", [inner], [name], name=f"{name}/Cast.float", to=self._float))
 

@@ -26,7 +26,7 @@ _FIRST_FORMAT = re.compile(r"Inputs: \[ \{[^}]*?Datatype: (\w+)")
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One layer of a built engine; `dtype` is TensorRT's word (Int8, Half, Float, ...), "" for one without inputs."""
+    """A layer of a built engine; `dtype` is TensorRT's word (Int8, Half, Float, ...), "" for one without inputs."""
 
     name: str
     kind: str

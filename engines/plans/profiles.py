@@ -32,7 +32,7 @@ class Profile:
 
     @property
     def text(self) -> str:
-        """The same for the same profile, and read by people: "batch 1, height 16..64..128"."""
+        """The profile in words, by which it is also found again: "batch 1, height 16..64..128"."""
         return ", ".join(f"{axis} {_text_of(sizes)}" for axis, sizes in sorted(self.axes.items()))
 
     @property

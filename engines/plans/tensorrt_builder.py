@@ -6,7 +6,6 @@ What only one of them has is asked for by name.
 """
 
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,8 +16,7 @@ from engines.machine.cuda import Cuda
 from engines.onnx_files.graph_file import GraphSignature, read_signature
 from engines.plans.layer_listing import count_formats, layers_from_log
 from engines.plans.profiles import AxisRange, Profile
-
-Progress = Callable[[str, float], None]
+from engines.progress import Progress
 
 INCONSISTENT = "values are not self-consistent"
 """In a mere warning of the builder: some size inside the profile cannot run. Treated as the error it is."""
@@ -32,7 +30,7 @@ Messages = list[tuple[str, str]]
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """One build, in JSON's types. `module` is tensorrt or tensorrt_rtx; `graph` carries its precision."""
+    """What is to be built, in JSON's types. `module` is tensorrt or tensorrt_rtx; `graph` carries its precision."""
 
     module: str
     graph: str
@@ -145,10 +143,10 @@ def _configure(tensorrt: Any, config: Any, request: BuildRequest, notes: list[st
         )
     name = "SM" + request.capability.replace(".", "")
     if name not in tensorrt.ComputeCapability.__members__:
-        known = [f"{m[2:-1]}.{m[-1]}" for m in tensorrt.ComputeCapability.__members__ if m.startswith("SM")]
+        capabilities = [f"{m[2:-1]}.{m[-1]}" for m in tensorrt.ComputeCapability.__members__ if m.startswith("SM")]
         raise EngineError(
             f"{request.module} {tensorrt.__version__} cannot build for compute capability {request.capability}. "
-            f"It knows {', '.join(known)}."
+            f"It knows {', '.join(capabilities)}."
         )
     config.num_compute_capabilities = 1
     config.set_compute_capability(tensorrt.ComputeCapability.__members__[name], 0)
@@ -173,10 +171,10 @@ def _load_timing_cache(config: Any, request: BuildRequest, messages: Messages, n
     if request.timing_cache is None:
         return None
     path = Path(request.timing_cache)
-    stored = path.read_bytes() if path.is_file() else b""
-    cache = config.create_timing_cache(stored)
+    content = path.read_bytes() if path.is_file() else b""
+    cache = config.create_timing_cache(content)
     mismatch = not config.set_timing_cache(cache, ignore_mismatch=False)
-    if stored and (mismatch or any(NOT_READ in text for _, text in messages)):
+    if content and (mismatch or any(NOT_READ in text for _, text in messages)):
         notes.append(f"the timing cache {path.name} is damaged or of another version or GPU: begun anew")
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, ignore_mismatch=False)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from engines.arrays import Array
 from engines.contract import (
     QLINEAR,
-    Array,
     Availability,
     Backend,
     Engine,

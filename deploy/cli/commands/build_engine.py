@@ -138,13 +138,13 @@ def _build(bundle: "Bundle", cache: "Cache", options: "BuildOptions", plans: "Pl
 
     planned = _planned(bundle, options, plans)
     with shown_progress("build-engine") as progress:
-        built = build_plans(planned, cache, plans, progress)
+        plans_built = build_plans(planned, cache, plans, progress)
         # For another GPU there is nothing to measure here.
         decision = None if plans.capability else decide(bundle, cache, options, progress)
     return {
         "bundle": str(bundle.path),
         "cache": str(cache.root),
-        "plans": [asdict(plan) for plan in built],
+        "plans": [asdict(plan) for plan in plans_built],
         "decision": None if decision is None else _decision_as_json(decision),
     }
 
@@ -190,8 +190,8 @@ def _print(report: dict[str, Any]) -> None:
     if report.get("would_measure"):
         typer.echo(f"would measure {', '.join(report['would_measure'])}")
     for plan in report.get("plans", []):
-        done = f"built in {plan['seconds']:.1f} s: {plan['reason']}" if plan["reason"] else "in the cache"
-        typer.echo(f"{plan['label']}: {plan['bytes'] / 1e6:.1f} MB, {_formats(plan['formats'])}; {done}")
+        outcome = f"built in {plan['seconds']:.1f} s: {plan['reason']}" if plan["reason"] else "in the cache"
+        typer.echo(f"{plan['label']}: {plan['bytes'] / 1e6:.1f} MB, {_formats(plan['formats'])}; {outcome}")
         for note in plan["notes"]:
             typer.echo(f"  {note}")
     decision = report.get("decision")

@@ -86,9 +86,9 @@ def _print(state: dict[str, Any]) -> None:
     if quantized["left_out"] is None:
         title = f"Quantized on {quantized['calibration_pictures']} pictures, report in {quantized['report']}"
         tables.insert(0, (title, quantized["table"]))
-    chosen = state["steps"]["engine"]["result"]
-    if chosen["left_out"] is None:
-        title = f"One step on every engine here; chosen: {chosen['engine']} {chosen['precision']}"
-        tables.insert(-2, (title, cells_of_candidates(chosen["candidates"])))
+    choice = state["steps"]["engine"]["result"]
+    if choice["left_out"] is None:
+        title = f"One step on every engine here; chosen: {choice['engine']} {choice['precision']}"
+        tables.insert(-2, (title, cells_of_candidates(choice["candidates"])))
     for title, cells in tables:
         typer.echo(text_from_cells(title, cells) + "\n")

@@ -361,18 +361,15 @@ def _evaluations(
     measures: "Mapping[str, Measure]",
     protocol: str,
 ) -> "list[Evaluation]":
-    """One for each scale, from the smallest on; each but the first looks back at the scale before."""
+    """The evaluation at each scale, from the smallest on; each but the first looks back at the scale before."""
     from deploy.measure.evaluation.contenders import MODEL_FREE
     from deploy.measure.evaluation.evaluate import evaluate
+    from engines.progress import part_of
 
     smaller = {larger: less for less, larger in pairwise(originals)}
     results = []
     with shown_progress("evaluate") as progress:
         for number, (scale, pictures) in enumerate(originals.items()):
-
-            def tell(doing: str, share: float, number: int = number) -> None:
-                progress(doing, (number + share) / len(originals))
-
             result = evaluate(
                 pictures,
                 [*MODEL_FREE, *settings],
@@ -381,7 +378,7 @@ def _evaluations(
                 smaller=smaller.get(scale),
                 measures=measures,
                 protocol=protocol,
-                progress=tell,
+                progress=part_of(progress, number, len(originals)),
             )
             results.append(result)
     return results

@@ -22,11 +22,12 @@ from deploy.cli.options import (
     Steps,
     Threads,
 )
-from deploy.cli.progress import Report, shown_progress
+from deploy.cli.progress import shown_progress
 from deploy.cli.values import size_from_text
+from engines.progress import Progress
 
 if TYPE_CHECKING:
-    from deploy.picture.run import Progress
+    from deploy.picture.run import Progress as StepProgress
 
 EXAMPLES = (
     "idm-deploy generate --count 4",
@@ -83,8 +84,8 @@ def generate(
             check_output(path)
             if path.exists() and not force:
                 raise ImageError(f"{path} exists already. Choose another folder with -o, or replace it with --force.")
-        made: list[dict[str, Any]] = []
-        said: set[str] = set()
+        rows: list[dict[str, Any]] = []
+        lines_said: set[str] = set()
         for number, row in enumerate(paths):
             choices = Choices(preset=preset, equation=equation, steps=steps)
             (pictures,) = upscaler.generate(
@@ -94,15 +95,15 @@ def generate(
                 choices=choices,
                 sample=number,
                 progress=partial(_tell_step, progress, number, count),
-                notice=partial(_say_once, said),
+                notice=partial(_say_once, lines_said),
             )
             for path, pixels in zip(row, pictures, strict=True):
                 write_image(pixels, path)
-                made.append({"output": str(path), "width": pixels.shape[1], "height": pixels.shape[0]})
+                rows.append({"output": str(path), "width": pixels.shape[1], "height": pixels.shape[0]})
     if as_json:
-        typer.echo(json.dumps({"bundle": str(opened.path), "seed": seed, "pictures": made}, indent=1, sort_keys=True))
+        typer.echo(json.dumps({"bundle": str(opened.path), "seed": seed, "pictures": rows}, indent=1, sort_keys=True))
     else:
-        typer.echo("\n".join(f"{row['output']}: {row['width']}x{row['height']}" for row in made))
+        typer.echo("\n".join(f"{row['output']}: {row['width']}x{row['height']}" for row in rows))
 
 
 def _names(count: int, sizes: list[tuple[int, int]], seed: int) -> list[list[str]]:
@@ -111,7 +112,7 @@ def _names(count: int, sizes: list[tuple[int, int]], seed: int) -> list[list[str
     return [[f"generated_{seed}_{number}{ending}.png" for ending in endings] for number in range(count)]
 
 
-def _tell_step(progress: Report, number: int, count: int, done: "Progress") -> None:
+def _tell_step(progress: Progress, number: int, count: int, done: "StepProgress") -> None:
     progress(f"picture {number + 1} of {count}, step {done.step}/{done.steps}", (number + done.fraction) / count)
 
 

@@ -140,7 +140,7 @@ def quantize(
     from deploy.int8.settings import Places, QuantizeSettings
     from deploy.picture.memory import bytes_from_text
 
-    named = None if targets is None else tuple(name.strip() for name in targets.split(",") if name.strip())
+    target_names = None if targets is None else tuple(name.strip() for name in targets.split(",") if name.strip())
     settings = QuantizeSettings(
         scales=tuple(scale),
         crop=crop,
@@ -152,7 +152,7 @@ def quantize(
         rounding=rounding,
         equalise=equalise,
         correct_bias=correct_bias,
-        targets=targets_here(named, say),
+        targets=targets_here(target_names, say),
         max_psnr_drop=max_psnr_drop,
         min_fidelity=min_fidelity,
         float_share=float_share,

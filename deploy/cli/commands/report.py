@@ -8,11 +8,11 @@ import typer
 
 from deploy.cli.messages import say, say_error
 from deploy.cli.options import FIRST, BundleOrPackaged, Engine, Json, Panel, Threads
-from deploy.cli.progress import Report, shown_progress
+from deploy.cli.progress import shown_progress
+from engines.progress import part_of
 
 if TYPE_CHECKING:
-    from deploy.bundle import Bundle
-    from deploy.report.facts import Figures
+    pass
 
 
 FIGURES, PICTURES = Panel("Figures on the page"), Panel("Pictures on the page")
@@ -59,7 +59,7 @@ def report(
     """Write one self-contained HTML page about a bundle: what it is, how it was made, what it costs, pictures."""
     from deploy.bundle import Bundle
     from deploy.packaged.places import bundle_or_packaged
-    from deploy.report.facts import Facts, engine_decision, quantization_reports, read_figures
+    from deploy.report.facts import Facts, engine_decision, measured_speed, quantization_reports, read_figures
     from deploy.report.gallery import GallerySettings, make_gallery
     from deploy.report.page import page_from_facts, refuse_page_in_the_way, write_page
 
@@ -79,8 +79,8 @@ def report(
     )
     with shown_progress("report") as progress:
         if measure:
-            timed = _measured(opened, threads, _half(progress, 0))
-        share = _half(progress, 1) if measure else progress
+            timed = measured_speed(opened, threads, part_of(progress, 0, 2))
+        share = part_of(progress, 1, 2) if measure else progress
         gallery = None if no_pictures else make_gallery(opened, settings, share)
     facts = Facts(
         bundle=opened,
@@ -102,16 +102,6 @@ def report(
 def default_page(bundle: Path) -> Path:
     """Beside what else is reported about the bundle."""
     return Path(f"{bundle.resolve().name.removesuffix('.bundle')}-report") / "report.html"
-
-
-def _half(progress: Report, number: int) -> Report:
-    return lambda doing, fraction: progress(doing, (number + fraction) / 2)
-
-
-def _measured(bundle: "Bundle", threads: int | None, progress: Report) -> "Figures":
-    from deploy.report.facts import measured_speed
-
-    return measured_speed(bundle, threads, progress)
 
 
 def _tell(outcome: dict[str, Any], as_json: bool) -> None:

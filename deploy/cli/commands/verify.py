@@ -78,7 +78,7 @@ def text_from_files_report(report: dict[str, Any]) -> list[str]:
 
 
 def parity_rows(bundle: "Bundle", checkpoint: Path, engine: str, device: int | None = None) -> "list[Parity]":
-    """One row per graph output, size and reference."""
+    """What parity found, as a row per graph output, size and reference."""
     from deploy.cli.progress import shown_progress
     from deploy.engine.choice import engine_choice
     from deploy.export.origin import load_origin

@@ -16,12 +16,9 @@ from deploy.families.detection import (
     Shape,
     Source,
     Stored,
-    common_count,
     divisor,
-    refuse_contradictions,
     refuse_unknown,
     resolve,
-    resolve_attention,
     section,
 )
 from deploy.families.idm.config import IdmConfig
@@ -65,7 +62,7 @@ def detect(stored: Stored, settings: list[Settings]) -> Detection:
     resolved = resolve(stored, read, settings, assumed)
     # `attn_res` names sizes, as they are when the largest is the image size.
     sizes = [resolved.values["image_size"] // 2**level for level in range(len(channels))]
-    resolve_attention(stored, resolved, settings, "attn_res", sizes, levels)
+    resolved.add_attention("attn_res", sizes, levels)
     schedule, resolved.sources["schedule"] = _schedule(stored, settings)
     return Detection(config=IdmConfig(**resolved.values), sources=resolved.sources, schedule=schedule)
 
@@ -106,7 +103,7 @@ def read_from_shapes(stored: Stored) -> dict[str, Any]:
         blocks[-1] += 1
         if f"{block}attn.qkv.weight" in stored.shapes:
             attention.add(len(blocks) - 1)
-    read["res_blocks"] = common_count(stored, "the U-Net", blocks)
+    read["res_blocks"] = stored.common_count("the U-Net", blocks)
     read["channel_multiplier"] = tuple(max(1, width // inner) for width in channels.values())
     hidden = [n for n in stored.numbers_after(f"{unet}ups.") if f"{unet}ups.{n}.imnet.0.weight" in stored.shapes]
     if hidden:
@@ -125,14 +122,14 @@ def _schedule(stored: Stored, settings: list[Settings]) -> tuple[NoiseSchedule, 
     for setting in settings:
         if not setting.schedules:
             continue
-        chosen = setting.schedules.get("val") or next(iter(setting.schedules.values()))
+        given_schedule = setting.schedules.get("val") or next(iter(setting.schedules.values()))
         if stored.betas is not None and not any(
             np.array_equal(schedule.betas.astype(np.float32), stored.betas) for schedule in setting.schedules.values()
         ):
-            refuse_contradictions(
-                stored, [f"{setting.label} gives the noise schedule {chosen}, the stored tables are {tables}"]
+            stored.refuse_contradictions(
+                [f"{setting.label} gives the noise schedule {given_schedule}, the stored tables are {tables}"]
             )
-        return chosen, setting.source
+        return given_schedule, setting.source
     return (tables, "weights") if tables is not None else (DEFAULT_SCHEDULE, "assumed")
 
 
@@ -155,9 +152,9 @@ def settings_from_mapping(mapping: Mapping[str, Any], label: str) -> Settings:
     for use in ("train", "val"):
         table = section(label, model, "beta_schedule", use)
         if table:
-            known = ("schedule", "n_timestep", "linear_start", "linear_end")
-            refuse_unknown(f"{label}, model.beta_schedule.{use}", table, known)
-            schedules[use] = NoiseSchedule.from_kind(*(table.get(key) for key in known))  # type: ignore[arg-type]
+            keys = ("schedule", "n_timestep", "linear_start", "linear_end")
+            refuse_unknown(f"{label}, model.beta_schedule.{use}", table, keys)
+            schedules[use] = NoiseSchedule.from_kind(*(table.get(key) for key in keys))  # type: ignore[arg-type]
     return Settings(source="config", label=label, values=values, schedules=schedules)
 
 

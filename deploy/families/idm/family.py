@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deploy.families.cases import NOISE_LEVEL, Size, Trial
-from deploy.families.contract import Array, Family, Rewrite
+from deploy.families.contract import Family, Rewrite
 from deploy.families.idm import detect
 from deploy.families.idm.config import IdmConfig
 from deploy.families.idm.model import SAMPLING, VALUES, IdmModel, lookup_tables
 from deploy.families.rewriting.identities import DROP_UNUSED, SPLIT_SHORTCUT
 from deploy.families.sizes import STEPS, Axes, EngineSizes
 from deploy.images.coordinates import resize_index
+from engines.arrays import Array
 from engines.plans.profiles import AxisRange
 
 if TYPE_CHECKING:

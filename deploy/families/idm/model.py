@@ -7,15 +7,16 @@ from math import prod
 
 import numpy as np
 
-from deploy.families.contract import Array, Float32, Graphs, NoiseOfShape
-from deploy.families.graph_denoiser import GraphDenoiser
+from deploy.families.contract import Graphs, NoiseOfShape
 from deploy.families.idm.config import IdmConfig
 from deploy.families.idm.detect import config_from_values
+from deploy.families.model import Model
 from deploy.images.coordinates import axis_lookup, resize_index
 from deploy.images.resize import resize_region
 from deploy.images.tiles import Size, Window, strips_of_rows
 from deploy.images.values import NetworkValues, ValueRule
 from deploy.sampling.plan import SamplingRules
+from engines.arrays import Array, Float32
 from engines.contract import Memory
 
 
@@ -86,7 +87,7 @@ WORKING_MEMORY = {
 }
 
 
-class IdmModel(GraphDenoiser):
+class IdmModel(Model):
     """An IDM bundle's networks. Pictures are float32 in [-1, 1], (batch, 3, height, width)."""
 
     values = VALUES
@@ -170,7 +171,7 @@ class IdmModel(GraphDenoiser):
         return self.condition(np.zeros((1, self.channels, *lr), np.float32), size, window)
 
     def notice_of_scale(self, lr: Size, size: Size) -> str | None:
-        """One line past the largest magnification of the training."""
+        """What to say of a magnification past the largest of training; None up to it."""
         scale = size[1] / lr[1]
         if scale <= self.s_max:
             return None
@@ -180,7 +181,7 @@ class IdmModel(GraphDenoiser):
         )
 
     def _weight_bytes(self) -> int:
-        """Of the float denoiser; without one, of all that is left in floating point."""
+        """Bytes of the float denoiser's weights; without one, of all weights that are left in floating point."""
         manifest = self.graphs.bundle.manifest
         described = manifest.graphs.get("denoise", manifest.graphs["encode"])
         return sum(manifest.files[name].bytes for name in described["weights"])

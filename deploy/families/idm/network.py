@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deploy.families.cases import Array, Trial
+from deploy.families.cases import Trial
 from deploy.families.idm.config import IdmConfig
 from deploy.families.idm.layers import (
     AttentionResnetBlock,
@@ -26,6 +26,7 @@ from deploy.families.idm.layers import (
 from deploy.families.idm.layout import Layer, down_layers, mid_layers, up_layers
 from deploy.families.published import tensors_of
 from deploy.images.coordinates import resize_index
+from engines.arrays import Array
 
 
 class EncoderBlock(nn.Module):

@@ -332,7 +332,7 @@ class IdmParts:
         return ops.add(ops.conv(ops.unflatten(mixed, x, channels, f"{name}.image"), f"{name}.out"), x, name)
 
     def _implicit(self, ops: Ops[Any], layer: Layer, h: Any, feeds: Feeds) -> Any:
-        """From level k to k - 1: blend, activate, one linear map, look up rows and columns, add the coordinates."""
+        """The implicit layer from level k to k - 1: blend, activate, one linear map, look-up, coordinates added."""
         name, k = f"denoise_fn.{layer.name}", layer.level + 1
         h = ops.add(ops.mul(h, feeds[f"gain_{k}"], f"{name}.style"), feeds[f"shift_{k}"], f"{name}.style")
         h = ops.leaky_relu(h, f"{name}.style.activate", slope=LEAKY_SLOPE)

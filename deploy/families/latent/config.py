@@ -18,13 +18,13 @@ KINDS: tuple[Kind, ...] = ("super-resolution", "generation", "first-stage")
 
 
 def _raise_problems(what: str, problems: list[str]) -> None:
-    """All problems in one ConfigError, or nothing."""
+    """Raises one ConfigError with all problems, if there are any."""
     if problems:
         raise ConfigError(f"The {what} configuration is not possible: {'; '.join(problems)}.")
 
 
 def _not_positive(config: object, *names: str) -> list[str]:
-    """One sentence for each field that is not a positive whole number."""
+    """The problems with fields that are no positive whole numbers, a sentence for each."""
     values = [(name, getattr(config, name)) for name in names]
     return [
         f"{name} must be a positive whole number, not {value!r}"
@@ -34,7 +34,7 @@ def _not_positive(config: object, *names: str) -> list[str]:
 
 
 def _not_positive_tuple(config: object, *names: str, may_be_empty: bool = False) -> list[str]:
-    """One sentence for each field that is not a tuple of positive whole numbers."""
+    """The problems with fields that are no tuples of positive whole numbers, a sentence for each."""
     problems = []
     for name in names:
         value = getattr(config, name)
@@ -184,9 +184,9 @@ class LatentConfig:
             problems.append(f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
         if (self.unet is None) != (self.kind == "first-stage"):
             problems.append(f"kind {self.kind} goes {'with' if self.unet is None else 'without'} a U-Net")
-        needed: dict[str, tuple[str, ...]] = {"generation": ("image_size", "channels", "default_output_size")}
-        needed["super-resolution"] = (*needed["generation"], "inp_size", "lr_size")
-        problems += _not_positive(self, "timesteps", *needed.get(self.kind, ()))
+        fields_needed: dict[str, tuple[str, ...]] = {"generation": ("image_size", "channels", "default_output_size")}
+        fields_needed["super-resolution"] = (*fields_needed["generation"], "inp_size", "lr_size")
+        problems += _not_positive(self, "timesteps", *fields_needed.get(self.kind, ()))
         ends = (self.linear_start, self.linear_end)
         if not all(type(end) is float for end in ends) or not 0 < ends[0] <= ends[1] < 1:
             problems.append(f"linear_start and linear_end must be fractions that rise, not {ends[0]!r}, {ends[1]!r}")
@@ -256,21 +256,21 @@ def latent_config_from_mapping(values: Mapping[str, Any]) -> LatentConfig:
     unet = merged.get("unet")
     merged["first_stage"] = first_stage
     merged["unet"] = None if unet is None else _typed(UNetConfig, "unet", unet)
-    built: LatentConfig = _typed(LatentConfig, "latent model", merged)
-    return built
+    config: LatentConfig = _typed(LatentConfig, "latent model", merged)
+    return config
 
 
 def _typed(cls: type[Any], what: str, values: object) -> Any:
     """A dataclass from a mapping, with lists made tuples and every key accounted for."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"The {what} configuration must be a mapping of names to values, not {values!r}.")
-    known = {field.name: field for field in dataclasses.fields(cls)}
+    fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}."
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(fields)}."
             raise ConfigError(f"The {what} configuration has an unknown key {key!r}{hint}")
-    missing = [n for n, f in known.items() if f.default is dataclasses.MISSING and values.get(n) is None]
+    missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and values.get(n) is None]
     if missing:
         raise ConfigError(f"The {what} configuration lacks {', '.join(missing)}.")
     return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})

@@ -16,12 +16,9 @@ from deploy.families.detection import (
     Shape,
     Source,
     Stored,
-    common_count,
     divisor,
-    refuse_contradictions,
     refuse_unknown,
     resolve,
-    resolve_attention,
     section,
 )
 from deploy.families.latent.config import FirstStageConfig, Kind, LatentConfig, UNetConfig, latent_config_from_mapping
@@ -96,10 +93,10 @@ def detect(stored: Stored, settings: list[Settings]) -> Detection:
     values = resolved.values
     levels = len(values["first_stage.ch_mult"])
     sizes = [values["first_stage.resolution"] >> level for level in range(levels)]
-    resolve_attention(stored, resolved, settings, "first_stage.attn_resolutions", sizes, first_levels)
+    resolved.add_attention("first_stage.attn_resolutions", sizes, first_levels)
     if values["kind"] != "first-stage":
         rates = [1 << level for level in range(len(values["unet.channel_mult"]))]
-        resolve_attention(stored, resolved, settings, "unet.attention_resolutions", rates, unet_levels)
+        resolved.add_attention("unet.attention_resolutions", rates, unet_levels)
     schedule, resolved.sources["schedule"] = _schedule(stored, settings, schedule, resolved)
     return Detection(config=config_from_values(values), sources=resolved.sources, schedule=schedule)
 
@@ -172,8 +169,8 @@ def _schedule(
         if chosen is None:
             continue
         if tables is not None and chosen != tables:
-            refuse_contradictions(
-                stored, [f"{setting.label} gives the noise schedule {chosen}, the stored tables are {tables}"]
+            stored.refuse_contradictions(
+                [f"{setting.label} gives the noise schedule {chosen}, the stored tables are {tables}"]
             )
         return chosen, setting.source
     if tables is not None:
@@ -214,9 +211,9 @@ def settings_from_mapping(mapping: Mapping[str, Any], label: str) -> Settings:
     }
     for part, sections in parts.items():
         for entries in sections:
-            known = [name.partition(".")[2] for name in FIELDS if name.startswith(f"{part}.")]
-            refuse_unknown(f"{label}, {part}", entries, (*known, *TRAINING_ONLY))
-            values |= {f"{part}.{name}": value for name, value in entries.items() if name in known}
+            keys = [name.partition(".")[2] for name in FIELDS if name.startswith(f"{part}.")]
+            refuse_unknown(f"{label}, {part}", entries, (*keys, *TRAINING_ONLY))
+            values |= {f"{part}.{name}": value for name, value in entries.items() if name in keys}
     data = section(label, mapping, "data", "params", "train", "params")
     if "lr_size" in data:
         values["lr_size"] = data["lr_size"]
@@ -279,7 +276,7 @@ def first_stage_from_shapes(stored: Stored, prefix: str) -> tuple[dict[str, Any]
         "z_channels": z_channels,
         "ch": ch,
         "ch_mult": tuple(max(1, width // ch) for width in widths),
-        "num_res_blocks": common_count(stored, "the encoder", blocks),
+        "num_res_blocks": stored.common_count("the encoder", blocks),
         "in_channels": in_channels,
         "out_ch": layers[-1][0],
         "hidden_list": tuple(width for width, _ in layers[:-1]),
@@ -309,7 +306,7 @@ def unet_from_shapes(stored: Stored) -> tuple[dict[str, Any], tuple[int, ...]]:
         "model_channels": model_channels,
         "in_channels": in_channels,
         "out_channels": stored.shape(f"{UNET}out.2.weight", 4)[0],
-        "num_res_blocks": common_count(stored, "the U-Net", blocks),
+        "num_res_blocks": stored.common_count("the U-Net", blocks),
         "channel_mult": tuple(max(1, width // model_channels) for width in widths.values()),
     }
     return read, tuple(sorted(attention))

@@ -7,13 +7,14 @@ import numpy as np
 
 from deploy.errors import ConfigError, SizeError
 from deploy.families.cases import TIMESTEP, Trial
-from deploy.families.contract import Array, Family, Rewrite
+from deploy.families.contract import Family, Rewrite
 from deploy.families.latent import detect
 from deploy.families.latent.config import LatentConfig
 from deploy.families.latent.model import SAMPLING, VALUES, LatentModel
 from deploy.families.rewriting.identities import DROP_UNUSED, SPLIT_SHORTCUT
 from deploy.families.sizes import STEPS, Axes, EngineSizes, Size
 from deploy.images.coordinates import AxisLookup, axis_lookup, relative_cell, shifted_lookup
+from engines.arrays import Array
 from engines.plans.profiles import AxisRange
 
 if TYPE_CHECKING:
@@ -87,11 +88,11 @@ def _latent_size(config: LatentConfig, sizes: EngineSizes, which: int) -> Size:
         rows, columns = config.padded_size(*sizes.lr_size(which))
         return rows // stride, columns // stride
     rows, columns = (side // stride for side in sizes.sizes[which])
-    needed = config.unet.stride if config.unet else 1
-    if rows % needed or columns % needed or not rows or not columns:
+    multiple = config.unet.stride if config.unet else 1
+    if rows % multiple or columns % multiple or not rows or not columns:
         raise SizeError(
             f"An output of {sizes.sizes[which][1]}x{sizes.sizes[which][0]} means a latent of {columns}x{rows}, whose "
-            f"sides must be multiples of {needed} for this U-Net. Choose multiples of {needed * stride} pixels."
+            f"sides must be multiples of {multiple} for this U-Net. Choose multiples of {multiple * stride} pixels."
         )
     return rows, columns
 
@@ -129,8 +130,8 @@ def _look_ups(config: LatentConfig, side: int, count: int) -> dict[str, AxisLook
 def _draw_condition(graph: str, feeds: dict[str, Array]) -> None:
     """The condition is drawn from the posterior where the encoder has one, else it is the encoder's answer."""
     if graph == "encode":
-        drawn = feeds["deviation"] * feeds["posterior_noise"] if "deviation" in feeds else np.float32(0)
-        feeds["cond"] = feeds["mean"] + drawn
+        draw = feeds["deviation"] * feeds["posterior_noise"] if "deviation" in feeds else np.float32(0)
+        feeds["cond"] = feeds["mean"] + draw
 
 
 def _usual_side(config: LatentConfig) -> int:

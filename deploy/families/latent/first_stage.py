@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from deploy.families.latent.config import FirstStageConfig
 from deploy.families.latent.implicit_decoder import ImplicitDecoder
-from deploy.images.coordinates import Float32
+from engines.arrays import Float32
 
 NORM_EPSILON = 1e-6
 """Of the first stage's group normalisation; the U-Net has 1e-5."""

@@ -184,7 +184,7 @@ class FirstStageGraph:
         return ops.add(shortcut, h, name)
 
     def _attention(self, ops: Ops[Any], x: Any, name: str, channels: int) -> Any:
-        """One head over all pixels."""
+        """Attention with one head over all pixels."""
         h = self._norm(ops, x, f"{name}.norm")
         q, k, v = (
             ops.transpose(

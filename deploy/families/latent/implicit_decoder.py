@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from deploy.errors import SizeError
 from deploy.families.latent.config import FirstStageConfig
-from deploy.images.coordinates import Float32, covered_centres, relative_coordinates, shifted_index
+from deploy.images.coordinates import covered_centres, relative_coordinates, shifted_index
+from engines.arrays import Float32
 
 AREA_FLOOR = 1e-9
 """Keeps the four weights of the local ensemble from all being zero."""
@@ -102,9 +103,9 @@ class ImplicitDecoder(nn.Module):
         index, relative = [], []
         for axis, count in enumerate((height, width)):
             along = np.ascontiguousarray(coordinates[..., axis])
-            chosen = shifted_index(along, count, shift[axis])
-            index.append(chosen)
-            relative.append(relative_coordinates(along, chosen, count))
+            nearest = shifted_index(along, count, shift[axis])
+            index.append(nearest)
+            relative.append(relative_coordinates(along, nearest, count))
         pixel = _tensor(index[0] * width + index[1], features).expand(batch, -1)
         items = torch.arange(batch, device=features.device)[:, None]
         inputs = [features.flatten(2).transpose(1, 2)[items, pixel]]

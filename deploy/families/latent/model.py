@@ -8,11 +8,11 @@ from math import prod
 import numpy as np
 
 from deploy.errors import PlanError
-from deploy.families.contract import Array, Feeds, Float32, Generated, Graphs, NoiseOfShape
-from deploy.families.graph_denoiser import GraphDenoiser
+from deploy.families.contract import Feeds, Generated, Graphs, NoiseOfShape
 from deploy.families.latent.config import LatentConfig, UNetConfig
 from deploy.families.latent.detect import config_from_values
 from deploy.families.latent.memory import LatentMemory
+from deploy.families.model import Model
 from deploy.images.coordinates import (
     AxisLookup,
     covered_centres,
@@ -25,6 +25,7 @@ from deploy.images.coordinates import (
 from deploy.images.tiles import Size, Window
 from deploy.images.values import NetworkValues, ValueRule
 from deploy.sampling.plan import SamplingRules
+from engines.arrays import Array, Float32
 
 
 def _levels() -> NetworkValues:
@@ -70,7 +71,7 @@ QUERIED = 2048
 """Output pixels of each latent and size that are queried for calibration: whole rows, evenly spread."""
 
 
-class LatentModel(GraphDenoiser):
+class LatentModel(Model):
     """A latent bundle's networks: super-resolution or generation. Latents are as the sampler sees them."""
 
     values = VALUES
@@ -187,7 +188,7 @@ class LatentModel(GraphDenoiser):
         )
 
     def notice_of_scale(self, lr: Size, size: Size) -> str | None:
-        """One line past the largest magnification of the training."""
+        """What to say of a magnification past the largest of training; None up to it."""
         scale = size[1] / lr[1]
         if self._trained is None or scale <= self._trained[1]:
             return None
@@ -237,7 +238,7 @@ class LatentSubject:
         yield from self.rows_of_features(features, room)
 
     def rows_of_features(self, features: Float32, room: int) -> Iterator[Float32]:
-        """The same from what `decode` made of the state."""
+        """The rows of the pictures, from the features that `decode` made of the state."""
         batch, (height, width) = features.shape[0], self._size
         pixels = self._pixels_at_once(room)
         columns = min(width, pixels)

@@ -53,7 +53,7 @@ def folder_for(described: Mapping[str, Any], cache: Path | None) -> Path:
 
 
 def bytes_in(folder: Path) -> int:
-    """Of all files in the folder."""
+    """The bytes of all files in the folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
@@ -76,7 +76,7 @@ def what_is_recorded(bundle: Bundle, groups: Sequence[Group], plans: Calibration
 
 
 def hash_of_code(packages: Sequence[str]) -> str:
-    """Of their source files; another after any edit, be it of a comment."""
+    """A hash of the packages' source files; another one after any edit, be it of a comment."""
     digest = hashlib.sha256()
     for package in packages:
         for name, content in sources_of(package).items():
@@ -86,7 +86,7 @@ def hash_of_code(packages: Sequence[str]) -> str:
 
 @functools.cache
 def _hash_of_this_code() -> str:
-    """As it is when first asked for: it may be edited while this process runs what it has read before."""
+    """The hash of this code when first asked for: it may be edited while this process runs what it has read before."""
     return hash_of_code(PACKAGES)
 
 
@@ -104,7 +104,7 @@ def _sources_in(folder: Traversable, path: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _hashes_of_float_graphs(bundle: Bundle) -> list[str]:
-    """Of every float graph and weights file, sorted: a bundle that gained int8 graphs keeps its partial results."""
+    """The hashes of all float graphs and weights files, sorted: a bundle that gained int8 graphs keeps its results."""
     graphs = bundle.manifest.graphs.values()
     names = {name for graph in graphs for name in [*graph["forms"].values(), *graph["weights"]]}
     return sorted(bundle.manifest.files[name].sha256 for name in names)

@@ -21,7 +21,8 @@ from calibration.observe.not_finite import refuse_not_finite
 from calibration.passes.inputs import DenoiserInput
 from deploy.engine.graphs import DENOISE
 from deploy.engine.int8 import SAME_LEVEL
-from deploy.families.contract import NOTHING_STAYS, Float32, Keep, Model, Subject
+from deploy.families.contract import NOTHING_STAYS, Keep, Subject
+from deploy.families.model import Model
 from deploy.images.tiles import Window, whole_tiling
 from deploy.images.values import network_from_pixels
 from deploy.int8.recording.pictures import CalibrationPicture
@@ -35,9 +36,9 @@ from deploy.sampling.choices import Choices, Sampling
 from deploy.sampling.noise import image_key
 from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.plan import Plan
+from engines.arrays import Float32
 from engines.new_files import new_file
-
-Progress = Callable[[str, float], None]
+from engines.progress import Progress
 
 ALL: Final = slice(None)
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import ModelProto
 
 from calibration.observe.layers import read_graph, take_external
@@ -14,8 +13,7 @@ from deploy.errors import BundleError
 from deploy.export.onnx_ops import attach_weights
 from deploy.export.weights_file import Place
 from deploy.int8.storing.storing import decoder_files, merged_tensors, with_renamed_decoder, write_packed
-
-Array = NDArray[Any]
+from engines.arrays import Array
 
 
 def without_float_denoiser(bundle: Bundle) -> Bundle:
@@ -31,12 +29,12 @@ def without_float_denoiser(bundle: Bundle) -> Bundle:
         for file in [described["graph"], *decoder_files(described)]
     }
     models: dict[str, ModelProto] = {name: read_graph(bundle.file(name)) for name in sorted(files)}
-    needed: dict[str, list[str]] = {}
-    tensors = merged_tensors(_taken(models, bundle, needed))
+    names_of: dict[str, list[str]] = {}
+    tensors = merged_tensors(_taken(models, bundle, names_of))
     with BundleWriter.update(bundle) as writer:
         places, weights = write_packed(writer, "weights", tensors)
         renamed = {
-            name: _stored(writer, name, model, {key: places[key] for key in needed[name]}, weights)
+            name: _stored(writer, name, model, {key: places[key] for key in names_of[name]}, weights)
             for name, model in models.items()
         }
         targets = {
@@ -54,9 +52,9 @@ def _taken(
 ) -> Iterator[dict[str, Array]]:
     """The stored tensors of one graph after the other, so that what graphs share is held once; `needed` gets names."""
     for name, model in models.items():
-        taken = take_external(model, bundle.path)
-        needed[name] = list(taken)
-        yield taken
+        tensors = take_external(model, bundle.path)
+        needed[name] = list(tensors)
+        yield tensors
 
 
 def _stored(writer: BundleWriter, name: str, model: ModelProto, places: Mapping[str, Place], weights: str) -> str:
@@ -74,6 +72,6 @@ def bytes_of_graphs(bundle: Bundle, names: list[str]) -> int:
     """Bytes of the weights that the named graph files use, each tensor once."""
     tensors: dict[str, int] = {}
     for name in names:
-        taken = take_external(read_graph(bundle.file(name)), bundle.path)
-        tensors |= {key: int(np.asarray(value).nbytes) for key, value in taken.items()}
+        weights = take_external(read_graph(bundle.file(name)), bundle.path)
+        tensors |= {key: int(np.asarray(value).nbytes) for key, value in weights.items()}
     return sum(tensors.values())

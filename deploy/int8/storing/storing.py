@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import ModelProto
 
 from calibration.choose.recipe import Recipe
@@ -19,14 +18,13 @@ from deploy.engine.int8_decoder import KEY
 from deploy.errors import BundleError
 from deploy.export.onnx_ops import attach_weights
 from deploy.export.weights_file import ALIGNMENT, Place, places_of, write_tensors
+from engines.arrays import Array
 from engines.backends import BACKENDS, DEFAULT_BACKEND
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TargetGraphs:
-    """One target's graph and the edges of its ranges."""
+    """The int8 graph of a target, and the edges of its ranges."""
 
     target: str
     edges: tuple[float, ...]
@@ -46,7 +44,7 @@ def calibrated_graph(bundle: Bundle, name: str) -> Path:
 
 
 def write_targets(writer: BundleWriter, made: Sequence[TargetGraphs], weights: Sequence[str]) -> dict[str, Any]:
-    """Everything is in the bundle; returned is what its manifest says of each target.
+    """Writes the targets' graphs into the bundle; returned is what its manifest says of each target.
 
     weights: files that the float denoiser needs, which what stays in float needs too.
     """
@@ -59,11 +57,11 @@ def merged_tensors(parts: Iterable[Mapping[str, Array]]) -> dict[str, Array]:
     merged: dict[str, Array] = {}
     for part in parts:
         for name, tensor in part.items():
-            known = merged.setdefault(name, tensor)
+            first = merged.setdefault(name, tensor)
             # Bytes, so that tensors are the same if they hold the same NaN, and 0 is not -0.
-            if known is not tensor and (_kind(known) != _kind(tensor) or known.tobytes() != tensor.tobytes()):
+            if first is not tensor and (_kind(first) != _kind(tensor) or first.tobytes() != tensor.tobytes()):
                 raise BundleError(
-                    f"storing the tensors of several graphs: {name} is {_kind(known)} in one and {_kind(tensor)} with"
+                    f"storing the tensors of several graphs: {name} is {_kind(first)} in one and {_kind(tensor)} with"
                     " other values in another, where one tensor for both was expected. Report this as a bug."
                 )
     return merged
@@ -114,7 +112,7 @@ GraphsOfTarget = Mapping[str, Int8Graphs]
 
 
 def write_decoder(writer: BundleWriter, bundle: Bundle, made: Mapping[str, GraphsOfTarget]) -> dict[str, Any]:
-    """Everything is in the bundle, all targets on one file of int8 weights; returned is what the manifest says."""
+    """Writes the decoder's graphs, all targets on one file of weights; returned is what the bundle's manifest says."""
     tensors = merged_tensors(graph.tensors for graphs in made.values() for graph in graphs.values())
     if not tensors:
         return {target: {"graphs": {}, "weights": []} for target in made}
@@ -135,8 +133,8 @@ def _with_tensors(model: ModelProto, places: Mapping[str, Place], location: str)
     """A copy of the model with initializers that point into the file: a graph may be written more than once."""
     whole = ModelProto()
     whole.CopyFrom(model)
-    used = {name for node in model.graph.node for name in node.input}
-    attach_weights(whole, location, {name: place for name, place in places.items() if name in used})
+    names = {name for node in model.graph.node for name in node.input}
+    attach_weights(whole, location, {name: place for name, place in places.items() if name in names})
     serialized: bytes = whole.SerializeToString(deterministic=True)
     return serialized
 

@@ -54,7 +54,7 @@ def _range_map(calibrated: Calibrated, path: Path) -> Path:
     moved = [tensor for tensor in calibrated.movement.tensors if max(tensor.largest) > 0]
     values = np.array([np.array(tensor.largest) / max(tensor.largest) for tensor in moved])
     figure, axes = _figure(10, 0.17 * len(moved) + 1.8)
-    drawn = axes.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
+    heat_map = axes.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
     _label_levels(axes, calibrated.plans.levels)
     axes.set_yticks(range(len(moved)), [_short(tensor.name) for tensor in moved], fontsize=6)
     different = _shared(calibrated, lambda scales: scales.partition.boundaries)
@@ -66,7 +66,7 @@ def _range_map(calibrated: Calibrated, path: Path) -> Path:
             axes.axvline(boundary - 0.5, color=color, linewidth=1.5, linestyle=style)
     axes.set_title("How each layer's input moves; those that move most come first", pad=24)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.3, frameon=False, fontsize=8)
-    figure.colorbar(drawn, ax=axes, shrink=0.6, label="largest value at this noise level, of the largest at any")
+    figure.colorbar(heat_map, ax=axes, shrink=0.6, label="largest value at this noise level, of the largest at any")
     return _saved(figure, path)
 
 
@@ -91,8 +91,8 @@ def _curves(calibrated: Calibrated) -> list[tuple[list[str], NDArray[np.float64]
     for target, scales in calibrated.scales.items():
         costs = np.array([partition.cost for partition in scales.partitions]) / scales.partitions[0].cost
         chosen = scales.partition.ranges
-        for targets, known, ranges in curves:
-            if ranges == chosen and known.shape == costs.shape and np.allclose(known, costs, atol=0.005):
+        for targets, others, ranges in curves:
+            if ranges == chosen and others.shape == costs.shape and np.allclose(others, costs, atol=0.005):
                 targets.append(target)
                 break
         else:
@@ -132,9 +132,11 @@ def _drawn_sqnr(figure: Any, panels: list[Any], values: list[list[list[float]]],
 
     least, most = span_of(np.concatenate([np.ravel(rows) for rows in values]))
     for axes, rows, labels in zip(panels, values, names, strict=True):
-        drawn = axes.imshow(np.array(rows), aspect="auto", cmap="magma", interpolation="nearest", vmin=least, vmax=most)
+        heat_map = axes.imshow(
+            np.array(rows), aspect="auto", cmap="magma", interpolation="nearest", vmin=least, vmax=most
+        )
         axes.set_xticks(range(len(labels)), labels, fontsize=8)
-    bar = figure.colorbar(drawn, ax=panels, location="top", aspect=12 * sum(map(len, names)), pad=0.01)
+    bar = figure.colorbar(heat_map, ax=panels, location="top", aspect=12 * sum(map(len, names)), pad=0.01)
     bar.ax.tick_params(labelsize=8)
     bar.locator = MaxNLocator(4)
     bar.update_ticks()
@@ -142,10 +144,10 @@ def _drawn_sqnr(figure: Any, panels: list[Any], values: list[list[list[float]]],
 
 def span_of(decibels: NDArray[np.float64]) -> tuple[float, float]:
     """The least and the largest, or LEAST_SPAN around their middle: 40 and 43 dB give 31.5 and 51.5."""
-    known = decibels[np.isfinite(decibels)]
-    if not known.size:
+    finite = decibels[np.isfinite(decibels)]
+    if not finite.size:
         return 0.0, LEAST_SPAN
-    least, most = float(known.min()), float(known.max())
+    least, most = float(finite.min()), float(finite.max())
     wider = max(LEAST_SPAN - (most - least), 0.0) / 2
     return least - wider, most + wider
 

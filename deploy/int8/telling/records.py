@@ -25,7 +25,7 @@ def record_of_scales(
     recipes: Mapping[str, Recipe],
     corrections: NoiseCorrections,
 ) -> dict[str, Any]:
-    """Everything as JSON."""
+    """The settings, the sampling and every scale that was chosen, in JSON's types."""
     return {
         "settings": settings.as_dict(),
         "sampling": [sampling.describe() for sampling in plans.samplings],
@@ -44,15 +44,16 @@ def record_of_scales(
 
 
 def record_of_decoder(decoder: Mapping[str, TargetDecoder]) -> dict[str, Any]:
-    """The same of the latent decoder, by target and graph."""
+    """What was chosen for the latent decoder, by target and graph, in JSON's types."""
     return {
         target: {
-            **chosen.as_json(),
+            **decoder_of_target.as_json(),
             "layers": {
-                name: {layer.node: _layer(layer) for layer in recipe.layers} for name, recipe in chosen.recipes.items()
+                name: {layer.node: _layer(layer) for layer in recipe.layers}
+                for name, recipe in decoder_of_target.recipes.items()
             },
         }
-        for target, chosen in decoder.items()
+        for target, decoder_of_target in decoder.items()
     }
 
 

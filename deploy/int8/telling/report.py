@@ -12,11 +12,11 @@ import numpy as np
 
 from deploy.errors import FolderError
 from deploy.images.files import write_image
+from deploy.images.pictures import Pixels
 from deploy.int8.pipeline import Calibrated
 from deploy.int8.telling.plots import PLOTS, write_plots
 from deploy.int8.telling.records import text_of_record
 from deploy.int8.telling.results import Results, legend_of_table, report_from_results, table_from_results
-from deploy.measure.evaluation.originals import Pixels
 from deploy.measure.metrics import fidelity
 from deploy.measure.sheet import contact_sheet
 
@@ -46,7 +46,7 @@ def write_report(calibrated: Calibrated, results: Results, folder: Path, say: Ca
     plotted = find_spec("matplotlib") is not None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        written = [
+        files = [
             _written(folder / "quantization.json", json.dumps(_figures(calibrated, results), indent=1, sort_keys=True)),
             _written(folder / "calibration.json", text_of_record(calibrated.record)),
             _written(folder / "quantization.md", _markdown(calibrated, results, plotted=plotted)),
@@ -56,11 +56,11 @@ def write_report(calibrated: Calibrated, results: Results, folder: Path, say: Ca
     for target in results.in_int8:
         path = folder / picture_file(target)
         write_image(picture_sheet(results, target), path)
-        written.append(path)
+        files.append(path)
     if not plotted:
         say(f"the report has no plots: matplotlib is not installed. Type {INSTALL}")
-        return written
-    return [*written, *write_plots(calibrated, folder)]
+        return files
+    return [*files, *write_plots(calibrated, folder)]
 
 
 def picture_file(target: str) -> str:
@@ -93,7 +93,7 @@ def amplification(pairs: Sequence[tuple[Pixels, Pixels]]) -> int:
 
 
 def text_of_difference(factor: int) -> str:
-    """Its label, of two lines like those beside it."""
+    """The label of the difference, of two lines like those beside it."""
     return f"difference\nx{factor}" if factor > 1 else "difference\n "
 
 

@@ -1,12 +1,13 @@
 """What the user is told at the end: size, speed, fidelity, quality, layers in float and ranges, per target."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from calibration.lanes import Lanes, lanes_for
 from calibration.observe.layers import read_graph, take_external
 from deploy.bundle import Bundle, BundleWriter
+from deploy.images.pictures import Pixels
 from deploy.int8.installed import backend_of_target
 from deploy.int8.pipeline import Calibrated
 from deploy.int8.settings import QuantizeSettings
@@ -26,12 +27,11 @@ from deploy.int8.trying.comparison import (
     seconds_per_step,
 )
 from deploy.int8.trying.decoder import TargetDecoder
-from deploy.measure.evaluation.originals import Original, Pixels, photographs_from_originals, read_originals
+from deploy.measure.evaluation.originals import Original, photographs_from_originals, read_originals
 from deploy.packaged.places import EVALUATION_IMAGES
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
-
-Progress = Callable[[str, float], None]
+from engines.progress import Progress
 
 HELD_OUT = 6
 """Packaged held-out pictures that the table is made of; `idm-deploy evaluate` takes all of them."""
@@ -127,7 +127,7 @@ def held_out_originals(most_lr: int | None) -> list[Original]:
 
 
 def float32_bytes(bundle: Bundle) -> int:
-    """Of the float denoiser's weights, in however many bytes a number they are stored."""
+    """The bytes of the float denoiser's weights in float32, in however many bytes a number they are stored."""
     weights = take_external(read_graph(calibrated_graph(bundle, "denoise")), bundle.path)
     return 4 * sum(array.size for array in weights.values())
 

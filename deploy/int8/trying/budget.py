@@ -15,8 +15,7 @@ from calibration.choose.recipe import Recipe
 from calibration.passes.inputs import DenoiserInput
 from deploy.errors import QuantizationError
 from deploy.int8.trying.comparison import Fidelity
-
-Progress = Callable[[str, float], None]
+from engines.progress import Progress
 
 PAYS = 3.0
 """A layer stays in float without need if its part of the error is at least so many times that of the arithmetic."""
@@ -56,12 +55,12 @@ class Budget:
 
     def remedies(self, trial: Trial) -> list[str]:
         """What would have to be asked for to allow it; empty if it is within the budget."""
-        found = []
+        remedies = []
         if trial.found.psnr_drop is not None and trial.found.psnr_drop > self.max_psnr_drop:
-            found.append("raise --max-psnr-drop")
+            remedies.append("raise --max-psnr-drop")
         if self.min_fidelity is not None and trial.worst < self.min_fidelity:
-            found.append("lower --min-fidelity")
-        return found
+            remedies.append("lower --min-fidelity")
+        return remedies
 
     def describe(self, trial: Trial) -> str:
         """The figures beside what was demanded."""
@@ -96,9 +95,10 @@ def rank_layers(
     """
     errors = np.empty((len(nodes), len(inputs)))
     progress(f"finding the layers that int8 spoils most, of {len(nodes)}", 0.0)
-    for number, made in enumerate(predictions):
+    for number, predicted in enumerate(predictions):
         errors[number] = [
-            np.mean(np.square(noise - one.predicted, dtype=np.float64)) for noise, one in zip(made, inputs, strict=True)
+            np.mean(np.square(noise - entry.predicted, dtype=np.float64))
+            for noise, entry in zip(predicted, inputs, strict=True)
         ]
         done = number + 1
         progress(f"finding the layers that int8 spoils most, {done} of {len(nodes)}", done / len(nodes))

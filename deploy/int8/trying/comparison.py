@@ -15,10 +15,11 @@ from calibration.targets.table import target_named
 from deploy.bundle import Bundle
 from deploy.engine.choice import engine_choice
 from deploy.engine.graphs import GraphSet
+from deploy.images.pictures import Pixels
 from deploy.images.tiles import Window
 from deploy.int8.installed import backend_of_target
 from deploy.int8.settings import PLAIN_STEPS
-from deploy.measure.evaluation.originals import Original, Pixels
+from deploy.measure.evaluation.originals import Original
 from deploy.measure.metrics import fidelity, psnr, ssim
 from deploy.picture.generation import Generation
 from deploy.picture.upscaler import Upscaler
@@ -92,8 +93,8 @@ def made_by(
     The upscaler was opened with as many threads as a lane has.
     """
     batches: list[list[int]] = []
-    for size in dict.fromkeys(one.size for one in originals):
-        members = [index for index, one in enumerate(originals) if one.size == size]
+    for size in dict.fromkeys(original.size for original in originals):
+        members = [index for index, original in enumerate(originals) if original.size == size]
         length = math.ceil(len(members) / lanes.count)
         batches += [members[first : first + length] for first in range(0, len(members), length)]
 
@@ -102,8 +103,8 @@ def made_by(
         return upscaler.upscale([originals[index].lr for index in members], size=size, seed=seed, choices=choices)
 
     results: dict[int, Pixels] = {}
-    for members, made in zip(batches, lanes.each(made_of, batches), strict=True):
-        results |= dict(zip(members, made, strict=True))
+    for members, pictures in zip(batches, lanes.each(made_of, batches), strict=True):
+        results |= dict(zip(members, pictures, strict=True))
     return [results[index] for index in range(len(originals))]
 
 

@@ -1,12 +1,10 @@
 """What is left after rounding and can be taken back: means of layers per range, and the predicted noise per step."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calibration.choose.correction import InputMean, NoiseErrors, bias_correction
 from calibration.lanes import Lanes
@@ -21,9 +19,8 @@ from deploy.int8.installed import backend_of_target
 from deploy.int8.trying.comparison import int8_upscaler, lanes_on
 from deploy.int8.trying.drafts import LevelCorrection
 from deploy.picture.upscaler import Upscaler
-
-Array = NDArray[Any]
-Progress = Callable[[str, float], None]
+from engines.arrays import Array
+from engines.progress import Progress, part_of
 
 CORRECTING_EVERY = 6
 """Of the recorded inputs one in so many enters the means: each of them has thousands of pixels."""
@@ -40,15 +37,17 @@ def bias_corrections(
     progress: Progress,
 ) -> list[Corrections]:
     """For each of `scales`, what every layer's output needs in each range to have the float mean."""
-    tensors = list(dict.fromkeys(one.layer.input for one in findings.layers.values()))
-    readers = {name: [one for one in findings.layers.values() if one.layer.input == name] for name in tensors}
+    tensors = list(dict.fromkeys(gathered.layer.input for gathered in findings.layers.values()))
+    readers = {
+        name: [gathered for gathered in findings.layers.values() if gathered.layer.input == name] for name in tensors
+    }
     means: dict[tuple[int, str, int], InputMean] = {}
     count = inputs.count(CORRECTING_EVERY)
     with Observer(graph, tensors, example=example, threads=threads) as observer:
-        for done, one in enumerate(inputs.each(CORRECTING_EVERY)):
-            for name, values in observer.run(one.feeds):
+        for done, entry in enumerate(inputs.each(CORRECTING_EVERY)):
+            for name, values in observer.run(entry.feeds):
                 for number, chosen in enumerate(scales):
-                    index = chosen.partition.range_of_step(one.level_index)
+                    index = chosen.partition.range_of_step(entry.level_index)
                     quantizer = chosen.quantizers[name][index]
                     for layer in (found.layer for found in readers[name]):
                         key = (number, layer.node, index)
@@ -57,7 +56,8 @@ def bias_corrections(
             progress(f"measuring mean errors, step {done + 1} of {count}", (done + 1) / count)
     model = read_graph(graph)
     weights = {
-        node: divided_weights(model, graph.parent, one.layer, findings.factors) for node, one in findings.layers.items()
+        node: divided_weights(model, graph.parent, gathered.layer, findings.factors)
+        for node, gathered in findings.layers.items()
     }
     return [_corrections(findings, chosen, means, number, weights) for number, chosen in enumerate(scales)]
 
@@ -69,14 +69,14 @@ def _corrections(
     number: int,
     weights: Mapping[str, Array],
 ) -> Corrections:
-    made = {}
-    for node, one in findings.layers.items():
+    corrections = {}
+    for node, gathered in findings.layers.items():
         rows = [
-            bias_correction(node, weights[node], one.rounded.weights, mean.mean, mean.rounding_mean)
+            bias_correction(node, weights[node], gathered.rounded.weights, mean.mean, mean.rounding_mean)
             for mean in (means[number, node, index] for index in range(len(chosen.ranges)))
         ]
-        made[node] = np.stack(rows).astype(np.float32)
-    return made
+        corrections[node] = np.stack(rows).astype(np.float32)
+    return corrections
 
 
 def noise_corrections(
@@ -89,35 +89,33 @@ def noise_corrections(
     progress: Progress,
 ) -> dict[str, list[LevelCorrection]]:
     """Per target and recorded level, how to correct what the int8 graphs predict so that it is right on average."""
-    found = {}
+    corrections = {}
     for number, target in enumerate(targets):
-
-        def tell(doing: str, fraction: float, number: int = number) -> None:
-            progress(doing, (number + fraction) / len(targets))
-
         lanes = lanes_on(backend_of_target(target), threads)
         with int8_upscaler(bundle, target, lanes.threads) as upscaler:
-            found[target] = _noise_corrections(upscaler, lanes, inputs, levels, tell)
-    return found
+            corrections[target] = _noise_corrections(
+                upscaler, lanes, inputs, levels, part_of(progress, number, len(targets))
+            )
+    return corrections
 
 
 def _noise_corrections(
     upscaler: Upscaler, lanes: Lanes, inputs: Inputs, levels: Sequence[float], progress: Progress
 ) -> list[LevelCorrection]:
     errors = NoiseErrors(steps=len(levels), channels=upscaler.model.channels)
-    left = EstimateErrors(levels, upscaler.model.channels, clip=upscaler.model.sampling.clip)
+    of_estimates = EstimateErrors(levels, upscaler.model.channels, clip=upscaler.model.sampling.clip)
     feeds = upscaler.graphs.rows_in_precision([{} for _ in levels], levels)
     count = inputs.count(CORRECTING_EVERY)
 
-    def predicted(one: DenoiserInput) -> tuple[DenoiserInput, Array]:
-        return one, upscaler.graphs.run("denoise", {**one.feeds, **feeds[one.level_index]})["noise"]
+    def predicted(entry: DenoiserInput) -> tuple[DenoiserInput, Array]:
+        return entry, upscaler.graphs.run("denoise", {**entry.feeds, **feeds[entry.level_index]})["noise"]
 
-    for done, (one, made) in enumerate(lanes.each(predicted, inputs.each(CORRECTING_EVERY))):
-        errors.add(one.level_index, one.predicted, made)
-        left.add(one.level_index, one.feeds["x"], one.predicted, made)
+    for done, (entry, quantized) in enumerate(lanes.each(predicted, inputs.each(CORRECTING_EVERY))):
+        errors.add(entry.level_index, entry.predicted, quantized)
+        of_estimates.add(entry.level_index, entry.feeds["x"], entry.predicted, quantized)
         progress(f"measuring what int8 changes in a step, {done + 1} of {count}", (done + 1) / count)
     return [
-        LevelCorrection(noise=errors.correction(index, level), estimate_variance=left.variance(index))
+        LevelCorrection(noise=errors.correction(index, level), estimate_variance=of_estimates.variance(index))
         for index, level in enumerate(levels)
     ]
 

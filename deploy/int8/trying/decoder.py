@@ -31,7 +31,7 @@ from deploy.engine.graphs import INT8, EngineChoice, GraphSet
 from deploy.engine.int8_decoder import KEY
 from deploy.errors import BundleError
 from deploy.families.contract import Decoder as StateDecoder
-from deploy.families.contract import Float32, Model
+from deploy.families.model import Model
 from deploy.families.table import family_named
 from deploy.images.tiles import Size
 from deploy.images.values import Pixels, pixels_from_network
@@ -41,9 +41,8 @@ from deploy.int8.storing.storing import GraphsOfTarget, calibrated_graph, write_
 from deploy.int8.trying.comparison import Fidelity
 from deploy.int8.trying.drafts import Draft
 from deploy.measure.metrics import fidelity
-
-Say = Callable[[str], None]
-Progress = Callable[[str, float], None]
+from engines.arrays import Float32
+from engines.progress import Progress, Say
 
 LEAST_FIDELITY: Final = 45.0
 """dB between the pictures of the int8 and of the float decoder, from the same latent, that each must reach. The
@@ -77,12 +76,12 @@ class TargetDecoder:
     trials: tuple[DecoderTrial, ...]
 
     def describe(self) -> str:
-        """One line."""
+        """What was chosen and why, in one line."""
         if not self.trials:
             return f"decoder, {self.target}: stays in float, since neither of its graphs has an int8 form"
         last = self.trials[-1]
         if not self.graphs:
-            tried = "; ".join(f"{' and '.join(one.parts)} {one.worst:.1f} dB" for one in self.trials)
+            tried = "; ".join(f"{' and '.join(trial.parts)} {trial.worst:.1f} dB" for trial in self.trials)
             return (
                 f"decoder, {self.target}: stays in float, since int8 would change a picture too much"
                 f" ({tried}; at least {LEAST_FIDELITY:g} wanted)"
@@ -94,14 +93,14 @@ class TargetDecoder:
         )
 
     def in_short(self) -> str:
-        """For a table: the mean fidelity, or that it stays in float."""
+        """What a table says of it: the mean fidelity, or that it stays in float."""
         return f"{self.trials[-1].mean:.1f} dB" if self.graphs else "float"
 
     def as_json(self) -> dict[str, Any]:
-        """For reports."""
+        """What was tried and chosen, in JSON's types."""
         return {
             "int8": sorted(self.graphs),
-            "trials": [{"int8": list(one.parts), "mean": one.mean, "worst": one.worst} for one in self.trials],
+            "trials": [{"int8": list(trial.parts), "mean": trial.mean, "worst": trial.worst} for trial in self.trials],
         }
 
 
@@ -136,7 +135,7 @@ def quantized_decoder(
     )
     cases = _cases(model.decoder, latents)
     exact = [decoded(model, latent, size) for latent, size in cases]
-    made: dict[str, TargetDecoder] = {}
+    decoders: dict[str, TargetDecoder] = {}
     for number, target in enumerate(settings.targets):
         progress(f"trying int8 in the decoder, for {target}", 0.6 + 0.4 * number / len(settings.targets))
         both = graphs_of_decoder(draft.bundle, target, findings, settings.method, say)
@@ -144,10 +143,10 @@ def quantized_decoder(
         def attempt(graphs: GraphsOfTarget, target: str = target) -> list[Pixels]:
             return _decoded_in_int8(draft, target, graphs, cases, threads)
 
-        made[target] = chosen_decoder(target, both, exact, attempt)
-        say(made[target].describe())
-    draft.decoder = {target: one.graphs for target, one in made.items()}
-    return made
+        decoders[target] = chosen_decoder(target, both, exact, attempt)
+        say(decoders[target].describe())
+    draft.decoder = {target: decoder_of_target.graphs for target, decoder_of_target in decoders.items()}
+    return decoders
 
 
 def findings_of_decoder(
@@ -179,13 +178,13 @@ def graphs_of_decoder(
 
     A graph that the target has no form for is left out, and `say` is told why: it stays in float.
     """
-    made = {}
+    graphs = {}
     for name in sorted({name for parts in target_named(target).decoder for name in parts}):
         try:
-            made[name] = decoder_graph(bundle, name, target, findings[name], method)
+            graphs[name] = decoder_graph(bundle, name, target, findings[name], method)
         except GraphError as error:
             say(f"decoder, {target}: {name} stays in float ({str(error).rstrip('.')})")
-    return made
+    return graphs
 
 
 def chosen_decoder(
@@ -201,8 +200,8 @@ def chosen_decoder(
         graphs = {name: both[name][0] for name in parts}
         recipes = {name: both[name][1] for name in parts}
         if parts:
-            found = tuple(fidelity(a, b) for a, b in zip(exact, attempt(graphs), strict=True))
-            trials.append(DecoderTrial(parts=parts, decibels=found))
+            decibels = tuple(fidelity(a, b) for a, b in zip(exact, attempt(graphs), strict=True))
+            trials.append(DecoderTrial(parts=parts, decibels=decibels))
         if not parts or trials[-1].allowed:
             break
     return TargetDecoder(target=target, graphs=graphs, recipes=recipes, trials=tuple(trials))
@@ -230,8 +229,8 @@ def decoded(model: Model, latent: Float32, size: Size) -> Pixels:
 def with_decoder(draft: Draft, made: Mapping[str, GraphsOfTarget]) -> Bundle:
     """The scratch bundle with these decoder graphs, by target, and nothing else in int8."""
     with BundleWriter.update(draft.bundle) as writer:
-        told = {target: {KEY: entry} for target, entry in write_decoder(writer, draft.bundle, made).items()}
-        draft.bundle = writer.commit(replace(draft.bundle.manifest, quantization={"targets": told}))
+        targets = {target: {KEY: entry} for target, entry in write_decoder(writer, draft.bundle, made).items()}
+        draft.bundle = writer.commit(replace(draft.bundle.manifest, quantization={"targets": targets}))
     return draft.bundle
 
 

@@ -43,16 +43,16 @@ class Draft:
     def tried(self, made: Sequence[TargetGraphs], corrections: NoiseCorrections | None = None) -> Bundle:
         """The scratch bundle with these int8 graphs and no others."""
         with BundleWriter.update(self.bundle) as writer:
-            told = quantization_of(writer, self.bundle, made, self.levels, corrections or {}, self.decoder)
-            self.bundle = writer.commit(replace(self.bundle.manifest, quantization=told))
+            quantization = quantization_of(writer, self.bundle, made, self.levels, corrections or {}, self.decoder)
+            self.bundle = writer.commit(replace(self.bundle.manifest, quantization=quantization))
         return self.bundle
 
 
 @contextmanager
 def drafted(bundle: Bundle, folder: Path, levels: Sequence[float]) -> Iterator[Draft]:
     """A scratch copy in `folder`, gone when the block is left."""
-    for left in folder.glob("draft-*"):  # of a calibration that was killed
-        shutil.rmtree(left, ignore_errors=True)
+    for remains in folder.glob("draft-*"):  # of a calibration that was killed
+        shutil.rmtree(remains, ignore_errors=True)
     with TemporaryDirectory(dir=folder, prefix="draft-") as scratch:
         place = Path(scratch) / "draft.bundle"
         place.mkdir()
@@ -75,13 +75,13 @@ def quantization_of(
     for target, rows in corrections.items():
         targets[target]["noise_corrections"] = json_from_corrections(rows)
     chosen = {target: graphs for target, graphs in decoder.items() if target in targets}
-    for target, told in write_decoder(writer, bundle, chosen).items():
-        targets[target][KEY] = told
+    for target, entry in write_decoder(writer, bundle, chosen).items():
+        targets[target][KEY] = entry
     return {"targets": targets, "noise_levels": list(levels)}
 
 
 def json_from_corrections(rows: Sequence[LevelCorrection]) -> list[dict[str, Any]]:
-    """As manifest and calibration.json hold them."""
+    """The corrections as the manifest and calibration.json hold them."""
     return [
         {
             "noise_level": row.noise.noise_level,

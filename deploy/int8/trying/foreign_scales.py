@@ -6,7 +6,7 @@ of the whole, a folded implicit layer has none, since its input is another tenso
 `deploy.checkpoint.quantizer_scales`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,11 @@ from deploy.bundle import Bundle
 from deploy.checkpoint.quantizer_scales import TABLE
 from deploy.errors import BundleError
 from deploy.int8.settings import CHECKPOINT, QuantizeSettings
+from engines.progress import Say
 
 if TYPE_CHECKING:
     from calibration.observe.layers import Layer  # which needs onnx, and `inspect` does not
     from calibration.passes.recipes import Scales  # which needs the run time, and `export` only the names here
-
-Say = Callable[[str], None]
 
 
 LARGEST_CODE = 127
@@ -54,10 +53,10 @@ def amax_for(bundle: Bundle, settings: QuantizeSettings, layers: "Sequence[Layer
     if settings.activation_scales != CHECKPOINT:
         return {}
     amax = amax_from_bundle(bundle)
-    taken = [layer for layer in layers if layer.module in amax]
+    covered = [layer for layer in layers if layer.module in amax]
     say(
-        f"activation scales: {len(taken)} of {len(layers)} layers take theirs from the checkpoint, symmetric and the"
-        f" same at every timestep; {len(layers) - len(taken)} are calibrated"
+        f"activation scales: {len(covered)} of {len(layers)} layers take theirs from the checkpoint, symmetric and the"
+        f" same at every timestep; {len(layers) - len(covered)} are calibrated"
     )
     return amax
 
@@ -71,5 +70,8 @@ def with_checkpoint_scales(scales: "Scales", layers: "Sequence[Layer]", amax: Ma
     for layer in layers:
         if layer.module in amax:
             of_tensor[layer.input] = max(amax[layer.module], of_tensor.get(layer.input, 0.0))
-    taken = {name: (quantizer_from_amax(one, scales.form),) * len(scales.ranges) for name, one in of_tensor.items()}
-    return replace(scales, quantizers={**scales.quantizers, **taken})
+    quantizers = {
+        name: (quantizer_from_amax(amax_of_tensor, scales.form),) * len(scales.ranges)
+        for name, amax_of_tensor in of_tensor.items()
+    }
+    return replace(scales, quantizers={**scales.quantizers, **quantizers})

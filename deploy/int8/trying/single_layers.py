@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import onnx
@@ -23,10 +23,9 @@ from calibration.observe.observer import Observer, Shape, tensor_shapes
 from calibration.passes.inputs import DenoiserInput
 from calibration.targets.editing import Int8Graphs
 from calibration.targets.table import target_named
+from engines.arrays import Array
 from engines.backends import DEFAULT_BACKEND, open_engine
 from engines.saturation import constants_without_saturation
-
-Array = NDArray[Any]
 
 MOST_BYTES: Final = 1 << 28
 """Of observed tensors held at a time, for all inputs together."""
@@ -65,7 +64,7 @@ class SingleLayers:
         self._recipe_of_layer = recipe_of_layer
         self._lanes = lanes_for(threads)
         self._model = read_graph(graph)
-        self._shapes = tensor_shapes(self._model, {name: one.shape for name, one in inputs[0].feeds.items()})
+        self._shapes = tensor_shapes(self._model, {name: array.shape for name, array in inputs[0].feeds.items()})
         self._floats = float_tensors(self._model)
         self._parts: dict[str, Part] = {}
         self._observed: list[dict[str, Array]] = []
@@ -86,7 +85,7 @@ class SingleLayers:
         predicted: dict[int, NDArray[np.float32]] = {}
         try:
             for index in sorted(set(self._ranges)):
-                members = [number for number, found in enumerate(self._ranges) if found == index]
+                members = [number for number, range_of_input in enumerate(self._ranges) if range_of_input == index]
                 predicted |= self._run(path, graphs, index, members)
         finally:
             path.unlink()
@@ -94,24 +93,24 @@ class SingleLayers:
 
     def _observe(self, nodes: Sequence[str]) -> None:
         """The parts of the next layers, and what all of them read, as many as fit into the memory."""
-        wanted: dict[str, None] = {}
+        tensors: dict[str, None] = {}
         self._parts, self._observed = {}, []
         for node in nodes:
             part = part_from(self._model, node, self._floats, self._shapes)
-            more = wanted | dict.fromkeys(part.observed)
+            more = tensors | dict.fromkeys(part.observed)
             size = 4 * len(self._inputs) * sum(prod(self._shapes[name]) for name in more)
             if self._parts and size > MOST_BYTES:
                 break
-            self._parts[node], wanted = part, more
+            self._parts[node], tensors = part, more
         lanes = self._lanes
-        with Observer(self._graph, wanted, example=self._inputs[0].feeds, threads=lanes.threads) as observer:
+        with Observer(self._graph, tensors, example=self._inputs[0].feeds, threads=lanes.threads) as observer:
             self._observed = list(lanes.each(lambda one: dict(observer.run(one.feeds)), self._inputs))
 
     def _run(
         self, path: Path, graphs: Int8Graphs, index: int, members: Sequence[int]
     ) -> dict[int, NDArray[np.float32]]:
         """The predictions for those inputs that lie in one range."""
-        constants = {name: value for one in graphs.constants for name, value in one.in_range(index).items()}
+        constants = {name: value for constant in graphs.constants for name, value in constant.in_range(index).items()}
         constants |= constants_without_saturation(path, DEFAULT_BACKEND)
         rows = {row.input: row.row(index) for row in graphs.rows}
         with open_engine(path, backend=DEFAULT_BACKEND, threads=self._lanes.threads, constants=constants) as engine:
@@ -134,29 +133,29 @@ def float_tensors(model: ModelProto) -> frozenset[str]:
 def part_from(model: ModelProto, node: str, floats: frozenset[str], shapes: Mapping[str, Shape]) -> Part:
     """The node of that name, what follows from it, and what makes the constants and sizes that these need."""
     graph = model.graph
-    at = next(index for index, one in enumerate(graph.node) if one.name == node)
+    at = next(index for index, candidate in enumerate(graph.node) if candidate.name == node)
     changed = set(graph.node[at].output)
     following = [graph.node[at]]
-    for one in list(graph.node)[at + 1 :]:
-        if changed.intersection(one.input):
-            following.append(one)
-            changed |= set(one.output)
-    given = {entry.name for entry in graph.input} | {tensor.name for tensor in graph.initializer}
+    for candidate in list(graph.node)[at + 1 :]:
+        if changed.intersection(candidate.input):
+            following.append(candidate)
+            changed |= set(candidate.output)
+    names_at_hand = {entry.name for entry in graph.input} | {tensor.name for tensor in graph.initializer}
     constant = _constants(model)
-    makers = {output: one for one in graph.node for output in one.output}
-    kept = {one.name for one in following}
+    makers = {output: candidate for candidate in graph.node for output in candidate.output}
+    kept_names = {candidate.name for candidate in following}
     observed: dict[str, None] = {}
-    waiting = [name for one in following for name in one.input if name]
+    waiting = [name for candidate in following for name in candidate.input if name]
     while waiting:
         name = waiting.pop()
-        if name in changed or name in given or name in observed:
+        if name in changed or name in names_at_hand or name in observed:
             continue
         if name in floats and name not in constant:
             observed[name] = None
-        elif makers[name].name not in kept:
-            kept.add(makers[name].name)
-            waiting += [one for one in makers[name].input if one]
-    nodes = [one for one in graph.node if one.name in kept]
+        elif makers[name].name not in kept_names:
+            kept_names.add(makers[name].name)
+            waiting += [source for source in makers[name].input if source]
+    nodes = [candidate for candidate in graph.node if candidate.name in kept_names]
     names = tuple(sorted(observed))
     return Part(model=_cut(model, nodes, {name: len(shapes[name]) for name in names}), observed=names)
 
@@ -172,25 +171,25 @@ def _constants(model: ModelProto) -> set[str]:
 
 def _cut(model: ModelProto, nodes: Sequence[NodeProto], ranks: Mapping[str, int]) -> ModelProto:
     """A model of these nodes; ranks: the numbers of axes of tensors that become inputs."""
-    used = {name for node in nodes for name in node.input}
+    names = {name for node in nodes for name in node.input}
     part = ModelProto()
     part.CopyFrom(model)
     fed = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank) for name, rank in ranks.items()]
-    for kept, whole in (
+    for entries, whole in (
         (list(nodes), part.graph.node),
-        ([*(entry for entry in model.graph.input if entry.name in used), *fed], part.graph.input),
-        ([tensor for tensor in model.graph.initializer if tensor.name in used], part.graph.initializer),
+        ([*(entry for entry in model.graph.input if entry.name in names), *fed], part.graph.input),
+        ([tensor for tensor in model.graph.initializer if tensor.name in names], part.graph.initializer),
         ([], part.graph.value_info),
     ):
         del whole[:]
-        whole.extend(kept)
+        whole.extend(entries)
     return part
 
 
 def _with_its_tensors(graphs: Int8Graphs) -> ModelProto:
     """The model, its large tensors inside it."""
-    used = {name for node in graphs.model.graph.node for name in node.input}
+    names = {name for node in graphs.model.graph.node for name in node.input}
     for name, tensor in graphs.tensors.items():
-        if name in used:
+        if name in names:
             graphs.model.graph.initializer.append(numpy_helper.from_array(np.asarray(tensor), name))
     return graphs.model

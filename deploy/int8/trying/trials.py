@@ -1,6 +1,6 @@
 """Candidates tried on calibration pictures: final pictures for the budget, single layers for the ranking."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,7 @@ from calibration.passes.gathering import Findings
 from calibration.passes.inputs import Inputs
 from calibration.passes.recipes import Corrections, Scales, recipe_of
 from calibration.targets.table import target_named
+from deploy.images.pictures import Pixels
 from deploy.int8.installed import backend_of_target
 from deploy.int8.recording.pictures import CalibrationPicture
 from deploy.int8.recording.trajectories import CalibrationPlans
@@ -22,11 +23,9 @@ from deploy.int8.trying.budget import Budget, Choice, Trial, fewest_in_float, he
 from deploy.int8.trying.comparison import PLAIN, compare, generated_by, int8_upscaler, lanes_on, made_by
 from deploy.int8.trying.drafts import Draft
 from deploy.int8.trying.single_layers import SingleLayers
-from deploy.measure.evaluation.originals import Pixels
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
-
-Progress = Callable[[str, float], None]
+from engines.progress import Progress
 
 VERIFIED = 6
 """Calibration pictures on which a candidate's final pictures are compared."""
@@ -101,22 +100,24 @@ class Trials:
                 self._in_float[way] = self._final(self.upscaler, way, lanes_for(self.threads))
         lanes = lanes_on(backend_of_target(target), self.threads)
         with int8_upscaler(bundle, target, lanes.threads) as upscaler:
-            made = [self._final(upscaler, way, lanes) for way in ways]
-        originals = [one.original for one in self._verified()]
-        found = [compare(self._in_float[way], one, originals) for way, one in zip(ways, made, strict=True)]
-        return Trial(in_float=in_float, found=found[0], plain=found[1] if len(found) > 1 else None)
+            pictures = [self._final(upscaler, way, lanes) for way in ways]
+        originals = [example.original for example in self._verified()]
+        fidelities = [
+            compare(self._in_float[way], of_way, originals) for way, of_way in zip(ways, pictures, strict=True)
+        ]
+        return Trial(in_float=in_float, found=fidelities[0], plain=fidelities[1] if len(fidelities) > 1 else None)
 
     def _final(self, upscaler: Upscaler, way: Choices, lanes: Lanes) -> list[Pixels]:
         if not self.pictures:
             return generated_by(upscaler, GENERATED, way, self.settings.seed, lanes)
-        return made_by(upscaler, [one.original for one in self._verified()], way, self.settings.seed, lanes)
+        return made_by(upscaler, [example.original for example in self._verified()], way, self.settings.seed, lanes)
 
     def _verified(self) -> list[CalibrationPicture]:
         """Spread over the set and, as scales take turns, over the scales."""
         return list(self.pictures[:: max(1, len(self.pictures) // VERIFIED)][:VERIFIED])
 
     def _ranked(self, target: str, scales: Scales, corrections: Corrections | None) -> dict[str, float]:
-        chosen = self.inputs.few(RANKED_STEPS)
+        inputs = self.inputs.few(RANKED_STEPS)
         nodes = list(self.findings.layers)
 
         def recipe_of_layer(node: str) -> Recipe:
@@ -127,11 +128,11 @@ class Trials:
             self.draft.bundle.graph("denoise", target_named(target).norm),
             target,
             nodes,
-            chosen,
-            [scales.partition.range_of_step(one.level_index) for one in chosen],
+            inputs,
+            [scales.partition.range_of_step(entry.level_index) for entry in inputs],
             recipe_of_layer,
             self.threads,
         )
         part = self._pace.next_part(RANKING)
-        predictions, told = single.predictions(), lambda doing, done: self.progress(doing, part(done))
-        return rank_layers(nodes, predictions, chosen, self.multiplications, told)
+        predictions, tell = single.predictions(), lambda doing, done: self.progress(doing, part(done))
+        return rank_layers(nodes, predictions, inputs, self.multiplications, tell)

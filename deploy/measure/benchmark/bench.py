@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from deploy.bundle import Bundle
-from deploy.engine.turns import Progress, Timing, measure, part_of, ratios, timing_of
+from deploy.engine.turns import Timing, measure, ratios, timing_of
 from deploy.families.table import recorded_config
 from deploy.measure.benchmark.pictures import PictureRow, SweepRow, fastest, lr_size_of, speed_ups, sweep, time_pictures
 from deploy.measure.benchmark.roofline import RooflineRow, refusal_of_roofline, time_products
@@ -30,6 +30,7 @@ from engines.backends import probe_all
 from engines.cache import Cache
 from engines.machine.host import find_cpu
 from engines.packages import installed_version
+from engines.progress import Progress, part_of
 
 SCHEMA = 2
 """Of the report. 1 had the timings of the step alone."""
@@ -38,7 +39,7 @@ Report = dict[str, Any]
 
 
 def bench_bundle(bundle: Bundle, settings: BenchSettings, network: Any | None, progress: Progress) -> Report:
-    """Everything measured. The published network comes first if torch is there: `network`, or random weights."""
+    """All that was asked for, measured; the published network first if torch is there: `network`, or random weights."""
     parts = [part for part in PARTS if part in settings.parts]
     compared = {STEP, PICTURE} & set(parts)
     baseline = baseline_of(bundle, settings, network) if compared else None
@@ -99,14 +100,14 @@ class _Bench:
         self._sweep("sizes", [(1, (side, side)) for side in self._settings.sides], progress)
 
     def _sweep(self, name: str, cases: Sequence[tuple[int, Size]], progress: Progress) -> None:
-        """By the fastest engine; the first that there is, if whole pictures were not timed."""
+        """A sweep by the fastest engine, or by the first that there is if whole pictures were not timed."""
         first = runnable_choices(self._bundle, self._settings)[0], self._settings.choices[0]
-        chosen = fastest(self._pictures) if self._pictures else first
-        if chosen is None:
+        choice = fastest(self._pictures) if self._pictures else first
+        if choice is None:
             self.report[name] = {"rows": [], "note": "no engine made a picture"}
             return
-        rows = sweep(self._bundle, self._settings, chosen, cases, progress)
-        self.report[name] = {"engine": name_of(chosen[0]), "rows": sweep_rows(rows)}
+        rows = sweep(self._bundle, self._settings, choice, cases, progress)
+        self.report[name] = {"engine": name_of(choice[0]), "rows": sweep_rows(rows)}
 
     def _time_starts(self, progress: Progress) -> None:
         choices = runnable_choices(self._bundle, self._settings)
@@ -164,7 +165,7 @@ def _head(bundle: Bundle, settings: BenchSettings) -> Report:
 
 
 def step_rows(timings: Sequence[Timing]) -> list[dict[str, Any]]:
-    """One row per contender, with how many times faster than the first it is."""
+    """The times of the step, a row per contender, with how many times faster than the first it is."""
     faster = ratios(timings)
     return [_times(timing) | ({"ratio": faster[timing.name]} if timing.times_ms else {}) for timing in timings]
 
@@ -180,7 +181,7 @@ def picture_rows(rows: Sequence[PictureRow]) -> list[dict[str, Any]]:
 
 
 def sweep_rows(rows: Sequence[SweepRow]) -> list[dict[str, Any]]:
-    """One row per number of pictures or size."""
+    """The times of a sweep, a row per number of pictures or size."""
     return [
         _times(row.timing)
         | {"pictures": row.count, "at_once": row.at_once, "size": f"{row.size[1]}x{row.size[0]}", "tiles": row.tiles}
@@ -194,12 +195,12 @@ def sweep_rows(rows: Sequence[SweepRow]) -> list[dict[str, Any]]:
 
 
 def start_up_rows(rows: Sequence[StartUp]) -> list[dict[str, Any]]:
-    """One row per engine; seconds and bytes."""
+    """The start-ups in seconds and bytes, a row per engine."""
     return [{"name": row.name, "failure": row.failure} if row.failure else asdict(row) for row in rows]
 
 
 def roofline_rows_as_json(rows: Sequence[RooflineRow]) -> list[dict[str, Any]]:
-    """One row per engine; operations per second."""
+    """The rooflines in operations per second, a row per engine."""
     return [
         {"name": row.name, "failure": row.failure} if row.failure else asdict(row) | {"fraction": row.fraction}
         for row in rows

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from deploy.bundle import Bundle
 from deploy.engine.choice import engine_choice
 from deploy.engine.graphs import NOTHING, EngineChoice, GraphSet
-from deploy.engine.turns import Contender, Progress, Split, Timing, measure, timing_of
+from deploy.engine.turns import Contender, Split, Timing, measure, timing_of
 from deploy.errors import PlanError
-from deploy.families.contract import Array, Keep
+from deploy.families.contract import Keep
 from deploy.families.table import family_named
+from deploy.images.pictures import Pixels
 from deploy.measure.benchmark.settings import BenchSettings, Size
 from deploy.measure.benchmark.steps import (
     PUBLISHED_NAME,
@@ -29,10 +30,10 @@ from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from deploy.sampling.plan import PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
+from engines.arrays import Array
 from engines.forms import Lease
+from engines.progress import Progress
 from engines.recurrence import Step
-
-Pixels = NDArray[np.uint8]
 
 ENCODE, DENOISE, DECODE, OTHER = "encode", "denoise", "decode", "other"
 PART_OF_GRAPH = {
@@ -140,8 +141,8 @@ class PictureMaker:
 
 def split_from(total: float, seconds: Mapping[str, float]) -> Split:
     """The parts that were watched, and as OTHER what is missing to the total: noise, the sampler, resizing, pixels."""
-    known = {part: seconds.get(part, 0.0) for part in (ENCODE, DENOISE, DECODE)}
-    return Split(known | {OTHER: max(0.0, total - sum(known.values()))})
+    parts = {part: seconds.get(part, 0.0) for part in (ENCODE, DENOISE, DECODE)}
+    return Split(parts | {OTHER: max(0.0, total - sum(parts.values()))})
 
 
 def lr_size_of(bundle: Bundle, settings: BenchSettings) -> Size:
@@ -336,5 +337,5 @@ class _Turns:
 
     def row(self, timing: Timing) -> SweepRow:
         count, size = self.case
-        named = replace(timing, name=self.name)
-        return SweepRow(timing=named, count=count, size=size, tiles=self.tiles, at_once=self.at_once)
+        timing_of_row = replace(timing, name=self.name)
+        return SweepRow(timing=timing_of_row, count=count, size=size, tiles=self.tiles, at_once=self.at_once)

@@ -36,17 +36,17 @@ def write_plot(report: Mapping[str, Any], path: Path) -> None:
         (_timed(report.get("batches", {}).get("rows", [])), _draw_batches),
         (_timed(report.get("sizes", {}).get("rows", [])), _draw_sizes),
     ]
-    drawn = [(rows, draw) for rows, draw in drawers if rows]
-    if not drawn:
+    panels = [(rows, draw) for rows, draw in drawers if rows]
+    if not panels:
         raise DeployError(f"{path} was not written: no part that can be drawn was measured. Leave out --part.")
-    columns = min(2, len(drawn))
-    lines = -(-len(drawn) // columns)
+    columns = min(2, len(panels))
+    lines = -(-len(panels) // columns)
     figure, grid = plt.subplots(
         lines, columns, figsize=(7.0 * columns, 3.9 * lines + 0.6), layout="constrained", squeeze=False
     )
-    for axes in grid.flat[len(drawn) :]:
+    for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
-    for axes, (rows, draw) in zip(grid.flat, drawn, strict=False):
+    for axes, (rows, draw) in zip(grid.flat, panels, strict=False):
         axes.tick_params(colors=INK, length=0)
         axes.spines[["top", "right"]].set_visible(False)
         draw(axes, rows)
@@ -81,22 +81,22 @@ def _draw_steps(axes: Any, rows: list[Row]) -> None:
 
 def _draw_pictures(axes: Any, rows: list[Row]) -> None:
     """The engines' pictures by part, and how many times faster they are than each published sampler."""
-    made = [row for row in rows if not row["extrapolated_from_steps"]]
-    ends = [0.0] * len(made)
+    whole = [row for row in rows if not row["extrapolated_from_steps"]]
+    ends = [0.0] * len(whole)
     for part, colour in PART_COLOURS.items():
-        widths = [row["parts_ms"].get(part, 0.0) for row in made]
+        widths = [row["parts_ms"].get(part, 0.0) for row in whole]
         if not any(widths):  # nothing to decode
             continue
-        axes.barh(range(len(made)), widths, left=ends, color=colour, label=part)
+        axes.barh(range(len(whole)), widths, left=ends, color=colour, label=part)
         ends = [end + width for end, width in zip(ends, widths, strict=True)]
-    for number, (row, end) in enumerate(zip(made, ends, strict=True)):
+    for number, (row, end) in enumerate(zip(whole, ends, strict=True)):
         faster = [f"{_factor(value)} {name}" for name, value in row.get("times_faster", {}).items()]
         axes.annotate(
             "\n".join(faster), (end, number), va="center", color=INK, fontsize=9, xytext=(4, 0),
             textcoords="offset points",
         )  # fmt: skip
     axes.set_xlim(0, 1.4 * max(ends))
-    _name_bars(axes, made, "milliseconds, medians of the parts; beside: times faster than as published")
+    _name_bars(axes, whole, "milliseconds, medians of the parts; beside: times faster than as published")
     axes.set_title("A whole picture", loc="left", color=INK)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
 

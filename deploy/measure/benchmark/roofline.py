@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
 from deploy.engine.graphs import DENOISE, INT8, EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, step_feeds
-from deploy.engine.turns import Contender, Progress, Timing, measure, timing_of
+from deploy.engine.turns import Contender, Timing, measure, timing_of
 from deploy.measure.benchmark.settings import BenchSettings
 from deploy.measure.benchmark.steps import name_of, runnable_choices
+from engines.arrays import Array
 from engines.backends import BACKENDS, DEFAULT_BACKEND, open_engine
 from engines.contract import CONSTANT_QDQ, QLINEAR
-
-Array = NDArray[Any]
+from engines.progress import Progress
 
 SIDE = 2048
 """Of the square matrices: 17 billion operations, and what has to be read for them is 1 % of the time or less."""
@@ -76,8 +75,8 @@ def roofline_rows(
         if timing.failure is not None:
             rows.append(RooflineRow(name=timing.name, failure=timing.failure))
             continue
-        known = of_step is not None and timing.name in medians
-        reached = of_step / medians[timing.name] * 1e3 if known and of_step is not None else None
+        has_both = of_step is not None and timing.name in medians
+        reached = of_step / medians[timing.name] * 1e3 if has_both and of_step is not None else None
         rows.append(RooflineRow(name=timing.name, peak=of_product / min(timing.times_ms) * 1e3, reached=reached))
     return rows
 
@@ -95,13 +94,13 @@ def multiplications_per_step(bundle: Bundle, settings: BenchSettings) -> float:
 
     with GraphSet(bundle, EngineChoice(threads=settings.threads)) as graphs:
         feeds = step_feeds(graphs, TrialSettings(size=settings.size, batch=settings.batch))
-    wanted = {spec["name"] for spec in bundle.manifest.graphs[DENOISE]["inputs"]}
+    inputs = {spec["name"] for spec in bundle.manifest.graphs[DENOISE]["inputs"]}
     graph = bundle.graph(DENOISE, BACKENDS[DEFAULT_BACKEND].norm)
-    return sum(multiplications_of(graph, {n: feeds[n].shape for n in feeds if n in wanted}).values())
+    return sum(multiplications_of(graph, {n: feeds[n].shape for n in feeds if n in inputs}).values())
 
 
 def _product(choice: EngineChoice, folder: Path, side: int, stack: ExitStack) -> Callable[[], object]:
-    """One product; the first call, which is not counted, writes and opens the graph."""
+    """What makes one product; its first call, which is not counted, writes and opens the graph."""
     opened: dict[str, Any] = {}
 
     def multiply() -> None:

@@ -1,9 +1,8 @@
 """What `idm-deploy bench` measures, checked before anything is opened."""
 
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
-from deploy.errors import DeployError
+from deploy.errors import DeployError, nearest_name
 from deploy.sampling.choices import Choices
 from engines.backends import check_device
 
@@ -51,7 +50,7 @@ class BenchSettings:
             check_device(self.device, engine)
         for part in self.parts:
             if part not in PARTS:
-                nearest = get_close_matches(part, PARTS, 1, 0.0)[0]
+                nearest = nearest_name(part, PARTS)
                 raise DeployError(
                     f"the benchmark has no part {part!r}, the nearest is {nearest!r}; it has {', '.join(PARTS)}."
                 )

@@ -74,13 +74,13 @@ def started(
     arguments += [] if device is None else [str(device)]
     command = [sys.executable, "-m", "deploy.measure.benchmark.start_up", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         return {"failure": f"no picture after {LONGEST_SECONDS:.0f} s"}
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        return {"failure": lines[-1] if lines else f"the process ended with {done.returncode}"}
-    marks: Mapping[str, Any] = json.loads(done.stdout)
+    if process.returncode:
+        lines = process.stderr.strip().splitlines()
+        return {"failure": lines[-1] if lines else f"the process ended with {process.returncode}"}
+    marks: Mapping[str, Any] = json.loads(process.stdout)
     return marks
 
 
@@ -125,8 +125,8 @@ def _first_picture(path: Path, choice: "EngineChoice", size: tuple[int, int], si
         maker.make(pictures, size, Choices(equation="ddim", steps=1, placement="uniform", start=0.0, consistency=0.0))
         marks["first_picture"] = time.monotonic() - since
         after = device_bytes_used()
-    known = device_before is not None and after is not None
-    return marks | {"peak_bytes": peak_bytes(), "device_bytes": after - device_before if known else None}  # type: ignore[operator]
+    both_known = device_before is not None and after is not None
+    return marks | {"peak_bytes": peak_bytes(), "device_bytes": after - device_before if both_known else None}  # type: ignore[operator]
 
 
 def peak_bytes() -> int:
@@ -150,10 +150,10 @@ def device_bytes_used() -> int | None:
         return None
     query = [command, "--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"]
     try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+        process = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return int(done.stdout) * 2**20 if done.returncode == 0 and done.stdout.strip().isdigit() else None
+    return int(process.stdout) * 2**20 if process.returncode == 0 and process.stdout.strip().isdigit() else None
 
 
 if __name__ == "__main__":

@@ -66,20 +66,20 @@ def runnable_choices(bundle: Bundle, settings: BenchSettings) -> list[EngineChoi
     ]
     if not here:
         raise MissingPackage("No engine is installed to time: pip install 'idm-deploy[cpu]'.")
-    chosen = [
+    choices = [
         choice
         for choice in here
         if choice.backend in (settings.engines or (choice.backend,))
         and choice.precision in (settings.precisions or (choice.precision,))
     ]
-    if not chosen:
+    if not choices:
         names = ", ".join(name_of(choice) for choice in here)
         raise DeployError(f"{bundle.path}: nothing of what was asked for can be timed; there is {names}.")
-    return chosen
+    return choices
 
 
 def _engine_step(graphs: GraphSet, settings: BenchSettings) -> Callable[[], object]:
-    """One step on a graph compiled for its sizes. Its first call, which is not counted, also prepares all that."""
+    """What makes a step on a graph compiled for its sizes; the first call, which is not counted, prepares all that."""
     prepared: dict[str, Any] = {}
 
     def step() -> None:
@@ -145,7 +145,7 @@ def torch_contenders(bundle: Bundle, baseline: Baseline) -> dict[str, list[Conte
 
 
 def failing_as_engine(work: Callable[[], Any]) -> Callable[[], Any]:
-    """The same work, whose failure is an EngineError. PyTorch has a RuntimeError for everything, memory above all."""
+    """The work, with its failures as EngineErrors: PyTorch has a RuntimeError for everything, memory above all."""
 
     def guarded() -> Any:
         try:

@@ -14,7 +14,7 @@ Table = tuple[str, list[list[str]]]
 
 
 def tables_from_report(report: Report) -> list[Table]:
-    """One table per part that was measured."""
+    """A table for each part that was measured."""
     tables = [_timings(report, kind, rows) for kind, rows in report["timings"].items()]
     writers = {
         "pictures": _pictures,

@@ -6,8 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
+from deploy.images.pictures import Pixels
 from deploy.images.resize import FloatImage, back_project, upscale
-from deploy.measure.evaluation.originals import Pixels, pixels_from_planes
+from deploy.measure.evaluation.originals import pixels_from_planes
 from deploy.picture.upscaler import Upscaler, ignore
 from deploy.sampling.choices import Choices
 
@@ -37,7 +38,7 @@ class Contender(Protocol):
 
     @property
     def name(self) -> str:
-        """Its row in the table."""
+        """The name of its row in the table."""
 
     @property
     def is_random(self) -> bool:
@@ -102,7 +103,7 @@ class Setting:
 
     def enlarged(self, lr: Pixels, size: tuple[int, int], draw: int) -> Pixels:
         """One draw for the LR picture at `size`, (width, height)."""
-        made: Pixels = self.upscaler.upscale(
+        picture: Pixels = self.upscaler.upscale(
             lr, size=size, seed=self.seed, sample=draw, choices=self.choices, notice=self.notice
         )
-        return made
+        return picture

@@ -19,13 +19,12 @@ from deploy.measure.evaluation.originals import Original, Pixels, photographs_fr
 from deploy.measure.evaluation.protocols import PLAIN
 from deploy.measure.metrics import Interval, fidelity, mean_with_interval, paired_difference
 from engines.errors import EngineError
-
-Progress = Callable[[str, float], None]
+from engines.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Row:
-    """One contender's figures: one value per original and measure (of several draws, their mean)."""
+    """The figures of a contender: a value per original and measure (of several draws, their mean)."""
 
     name: str
     about: About
@@ -136,14 +135,14 @@ def evaluate(
         for contender in contenders
     ]
     total = sum(tally.samples for tally in tallies) * len(originals)
-    done = 0
+    pictures_done = 0
     for tally in tallies:
         for original in originals:
             tally.enlarge_to_smaller(original)
         for original in originals:
             tally.add(original)
-            done += tally.samples
-            progress(f"{scale:g}x, {tally.contender.name}, {original.name}", done / total)
+            pictures_done += tally.samples
+            progress(f"{scale:g}x, {tally.contender.name}, {original.name}", pictures_done / total)
     return Evaluation(
         scale=scale,
         samples=samples,
@@ -173,7 +172,7 @@ class _Tally:
     failure: str | None = None
 
     def add(self, original: Original) -> None:
-        """One more original is measured."""
+        """Measures one more original."""
         self._attempt(original, self._measure)
 
     def enlarge_to_smaller(self, original: Original) -> None:
@@ -182,7 +181,7 @@ class _Tally:
             self._attempt(original, self._keep_smaller)
 
     def _attempt(self, original: Original, do: Callable[[Original], None]) -> None:
-        """It is done, or the failure noted; one that has failed is left alone."""
+        """Does it and notes a failure; a contender that has failed is left alone."""
         if self.failure is not None:
             return
         try:

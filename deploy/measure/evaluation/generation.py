@@ -6,7 +6,7 @@ lie on disk and there are enough of both (`deploy.measure.inception`).
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -21,6 +21,7 @@ from deploy.measure.evaluation.contenders import Setting
 from deploy.measure.evaluation.tables import text_from_interval
 from deploy.measure.inception import LEAST, Features, Inception, distribution_figures
 from deploy.measure.metrics import SSIM_SIDE, Interval, mean_with_interval, self_ssim
+from engines.progress import Progress
 
 SIZES = (1.0, 1.25, 1.5)
 """Times the size of the training, as the latent paper's 128, 160 and 192."""
@@ -42,7 +43,6 @@ WITHOUT_ORIGINALS: Mapping[str, Any] = {
 HEADINGS = {"fid": "FID", "kid": "KID", "precision": "precision", "recall": "recall"}
 
 Size = tuple[int, int]
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, kw_only=True)

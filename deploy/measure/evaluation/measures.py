@@ -7,9 +7,10 @@ from functools import partial
 
 import numpy as np
 
+from deploy.images.pictures import Pixels
 from deploy.images.resize import upscale
 from deploy.measure.dists import Dists
-from deploy.measure.evaluation.originals import Original, Pixels
+from deploy.measure.evaluation.originals import Original
 from deploy.measure.haarpsi import SMALLEST_SIDE as SMALLEST_FOR_HAARPSI
 from deploy.measure.haarpsi import haarpsi
 from deploy.measure.lpips import Lpips

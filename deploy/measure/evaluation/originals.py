@@ -61,12 +61,12 @@ def read_originals(
             f"reading originals: {limit} pictures were asked for, {folder} holds {len(paths)}; ask for fewer."
         )
     # Neighbours are often of one scene: the first few would say little of the rest.
-    chosen = [paths[index * len(paths) // limit] for index in range(limit)] if limit is not None else paths
+    selection = [paths[index * len(paths) // limit] for index in range(limit)] if limit is not None else paths
     originals = [
         original_from_pixels(path.name, read_image(path).pixels, scale, crop)
         if lr_side is None
         else original_from_square(path.name, read_image(path).pixels, scale, lr_side)
-        for path in chosen
+        for path in selection
     ]
     photographs = photographs_of([original.name for original in originals], [original.pixels for original in originals])
     return [replace(one, photograph=name) for one, name in zip(originals, photographs, strict=True)]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Pixels = NDArray[np.uint8]
+from deploy.images.pictures import Pixels
 
 CROP_OF = re.compile(r"(?P<photograph>.+)-crop\d+")
 """How files are named that are crops of one photograph: `bridge-crop1.png` and `bridge-crop2.png`."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from deploy.errors import FolderError, MissingPackage
 from deploy.images.files import write_image
+from deploy.images.pictures import Pixels
 from deploy.measure.evaluation.evaluate import Evaluation, Row
 from deploy.measure.evaluation.judging import (
     JUDGED,
@@ -22,7 +23,6 @@ from deploy.measure.evaluation.judging import (
     rows_with_model,
 )
 from deploy.measure.evaluation.measures import PSNR, SSIMULACRA2, Result
-from deploy.measure.evaluation.originals import Pixels
 from deploy.measure.evaluation.plots import check_plots_can_be_made, write_curve, write_frontier
 from deploy.measure.evaluation.tables import markdown_from_evaluations, markdown_table
 from deploy.measure.metrics import Interval

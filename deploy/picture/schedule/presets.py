@@ -60,7 +60,7 @@ class Judge:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One placement in the bundle: `entry` is what its manifest says."""
+    """A placement in the bundle: `entry` is what its manifest says."""
 
     key: str
     equation: str
@@ -143,7 +143,7 @@ def entry_from_found(found: Found, request: ScheduleRequest, consistency: float,
 
 
 def text_from_entry(equation: str, steps: int, entry: dict[str, Any]) -> str:
-    """One line: what was gained over the uniform placement and over the best rule."""
+    """What was gained over the uniform placement and over the best rule, in one line."""
     rules = entry["rules"]
     best = min(rules, key=lambda name: rules[name])
     gain = 20 * np.log10(rules["uniform"] / entry["distance"]) if entry["distance"] else 0.0

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.errors import PlanError
-from deploy.families.contract import Float32, Model, Subject
+from deploy.families.contract import Subject
+from deploy.families.model import Model
 from deploy.images.tiles import Window
 from deploy.sampling.equations import EQUATIONS
 from deploy.sampling.loop import Array, run_plan, starting_state
@@ -30,6 +31,7 @@ from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.placement import PLACEMENTS
 from deploy.sampling.plan import Plan, PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule, log_snr_from_noise_level, noise_level_from_log_snr
+from engines.arrays import Float32
 
 REFERENCE_EVALUATIONS = 80
 """Of the dense run, half placed uniformly in time and half in log-SNR."""

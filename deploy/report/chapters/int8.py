@@ -50,14 +50,14 @@ UNKNOWN = "–"
 
 
 def int8_section(facts: Facts) -> Section | None:
-    """Everything about int8; None for a bundle that has none."""
+    """The chapter about int8; None for a bundle that has none."""
     quantization = facts.bundle.manifest.quantization
     if quantization is None:
         return None
-    measured = _by_target(facts, facts.quantization)
-    rows = [_row(name, entry, record(measured.get(name))) for name, entry in facts.targets.items()]
+    by_target = _by_target(facts, facts.quantization)
+    rows = [_row(name, entry, record(by_target.get(name))) for name, entry in facts.targets.items()]
     note = None
-    if not measured:
+    if not by_target:
         note = "Some figures are missing: the report folder of this quantization was not found beside the bundle."
     elif facts.quantization and (pictures := listed(facts.quantization.data.get("pictures"))):
         crops = count_of(len(pictures), "crop")
@@ -72,8 +72,8 @@ def int8_section(facts: Facts) -> Section | None:
             *_budget(facts),
             *_ranges(facts),
             *_activations(facts),
-            *_in_float(measured),
-            *_decoder(measured),
+            *_in_float(by_target),
+            *_decoder(by_target),
             *_weights(facts),
             *_calibration(facts, record(quantization.get("settings"))),
         ),
@@ -264,14 +264,14 @@ def _decoder(measured: Record) -> Iterator[Markup]:
 def _weights(facts: Facts) -> Iterator[Markup]:
     """Signal over rounding noise of the weights, the worst layers first."""
     of_layers = record(within(facts.quantization.data, "weights_sqnr_db")) if facts.quantization else {}
-    known = sorted((value, str(name)) for name, figure in of_layers.items() if (value := number(figure)) is not None)
-    if not known:
+    ranked = sorted((value, str(name)) for name, figure in of_layers.items() if (value := number(figure)) is not None)
+    if not ranked:
         return
-    values = [value for value, _ in known]
+    values = [value for value, _ in ranked]
     highest = values[-1] or 1.0
     rows: list[list[Child]] = [
         [code(short_name(name)), bar(value / highest, f"{value:.1f} dB"), f"{value:.1f} dB"]
-        for value, name in known[:8]
+        for value, name in ranked[:8]
     ]
     yield subheading("Weights")
     yield paragraph(

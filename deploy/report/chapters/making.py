@@ -17,9 +17,9 @@ from deploy.report.html.wording import count_of, listing, text_from_bytes, text_
 def rewriting_section(facts: Facts) -> Section:
     """The rewrites that the graphs went through, and those that were left out."""
     manifest = facts.bundle.manifest
-    known = family_named(manifest.family).rewrites
-    items = [tag("li", _rewrite(name, known.get(name))) for name in manifest.rewrites]
-    left_out = [name for name in known if name not in manifest.rewrites]
+    rewrites = family_named(manifest.family).rewrites
+    items = [tag("li", _rewrite(name, rewrites.get(name))) for name in manifest.rewrites]
+    left_out = [name for name in rewrites if name not in manifest.rewrites]
     libraries = [f"{name} {version}" for name, version in manifest.libraries.items()]
     return Section(
         anchor="rewriting",
@@ -92,10 +92,10 @@ def engine_section(facts: Facts) -> Section | None:
     """What `build-engine` measured here and chose; None if it was not asked."""
     if facts.engine is None:
         return None
-    chosen = record(facts.engine.get("chosen"))
+    choice = record(facts.engine.get("chosen"))
     candidates = records(facts.engine.get("candidates"))
     times = [ms for candidate in candidates if (ms := number(candidate.get("step_ms")))]
-    rows = [_candidate_row(candidate, chosen, times) for candidate in candidates]
+    rows = [_candidate_row(candidate, choice, times) for candidate in candidates]
     columns = [
         text_column("engine"),
         text_column(""),
@@ -115,7 +115,7 @@ def engine_section(facts: Facts) -> Section | None:
         lede="What build-engine measured here, and what infer uses from then on.",
         body=(
             definitions(
-                [("Chosen", f"{chosen.get('backend')} {chosen.get('precision')}"), ("Because", why), ("Step", step)]
+                [("Chosen", f"{choice.get('backend')} {choice.get('precision')}"), ("Because", why), ("Step", step)]
             ),
             table("Candidates", columns, rows),
         ),

@@ -67,11 +67,11 @@ def _tiles(facts: Facts) -> Iterator[tuple[str, str, str]]:
 def _measured_tiles(facts: Facts) -> Iterator[tuple[str, str, str]]:
     """What was measured, if it was."""
     of_targets = verdicts(facts)
-    known = [verdict for verdict in of_targets if verdict.lost is not None]
-    if known:
-        worst = max(known, key=lambda verdict: verdict.lost or 0.0)
+    measured_verdicts = [verdict for verdict in of_targets if verdict.lost is not None]
+    if measured_verdicts:
+        worst = max(measured_verdicts, key=lambda verdict: verdict.lost or 0.0)
         change = f"{signed(-(worst.lost or 0.0), 2)} dB"
-        value = f"safe, {change}" if all(verdict.word == SAFE for verdict in known) else f"costs, {change}"
+        value = f"safe, {change}" if all(verdict.word == SAFE for verdict in measured_verdicts) else f"costs, {change}"
         yield "In int8", value, f"PSNR on crops of held-out photographs, {worst.target}, the lowest"
     elif of_targets:
         yield "In int8", "not known", "what it costs in PSNR against originals"

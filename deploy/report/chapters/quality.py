@@ -41,7 +41,7 @@ def quality_section(facts: Facts) -> Section | None:
 
 
 def _tables(figures: Figures) -> Iterator[Markup]:
-    """One table per scale, what its measures mean, and which setting the evaluation recommends."""
+    """A table for each scale, what its measures mean, and which setting the evaluation recommends."""
     data = figures.data
     rows = records(data.get("rows"))
     whole = number(data.get("scale"))
@@ -142,8 +142,8 @@ class _Table:
         if mean is None:
             return ""
         decimals = MEASURES[measure].decimals if measure in MEASURES else DECIMALS
-        written, _, reach = with_interval(mean, half, decimals, sign=sign).partition(" ")
-        return (written, tag("small", reach, class_="reach")) if reach else written
+        figure, _, reach = with_interval(mean, half, decimals, sign=sign).partition(" ")
+        return (figure, tag("small", reach, class_="reach")) if reach else figure
 
     def _whisker(self, value: object, measure: str) -> Child:
         mean, half = self._interval(value)
@@ -152,7 +152,7 @@ class _Table:
         return whisker(mean, half, self._axis(measure), f"{_with_unit(measure)} {with_interval(mean, half, 2)}")
 
     def _axis(self, measure: str) -> ValueAxis:
-        """From the lowest end of an interval to the highest."""
+        """The axis from the lowest end of an interval to the highest."""
         intervals = [self._interval(record(row.get("figures")).get(measure)) for row in self.rows]
         ends = [mean + side * (half or 0.0) for mean, half in intervals if mean is not None for side in (-1, 1)]
         return ValueAxis(low=min(ends, default=0.0), high=max(ends, default=1.0))
@@ -162,7 +162,7 @@ class _Table:
 
 
 def _measures(rows: Sequence[Record]) -> list[str]:
-    """Those with a figure in some row: the known ones in their order, then others by name."""
+    """The measures with a figure in some row: the known ones in their order, then others by name."""
     of_rows = [record(row.get("figures")) for row in rows]
     names = {
         str(name)

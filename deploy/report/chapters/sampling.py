@@ -91,7 +91,7 @@ def plans(manifest: Manifest) -> Iterator[tuple[str, Sampling, Plan] | tuple[str
 
 
 def _axis(schedule: NoiseSchedule) -> NoiseAxis:
-    """All that training knew; its last level may be 0, which has no logarithm."""
+    """The axis of all noise levels of training, whose last may be 0, which has no logarithm."""
     usable = [float(level) for level in schedule.noise_levels if 0 < level < 1]
     return NoiseAxis(noisiest=min(usable), cleanest=max(usable)) if usable else NoiseAxis(noisiest=0.01, cleanest=0.99)
 

@@ -150,7 +150,7 @@ def _tables(data: Record) -> Iterator[Markup]:
 
 
 def _times_faster(rows: Sequence[Record]) -> tuple[Shown, ...]:
-    """One column per published sampler that pictures were held against."""
+    """A column for each published sampler that pictures were held against."""
     names = dict.fromkeys(str(name) for row in rows for name in record(row.get("times_faster")))
 
     def ratio_to(name: str) -> Cell:

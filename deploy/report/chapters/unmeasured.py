@@ -68,10 +68,10 @@ def _int8(facts: Facts) -> Iterator[Child]:
     if facts.quantization is None:
         yield "What int8 costs and saves: the report folder of this quantization was not found beside the bundle."
         return
-    measured = record(facts.quantization.data.get("targets"))
+    targets = record(facts.quantization.data.get("targets"))
     untimed = [
         TARGETS.get(str(name), str(name))
-        for name, entry in measured.items()
+        for name, entry in targets.items()
         if number(within(entry, "seconds_per_step", "int8")) is None
     ]
     if untimed:

@@ -31,7 +31,7 @@ class Verdict:
 
 
 def verdicts(facts: Facts) -> list[Verdict]:
-    """One for each target in the bundle."""
+    """The verdict on each target in the bundle."""
     settings = record(within(facts.bundle.manifest.quantization, "settings"))
     return [
         _verdict(TARGETS.get(name, name), record(entry.get("held_out")), settings)

@@ -93,7 +93,7 @@ class NoiseAxis:
         return 2 + 96 * min(max(share, 0.0), 1.0)
 
     def percent(self, level: float) -> str:
-        """The same as SVG has it."""
+        """The place of a level, as SVG has it."""
         return f"{self.place(level):.2f}%"
 
 

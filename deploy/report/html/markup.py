@@ -78,8 +78,8 @@ def shown(text: str) -> str:
 def _attributes(attributes: dict[str, Value]) -> str:
     parts = []
     for name, value in attributes.items():
-        written = name.rstrip("_").replace("_", "-")
+        attribute = name.rstrip("_").replace("_", "-")
         if value is None or value is False:
             continue
-        parts.append(f" {written}" if value is True else f' {written}="{html.escape(shown(str(value)))}"')
+        parts.append(f" {attribute}" if value is True else f' {attribute}="{html.escape(shown(str(value)))}"')
     return "".join(parts)

@@ -24,15 +24,15 @@ def text_from_ratio(ratio: float) -> str:
 
 
 def signed(value: float, decimals: int) -> str:
-    """With its sign, a true minus among them; a change too small for the decimals is ±0."""
-    written = f"{value:+.{decimals}f}"
-    return f"±{abs(value):.{decimals}f}" if not written.strip("+-0.") else written.replace("-", "−")
+    """A change with its sign, a true minus where it falls; one too small for the decimals is ±0."""
+    text = f"{value:+.{decimals}f}"
+    return f"±{abs(value):.{decimals}f}" if not text.strip("+-0.") else text.replace("-", "−")
 
 
 def with_interval(mean: float, half_width: float | None, decimals: int, *, sign: bool = False) -> str:
     """E.g. "27.31 ±0.80"."""
-    written = signed(mean, decimals) if sign else f"{mean:.{decimals}f}".replace("-", "−")
-    return written if half_width is None else f"{written} ±{half_width:.{decimals}f}"
+    text = signed(mean, decimals) if sign else f"{mean:.{decimals}f}".replace("-", "−")
+    return text if half_width is None else f"{text} ±{half_width:.{decimals}f}"
 
 
 def count_of(number: int, one: str, many: str | None = None) -> str:

@@ -50,17 +50,6 @@ def test_exact_activations_need_no_rounding_mean() -> None:
     assert added.tolist() == [1.0]  # 0.5·3 - 0.5·1
 
 
-def test_means_merge() -> None:
-    first, second, both = (InputMean(GEOMETRY) for _ in range(3))
-    first.add(inputs(seed=1), COARSE)
-    second.add(inputs(seed=2), COARSE)
-    for seed in (1, 2):
-        both.add(inputs(seed=seed), COARSE)
-    first.merge(second)
-    assert np.array_equal(first.mean, both.mean)
-    assert np.array_equal(first.rounding_mean, both.rounding_mean)
-
-
 def predictions(*values: float) -> NDArray[np.float32]:
     return np.array(values, dtype=np.float32).reshape(1, 1, 1, -1)
 
@@ -68,25 +57,21 @@ def predictions(*values: float) -> NDArray[np.float32]:
 def test_the_example_of_the_module() -> None:
     errors = NoiseErrors(steps=1, channels=1)
     errors.add(0, predictions(1, -1, 2), predictions(0.9, -0.7, 1.6))
-    mean_only = errors.correction(0, 0.5, fit_gain=False)
-    assert (mean_only.gain, mean_only.noise_level) == ((1.0,), 0.5)
-    assert mean_only.offset == pytest.approx((0.06667,), abs=1e-4)
-    assert mean_only.variance == pytest.approx((0.08222,), abs=1e-4)
     line = errors.correction(0, 0.5)
     assert (*line.gain, *line.offset) == pytest.approx((1.2963, -0.1111), abs=1e-4)
     assert line.variance == pytest.approx((0.0016,), abs=1e-4)
 
 
-def test_corrections_are_per_step_and_channel_and_merge() -> None:
+def test_corrections_are_per_step_and_channel() -> None:
     rng = np.random.default_rng(1)
     exact = rng.standard_normal((2, 3, 4, 5))
     gains, offsets = np.array([1.1, 0.9, 1.0]), np.array([0.1, 0.0, -0.2])
     quantized = (exact - offsets[:, None, None]) / gains[:, None, None]
-    first, second = NoiseErrors(steps=2, channels=3), NoiseErrors(steps=2, channels=3)
-    first.add(1, exact[:1], quantized[:1])
-    second.add(1, exact[1:], quantized[1:])
-    first.merge(second)
-    correction = first.correction(1, 0.9)
+    errors = NoiseErrors(steps=2, channels=3)
+    errors.add(1, exact[:1], quantized[:1])
+    errors.add(1, exact[1:], quantized[1:])
+    correction = errors.correction(1, 0.9)
+    assert correction.noise_level == 0.9
     assert correction.gain == pytest.approx(tuple(gains))
     assert correction.offset == pytest.approx(tuple(offsets), abs=1e-12)
     assert correction.variance == pytest.approx((0, 0, 0), abs=1e-12)
@@ -134,8 +119,6 @@ def test_misfits_are_refused() -> None:
         errors.add(0, predictions(1), predictions(np.nan))
     with pytest.raises(StatisticsError, match="at step 1: nothing was compared"):
         errors.correction(1, 0.5)
-    with pytest.raises(StatisticsError, match="3 steps of 1 channels do not fit 2 of 1"):
-        errors.merge(NoiseErrors(steps=3, channels=1))
     means = InputMean(GEOMETRY)
     with pytest.raises(StatisticsError, match="none was gathered"):
         _ = means.mean
@@ -143,8 +126,6 @@ def test_misfits_are_refused() -> None:
         _ = means.rounding_mean
     with pytest.raises(StatisticsError, match=r"found \(2, 3, 7, 5\)"):
         means.add(inputs(channels=3), COARSE)
-    with pytest.raises(StatisticsError, match="both must come from the same layer"):
-        means.merge(InputMean(Geometry(channels=4)))
     with pytest.raises(WeightError, match=r"bias of 'fc': weights \(1, 2\)"):
         bias_correction("fc", np.ones((1, 2)), np.ones((1, 2)), np.ones(3))
     with pytest.raises(ChoiceError, match="one variance of at least 0 per channel"):

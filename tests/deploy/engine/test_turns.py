@@ -4,9 +4,10 @@ from itertools import count
 
 import pytest
 
-from deploy.engine.turns import Contender, Split, Timing, measure, part_of, ratios, timing_of
+from deploy.engine.turns import Contender, Split, Timing, measure, ratios, timing_of
 from deploy.errors import OutputError
 from engines.errors import EngineError
+from engines.progress import part_of
 from tests.deploy.measure.benchmark.clock import FakeClock, silent
 
 

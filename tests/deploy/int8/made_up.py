@@ -23,9 +23,12 @@ def made_up_recipe(bundle: Bundle, target: str, ranges: int) -> Recipe:
     layers = []
     for number, layer in enumerate(quantizable_layers(graph)):
         weight = weights_of(model, graph.parent, layer)
-        codes, scales = round_to_nearest(layer.node, weight)
+        rounded = round_to_nearest(layer.node, weight)
         told = LayerRecipe(
-            node=layer.node, codes=codes, weight_scales=scales, inputs=made_up_inputs(form, number, ranges)
+            node=layer.node,
+            codes=rounded.codes,
+            weight_scales=rounded.scales,
+            inputs=made_up_inputs(form, number, ranges),
         )
         layers.append(with_window(told, layer, bias_of(model, graph.parent, layer)))
     return Recipe(ranges=ranges, layers=tuple(layers))

@@ -30,8 +30,9 @@ from engines.plans.built_forms import (
     plan_key,
 )
 from engines.plans.profiles import Profile
-from engines.plans.tensorrt_builder import BuildRequest, BuildResult, Progress
+from engines.plans.tensorrt_builder import BuildRequest, BuildResult
 from engines.plans.tensorrt_names import TENSORRT, TENSORRT_RTX, TensorRtPackage
+from engines.progress import Progress
 from tests.engines.graphs import lookup_weight, write_lookup
 
 CARD = Device(name="RTX 4090", capability=(8, 9), memory=24 << 30, driver=(13, 0))

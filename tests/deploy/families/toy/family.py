@@ -10,8 +10,8 @@ import numpy as np
 from deploy.families.cases import NOISE_LEVEL, Trial
 from deploy.families.contract import Array, Family, Float32, Graphs, NoiseOfShape, Rewrite
 from deploy.families.detection import Detection, Settings, Shape, Stored, resolve
-from deploy.families.graph_denoiser import GraphDenoiser
 from deploy.families.idm.model import SAMPLING, VALUES
+from deploy.families.model import Model
 from deploy.families.sizes import STEPS, Axes, EngineSizes
 from deploy.images.resize import data_consistency, resize_region
 from deploy.images.tiles import Size, Window
@@ -132,7 +132,7 @@ class PublishedToy:
 # At run time
 
 
-class ToyModel(GraphDenoiser):
+class ToyModel(Model):
     """The network on an engine."""
 
     values = VALUES

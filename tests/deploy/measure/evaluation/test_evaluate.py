@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from deploy.errors import FolderError, PlanError, SizeError
+from deploy.images.pictures import Pixels
 from deploy.measure.evaluation.contenders import BACK_PROJECTED, BICUBIC, MODEL_FREE, About
 from deploy.measure.evaluation.evaluate import evaluate, mean_picture
 from deploy.measure.evaluation.measures import MEASURES
-from deploy.measure.evaluation.originals import Pixels, original_from_pixels
+from deploy.measure.evaluation.originals import original_from_pixels
 from deploy.measure.evaluation.report import contact_sheets, report_from_evaluations, write_report
 from deploy.measure.evaluation.tables import (
     curve_from_evaluations,
