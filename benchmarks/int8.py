@@ -37,7 +37,7 @@ from deploy.errors import BundleError, DeployError
 from deploy.int8.pipeline import Calibrated, quantize_bundle
 from deploy.int8.settings import TARGET_NAMES, Places, QuantizeSettings
 from deploy.int8.trying.comparison import PLAIN, Fidelity
-from deploy.measure.evaluation.originals import read_originals
+from deploy.measure.evaluation.originals import photographs_from_originals, read_originals
 from deploy.measure.metrics import paired_difference
 from deploy.packaged.places import EVALUATION_IMAGES, IDM_BUNDLE
 from deploy.sampling.choices import Choices
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         "--originals",
         type=Path,
         default=EVALUATION_IMAGES,
-        help="a folder; else the packaged 24 crops of three held-out photographs",
+        help="a folder; else the packaged 24 crops of twelve held-out photographs",
     )
     parser.add_argument("--pictures", type=int, default=24, help="so many of the originals, spread over the folder")
     parser.add_argument("--calib", type=Path, help="a folder to calibrate on; the packaged set")
@@ -119,6 +119,7 @@ def measured(asked: argparse.Namespace, say: Progress) -> Record:
         "preset": bundle.manifest.default_preset,
         "mode": "ranges" if asked.ranges else "ways",
         "pictures": [one.name for one in originals],
+        "photographs": list(photographs_from_originals(originals)),
         "settings": json.loads(json.dumps(settings.as_dict())),
         "rows": [],
     }
@@ -132,7 +133,7 @@ def measured(asked: argparse.Namespace, say: Progress) -> Record:
             trials = _range_trials(bench, asked) if asked.ranges else _way_trials(bench)
             for trial in trials:
                 known = next((row for row in rows if all(row[key] == value for key, value in trial.key.items())), None)
-                report["rows"].append(known or _row(bench, trial))
+                report["rows"].append(known or _row(bench, trial, report["photographs"]))
                 say(_words(report["rows"][-1]))
                 if asked.json:
                     with new_file(asked.json) as file:
@@ -212,7 +213,7 @@ def _range_trials(bench: Workbench, asked: argparse.Namespace) -> Iterator[Trial
                 yield Trial(key=key, way=way, choices=one.choices)
 
 
-def _row(bench: Workbench, trial: Trial) -> Record:
+def _row(bench: Workbench, trial: Trial, photographs: Sequence[str]) -> Record:
     way = trial.way()
     found = bench.measured(way, trial.choices)
     return {
@@ -222,12 +223,12 @@ def _row(bench: Workbench, trial: Trial) -> Record:
         "fidelity": [min(value, 200.0) for value in found.decibels],  # equal pictures are infinitely alike, JSON is not
         "mean": min(found.mean, 200.0),
         "worst": min(found.worst, 200.0),
-        **_changes(found),
+        **_changes(found, photographs),
     }
 
 
-def _changes(found: Fidelity) -> Record:
-    psnr = paired_difference(found.psnr_int8, found.psnr_float)
+def _changes(found: Fidelity, photographs: Sequence[str]) -> Record:
+    psnr = paired_difference(found.psnr_int8, found.psnr_float, photographs)
     return {
         "psnr_change": psnr.mean,
         "psnr_change_interval": psnr.half_width,

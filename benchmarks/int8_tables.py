@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from deploy.measure.evaluation.tables import text_from_counts
 from deploy.measure.metrics import mean_with_interval, paired_difference
 
 Record = dict[str, Any]
@@ -43,7 +44,7 @@ def table_of_ranges(report: Record) -> str:
         if len(pair) < 2:
             continue
         one, several = pair
-        gain = paired_difference(several["fidelity"], one["fidelity"])
+        gain = paired_difference(several["fidelity"], one["fidelity"], report["photographs"])
         interval = "" if gain.half_width is None else f" ±{gain.half_width:.2f}"
         lines.append(
             [
@@ -59,5 +60,6 @@ def table_of_ranges(report: Record) -> str:
 
 
 def _titled(report: Record, lines: list[list[str]]) -> str:
-    title = f"{report['bundle']}, {len(report['pictures'])} originals, PSNR in dB between int8 and float32"
+    pictures = text_from_counts(len(report["pictures"]), len(set(report["photographs"])))
+    title = f"{report['bundle']}, {pictures}, PSNR in dB between int8 and float32"
     return "\n".join([title, "", *(f"| {' | '.join(line)} |" for line in lines)])

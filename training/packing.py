@@ -1,7 +1,8 @@
 """How the packaged pictures and the packaged bundle were made: `python -m training.packing`.
 
-The pictures are cut by rule from photographs inside scikit-image and scikit-learn: evaluation and samples from those
-that no training saw, calibration from the others. Running it again gives the same bytes.
+The pictures are cut by rule: calibration from photographs inside scikit-image and scikit-learn that training saw,
+samples from those that it did not see, evaluation from these and nine more (`training.held_out`). Running it again
+gives the same bytes.
 """
 
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from deploy.packaged.places import (
     SAMPLE_IMAGES,
     SAMPLE_ORIGINALS,
 )
+from training.held_out import WALLPAPER_FOLDER, held_out_pictures
 from training.photographs import PHOTOGRAPHS, Photograph, read_photograph, reductions
 
 Pixels = NDArray[np.uint8]
@@ -55,13 +57,6 @@ class Grid:
         return cut
 
 
-EVALUATION = (
-    Grid(photograph="chelsea", rows=2, columns=3, side=128),
-    Grid(photograph="coffee", rows=3, columns=4, side=128),
-    Grid(photograph="flower", rows=3, columns=2, side=128, box=(40, 190, 427, 450)),
-)
-"""24 crops at full resolution; but for the flower's background, which has no detail to restore, all of the pictures."""
-
 CALIBRATION = (
     Grid(photograph="astronaut", rows=2, columns=2, side=144),
     Grid(photograph="rocket", rows=1, columns=2, side=144, reduction=2.0),
@@ -85,11 +80,6 @@ def photograph_named(name: str) -> Photograph:
     return next(photograph for photograph in PHOTOGRAPHS if photograph.name == name)
 
 
-def evaluation_pictures() -> dict[str, Pixels]:
-    """The held-out originals by file name."""
-    return {name: crop for grid in EVALUATION for name, crop in grid.crops().items()}
-
-
 def calibration_pictures() -> dict[str, Pixels]:
     """The calibration pictures by file name."""
     return {name: crop for grid in CALIBRATION for name, crop in grid.crops().items()}
@@ -111,16 +101,20 @@ def sample_pictures() -> dict[str, Pixels]:
 
 
 @app.command()
-def pictures() -> None:
+def pictures(
+    wallpapers: Path = typer.Option(WALLPAPER_FOLDER, help="Folder with the nine photographs that no wheel carries."),
+) -> None:
     """Write the evaluation, calibration and sample pictures to their places in the package."""
     places = (
-        (EVALUATION_IMAGES, evaluation_pictures()),
+        (EVALUATION_IMAGES, held_out_pictures(wallpapers)),
         (CALIBRATION_IMAGES, calibration_pictures()),
         (SAMPLE_IMAGES, sample_pictures()),
         (SAMPLE_ORIGINALS, sample_originals()),
     )
     for folder, made in places:
         folder.mkdir(parents=True, exist_ok=True)
+        for old in set(folder.glob("*.png")) - {folder / name for name in made}:
+            old.unlink()
         for name, pixels in made.items():
             (folder / name).write_bytes(encode_image(pixels, "PNG"))
         typer.echo(f"{folder}: {len(made)} pictures")

@@ -1,8 +1,9 @@
 """How good a picture is: against the original, against the LR input, and against another result.
 
 Pictures are (H, W, 3) with values in [0, 255], uint8 or floating; sums are made in float64. Sizes are
-(height, width). Figures over several pictures come with a 95 % confidence interval (`mean_with_interval`),
-and two methods on the same pictures are compared by their paired differences (`paired_difference`).
+(height, width). Figures over several pictures come with a 95 % confidence interval over the photographs that they are
+of (`mean_with_interval`), and two methods on the same pictures are compared by their paired differences
+(`paired_difference`).
 """
 
 import math
@@ -20,7 +21,9 @@ Picture = NDArray[np.uint8] | NDArray[np.floating]
 
 PEAK = 255.0
 _SSIM_SIGMA = 1.5
-_SSIM_RADIUS = 5  # 11 x 11 pixels
+_SSIM_RADIUS = 5
+SSIM_SIDE = 2 * _SSIM_RADIUS + 1
+"""Pixels a side of its window, and so the least that a picture must have."""
 _LUMA = np.array([65.481, 128.553, 24.966]) / 255.0  # BT.601, studio range: 16 for black, 235 for white
 
 
@@ -48,10 +51,10 @@ def ssim(a: Picture, b: Picture) -> float:
     Windows that reach over the border are left out, as in the authors' code.
     """
     _check_same(a, b, "SSIM")
-    side = 2 * _SSIM_RADIUS + 1
-    if min(a.shape[:2]) < side:
+    if min(a.shape[:2]) < SSIM_SIDE:
         raise SizeError(
-            f"measuring SSIM: the pictures are {a.shape[0]}x{a.shape[1]}, its window needs {side} rows and columns."
+            f"measuring SSIM: the pictures are {a.shape[0]}x{a.shape[1]}, its window needs {SSIM_SIDE} rows and "
+            "columns."
         )
     return float(np.mean([_ssim_of_channel(a[..., k], b[..., k]) for k in range(a.shape[2])]))
 
@@ -72,6 +75,26 @@ def lr_consistency(output: Picture, lr: Picture) -> float:
 def consistency_between_scales(larger: Picture, smaller: Picture) -> float:
     """PSNR in dB between the smaller result and the larger one reduced to its size."""
     return psnr(_reduced(larger, (smaller.shape[0], smaller.shape[1])), smaller)
+
+
+def self_ssim(larger: Picture, smaller: Picture) -> float:
+    """SelfSSIM (Ntavelis et al., CVPR 2022; Kim and Kim, CVPR 2024): SSIM between one picture made at two sizes.
+
+    The larger one is reduced to the smaller one's size by antialiased bicubic, which the papers leave open.
+    """
+    return ssim(_reduced(larger, (smaller.shape[0], smaller.shape[1])), smaller.astype(np.float64))
+
+
+def diversity(draws: Sequence[Picture]) -> float:
+    """By how much draws of one picture differ: the standard deviation of a value between them, averaged, in levels.
+
+    Over n draws it is the square root of the mean over pixels of the sum of squared differences from the draws' mean,
+    over n - 1.
+    """
+    if len(draws) < 2:
+        raise ValueError(f"the spread of {len(draws)} draws is not defined")
+    stack = np.stack([np.asarray(draw, np.float64) for draw in draws])
+    return float(np.sqrt(stack.var(axis=0, ddof=1).mean()))
 
 
 def high_frequency_energy(output: Picture, original: Picture, lr_size: tuple[int, int]) -> float:
@@ -100,35 +123,51 @@ def mean_colour_error(a: Picture, b: Picture) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A mean over `count` pictures and the half width of its 95 % interval (None below two pictures)."""
+    """A mean over `count` pictures of `photographs`, and the half width of its 95 % interval over the photographs.
+
+    half_width: None where there is only one photograph.
+    """
 
     mean: float
     half_width: float | None
     count: int
+    photographs: int
 
 
-def mean_with_interval(values: Sequence[float]) -> Interval:
-    """The mean and its 95 % confidence interval by Student's t; values that are not numbers are left out.
+def mean_with_interval(values: Sequence[float], photographs: Sequence[str] | None = None) -> Interval:
+    """The mean over the pictures and its 95 % confidence interval over the photographs; values that are not numbers are
+    left out.
+
+    `photographs` says which one each picture is of; None: each is of its own. The standard error is the one that a
+    bootstrap of whole photographs has in the limit of many draws, sqrt(sum over photographs of (sum of its values -
+    their number times the mean)^2) / pictures, widened for few photographs by sqrt(G / (G - 1)) and by Student's t for
+    G - 1 degrees of freedom. With one picture each that is the usual interval of a mean.
 
     An infinite value (PSNR of equal pictures) gives an infinite mean without an interval.
     """
-    defined = np.array([value for value in values if not math.isnan(value)], np.float64)
-    if defined.size == 0:
+    names = [str(index) for index in range(len(values))] if photographs is None else photographs
+    pairs = [(value, name) for value, name in zip(values, names, strict=True) if not math.isnan(value)]
+    if not pairs:
         raise ValueError(f"the mean of {len(values)} values, none of them a number, is not defined")
-    if defined.size == 1 or not np.isfinite(defined).all():
+    defined = np.array([value for value, _ in pairs], np.float64)
+    _, group = np.unique([name for _, name in pairs], return_inverse=True)
+    groups = int(group.max()) + 1
+    if groups == 1 or not np.isfinite(defined).all():
         mean = float(defined.mean()) if np.isfinite(defined).all() else float(defined[~np.isfinite(defined)][0])
-        return Interval(mean=mean, half_width=None, count=defined.size)
-    error = float(defined.std(ddof=1)) / math.sqrt(defined.size)
-    half_width = student_t_quantile(defined.size - 1) * error
-    return Interval(mean=float(defined.mean()), half_width=half_width, count=defined.size)
+        return Interval(mean=mean, half_width=None, count=defined.size, photographs=groups)
+    mean = float(defined.mean())
+    deviations = np.bincount(group, weights=defined - mean)
+    error = math.sqrt(float(np.square(deviations).sum()) * groups / (groups - 1)) / defined.size
+    half_width = student_t_quantile(groups - 1) * error
+    return Interval(mean=mean, half_width=half_width, count=defined.size, photographs=groups)
 
 
-def paired_difference(a: Sequence[float], b: Sequence[float]) -> Interval:
+def paired_difference(a: Sequence[float], b: Sequence[float], photographs: Sequence[str] | None = None) -> Interval:
     """Mean of a - b picture by picture, with its interval: what remains once the pictures' own differences cancel.
 
-    Pairs that are equal count as 0, also where both are infinite.
+    Pairs that are equal count as 0, also where both are infinite. `photographs` as in `mean_with_interval`.
     """
-    return mean_with_interval([0.0 if x == y else x - y for x, y in zip(a, b, strict=True)])
+    return mean_with_interval([0.0 if x == y else x - y for x, y in zip(a, b, strict=True)], photographs)
 
 
 def student_t_quantile(degrees: int) -> float:

@@ -111,7 +111,7 @@ def test_gains_are_paired() -> None:
         {"target": "ort", "way": "ddim", "ranges": ranges, "fidelity": values}
         for ranges, values in ((1, [40.0, 50.0]), (4, [41.0, 53.0]))
     ]
-    report = {"bundle": "a.bundle", "pictures": ["1", "2"], "rows": rows}
+    report = {"bundle": "a.bundle", "pictures": ["1", "2"], "photographs": ["1", "2"], "rows": rows}
     # The gains are 1 and 3: mean 2, standard error 1, t for one degree of freedom 12.71.
     assert table_of_ranges(report).splitlines()[-1] == "| ddim | ort | 45.00 | 4 | 47.00 | +2.00 ±12.71 |"
 
@@ -121,7 +121,7 @@ def test_a_way_is_one_line_with_both_samplings() -> None:
     row |= {"mean": 45.04, "worst": 40.0, "psnr_change": 0.5, "ssim_change": 0.5}
     preset = {**row, "mean": 52.0, "worst": 50.0, "psnr_change": -0.01, "ssim_change": -0.002}
     rows = [{**row, "sampling": "plain"}, {**preset, "sampling": "preset"}]
-    report = {"bundle": "a.bundle", "pictures": ["1"], "preset": "balanced", "rows": rows}
+    report = {"bundle": "a.bundle", "pictures": ["1"], "photographs": ["1"], "preset": "balanced", "rows": rows}
     line = "| default | ort | 3 | 0.6% | 45.0 | 40.0 | 52.0 | 50.0 | -0.010 | -0.0020 |"
     assert table_of_ways(report).splitlines()[-1] == line
 

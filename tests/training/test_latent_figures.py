@@ -8,10 +8,10 @@ from typer.testing import CliRunner
 from deploy.checkpoint.load import load_checkpoint
 from deploy.images.files import read_image, write_image
 from deploy.measure.metrics import consistency_between_scales, psnr
-from deploy.packaged.places import EVALUATION_IMAGES, LATENT_CHECKPOINT
+from deploy.packaged.places import LATENT_CHECKPOINT, SAMPLE_ORIGINALS
 from training.latent_figures import app, decodings, latent_figures
 
-CROP = read_image(EVALUATION_IMAGES / "coffee-11.png").pixels[32:96, 32:96]
+CROP = read_image(SAMPLE_ORIGINALS / "coffee.png").pixels[108:172, 39:103]
 
 
 def test_one_latent_is_decoded_at_three_sizes() -> None:

@@ -1,5 +1,6 @@
 """The packaged pictures are what the rules make of the photographs, and the sets are apart."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,20 +29,19 @@ from deploy.packaged.places import (
 )
 from deploy.sampling.choices import Choices, sampling_from
 from training import packing
+from training.held_out import WALLPAPERS
 from training.packing import (
     CALIBRATION,
-    EVALUATION,
     SAMPLES,
     Grid,
     Pixels,
     calibration_pictures,
-    evaluation_pictures,
     photograph_named,
     sample_originals,
     sample_pictures,
 )
 from training.packing import app as packing_app
-from training.photographs import held_out_photographs, training_photographs
+from training.photographs import PHOTOGRAPHS, held_out_photographs, training_photographs
 
 
 def packaged(folder: Path) -> dict[str, Pixels]:
@@ -51,7 +51,6 @@ def packaged(folder: Path) -> dict[str, Pixels]:
 @pytest.mark.parametrize(
     ("folder", "made"),
     [
-        (EVALUATION_IMAGES, evaluation_pictures),
         (CALIBRATION_IMAGES, calibration_pictures),
         (SAMPLE_IMAGES, sample_pictures),
         (SAMPLE_ORIGINALS, sample_originals),
@@ -67,7 +66,9 @@ def test_the_packaged_pictures_follow_from_the_rules(folder: Path, made) -> None
 
 def test_evaluation_and_samples_are_held_out_and_calibration_is_not() -> None:
     held_out = {photograph.name for photograph in held_out_photographs()}
-    assert {grid.photograph for grid in EVALUATION} == held_out
+    wallpapers = {photograph.name for photograph in WALLPAPERS}
+    assert {path.stem.split("-")[0] for path in EVALUATION_IMAGES.glob("*.png")} == held_out | wallpapers
+    assert not wallpapers & {photograph.name for photograph in PHOTOGRAPHS}
     assert set(SAMPLES) <= held_out
     assert {grid.photograph for grid in CALIBRATION} <= {photograph.name for photograph in training_photographs()}
 
@@ -85,7 +86,8 @@ def test_every_photograph_is_listed_with_its_licence(folder: Path) -> None:
     text = (folder / "README.md").read_text()
     for name in {path.stem.split("-")[0] for path in folder.glob("*.png")}:
         assert f"| {name} |" in text
-        assert f"| {photograph_named(name).licence} |" in text
+        photograph = next(photograph for photograph in (*PHOTOGRAPHS, *WALLPAPERS) if photograph.name == name)
+        assert f"| {photograph.licence} |" in text
 
 
 def test_a_grid_reaches_from_border_to_border() -> None:
@@ -165,9 +167,17 @@ def test_the_bundle_command_makes_the_packaged_bundle_again(tmp_path: Path) -> N
 
 
 def test_the_pictures_command_writes_what_is_packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what a wheel carries; for the wallpapers, others of their names."""
+    wallpapers = tmp_path / "wallpapers"
+    wallpapers.mkdir()
+    for photograph in WALLPAPERS:
+        shutil.copyfile(SAMPLE_ORIGINALS / "coffee.png", wallpapers / f"{photograph.file}.png")
     places = {"EVALUATION_IMAGES": 24, "CALIBRATION_IMAGES": 16, "SAMPLE_IMAGES": 3, "SAMPLE_ORIGINALS": 3}
     for name in places:
         monkeypatch.setattr(packing, name, tmp_path / name)
-    assert CliRunner().invoke(packing_app, ["pictures"]).exit_code == 0
+    (tmp_path / "EVALUATION_IMAGES").mkdir()
+    (tmp_path / "EVALUATION_IMAGES" / "of-yesterday.png").write_bytes(b"")
+    result = CliRunner().invoke(packing_app, ["pictures", "--wallpapers", str(wallpapers)])
+    assert result.exit_code == 0, result.output
     for name, count in places.items():
         assert len(packaged(tmp_path / name)) == count

@@ -64,6 +64,12 @@ def demo(
         typer.echo(f"Look at the pictures in {output}")
 
 
+def _held_out(evaluation: dict[str, Any]) -> str:
+    """E.g. "8 crops of 8 held-out photographs"."""
+    photographs = len({original["photograph"] for original in evaluation["originals"]})
+    return f"{len(evaluation['originals'])} crops of {photographs} held-out photographs"
+
+
 def _print(state: dict[str, Any]) -> None:
     enlarged = state["steps"]["enlarge"]["result"]
     times = [["picture", "size", "evaluations", "seconds"]] + [
@@ -74,7 +80,7 @@ def _print(state: dict[str, Any]) -> None:
     steps = [["step", "seconds"]] + [[name, f"{step['seconds']:.1f}"] for name, step in state["steps"].items()]
     tables = [
         (f"Enlarged on {enlarged['engine']}, {enlarged['precision']}", times),
-        (f"{len(figures['evaluation']['originals'])} crops of three held-out photographs at 4x", figures["table"]),
+        (f"{_held_out(figures['evaluation'])} at 4x", figures["table"]),
         ("Time", steps),
     ]
     if quantized["left_out"] is None:

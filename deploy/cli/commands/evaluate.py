@@ -3,9 +3,10 @@
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from deploy.measure.evaluation.evaluate import Evaluation
     from deploy.measure.evaluation.measures import Measure
     from deploy.measure.evaluation.originals import Original
+    from deploy.measure.evaluation.protocols import Protocol
     from deploy.measure.evaluation.ways import Offered, Way
 
 
@@ -45,6 +47,13 @@ EXAMPLES = (
     "idm-deploy evaluate photographs --limit 8 -o judged",
     "idm-deploy evaluate --steps 8 --steps 20 --precision fp32 --precision int8",
 )
+
+
+def protocol_names() -> list[str]:
+    """What `--protocol` offers."""
+    from deploy.measure.evaluation.protocols import PROTOCOLS
+
+    return list(PROTOCOLS)
 
 
 def evaluate(
@@ -63,14 +72,17 @@ def evaluate(
         ),
     ] = [],
     scale: Annotated[
-        list[float], FIRST("How many times the originals are reduced and enlarged again; repeatable.", "--scale", "-s")
-    ] = [4.0],
+        list[float],
+        FIRST(
+            "How many times the originals are reduced and enlarged again; repeatable. If left out, 4.", "--scale", "-s"
+        ),
+    ] = [],
     output: Annotated[
         Path | None, FIRST("Folder for figures, tables, a plot and sheets of the pictures.", "--output", "-o")
     ] = None,
     against: Annotated[
         str | None,
-        FIRST("Compare the other rows with the row of this name. If left out, with the row of the most steps."),
+        FIRST("Compare the other rows with the row of this name. If left out, with the one that looks best."),
     ] = None,
     setting: Annotated[
         list[str],
@@ -108,17 +120,41 @@ def evaluate(
         bool, SAMPLING("Sample exactly as the authors' code does, which takes long.", "--published")
     ] = False,
     samples: Annotated[
-        int,
-        SAMPLING("How many versions of each picture to make, from different noise; their mean gets a row of its own."),
-    ] = 1,
+        int | None,
+        SAMPLING(
+            "How many versions of each picture to make, from different noise; their mean gets a row of its own. Of a "
+            "model that makes pictures from noise alone, how many pictures. If left out, 1, or 16 of such a model."
+        ),
+    ] = None,
     seed: Seed = 0,
     crop: Annotated[int | None, ORIGINALS("Use only the middle of each original: so many pixels a side.")] = None,
     limit: Annotated[int | None, ORIGINALS("Use only so many originals, spread evenly over their names.")] = None,
+    curve: Annotated[
+        bool, ORIGINALS("Measure at 2, 4, 8, 12 and 16 times and tell quality over these scales.", "--curve")
+    ] = False,
+    protocol: Annotated[
+        str | None,
+        ORIGINALS(
+            "Prepare your own copy of the data as a paper does: idm-faces-8x, div2k-4x or latent-selfssim.",
+            complete=protocol_names,
+        ),
+    ] = None,
     lpips: Annotated[
         Path | None,
         ORIGINALS(
             "Folder with the weights of LPIPS, to measure that too. If left out, where PyTorch keeps downloads; "
             "nothing is downloaded."
+        ),
+    ] = None,
+    dists: Annotated[
+        Path | None,
+        ORIGINALS("Folder with the weights of DISTS, to measure that too. If left out, where PyTorch keeps downloads."),
+    ] = None,
+    inception: Annotated[
+        Path | None,
+        ORIGINALS(
+            "Folder with the weights of Inception, to hold generated pictures against those of the folder. If left "
+            "out, where PyTorch keeps downloads."
         ),
     ] = None,
     engine: Annotated[
@@ -135,7 +171,7 @@ def evaluate(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Measure fidelity, sharpness, consistency and colour on originals, beside two ways without a model.
+    """Measure how results look, fidelity, consistency and colour on originals, beside two ways without a model.
 
     What samples can be given several times (bundles, engines, precisions, presets, equations, steps ..): every
     combination is a row, at every scale. Of rows that sample alike, those in float32 are what the others' pictures from
@@ -160,16 +196,28 @@ def evaluate(
         published=published,
     )
     ways = _ways(offered, setting)
-    scales = sorted(set(scale))
-    originals = {by: read_originals(folder or EVALUATION_IMAGES, by, crop=crop, limit=limit) for by in scales}
-    measures, notes = _measures(lpips)
-    busy = note_from_load(*load_and_cores())
-    if busy is not None:
-        notes.append(busy)
+    prepared = _protocol(protocol, scale=scale, crop=crop, curve=curve)
     with ExitStack() as stack:
         settings = _settings(stack, ways, threads, device, seed)
         _check_name(against, settings)
-        results = _evaluations(originals, settings, samples, measures)
+        if any(setting.upscaler.session.model.generates for setting in settings):
+            _evaluate_generation(settings, folder, samples, inception, output, as_json=as_json)
+            return
+        if folder is None and prepared.data is not None:
+            raise typer.BadParameter(
+                f"name the folder of your own copy of the data: {prepared.data}.", param_hint="--protocol"
+            )
+        originals = {
+            by: read_originals(folder or EVALUATION_IMAGES, by, crop=crop, limit=limit, lr_side=prepared.lr_side)
+            for by in sorted(set(prepared.scales))
+        }
+        measures, notes = _measures(lpips, dists)
+        busy = note_from_load(*load_and_cores())
+        if busy is not None:
+            notes.append(busy)
+        results = _evaluations(
+            originals, settings, 1 if samples is None else samples, measures, prepared.line(crop=crop)
+        )
     if output is not None:
         write_report(results, output, baseline=against, notes=notes)
     if as_json:
@@ -179,6 +227,61 @@ def evaluate(
         _print(results, against, notes, output)
     if any(row.failure is not None for result in results for row in result.rows):
         raise typer.Exit(1)
+
+
+def _evaluate_generation(
+    settings: "list[Setting]",
+    folder: Path | None,
+    samples: int | None,
+    inception: Path | None,
+    output: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Pictures from noise alone, which have no originals: between sizes, between each other, beside real ones."""
+    from deploy.errors import CheckpointError, PlanError
+    from deploy.measure.evaluation.generation import (
+        PICTURES,
+        WITHOUT_ORIGINALS,
+        evaluate_generation,
+        picture_paths,
+        real_features,
+        reason_for_no_distribution,
+        record_from_generation,
+        table_from_generation,
+    )
+    from deploy.measure.evaluation.report import write_generation
+    from deploy.measure.inception import LEAST, load_inception
+
+    if not all(setting.upscaler.session.model.generates for setting in settings):
+        raise PlanError("Models that enlarge and models that generate have no figure in common; evaluate them apart.")
+    count = PICTURES if samples is None else samples
+    real_count = None if folder is None else len(picture_paths(folder))
+    reason = reason_for_no_distribution(count, real_count)
+    if reason is not None and inception is not None:
+        raise PlanError(f"{reason[0].upper()}{reason[1:]}. Make and name more, or leave out --inception.")
+    notes = [] if reason is None else [reason]
+    network = real = None
+    with shown_progress("evaluate") as progress:
+        if folder is not None and min(count, real_count or 0) >= min(LEAST.values()):
+            try:
+                network = load_inception(inception)
+                real = real_features(folder, network, progress)
+            except CheckpointError as error:
+                if inception is not None:
+                    raise
+                notes = [f"FID, KID, precision and recall were not measured: {error}"]
+        rows = evaluate_generation(settings, count, inception=network, real=real, progress=progress)
+    title = f"{count} pictures from noise alone, each at several sizes of one latent"
+    table, legend = table_from_generation(rows), [f"{row.name}: {row.text}" for row in rows]
+    record = {"generation": record_from_generation(rows, count, real_count), "notes": notes}
+    if output is not None:
+        write_generation(output, record, title, table, [*legend, *notes])
+    if as_json:
+        typer.echo(json.dumps({**WITHOUT_ORIGINALS, **record}, indent=1, sort_keys=True))
+        return
+    typer.echo(text_from_cells(title, table) + "\n")
+    typer.echo("\n".join([*legend, *notes]))
 
 
 def _bundles(named: Sequence[Path]) -> list[Path]:
@@ -214,18 +317,41 @@ def _check_name(against: str | None, settings: "list[Setting]") -> None:
         raise typer.BadParameter(f"no row is called {against!r}; there are {', '.join(names)}.", param_hint="--against")
 
 
-def _measures(folder: Path | None) -> "tuple[Mapping[str, Measure], list[str]]":
-    """What is measured, and why LPIPS is not if it is not; a folder that was named must hold its weights."""
+def _protocol(name: str | None, *, scale: Sequence[float], crop: int | None, curve: bool) -> "Protocol":
+    """The protocol of that name, or the plain one at the scales asked for; what contradicts it is refused."""
+    from deploy.measure.evaluation.protocols import CURVE, PLAIN, PROTOCOLS
+
+    if curve and scale:
+        raise typer.BadParameter("it says the scales; leave out --scale.", param_hint="--curve")
+    if name is None:
+        return replace(PLAIN, scales=CURVE if curve else tuple(scale) or PLAIN.scales)
+    if name not in PROTOCOLS:
+        raise typer.BadParameter(f"there is no {name!r}; there are {', '.join(PROTOCOLS)}.", param_hint="--protocol")
+    said = [option for option, value in (("--scale", scale), ("--crop", crop), ("--curve", curve)) if value]
+    if said:
+        raise typer.BadParameter(
+            f"it says scales and cropping; leave out {' and '.join(said)}.", param_hint="--protocol"
+        )
+    return PROTOCOLS[name]
+
+
+def _measures(lpips: Path | None, dists: Path | None) -> "tuple[Mapping[str, Measure], list[str]]":
+    """What is measured, and why LPIPS and DISTS are not if they are not; a folder that was named must hold weights."""
     from deploy.errors import CheckpointError
-    from deploy.measure.evaluation.measures import MEASURES, measures_with_lpips
+    from deploy.measure.dists import load_dists
+    from deploy.measure.evaluation.measures import measures_with
     from deploy.measure.lpips import load_lpips
 
-    try:
-        return measures_with_lpips(load_lpips(folder)), []
-    except CheckpointError as error:
-        if folder is not None:
-            raise
-        return MEASURES, [f"LPIPS was not measured: {error}"]
+    notes = []
+    networks: dict[str, Any] = {}
+    for name, load, folder in (("lpips", load_lpips, lpips), ("dists", load_dists, dists)):
+        try:
+            networks[name] = load(folder)
+        except CheckpointError as error:
+            if folder is not None:
+                raise
+            notes.append(f"{name.upper()} was not measured: {error}")
+    return measures_with(**networks), notes
 
 
 def _evaluations(
@@ -233,6 +359,7 @@ def _evaluations(
     settings: "list[Setting]",
     samples: int,
     measures: "Mapping[str, Measure]",
+    protocol: str,
 ) -> "list[Evaluation]":
     """The evaluation at each scale, from the smallest on; each but the first looks back at the scale before."""
     from deploy.measure.evaluation.contenders import MODEL_FREE
@@ -250,6 +377,7 @@ def _evaluations(
                 samples=samples,
                 smaller=smaller.get(scale),
                 measures=measures,
+                protocol=protocol,
                 progress=part_of(progress, number, len(originals)),
             )
             results.append(result)
@@ -258,7 +386,9 @@ def _evaluations(
 
 def _print(results: "list[Evaluation]", against: str | None, notes: list[str], output: Path | None) -> None:
     from deploy.measure.evaluation.tables import (
+        CURVES,
         comparison_from_evaluation,
+        curve_from_evaluations,
         legend_from_evaluations,
         remarks_on,
         table_from_evaluation,
@@ -275,7 +405,11 @@ def _print(results: "list[Evaluation]", against: str | None, notes: list[str], o
         remarks = remarks_on(result, against)
         if remarks:
             typer.echo("\n".join([*remarks, ""]))
-    for line in [*legend_from_evaluations(results), *notes]:
+    if len(results) > 1:
+        for measure in CURVES:
+            typer.echo(text_from_cells("", curve_from_evaluations(results, measure)))
+            typer.echo("")
+    for line in [*legend_from_evaluations(results), results[0].protocol, *notes]:
         typer.echo(line)
     if output is not None:
         typer.echo(f"report: {output}")

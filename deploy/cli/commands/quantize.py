@@ -176,9 +176,7 @@ def quantize(
 
 def text_from_outcome(outcome: "Outcome") -> str:
     """The table that a person reads."""
-    from deploy.int8.telling.results import table_from_results
+    from deploy.int8.telling.results import pictures_of, table_from_results
 
-    crops = len(outcome.results.originals)
-    pictures = f"{crops} crops of held-out photographs" if crops else "generated pictures"
-    title = f"{outcome.bundle}, preset {outcome.results.preset}, {pictures}"
+    title = f"{outcome.bundle}, preset {outcome.results.preset}, {pictures_of(outcome.results)}"
     return f"{text_from_cells(title, table_from_results(outcome.results))}\nreport: {outcome.folder}"

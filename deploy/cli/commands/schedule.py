@@ -29,6 +29,13 @@ def schedule(
     image: Annotated[
         list[Path], SEARCH("A low-resolution picture to search with; repeatable. If left out, the bundle's samples.")
     ] = [],
+    originals: Annotated[
+        Path | None,
+        SEARCH(
+            "Folder of large pictures to judge the presets by, as SSIMULACRA2 sees them. If left out, the packaged "
+            "calibration pictures."
+        ),
+    ] = None,
     samples: Annotated[int, SEARCH("How many pictures to search with.")] = 2,
     scale: Annotated[float, SEARCH("How many times the search enlarges each side.")] = 4.0,
     start: Annotated[
@@ -51,8 +58,13 @@ def schedule(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Search the placement of few steps for this checkpoint and store it, with presets, in the bundle."""
+    """Search the placement of few steps for this checkpoint and store it, with presets, in the bundle.
+
+    The presets' solvers and placements, and which preset is the default one, are chosen by how pictures look
+    (SSIMULACRA2) whose originals are known.
+    """
     from deploy.bundle import Bundle, discover
+    from deploy.measure.evaluation.choosing import judge_for
     from deploy.picture.schedule.presets import ScheduleRequest, schedule_bundle, text_from_entry
     from deploy.picture.upscaler import Upscaler, ignore
 
@@ -73,7 +85,8 @@ def schedule(
         shown_progress("schedule") as progress,
     ):
         # A person reads the results once, at the end; JSON has them beside the lines on stderr.
-        rows = schedule_bundle(upscaler, request, say=say if as_json else ignore, progress=progress)
+        judge = judge_for(upscaler, scale, folder=originals, seed=seed, progress=progress) if presets else None
+        rows = schedule_bundle(upscaler, request, say=say if as_json else ignore, progress=progress, judge=judge)
         place = upscaler.bundle.path
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=1, sort_keys=True))
@@ -94,7 +107,9 @@ def _print_presets(place: Path) -> None:
     typer.echo(f"presets in {place}:")
     for name in PRESET_NAMES:
         default = " (default)" if name == manifest.default_preset else ""
-        typer.echo(f"  {sampling_from(manifest, Choices(preset=name)).describe()}{default}")
+        look = manifest.presets[name].get("measured_ssimulacra2")
+        judged = "" if look is None else f"; SSIMULACRA2 {look:.1f} on {manifest.presets[name]['measured_on']}"
+        typer.echo(f"  {sampling_from(manifest, Choices(preset=name)).describe()}{judged}{default}")
 
 
 def counts_from_text(text: str) -> tuple[int, ...]:

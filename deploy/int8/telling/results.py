@@ -30,7 +30,7 @@ from deploy.int8.trying.comparison import (
     seconds_per_step,
 )
 from deploy.int8.trying.decoder import TargetDecoder
-from deploy.measure.evaluation.originals import Original, read_originals
+from deploy.measure.evaluation.originals import Original, photographs_from_originals, read_originals
 from deploy.packaged.places import EVALUATION_IMAGES
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
@@ -126,11 +126,12 @@ def measure(calibrated: Calibrated, *, threads: int | None, seed: int, progress:
 
 
 def held_out_originals(most_lr: int | None) -> list[Original]:
-    """Packaged ones, spread over the set; most_lr: no side of their low-resolution pictures is larger."""
+    """Packaged ones, each of another photograph; most_lr: no side of their low-resolution pictures is larger."""
     spread = read_originals(EVALUATION_IMAGES, SCALE)
     if most_lr is not None and any(max(original.lr.shape[:2]) > most_lr for original in spread):
         spread = read_originals(EVALUATION_IMAGES, SCALE, crop=int(SCALE * most_lr))
-    return spread[:: max(1, len(spread) // HELD_OUT)][:HELD_OUT]
+    first = list(dict(reversed([(original.photograph, original) for original in spread])).values())[::-1]
+    return first[:: max(1, len(first) // HELD_OUT)][:HELD_OUT]
 
 
 def float32_bytes(bundle: Bundle) -> int:
@@ -197,9 +198,16 @@ def table_from_results(results: Results) -> list[list[str]]:
     return lines
 
 
+def pictures_of(results: Results) -> str:
+    """E.g. "6 crops of 6 held-out photographs"."""
+    photographs = len(set(photographs_from_originals(results.originals)))
+    crops = f"{len(results.originals)} crops of {photographs} held-out photographs"
+    return crops if results.originals else "generated pictures"
+
+
 def legend_of_table(results: Results) -> list[str]:
     """What the columns of the table mean, a line each."""
-    pictures = f"{len(results.originals)} crops of held-out photographs" if results.originals else "generated pictures"
+    pictures = pictures_of(results)
     lines = [
         "MAC in float: share of a step's multiply-accumulates that are not in int8",
         "size: weights of the denoiser, those that stay in float included, against all of them in float32",

@@ -16,7 +16,8 @@ from deploy.errors import DeployError, PlanError
 from deploy.images.sizes import Size
 from deploy.measure.evaluation.contenders import BACK_PROJECTED, About, Contender
 from deploy.measure.evaluation.measures import MEASURES, Measure, Result, figures_of
-from deploy.measure.evaluation.originals import Original, Pixels
+from deploy.measure.evaluation.originals import Original, Pixels, photographs_from_originals
+from deploy.measure.evaluation.protocols import PLAIN
 from deploy.measure.metrics import Interval, fidelity, mean_with_interval, paired_difference
 from engines.errors import EngineError
 from engines.progress import Progress
@@ -35,14 +36,16 @@ class Row:
     """Median time of one picture, everything included; of a mean of draws, of all of them."""
     draws: int = 1
     """More than 1: the row of the mean of as many draws."""
+    photographs: tuple[str, ...] | None = None
+    """Which photograph each original is of; None: each is of its own."""
     failure: str | None = None
 
     def interval(self, measure: str) -> Interval:
         """The mean over the originals for which the measure is defined; not a number if there is none."""
         values = self.figures[measure]
         if all(math.isnan(value) for value in values):
-            return Interval(mean=math.nan, half_width=None, count=0)
-        return mean_with_interval(values)
+            return Interval(mean=math.nan, half_width=None, count=0, photographs=0)
+        return mean_with_interval(values, self.photographs)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,6 +57,13 @@ class Evaluation:
     originals: tuple[Original, ...]
     rows: tuple[Row, ...]
     measures: Mapping[str, Measure] = field(default_factory=lambda: MEASURES)
+    protocol: str = field(default_factory=PLAIN.line)
+    """How the originals became what is compared, in one line."""
+
+    @property
+    def photographs(self) -> tuple[str, ...]:
+        """Which photograph each original is of."""
+        return photographs_from_originals(self.originals)
 
     def sound_rows(self) -> list[Row]:
         """The rows of the contenders that did not fail."""
@@ -83,16 +93,17 @@ class Evaluation:
     def fidelity(self, row: Row) -> Interval | None:
         """The mean of `fidelities`."""
         fidelities = self.fidelities(row)
-        return None if fidelities is None else mean_with_interval(fidelities)
+        return None if fidelities is None else mean_with_interval(fidelities, self.photographs)
 
     def gain(self, row: Row, measure: str = "psnr", over: str = BACK_PROJECTED) -> Interval | None:
         """By how much a row is ahead of another, picture by picture; None for the other itself, or without it."""
         other = self.sound_row(over)
         if other is None or other is row or row.failure is not None:
             return None
-        pairs = zip(row.figures[measure], other.figures[measure], strict=True)
-        defined = [pair for pair in pairs if not any(math.isnan(value) for value in pair)]
-        return paired_difference(*zip(*defined, strict=True)) if defined else None
+        ours, theirs = row.figures[measure], other.figures[measure]
+        if all(math.isnan(value - base) and value != base for value, base in zip(ours, theirs, strict=True)):
+            return None
+        return paired_difference(ours, theirs, self.photographs)
 
 
 def evaluate(
@@ -103,6 +114,7 @@ def evaluate(
     samples: int = 1,
     smaller: float | None = None,
     measures: Mapping[str, Measure] = MEASURES,
+    protocol: str | None = None,
     progress: Progress,
 ) -> Evaluation:
     """Every contender on every original. With several samples, a random one is drawn as often: its row holds the mean
@@ -114,7 +126,13 @@ def evaluate(
     if samples < 1:
         raise PlanError(f"An evaluation needs at least 1 sample of each picture, found {samples}.")
     tallies = [
-        _Tally(contender=contender, samples=samples if contender.is_random else 1, smaller=smaller, measures=measures)
+        _Tally(
+            contender=contender,
+            samples=samples if contender.is_random else 1,
+            smaller=smaller,
+            measures=measures,
+            photographs=photographs_from_originals(originals),
+        )
         for contender in contenders
     ]
     total = sum(tally.samples for tally in tallies) * len(originals)
@@ -132,6 +150,7 @@ def evaluate(
         originals=tuple(originals),
         rows=tuple(row for tally in tallies for row in tally.rows()),
         measures=measures,
+        protocol=protocol or PLAIN.line(),
     )
 
 
@@ -143,6 +162,7 @@ class _Tally:
     samples: int
     smaller: float | None
     measures: Mapping[str, Measure]
+    photographs: tuple[str, ...]
     about: About | None = None
     of_draws: list[dict[str, float]] = field(default_factory=list)
     of_mean: list[dict[str, float]] = field(default_factory=list)
@@ -182,7 +202,9 @@ class _Tally:
             draws.append(self.contender.enlarged(original.lr, original.size, draw))
             self.seconds.append(time.perf_counter() - began)
         smaller = self.at_smaller[len(self.first)] if self.at_smaller else [None] * self.samples
-        results = [Result(pixels=a, original=original, smaller=b) for a, b in zip(draws, smaller, strict=True)]
+        results = [
+            Result(pixels=a, original=original, smaller=b, draws=draws) for a, b in zip(draws, smaller, strict=True)
+        ]
         self.of_draws.append(_mean_figures([figures_of(result, self.measures) for result in results]))
         self.first.append(draws[0])
         if self.samples > 1:
@@ -220,7 +242,15 @@ class _Tally:
         draws: int,
     ) -> Row:
         values = {measure: tuple(figure[measure] for figure in figures) for measure in self.measures}
-        return Row(name=name, about=about, figures=values, pictures=tuple(pictures), seconds=seconds, draws=draws)
+        return Row(
+            name=name,
+            about=about,
+            figures=values,
+            pictures=tuple(pictures),
+            seconds=seconds,
+            draws=draws,
+            photographs=self.photographs,
+        )
 
 
 def mean_picture(draws: Sequence[Pixels]) -> Pixels:

@@ -1,24 +1,32 @@
 """What is measured of a result: each measure is one line of a table."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from deploy.images.pictures import Pixels
 from deploy.images.resize import upscale
+from deploy.measure.dists import Dists
 from deploy.measure.evaluation.originals import Original
+from deploy.measure.haarpsi import SMALLEST_SIDE as SMALLEST_FOR_HAARPSI
+from deploy.measure.haarpsi import haarpsi
 from deploy.measure.lpips import Lpips
 from deploy.measure.metrics import (
+    SSIM_SIDE,
     consistency_between_scales,
+    diversity,
     high_frequency_energy,
     lr_consistency,
     mean_colour_error,
     psnr,
     psnr_y,
+    self_ssim,
     ssim,
 )
+from deploy.measure.ssimulacra2 import ssimulacra2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,11 +34,13 @@ class Result:
     """One enlarged picture and what it is held against.
 
     `smaller` is the same LR picture enlarged by the next smaller scale with the same seed; None: there is none.
+    `draws` are all the pictures that were made of this LR picture by this way, of different noise.
     """
 
     pixels: Pixels
     original: Original
     smaller: Pixels | None = None
+    draws: Sequence[Pixels] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +53,9 @@ class Measure:
     of: Callable[[Result], float]
 
 
-PSNR, LR_CONSISTENCY, DETAIL = "psnr", "lr_consistency", "energy"
-"""The measures that settings are judged by."""
+PSNR, SSIMULACRA2, LR_CONSISTENCY = "psnr", "ssimulacra2", "lr_consistency"
+DETAIL = "energy"
+"""Told, and never judged by: grain counts as detail."""
 
 
 def _detail(result: Result) -> float:
@@ -52,8 +63,19 @@ def _detail(result: Result) -> float:
     return high_frequency_energy(result.pixels, result.original.pixels, (lr.shape[0], lr.shape[1]))
 
 
+def _haarpsi(result: Result) -> float:
+    too_small = min(result.pixels.shape[:2]) < SMALLEST_FOR_HAARPSI
+    return math.nan if too_small else haarpsi(result.pixels, result.original.pixels)
+
+
 def _consistency_between_scales(result: Result) -> float:
     return math.nan if result.smaller is None else consistency_between_scales(result.pixels, result.smaller)
+
+
+def _self_ssim(result: Result) -> float:
+    if result.smaller is None or min(result.smaller.shape[:2]) < SSIM_SIDE:
+        return math.nan
+    return self_ssim(result.pixels, result.smaller)
 
 
 def _colour_error_to_lr(result: Result) -> float:
@@ -81,6 +103,18 @@ MEASURES: Mapping[str, Measure] = {
         decimals=4,
         of=lambda result: ssim(result.pixels, result.original.pixels),
     ),
+    SSIMULACRA2: Measure(
+        heading="SSIMULACRA2",
+        meaning="how near it looks to the original: 100 equal, 70 good, 50 middling, 30 poor",
+        decimals=1,
+        of=lambda result: ssimulacra2(result.pixels, result.original.pixels),
+    ),
+    "haarpsi": Measure(
+        heading="HaarPSI",
+        meaning="a second opinion on how near it looks to the original, 0 to 1",
+        decimals=4,
+        of=_haarpsi,
+    ),
     LR_CONSISTENCY: Measure(
         heading="LR cons.",
         meaning="dB between the LR picture and the result reduced to its size",
@@ -92,6 +126,18 @@ MEASURES: Mapping[str, Measure] = {
         meaning="dB between the result, reduced, and the same LR picture and seed enlarged by the next smaller scale",
         decimals=1,
         of=_consistency_between_scales,
+    ),
+    "self_ssim": Measure(
+        heading="SelfSSIM",
+        meaning="SSIM between the same two, 1 where they agree",
+        decimals=3,
+        of=_self_ssim,
+    ),
+    "diversity": Measure(
+        heading="diversity",
+        meaning="standard deviation of a pixel between draws, levels of 255",
+        decimals=2,
+        of=lambda result: diversity(result.draws) if len(result.draws) > 1 else math.nan,
     ),
     DETAIL: Measure(
         heading="detail",
@@ -115,17 +161,24 @@ MEASURES: Mapping[str, Measure] = {
 """In the order of the table's columns."""
 
 
-def measures_with_lpips(lpips: Lpips) -> Mapping[str, Measure]:
-    """The usual measures with LPIPS after SSIM."""
-    added = Measure(
-        heading="LPIPS",
-        meaning=f"perceptual distance to the original, smaller is better ({lpips.describe()})",
-        decimals=4,
-        of=lambda result: lpips.distance(result.pixels, result.original.pixels),
-    )
+def measures_with(lpips: Lpips | None = None, dists: Dists | None = None) -> Mapping[str, Measure]:
+    """The same with the distances by networks whose weights lie here, after SSIM's relatives."""
+    added = {}
+    for name, network in (("lpips", lpips), ("dists", dists)):
+        if network is not None:
+            added[name] = Measure(
+                heading=name.upper(),
+                meaning=f"perceptual distance to the original, smaller is better ({network.describe()})",
+                decimals=4,
+                of=partial(_distance, network),
+            )
     items = list(MEASURES.items())
-    place = [name for name, _ in items].index("ssim") + 1
-    return dict([*items[:place], ("lpips", added), *items[place:]])
+    place = [name for name, _ in items].index(LR_CONSISTENCY)
+    return dict([*items[:place], *added.items(), *items[place:]])
+
+
+def _distance(network: Lpips | Dists, result: Result) -> float:
+    return network.distance(result.pixels, result.original.pixels)
 
 
 def figures_of(result: Result, measures: Mapping[str, Measure]) -> dict[str, float]:

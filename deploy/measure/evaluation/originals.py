@@ -1,7 +1,8 @@
 """The pictures that an evaluation starts from: originals cut to size, and the low-resolution pictures made of them."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ from deploy.errors import ImageError, SizeError
 from deploy.images.files import READ_SUFFIXES, read_image
 from deploy.images.resize import downscale
 from deploy.images.sizes import Size
+from deploy.measure.evaluation.photographs import photographs_of
+from deploy.measure.metrics import SSIM_SIDE
 
 Pixels = NDArray[np.uint8]
 
-SMALLEST_SIDE = 11
-"""Rows and columns that the window of SSIM needs."""
+SMALLEST_SIDE = SSIM_SIDE
+"""What every measure needs that is not left out where a picture is too small for it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,6 +30,8 @@ class Original:
     lr: Pixels
     whole: Size | None = None
     """Before it was cut; None: it was not."""
+    photograph: str | None = None
+    """What it is a crop or another shot of; None: of no other original's photograph."""
 
     @property
     def size(self) -> Size:
@@ -34,11 +39,15 @@ class Original:
         return Size.of(self.pixels)
 
 
-def read_originals(folder: Path, scale: float, *, crop: int | None = None, limit: int | None = None) -> list[Original]:
+def read_originals(
+    folder: Path, scale: float, *, crop: int | None = None, limit: int | None = None, lr_side: int | None = None
+) -> list[Original]:
     """The pictures of a folder in the order of their names, or `limit` of them, spread evenly over the names.
 
     `crop`: the middle `crop` x `crop` pixels of each are taken, all pictures must have as many. Then every side is cut
-    in its middle to the largest length that a whole number of LR pixels enlarges to (4x: a multiple of 4).
+    in its middle to the largest length that a whole number of LR pixels enlarges to (4x: a multiple of 4). `lr_side`:
+    instead, the middle square of each is reduced to an LR picture of so many pixels a side, the same at every scale,
+    and to an original of `scale` times as many.
     """
     check_numbers(scale, crop, limit)
     if not folder.is_dir():
@@ -54,7 +63,22 @@ def read_originals(folder: Path, scale: float, *, crop: int | None = None, limit
         )
     # Neighbours are often of one scene: the first few would say little of the rest.
     selection = [paths[index * len(paths) // limit] for index in range(limit)] if limit is not None else paths
-    return [original_from_pixels(path.name, read_image(path).pixels, scale, crop) for path in selection]
+    originals = [
+        original_from_pixels(path.name, read_image(path).pixels, scale, crop)
+        if lr_side is None
+        else original_from_square(path.name, read_image(path).pixels, scale, lr_side)
+        for path in selection
+    ]
+    photographs = photographs_of([original.name for original in originals], [original.pixels for original in originals])
+    return [replace(one, photograph=name) for one, name in zip(originals, photographs, strict=True)]
+
+
+def photographs_from_originals(originals: Sequence[Original]) -> tuple[str, ...]:
+    """Which photograph each is of; one that does not say is of its own."""
+    return tuple(
+        f"{number}: {original.name}" if original.photograph is None else original.photograph
+        for number, original in enumerate(originals)
+    )
 
 
 def check_numbers(scale: float, crop: int | None, limit: int | None) -> None:
@@ -80,6 +104,26 @@ def original_from_pixels(name: str, pixels: Pixels, scale: float, crop: int | No
     cut = np.ascontiguousarray(pixels[top : top + high[0], left : left + high[1]])
     whole = None if cut.shape == pixels.shape else size
     return Original(name=name, pixels=cut, lr=low_resolution(cut, (low[0], low[1])), whole=whole)
+
+
+def original_from_square(name: str, pixels: Pixels, scale: float, lr_side: int) -> Original:
+    """The middle square of a picture, reduced to `scale` times `lr_side` pixels, with its LR picture of `lr_side`."""
+    side, (height, width) = round(scale * lr_side), pixels.shape[:2]
+    if min(height, width) < side:
+        raise SizeError(
+            f"{name} is {width}x{height}, too small: an input of {lr_side}x{lr_side} at scale {scale:g} needs "
+            f"originals of {side} pixels a side."
+        )
+    whole = min(height, width)
+    top, left = (height - whole) // 2, (width - whole) // 2
+    square = pixels[top : top + whole, left : left + whole]
+    cut = np.ascontiguousarray(square) if whole == side else low_resolution(square, (side, side))
+    return Original(
+        name=name,
+        pixels=cut,
+        lr=low_resolution(square, (lr_side, lr_side)),
+        whole=None if side == height == width else Size(height, width),
+    )
 
 
 def low_resolution(pixels: Pixels, size: tuple[int, int]) -> Pixels:

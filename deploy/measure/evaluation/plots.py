@@ -1,6 +1,7 @@
 """The plot of an evaluation: quality against time, and the settings that no faster one equals."""
 
 import math
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,7 @@ from typing import Any
 from deploy.errors import MissingPackage
 from deploy.measure.evaluation.evaluate import Evaluation, Row
 from deploy.measure.evaluation.judging import JUDGED, baseline_row, frontier, recommended_row, rows_with_model
-from deploy.measure.evaluation.measures import DETAIL
-from deploy.measure.evaluation.tables import pictures_of
+from deploy.measure.evaluation.tables import CURVES, pictures_of
 
 INK, GREY, LIGHT = "#1c1e22", "#696e76", "#d9dce1"
 SERIES_COLOURS = ("#0f6cbd", "#c2410c", "#15803d", "#7e22ce", "#b45309", "#0e7490", "#be185d", "#4d7c0f")
@@ -36,6 +36,38 @@ def write_frontier(evaluation: Evaluation, path: Path, baseline: str | None = No
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False, fontsize=9)
     figure.suptitle(f"Quality against time: means of {pictures_of(evaluation)}")
     # No date or version in the file: the same figures give the same bytes.
+    figure.savefig(path, dpi=130, metadata={"Software": None})
+    plt.close(figure)
+
+
+def write_curve(evaluations: Sequence[Evaluation], path: Path) -> None:
+    """`path` holds the plot: what people see and PSNR over the scales, a line per row."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, len(CURVES), figsize=(5 * len(CURVES), 4.6), layout="constrained")
+    names = dict.fromkeys(row.name for evaluation in evaluations for row in evaluation.sound_rows())
+    for axes, measure in zip(panels, CURVES, strict=True):
+        for number, name in enumerate(names):
+            rows = [(one.scale, row) for one in evaluations if (row := one.sound_row(name)) is not None]
+            without = all(row.about.evaluations is None for _, row in rows)
+            axes.plot(
+                [scale for scale, _ in rows],
+                [_value(row, measure) for _, row in rows],
+                **{"color": GREY if without else SERIES_COLOURS[number % len(SERIES_COLOURS)]},
+                **{"linestyle": "--" if without else "-", "marker": MARKS[number % len(MARKS)], "markersize": 5},
+                label=name,
+            )
+        axes.set_title(evaluations[0].measures[measure].heading, fontsize=11)
+        axes.set_xlabel("times larger", fontsize=8, color=GREY)
+        axes.set_xticks([one.scale for one in evaluations], [f"{one.scale:g}" for one in evaluations])
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False, fontsize=9)
+    counts = dict.fromkeys(pictures_of(one).rsplit(" at ", 1)[0] for one in evaluations)
+    figure.suptitle(f"Quality over scales: means of {', '.join(counts)}")
     figure.savefig(path, dpi=130, metadata={"Software": None})
     plt.close(figure)
 
@@ -107,16 +139,11 @@ def _ring(axes: Any, row: Row, measure: str, colour: str, label: str) -> None:
 
 
 def _draw_levels(axes: Any, evaluation: Evaluation, measure: str) -> None:
-    """What is reached without a model, and the original's own detail."""
+    """What is reached without a model."""
     for number, row in enumerate(row for row in evaluation.sound_rows() if row.about.evaluations is None):
         value = _value(row, measure)
         if math.isfinite(value):
             axes.axhline(value, color=GREY, linewidth=1, linestyle=("--", ":")[number % 2], label=row.name, zorder=2)
-    if measure == DETAIL:
-        axes.axhline(1, color=INK, linewidth=0.8, zorder=2)
-        axes.annotate(
-            "the original", (0.99, 1), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7
-        )
 
 
 def _name_axes(axes: Any, evaluation: Evaluation, measure: str) -> None:

@@ -22,9 +22,9 @@ from deploy.measure.evaluation.judging import (
     recommended_row,
     rows_with_model,
 )
-from deploy.measure.evaluation.measures import DETAIL, PSNR, Result
-from deploy.measure.evaluation.plots import check_plots_can_be_made, write_frontier
-from deploy.measure.evaluation.tables import markdown_from_evaluations
+from deploy.measure.evaluation.measures import PSNR, SSIMULACRA2, Result
+from deploy.measure.evaluation.plots import check_plots_can_be_made, write_curve, write_frontier
+from deploy.measure.evaluation.tables import markdown_from_evaluations, markdown_table
 from deploy.measure.metrics import Interval
 from deploy.measure.sheet import contact_sheet
 
@@ -51,6 +51,9 @@ def write_report(
         for evaluation in plotted:
             written.append(folder / f"frontier{_suffix(evaluation, evaluations)}.png")
             write_frontier(evaluation, written[-1], baseline)
+        if len(evaluations) > 1 and plotted:
+            written.append(folder / "curve.png")
+            write_curve(evaluations, written[-1])
     except OSError as error:
         raise FolderError(
             f"writing the report to {folder}: {error.strerror}. Choose another folder with -o."
@@ -59,6 +62,23 @@ def write_report(
         for number, sheet in enumerate(contact_sheets(evaluation), 1):
             written.append(folder / f"pictures{_suffix(evaluation, evaluations)}-{number}.png")
             write_image(sheet, written[-1])
+    return written
+
+
+def write_generation(
+    folder: Path, record: dict[str, Any], title: str, table: list[list[str]], lines: Sequence[str]
+) -> list[Path]:
+    """The figures of generated pictures as JSON and Markdown in `folder`, which is made if it is not there."""
+    written = [folder / "generation.json", folder / "generation.md"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written[0].write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+        parts = [f"## {title}", "", *markdown_table(table), "", *(f"* {line}" for line in lines), ""]
+        written[1].write_text("\n".join(parts), encoding="utf-8")
+    except OSError as error:
+        raise FolderError(
+            f"writing the report to {folder}: {error.strerror}. Choose another folder with -o."
+        ) from error
     return written
 
 
@@ -73,6 +93,8 @@ def report_from_evaluations(evaluations: Sequence[Evaluation], baseline: str | N
         "scales": [evaluation.scale for evaluation in evaluations],
         "samples": first.samples,
         "measures": {name: measure.meaning for name, measure in first.measures.items()},
+        "protocol": first.protocol,
+        "photographs": len({name for evaluation in evaluations for name in evaluation.photographs}),
         "rule": RULE,
         "originals": [original for evaluation in evaluations for original in _originals_json(evaluation)],
         "rows": [row for evaluation in evaluations for row in _rows_json(evaluation, baseline)],
@@ -92,8 +114,9 @@ def _originals_json(evaluation: Evaluation) -> list[dict[str, Any]]:
             "size": list(original.size.for_user),
             "lr": [original.lr.shape[1], original.lr.shape[0]],
             "cut_from": None if original.whole is None else list(original.whole),
+            "photograph": photograph,
         }
-        for original in evaluation.originals
+        for original, photograph in zip(evaluation.originals, evaluation.photographs, strict=True)
     ]
 
 
@@ -137,8 +160,8 @@ def _row_json(evaluation: Evaluation, row: Row) -> dict[str, Any]:
 
 def _comparison_json(compared: Comparison) -> dict[str, Any]:
     return {
+        "ssimulacra2": _interval_json(compared.ssimulacra2),
         "psnr": _interval_json(compared.psnr),
-        "energy": None if compared.detail is None else _interval_json(compared.detail),
         "lr_consistency": _interval_json(compared.lr_consistency),
         "lost": list(compared.lost),
     }
@@ -146,7 +169,12 @@ def _comparison_json(compared: Comparison) -> dict[str, Any]:
 
 def _interval_json(interval: Interval) -> dict[str, Any]:
     half = interval.half_width
-    return {"mean": _finite(interval.mean), "half_width": None if half is None else _finite(half)}
+    return {
+        "mean": _finite(interval.mean),
+        "half_width": None if half is None else _finite(half),
+        "pictures": interval.count,
+        "photographs": interval.photographs,
+    }
 
 
 def _finite(value: float) -> float | None:
@@ -200,8 +228,9 @@ def _lines(evaluation: Evaluation, rows: Sequence[Row], index: int) -> list[Line
 
 
 def _noted(evaluation: Evaluation, row: Row, index: int) -> str:
-    """PSNR and detail of the picture shown, and what it kept of its counterpart."""
+    """PSNR and SSIMULACRA2 of the picture shown, and what it kept of its counterpart."""
     result = Result(pixels=row.pictures[index], original=evaluation.originals[index])
-    text = f"{evaluation.measures[PSNR].of(result):.2f} dB, detail {evaluation.measures[DETAIL].of(result):.2f}"
+    psnr, look = (evaluation.measures[measure].of(result) for measure in (PSNR, SSIMULACRA2))
+    text = f"{psnr:.2f} dB, SSIMULACRA2 {look:.1f}"
     fidelities = evaluation.fidelities(row)
     return text if fidelities is None else f"{text}, fidelity {fidelities[index]:.1f}"

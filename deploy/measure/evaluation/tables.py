@@ -13,11 +13,13 @@ from deploy.measure.evaluation.judging import (
     recommended_row,
     rows_with_model,
 )
-from deploy.measure.evaluation.measures import Measure
+from deploy.measure.evaluation.measures import PSNR, SSIMULACRA2, Measure
 from deploy.measure.metrics import Interval
 
 GAIN_HEADING = "PSNR over back-proj."
 FIDELITY_HEADING = "fidelity"
+CURVES = (SSIMULACRA2, PSNR)
+"""Measures that are told over the scales, where there are several."""
 
 
 def measures_shown(evaluation: Evaluation) -> Mapping[str, Measure]:
@@ -61,17 +63,33 @@ def comparison_from_evaluation(evaluation: Evaluation, baseline: str | None = No
     against = baseline_row(evaluation, baseline)
     if against is None:
         return []
-    heading = [f"beside {against.name}", "PSNR", "detail", "LR cons.", "times faster", "loses more than allowed in"]
+    headings = [evaluation.measures[measure].heading for measure in JUDGED]
+    heading = [f"beside {against.name}", *headings, "times faster", "loses more than allowed in"]
     rows = []
     for row in rows_with_model(evaluation):
         comparison = compare(evaluation, row, against)
         if comparison is not None:
-            detail = "-" if comparison.detail is None else text_from_interval(comparison.detail, 2, sign=True)
             lost = ", ".join(evaluation.measures[name].heading for name in comparison.lost)
+            look = text_from_interval(comparison.ssimulacra2, 1, sign=True)
             consistency = text_from_interval(comparison.lr_consistency, 1, sign=True)
             psnr, faster = text_from_interval(comparison.psnr, 2, sign=True), f"{against.seconds / row.seconds:.2f}"
-            rows.append([row.name, psnr, detail, consistency, faster, lost or "nothing"])
+            rows.append([row.name, look, psnr, consistency, faster, lost or "nothing"])
     return [heading, *rows] if rows else []
+
+
+def curve_from_evaluations(evaluations: Sequence[Evaluation], measure: str) -> list[list[str]]:
+    """One measure over the scales: the heading, with how many originals there were, and a line for each row."""
+    headings = [pictures_of(evaluation) for evaluation in evaluations]
+    counts = {heading.rsplit(" at ", 1)[0] for heading in headings}
+    shown = evaluations[0].measures[measure]
+    columns = [f"{evaluation.scale:g}x" for evaluation in evaluations] if len(counts) == 1 else headings
+    lines = [[f"{shown.heading} over scales, {counts.pop()}" if len(counts) == 1 else shown.heading, *columns]]
+    names = dict.fromkeys(row.name for evaluation in evaluations for row in evaluation.sound_rows())
+    for name in names:
+        rows = [evaluation.sound_row(name) for evaluation in evaluations]
+        cells = ["-" if row is None else text_from_interval(row.interval(measure), shown.decimals) for row in rows]
+        lines.append([name, *cells])
+    return lines
 
 
 def verdict_from_evaluation(evaluation: Evaluation, baseline: str | None = None) -> list[str]:
@@ -92,6 +110,11 @@ def verdict_from_evaluation(evaluation: Evaluation, baseline: str | None = None)
 def remarks_on(evaluation: Evaluation, baseline: str | None = None) -> list[str]:
     """What to know of the tables of one scale: what they say, and how originals were made to fit."""
     remarks = verdict_from_evaluation(evaluation, baseline)
+    if len(evaluation.originals) > 1 and len(set(evaluation.photographs)) == 1:
+        remarks.append(
+            f"all {len(evaluation.originals)} originals are crops or near duplicates of one photograph "
+            f"({evaluation.photographs[0]}): there is no interval, and the means say nothing of other photographs"
+        )
     cut = [one for one in evaluation.originals if one.whole is not None]
     if cut:
         one = cut[0]
@@ -120,14 +143,22 @@ def legend_from_evaluations(evaluations: Sequence[Evaluation]) -> list[str]:
 
 def title_from_evaluation(evaluation: Evaluation) -> str:
     """What the table is of."""
-    several = ", means with 95 % intervals" if len(evaluation.originals) > 1 else ""
+    several = ", means with 95 % intervals over photographs" if len(set(evaluation.photographs)) > 1 else ""
     return f"{pictures_of(evaluation)}{several}"
 
 
 def pictures_of(evaluation: Evaluation) -> str:
-    """E.g. "8 originals at 4x"."""
-    count = len(evaluation.originals)
-    return f"{count} original{'s' if count != 1 else ''} at {evaluation.scale:g}x"
+    """E.g. "24 originals of 12 photographs at 4x"."""
+    return f"{text_from_counts(len(evaluation.originals), len(set(evaluation.photographs)))} at {evaluation.scale:g}x"
+
+
+def text_from_counts(pictures: int, photographs: int) -> str:
+    """E.g. "24 originals of 12 photographs", or "1 original of 1 photograph"."""
+    many = [
+        f"{count} {noun}{'s' if count != 1 else ''}"
+        for count, noun in ((pictures, "original"), (photographs, "photograph"))
+    ]
+    return " of ".join(many)
 
 
 def text_from_interval(interval: Interval, decimals: int, *, sign: bool = False) -> str:
@@ -147,18 +178,26 @@ def markdown_from_evaluations(
         parts += [
             f"## {title_from_evaluation(evaluation)}",
             "",
-            *_markdown_table(table_from_evaluation(evaluation)),
+            evaluation.protocol,
+            "",
+            *markdown_table(table_from_evaluation(evaluation)),
             "",
         ]
         compared = comparison_from_evaluation(evaluation, baseline)
-        parts += [*_markdown_table(compared), ""] if compared else []
+        parts += [*markdown_table(compared), ""] if compared else []
         parts += [*(f"* {line}" for line in remarks_on(evaluation, baseline)), ""]
+    if len(evaluations) > 1:
+        parts += ["## Over the scales", ""]
+        parts += [
+            line for measure in CURVES for line in (*markdown_table(curve_from_evaluations(evaluations, measure)), "")
+        ]
     columns = [f"* {measure.heading}: {measure.meaning}" for measure in measures_shown(evaluations[-1]).values()]
     rows = [f"* {line}" for line in legend_from_evaluations(evaluations)]
     return "\n".join([*parts, "## Rows", "", *rows, "", "## Columns", "", *columns, *(f"* {n}" for n in notes), ""])
 
 
-def _markdown_table(cells: list[list[str]]) -> list[str]:
+def markdown_table(cells: list[list[str]]) -> list[str]:
+    """The lines of a table in Markdown."""
     width = len(cells[0])
     lines = [f"| {' | '.join(row + [''] * (width - len(row)))} |" for row in cells]
     lines.insert(1, f"|{'---|' * width}")

@@ -1,6 +1,6 @@
 """Searched placements and measured presets, written into a bundle one by one, so that a stopped search resumes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import PRESET_NAMES, Choices, placement_key
 from deploy.sampling.noise import image_key
 from deploy.sampling.noise_source import NoiseSource
+from deploy.sampling.placement import PLACEMENTS
 
 LARGEST_LR_SIDE = 32
 """Samples are cut to this many pixels a side: a placement does not depend on the size of the picture."""
@@ -44,6 +45,20 @@ class ScheduleRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Judge:
+    """Who says how ways to sample look: `looks` gives a figure for each, more is better.
+
+    Ways that lose at most `most_lost` beside the best look the same. `name` is the figure's, `where` in words what it
+    was measured on.
+    """
+
+    name: str
+    looks: Callable[[Sequence[Choices]], Sequence[float]]
+    most_lost: float
+    where: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """A placement in the bundle: `entry` is what its manifest says."""
 
@@ -55,9 +70,18 @@ class Row:
 
 
 def schedule_bundle(
-    upscaler: Upscaler, request: ScheduleRequest, *, say: Callable[[str], None], progress: Callable[[str, float], None]
+    upscaler: Upscaler,
+    request: ScheduleRequest,
+    *,
+    say: Callable[[str], None],
+    progress: Callable[[str, float], None],
+    judge: Judge | None = None,
 ) -> list[Row]:
-    """Every placement asked for, searched or found in the bundle; at the end the presets use them."""
+    """Every placement asked for, searched or found in the bundle; at the end the presets use them.
+
+    Which equation and placement a preset has, and which preset is the default one, the judge says. Without one, the
+    placement that ends nearest to the run of many steps is taken, and the default stays.
+    """
     current = upscaler.sampling(Choices(start=request.start, consistency=request.consistency))
     start = None
     if current.from_guess:
@@ -100,7 +124,7 @@ def schedule_bundle(
                 Row(key=key, equation=equation, steps=steps, entry=bundle.manifest.placements[key], resumed=resumed)
             )
     if request.presets:
-        _store_presets(bundle, rows, start, current.consistency)
+        _store_presets(bundle, rows, start, current.consistency, judge)
     return rows
 
 
@@ -184,23 +208,61 @@ def _with_placement(bundle: Bundle, key: str, entry: dict[str, Any]) -> Bundle:
         return writer.commit(replace(bundle.manifest, placements=placements))
 
 
-def _store_presets(bundle: Bundle, rows: Sequence[Row], start: float | None, consistency: float) -> Bundle:
-    """draft, balanced and best have the fewest, the middle and the most steps, each with its nearest equation."""
+def _store_presets(
+    bundle: Bundle, rows: Sequence[Row], start: float | None, consistency: float, judge: Judge | None
+) -> Bundle:
+    """draft, balanced and best have the fewest, the middle and the most steps, each in its best way."""
     counts = sorted({row.steps for row in rows})
     chosen = (counts[0], counts[len(counts) // 2], counts[-1])
+    aids = {"start": start, "consistency": consistency or None}
+    if judge is None:
+        best = {steps: _nearest([row for row in rows if row.steps == steps]) for steps in chosen}
+    else:
+        best = _best_looking([row for row in rows if row.steps in chosen], aids, judge)
     presets = dict(bundle.manifest.presets)
     for name, steps in zip(PRESET_NAMES, chosen, strict=True):
-        row = min((row for row in rows if row.steps == steps), key=lambda row: row.entry["distance"])
-        presets[name] = {
-            "equation": row.equation,
-            "steps": steps,
-            "placement": row.entry["noise_levels"],
-            "measured_distance": row.entry["distance"],
-        }
-        if start is not None:
-            presets[name]["start"] = start
-        if consistency:
-            presets[name]["consistency"] = consistency
+        presets[name] = best[steps] | {key: value for key, value in aids.items() if value is not None}
     default = bundle.manifest.default_preset if bundle.manifest.default_preset in presets else "balanced"
+    if judge is not None:
+        looks = {name: presets[name][f"measured_{judge.name}"] for name in PRESET_NAMES}
+        default = next(name for name in PRESET_NAMES if looks[name] >= max(looks.values()) - judge.most_lost)
     with BundleWriter.update(bundle) as writer:
         return writer.commit(replace(bundle.manifest, presets=presets, default_preset=default))
+
+
+def _nearest(rows: Sequence[Row]) -> dict[str, Any]:
+    """The preset of the row that ends nearest to the run of many steps."""
+    row = min(rows, key=lambda row: row.entry["distance"])
+    return {
+        "equation": row.equation,
+        "steps": row.steps,
+        "placement": row.entry["noise_levels"],
+        "measured_distance": row.entry["distance"],
+    }
+
+
+def _best_looking(rows: Sequence[Row], aids: Mapping[str, Any], judge: Judge) -> dict[int, dict[str, Any]]:
+    """For every number of steps the preset that the judge likes best, of the placements found and those by rule."""
+    candidates = []
+    for row in rows:
+        placements = {"found": row.entry["noise_levels"]} | {name: name for name in PLACEMENTS}
+        for name, placement in placements.items():
+            distance = row.entry["distance"] if name == "found" else row.entry["rules"][name]
+            values = {"equation": row.equation, "steps": row.steps, "placement": placement}
+            candidates.append(values | {"measured_distance": distance})
+    ways = [
+        Choices(
+            equation=values["equation"],
+            steps=values["steps"],
+            placement=values["placement"],
+            start=aids["start"] or 0.0,
+            consistency=aids["consistency"] or 0.0,
+        )
+        for values in candidates
+    ]
+    best: dict[int, dict[str, Any]] = {}
+    for values, look in zip(candidates, judge.looks(ways), strict=True):
+        kept = best.get(values["steps"])
+        if kept is None or look > kept[f"measured_{judge.name}"]:
+            best[values["steps"]] = values | {f"measured_{judge.name}": look, "measured_on": judge.where}
+    return best

@@ -26,12 +26,13 @@ def quality_section(facts: Facts) -> Section | None:
     figures = facts.evaluation or (Figures(data=own, origin=OWN) if own else None)
     if figures is None or not records(figures.data.get("rows")):
         return None
+    known = _photographs(records(figures.data.get("originals")))
     return Section(
         anchor="quality",
         title="Quality",
         lede=(
             "Against originals, beside what filters reach without a model. ",
-            "Means with 95 % intervals over the pictures."
+            f"Means with 95 % intervals over the {'photographs' if known else 'pictures'}."
             if figures.origin != OWN
             else "Means over few pictures: a hint.",
         ),
@@ -53,7 +54,7 @@ def _tables(figures: Figures) -> Iterator[Markup]:
         factor = whole if scale is None else scale
         parts = [
             f"{factor:g}×" if factor else "",
-            count_of(len(originals), "original") if originals else "",
+            _counts(originals) if originals else "",
             figures.origin,
         ]
         of_scale = [row for row in rows if number(row.get("scale")) == scale]
@@ -66,8 +67,22 @@ def _tables(figures: Figures) -> Iterator[Markup]:
             with_intervals=figures.origin != OWN,  # of two or three pictures they would be wider than the scale
         )
         yield of_scale_table.html(", ".join(part for part in parts if part))
+    if protocol := text(data.get("protocol")):
+        yield paragraph(f"{protocol[0].upper()}{protocol[1:]}.")
     if (rule := text(data.get("rule"))) and any(_recommended(figures, scale) for scale in scales):
         yield paragraph(f"Recommended: {rule}.")
+
+
+def _photographs(originals: Sequence[Record]) -> int | None:
+    """Of how many photographs the originals are; None: an older evaluation does not say."""
+    names = [text(original.get("photograph")) for original in originals]
+    return len(set(names)) if names and all(names) else None
+
+
+def _counts(originals: Sequence[Record]) -> str:
+    photographs = _photographs(originals)
+    of = "" if photographs is None else f" of {count_of(photographs, 'photograph')}"
+    return f"{count_of(len(originals), 'original')}{of}"
 
 
 def _recommended(figures: Figures, scale: float | None) -> frozenset[str]:

@@ -1,5 +1,6 @@
 """`idm-deploy schedule` on the command line."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from deploy.bundle import Bundle
 from deploy.checkpoint.load import load_checkpoint
 from deploy.cli.commands.schedule import schedule
 from deploy.export.export import export_bundle
+from deploy.measure.evaluation.originals import read_originals
+from deploy.measure.ssimulacra2 import ssimulacra2
+from deploy.picture.upscaler import Upscaler
 from tests.checkpoints import save_idm
 from tests.json_schema import checked
 
@@ -37,12 +41,35 @@ def test_the_gain_is_printed_and_the_second_time_found(
     first = CliRunner().invoke(app, arguments)
     assert first.exit_code == 0 and "ddim, 2 steps: distance" in first.stdout and "nearer than uniform" in first.stdout
     assert first.output.count("ddim, 2 steps: distance") == 1  # stderr does not say it again
-    assert "micro.bundle:\n  draft: ddim, 2 steps placed by search" in first.stdout
-    assert "  balanced: ddim, 2 steps placed by search, from pure noise (default)\n" in first.stdout
+    assert re.search(
+        r"micro\.bundle:\n  draft: ddim, 2 steps placed .*; SSIMULACRA2 -?\d+\.\d on 6 cal.*\(default\)\n", first.stdout
+    )
     again = CliRunner().invoke(app, [*arguments, "--json"])
     (row,) = checked("schedule", again.stdout)
     assert row["resumed"] and row["key"] == "ddim/2/noise"
     assert "found in the bundle" in CliRunner().invoke(app, arguments).stdout
+
+
+def test_presets_are_judged_on_the_folder_that_is_named(
+    exported: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `evaluate` judges them there: the stored figure is that of the default preset on these originals."""
+    shutil.copytree(exported.path, tmp_path / "micro.bundle")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in "ab":
+        Image.fromarray(np.random.default_rng(ord(name)).integers(0, 256, (40, 30, 3), np.uint8)).save(
+            folder / f"{name}.png"
+        )
+    monkeypatch.chdir(tmp_path)
+    common = ["--steps", "2", "--equation", "ddim", "--scale", "2", "--samples", "1", "--threads", "1"]
+    result = CliRunner().invoke(app, [*common, "--originals", str(folder)])
+    assert result.exit_code == 0 and "on 2 originals of mine" in result.stdout
+    judged = Bundle.open(tmp_path / "micro.bundle").manifest.presets["draft"]["measured_ssimulacra2"]
+    with Upscaler(Bundle.open(tmp_path / "micro.bundle"), threads=1) as upscaler:
+        originals = read_originals(folder, 2.0, crop=30)
+        looks = [ssimulacra2(upscaler.upscale(one.lr, size=one.size), one.pixels) for one in originals]
+    assert judged == pytest.approx(sum(looks) / 2, abs=1e-9)
 
 
 def test_a_malformed_list_is_wrong_usage() -> None:

@@ -13,7 +13,8 @@ import torch
 from torch.nn import functional
 
 from deploy.errors import CheckpointError, SizeError
-from deploy.measure.lpips import CONVOLUTIONS, Lpips, load_lpips, torch_hub_folder
+from deploy.measure.lpips import CONVOLUTIONS, Lpips, load_lpips
+from deploy.measure.weights_on_disk import torch_hub_folder
 
 RNG = np.random.default_rng(0)
 Tensors = dict[str, torch.Tensor]
@@ -106,7 +107,7 @@ def test_without_the_package_and_a_folder_it_is_said_what_to_install(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deploy.measure.lpips.torch_hub_folder", lambda: folder)
-    monkeypatch.setattr("deploy.measure.lpips.find_spec", lambda _: None)
+    monkeypatch.setattr("deploy.measure.weights_on_disk.find_spec", lambda _: None)
     with pytest.raises(CheckpointError, match=r"the package lpips, which is not installed; `pip install lpips` brings"):
         load_lpips()
 

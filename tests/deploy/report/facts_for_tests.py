@@ -105,7 +105,11 @@ def evaluation_record() -> dict[str, Any]:
         "scales": [4.0],
         "measures": {"novel_measure": "what is new"},
         "rule": "the fastest that is good",
-        "originals": [{"scale": 4.0, "name": "a"}, {"scale": 4.0, "name": "b"}],
+        "protocol": "protocol plain: as it is",
+        "originals": [
+            {"scale": 4.0, "name": "a", "photograph": "hill"},
+            {"scale": 4.0, "name": "b", "photograph": "hill"},
+        ],
         "rows": [
             {**row, "name": "bicubic", "figures": figures},
             {**row, "name": "balanced", "figures": figures, "psnr_over_back_projection": gain},

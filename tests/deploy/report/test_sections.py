@@ -64,7 +64,8 @@ def test_a_bench_that_says_nothing_is_no_chapter(data: dict[str, Any]) -> None:
 
 def test_quality_tells_means_intervals_and_what_is_recommended() -> None:
     told = words(quality_section(full_facts()))
-    assert "4×, 2 originals, evaluation.json" in told
+    assert "4×, 2 originals of 1 photograph, evaluation.json" in told
+    assert "Means with 95 % intervals over the photographs." in told and "Protocol plain: as it is." in told
     assert "balanced recommended 29.26 ±1.85 0.123 +0.53 ±0.48 500 ms" in told
     assert "broken it fell over" in told
     assert "Recommended: the fastest that is good." in told
@@ -84,7 +85,7 @@ def test_each_scale_has_a_table() -> None:
     data = evaluation_record()
     data["rows"].append({**data["rows"][0], "scale": 8.0})
     told = words(quality_section(full_facts(evaluation=figures(data))))
-    assert "4×, 2 originals, a file" in told
+    assert "4×, 2 originals of 1 photograph, a file" in told
     assert "8×, a file" in told
 
 

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from deploy.measure.evaluation.measures import MEASURES
 from deploy.measure.evaluation.originals import original_from_pixels
 from deploy.measure.evaluation.report import contact_sheets, report_from_evaluations, write_report
 from deploy.measure.evaluation.tables import (
+    curve_from_evaluations,
     legend_from_evaluations,
     markdown_from_evaluations,
     table_from_evaluation,
@@ -124,6 +125,46 @@ def test_consistency_between_scales_holds_the_result_against_a_smaller_one_of_th
     assert all(math.isnan(value) for value in alone.figures["scale_consistency"])
 
 
+def test_how_much_draws_differ_is_told_of_both_rows() -> None:
+    """Draws at +10 and -10 levels: a deviation of sqrt(2 * 10^2 / 1)."""
+    draws = Fake(name="model", value=lambda value, draw: value + (10, -10)[draw], is_random=True)
+    one, mean = evaluate(ORIGINALS, [draws], scale=4.0, samples=2, progress=silent).rows
+    assert one.figures["diversity"] == pytest.approx([math.sqrt(200)] * 2)
+    assert all(math.isnan(value) for value in mean.figures["diversity"])
+    (sure,) = evaluate(ORIGINALS, [Fake(name="a", value=lambda value, _: value)], scale=4.0, progress=silent).rows
+    assert all(math.isnan(value) for value in sure.figures["diversity"])
+
+
+def test_crops_of_one_photograph_have_no_interval_and_it_is_said() -> None:
+    crops = [replace(original, photograph="bridge") for original in ORIGINALS]
+    off = Fake(name="off", value=lambda value, _: value + (10 if value == 100 else 20))
+    result = evaluate(crops, [off], scale=4.0, progress=silent)
+    assert result.rows[0].interval("psnr").half_width is None
+    text = markdown_from_evaluations([result])
+    assert text.startswith("## 2 originals of 1 photograph at 4x\n")
+    assert "all 2 originals are crops or near duplicates of one photograph (bridge): there is no interval" in text
+
+
+def test_the_scales_are_told_as_a_curve_with_the_number_of_pictures(tmp_path: Path) -> None:
+    off = Fake(name="off", value=lambda value, _: value + 10)
+    results = [
+        evaluate(
+            [original_from_pixels(f"{v}.png", flat(v, 24), scale) for v in (100, 140)],
+            [off],
+            scale=scale,
+            progress=silent,
+        )
+        for scale in (2.0, 4.0)
+    ]
+    heading, line = curve_from_evaluations(results, "psnr")
+    assert heading == ["PSNR over scales, 2 originals of 2 photographs", "2x", "4x"]
+    assert line == ["off", "28.13 ±0.00", "28.13 ±0.00"]
+    assert "\n## Over the scales\n" in markdown_from_evaluations(results)
+    results = [evaluate(ORIGINALS, [*MODEL_FREE, off, Fake(name="b", value=lambda v, _: v)], scale=s, progress=silent)
+               for s in (2.0, 4.0)]  # fmt: skip
+    assert "curve.png" in [path.name for path in write_report(results, tmp_path)]
+
+
 def test_the_mean_picture_rounds_half_to_even() -> None:
     np.testing.assert_array_equal(mean_picture([flat(1), flat(2)]), flat(2))
     np.testing.assert_array_equal(mean_picture([flat(2), flat(3)]), flat(2))
@@ -229,7 +270,17 @@ def test_the_report_is_json_without_nan(tmp_path: Path) -> None:
     assert [path.name for path in written] == ["evaluation.json", "evaluation.md", "pictures-1.png"]
     data = json.loads(written[0].read_text(), parse_constant=lambda text: pytest.fail(f"{text} is not JSON"))
     assert [row["name"] for row in data["rows"]] == [BICUBIC, BACK_PROJECTED, "exact"]
-    assert data["rows"][2]["figures"]["psnr"] == {"mean": None, "half_width": None, "values": [None, None]}
+    assert data["rows"][2]["figures"]["psnr"] == {
+        "mean": None,
+        "half_width": None,
+        "pictures": 2,
+        "photographs": 2,
+        "values": [None, None],
+    }
+    assert data["protocol"].startswith(
+        "protocol plain: originals fixed, inputs reduced by the scale; LR by antialiased"
+    )
+    assert data["photographs"] == 2
     assert data["rows"][2]["figures"]["colour"]["values"] == [0.0, 0.0]
     assert data["originals"][0] == {
         "scale": 4.0,
@@ -237,6 +288,7 @@ def test_the_report_is_json_without_nan(tmp_path: Path) -> None:
         "size": [16, 16],
         "lr": [4, 4],
         "cut_from": None,
+        "photograph": "0: 100.png",
     }
     assert data["notes"] == ["a note"]
     assert "* a note" in written[1].read_text()
@@ -251,15 +303,17 @@ def test_the_table_says_what_was_measured() -> None:
     assert cells[:3] == ["off", "5", "28.13 ±0.00"]
     assert "detail" not in heading  # flat originals have none
     text = markdown_from_evaluations([result])
-    assert text.startswith("## 2 originals at 4x")
+    assert text.startswith("## 2 originals of 2 photographs at 4x, means with 95 % intervals over photographs\n\nproto")
     assert "* off: off described" in text
 
 
 def test_intervals_read_well() -> None:
-    assert text_from_interval(Interval(mean=0.2, half_width=0.05, count=9), 2, sign=True) == "+0.20 ±0.05"
-    assert text_from_interval(Interval(mean=1.26, half_width=None, count=1), 1) == "1.3"
-    assert text_from_interval(Interval(mean=math.inf, half_width=None, count=1), 1) == "inf"
-    assert text_from_interval(Interval(mean=math.nan, half_width=None, count=0), 1) == "-"
+    assert (
+        text_from_interval(Interval(mean=0.2, half_width=0.05, count=9, photographs=9), 2, sign=True) == "+0.20 ±0.05"
+    )
+    assert text_from_interval(Interval(mean=1.26, half_width=None, count=1, photographs=1), 1) == "1.3"
+    assert text_from_interval(Interval(mean=math.inf, half_width=None, count=1, photographs=1), 1) == "inf"
+    assert text_from_interval(Interval(mean=math.nan, half_width=None, count=0, photographs=0), 1) == "-"
 
 
 def test_the_worst_case_comes_first_on_the_sheet() -> None:

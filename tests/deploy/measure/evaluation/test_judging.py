@@ -28,12 +28,18 @@ def row(
     seconds: float,
     *,
     psnr: tuple[float, float] = (30.0, 32.0),
-    detail: float = 0.8,
+    look: float = 60.0,
     lr: float = 40.0,
+    detail: float = 0.8,
     draws: int = 1,
 ) -> Row:
     figures = dict.fromkeys(MEASURES, (1.0, 1.0))
-    figures |= {"psnr": psnr, "energy": (detail, detail), "lr_consistency": (lr, lr)}
+    figures |= {
+        "psnr": psnr,
+        "ssimulacra2": (look, look),
+        "lr_consistency": (lr, lr),
+        "energy": (detail, detail),
+    }
     pictures = tuple(one.pixels for one in ORIGINALS)
     about = About(text=name, evaluations=steps, series="series", label=name)
     return Row(name=name, about=about, figures=figures, pictures=pictures, seconds=seconds, draws=draws)
@@ -43,29 +49,30 @@ def evaluation(*rows: Row) -> Evaluation:
     return Evaluation(scale=4.0, samples=1, originals=ORIGINALS, rows=rows)
 
 
-SLOW = row("slow", 200, 20.0)
+SLOW = row("slow", 200, 20.0, look=60.1)
 FILTER = row("bicubic", None, 0.001)
 BROKEN = Row(name="broken", about=About(text="", evaluations=500), figures={}, failure="it broke")
 
 
-def test_the_baseline_is_the_one_with_most_steps_or_the_one_that_is_named() -> None:
-    mean = row("mean", 800, 80.0, draws=4)
-    found = evaluation(FILTER, row("fast", 5, 0.5), SLOW, BROKEN, mean)
+def test_the_baseline_is_the_one_that_looks_best_or_the_one_that_is_named() -> None:
+    mean = row("mean", 800, 80.0, draws=4, look=70.0)
+    more_steps = row("more steps", 900, 90.0, look=20.0, detail=1.0)
+    found = evaluation(FILTER, row("fast", 5, 0.5), SLOW, BROKEN, mean, more_steps)
     assert baseline_row(found) is SLOW
     named = baseline_row(found, "fast")
     assert named is not None and named.name == "fast"
     assert baseline_row(found, "broken") is None
     assert baseline_row(evaluation(FILTER)) is None
-    assert [one.name for one in rows_with_model(found)] == ["fast", "slow", "mean"]
+    assert [one.name for one in rows_with_model(found)] == ["fast", "slow", "mean", "more steps"]
 
 
 def test_differences_from_the_baseline_are_paired() -> None:
-    fast = row("fast", 5, 0.5, psnr=(29.9, 31.7), detail=0.77, lr=39.5)
+    fast = row("fast", 5, 0.5, psnr=(29.9, 31.7), look=59.9, lr=39.5)
     compared = compare(evaluation(SLOW, fast), fast, SLOW)
     assert compared is not None
     assert compared.psnr.mean == pytest.approx(-0.2)
     assert compared.psnr.half_width == pytest.approx(12.706 * 0.1, rel=1e-3)  # -0.1 and -0.3
-    assert compared.detail is not None and compared.detail.mean == pytest.approx(-0.03)
+    assert compared.ssimulacra2.mean == pytest.approx(-0.2)
     assert compared.lr_consistency.mean == pytest.approx(-0.5)
     assert compared.lost == ("psnr",)
     assert compare(evaluation(SLOW, fast), SLOW, SLOW) is None
@@ -78,10 +85,10 @@ def test_differences_from_the_baseline_are_paired() -> None:
         ({"psnr": (29.86, 31.86)}, ()),
         ({"psnr": (29.84, 31.84)}, ("psnr",)),
         ({"psnr": (40.0, 40.0)}, ()),
-        ({"detail": 0.76}, ()),
-        ({"detail": 0.74}, ("energy",)),
-        ({"detail": 1.24}, ()),  # as far from the original as 0.76
-        ({"detail": 1.26}, ("energy",)),
+        ({"look": 59.7}, ()),
+        ({"look": 59.5}, ("ssimulacra2",)),
+        ({"look": 90.0}, ()),
+        ({"detail": 0.1}, ()),  # told, never judged by
         ({"lr": 39.1}, ()),
         ({"lr": 38.9}, ("lr_consistency",)),
     ],
@@ -101,15 +108,15 @@ def test_consistency_beyond_what_is_seen_may_be_lost() -> None:
 
 
 def test_the_fastest_of_the_good_ones_is_recommended() -> None:
-    draft = row("draft", 2, 0.2, detail=0.5)
-    good, better = row("good", 5, 0.5, detail=0.77), row("better", 10, 1.0)
+    draft = row("draft", 2, 0.2, look=50.0, detail=1.0)
+    good, better = row("good", 5, 0.5, look=59.7), row("better", 10, 1.0)
     found = evaluation(FILTER, draft, good, better, SLOW, BROKEN)
     assert recommended_row(found, SLOW) is good
     assert recommended_row(evaluation(FILTER, draft, SLOW), SLOW) is SLOW
     told = verdict_from_evaluation(found)
-    assert told[0] == "quality-time frontier, PSNR: draft"
-    assert told[1] == "quality-time frontier, detail: draft, good, better"
-    assert told[-1].startswith("recommended: good, the fastest that beside slow loses at most 0.15 dB PSNR, 0.05 of")
+    assert told[0] == "quality-time frontier, SSIMULACRA2: draft, good, better, slow"
+    assert told[1] == "quality-time frontier, PSNR: draft"
+    assert told[-1].startswith("recommended: good, the fastest that beside slow loses at most 0.5 of SSIMULACRA2, 0.15")
     assert (
         "recommended: slow, none that is faster loses" in verdict_from_evaluation(evaluation(FILTER, draft, SLOW))[-1]
     )
@@ -117,21 +124,21 @@ def test_the_fastest_of_the_good_ones_is_recommended() -> None:
     assert comparison_from_evaluation(evaluation(FILTER, SLOW)) == []
     table = {cells[0]: cells[1:] for cells in comparison_from_evaluation(found)}
     assert table["beside slow"][-1] == "loses more than allowed in"
-    assert table["draft"] == ["+0.00 ±0.00", "-0.30 ±0.00", "+0.0 ±0.0", "100.00", "detail"]
+    assert table["draft"] == ["-10.1 ±0.0", "+0.00 ±0.00", "+0.0 ±0.0", "100.00", "SSIMULACRA2"]
     assert table["good"][-2:] == ["40.00", "nothing"]
     assert [cells[:2] for cells in table_from_evaluation(found)][1:3] == [["bicubic", ""], ["draft", "2"]]
 
 
 def test_the_frontier_holds_what_no_faster_one_equals() -> None:
     rows = [
-        row("a", 1, 1.0, psnr=(30, 30), detail=0.5, lr=math.nan),
-        row("b", 2, 2.0, psnr=(29, 29), detail=1.1, lr=50.0),
-        row("c", 3, 2.0, psnr=(31, 31), detail=1.1, lr=49.0),
-        row("d", 4, 3.0, psnr=(31, 31), detail=1.6, lr=51.0),
+        row("a", 1, 1.0, psnr=(30, 30), look=50.0, lr=math.nan),
+        row("b", 2, 2.0, psnr=(29, 29), look=61.0, lr=50.0),
+        row("c", 3, 2.0, psnr=(31, 31), look=61.0, lr=49.0),
+        row("d", 4, 3.0, psnr=(31, 31), look=61.2, lr=51.0),
     ]
     found = evaluation(FILTER, *rows)
     assert [one.name for one in frontier(found, "psnr")] == ["a", "c"]
-    assert [one.name for one in frontier(found, "energy")] == ["a", "b"]  # 1.6 is further from 1 than 0.5
+    assert [one.name for one in frontier(found, "ssimulacra2")] == ["a", "b", "d"]
     assert [one.name for one in frontier(found, "lr_consistency")] == ["b", "d"]
     recorded = {one["name"]: one for one in report_from_evaluations([found])["rows"]}
     assert recorded["c"]["frontier"] == ["psnr"]

@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 
 from deploy.errors import ImageError, SizeError
+from deploy.images.files import read_image
 from deploy.images.sizes import Size
 from deploy.measure.evaluation.originals import low_resolution, original_from_pixels, read_originals
+from deploy.measure.evaluation.photographs import photographs_of
 
 RNG = np.random.default_rng(0)
 
@@ -82,6 +84,32 @@ def test_what_cannot_be_evaluated_is_refused(tmp_path: Path) -> None:
         read_originals(tmp_path, 4.0, crop=40)
     with pytest.raises(SizeError, match=r"a\.png leaves 10x10 pixels at scale 2; at least 11 a side"):
         read_originals(tmp_path, 2.0, crop=11)
+
+
+def test_an_input_of_fixed_size_is_of_the_same_square_at_every_scale(tmp_path: Path) -> None:
+    save(tmp_path, "a.png", 64, 90)
+    (two,), (four,) = (read_originals(tmp_path, scale, lr_side=16) for scale in (2.0, 4.0))
+    np.testing.assert_array_equal(two.lr, four.lr)
+    assert two.lr.shape == (16, 16, 3) and two.pixels.shape == (32, 32, 3) and four.pixels.shape == (64, 64, 3)
+    np.testing.assert_array_equal(four.pixels, read_image(tmp_path / "a.png").pixels[:, 13:77])
+    assert two.whole == four.whole == (90, 64)
+    with pytest.raises(
+        SizeError, match=r"a\.png is 90x64, too small: an input of 16x16 at scale 8 needs originals of 128"
+    ):
+        read_originals(tmp_path, 8.0, lr_side=16)
+
+
+def test_crops_by_name_and_copies_by_content_are_of_one_photograph() -> None:
+    base = picture(6, 6)
+    large = np.asarray(Image.fromarray(base).resize((96, 72), Image.Resampling.BICUBIC))
+    darker = (large * 0.7).astype(np.uint8)
+    smaller = np.asarray(Image.fromarray(large).resize((40, 30)))
+    flat = np.full((20, 20, 3), 7, np.uint8)
+    names = ["hill-crop1.png", "hill-crop2.png", "x.png", "darker.jpg", "flat.png", "flat2.png", "smaller.webp"]
+    pictures = [picture(50, 50), picture(60, 40), large, darker, flat, flat, smaller]
+    assert photographs_of(names, pictures) == ("hill", "hill", "x.png", "x.png", "flat.png", "flat2.png", "x.png")
+    # A crop and a copy of it join all crops of that name.
+    assert photographs_of(["a.png", "b-crop1.png", "b-crop2.png"], [large, picture(9, 9), darker]) == ("a.png",) * 3
 
 
 @pytest.mark.parametrize("scale", [0.5, -4.0, float("nan"), float("inf")])
