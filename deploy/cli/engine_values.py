@@ -11,6 +11,7 @@ from deploy.cli.values import size_from_text
 if TYPE_CHECKING:
     from deploy.bundle import Bundle
     from deploy.families.sizes import EngineSizes
+    from deploy.images.sizes import Size
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 Value = TypeVar("Value")
@@ -26,15 +27,20 @@ def bytes_from_text(text: str) -> int:
     return int(float(found[1]) * (1024**power if found[3] else unit))
 
 
+def _size(text: str) -> "Size":
+    from deploy.images.sizes import Size
+
+    return Size.from_user(size_from_text(text))
+
+
 def engine_sizes_from_text(bundle: "Bundle", sizes: str | None, scale: str | None, batch: int) -> "EngineSizes":
     """The sizes to build for: what was given, and the bundle's defaults for the rest."""
     from deploy.engine.profiles import default_sizes
     from deploy.families.sizes import EngineSizes
 
     usual = default_sizes(bundle)
-    found = usual.sizes if sizes is None else _three(sizes, size_from_text, "--sizes", "64x64,128x128,512x512")
     return EngineSizes(
-        sizes=found if sizes is None else tuple((h, w) for w, h in found),  # type: ignore[arg-type]
+        sizes=usual.sizes if sizes is None else _three(sizes, _size, "--sizes", "64x64,128x128,512x512"),
         scales=usual.scales if scale is None else _three(scale, float, "--scale", "2,8,12"),
         batch=(1, 1, max(batch, 1)),
     )

@@ -40,7 +40,7 @@ def _originals_json(evaluation: Evaluation) -> list[dict[str, Any]]:
             "name": one.name,
             "size": list(one.size.for_user),
             "lr": [one.lr.shape[1], one.lr.shape[0]],
-            "cut_from": None if one.whole is None else list(one.whole),
+            "cut_from": None if one.whole is None else list(one.whole.for_user),
         }
         for one in evaluation.originals
     ]
