@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
 from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
-from deploy.engine.trials import TrialSettings, inputs_of_a_step, sqnr_db, step_feeds, trial_noise_level
+from deploy.engine.trials import TrialSettings, TrialStep, sqnr_db, trial_step
 from deploy.families.contract import NOTHING_STAYS, Keep
 from deploy.families.table import family_named
-from deploy.picture.on_device import steps_of_plan
 from deploy.sampling.loop import run_plan
 from deploy.sampling.plan import Plan, PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
+from deploy.sampling.step import steps_on_device
 from engines.errors import EngineError
 from engines.forms import Lease
 from engines.machine.cuda import Cuda, Stopwatch, Stream
@@ -66,15 +66,12 @@ class Row:
 class Case:
     """One picture as the CPU computes it in float32.
 
-    kept: what stays from step to step. step: the state and row of one step, noise: its answer. plan_rows: what each
-    step of the plan feeds besides. state: the picture after all of them.
+    step: one step, noise: its answer. plan: its rows are fed. state: the picture after all of them.
     """
 
-    kept: dict[str, Array]
-    step: dict[str, Array]
+    step: TrialStep
     noise: Array
     plan: Plan
-    plan_rows: tuple[dict[str, Array], ...]
     state: Array
 
 
@@ -84,23 +81,11 @@ def prepare(bundle: Bundle, settings: Settings) -> Case:
     schedule = NoiseSchedule.from_dict(manifest.schedule)
     plan = make_plan(schedule, PlanSettings(steps=settings.steps), rules=family_named(manifest.family).sampling)
     with GraphSet(bundle, EngineChoice()) as graphs:
-        kept = step_feeds(graphs, TrialSettings(size=settings.size))
-        step = {name: kept.pop(name) for name in inputs_of_a_step(graphs) if name in kept}
-        noise = graphs.run(DENOISE, step, kept=kept)["noise"]
-        plan_rows = _plan_rows(graphs, plan)
-        state = _sampled(graphs, plan, plan_rows, kept, step[STATE])
-    return Case(kept=kept, step=step, noise=noise, plan=plan, plan_rows=plan_rows, state=state)
-
-
-def _plan_rows(graphs: GraphSet, plan: Plan) -> tuple[dict[str, Array], ...]:
-    levels = np.array([row.noise_level for row in plan.rows], np.float32)
-    asked: dict[str, Array] = {"noise_level": levels[:, None]}
-    asked["timestep"] = np.array([row.timestep for row in plan.rows], np.float32)
-    if "tabulate" in graphs:
-        ((name, made),) = graphs.run("tabulate", asked).items()
-        return tuple({name: row[None]} for row in made)
-    key = "timestep" if family_named(graphs.bundle.manifest.family).sampling.integer_timesteps else "noise_level"
-    return tuple({key: value[None]} for value in asked[key])
+        step = trial_step(graphs, TrialSettings(size=settings.size))
+        noise = step.predicted_noise(graphs)
+        plan = replace(plan, rows=family_named(manifest.family).model(graphs).rows(plan.rows))
+        state = _sampled(graphs, plan, step)
+    return Case(step=step, noise=noise, plan=plan, state=state)
 
 
 def measured(bundle: Bundle, case: Case, choice: EngineChoice, batch: int, settings: Settings) -> Row:
@@ -115,19 +100,18 @@ def measured(bundle: Bundle, case: Case, choice: EngineChoice, batch: int, setti
 
 def _figures(graphs: GraphSet, lease: Lease, case: Case, batch: int, settings: Settings) -> dict[str, Any]:
     axes = _batch_axes(graphs.bundle)
-    kept, step = repeated(case.kept, axes, batch), repeated(case.step, axes, batch)
-    step |= graphs.rows_in_precision([{}], [trial_noise_level(graphs.bundle)])[0]
-    answer = graphs.run(DENOISE, step, kept=kept, fixed=True, lease=lease)["noise"]
-    graphs.run(
-        DENOISE, step, kept=kept, fixed=True, lease=lease
-    )  # the second run of a shape may be the one that captures it
-    step_ms, device_ms = _step_times(graphs, lease, step, kept, settings.rounds)
-    rows = graphs.rows_in_precision(list(case.plan_rows), [row.noise_level for row in case.plan.rows])
+    fed = repeated(case.step.feeds, axes, batch)
+    condition = {name: fed[name] for name in case.step.condition}
+    step = TrialStep(x=fed[STATE], condition=condition, row=graphs.row(case.step.row))
     keep = Keep(condition=True, size=True, lease=lease)
+    answer = step.predicted_noise(graphs, keep)
+    step.predicted_noise(graphs, keep)  # the second run of a shape may be the one that captures it
+    step_ms, device_ms = _step_times(graphs, step, keep, settings.rounds)
+    plan = replace(case.plan, rows=tuple(graphs.row(row) for row in case.plan.rows))
     seconds, states = [], []
     for _ in range(2):
         begin = time.perf_counter()
-        states.append(_sampled(graphs, case.plan, rows, kept, step[STATE], keep))
+        states.append(_sampled(graphs, plan, step, keep))
         seconds.append(time.perf_counter() - begin)
     is_picture = not family_named(graphs.bundle.manifest.family).decodes
     return {
@@ -140,24 +124,16 @@ def _figures(graphs: GraphSet, lease: Lease, case: Case, batch: int, settings: S
     }
 
 
-def _sampled(
-    graphs: GraphSet,
-    plan: Plan,
-    rows: Sequence[Mapping[str, Array]],
-    kept: Mapping[str, Array],
-    state: Array,
-    keep: Keep = NOTHING_STAYS,
-) -> Array:
+def _sampled(graphs: GraphSet, plan: Plan, step: TrialStep, keep: Keep = NOTHING_STAYS) -> Array:
     """The state after all steps of the plan, which adds no noise; on the device where the engine can."""
     if graphs.carries_state:
-        steps = steps_of_plan(plan, rows, lambda _index, _rows: np.zeros_like(state), state.shape[2], lambda _: None)
-        return graphs.followed(state, kept, steps, keep)
+        steps = steps_on_device(plan, lambda _: np.zeros_like(step.x), lambda _: None)
+        return graphs.followed(step.x, step.condition, steps, keep)
 
-    def predict(x: Array, row: PlanRow, step_index: int) -> Array:
-        del row
-        return graphs.predicted_noise(x, kept, rows[step_index], keep)
+    def predict(x: Array, row: PlanRow, _step: int) -> Array:
+        return graphs.predicted_noise(x, step.condition, row, keep)
 
-    return run_plan(plan, predict, state, lambda _: np.zeros_like(state)).x
+    return run_plan(plan, predict, step.x, lambda _: np.zeros_like(step.x))
 
 
 def picture_db(expected: Array, found: Array) -> float:
@@ -167,9 +143,7 @@ def picture_db(expected: Array, found: Array) -> float:
     return 200.0 if error == 0 else min(200.0, float(10 * np.log10(4.0 / error)))
 
 
-def _step_times(
-    graphs: GraphSet, lease: Lease, step: dict[str, Array], kept: dict[str, Array], rounds: int
-) -> tuple[float, float | None]:
+def _step_times(graphs: GraphSet, step: TrialStep, keep: Keep, rounds: int) -> tuple[float, float | None]:
     """Median milliseconds by the clock and, on a GPU, by its events around the run."""
     watch = _Watch() if graphs.choice.backend in GPU_ENGINES else None
     clock, device = [], []
@@ -177,7 +151,7 @@ def _step_times(
         if watch is not None:
             watch.start()
         begin = time.perf_counter()
-        graphs.run(DENOISE, step, kept=kept, fixed=True, lease=lease)
+        step.predicted_noise(graphs, keep)
         clock.append((time.perf_counter() - begin) * 1e3)
         if watch is not None:
             device.append(watch.stop_ms())

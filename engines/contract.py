@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
-from engines.recurrence import Step, next_input
+from engines.recurrence import Step
 
 Array = NDArray[Any]
 
@@ -116,14 +116,12 @@ class Engine(ABC):
     def follow(self, name: str, output: str, start: Array, steps: Iterable[Step], held: Held = NOTHING_HELD) -> Array:
         """The input `name`, after as many runs as there are steps: each makes the next one's of it and of `output`.
 
-        `start` stays as it was. On a GPU the value does not leave the device before the end, unless other callers
-        run in between: each step takes its turn, and nothing is locked while `steps` makes the next one.
+        `start` stays as it was. The value does not leave the device before the end, unless other callers run in
+        between: each step takes its turn, and nothing is locked while `steps` makes the next one. Only for backends
+        whose record says `carries_state`.
         """
-        value, estimates = np.array(start), list[Array]()
-        for step in steps:
-            made = self.run({**step.feeds, name: value}, held)[output]
-            value = next_input(step, value, made, estimates)
-        return value
+        del name, output, start, steps, held
+        raise EngineError(f"{self.name} carries no value of {self.graph.name} from one run to the next.")
 
     def hold(self, feeds: Mapping[str, Array]) -> Held:
         """These inputs for many runs, which are given the others.

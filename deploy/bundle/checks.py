@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from deploy.bundle.naming import digits_of_name
+from deploy.bundle.quantization import quantization_from_json
 
 Check = Callable[[str, Any], Iterator[str]]
 """Yields a sentence per problem; the first argument names the place, as in `graphs.denoise.forms`."""
@@ -156,6 +157,14 @@ def _opset(where: str, value: Any) -> Iterator[str]:
         yield f"{where} is {value}, this version of idm-deploy runs graphs up to opset {NEWEST_OPSET}"
 
 
+def _quantization(where: str, value: Any) -> Iterator[str]:
+    del where
+    try:
+        quantization_from_json(value)
+    except ValueError as error:
+        yield str(error)
+
+
 CHECKS: dict[str, Check] = {
     "schema": _positive,
     "tool": _record({"name": _text, "version": _text}, open_ended=False),
@@ -175,7 +184,7 @@ CHECKS: dict[str, Check] = {
     "placements": _object,
     "samples": _list_of(_text),
     "source": _record({"file": _bare_name, "sha256": _digest, "bytes": _count}, open_ended=False),
-    "quantization": _object,
+    "quantization": _quantization,
     "calibration_images": _each(_digest),
     "files": _files,
 }

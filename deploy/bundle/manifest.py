@@ -11,12 +11,14 @@ from typing import Any
 
 import deploy
 from deploy.bundle.checks import CHECKS, plain_json
+from deploy.bundle.quantization import Quantization, quantization_from_json
 from deploy.errors import BundleError
 
 SCHEMA = 1
 """The version of bundle.json that this tool writes, and the newest that it reads."""
 
-OPTIONAL = ("quantization", "calibration_images")
+QUANTIZATION = "quantization"
+OPTIONAL = (QUANTIZATION, "calibration_images")
 """Keys that bundle.json lacks until a command has something to say there."""
 
 
@@ -63,7 +65,7 @@ class Manifest:
     libraries: Mapping[str, str] = field(default_factory=dict)
     """{package: version} of what wrote the graphs."""
     tool: Mapping[str, str] = field(default_factory=lambda: {"name": "idm-deploy", "version": deploy.__version__})
-    quantization: Mapping[str, Any] | None = None
+    quantization: Quantization | None = None
     calibration_images: Mapping[str, str] | None = None
     """{file name: SHA-256}."""
     files: Mapping[str, FileRecord] = field(default_factory=dict)
@@ -72,12 +74,14 @@ class Manifest:
     def __post_init__(self) -> None:
         problems: list[str] = []
         for name in _json_names():
-            object.__setattr__(self, name, plain_json(name, getattr(self, name), problems))
+            object.__setattr__(self, name, plain_json(name, _as_json(getattr(self, name)), problems))
         object.__setattr__(self, "files", dict(self.files))
         if not problems:
             problems = list(_problems(self))
         if problems:
             raise BundleError(f"bundle.json is not valid: {'; '.join(problems)}.")
+        if self.quantization is not None:
+            object.__setattr__(self, QUANTIZATION, quantization_from_json(self.quantization))
 
     @classmethod
     def from_json(cls, data: object) -> "Manifest":
@@ -95,7 +99,7 @@ class Manifest:
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON of everything; the optional keys are absent while they are None."""
-        data = {name: getattr(self, name) for name in _json_names()}
+        data = {name: _as_json(getattr(self, name)) for name in _json_names()}
         data = {name: value for name, value in data.items() if name not in OPTIONAL or value is not None}
         return data | {"files": _files_as_json(self.files)}
 
@@ -105,7 +109,7 @@ class Manifest:
 
     def mentioned(self, names: Mapping[str, FileRecord]) -> dict[str, FileRecord]:
         """Those of `names` that stand anywhere in this manifest, apart from the list of files itself."""
-        strings = set(_strings({name: getattr(self, name) for name in _json_names()}))
+        strings = set(_strings({name: _as_json(getattr(self, name)) for name in _json_names()}))
         return {name: record for name, record in names.items() if name in strings}
 
     def require_files(self) -> None:
@@ -119,10 +123,15 @@ class Manifest:
             yield from ((f"graph {name}", file) for file in [*graph["forms"].values(), *graph["weights"]])
         yield from ((f"table {name}", file) for name, file in self.tables.items())
         yield from (("samples", file) for file in self.samples)
+        yield from self.quantization.files if self.quantization is not None else ()
 
 
 def _json_names() -> list[str]:
     return [entry.name for entry in fields(Manifest) if entry.name != "files"]
+
+
+def _as_json(value: Any) -> Any:
+    return value.as_json() if isinstance(value, Quantization) else value
 
 
 def _files_as_json(files: Mapping[str, FileRecord]) -> dict[str, Any]:
@@ -165,6 +174,6 @@ def _strings(value: object) -> Iterator[str]:
         for key, item in value.items():
             yield key
             yield from _strings(item)
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         for item in value:
             yield from _strings(item)

@@ -108,9 +108,11 @@ def budget_of(bundle: Bundle, options: BuildOptions) -> Budget:
     """What was asked for now, else what the bundle was quantized to. Who asks for int8 by name has decided already."""
     if options.precision == INT8 and options.max_psnr_drop is None:
         return Budget()
-    settings = (bundle.manifest.quantization or {}).get("settings", {})
-    allowed = settings.get("max_psnr_drop") if options.max_psnr_drop is None else options.max_psnr_drop
-    return Budget(psnr_drop=allowed, worst_db=settings.get("min_fidelity"))
+    quantization = bundle.manifest.quantization
+    if quantization is None:
+        return Budget(psnr_drop=options.max_psnr_drop)
+    allowed = quantization.max_psnr_drop if options.max_psnr_drop is None else options.max_psnr_drop
+    return Budget(psnr_drop=allowed, worst_db=quantization.min_fidelity)
 
 
 def choose(
@@ -215,7 +217,7 @@ def _text_of_budget(budget: Budget) -> str:
 
 def _text_of_losses(bundle: Bundle) -> str:
     """What `quantize` measured on held-out pictures, which lies in bundle.json and in no file that has a hash."""
-    targets = (bundle.manifest.quantization or {}).get("targets", {})
-    found = {target: described.get("held_out") or {} for target, described in sorted(targets.items())}
-    told = [f"{target} {held['psnr_drop']} and {held['fidelity_db']} dB" for target, held in found.items() if held]
-    return ", ".join(told) or "not known"
+    targets = {} if bundle.manifest.quantization is None else bundle.manifest.quantization.targets
+    measured = {name: target.held_out for name, target in sorted(targets.items()) if target.held_out is not None}
+    losses = [f"{name} {held_out.psnr_drop} and {held_out.fidelity_db} dB" for name, held_out in measured.items()]
+    return ", ".join(losses) or "not known"

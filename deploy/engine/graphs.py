@@ -1,6 +1,6 @@
 """A bundle's graphs on one engine: opened when first needed, fed by name, closed together."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
-from deploy.engine.int8 import RANGE_INDEX, Int8Denoiser, target_of_backend
-from deploy.engine.int8_decoder import int8_graph
-from deploy.families.contract import Array, Keep
+from deploy.engine.int8 import Int8Denoiser, int8_decoder_graph, target_of_backend
+from deploy.families.contract import NOTHING_STAYS, Array, Keep
+from deploy.sampling.plan import PlanRow
 from engines.backends import DEFAULT_BACKEND, backend_named, open_engine
 from engines.contract import ANONYMOUS, Backend, Engine
 from engines.forms import Forms, Lease, Shapes
@@ -136,7 +136,7 @@ class GraphSet:
 
     def _graph(self, name: str) -> Path:
         """The file of a graph other than the int8 denoiser: in int8 too if the decoder has it."""
-        coded = int8_graph(self.bundle, self._int8_target, name) if self.choice.precision == INT8 else None
+        coded = int8_decoder_graph(self.bundle, self._int8_target, name) if self.choice.precision == INT8 else None
         return coded or self.bundle.graph(name, self.choice.record.norm)
 
     def _constants(self, name: str, graph: Path, index: int) -> dict[str, Array]:
@@ -158,27 +158,21 @@ class GraphSet:
         kept: Mapping[str, Array] = NOTHING,
         fixed: bool = False,
         lease: Lease | None = None,
+        range_index: int = 0,
     ) -> dict[str, Array]:
         """All outputs of one graph; `feeds` may hold more than the graph asks for.
 
-        lease: of the run that this belongs to; None: this is a run by itself.
+        lease: of the run that this belongs to; None: this is a run by itself. range_index: of a graph that has an
+        engine per range.
         kept: more feeds, which stay as they are for as long as this very mapping is given; a GPU copies them once.
         fixed: by a form of the graph that is compiled for exactly these sizes.
         """
         with nullcontext(lease) if lease is not None else self.lease() as lease:
-            return self._run(name, feeds, kept, lease, fixed=fixed)
-
-    def _run(
-        self, name: str, feeds: Mapping[str, Array], kept: Mapping[str, Array], lease: Lease, *, fixed: bool
-    ) -> dict[str, Array]:
-        index = self._index(name, int(feeds.get(RANGE_INDEX, 0)))
-        engine = lease.engine(name, self._shapes(name, {**kept, **feeds}, fixed=fixed), index)
-        held = lease.held(name, index, engine, kept)
-        given = {spec.name: feeds[spec.name] for spec in engine.inputs if spec.name in feeds and spec.name not in kept}
-        made = engine.run(given, held)
-        if name == DENOISE and self.int8 is not None:
-            made["noise"] = self.int8.corrected(made["noise"], feeds)
-        return made
+            index = self._index(name, range_index)
+            engine = lease.engine(name, self._shapes(name, {**kept, **feeds}, fixed=fixed), index)
+            held = lease.held(name, index, engine, kept)
+            wanted = [spec.name for spec in engine.inputs if spec.name not in kept]
+            return engine.run({name: feeds[name] for name in wanted if name in feeds}, held)
 
     def _shapes(self, name: str, feeds: Mapping[str, Array], *, fixed: bool) -> Shapes | None:
         """What the form is compiled for that runs these feeds; None: for any size."""
@@ -187,15 +181,20 @@ class GraphSet:
         return shapes_of(feeds) if fixed else None
 
     def predicted_noise(
-        self, x: NDArray[np.float32], condition: Mapping[str, Array], row: Mapping[str, Array], keep: Keep
+        self, x: NDArray[np.float32], condition: Mapping[str, Array], row: PlanRow, keep: Keep = NOTHING_STAYS
     ) -> NDArray[np.float32]:
-        """What the denoiser makes of a state, a condition and the row of a step."""
-        if keep.condition:
-            made = self.run(DENOISE, {"x": x, **row}, kept=condition, fixed=keep.size, lease=keep.lease)
-        else:
-            made = self.run(DENOISE, {"x": x, **condition, **row}, fixed=keep.size, lease=keep.lease)
+        """What the denoiser makes of a state, a condition and a step that `row` made ready."""
+        changing, kept = ({}, condition) if keep.condition else (condition, NOTHING)
+        made = self.run(
+            DENOISE,
+            {"x": x, **changing, **row.feeds},
+            kept=kept,
+            fixed=keep.size,
+            lease=keep.lease,
+            range_index=row.range_index,
+        )
         noise: NDArray[np.float32] = made["noise"]
-        return noise
+        return noise if row.correction is None else row.correction.of(noise)
 
     @property
     def carries_state(self) -> bool:
@@ -220,11 +219,9 @@ class GraphSet:
 
             return engine.follow("x", "noise", x, asked_for(), held)
 
-    def rows_in_precision(self, rows: list[dict[str, Array]], noise_levels: Sequence[float]) -> list[dict[str, Array]]:
-        """The rows of a plan with what the chosen precision needs in each of them besides."""
-        if self.int8 is None:
-            return rows
-        return [row | more for row, more in zip(rows, self.int8.row_feeds(noise_levels), strict=True)]
+    def row(self, row: PlanRow) -> PlanRow:
+        """A step with what the chosen precision needs at its noise level besides."""
+        return row if self.int8 is None else self.int8.row(row)
 
     def close(self) -> None:
         """Frees the memory of all graphs: now, or when the runs end that use them. What is needed again opens again."""

@@ -1,11 +1,10 @@
 """The int8 graphs of a bundle at run time: which numbers serve a noise level.
 
-What changes from one timestep range to the next comes with the row of each step (`row_feeds`), so the loop knows
-nothing of ranges. A target whose scales are constants needs an engine per range instead, chosen by the row's index:
-all of them open the one graph, each with the constants of its range.
+What changes from one timestep range to the next comes with the row of each step (`Int8Denoiser.row`), so the loop
+knows nothing of ranges. A target whose scales are constants needs an engine per range instead, chosen by the row's
+index: all of them open the one graph, each with the constants of its range.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,21 +18,13 @@ from calibration.choose.ranges import TimestepRanges
 from calibration.targets.range_rows import RangeConstants, RangeRows
 from calibration.targets.table import target_of_form
 from deploy.bundle import Bundle
+from deploy.bundle.quantization import Int8Target, Quantization, RangeFiles
 from deploy.errors import BundleError
-from deploy.sampling.plan import Plan
+from deploy.sampling.plan import Correction, Plan, PlanRow
 from engines.backends import backend_named
 from engines.errors import EngineError
 
 Array = NDArray[Any]
-
-RANGE_INDEX = "int8_range"
-NOISE_GAIN = "int8_noise_gain"
-NOISE_OFFSET = "int8_noise_offset"
-"""Names of row entries that no graph takes: the index of the graph, and the correction of the predicted noise."""
-
-TOLD = frozenset({"graph", "edges", "rows", "constants", "noise_corrections"})
-TOLD_OF_LEVEL = frozenset({"noise_level", "gain", "offset", "estimate_variance"})
-"""What a manifest must say of a target, and of each level whose prediction is corrected."""
 
 SAME_LEVEL = 1e-6
 """Noise levels closer than this are one: plans are made in float64 from the same schedule."""
@@ -56,7 +47,7 @@ def target_of_backend(backend: str) -> str:
 def has_int8(bundle: Bundle, backend: str) -> bool:
     """Whether the bundle was quantized for what this backend runs."""
     quantization = bundle.manifest.quantization
-    return quantization is not None and runs_int8(backend) and target_of_backend(backend) in quantization["targets"]
+    return quantization is not None and runs_int8(backend) and target_of_backend(backend) in quantization.targets
 
 
 @dataclass(frozen=True)
@@ -71,25 +62,17 @@ class Int8Denoiser:
         quantization = self.bundle.manifest.quantization
         if quantization is None:
             raise BundleError(f"{self.bundle.path} has no int8 graphs. Make them with `idm-deploy quantize`.")
-        if self.target not in quantization["targets"]:
+        if self.target not in quantization.targets:
+            known = sorted(quantization.targets)
             raise BundleError(
-                f"{self.bundle.path} has no int8 graphs for the target {self.target}, only for"
-                f" {', '.join(sorted(quantization['targets']))}. Quantize again with --force --targets"
-                f" {','.join([*sorted(quantization['targets']), self.target])}."
-            )
-        missing = TOLD - set(self._described)
-        for level in () if missing else self._described["noise_corrections"]:
-            missing |= TOLD_OF_LEVEL - set(level)
-        if missing:
-            raise BundleError(
-                f"{self.bundle.path} was quantized by another version of idm-deploy: of the target {self.target} its"
-                f" manifest does not say {', '.join(sorted(missing))}. Quantize again with --force."
+                f"{self.bundle.path} has no int8 graphs for the target {self.target}, only for {', '.join(known)}."
+                f" Quantize again with --force --targets {','.join([*known, self.target])}."
             )
 
     @property
     def graph(self) -> Path:
         """The graph of all ranges."""
-        return self.bundle.file(self._described["graph"])
+        return self.bundle.file(self._described.graph)
 
     @property
     def engines(self) -> int:
@@ -100,16 +83,12 @@ class Int8Denoiser:
         """What the graph's constants are in the engine of a range; empty if one engine serves all ranges."""
         return {name: value for one in self._constants for name, value in one.in_range(index).items()}
 
-    def row_feeds(self, noise_levels: Sequence[float]) -> list[dict[str, Array]]:
-        """What each step feeds besides what the float graph takes."""
-        return [self._feeds_of(float(level)) for level in noise_levels]
-
-    def corrected(self, noise: NDArray[np.float32], feeds: Mapping[str, Array]) -> NDArray[np.float32]:
-        """The predicted noise with its mean error taken back; changed in place."""
-        if NOISE_GAIN in feeds:
-            noise *= feeds[NOISE_GAIN]
-            noise += feeds[NOISE_OFFSET]
-        return noise
+    def row(self, row: PlanRow) -> PlanRow:
+        """The same step with its range, the numbers of that range among its feeds, and the correction of its level."""
+        index = self._ranges.index_of(min(max(float(row.noise_level), 0.0), 1.0))
+        numbers = {rows.input: rows.row(index) for rows in self._rows}
+        correction = self._correction(row.noise_level)
+        return replace(row, range_index=index, correction=correction, feeds={**row.feeds, **numbers})
 
     def plan_with_own_noise(self, plan: Plan) -> Plan:
         """The plan whose steps add as much less fresh noise as the error of the int8 estimates brings by itself.
@@ -119,10 +98,10 @@ class Int8Denoiser:
         (ONNX Runtime, ddpm with 20 steps, six held-out pictures) no scale falls by more than 0.02 %, and pictures are
         52.21 dB from float ones instead of 52.19.
         """
-        found = self._described["noise_corrections"]
+        found = self._described.noise_corrections
         if not found:
             return plan
-        levels, variances = ([entry[key] for entry in found] for key in ("noise_level", "estimate_variance"))
+        levels, variances = [one.noise_level for one in found], [one.estimate_variance for one in found]
         measured_with_clip = plan.rules.clip
         rows = []
         for row in plan.rows:
@@ -132,10 +111,10 @@ class Int8Denoiser:
 
     def notice_of_plan(self, plan: Plan) -> str | None:
         """One line when equation or steps are not those of the calibration; None when they are."""
-        known = np.array(self._quantization["noise_levels"])
+        known = np.array(self._quantization.noise_levels)
         levels = np.array([row.noise_level for row in plan.rows])
         strange = int((np.abs(levels[:, None] - known).min(axis=1) > SAME_LEVEL).sum())
-        equations = self._quantization.get("equations", [])  # a calibration's trials do not say
+        equations = self._quantization.equations  # a calibration's trials do not say
         told = []
         if equations and plan.settings.equation not in equations:
             told.append(f"calibrated with {' and '.join(equations)}, not {plan.settings.equation}")
@@ -146,52 +125,59 @@ class Int8Denoiser:
         return f"int8: {'; '.join(told)}; each step uses the scales of the range that holds its noise level"
 
     @property
-    def _quantization(self) -> Mapping[str, Any]:
+    def _quantization(self) -> Quantization:
         assert self.bundle.manifest.quantization is not None  # __post_init__
         return self.bundle.manifest.quantization
 
     @property
-    def _described(self) -> Mapping[str, Any]:
-        described: Mapping[str, Any] = self._quantization["targets"][self.target]
-        return described
+    def _described(self) -> Int8Target:
+        return self._quantization.targets[self.target]
 
     @cached_property
     def _ranges(self) -> TimestepRanges:
-        return TimestepRanges(tuple(self._described["edges"]))
+        return TimestepRanges(self._described.edges)
 
     @cached_property
     def _rows(self) -> list[RangeRows]:
-        return [self._read(name, files) for name, files in sorted(self._described["rows"].items())]
+        return [self._read(name, files) for name, files in sorted(self._described.rows.items())]
 
     @cached_property
     def _constants(self) -> list[RangeConstants]:
         return [
-            RangeConstants(names=tuple(told["names"]), rows=self._read(name, told["rows"]))
-            for name, told in sorted(self._described["constants"].items())
+            RangeConstants(names=constants.names, rows=self._read(name, constants.rows))
+            for name, constants in sorted(self._described.constants.items())
         ]
 
-    def _read(self, name: str, files: Mapping[str, str]) -> RangeRows:
-        return RangeRows.from_arrays(name, {key: read_array(self.bundle.file(file)) for key, file in files.items()})
+    def _read(self, name: str, files: RangeFiles) -> RangeRows:
+        arrays = {key: read_array(self.bundle.file(file)) for key, file in files.by_array.items()}
+        return RangeRows.from_arrays(name, arrays)
 
     @cached_property
     def _corrections(self) -> tuple[Array, Array, Array] | None:
         """Noise levels (rising), gains and offsets (levels, channels)."""
-        found = self._described["noise_corrections"]
+        found = self._described.noise_corrections
         if not found:
             return None
-        levels, gains, offsets = ([entry[key] for entry in found] for key in ("noise_level", "gain", "offset"))
+        levels, gains, offsets = zip(*((one.noise_level, one.gain, one.offset) for one in found), strict=True)
         return np.array(levels), np.array(gains), np.array(offsets)
 
-    def _feeds_of(self, level: float) -> dict[str, Array]:
-        index = self._ranges.index_of(min(max(level, 0.0), 1.0))
-        feeds: dict[str, Array] = {RANGE_INDEX: np.array(index)}
-        feeds |= {rows.input: rows.row(index) for rows in self._rows}
-        if self._corrections is not None:
-            levels, gains, offsets = self._corrections
-            for name, table in ((NOISE_GAIN, gains), (NOISE_OFFSET, offsets)):
-                between = [np.interp(level, levels, column) for column in table.T]
-                feeds[name] = np.array(between, dtype=np.float32).reshape(1, -1, 1, 1)
-        return feeds
+    def _correction(self, level: float) -> Correction | None:
+        if self._corrections is None:
+            return None
+        levels, *tables = self._corrections
+        gain, offset = (
+            np.array([np.interp(level, levels, column) for column in table.T], np.float32).reshape(1, -1, 1, 1)
+            for table in tables
+        )
+        return Correction(gain=gain, offset=offset)
+
+
+def int8_decoder_graph(bundle: Bundle, target: str, name: str) -> Path | None:
+    """The int8 form of a graph of the latent decoder; None where it stays in float."""
+    described = None if bundle.manifest.quantization is None else bundle.manifest.quantization.targets.get(target)
+    if described is None or described.decoder is None or name not in described.decoder.graphs:
+        return None
+    return bundle.file(described.decoder.graphs[name])
 
 
 def read_array(path: Path) -> Array:

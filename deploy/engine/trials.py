@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
 from deploy.engine.choice import choices_here
-from deploy.engine.graphs import DENOISE, INT8, EngineChoice, GraphSet
+from deploy.engine.graphs import INT8, EngineChoice, GraphSet
 from deploy.engine.int8 import target_of_backend
 from deploy.engine.turns import Contender, measure
 from deploy.errors import DeployError
 from deploy.families.cases import BEFORE_STEP, NOISE_LEVEL, TIMESTEP, chain
+from deploy.families.contract import NOTHING_STAYS, Keep
 from deploy.families.table import family_named, recorded_config
+from deploy.sampling.plan import PlanRow
 from deploy.sampling.schedule import NoiseSchedule
 from engines.backends import check_device
 from engines.errors import EngineError
@@ -28,6 +30,9 @@ Size = tuple[int, int]
 Progress = Callable[[str, float], None]
 
 FLOAT_REFERENCE = "fp32"
+
+FED_BY_ROWS = ("noise_row", "time_row", "noise_level", "timestep")
+"""What a float graph may be fed that differs from step to step, besides the state."""
 
 CLOSE_RACE = 1.15
 """Contenders within this factor of the fastest are timed for as many rounds again, twice: the others are out."""
@@ -134,12 +139,11 @@ def _with_held_out_figures(candidate: Candidate, bundle: Bundle) -> Candidate:
     """The same with what `quantize` recorded of the int8 graphs that it runs."""
     if candidate.precision != INT8 or bundle.manifest.quantization is None:
         return candidate
-    recorded = bundle.manifest.quantization["targets"][target_of_backend(candidate.backend)].get("held_out") or {}
+    recorded = bundle.manifest.quantization.targets[target_of_backend(candidate.backend)].held_out
+    if recorded is None:
+        return candidate
     return replace(
-        candidate,
-        psnr_drop=recorded.get("psnr_drop"),
-        fidelity_db=recorded.get("fidelity_db"),
-        worst_db=recorded.get("worst_db"),
+        candidate, psnr_drop=recorded.psnr_drop, fidelity_db=recorded.fidelity_db, worst_db=recorded.worst_db
     )
 
 
@@ -161,17 +165,14 @@ def _contender(
 
     It runs as many steps do: with what stays from step to step kept, in the form that many steps are run in.
     """
-    prepared: dict[str, Array] = {}
-    changing: dict[str, Array] = {}
-    fixed = choice_is_fixed(graphs.choice)
-    lease = stack.enter_context(graphs.lease())
+    keep = Keep(condition=True, size=choice_is_fixed(graphs.choice), lease=stack.enter_context(graphs.lease()))
+    prepared: list[TrialStep] = []
 
     def step() -> None:
-        first = not changing
+        first = not prepared
         if first:
-            prepared.update(step_feeds(graphs, settings))
-            changing.update({name: prepared.pop(name) for name in inputs_of_a_step(graphs) if name in prepared})
-        noise = graphs.run(DENOISE, changing, kept=prepared, fixed=fixed, lease=lease)["noise"]
+            prepared.append(trial_step(graphs, settings))
+        noise = prepared[0].predicted_noise(graphs, keep)
         if first:
             if not np.isfinite(noise).all():
                 raise EngineError(f"{graphs.choice.backend} {graphs.choice.precision} gives values that are no numbers")
@@ -185,19 +186,33 @@ def choice_is_fixed(choice: EngineChoice) -> bool:
     return choice.record.fixed_sizes_pay(float("inf"))
 
 
-def inputs_of_a_step(graphs: GraphSet) -> tuple[str, ...]:
-    """The names of what differs from step to step: the state and the row of the plan."""
-    rows = graphs.rows_in_precision([{}], [trial_noise_level(graphs.bundle)])[0]
-    return ("x", "noise_row", "time_row", "noise_level", "timestep", *rows)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrialStep:
+    """What the denoiser is fed in a trial: a state, what stays from step to step, and what differs."""
+
+    x: Array
+    condition: Mapping[str, Array]
+    row: PlanRow
+
+    @property
+    def feeds(self) -> dict[str, Array]:
+        """All of it by the names of inputs."""
+        return {"x": self.x, **self.condition, **self.row.feeds}
+
+    def predicted_noise(self, graphs: GraphSet, keep: Keep = NOTHING_STAYS) -> Array:
+        """What the denoiser makes of it."""
+        return graphs.predicted_noise(self.x, self.condition, self.row, keep)
 
 
-def step_feeds(graphs: GraphSet, settings: TrialSettings) -> dict[str, Array]:
-    """What the denoiser is fed in the trial, the same for every engine but for the rounding of what comes before."""
+def trial_step(graphs: GraphSet, settings: TrialSettings) -> TrialStep:
+    """The same step for every engine but for the rounding of what comes before the denoiser."""
     manifest = graphs.bundle.manifest
     config = recorded_config(manifest.family, manifest.configuration)
     trial = family_named(manifest.family).trial(config, settings.size, settings.batch)
-    feeds = chain(trial, [name for name in BEFORE_STEP if name in graphs], graphs.run)
-    return feeds | graphs.rows_in_precision([{}], [trial_noise_level(graphs.bundle)])[0]
+    condition = chain(trial, [name for name in BEFORE_STEP if name in graphs], graphs.run)
+    feeds = {name: condition.pop(name) for name in FED_BY_ROWS if name in condition}
+    row = replace(PlanRow.evaluation(trial_noise_level(graphs.bundle)), feeds=feeds)
+    return TrialStep(x=condition.pop("x"), condition=condition, row=graphs.row(row))
 
 
 def trial_noise_level(bundle: Bundle) -> float:

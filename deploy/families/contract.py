@@ -20,7 +20,7 @@ from deploy.families.detection import Detection, Settings, Shape, Stored
 from deploy.families.sizes import Axes, EngineSizes
 from deploy.images.tiles import Size, Window
 from deploy.images.values import ValueRule
-from deploy.sampling.plan import SamplingRules
+from deploy.sampling.plan import PlanRow, SamplingRules
 from engines.contract import Backend
 from engines.forms import Lease
 from engines.recurrence import Step
@@ -89,8 +89,8 @@ class Graphs(Protocol):
     def run(self, name: str, feeds: Feeds) -> dict[str, Array]:
         """All outputs of one graph."""
 
-    def predicted_noise(self, x: Float32, condition: Feeds, row: Feeds, keep: Keep) -> Float32:
-        """What the denoiser makes of a state, a condition and the row of a step."""
+    def predicted_noise(self, x: Float32, condition: Feeds, row: PlanRow, keep: Keep) -> Float32:
+        """What the denoiser makes of a state, a condition and a step that `row` made ready."""
 
     @property
     def carries_state(self) -> bool:
@@ -102,8 +102,8 @@ class Graphs(Protocol):
     def lease(self) -> Lease:
         """What one run has of the open graphs."""
 
-    def rows_in_precision(self, rows: list[dict[str, Array]], noise_levels: Sequence[float]) -> list[dict[str, Array]]:
-        """The rows of a plan with what the chosen precision needs in each of them besides."""
+    def row(self, row: PlanRow) -> PlanRow:
+        """A step with what the chosen precision needs at its noise level besides."""
 
 
 class Subject(Protocol):
@@ -161,11 +161,11 @@ class Model(Protocol):
     def state_size(self, lr: Size, size: Size) -> Size:
         """The state's (height, width) for an input and output size."""
 
-    def rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
-        """What each step of a plan feeds besides state and condition."""
+    def rows(self, rows: Sequence[PlanRow]) -> tuple[PlanRow, ...]:
+        """The steps of a plan with what each feeds besides state and condition."""
 
-    def predict(self, x: Float32, condition: Feeds, row: Feeds, keep: Keep = NOTHING_STAYS) -> Float32:
-        """The noise that the network sees in `x`."""
+    def predict(self, x: Float32, condition: Feeds, row: PlanRow, keep: Keep = NOTHING_STAYS) -> Float32:
+        """The noise that the network sees in `x`; `row` is one that `rows` made."""
 
     @property
     def carries_state(self) -> bool:

@@ -2,9 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 from deploy.families.contract import NOTHING_STAYS, Array, Float32, Graphs, Keep
+from deploy.sampling.plan import PlanRow
 from engines.forms import Lease
 from engines.recurrence import Step
 
@@ -18,27 +19,26 @@ class GraphDenoiser(ABC):
     def __init__(self, graphs: Graphs, training_pixels: int) -> None:
         self.graphs = graphs
         self._training_pixels = training_pixels
-        self._rows: tuple[tuple[Any, ...], list[dict[str, Array]]] | None = None
+        self._rows: tuple[tuple[PlanRow, ...], tuple[PlanRow, ...]] | None = None
 
-    def rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
-        """What each step of a plan feeds besides the state: one mapping per step, not to be written to.
+    def rows(self, rows: Sequence[PlanRow]) -> tuple[PlanRow, ...]:
+        """The steps of a plan with what each feeds besides state and condition, in arrays not to be written to.
 
         Those of the last plan are kept: all pictures of a run have one plan.
         """
-        asked = (*noise_levels, *timesteps)
+        asked = tuple(rows)
         kept = self._rows
         if kept is None or kept[0] != asked:
-            kept = asked, self.made_rows(noise_levels, timesteps)
+            fed = zip(asked, self.feeds_of_rows(asked), strict=True)
+            kept = asked, tuple(self.graphs.row(replace(row, feeds=feeds)) for row, feeds in fed)
             self._rows = kept
         return kept[1]
 
     @abstractmethod
-    def made_rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
-        """The same, made now: that is the family's part."""
+    def feeds_of_rows(self, rows: Sequence[PlanRow]) -> list[dict[str, Array]]:
+        """What the float graph is fed at each of these noise levels and timesteps: that is the family's part."""
 
-    def predict(
-        self, x: Float32, condition: Mapping[str, Array], row: Mapping[str, Array], keep: Keep = NOTHING_STAYS
-    ) -> Float32:
+    def predict(self, x: Float32, condition: Mapping[str, Array], row: PlanRow, keep: Keep = NOTHING_STAYS) -> Float32:
         """The noise that the network sees in x."""
         return self.graphs.predicted_noise(x, condition, row, keep)
 

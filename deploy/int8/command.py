@@ -62,7 +62,7 @@ def quantize(
     if unmeasured(bundle) and "denoise" in bundle.manifest.graphs:
         say(f"{bundle.path} was quantized, but not measured: it is quantized again")
         force = True
-    known = (bundle.manifest.quantization or {}).get("targets", {})
+    known = () if bundle.manifest.quantization is None else bundle.manifest.quantization.targets
     if force and (dropped := [target for target in known if target not in settings.targets]):
         say(f"the graphs for {' and '.join(dropped)} go, since --targets does not name them")
 

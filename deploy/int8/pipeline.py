@@ -14,6 +14,7 @@ from calibration.passes.inputs import Inputs
 from calibration.passes.recipes import Corrections, Scales, biases_of, densities_of_inputs, recipe_of, scales_for
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
+from deploy.bundle.quantization import Quantization
 from deploy.errors import BundleError
 from deploy.int8.memory import bytes_for_covariances, calibrated_layers, refuse_too_little
 from deploy.int8.recording.partial_results import alone_in, bytes_in, folder_for, what_is_recorded
@@ -32,7 +33,7 @@ from deploy.int8.telling.records import hash_of_record, record_of_decoder, recor
 from deploy.int8.trying.budget import Choice
 from deploy.int8.trying.correcting import bias_corrections, noise_corrections
 from deploy.int8.trying.decoder import Decoder, quantized_decoder
-from deploy.int8.trying.drafts import Draft, NoiseCorrections, drafted, quantization_of
+from deploy.int8.trying.drafts import Draft, NoiseCorrections, drafted, written_targets
 from deploy.int8.trying.foreign_scales import amax_for, with_checkpoint_scales
 from deploy.int8.trying.trials import Trials
 from deploy.packaged.places import CALIBRATION_IMAGES
@@ -288,9 +289,12 @@ class _Work:
         made = [graphs_of_target(self.bundle, t, recipes[t], scales[t].ranges.edges) for t in recipes]
         with BundleWriter.update(self.bundle) as writer:
             graphs = {target: one.graphs for target, one in decoder.items()}
-            told = quantization_of(writer, self.bundle, made, self.plans.levels, corrections, graphs)
-            told["settings"] = self.settings.as_dict()
-            told["calibration_sha256"] = hash_of_record(record)
-            told["equations"] = sorted({plan.settings.equation for plan in self.plans.plans})
+            quantization = Quantization(
+                targets=written_targets(writer, self.bundle, made, corrections, graphs),
+                noise_levels=self.plans.levels,
+                settings=self.settings.as_dict(),
+                calibration_sha256=hash_of_record(record),
+                equations=tuple(sorted({plan.settings.equation for plan in self.plans.plans})),
+            )
             names = {one.original.name: one.sha256 for one in self.pictures}
-            return writer.commit(replace(self.bundle.manifest, quantization=told, calibration_images=names))
+            return writer.commit(replace(self.bundle.manifest, quantization=quantization, calibration_images=names))

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from msgspec import to_builtins
+from msgspec.structs import replace as changed
 from numpy.typing import NDArray
 
 from deploy.bundle import Manifest
@@ -101,9 +103,9 @@ def form_of(manifest: Manifest, precision: str) -> str:
     """The numeric form of a precision of this bundle: its name, and for int8 the calibration as well."""
     if precision != INT8 or manifest.quantization is None:
         return precision
-    targets = manifest.quantization["targets"].items()
+    targets = manifest.quantization.targets.items()
     # What was measured afterwards changes no picture.
-    calibrated = {name: {k: v for k, v in target.items() if k != "held_out"} for name, target in targets}
+    calibrated = {name: to_builtins(changed(target, held_out=None)) for name, target in targets}
     return f"{INT8}-{_digest(calibrated)[:12]}"
 
 

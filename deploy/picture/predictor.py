@@ -1,6 +1,6 @@
 """The network's prediction for a whole state, made in one piece or in overlapping tiles within the step."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -8,12 +8,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.families.contract import Array, Feeds, Keep, Model, Subject
+from deploy.families.contract import Feeds, Keep, Model, Subject
 from deploy.images.tiles import Tiling, Window, strips_of_rows
 from deploy.picture.memory import StateArrays
-from deploy.picture.on_device import steps_of_plan
 from deploy.picture.strips import RowsOfNoise
-from deploy.sampling.plan import Plan
+from deploy.sampling.plan import Plan, PlanRow
+from deploy.sampling.step import steps_on_device
 from engines.errors import OutOfMemory
 
 Float32 = NDArray[np.float32]
@@ -33,14 +33,14 @@ class Predictor:
 
     The condition of a whole picture is made once; those of tiles are kept from step to step as far as `cache_bytes`
     go, and made again otherwise. When an engine runs out of memory the tiles are halved, `notice` is told, and the
-    step goes on from its beginning: the state is only read here, so nothing is lost.
+    step goes on from its beginning: the state is only read here, so nothing is lost. steps: that it will be called for.
     """
 
     def __init__(
         self,
         model: Model,
         subject: Subject,
-        rows: Sequence[Mapping[str, Array]],
+        steps: int,
         tiling: Tiling,
         arrays: StateArrays,
         *,
@@ -51,7 +51,7 @@ class Predictor:
         self.tiling = tiling
         self._model = model
         self._subject = subject
-        self._rows = rows
+        self._steps = steps
         self._arrays = arrays
         self._cache_bytes = cache_bytes
         self._notice = notice
@@ -61,11 +61,11 @@ class Predictor:
         self._lease = model.lease()
         self._keep = self._what_stays()
 
-    def __call__(self, x: Float32, step_index: int) -> Float32:
+    def __call__(self, x: Float32, row: PlanRow, step_index: int) -> Float32:
         """The predicted noise of the whole state `x`. The result is valid until the next call."""
         while True:
             try:
-                return self._predict(x, step_index)
+                return self._predict(x, row, step_index)
             except (OutOfMemory, MemoryError):
                 smaller = self.tiling.halved()
                 if smaller is None:
@@ -92,7 +92,7 @@ class Predictor:
                 self._after_tile(TileDone(step_index=index - 1, tile=1, tiles=1))
 
         height = x.shape[2]
-        steps = steps_of_plan(plan, self._rows, noise, height, begun)
+        steps = steps_on_device(plan, lambda index: noise(index, slice(0, height)), begun)
         try:
             found = self._model.follow(x, self._condition(Window.whole((height, x.shape[3]))), steps, self._keep)
         except (OutOfMemory, MemoryError):
@@ -118,7 +118,7 @@ class Predictor:
         heights, widths = (
             [stop - start for start, stop in spans] for spans in (self.tiling.row_spans, self.tiling.column_spans)
         )
-        pixels = sum(heights) * sum(widths) * self._subject.state_shape[0] * len(self._rows)
+        pixels = sum(heights) * sum(widths) * self._subject.state_shape[0] * self._steps
         same = len(set(heights)) == len(set(widths)) == 1
         return Keep(
             condition=self.tiling.is_whole,
@@ -126,8 +126,7 @@ class Predictor:
             lease=self._lease,
         )
 
-    def _predict(self, x: Float32, step_index: int) -> Float32:
-        row = self._rows[step_index]
+    def _predict(self, x: Float32, row: PlanRow, step_index: int) -> Float32:
         if self.tiling.is_whole:
             window = Window.whole((x.shape[2], x.shape[3]))
             predicted = self._model.predict(x, self._condition(window), row, self._keep)

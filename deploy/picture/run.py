@@ -126,7 +126,7 @@ def sampled_batch(
     )
     with StateArrays(scratch if layout.state_on_disk else None) as arrays:
         shape = subject.state_shape
-        rows_of_plan = model.rows([row.noise_level for row in plan.rows], [row.timestep for row in plan.rows])
+        plan = replace(plan, rows=model.rows(plan.rows))
 
         def noise_rows(step_index: int, rows: Rows) -> Float32:
             return noise.rows(shape, step_index, rows)
@@ -137,7 +137,7 @@ def sampled_batch(
         with Predictor(
             model,
             subject,
-            rows_of_plan,
+            len(plan),
             layout.tiling,
             arrays,
             cache_bytes=layout.cache_bytes,
@@ -148,9 +148,9 @@ def sampled_batch(
             interrupted = consistency or after_step is not None
             carried = None if interrupted else predict.follow(plan, state, noise_rows)
             if carried is not None:
-                state, evaluations = carried, len(plan)
+                state = carried
             else:
-                evaluations = run_in_strips(
+                run_in_strips(
                     plan,
                     predict,
                     state,
@@ -161,7 +161,7 @@ def sampled_batch(
                 )
         yield Sampled(
             state=state,
-            evaluations=evaluations,
+            evaluations=len(plan),
             seconds=time.perf_counter() - began,
             tile=None if predict.tiling.is_whole else predict.tiling.tile,
             size=size,

@@ -8,9 +8,10 @@ from typing import Any
 
 from calibration.targets import table
 from deploy.bundle import Bundle
+from deploy.bundle.quantization import Int8Target
 from deploy.engine.chosen import newest_decision
 from deploy.report.gallery import Gallery
-from deploy.report.html.values import Record, listed, number, numbers, read_record, record, within
+from deploy.report.html.values import Record, listed, number, read_record, record, within
 
 CALIBRATION = "calibration.json"
 QUANTIZATION = "quantization.json"
@@ -44,19 +45,23 @@ class Facts:
     gallery: Gallery | None = None
 
     @property
-    def targets(self) -> Mapping[str, Record]:
+    def targets(self) -> Mapping[str, Int8Target]:
         """What the bundle holds in int8, by target."""
-        found = record(within(self.bundle.manifest.quantization, "targets"))
+        found = {} if self.bundle.manifest.quantization is None else self.bundle.manifest.quantization.targets
         order = [*(name for name in TARGETS if name in found), *sorted(found.keys() - TARGETS.keys())]
-        return {name: record(found[name]) for name in order}
+        return {name: found[name] for name in order}
 
     @property
-    def edges(self) -> list[float]:
+    def levels(self) -> tuple[float, ...]:
+        """The noise levels that int8 was calibrated at."""
+        return () if self.bundle.manifest.quantization is None else self.bundle.manifest.quantization.noise_levels
+
+    @property
+    def edges(self) -> tuple[float, ...]:
         """Where the int8 ranges of the first target end; none without int8, or with one range."""
-        for told in self.targets.values():
-            edges = numbers(told.get("edges"))
-            return edges if len(edges) > 2 else []
-        return []
+        for target in self.targets.values():
+            return target.edges if len(target.edges) > 2 else ()
+        return ()
 
 
 def read_figures(path: Path, what: str) -> Figures:
@@ -83,31 +88,32 @@ def quantization_reports(bundle: Bundle) -> tuple[Figures | None, Figures | None
 
 def is_of(bundle: Bundle, calibration: Record) -> bool:
     """Whether the scales are those of the bundle's int8 graphs: the ranges of every target, and the noise levels."""
-    told = bundle.manifest.quantization
-    if told is None:
+    quantization = bundle.manifest.quantization
+    if quantization is None:
         return False
-    targets, scales = record(told.get("targets")), record(calibration.get("targets"))
+    targets, scales = quantization.targets, record(calibration.get("targets"))
     return (
         bool(targets)
         and targets.keys() == scales.keys()
-        and _same(listed(told.get("noise_levels")), listed(calibration.get("noise_levels")))
-        and all(_same(within(targets, name, "edges"), within(scales, name, "edges")) for name in targets)
-        and all(_same_corrections(targets[name], scales[name]) for name in targets)
+        and _same(quantization.noise_levels, calibration.get("noise_levels"))
+        and all(_same(target.edges, within(scales, name, "edges")) for name, target in targets.items())
+        and all(_same_corrections(target, scales[name]) for name, target in targets.items())
     )
 
 
-def _same_corrections(ours: Any, theirs: Any) -> bool:
+def _same_corrections(ours: Int8Target, theirs: Any) -> bool:
     """Fitted numbers: another calibration with the same ranges has others."""
-    gains = [
-        [listed(within(row, "gain")) for row in listed(within(one, "noise_corrections"))] for one in (ours, theirs)
-    ]
-    return len(gains[0]) == len(gains[1]) and all(_same(a, b) for a, b in zip(*gains, strict=True))
+    gains = [within(row, "gain") for row in listed(within(theirs, "noise_corrections"))]
+    return len(gains) == len(ours.noise_corrections) and all(
+        _same(row.gain, gain) for row, gain in zip(ours.noise_corrections, gains, strict=True)
+    )
 
 
-def _same(a: Sequence[Any], b: Sequence[Any]) -> bool:
-    pairs = [(number(x), number(y)) for x, y in zip(listed(a), listed(b), strict=False)]
-    return len(listed(a)) == len(listed(b)) and all(
-        x is not None and y is not None and math.isclose(x, y, rel_tol=1e-9) for x, y in pairs
+def _same(ours: Sequence[float], theirs: object) -> bool:
+    figures = [number(value) for value in listed(theirs)]
+    return len(ours) == len(figures) and all(
+        figure is not None and math.isclose(value, figure, rel_tol=1e-9)
+        for value, figure in zip(ours, figures, strict=True)
     )
 
 

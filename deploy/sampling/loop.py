@@ -1,30 +1,21 @@
-"""The loop that follows a plan, on arrays: the reference for every other way to run one.
+"""The loop that follows a plan. The network is a callable, so this file knows neither engines nor tiles."""
 
-All arithmetic is in the type of the state (float32 in production); coefficients are float64 until they meet it.
-The network is a callable, so this file knows neither engines nor tiles.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.errors import OutputError
 from deploy.sampling.plan import Plan, PlanRow
+from deploy.sampling.step import advance, check_finite, estimate_picture
 
 Array = NDArray[np.floating[Any]]
 PredictNoise = Callable[[Array, PlanRow, int], Array]
 """(state, row, step_index) -> the predicted noise, in the state's shape. It must not keep or change the state."""
 
-
-@dataclass(frozen=True)
-class Sampled:
-    """The state after the last step, and how often the network was evaluated."""
-
-    x: Array
-    evaluations: int
+Strip = EllipsisType | tuple[slice, ...]
+"""Part of a state, to index with."""
 
 
 def starting_state(plan: Plan, noise: Array, picture: Array | None = None) -> Array:
@@ -43,63 +34,58 @@ def run_plan(
     x: Array,
     noise: Callable[[int], Array],
     *,
-    adjust_estimate: Callable[[Array, PlanRow, int], Array] | None = None,
-) -> Sampled:
-    """The sample that `plan` makes from the starting state `x`, which is left as it was.
-
-    `noise(step_index)` gives the fresh noise of a step; it is asked only where the plan adds some.
-    `adjust_estimate(x0, row, step_index)` may change each estimate of the picture, after clipping and before use.
-    """
+    adjust_estimate: Callable[[Array, PlanRow, int], None] | None = None,
+) -> Array:
+    """The sample that `plan` makes from the starting state `x`, which is left as it was; see `take_steps`."""
     x = np.array(x)
-    scratch = np.empty_like(x)
+    take_steps(plan, predict_noise, x, lambda index, _: noise(index), adjust_estimate=adjust_estimate)
+    return x
+
+
+def take_steps(
+    plan: Plan,
+    predict_noise: PredictNoise,
+    x: Array,
+    noise: Callable[[int, Any], Array],
+    *,
+    strips: Sequence[Strip] = (...,),
+    empty: Callable[[Array], Array] = np.empty_like,
+    after_strip: Callable[[], None] = lambda: None,
+    adjust_estimate: Callable[[Array, PlanRow, int], None] | None = None,
+    after_step: Callable[[int, Array], None] | None = None,
+) -> None:
+    """`x`, changed in place, is the sample that `plan` makes of it. The network is evaluated once per row.
+
+    `noise(step_index, strip)` gives the fresh noise of a step; it is asked only where the plan adds some.
+    `adjust_estimate(x0, row, step_index)` may change each estimate of the picture in place, after clipping and before
+    use; `after_step(step_index, x)` looks at the state after each step. Between evaluations the work is done on one of
+    `strips` after the other, the largest first; `empty` makes arrays like the state.
+    """
     # The newest estimate is made in the array of the oldest, which no later step needs.
-    estimates = [np.empty_like(x) for _ in range(plan.history)]
-    evaluations = 0
+    estimates = [empty(x) for _ in range(plan.history)]
+    scratch = np.empty_like(x[strips[0]], order="C")
     for index, row in enumerate(plan.rows):
         predicted = predict_noise(x, row, index)
-        evaluations += 1
         newest = estimates.pop()
-        estimate_picture(row, x, predicted, out=newest, scratch=scratch)
-        check_finite(newest, predicted, row, index, len(plan))
-        if row.clip:
-            np.clip(newest, -1.0, 1.0, out=newest)
+        for strip in strips:
+            part = newest[strip]
+            estimate_picture(row, x[strip], predicted[strip], out=part, scratch=_room(scratch, part))
+            check_finite(part, predicted[strip], row, index, len(plan))
+            if row.clip:
+                np.clip(part, -1.0, 1.0, out=part)
+            after_strip()
         if adjust_estimate is not None:
-            newest[...] = adjust_estimate(newest, row, index)
+            adjust_estimate(newest, row, index)
         estimates.insert(0, newest)
-        advance(row, x, estimates, noise(index) if row.noise else None, scratch)
-    return Sampled(x, evaluations)
+        for strip in strips:
+            part = x[strip]
+            fresh = noise(index, strip) if row.noise else None
+            advance(row, part, [estimate[strip] for estimate in estimates], fresh, _room(scratch, part))
+            after_strip()
+        if after_step is not None:
+            after_step(index, x)
 
 
-def estimate_picture(row: PlanRow, x: Array, predicted: Array, *, out: Array, scratch: Array) -> None:
-    """`out` holds (x - sigma*predicted)/noise_level; values that are not finite pass without a warning."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        np.multiply(predicted, -row.sigma / row.noise_level, out=out)
-        np.multiply(x, 1.0 / row.noise_level, out=scratch)
-        out += scratch
-
-
-def advance(row: PlanRow, x: Array, estimates: list[Array], noise: Array | None, scratch: Array) -> None:
-    """`x` holds the state after the step; `estimates` are newest first."""
-    x *= x.dtype.type(row.x)
-    for factor, estimate in zip(row.x0, estimates, strict=False):  # later steps may look further back than this one
-        np.multiply(estimate, factor, out=scratch)
-        x += scratch
-    if noise is not None:
-        np.multiply(noise, row.noise, out=scratch)
-        x += scratch
-
-
-def check_finite(estimate: Array, predicted: Array, row: PlanRow, step_index: int, steps: int) -> None:
-    """Nothing happens if the estimate is finite; else the message names the step, the values and the cure."""
-    # A NaN or an infinity anywhere makes the smallest or the largest value one: two passes, no array of flags.
-    with np.errstate(invalid="ignore"):
-        if np.isfinite(estimate.min()) and np.isfinite(estimate.max()):
-            return
-    finite = predicted[np.isfinite(predicted)]
-    values = f"from {finite.min():.3g} to {finite.max():.3g}" if finite.size else "absent"
-    where = f"Step {step_index + 1} of {steps} (noise level {row.noise_level:.4g}, timestep {row.timestep})"
-    raise OutputError(
-        f"{where}: of {predicted.size} values that the network predicted {predicted.size - finite.size} are not finite "
-        f"and the others {values}, which gives no picture; use a wider precision (fp32) or another engine, and check "
-        "the model with `idm-deploy verify`."
-    )
+def _room(scratch: Array, part: Array) -> Array:
+    """As much of the scratch as the part takes; the last strip is smaller."""
+    return scratch[tuple(slice(size) for size in part.shape)]

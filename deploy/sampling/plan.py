@@ -2,15 +2,19 @@
 
 A row carries everything that the loop needs for its step: the noise level and timestep that condition the
 network, the factors that turn the predicted noise into an estimate of the picture, the coefficients of the
-update, whether the estimate is clipped, and the index of its int8 range.
+update and whether the estimate is clipped. An engine adds what its graphs are fed at that level, its int8 range and
+the correction that int8 needs there.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from deploy.errors import PlanError
 from deploy.sampling.equations import EQUATIONS, Coefficients, Step
@@ -64,6 +68,23 @@ class SamplingRules:
     published_grid: Callable[[int, int], list[int]]  # (timesteps, count) -> those of the authors' sampler, descending
 
 
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Correction:
+    """What takes the mean error of a network's prediction back: a gain and an offset, each (1, channels, 1, 1)."""
+
+    gain: Array
+    offset: Array
+
+    def of(self, noise: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The predicted noise, corrected; changed in place."""
+        noise *= self.gain
+        noise += self.offset
+        return noise
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlanRow:
     """One evaluation and its update: x_next = x*state + x0[0]*estimate + x0[1]*previous estimate + ... + noise*normal.
@@ -78,7 +99,16 @@ class PlanRow:
     x0: tuple[float, ...]
     noise: float
     clip: bool
-    range_index: int | None = None
+    range_index: int = 0  # of the engine in int8 that serves this noise level, where there is one per range
+    correction: Correction | None = field(default=None, compare=False)  # of the predicted noise, in int8
+    feeds: Mapping[str, Array] = field(default_factory=dict, compare=False, repr=False)
+    """What the network is fed besides state and condition, by the names of its inputs."""
+
+    @classmethod
+    def evaluation(cls, noise_level: float, timestep: int = 0) -> "PlanRow":
+        """An evaluation at a noise level that no step follows: the estimate is all that is left."""
+        sigma = math.sqrt(1.0 - noise_level**2)
+        return cls(noise_level=noise_level, sigma=sigma, timestep=timestep, x=0.0, x0=(1.0,), noise=0.0, clip=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,13 +141,6 @@ class Plan:
     def history(self) -> int:
         """How many estimates of the picture, the newest included, the loop must keep."""
         return max(len(row.x0) for row in self.rows)
-
-    def with_range_indices(self, indices: Sequence[int]) -> "Plan":
-        """The same plan with the int8 range of each row."""
-        if len(indices) != len(self.rows):
-            raise PlanError(f"The plan has {len(self.rows)} rows, but {len(indices)} range indices were given.")
-        rows = tuple(replace(row, range_index=index) for row, index in zip(self.rows, indices, strict=True))
-        return replace(self, rows=rows)
 
 
 def make_plan(schedule: NoiseSchedule, settings: PlanSettings | None = None, *, rules: SamplingRules) -> Plan:

@@ -281,7 +281,7 @@ class OnnxRuntimeCudaEngine(Engine):
             raise self._run_error(error) from error
 
     def follow(self, name: str, output: str, start: Array, steps: Iterable[Step], held: Held = NOTHING_HELD) -> Array:
-        """See `Engine.follow`: the value and its estimates stay on the device."""
+        """See `Engine.follow`: the value and what updates keep stay on the device."""
         # A copy, since on a CPU the value shares the array's memory.
         mine = _Carried(name, np.array(start, order="C"))
         update = DeviceUpdate(self._onnxruntime, self._open_update, self._device, self._device_id)

@@ -12,7 +12,7 @@ from deploy.engine import builds as engine_plans
 from engines.backends import BACKENDS
 from engines.errors import EngineError
 from engines.machine.cuda import Device, find_device
-from tests.backends import change_backend
+from tests.backends import carry_state
 from tests.deploy.exported import exported, exported_latent
 from tests.deploy.quantized import quantized_micro
 
@@ -44,7 +44,7 @@ def test_everything_but_cuda_runs_on_the_cpu(
 
 def test_a_state_that_stays_on_the_device(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """The way that CUDA goes, on an engine for CPUs."""
-    change_backend(monkeypatch, "openvino-cpu", carries_state=True)
+    carry_state(monkeypatch, "openvino-cpu")
     settings = gpu_times.Settings(size=(16, 16), batches=(2,), rounds=1, steps=3)
     row = gpu.measure(bundle, settings, ["openvino-cpu"])["rows"][0]
     assert row["precision"] == "fp32" and row["picture_db"] > 80 and row["images_per_second"] > 0

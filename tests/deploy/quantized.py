@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as changed
 
 from deploy.bundle import Bundle, BundleWriter
 from deploy.images.files import write_image
 from deploy.int8.pipeline import quantize_bundle
 from deploy.int8.settings import Places, QuantizeSettings
 from tests.deploy.exported import exported
+from tests.deploy.quantizations import HELD_OUT
 
 SETTINGS = QuantizeSettings(
     scales=(2.0,), crop=16, pictures=2, ranges=2, max_psnr_drop=9.0, min_fidelity=0.0, float_share=0.0
@@ -36,10 +38,11 @@ def quantized_micro(folder: Path) -> Bundle:
 
 def with_held_out(bundle: Bundle, figures: dict[str, dict[str, float]]) -> Bundle:
     """The same with what `quantize` would have measured per target."""
-    quantization = dict(bundle.manifest.quantization or {})
-    quantization["targets"] = {
-        target: described | ({"held_out": figures[target]} if target in figures else {})
-        for target, described in quantization["targets"].items()
+    quantization = bundle.manifest.quantization
+    assert quantization is not None
+    targets = {
+        name: changed(target, held_out=changed(HELD_OUT, **figures[name]) if name in figures else target.held_out)
+        for name, target in quantization.targets.items()
     }
     with BundleWriter.update(bundle) as writer:
-        return writer.commit(replace(bundle.manifest, quantization=quantization))
+        return writer.commit(replace(bundle.manifest, quantization=quantization.with_targets(targets)))

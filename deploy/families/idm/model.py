@@ -18,6 +18,7 @@ from deploy.images.coordinates import resize_index
 from deploy.images.resize import resize_region
 from deploy.images.tiles import Size, strips_of_rows
 from deploy.images.tiles import Window as Window
+from deploy.sampling.plan import PlanRow
 from engines.contract import Memory
 
 Float32 = NDArray[np.float32]
@@ -81,14 +82,12 @@ class IdmModel(GraphDenoiser):
         """The scaling factor (w - w_lr) / ((s_max - 1) * w_lr): 0 is no magnification, 1 the training maximum."""
         return (width - lr_width) / ((self.s_max - 1.0) * lr_width)
 
-    def made_rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
-        """What each step of a plan feeds besides the state: one mapping per step. IDM looks at the level only."""
-        del timesteps
-        levels = np.array(noise_levels, dtype=np.float32)[:, None]
+    def feeds_of_rows(self, rows: Sequence[PlanRow]) -> list[dict[str, Array]]:
+        """What each step feeds besides state and condition: this family looks at the noise level only."""
+        levels = np.array([row.noise_level for row in rows], dtype=np.float32)[:, None]
         if "tabulate" not in self.graphs:
-            return self.graphs.rows_in_precision([{"noise_level": level[None]} for level in levels], noise_levels)
-        table = self.graphs.run("tabulate", {"noise_level": levels})["noise_row"]
-        return self.graphs.rows_in_precision([{"noise_row": row[None]} for row in table], noise_levels)
+            return [{"noise_level": level[None]} for level in levels]
+        return [{"noise_row": row[None]} for row in self.graphs.run("tabulate", {"noise_level": levels})["noise_row"]]
 
     def condition(self, lr: Float32, size: Size, window: Window) -> dict[str, Array]:
         """Everything about the picture that does not change from step to step, for one window of the output."""

@@ -26,6 +26,7 @@ from deploy.images.coordinates import (
     shifted_lookup,
 )
 from deploy.images.tiles import Size, Window
+from deploy.sampling.plan import PlanRow
 
 Float32 = NDArray[np.float32]
 
@@ -113,13 +114,12 @@ class LatentModel(GraphDenoiser):
         rows, columns = self.config.padded_size(*lr)
         return rows // self.config.first_stage.stride, columns // self.config.first_stage.stride
 
-    def made_rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
-        """What each step feeds besides the state; the float graphs of this family look at the timestep only."""
-        steps = np.array(timesteps, dtype=np.float32)
+    def feeds_of_rows(self, rows: Sequence[PlanRow]) -> list[dict[str, Array]]:
+        """What each step feeds besides state and condition: this family looks at the timestep only."""
+        steps = np.array([row.timestep for row in rows], dtype=np.float32)
         if "tabulate" not in self.graphs:
-            return self.graphs.rows_in_precision([{"timestep": step[None]} for step in steps], noise_levels)
-        table = self.graphs.run("tabulate", {"timestep": steps})["time_row"]
-        return self.graphs.rows_in_precision([{"time_row": row[None]} for row in table], noise_levels)
+            return [{"timestep": step[None]} for step in steps]
+        return [{"time_row": row[None]} for row in self.graphs.run("tabulate", {"timestep": steps})["time_row"]]
 
     def condition_of_window(self, condition: Float32, window: Window) -> dict[str, Array]:
         """What the U-Net is fed of the encoded input; the hoisted convolution sees one pixel beyond the window."""

@@ -34,7 +34,7 @@ from deploy.picture.upscaler import Upscaler, ignore
 from deploy.sampling.choices import Choices, Sampling
 from deploy.sampling.noise import image_key
 from deploy.sampling.noise_source import NoiseSource
-from deploy.sampling.plan import Plan
+from deploy.sampling.plan import Plan, PlanRow
 from engines.new_files import new_file
 
 Progress = Callable[[str, float], None]
@@ -253,12 +253,12 @@ class Trajectories:
     ) -> Iterator[DenoiserInput]:
         """Of one trajectory, and those of its pictures that the condition is of."""
         plan = self.plans.plans[self._all[number].plan]
-        rows = _rows(self._upscaler.model, plan)
+        rows = self._upscaler.model.rows(plan.rows)
         stored = np.load(self._path(number), mmap_mode="r", allow_pickle=False)
         for step in steps:
             yield DenoiserInput(
                 level_index=self.plans.level_index(plan.rows[step].noise_level),
-                feeds={"x": np.array(stored[0, step, pictures]), **condition, **rows[step]},
+                feeds={"x": np.array(stored[0, step, pictures]), **condition, **rows[step].feeds},
                 predicted=np.array(stored[1, step, pictures]),
             )
 
@@ -267,7 +267,7 @@ class Trajectories:
         group, sampling = trajectory.group, self.plans.samplings[trajectory.plan]
         plan = self.plans.plans[trajectory.plan]
         graphs = self._upscaler.graphs
-        watched = _Watched(self._upscaler.model, plan, graphs.bundle.graph(DENOISE, graphs.choice.record.norm))
+        watched = _Watched(self._upscaler.model, len(plan), graphs.bundle.graph(DENOISE, graphs.choice.record.norm))
         subject = self._subject(group)
         with sampled_batch(
             cast(Model, watched),
@@ -310,9 +310,9 @@ class Trajectories:
 class _Watched:
     """A model that keeps what `predict` is given and what it returns; for all else it is the model itself."""
 
-    def __init__(self, model: Model, plan: Plan, graph: Path) -> None:
+    def __init__(self, model: Model, steps: int, graph: Path) -> None:
         self._model = model
-        self._plan = plan
+        self._steps = steps
         self._graph = graph
         self.stride = model.stride
         self.states: list[Float32] = []
@@ -321,13 +321,10 @@ class _Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def predict(
-        self, x: Float32, condition: Mapping[str, Any], row: Mapping[str, Any], keep: Keep = NOTHING_STAYS
-    ) -> Float32:
+    def predict(self, x: Float32, condition: Mapping[str, Any], row: PlanRow, keep: Keep = NOTHING_STAYS) -> Float32:
         noise = self._model.predict(x, condition, row, keep)
-        step = len(self.states)
-        where = f"step {step + 1} of {len(self._plan)} (noise level {self._plan.rows[step].noise_level:.4g})"
-        refuse_not_finite(noise, self._graph, {"x": x, **condition, **row}, where)
+        where = f"step {len(self.states) + 1} of {self._steps} (noise level {row.noise_level:.4g})"
+        refuse_not_finite(noise, self._graph, {"x": x, **condition, **row.feeds}, where)
         self.states.append(x.copy())
         self.predicted.append(noise.copy())
         return noise
@@ -343,11 +340,6 @@ def whole_layout(shape: tuple[int, int, int, int], stride: int) -> Layout:
         decode_bytes=64 << 20,
         predicted_bytes=0,
     )
-
-
-def _rows(model: Model, plan: Plan) -> list[dict[str, Any]]:
-    rows = model.rows([row.noise_level for row in plan.rows], [row.timestep for row in plan.rows])
-    return [dict(row) for row in rows]
 
 
 def _pixels(group: Group) -> int:

@@ -5,15 +5,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace as changed
 from numpy.typing import NDArray
 from onnx import ModelProto
 
 from calibration.observe.layers import read_graph, take_external
 from deploy.bundle import Bundle, BundleWriter
+from deploy.bundle.quantization import Int8Decoder, Int8Target
 from deploy.errors import BundleError
 from deploy.export.onnx_ops import attach_weights
 from deploy.export.weights_file import Place
-from deploy.int8.storing.decoder import decoder_files, with_renamed_decoder
 from deploy.int8.storing.storing import merged_tensors, write_packed
 
 Array = NDArray[Any]
@@ -26,7 +27,7 @@ def without_float_denoiser(bundle: Bundle) -> Bundle:
         raise BundleError(f"{bundle.path} has no int8 graphs to keep instead of the float ones. Quantize it first.")
     kept = {name: entry for name, entry in bundle.manifest.graphs.items() if name != "denoise"}
     files = {file for entry in kept.values() for file in entry["forms"].values()}
-    files |= {file for told in quantization["targets"].values() for file in [told["graph"], *decoder_files(told)]}
+    files |= {file for target in quantization.targets.values() for file in target.graphs}
     models: dict[str, ModelProto] = {name: read_graph(bundle.file(name)) for name in sorted(files)}
     needed: dict[str, list[str]] = {}
     tensors = merged_tensors(_taken(models, bundle, needed))
@@ -36,14 +37,9 @@ def without_float_denoiser(bundle: Bundle) -> Bundle:
             name: _stored(writer, name, model, {key: places[key] for key in needed[name]}, weights)
             for name, model in models.items()
         }
-        targets = {
-            target: with_renamed_decoder(told, renamed, weights)
-            | {"graph": renamed[told["graph"]], "weights": [weights]}
-            for target, told in quantization["targets"].items()
-        }
+        targets = {name: moved_target(target, renamed, weights) for name, target in quantization.targets.items()}
         graphs = {name: _renamed(entry, renamed, weights) for name, entry in kept.items()}
-        manifest = replace(bundle.manifest, graphs=graphs, quantization={**quantization, "targets": targets})
-        return writer.commit(manifest)
+        return writer.commit(replace(bundle.manifest, graphs=graphs, quantization=quantization.with_targets(targets)))
 
 
 def _taken(
@@ -60,6 +56,15 @@ def _stored(writer: BundleWriter, name: str, model: ModelProto, places: Mapping[
     """The new name of a graph that points into the new file."""
     attach_weights(model, weights, places)
     return writer.add_bytes(name.rsplit("-", 1)[0], "onnx", model.SerializeToString(deterministic=True))
+
+
+def moved_target(target: Int8Target, renamed: Mapping[str, str], weights: str) -> Int8Target:
+    """The same with its graphs under their new names, all of which point into one file of weights."""
+    decoder = target.decoder
+    if decoder is not None and decoder.graphs:
+        graphs = {name: renamed[file] for name, file in decoder.graphs.items()}
+        decoder = Int8Decoder(graphs=graphs, weights=(weights,))
+    return changed(target, graph=renamed[target.graph], weights=(weights,), decoder=decoder)
 
 
 def _renamed(entry: Mapping[str, Any], renamed: Mapping[str, str], weights: str) -> dict[str, Any]:

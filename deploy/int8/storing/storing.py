@@ -15,6 +15,7 @@ from calibration.targets.editing import Int8Graphs
 from calibration.targets.range_rows import RangeRows
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
+from deploy.bundle.quantization import ConstantFiles, Int8Target, RangeFiles
 from deploy.errors import BundleError
 from deploy.export.onnx_ops import attach_weights
 from deploy.export.weights_file import ALIGNMENT, Place, places_of, write_tensors
@@ -44,7 +45,7 @@ def calibrated_graph(bundle: Bundle, name: str) -> Path:
     return bundle.graph(name, BACKENDS[DEFAULT_BACKEND].norm)
 
 
-def write_targets(writer: BundleWriter, made: Sequence[TargetGraphs], weights: Sequence[str]) -> dict[str, Any]:
+def write_targets(writer: BundleWriter, made: Sequence[TargetGraphs], weights: Sequence[str]) -> dict[str, Int8Target]:
     """Everything is in the bundle; returned is what its manifest says of each target.
 
     weights: files that the float denoiser needs, which what stays in float needs too.
@@ -88,24 +89,25 @@ def write_packed(writer: BundleWriter, stem: str, tensors: Mapping[str, Array]) 
 
 def _write_target(
     writer: BundleWriter, one: TargetGraphs, places: Mapping[str, Place], int8_file: str, weights: Sequence[str]
-) -> dict[str, Any]:
+) -> Int8Target:
     graph = _with_tensors(one.graphs.model, places, int8_file)
-    return {
-        "graph": writer.add_bytes(f"denoise-int8-{one.target}", "onnx", graph),
-        "edges": list(one.edges),
-        "rows": {row.input: _arrays(writer, row) for row in one.graphs.rows},
-        "constants": {
-            constants.rows.input: {"names": list(constants.names), "rows": _arrays(writer, constants.rows)}
+    return Int8Target(
+        graph=writer.add_bytes(f"denoise-int8-{one.target}", "onnx", graph),
+        edges=one.edges,
+        rows={row.input: _files(writer, row) for row in one.graphs.rows},
+        constants={
+            constants.rows.input: ConstantFiles(names=constants.names, rows=_files(writer, constants.rows))
             for constants in one.graphs.constants
         },
-        "weights": [*weights, int8_file],
-        "noise_corrections": [],
-    }
+        weights=(*weights, int8_file),
+        noise_corrections=(),
+    )
 
 
-def _arrays(writer: BundleWriter, rows: RangeRows) -> dict[str, str]:
+def _files(writer: BundleWriter, rows: RangeRows) -> RangeFiles:
     """The files of the rows' arrays."""
-    return {key: writer.add_array(f"{rows.input}-{key}", np.asarray(array)) for key, array in rows.to_arrays().items()}
+    arrays = rows.to_arrays().items()
+    return RangeFiles(**{key: writer.add_array(f"{rows.input}-{key}", np.asarray(array)) for key, array in arrays})
 
 
 def _with_tensors(model: ModelProto, places: Mapping[str, Place], location: str) -> bytes:

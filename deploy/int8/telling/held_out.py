@@ -2,27 +2,32 @@
 
 from dataclasses import replace
 
+from msgspec.structs import replace as changed
+
 from deploy.bundle import Bundle, BundleWriter
+from deploy.bundle.quantization import HeldOut
 from deploy.int8.settings import QuantizeSettings
 from deploy.int8.telling.results import Results, TargetResult
 
 
 def with_held_out_figures(bundle: Bundle, results: Results) -> Bundle:
     """The same bundle, whose manifest says for each target what the default preset's pictures lost."""
-    quantization = dict(bundle.manifest.quantization or {})
-    rows = {row.target: row for row in results.rows}
-    quantization["targets"] = {
-        target: described | ({"held_out": figures_of_row(rows[target], results)} if target in rows else {})
-        for target, described in quantization["targets"].items()
+    quantization = bundle.manifest.quantization
+    if quantization is None:
+        return bundle
+    held_out = {row.target: held_out_of_row(row, results) for row in results.rows}
+    targets = {
+        name: changed(target, held_out=held_out.get(name, target.held_out))
+        for name, target in quantization.targets.items()
     }
     with BundleWriter.update(bundle) as writer:
-        return writer.commit(replace(bundle.manifest, quantization=quantization))
+        return writer.commit(replace(bundle.manifest, quantization=quantization.with_targets(targets)))
 
 
 def unmeasured(bundle: Bundle) -> bool:
     """Whether the bundle was quantized, but the command was stopped before it had measured what that costs."""
-    targets = (bundle.manifest.quantization or {}).get("targets", {})
-    return any("held_out" not in described for described in targets.values())
+    quantization = bundle.manifest.quantization
+    return quantization is not None and any(target.held_out is None for target in quantization.targets.values())
 
 
 def beyond_budget(row: TargetResult, settings: QuantizeSettings) -> str:
@@ -41,16 +46,13 @@ def beyond_budget(row: TargetResult, settings: QuantizeSettings) -> str:
     )
 
 
-def figures_of_row(row: TargetResult, results: Results) -> dict[str, float | int | str | None]:
-    """psnr_drop: dB of mean PSNR lost against the originals, None without any; fidelity_db: mean dB from float.
-
-    worst_db: of the worst picture, in plain sampling where that is not the preset.
-    """
+def held_out_of_row(row: TargetResult, results: Results) -> HeldOut:
+    """What the bundle keeps of the figures of a target."""
     lost, worst = row.preset.psnr_drop, (row.plain or row.preset).worst
-    return {
-        "preset": results.preset,
-        "pictures": len(row.preset.decibels),
-        "psnr_drop": None if lost is None else round(lost, 4),
-        "fidelity_db": round(min(row.preset.mean, 200.0), 2),  # equal pictures are infinitely alike, JSON is not
-        "worst_db": round(min(worst, 200.0), 2),
-    }
+    return HeldOut(
+        preset=results.preset,
+        pictures=len(row.preset.decibels),
+        psnr_drop=None if lost is None else round(lost, 4),
+        fidelity_db=round(min(row.preset.mean, 200.0), 2),  # equal pictures are infinitely alike, JSON is not
+        worst_db=round(min(worst, 200.0), 2),
+    )

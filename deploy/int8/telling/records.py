@@ -9,13 +9,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec import to_builtins
+
 from calibration.choose.quantizer import Quantizer
 from calibration.choose.recipe import LayerRecipe, Recipe
 from calibration.passes.recipes import Scales
 from deploy.int8.recording.trajectories import CalibrationPlans
 from deploy.int8.settings import QuantizeSettings
 from deploy.int8.trying.decoder import TargetDecoder
-from deploy.int8.trying.drafts import NoiseCorrections, json_from_corrections
+from deploy.int8.trying.drafts import NoiseCorrections
 
 
 def record_of_scales(
@@ -36,7 +38,7 @@ def record_of_scales(
                 "edges": list(scales[target].ranges.edges),
                 "partition_costs": [one.cost for one in scales[target].partitions],
                 "layers": {layer.node: _layer(layer) for layer in recipe.layers},
-                "noise_corrections": json_from_corrections(corrections.get(target, ())),
+                "noise_corrections": to_builtins(corrections.get(target, ())),
             }
             for target, recipe in recipes.items()
         },

@@ -154,7 +154,7 @@ def _row(
         layers=len(calibrated.findings.layers),
         in_float=tuple(sorted(calibrated.choices[target].in_float)),
         share_in_float=share_in_float(recipe, calibrated.multiplications),
-        bytes=bytes_of_graphs(calibrated.bundle, [quantization["targets"][target]["graph"]]),
+        bytes=bytes_of_graphs(calibrated.bundle, [quantization.targets[target].graph]),
         preset=found[0],
         plain=found[1] if len(found) > 1 else None,
         seconds_float=seconds[0] if seconds else None,

@@ -17,10 +17,11 @@ from calibration.passes.gathering import Findings
 from calibration.passes.inputs import DenoiserInput, Inputs
 from calibration.passes.recipes import Corrections, Scales
 from deploy.bundle import Bundle
+from deploy.bundle.quantization import LevelCorrection
 from deploy.int8.installed import backend_of_target
 from deploy.int8.trying.comparison import int8_upscaler, lanes_on
-from deploy.int8.trying.drafts import LevelCorrection
 from deploy.picture.upscaler import Upscaler
+from deploy.sampling.plan import PlanRow
 
 Array = NDArray[Any]
 Progress = Callable[[str, float], None]
@@ -107,19 +108,25 @@ def _noise_corrections(
 ) -> list[LevelCorrection]:
     errors = NoiseErrors(steps=len(levels), channels=upscaler.model.channels)
     left = EstimateErrors(levels, upscaler.model.channels, clip=upscaler.model.sampling.clip)
-    feeds = upscaler.graphs.rows_in_precision([{} for _ in levels], levels)
+    rows = [upscaler.graphs.row(PlanRow.evaluation(level)) for level in levels]
     count = inputs.count(CORRECTING_EVERY)
 
     def predicted(one: DenoiserInput) -> tuple[DenoiserInput, Array]:
-        return one, upscaler.graphs.run("denoise", {**one.feeds, **feeds[one.level_index]})["noise"]
+        return one, upscaler.graphs.predicted_noise(one.feeds["x"], one.feeds, rows[one.level_index])
 
     for done, (one, made) in enumerate(lanes.each(predicted, inputs.each(CORRECTING_EVERY))):
         errors.add(one.level_index, one.predicted, made)
         left.add(one.level_index, one.feeds["x"], one.predicted, made)
         progress(f"measuring what int8 changes in a step, {done + 1} of {count}", (done + 1) / count)
+    fitted = [errors.correction(index, level) for index, level in enumerate(levels)]
     return [
-        LevelCorrection(noise=errors.correction(index, level), estimate_variance=left.variance(index))
-        for index, level in enumerate(levels)
+        LevelCorrection(
+            noise_level=noise.noise_level,
+            gain=noise.gain,
+            offset=noise.offset,
+            estimate_variance=left.variance(index),
+        )
+        for index, noise in enumerate(fitted)
     ]
 
 

@@ -23,6 +23,7 @@ from typing import Any, Final
 import numpy as np
 
 from calibration.choose.clipping import Method
+from calibration.choose.ranges import ONE_RANGE
 from calibration.choose.recipe import Recipe
 from calibration.errors import GraphError
 from calibration.passes.decoder_gathering import (
@@ -34,8 +35,8 @@ from calibration.passes.decoder_gathering import (
 from calibration.targets.editing import Int8Graphs
 from calibration.targets.table import DECODE, QUERY, target_named
 from deploy.bundle import Bundle, BundleWriter
+from deploy.bundle.quantization import Int8Decoder, Int8Target, Quantization
 from deploy.engine.graphs import INT8, EngineChoice, GraphSet
-from deploy.engine.int8_decoder import KEY
 from deploy.errors import BundleError
 from deploy.families.contract import Decoder as StateDecoder
 from deploy.families.contract import Float32, Model
@@ -249,9 +250,27 @@ def decoded(model: Model, latent: Float32, size: Size) -> Pixels:
 def with_decoder(draft: Draft, made: Mapping[str, GraphsOfTarget]) -> Bundle:
     """The scratch bundle with these decoder graphs, by target, and nothing else in int8."""
     with BundleWriter.update(draft.bundle) as writer:
-        told = {target: {KEY: entry} for target, entry in write_decoder(writer, draft.bundle, made).items()}
-        draft.bundle = writer.commit(replace(draft.bundle.manifest, quantization={"targets": told}))
+        targets = decoder_alone(draft.bundle, write_decoder(writer, draft.bundle, made))
+        quantization = Quantization(targets=targets, noise_levels=draft.levels)
+        draft.bundle = writer.commit(replace(draft.bundle.manifest, quantization=quantization))
     return draft.bundle
+
+
+def decoder_alone(bundle: Bundle, decoders: Mapping[str, Int8Decoder]) -> dict[str, Int8Target]:
+    """What a manifest says of targets whose denoiser is the float one, in one range."""
+    denoiser = bundle.manifest.graphs["denoise"]
+    return {
+        name: Int8Target(
+            graph=denoiser["forms"][target_named(name).norm],
+            edges=ONE_RANGE.edges,
+            rows={},
+            constants={},
+            weights=tuple(denoiser["weights"]),
+            noise_corrections=(),
+            decoder=decoder,
+        )
+        for name, decoder in decoders.items()
+    }
 
 
 def _decoded_in_int8(

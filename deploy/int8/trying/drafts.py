@@ -6,27 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from calibration.choose.correction import NoiseCorrection
+from msgspec.structs import replace as changed
+
 from deploy.bundle import Bundle, BundleWriter
 from deploy.bundle.naming import MANIFEST_NAME
-from deploy.engine.int8_decoder import KEY
+from deploy.bundle.quantization import Int8Target, LevelCorrection, Quantization
 from deploy.int8.storing.decoder import GraphsOfTarget, write_decoder
 from deploy.int8.storing.storing import TargetGraphs, write_targets
-
-
-@dataclass(frozen=True, kw_only=True)
-class LevelCorrection:
-    """What the sampler makes of the int8 prediction at one noise level.
-
-    estimate_variance: of the difference between the pictures estimated in float and in int8, both limited as the
-    family's sampler limits them; averaged over channels, each without its mean, which `noise` takes away.
-    """
-
-    noise: NoiseCorrection
-    estimate_variance: float
-
 
 NoiseCorrections = Mapping[str, Sequence[LevelCorrection]]
 """Per target, the correction at each recorded level."""
@@ -44,8 +31,9 @@ class Draft:
     def tried(self, made: Sequence[TargetGraphs], corrections: NoiseCorrections | None = None) -> Bundle:
         """The scratch bundle with these int8 graphs and no others."""
         with BundleWriter.update(self.bundle) as writer:
-            told = quantization_of(writer, self.bundle, made, self.levels, corrections or {}, self.decoder)
-            self.bundle = writer.commit(replace(self.bundle.manifest, quantization=told))
+            targets = written_targets(writer, self.bundle, made, corrections or {}, self.decoder)
+            quantization = Quantization(targets=targets, noise_levels=self.levels)
+            self.bundle = writer.commit(replace(self.bundle.manifest, quantization=quantization))
         return self.bundle
 
 
@@ -63,32 +51,17 @@ def drafted(bundle: Bundle, folder: Path, levels: Sequence[float]) -> Iterator[D
         yield Draft(plain, tuple(levels))
 
 
-def quantization_of(
+def written_targets(
     writer: BundleWriter,
     bundle: Bundle,
     made: Sequence[TargetGraphs],
-    levels: Sequence[float],
     corrections: NoiseCorrections,
     decoder: Mapping[str, GraphsOfTarget],
-) -> dict[str, Any]:
+) -> dict[str, Int8Target]:
     """What the manifest says of the graphs, once they are in the bundle."""
     targets = write_targets(writer, made, bundle.manifest.graphs["denoise"]["weights"])
-    for target, rows in corrections.items():
-        targets[target]["noise_corrections"] = json_from_corrections(rows)
-    chosen = {target: graphs for target, graphs in decoder.items() if target in targets}
-    for target, told in write_decoder(writer, bundle, chosen).items():
-        targets[target][KEY] = told
-    return {"targets": targets, "noise_levels": list(levels)}
-
-
-def json_from_corrections(rows: Sequence[LevelCorrection]) -> list[dict[str, Any]]:
-    """As manifest and calibration.json hold them."""
-    return [
-        {
-            "noise_level": row.noise.noise_level,
-            "gain": list(row.noise.gain),
-            "offset": list(row.noise.offset),
-            "estimate_variance": row.estimate_variance,
-        }
-        for row in rows
-    ]
+    decoders = write_decoder(writer, bundle, {name: graphs for name, graphs in decoder.items() if name in targets})
+    return {
+        name: changed(target, noise_corrections=tuple(corrections.get(name, ())), decoder=decoders.get(name))
+        for name, target in targets.items()
+    }

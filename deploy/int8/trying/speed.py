@@ -13,6 +13,7 @@ from deploy.images.tiles import Window
 from deploy.int8.installed import backend_of_target
 from deploy.int8.trying.comparison import int8_upscaler
 from deploy.picture.upscaler import Upscaler
+from deploy.sampling.plan import PlanRow
 
 
 def runs_in_int8(target: str) -> bool:
@@ -47,7 +48,7 @@ def _step(upscaler: Upscaler, side: int) -> Callable[[], object]:
     model = upscaler.model
     size = model.state_size((max(side // 4, 1),) * 2, (side, side))
     condition = model.blank_condition((max(side // 4, 1),) * 2, (side, side), Window.whole(size))
-    row = model.rows([0.5], [500])[0]
+    (row,) = model.rows([PlanRow.evaluation(0.5, 500)])
     x = np.zeros((1, model.channels, *size), np.float32)
     for _ in range(2):
         model.predict(x, condition, row)

@@ -1,6 +1,6 @@
 """What a bundle and the engines that were built from it take on disk."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from deploy.bundle import Bundle
 from engines.cache import Cache
@@ -16,10 +16,10 @@ def disk_bytes(bundle: Bundle, cache: Cache | None = None) -> dict[str, int]:
     manifest = bundle.manifest
     files = {name: record.bytes for name, record in manifest.files.items()}
     found = {WHOLE: sum(files.values()) + (bundle.path / MANIFEST).stat().st_size}
-    in_float = set(_strings(manifest.graphs)) & files.keys()
+    in_float = {name for graph in manifest.graphs.values() for name in [*graph["forms"].values(), *graph["weights"]]}
     found["float graphs and weights"] = sum(files[name] for name in in_float)
-    for target, described in (manifest.quantization or {"targets": {}})["targets"].items():
-        beyond = set(_strings(described)) & files.keys() - in_float
+    for target, described in () if manifest.quantization is None else manifest.quantization.targets.items():
+        beyond = set(described.files) - in_float
         found[f"besides, int8 for {target}"] = sum(files[name] for name in beyond)
     found["sample pictures"] = sum(files[name] for name in set(manifest.samples))
     return found | {f"engine, {label}": size for label, size in _built(bundle, cache or Cache())}
@@ -35,14 +35,3 @@ def _built(bundle: Bundle, cache: Cache) -> Iterator[tuple[str, int]]:
     for entry in entries:
         if entry.bytes and entry.label.startswith(f"{name} "):
             yield entry.label, entry.bytes
-
-
-def _strings(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _strings(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _strings(item)

@@ -83,13 +83,14 @@ class WatchedGraphs(GraphSet):
         kept: Mapping[str, Array] = NOTHING,
         fixed: bool = False,
         lease: Lease | None = None,
+        range_index: int = 0,
     ) -> dict[str, Array]:
         """All outputs of one graph."""
         part = PART_OF_GRAPH.get(name, OTHER)
         if part == DENOISE:
             self.at_once = max(self.at_once, feeds["x"].shape[0])
         with self._timed(part):
-            return super().run(name, feeds, kept=kept, fixed=fixed, lease=lease)
+            return super().run(name, feeds, kept=kept, fixed=fixed, lease=lease, range_index=range_index)
 
     def followed(
         self, x: NDArray[np.float32], condition: Mapping[str, Array], steps: Iterable[Step], keep: Keep

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
 from deploy.engine.graphs import DENOISE, INT8, EngineChoice, GraphSet
-from deploy.engine.trials import TrialSettings, step_feeds
+from deploy.engine.trials import TrialSettings, trial_step
 from deploy.engine.turns import Contender, Progress, Timing, measure, timing_of
 from deploy.measure.benchmark.settings import BenchSettings
 from deploy.measure.benchmark.steps import name_of, runnable_choices
@@ -94,7 +94,7 @@ def multiplications_per_step(bundle: Bundle, settings: BenchSettings) -> float:
     from calibration.observe.multiplications import multiplications_of
 
     with GraphSet(bundle, EngineChoice(threads=settings.threads)) as graphs:
-        feeds = step_feeds(graphs, TrialSettings(size=settings.size, batch=settings.batch))
+        feeds = trial_step(graphs, TrialSettings(size=settings.size, batch=settings.batch)).feeds
     wanted = {spec["name"] for spec in bundle.manifest.graphs[DENOISE]["inputs"]}
     graph = bundle.graph(DENOISE, BACKENDS[DEFAULT_BACKEND].norm)
     return sum(multiplications_of(graph, {n: feeds[n].shape for n in feeds if n in wanted}).values())

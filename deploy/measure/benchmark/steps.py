@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
 
 from deploy.bundle import Bundle
 from deploy.engine.choice import choices_here
 from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
+from deploy.engine.trials import TrialSettings, TrialStep, trial_step
 from deploy.engine.turns import Contender
 from deploy.errors import DeployError, MissingPackage
-from deploy.families.cases import BEFORE_STEP, NOISE_LEVEL, chain
 from deploy.families.table import family_named
 from deploy.measure.benchmark.in_torch import DECODE, Baseline, torch_contenders, trial_of
 from deploy.measure.benchmark.settings import STEP, BenchSettings
@@ -58,15 +57,13 @@ def runnable_choices(bundle: Bundle, settings: BenchSettings) -> list[EngineChoi
 
 def _engine_step(graphs: GraphSet, settings: BenchSettings) -> Callable[[], object]:
     """One step on a graph compiled for its sizes. Its first call, which is not counted, also prepares all that."""
-    prepared: dict[str, Any] = {}
+    prepared: list[TrialStep] = []
 
     def step() -> None:
         if not prepared:
-            trial = trial_of(graphs.bundle, settings)
-            prepared.update(chain(trial, [name for name in BEFORE_STEP if name in graphs], graphs.run))
-            prepared.update(graphs.rows_in_precision([{}], [NOISE_LEVEL])[0])
-            graphs.fix_sizes(DENOISE, prepared)
-        graphs.run(DENOISE, prepared)
+            prepared.append(trial_step(graphs, TrialSettings(size=settings.size, batch=settings.batch)))
+            graphs.fix_sizes(DENOISE, prepared[0].feeds)
+        prepared[0].predicted_noise(graphs)
 
     return step
 

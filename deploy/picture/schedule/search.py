@@ -15,7 +15,7 @@ place of their likelihood terms.)
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -211,28 +211,27 @@ class PlacementSearch:
     ) -> Float32:
         """The end of one sample's run; states and estimates of every step are appended where asked for."""
         sample, condition = self._samples[index], self._conditions[index]
-        rows = self._model.rows([row.noise_level for row in plan.rows], [row.timestep for row in plan.rows])
+        plan = replace(plan, rows=self._model.rows(plan.rows))
         shape = sample.subject.state_shape
 
-        def predict(x: Array, _: PlanRow, step_index: int) -> Array:
+        def predict(x: Array, row: PlanRow, _step: int) -> Array:
             if states is not None:
                 states.append(x.astype(np.float32))  # a copy
             self._after_evaluation()
-            return self._model.predict(x.astype(np.float32, copy=False), condition, rows[step_index])
+            return self._model.predict(x.astype(np.float32, copy=False), condition, row)
 
-        def adjust(estimate: Array, _: PlanRow, _step: int) -> Array:
-            made = estimate.astype(np.float32, copy=False)
+        def adjust(estimate: Array, _: PlanRow, _step: int) -> None:
+            made: Float32 = estimate.astype(np.float32, copy=False)  # the same array: the state is float32
             if self._setting.consistency:
                 sample.subject.make_consistent(made, self._setting.consistency, lambda: None)
             if estimates is not None:
                 estimates.append(made.copy())
-            return made
 
         whole = slice(0, shape[2])
         noise = sample.noise.rows(shape, START_NOISE, whole)
         guess = sample.subject.first_guess(whole) if self._setting.start is not None else None
         state = starting_state(plan, noise, guess)
-        made: Float32 = run_plan(plan, predict, state, _no_noise, adjust_estimate=adjust).x.astype(np.float32)
+        made: Float32 = run_plan(plan, predict, state, _no_noise, adjust_estimate=adjust).astype(np.float32)
         return made
 
     def _paths(self, steps: int) -> list[Levels]:

@@ -1,8 +1,10 @@
 """What was quantized: the targets and what they cost, the ranges over noise levels, the scales, what stays in float."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
+from deploy.bundle.quantization import Int8Target
 from deploy.report.chapters.verdict import verdicts
 from deploy.report.facts import TARGETS, Facts, Figures
 from deploy.report.html.drawings import bar, heat_map, short_name
@@ -74,7 +76,7 @@ def int8_section(facts_: Facts) -> Section | None:
             *_in_float(measured),
             *_decoder(measured),
             *_weights(facts_),
-            *_calibration(facts_, record(told.get("settings"))),
+            *_calibration(facts_, told.settings),
         ),
     )
 
@@ -85,14 +87,13 @@ def _by_target(facts_: Facts, figures: Figures | None) -> Record:
     return {name: told[name] for name in facts_.targets if name in told}
 
 
-def _row(name: str, entry: Record, measured: Record) -> list[Child]:
-    preset, seconds, held_out = (
-        record(one) for one in (measured.get("preset"), measured.get("seconds_per_step"), entry.get("held_out"))
-    )
+def _row(name: str, entry: Int8Target, measured: Record) -> list[Child]:
+    preset, seconds = record(measured.get("preset")), record(measured.get("seconds_per_step"))
+    held_out = entry.held_out
     layers, kept = number(measured.get("layers")), measured.get("in_float")
     size, share = number(measured.get("bytes")), number(measured.get("share_of_float_bytes"))
     before, after = number(seconds.get("float")), number(seconds.get("int8"))
-    lost = number(held_out.get("psnr_drop"))
+    lost = None if held_out is None else held_out.psnr_drop
     change = -lost if lost is not None else number(preset.get("psnr_change"))
     ssim = number(preset.get("ssim_change"))
     weights = (
@@ -102,12 +103,12 @@ def _row(name: str, entry: Record, measured: Record) -> list[Child]:
     )
     return [
         TARGETS.get(name, name),
-        str(max(len(numbers(entry.get("edges"))) - 1, 1)),
+        str(len(entry.edges) - 1),
         f"{len(kept)} of {layers:.0f}" if layers is not None and isinstance(kept, list) else UNKNOWN,
         weights or UNKNOWN,
         text_from_seconds(after) if after else UNKNOWN,
         text_from_ratio(before / after) if before and after else UNKNOWN,
-        _decibels(preset.get("mean", held_out.get("fidelity_db"))),
+        _decibels(preset.get("mean", None if held_out is None else held_out.fidelity_db)),
         _decibels(preset.get("worst")),
         _decibels(within(measured, "plain", "mean")),
         UNKNOWN if change is None else signed(change, 3),
@@ -122,7 +123,8 @@ def _decibels(value: object) -> str:
 
 def _budget(facts_: Facts) -> Iterator[Markup]:
     """What was allowed, beside what it came to on the calibration pictures that the decision was made with."""
-    allowed = number(within(facts_.bundle.manifest.quantization, "settings", "max_psnr_drop"))
+    quantization = facts_.bundle.manifest.quantization
+    allowed = None if quantization is None else quantization.max_psnr_drop
     frontier = record(within(facts_.quantization.data, "frontier")) if facts_.quantization else {}
     found = []
     for name in facts_.targets:
@@ -140,12 +142,11 @@ def _ranges(facts_: Facts) -> Iterator[Markup]:
     """The ranges as a table per set of edges, and what further ones would be worth."""
     by_edges: dict[tuple[float, ...], list[str]] = {}
     for name, entry in facts_.targets.items():
-        by_edges.setdefault(tuple(numbers(entry.get("edges"))), []).append(TARGETS.get(name, name))
-    levels = numbers(within(facts_.bundle.manifest.quantization, "noise_levels"))
+        by_edges.setdefault(entry.edges, []).append(TARGETS.get(name, name))
     yield subheading("Ranges of noise levels")
     for edges, names in by_edges.items():
         rows: list[list[Child]] = [
-            [str(index + 1), f"{low:.4g}", f"{high:.4g}", str(sum(low <= one < high for one in levels))]
+            [str(index + 1), f"{low:.4g}", f"{high:.4g}", str(sum(low <= level < high for level in facts_.levels))]
             for index, (low, high) in enumerate(pairwise(edges))
         ]
         columns = [text_column("range"), Column(heading="from"), Column(heading="up to")]
@@ -173,7 +174,7 @@ def _partition(facts_: Facts) -> Iterator[Markup]:
 def _activations(facts_: Facts) -> Iterator[Markup]:
     """How the largest values move with the noise level, or the scales themselves where that is not known."""
     movement = record(within(facts_.quantization.data, "movement")) if facts_.quantization else {}
-    levels = numbers(within(facts_.bundle.manifest.quantization, "noise_levels"))
+    levels = facts_.levels
     moved = [(name, row) for name, row in _rows_of_numbers(movement.get("tensors")) if len(row) == len(levels)]
     median, largest = number(movement.get("median_ratio")), number(movement.get("largest_ratio"))
     if moved and levels:
@@ -286,7 +287,7 @@ def _median(ordered: Sequence[float]) -> float:
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
-def _calibration(facts_: Facts, settings: Record) -> Iterator[Markup]:
+def _calibration(facts_: Facts, settings: Mapping[str, Any]) -> Iterator[Markup]:
     """What it was calibrated on, and with which settings."""
     pictures = facts_.bundle.manifest.calibration_images or {}
     yield subheading("Calibration")

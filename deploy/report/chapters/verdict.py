@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from deploy.bundle.quantization import HeldOut
 from deploy.report.facts import TARGETS, Facts
 from deploy.report.html.markup import Markup, tag
-from deploy.report.html.values import Record, number, record, text, within
 from deploy.report.html.wording import count_of, listing, signed
 
 SAFE = "int8 is safe here"
@@ -32,20 +32,19 @@ class Verdict:
 
 def verdicts(facts: Facts) -> list[Verdict]:
     """One for each target in the bundle."""
-    settings = record(within(facts.bundle.manifest.quantization, "settings"))
-    return [
-        _verdict(TARGETS.get(name, name), record(entry.get("held_out")), settings)
-        for name, entry in facts.targets.items()
-    ]
+    quantization = facts.bundle.manifest.quantization
+    if quantization is None:
+        return []
+    allowed, least = quantization.max_psnr_drop, quantization.min_fidelity
+    return [_verdict(TARGETS.get(name, name), entry.held_out, allowed, least) for name, entry in facts.targets.items()]
 
 
-def _verdict(target: str, measured: Record, settings: Record) -> Verdict:
-    lost, mean, worst = (number(measured.get(name)) for name in ("psnr_drop", "fidelity_db", "worst_db"))
-    allowed, least = (number(settings.get(name)) for name in ("max_psnr_drop", "min_fidelity"))
-    if mean is None:
+def _verdict(target: str, measured: HeldOut | None, allowed: float | None, least: float | None) -> Verdict:
+    if measured is None:
         return Verdict(target=target, word=UNMEASURED, figures="Quantize again to have it measured.")
+    lost, mean, worst = measured.psnr_drop, measured.fidelity_db, measured.worst_db
     beyond = lost is not None and allowed is not None and lost > allowed + HALF_DIGIT_OF_LOSS
-    apart = worst is not None and least is not None and worst < least - HALF_DIGIT_OF_FIDELITY
+    apart = least is not None and worst < least - HALF_DIGIT_OF_FIDELITY
     word = COSTLY if beyond or apart else NEAR if lost is None or allowed is None else SAFE
     found = []
     if lost is not None:
@@ -53,8 +52,7 @@ def _verdict(target: str, measured: Record, settings: Record) -> Verdict:
         found.append(f"PSNR against the originals changes by {signed(-lost, 3)} dB{limit}")
     levels = 255 * 10 ** (-mean / 20)  # PSNR is 20 log10(255 / root of the mean square difference)
     found.append(f"pictures are {mean:.1f} dB from those in float, a usual difference of {levels:.2g} of 255 levels")
-    if worst is not None:
-        found.append(f"the worst in plain sampling is {worst:.1f} dB from float{_limit('at least', least)}")
+    found.append(f"the worst in plain sampling is {worst:.1f} dB from float{_limit('at least', least)}")
     seen = listing(found) + _where(measured) + "."
     return Verdict(target=target, word=word, figures=seen[0].upper() + seen[1:], lost=lost)
 
@@ -63,10 +61,6 @@ def _limit(words: str, limit: float | None) -> str:
     return "" if limit is None else f" ({words} {limit:g} dB was asked)"
 
 
-def _where(measured: Record) -> str:
-    count, preset = number(measured.get("pictures")), text(measured.get("preset"))
-    if count is None:
-        return ""
-    kind = "picture" if number(measured.get("psnr_drop")) is None else "crop"
-    of = "" if kind == "picture" else " of held-out photographs"
-    return f". Measured on {count_of(int(count), kind)}{of}" + (f", preset {preset}" if preset else "")
+def _where(measured: HeldOut) -> str:
+    kind, of = ("picture", "") if measured.psnr_drop is None else ("crop", " of held-out photographs")
+    return f". Measured on {count_of(measured.pictures, kind)}{of}, preset {measured.preset}"

@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 
 import deploy
 from deploy.bundle import SCHEMA, FileRecord, Manifest
+from deploy.bundle.quantization import Quantization
 from deploy.errors import BundleError
 from tests.deploy.bundle.small_bundle import settings
+from tests.deploy.quantizations import int8_target, quantization
+
+QUANTIZED = quantization(ort=int8_target())
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -25,9 +29,9 @@ def as_json(**changes: Any) -> dict[str, Any]:
     return Manifest(**settings()).as_json() | changes
 
 
-@given(schedule=st.dictionaries(st.text(), json_values, max_size=3), quantization=st.none() | st.just({"k": (1, 2)}))
-def test_writing_and_reading_is_identity(schedule: dict[str, Any], quantization: dict[str, Any] | None) -> None:
-    manifest = Manifest(**settings(schedule=schedule, quantization=quantization))
+@given(schedule=st.dictionaries(st.text(), json_values, max_size=3), told=st.none() | st.just(QUANTIZED))
+def test_writing_and_reading_is_identity(schedule: dict[str, Any], told: Quantization | None) -> None:
+    manifest = Manifest(**settings(schedule=schedule, quantization=told))
     assert Manifest.from_json(json.loads(manifest.as_bytes())) == manifest
 
 
@@ -40,8 +44,8 @@ def test_the_bytes_do_not_depend_on_the_order_of_the_keys() -> None:
 def test_optional_keys_are_absent_until_they_say_something() -> None:
     assert "quantization" not in as_json()
     assert "calibration_images" not in as_json()
-    quantized = replace(Manifest(**settings()), quantization={"ranges": []}, calibration_images={"a.png": "0" * 64})
-    assert quantized.as_json()["quantization"] == {"ranges": []}
+    quantized = replace(Manifest(**settings()), quantization=QUANTIZED, calibration_images={"a.png": "0" * 64})
+    assert quantized.as_json()["quantization"] == QUANTIZED.as_json()
 
 
 def test_a_manifest_does_not_change_with_the_values_it_was_made_from() -> None:
@@ -110,7 +114,8 @@ MALFORMED: list[tuple[str, Any, str]] = [
     ("source", {"file": "/home/me/a.pt", "sha256": "0" * 64, "bytes": 1}, "file name without its folder"),
     ("source", {"file": "a.pt", "sha256": "0" * 63, "bytes": -1}, "64 hexadecimal digits.*not negative"),
     ("calibration_images", {"a.png": "x"}, "calibration_images.a.png is 'x'"),
-    ("quantization", [], "quantization is"),
+    ("quantization", [], "quantization: expected `object`, got `array`"),
+    ("quantization", {"targets": {}}, "quantization: .* missing required field `noise_levels`"),
     ("tool", {"name": "idm-deploy"}, "tool lacks 'version'"),
     ("schedule", {"start": float("nan")}, "schedule.start is nan, and JSON has no such number"),
     ("schedule", {"steps": np.int64(3)}, r"schedule.steps is np.int64\(3\) \(int64\), which JSON cannot hold"),
@@ -125,8 +130,8 @@ def test_a_malformed_value_is_named_with_its_place(key: str, value: Any, sentenc
 
 
 def test_all_problems_are_reported_at_once() -> None:
-    with pytest.raises(BundleError, match=r"family is .*opset is"):
-        Manifest(**settings(family="", opset=-3))
+    with pytest.raises(BundleError, match=r"family is .*opset is.*quantization: "):
+        Manifest(**settings(family="", opset=-3, quantization=[]))
 
 
 @pytest.mark.parametrize("trained", [None, [1, 8]])
@@ -164,5 +169,5 @@ def test_a_needed_file_must_be_listed() -> None:
 
 def test_a_file_mentioned_anywhere_is_kept() -> None:
     record = FileRecord(sha256="0" * 64, bytes=1)
-    manifest = Manifest(**settings(quantization={"targets": [{"ort": {"ranges": NAME}}]}))
+    manifest = Manifest(**settings(quantization=quantization(ort=int8_target(weights=(NAME,)))))
     assert manifest.mentioned({NAME: record, "other-" + NAME: record}) == {NAME: record}

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from deploy.cli.main import app
 from deploy.errors import BundleError, DeployError, FolderError
 from deploy.packaged.places import IDM_BUNDLE
+from tests.deploy.quantizations import int8_target, quantization
 from tests.deploy.report.facts_for_tests import bench_record, evaluation_record
 from tests.json_schema import checked
 
@@ -92,14 +93,14 @@ def test_without_a_bundle_the_packaged_one_is_taken(tmp_path: Path, monkeypatch:
 
 def test_a_way_that_fails_is_told_and_exits_with_1(here: Path) -> None:
     manifest = json.loads((here / "demo.bundle" / "bundle.json").read_text())
-    entry = {"edges": [0.0, 1.0], "graph": "no-such-file", "rows": {}, "constants": {}, "noise_corrections": []}
-    manifest["quantization"] = {"targets": {"ort": entry}, "noise_levels": [0.5]}
+    (no_graph,) = (name for name in manifest["samples"] if name.startswith("coffee"))
+    manifest["quantization"] = quantization(ort=int8_target(graph=no_graph)).as_json()
     (here / "demo.bundle" / "bundle.json").write_text(json.dumps(manifest))
     options = ["--originals", "originals", "--engine", "onnxruntime-cpu", "--threads", 1, "--scale", 2]
     result = run("-o", "page.html", *options)
     assert result.exit_code == 1
     assert "idm-deploy: int8: " in result.stderr
-    assert "no-such-file" in (here / "page.html").read_text()
+    assert no_graph in (here / "page.html").read_text()
 
 
 def test_measuring_times_steps_and_pictures_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,8 +86,9 @@ def test_a_named_precision_finds_an_engine_that_has_it(quantized_idm: Bundle, ow
     assert engine_choice(quantized_idm, precision="bf16").backend == "openvino-cpu"
     assert engine_choice(quantized_idm, precision="fp32").backend == DEFAULT_BACKEND
     assert engine_choice(quantized_idm, precision="int8").backend == DEFAULT_BACKEND
-    only_openvino = {"openvino": (quantized_idm.manifest.quantization or {})["targets"]["openvino"]}
-    quantization = {**(quantized_idm.manifest.quantization or {}), "targets": only_openvino}
+    known = quantized_idm.manifest.quantization
+    assert known is not None
+    quantization = known.with_targets({"openvino": known.targets["openvino"]})
     other = replace(quantized_idm, manifest=replace(quantized_idm.manifest, quantization=quantization))
     assert engine_choice(other, precision="int8").backend == "openvino-cpu"
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from deploy.bundle import Bundle
+from deploy.bundle.quantization import Quantization
 from deploy.engine import chosen as lookup
 from deploy.engine import decide as engine_building
 from deploy.engine.chosen import chosen_engine
@@ -91,7 +92,9 @@ def test_int8_beyond_the_budget_is_not_chosen_however_fast(figures: dict[str, fl
 
 def test_the_budget_is_what_was_asked_for_else_what_quantize_was_given(bundle: Bundle) -> None:
     settings = {"max_psnr_drop": 0.05, "min_fidelity": 45.0}
-    manifest = dataclasses.replace(bundle.manifest, quantization={"settings": settings, "targets": {}})
+    manifest = dataclasses.replace(
+        bundle.manifest, quantization=Quantization(settings=settings, targets={}, noise_levels=())
+    )
     quantized = dataclasses.replace(bundle, manifest=manifest)
     assert budget_of(bundle, OPTIONS) == Budget()
     assert budget_of(quantized, OPTIONS) == Budget(psnr_drop=0.05, worst_db=45.0)

@@ -7,13 +7,14 @@ import pytest
 
 from deploy.bundle import Bundle
 from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
-from deploy.engine.trials import TrialSettings, step_feeds
+from deploy.engine.trials import TrialSettings, trial_step
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from engines.backends import BACKENDS, backend_named
 from engines.contract import Engine, Held
 from engines.errors import EngineError, OutOfMemory
-from tests.backends import change_backend
+from tests.backends import carry_state
+from tests.engines.following import follow
 from tests.idm_models import idm_network
 from tests.rounding import rounding_of_network
 
@@ -23,7 +24,7 @@ ROW = ("x", "noise_row")
 
 
 def feeds_of(graphs: GraphSet, size: tuple[int, int] = (16, 12)) -> dict[str, Any]:
-    return step_feeds(graphs, TrialSettings(size=size))
+    return trial_step(graphs, TrialSettings(size=size)).feeds
 
 
 @pytest.mark.parametrize("backend", BACKEND_NAMES)
@@ -92,10 +93,9 @@ def test_sizes_fixed_for_good_refuse_others(idm_micro: Bundle) -> None:
 def test_an_engine_that_carries_the_state_makes_the_same_picture(
     idm_micro: Bundle, backend: str, equation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As CUDA does it, on engines for CPUs, whose steps NumPy joins. Two pictures of one size are one batch."""
+    """As CUDA does it, on engines for CPUs between whose runs the update is run. Two pictures of one size: a batch."""
     lr = [np.random.default_rng(seed).integers(0, 256, (4, 3, 3), dtype=np.uint8) for seed in (0, 1)]
     followed: list[str] = []
-    follow = Engine.follow
 
     def counted(engine: Engine, *arguments: Any) -> Any:
         followed.append(engine.name)
@@ -112,10 +112,9 @@ def test_an_engine_that_carries_the_state_makes_the_same_picture(
             )
         return pictures, told
 
-    monkeypatch.setattr(Engine, "follow", counted)
     expected, fractions = made()
-    assert not followed
-    change_backend(monkeypatch, backend, carries_state=True)
+    carry_state(monkeypatch, backend)
+    monkeypatch.setattr(Engine, "follow", counted)
     found, told = made()
     assert followed == [backend]
     assert told == fractions == [0.2, 0.4, 0.6, 0.8, 1.0]
@@ -125,7 +124,7 @@ def test_an_engine_that_carries_the_state_makes_the_same_picture(
 
 def test_what_the_engine_cannot_carry_is_done_step_by_step(idm_micro: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """Data consistency works on every estimate; an engine out of memory, or with values that are no numbers."""
-    change_backend(monkeypatch, "onnxruntime-cpu", carries_state=True)
+    carry_state(monkeypatch, "onnxruntime-cpu")
     lr = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     plain = Choices(equation="ddim", steps=2, start=0.0, consistency=0.0)
 

@@ -1,6 +1,6 @@
 """Which numbers serve a noise level, on hand-made manifests."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,10 @@ import pytest
 
 from calibration.targets.range_rows import RowWriter
 from deploy.bundle import Bundle
+from deploy.bundle.quantization import ConstantFiles, Quantization, RangeFiles
 from deploy.engine.choice import engine_choice
 from deploy.engine.graphs import EngineChoice
 from deploy.engine.int8 import (
-    NOISE_GAIN,
-    NOISE_OFFSET,
-    RANGE_INDEX,
     Int8Denoiser,
     has_int8,
     read_array,
@@ -22,16 +20,17 @@ from deploy.engine.int8 import (
 )
 from deploy.errors import BundleError
 from deploy.families.idm.conventions import SAMPLING as IDM_SAMPLING
-from deploy.sampling.loop import advance, estimate_picture
-from deploy.sampling.plan import Plan, PlanSettings, make_plan
+from deploy.sampling.plan import Plan, PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
+from deploy.sampling.step import advance, estimate_picture
 from engines.backends import BACKENDS, backend_named
 from engines.errors import EngineError
+from tests.deploy.quantizations import correction, int8_target
 
 
 @dataclass(frozen=True)
 class FakeManifest:
-    quantization: dict[str, Any] | None
+    quantization: Quantization | None
 
 
 @dataclass(frozen=True)
@@ -52,26 +51,25 @@ def denoiser(folder: Path, target: str = "ort", quantized: bool = True, constant
     for name, array in writer.rows().to_arrays().items():
         np.save(folder / f"{name}.npy", array)
         rows[name] = f"{name}.npy"
-    described = {
-        "graph": "a.onnx",
-        "edges": [0.0, 0.6, 1.0],
-        "rows": {} if constant else {"range_numbers": rows},
-        "constants": {"range_numbers": {"names": ["m.scale"], "rows": rows}} if constant else {},
-        "noise_corrections": [
-            {"noise_level": 0.2, "gain": [1.0], "offset": [0.0], "estimate_variance": 0.01},
-            {"noise_level": 0.4, "gain": [2.0], "offset": [1.0], "estimate_variance": 0.03},
-        ],
-    }
-    told = {"noise_levels": [0.2, 0.4, 0.8], "equations": ["ddim"], "targets": {"ort": described}}
+    files = RangeFiles(**rows)
+    described = int8_target(
+        graph="a.onnx",
+        edges=(0.0, 0.6, 1.0),
+        rows={} if constant else {"range_numbers": files},
+        constants={"range_numbers": ConstantFiles(names=("m.scale",), rows=files)} if constant else {},
+        noise_corrections=(correction(0.2, 1.0, 0.0, 0.01), correction(0.4, 2.0, 1.0, 0.03)),
+    )
+    told = Quantization(noise_levels=(0.2, 0.4, 0.8), equations=("ddim",), targets={"ort": described})
     bundle: Any = FakeBundle(folder, FakeManifest(told if quantized else None))
     return Int8Denoiser(bundle, target)
 
 
 def test_each_step_is_fed_the_row_of_its_range(tmp_path: Path) -> None:
-    first, second = denoiser(tmp_path).row_feeds([0.2, 0.8])
-    assert (int(first[RANGE_INDEX]), int(second[RANGE_INDEX])) == (0, 1)
-    assert first["range_numbers"].tolist() == [0.5]
-    assert second["range_numbers"].tolist() == [0.25]
+    asked = [replace(PlanRow.evaluation(level), feeds={"noise_row": np.ones(1)}) for level in (0.2, 0.8)]
+    first, second = map(denoiser(tmp_path).row, asked)
+    assert (first.range_index, second.range_index) == (0, 1)
+    assert first.feeds["range_numbers"].tolist() == [0.5] and first.feeds["noise_row"] is asked[0].feeds["noise_row"]
+    assert second.feeds["range_numbers"].tolist() == [0.25]
 
 
 def test_scales_that_are_constants_need_an_engine_per_range(tmp_path: Path) -> None:
@@ -83,17 +81,16 @@ def test_scales_that_are_constants_need_an_engine_per_range(tmp_path: Path) -> N
         {"m.scale": 0.5},
         {"m.scale": 0.25},
     ]
-    assert [set(feeds) for feeds in int8.row_feeds([0.8])] == [{RANGE_INDEX, NOISE_GAIN, NOISE_OFFSET}]
+    row = int8.row(PlanRow.evaluation(0.8))
+    assert row.range_index == 1 and not row.feeds
 
 
 def test_the_correction_between_two_levels_is_interpolated(tmp_path: Path) -> None:
     """Half-way from 0.2 to 0.4: gain 1.5, offset 0.5; a prediction of 2 becomes 3.5."""
-    int8 = denoiser(tmp_path)
-    (feeds,) = int8.row_feeds([0.3])
-    assert feeds[NOISE_GAIN].item() == pytest.approx(1.5)
-    assert feeds[NOISE_OFFSET].item() == pytest.approx(0.5)
-    noise = np.full((1, 1, 2, 2), 2.0, np.float32)
-    assert int8.corrected(noise, feeds) == pytest.approx(3.5)
+    correction = denoiser(tmp_path).row(PlanRow.evaluation(0.3)).correction
+    assert correction is not None
+    assert (correction.gain.item(), correction.offset.item()) == pytest.approx((1.5, 0.5))
+    assert correction.of(np.full((1, 1, 2, 2), 2.0, np.float32)) == pytest.approx(3.5)
 
 
 def plan_of(levels: tuple[float, ...], equation: str = "ddim", eta: float = 0.0) -> Plan:
@@ -157,16 +154,6 @@ def test_a_bundle_without_int8_is_refused(tmp_path: Path) -> None:
         denoiser(tmp_path, quantized=False)
     with pytest.raises(BundleError, match=r"no int8 graphs for the target openvino, only for ort.*--targets"):
         denoiser(tmp_path, target="openvino")
-
-
-@pytest.mark.parametrize("level", [False, True])
-def test_a_bundle_quantized_by_another_version_is_refused(level: bool, tmp_path: Path) -> None:
-    made = denoiser(tmp_path)
-    assert made.bundle.manifest.quantization is not None
-    described = made.bundle.manifest.quantization["targets"]["ort"]
-    del (described["noise_corrections"][1] if level else described)["gain" if level else "constants"]
-    with pytest.raises(BundleError, match=r"another version.* does not say (gain|constants)\. Quantize again"):
-        Int8Denoiser(made.bundle, "ort")
 
 
 def test_a_damaged_array_is_named(tmp_path: Path) -> None:

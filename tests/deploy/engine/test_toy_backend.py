@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from deploy import Bundle, Upscaler
 from deploy.cli.main import app
-from deploy.engine.trials import TrialSettings, step_feeds
+from deploy.engine.trials import TrialSettings, trial_step
 from deploy.families.table import FAMILIES
 from deploy.families.table import register as register_family
 from deploy.images.files import write_image
@@ -80,8 +80,8 @@ def test_a_new_backend_makes_float_and_int8_pictures(
         for engine in (toy.name, DEFAULT_BACKEND):
             with Upscaler(Bundle.open("toy.bundle"), engine, precision, threads=1) as upscaler:
                 assert upscaler.upscale(pixels, scale=2.0).shape == (64, 64, 3)
-                feeds = step_feeds(upscaler.graphs, TrialSettings(size=(32, 32)))
-                noise[engine, precision] = upscaler.graphs.run("denoise", feeds)["noise"]
+                step = trial_step(upscaler.graphs, TrialSettings(size=(32, 32)))
+                noise[engine, precision] = step.predicted_noise(upscaler.graphs)
         # Rounding of float32, but where a sum lies on the border between two codes and falls to either side.
         apart = np.abs(noise[toy.name, precision] - noise[DEFAULT_BACKEND, precision])
         assert np.quantile(apart, 0.99) < 1e-5 < 1e-3 < np.abs(noise[toy.name, precision]).max()

@@ -22,6 +22,7 @@ from deploy.families.cases import chain
 from deploy.families.idm.identities import REWRITES
 from deploy.families.idm.model import IdmModel, Window
 from deploy.families.idm.trial import trial as idm_trial
+from deploy.sampling.plan import PlanRow
 from engines.backends import BACKENDS
 from engines.errors import EngineError
 from tests.checkpoints import idm_state
@@ -44,7 +45,7 @@ def differences(bundle: Bundle, checkpoint: Checkpoint, backend: str, case: tupl
     with GraphSet(bundle, EngineChoice(backend=backend, threads=1)) as graphs:
         model = IdmModel(graphs)
         condition = model.condition(lr.numpy(), size, Window.whole(size))
-        (row,) = model.rows([0.3], [0])
+        (row,) = model.rows([PlanRow.evaluation(0.3)])
         noise = model.predict(x.numpy(), condition, row)
         scaler = torch.full((batch, 1), model.scaler_from_size(lr_size[1], size[1]))
     with torch.inference_mode():
@@ -174,11 +175,13 @@ import numpy as np
 from deploy.bundle import Bundle
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.families.idm.model import IdmModel, Window
+from deploy.sampling.plan import PlanRow
 with GraphSet(Bundle.open({str(bundle.path)!r}), EngineChoice(threads=1)) as graphs:
     model = IdmModel(graphs)
     lr = np.zeros((1, 3, 8, 8), dtype=np.float32)
     condition = model.condition(lr, (16, 16), Window.whole((16, 16)))
-    noise = model.predict(np.zeros((1, 3, 16, 16), dtype=np.float32), condition, model.rows([0.5], [0])[0])
+    (row,) = model.rows([PlanRow.evaluation(0.5)])
+    noise = model.predict(np.zeros((1, 3, 16, 16), dtype=np.float32), condition, row)
 print(noise.shape)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -211,7 +214,7 @@ def test_compact_weights_take_less_room_and_change_nothing(tmp_path: Path, backe
             model = IdmModel(graphs)
             lr, x = np.full((1, 3, 8, 8), 0.25, np.float32), np.full((1, 3, 32, 32), -0.5, np.float32)
             condition = model.condition(lr, (32, 32), Window.whole((32, 32)))
-            answers.append(model.predict(x, condition, model.rows([0.3], [0])[0]))
+            answers.append(model.predict(x, condition, model.rows([PlanRow.evaluation(0.3)])[0]))
     np.testing.assert_array_equal(*answers)
     sizes = [sum(p.stat().st_size for p in made.path.glob("weights-*")) for made in (plain, compact)]
     assert sizes[1] < sizes[0]

@@ -9,11 +9,11 @@ import numpy as np
 from calibration.targets.table import DECODE, QUERY
 from deploy.bundle import Bundle, BundleWriter
 from deploy.engine.graphs import EngineChoice, GraphSet
-from deploy.engine.int8_decoder import KEY
 from deploy.families.latent.model import LatentModel
 from deploy.int8.storing.decoder import write_decoder
-from deploy.int8.trying.decoder import Decoder
+from deploy.int8.trying.decoder import Decoder, decoder_alone
 from tests.deploy.exported import exported_latent
+from tests.deploy.quantizations import quantization
 
 PARTS = {"ort": {DECODE, QUERY}, "openvino": {DECODE, QUERY}, "tensorrt": {DECODE}}
 TARGETS = tuple(PARTS)
@@ -45,6 +45,5 @@ def with_decoder(bundle: Bundle, folder: Path, made: Decoder) -> Bundle:
     """A copy of the bundle with these decoder graphs and nothing else in int8."""
     copy = Bundle.open(shutil.copytree(bundle.path, folder / "copy.bundle"), verify="sizes")
     with BundleWriter.update(copy) as writer:
-        told = write_decoder(writer, copy, {target: one.graphs for target, one in made.items()})
-        targets = {target: {KEY: entry} for target, entry in told.items()}
-        return writer.commit(replace(copy.manifest, quantization={"targets": targets}))
+        decoders = write_decoder(writer, copy, {target: one.graphs for target, one in made.items()})
+        return writer.commit(replace(copy.manifest, quantization=quantization(**decoder_alone(copy, decoders))))

@@ -14,6 +14,7 @@ from calibration.passes.gathering import quantizable_layers
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
 from deploy.int8.storing.storing import graphs_of_target, write_targets
+from tests.deploy.quantizations import quantization
 
 
 def made_up_recipe(bundle: Bundle, target: str, ranges: int) -> Recipe:
@@ -52,4 +53,4 @@ def quantized_without_calibration(source: Path, folder: Path, target: str, range
     made = graphs_of_target(bundle, target, made_up_recipe(bundle, target, ranges), edges)
     with BundleWriter.update(bundle) as writer:
         targets = write_targets(writer, [made], bundle.manifest.graphs["denoise"]["weights"])
-        return writer.commit(replace(bundle.manifest, quantization={"targets": targets, "noise_levels": [0.5]}))
+        return writer.commit(replace(bundle.manifest, quantization=quantization(**targets)))

@@ -67,7 +67,7 @@ def test_a_checkpoint_becomes_a_quantized_bundle_with_a_report(
     record = json.loads((report / "calibration.json").read_text())
     bundle = Bundle.open(tmp_path / "idm_micro_gen.bundle")
     assert bundle.manifest.quantization is not None
-    assert record["noise_levels"] == bundle.manifest.quantization["noise_levels"]
+    assert record["noise_levels"] == list(bundle.manifest.quantization.noise_levels)
     plots = ("ranges-over-noise-levels.png", "partition-curve.png", "sqnr.png", "pictures-ort.png")
     assert all(read_image(report / name).pixels.std() > 10 for name in plots)
     # Every picture is linked, and every link leads somewhere.

@@ -51,7 +51,8 @@ def test_a_super_resolution_model_runs_in_int8(tmp_path: Path, photographs: Path
         coded = upscaler.upscale(lr, scale=2.0)
     assert 0 < np.abs(coded.astype(int) - exact).mean() < 8
     assert bundle.manifest.quantization is not None
-    assert set(bundle.manifest.quantization["targets"]["ort"]["decoder"]["graphs"]) == {"decode", "query"}
+    decoder = bundle.manifest.quantization.targets["ort"].decoder
+    assert decoder is not None and set(decoder.graphs) == {"decode", "query"}
     with int8_upscaler(without_float_denoiser(bundle), "ort", 1) as upscaler:
         assert np.array_equal(upscaler.upscale(lr, scale=2.0), coded)
 

@@ -69,7 +69,7 @@ def test_a_bundle_gains_int8_graphs_that_resume_and_run(short: Bundle, photograp
     assert said[-1].startswith(f"partial results stay in {tmp_path / 'cache' / 'calibrations'}")
     quantization = found.bundle.manifest.quantization
     assert quantization is not None
-    assert {name: bool(told["constants"]) for name, told in quantization["targets"].items()} == {
+    assert {name: bool(target.constants) for name, target in quantization.targets.items()} == {
         "ort": False,
         "openvino": False,
         "tensorrt": True,
@@ -78,13 +78,13 @@ def test_a_bundle_gains_int8_graphs_that_resume_and_run(short: Bundle, photograp
     assert found.bundle.manifest.calibration_images is not None
     assert sorted(found.bundle.manifest.calibration_images) == ["0.png", "1.png", "2.png", "3.png"]
     # One copy of the weights: all int8 graphs of all targets point into the same file.
-    assert len({tuple(told["weights"]) for told in quantization["targets"].values()}) == 1
+    assert len({target.weights for target in quantization.targets.values()}) == 1
     record = json.loads(text_of_record(found.record), parse_constant=lambda text: pytest.fail(f"{text} is not JSON"))
-    assert quantization["calibration_sha256"] == hashlib.sha256(text_of_record(found.record).encode()).hexdigest()
+    assert quantization.calibration_sha256 == hashlib.sha256(text_of_record(found.record).encode()).hexdigest()
     assert [set(row) for row in record["targets"]["ort"]["noise_corrections"]] == [
         {"noise_level", "gain", "offset", "estimate_variance"}
     ] * len(record["noise_levels"])
-    assert record["noise_levels"] == quantization["noise_levels"] == sorted(record["noise_levels"])
+    assert record["noise_levels"] == list(quantization.noise_levels) == sorted(record["noise_levels"])
     assert all(len(layer["inputs"]) == 2 for layer in record["targets"]["ort"]["layers"].values())
 
     # Int8 changes the picture a little, and only a little.

@@ -1,6 +1,7 @@
 """A model without a network: local arithmetic whose reach is known, so that tiles can be held against the whole."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -11,6 +12,7 @@ from deploy.families.contract import NOTHING_STAYS, Keep
 from deploy.families.idm.conventions import SAMPLING, VALUES
 from deploy.images.resize import data_consistency, resize_region
 from deploy.images.tiles import Size, Window
+from deploy.sampling.plan import PlanRow
 from engines.errors import OutOfMemory
 
 Float32 = NDArray[np.float32]
@@ -55,20 +57,17 @@ class StubModel:
         del lr
         return size
 
-    def rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Any]]:
-        del timesteps
-        return [{"level": np.array([level], np.float32)} for level in noise_levels]
+    def rows(self, rows: Sequence[PlanRow]) -> tuple[PlanRow, ...]:
+        return tuple(replace(row, feeds={"level": np.array([row.noise_level], np.float32)}) for row in rows)
 
-    def predict(
-        self, x: Float32, condition: Mapping[str, Any], row: Mapping[str, Any], keep: Keep = NOTHING_STAYS
-    ) -> Float32:
+    def predict(self, x: Float32, condition: Mapping[str, Any], row: PlanRow, keep: Keep = NOTHING_STAYS) -> Float32:
         self.kept.append(keep)
         if self.largest_pixels is not None and x.shape[2] * x.shape[3] > self.largest_pixels:
             raise OutOfMemory("too large a window")
         self.windows.append((x.shape[2], x.shape[3]))
         if self.offset_per_window:
             return np.full_like(x, condition["corner"])
-        mixed = mean_5x5(x - row["level"] * condition["picture"])
+        mixed = mean_5x5(x - row.feeds["level"] * condition["picture"])
         return (x - mean_5x5(mixed) * np.float32(0.5)).astype(np.float32)
 
     carries_state = False

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from deploy.bundle import Bundle
-from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
-from deploy.engine.trials import TrialSettings, sqnr_db, step_feeds
+from deploy.engine.graphs import EngineChoice, GraphSet
+from deploy.engine.trials import TrialSettings, sqnr_db, trial_step
 from deploy.measure.metrics import fidelity
 from deploy.picture.upscaler import Upscaler
 from engines.backends import BACKENDS
@@ -33,7 +33,7 @@ def choices(monkeypatch: pytest.MonkeyPatch) -> list[EngineChoice]:
 def test_a_step(quantized_idm: Bundle, choices: list[EngineChoice]) -> None:
     def answer(choice: EngineChoice) -> np.ndarray:
         with GraphSet(quantized_idm, choice) as graphs:
-            return graphs.run(DENOISE, step_feeds(graphs, TrialSettings(size=(32, 24))))["noise"]
+            return trial_step(graphs, TrialSettings(size=(32, 24))).predicted_noise(graphs)
 
     agree([sqnr_db(answer(REFERENCE), answer(choice)) for choice in choices])
 

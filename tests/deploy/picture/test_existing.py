@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as changed
 
 from deploy.bundle import Bundle, Manifest
 from deploy.engine.chosen import AUTO
@@ -12,6 +13,7 @@ from deploy.errors import ImageError
 from deploy.picture.existing import DIFFERENCES, Making, form_of, forms_that_will_do, note_of_existing
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
+from tests.deploy.quantizations import HELD_OUT
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 
@@ -23,9 +25,10 @@ def made_with(bundle: Bundle, precision: str = "fp32", engine: str = AUTO, prese
 
 
 def recalibrated(manifest: Manifest, **changes: object) -> Manifest:
-    quantization = dict(manifest.quantization or {})
-    targets = {name: target | changes for name, target in quantization["targets"].items()}
-    return replace(manifest, quantization=quantization | {"targets": targets})
+    quantization = manifest.quantization
+    assert quantization is not None
+    targets = {name: changed(target, **changes) for name, target in quantization.targets.items()}
+    return replace(manifest, quantization=quantization.with_targets(targets))
 
 
 def test_every_record_is_compared_and_told_in_words(quantized_idm: Bundle) -> None:
@@ -57,8 +60,8 @@ def test_the_engine_is_no_difference_and_the_numeric_form_only_if_it_was_named(q
 
 def test_another_calibration_is_another_form_and_what_was_measured_since_is_not(quantized_idm: Bundle) -> None:
     manifest = quantized_idm.manifest
-    assert form_of(recalibrated(manifest, held_out={"psnr_drop": 1.0}), "int8") == form_of(manifest, "int8")
-    other = recalibrated(manifest, edges=[0.5])
+    assert form_of(recalibrated(manifest, held_out=HELD_OUT), "int8") == form_of(manifest, "int8")
+    other = recalibrated(manifest, edges=(0.0, 0.5, 1.0))
     assert form_of(other, "int8") != form_of(manifest, "int8") != "int8"
     assert form_of(other, "fp32") == "fp32"
     assert form_of(manifest, "int8") not in forms_that_will_do(other, AUTO, "fp32")

@@ -16,7 +16,7 @@ from deploy.picture.predictor import Predictor, TileDone
 from deploy.picture.run import Progress, sampled_batch
 from deploy.picture.upscaler import ignore
 from deploy.sampling.noise_source import NoiseSource
-from deploy.sampling.plan import PlanSettings, make_plan
+from deploy.sampling.plan import PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 from engines.errors import OutOfMemory
 from tests.deploy.picture.stub_model import REACH, StubModel, StubSubject
@@ -96,14 +96,17 @@ def test_out_of_memory_halves_the_tiles_and_goes_on(tmp_path: Path) -> None:
 def test_out_of_memory_in_the_smallest_tile_is_told() -> None:
     model = StubModel(largest_pixels=10)
     with StateArrays() as arrays, pytest.raises(OutOfMemory, match="too large a window"):
-        predictor(model, arrays, whole_tiling(SIZE, 8))(np.zeros((2, 3, *SIZE), np.float32), 0)
+        predictor(model, arrays, whole_tiling(SIZE, 8))(np.zeros((2, 3, *SIZE), np.float32), ROW, 0)
+
+
+(ROW,) = StubModel().rows([PlanRow.evaluation(0.5)])
 
 
 def predictor(model: StubModel, arrays: StateArrays, tiling: Tiling, done: Any = ignore) -> Predictor:
     return Predictor(
         model,
         model.subject(LR, SIZE, None),
-        model.rows([0.5], [0]),
+        1,
         tiling,
         arrays,
         cache_bytes=0,
@@ -119,7 +122,7 @@ def test_tiles_that_disagree_are_joined_without_a_seam() -> None:
     with StateArrays() as arrays:
         tiling = Tiling(size=SIZE, tile=32, stride=8)
         made = predictor(StubModel(offset_per_window=True), arrays, tiling, done.append)(
-            np.zeros((2, 3, *SIZE), np.float32), 0
+            np.zeros((2, 3, *SIZE), np.float32), ROW, 0
         )
         assert made.min() < 0.1 and made.max() > 0.9
         assert np.abs(np.diff(made, axis=2)).max() < 0.25
@@ -165,7 +168,7 @@ def test_tiles_of_one_size_may_be_compiled_for() -> None:
     model = StubModel(worth_fixing=1)
     with StateArrays() as arrays:
         tiling = Tiling(size=(80, 56), tile=32, stride=8)
-        predictor(model, arrays, tiling)(np.zeros((2, 3, 80, 56), np.float32), 0)
+        predictor(model, arrays, tiling)(np.zeros((2, 3, 80, 56), np.float32), ROW, 0)
     assert set(model.windows) == {(32, 32)}
     assert set(model.kept) == {Keep(condition=False, size=True)}
 

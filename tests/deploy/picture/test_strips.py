@@ -13,7 +13,7 @@ from deploy.images import tiles
 from deploy.picture.memory import StateArrays
 from deploy.sampling.loop import run_plan
 from deploy.sampling.loop import starting_state as reference_start
-from deploy.sampling.plan import PlanSettings, make_plan
+from deploy.sampling.plan import PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 
 IDM = NoiseSchedule.from_kind("linear", 2000, 1e-6, 1e-2)
@@ -36,8 +36,8 @@ def test_strips_change_nothing(values: int, settings: dict[str, Any], monkeypatc
     plan = make_plan(IDM, PlanSettings(**{"steps": 9} | settings), rules=IDM_SAMPLING)
     picture = PICTURE if "start" in settings else None
 
-    def adjusted(x0: NDArray[Any], *_: Any) -> NDArray[Any]:
-        return x0 * np.float32(0.9)
+    def adjusted(x0: NDArray[Any], *_: Any) -> None:
+        x0 *= np.float32(0.9)
 
     start = reference_start(plan, NOISE[-1], picture)
     network: Any = lambda x, *_: np.tanh(x)  # noqa: E731
@@ -51,18 +51,18 @@ def test_strips_change_nothing(values: int, settings: dict[str, Any], monkeypatc
         def adjust(estimate: NDArray[np.float32]) -> None:
             estimate *= np.float32(0.9)
 
-        made = sampler.run_in_strips(
+        sampler.run_in_strips(
             plan, network, x, arrays, noise, adjust_estimate=adjust, after_step=lambda index, _: seen.append(index)
         )
-    assert made == expected.evaluations == 9 and seen == list(range(9))
-    np.testing.assert_array_equal(x, expected.x)
+    assert seen == list(range(9))
+    np.testing.assert_array_equal(x, expected)
 
 
 def test_a_value_that_is_no_number_is_found_in_any_strip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "VALUES_PER_STRIP", 1)
     plan = make_plan(IDM, PlanSettings(steps=5), rules=IDM_SAMPLING)
 
-    def network(x: NDArray[np.float32], index: int) -> NDArray[np.float32]:
+    def network(x: NDArray[np.float32], _row: PlanRow, index: int) -> NDArray[np.float32]:
         made = np.zeros_like(x)
         made[1, 2, 20, 9] = np.nan if index == 2 else 0.0
         return made

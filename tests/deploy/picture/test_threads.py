@@ -23,7 +23,7 @@ from deploy.picture import room as room_module
 from deploy.picture.memory import StateArrays
 from deploy.picture.room import ROOM, Room
 from engines.forms import Forms
-from tests.backends import change_backend
+from tests.backends import carry_state, change_backend
 
 GENERATOR = np.random.default_rng(5)
 SMALL, WIDE, TALL = (GENERATOR.integers(0, 256, size, np.uint8) for size in [(6, 6, 3), (5, 9, 3), (11, 4, 3)])
@@ -149,7 +149,7 @@ def test_an_exception_of_progress_cancels_within_a_step_and_leaves_nothing_behin
     idm_micro: Bundle, tile: int | None, carried: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if carried:  # as on CUDA
-        change_backend(monkeypatch, "onnxruntime-cpu", carries_state=True)
+        carry_state(monkeypatch, "onnxruntime-cpu")
     told: list[Progress] = []
 
     def stop(done: Progress) -> None:

@@ -1,11 +1,16 @@
 """A bundle with made-up int8 entries, and figures in the shape that the commands write them."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from msgspec.structs import replace as changed
+
 from deploy.bundle import Bundle
+from deploy.bundle.quantization import Int8Target, Quantization
 from deploy.packaged.places import IDM_BUNDLE
 from deploy.report.facts import Facts, Figures
+from tests.deploy.quantizations import HELD_OUT, correction, int8_target
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u202e"
 
@@ -19,16 +24,16 @@ def packaged_bundle(**changes: Any) -> Bundle:
     return replace(bundle, manifest=replace(bundle.manifest, **changes))
 
 
-def quantization_entry() -> dict[str, Any]:
+def quantization_entry(
+    targets: Mapping[str, Int8Target] | None = None, settings: Mapping[str, Any] | None = None
+) -> Quantization:
     """What bundle.json says of a quantization."""
-    corrections = [{"noise_level": 0.1, "gain": [1.001], "offset": [0.0]}]
-    target = {"edges": EDGES, "noise_corrections": corrections}
-    held_out = {"preset": "balanced", "pictures": 6, "psnr_drop": 0.0314, "fidelity_db": 52.8}
-    return {
-        "targets": {"tensorrt": target, "ort": {**target, "held_out": held_out}},
-        "noise_levels": LEVELS,
-        "settings": {"max_psnr_drop": 0.05, "clipping": "mse"},
-    }
+    target = int8_target(edges=tuple(EDGES), noise_corrections=(correction(0.1, 1.001),))
+    return Quantization(
+        targets=targets or {"tensorrt": target, "ort": changed(target, held_out=HELD_OUT)},
+        noise_levels=tuple(LEVELS),
+        settings={"max_psnr_drop": 0.05, "clipping": "mse"} if settings is None else settings,
+    )
 
 
 def calibration_record() -> dict[str, Any]:

@@ -100,8 +100,8 @@ def test_a_float_bundle_has_no_calibration() -> None:
 def test_targets_come_in_the_order_of_the_page() -> None:
     facts = Facts(bundle=packaged_bundle(quantization=quantization_entry()))
     assert list(facts.targets) == ["ort", "tensorrt"]
-    assert facts.edges == [0.0, 0.3, 1.0]
-    assert Facts(bundle=packaged_bundle()).edges == []
+    assert facts.edges == (0.0, 0.3, 1.0)
+    assert Facts(bundle=packaged_bundle()).edges == ()
 
 
 def test_no_decision_before_build_engine_was_asked() -> None:

@@ -14,6 +14,7 @@ from deploy.packaged.places import IDM_BUNDLE
 from deploy.report.gallery import GallerySettings, kinds_of_engine, make_gallery
 from deploy.report.scenes import LONGEST_SIDE, chosen_pictures, usual_scale
 from engines.errors import EngineError
+from tests.deploy.quantizations import int8_target, quantization
 from tests.deploy.report.facts_for_tests import packaged_bundle, quantization_entry
 
 ORT = "onnxruntime-cpu"
@@ -131,8 +132,7 @@ def test_pictures_without_an_original_have_no_figures(tmp_path: Path) -> None:
 
 
 def test_a_way_that_fails_says_why_and_the_others_go_on(originals: Path) -> None:
-    entry = {"edges": [0.0, 1.0], "graph": "no-such-file", "rows": {}, "constants": {}, "noise_corrections": []}
-    quantized = packaged_bundle(quantization={"targets": {"ort": entry}, "noise_levels": [0.5]})
+    quantized = packaged_bundle(quantization=quantization(ort=int8_target()))
     settings = GallerySettings(pictures=1, originals=originals, scale=4.0, engine=ORT, threads=1)
     gallery = make_gallery(quantized, settings, ignore)
     assert [one.name for one in gallery.scenes[0].variants][-2:] == ["float32", "original"]

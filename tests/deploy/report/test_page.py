@@ -13,7 +13,15 @@ from deploy.report.facts import Facts
 from deploy.report.gallery import Gallery, Scene, Variant
 from deploy.report.html.markup import VOID
 from deploy.report.page import page_from_facts, refuse_page_in_the_way, write_page
-from tests.deploy.report.facts_for_tests import HOSTILE, bench_record, evaluation_record, figures, full_facts
+from tests.deploy.quantizations import int8_target
+from tests.deploy.report.facts_for_tests import (
+    HOSTILE,
+    bench_record,
+    evaluation_record,
+    figures,
+    full_facts,
+    quantization_entry,
+)
 from tests.deploy.report.facts_for_tests import packaged_bundle as packaged
 
 
@@ -102,11 +110,7 @@ def test_hostile_names_stay_text() -> None:
         placements={HOSTILE: {}},
         presets={HOSTILE: {"equation": HOSTILE, "steps": 1}, **manifest.presets},
         family="idm",
-        quantization={
-            "targets": {HOSTILE: {"edges": [0.0, 0.5, 1.0]}},
-            "noise_levels": [],
-            "settings": {HOSTILE: HOSTILE},
-        },
+        quantization=quantization_entry({HOSTILE: int8_target(edges=(0.0, 0.5, 1.0))}, {HOSTILE: HOSTILE}),
         calibration_images={HOSTILE: "0" * 64},
     )
     facts = full_facts(

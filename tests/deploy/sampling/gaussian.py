@@ -32,7 +32,7 @@ def solver_error(plan: Plan) -> float:
     The jump from the last level to the clean picture is an estimate in every equation, however many steps.
     """
     x = np.linspace(-2, 2, 9)
-    sampled = run_plan(plan, ideal_noise, x, lambda _: np.full_like(x, np.nan)).x
+    sampled = run_plan(plan, ideal_noise, x, lambda _: np.full_like(x, np.nan))
     first, last = plan.rows[0], plan.rows[-1]
     at_last = last.noise_level * MEAN + (x - first.noise_level * MEAN) / spread(first) * spread(last)
     exact = (at_last - last.sigma * ideal_noise(at_last, last)) / last.noise_level

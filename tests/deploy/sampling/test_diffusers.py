@@ -48,7 +48,7 @@ def mine(**options: Any) -> Array:
     def predict(x: Array, row: PlanRow, _index: int) -> Array:
         return network(x, row.timestep)
 
-    return run_plan(plan, predict, START, lambda index: NOISE[index]).x
+    return run_plan(plan, predict, START, lambda index: NOISE[index])
 
 
 def theirs(scheduler: Any, **step_options: Any) -> Array:

@@ -32,7 +32,7 @@ def test_the_default_plan_is_clipped_ddim_of_20_steps_down_to_clean() -> None:
     assert plan == plan_of(equation="ddim", steps=20, placement="uniform")
     assert len(plan) == 20 and plan.history == 1 and plan.end_noise_level == 1.0
     assert [row.timestep for row in plan.rows] == list(range(1999, 0, -100))
-    assert all(row.clip and row.noise == 0 and row.range_index is None for row in plan.rows)
+    assert all(row.clip and row.noise == 0 and row.range_index == 0 for row in plan.rows)
 
 
 def test_a_row_by_hand() -> None:
@@ -96,13 +96,6 @@ def test_listed_noise_levels_are_the_rows_levels() -> None:
 def test_every_equation_makes_a_plan_of_any_length(name: str, family: str) -> None:
     for steps in (1, 2, 3, 50):
         assert len(plan_of(family, equation=name, steps=steps)) == steps
-
-
-def test_ranges_are_written_into_the_rows() -> None:
-    plan = plan_of(steps=3).with_range_indices([0, 0, 1])
-    assert [row.range_index for row in plan.rows] == [0, 0, 1]
-    with pytest.raises(PlanError, match="has 3 rows, but 2 range indices"):
-        plan.with_range_indices([0, 1])
 
 
 @pytest.mark.parametrize(
@@ -186,7 +179,7 @@ def no_noise(step_index: int) -> Array:
 def sample(plan: Plan, network: PredictNoise) -> Array:
     """What the plan makes of 4000 states of pure noise."""
     x = np.random.default_rng(3).standard_normal(4000)
-    return run_plan(plan, network, x, no_noise).x
+    return run_plan(plan, network, x, no_noise)
 
 
 @pytest.mark.parametrize("shift", [-1, 0, 1])

@@ -16,6 +16,7 @@ from deploy.families.idm.conventions import SAMPLING, VALUES
 from deploy.families.sizes import STEPS, Axes, EngineSizes
 from deploy.images.resize import data_consistency, resize_region
 from deploy.images.tiles import Size, Window
+from deploy.sampling.plan import PlanRow
 from deploy.sampling.schedule import NoiseSchedule
 from engines.contract import TensorSpec
 
@@ -148,10 +149,8 @@ class ToyModel(GraphDenoiser):
     def __init__(self, graphs: Graphs) -> None:
         super().__init__(graphs, training_pixels=32**2)
 
-    def made_rows(self, noise_levels: Sequence[float], timesteps: Sequence[int]) -> list[dict[str, Array]]:
-        del timesteps
-        rows: list[dict[str, Array]] = [{"noise_level": np.full((1, 1, 1, 1), n, np.float32)} for n in noise_levels]
-        return self.graphs.rows_in_precision(rows, noise_levels)
+    def feeds_of_rows(self, rows: Sequence[PlanRow]) -> list[dict[str, Array]]:
+        return [{"noise_level": np.full((1, 1, 1, 1), row.noise_level, np.float32)} for row in rows]
 
     def subject(self, lr: Float32, size: Size, posterior: NoiseOfShape) -> "ToySubject":
         del posterior

@@ -14,7 +14,7 @@ from calibration.passes.gathering import gather, quantizable_layers
 from calibration.passes.inputs import DenoiserInput, Inputs
 from deploy.bundle import Bundle, BundleWriter
 from deploy.engine.graphs import EngineChoice, GraphSet
-from deploy.engine.trials import TrialSettings, step_feeds
+from deploy.engine.trials import TrialSettings, trial_step
 from deploy.int8.pipeline import quantize_bundle
 from deploy.int8.settings import Places, QuantizeSettings
 
@@ -35,7 +35,7 @@ def with_infinite_bias(bundle: Bundle) -> Layer:
 
 def feeds_of(bundle: Bundle) -> dict[str, np.ndarray]:
     with GraphSet(bundle, EngineChoice(threads=1)) as graphs:
-        feeds = step_feeds(graphs, TrialSettings(size=(16, 16), threads=1))
+        feeds = trial_step(graphs, TrialSettings(size=(16, 16), threads=1)).feeds
     inputs = {entry.name for entry in read_graph(bundle.graph("denoise", "instance")).graph.input}
     return {name: value for name, value in feeds.items() if name in inputs}
 

@@ -5,13 +5,13 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import to_builtins
 
 from calibration.choose.recipe import Recipe
 from calibration.observe.layers import CONV, Layer
@@ -21,7 +21,7 @@ from deploy.engine.builds import PlanOptions, build_plans, planned_builds
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.engine.int8 import Int8Denoiser
 from deploy.engine.profiles import default_sizes
-from deploy.engine.trials import TrialSettings, step_feeds
+from deploy.engine.trials import TrialSettings, trial_step
 from deploy.errors import BundleError
 from deploy.export.weights_file import ALIGNMENT, places_of
 from deploy.int8.settings import TARGET_NAMES
@@ -35,22 +35,15 @@ from engines.plans.built_forms import Source
 from engines.plans.tensorrt_names import TENSORRT_RTX
 from engines.saturation import is_refused
 from tests.deploy.int8.made_up import made_up_recipe, quantized_without_calibration
+from tests.deploy.quantizations import quantization
 
 
 def int8_bytes(bundle: Bundle, target: str) -> int:
     """Of everything that quantizing added: graph, int8 weights, rows, and what the manifest says."""
     assert bundle.manifest.quantization is not None
-    told = bundle.manifest.quantization["targets"][target]
-    files = set(strings_of(told)) & set(bundle.manifest.files) - set(bundle.manifest.graphs["denoise"]["weights"])
-    return sum(bundle.manifest.files[name].bytes for name in files) + len(json.dumps(dict(told)))
-
-
-def strings_of(value: Any) -> list[str]:
-    if isinstance(value, Mapping):
-        return [text for one in value.values() for text in strings_of(one)]
-    if isinstance(value, list | tuple):
-        return [text for one in value for text in strings_of(one)]
-    return [value] if isinstance(value, str) else []
+    told = bundle.manifest.quantization.targets[target]
+    files = set(told.files) - set(bundle.manifest.graphs["denoise"]["weights"])
+    return sum(bundle.manifest.files[name].bytes for name in files) + len(json.dumps(to_builtins(told)))
 
 
 @pytest.mark.parametrize("target", TARGET_NAMES)
@@ -67,18 +60,20 @@ def test_eight_ranges_cost_at_most_five_percent_more_disk_than_one(target: str, 
 
 RESIDENT = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from deploy.bundle import Bundle
-from deploy.engine.trials import TrialSettings, step_feeds
+from deploy.engine.trials import TrialSettings, trial_step
 from deploy.engine.graphs import EngineChoice, GraphSet
 
 bundle = Bundle.open(sys.argv[1])
 with GraphSet(bundle, EngineChoice(backend=sys.argv[2], precision="int8", threads=1)) as graphs:
-    feeds = step_feeds(graphs, TrialSettings(size=(128, 128), threads=1))
-    edges = bundle.manifest.quantization["targets"][graphs.int8.target]["edges"]
+    step = trial_step(graphs, TrialSettings(size=(128, 128), threads=1))
+    edges = bundle.manifest.quantization.targets[graphs.int8.target].edges
     for low, high in list(zip(edges, edges[1:])) * 2:
-        graphs.run("denoise", feeds | graphs.int8.row_feeds([(low + high) / 2])[0])
+        row = graphs.row(replace(step.row, noise_level=(low + high) / 2))
+        graphs.predicted_noise(step.x, step.condition, row)
     lines = Path("/proc/self/status").read_text().splitlines()
     print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 """
@@ -104,11 +99,10 @@ def predicted(bundle: Bundle, choice: EngineChoice, range_index: int = 0) -> np.
     """The noise of a trial's step by the int8 graph, with the numbers of a range."""
     with GraphSet(bundle, choice) as graphs:
         assert graphs.int8 is not None
-        edges = graphs.int8.bundle.manifest.quantization["targets"][graphs.int8.target]["edges"]
-        feeds = step_feeds(graphs, TrialSettings(size=(16, 16), threads=1))
-        feeds |= graphs.int8.row_feeds([(edges[range_index] + edges[range_index + 1]) / 2])[0]
-        noise: np.ndarray = graphs.run("denoise", feeds)["noise"]
-    return noise
+        edges = graphs.int8.bundle.manifest.quantization.targets[graphs.int8.target].edges
+        step = trial_step(graphs, TrialSettings(size=(16, 16), threads=1))
+        level = (edges[range_index] + edges[range_index + 1]) / 2
+        return graphs.predicted_noise(step.x, step.condition, graphs.row(replace(step.row, noise_level=level)))
 
 
 def test_sums_that_would_be_cut_off_are_made_another_way(
@@ -228,7 +222,7 @@ def written(source: Bundle, folder: Path, made: Sequence[tuple[str, Recipe, list
     graphs = [graphs_of_target(bundle, *one) for one in made]
     with BundleWriter.update(bundle) as writer:
         targets = write_targets(writer, graphs, bundle.manifest.graphs["denoise"]["weights"])
-        return writer.commit(replace(bundle.manifest, quantization={"targets": targets, "noise_levels": [0.5]}))
+        return writer.commit(replace(bundle.manifest, quantization=quantization(**targets)))
 
 
 def test_different_tensors_of_one_name_are_refused() -> None:

@@ -1,7 +1,6 @@
 """The latent decoder in int8: calibrated on latents, chosen by its pictures, stored, run."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,13 +10,14 @@ import pytest
 
 from calibration.choose.quantizer import Quantizer
 from calibration.targets.table import DECODE, QUERY
-from deploy.bundle import Bundle, BundleWriter
+from deploy.bundle import Bundle
+from deploy.bundle.quantization import Int8Decoder
 from deploy.engine.builds import PlanOptions, planned_builds
-from deploy.engine.int8_decoder import KEY, int8_graph
+from deploy.engine.int8 import int8_decoder_graph
 from deploy.engine.profiles import default_sizes
 from deploy.families.latent.model import LatentModel
 from deploy.int8.settings import QuantizeSettings
-from deploy.int8.storing.decoder import decoder_files, with_renamed_decoder
+from deploy.int8.storing.only_int8 import moved_target
 from deploy.int8.trying import decoder, decoder_graphs
 from deploy.int8.trying.comparison import int8_upscaler
 from deploy.int8.trying.decoder import Decoder, DecoderTrial, TargetDecoder, chosen_decoder, decoded, quantized_decoder
@@ -34,6 +34,7 @@ from tests.deploy.int8.latent_decoders import (
     tiny,
     with_decoder,
 )
+from tests.deploy.quantizations import int8_target
 
 
 @pytest.fixture(scope="module", params=SIZES)
@@ -97,24 +98,21 @@ def test_all_targets_share_one_file_of_int8_weights_and_are_rebuilt_to_the_same_
         folder.mkdir()
         stored = with_decoder(enlarging, folder, quantized(enlarging, folder, []))
         assert stored.manifest.quantization is not None
-        told.append({target: stored.manifest.quantization["targets"][target][KEY] for target in TARGETS})
-        assert len({int8_graph(stored, target, name) for target in TARGETS for name in PARTS[target]}) == 5
-        assert int8_graph(stored, "tensorrt", QUERY) is None
-        assert int8_graph(stored, "ort", "encode") is None
-    weights = {name for entry in told[0].values() for name in entry["weights"]}
+        told.append({target: stored.manifest.quantization.targets[target].decoder for target in TARGETS})
+        assert len({int8_decoder_graph(stored, target, name) for target in TARGETS for name in PARTS[target]}) == 5
+        assert int8_decoder_graph(stored, "tensorrt", QUERY) is None
+        assert int8_decoder_graph(stored, "ort", "encode") is None
+    weights = {name for entry in told[0].values() if entry is not None for name in entry.weights}
     assert len([name for name in weights if name.startswith("int8-decoder")]) == 1
     assert told[0] == told[1]  # files are named after their content
-    assert int8_graph(enlarging, "ort", QUERY) is None
+    assert int8_decoder_graph(enlarging, "ort", QUERY) is None
 
 
 def test_tensorrt_plans_are_built_from_the_int8_graphs(enlarging: Bundle, tmp_path: Path) -> None:
     stored = with_decoder(enlarging, tmp_path, quantized(enlarging, tmp_path, [], ["tensorrt"]))
     assert stored.manifest.quantization is not None
-    told = stored.manifest.quantization["targets"]["tensorrt"]
-    graph = stored.manifest.graphs["denoise"]["forms"]["group"]
-    rest = {"graph": graph, "edges": [0, 1], "rows": {}, "constants": {}, "noise_corrections": []}
-    with BundleWriter.update(stored) as writer:
-        stored = writer.commit(replace(stored.manifest, quantization={"targets": {"tensorrt": told | rest}}))
+    decoder = stored.manifest.quantization.targets["tensorrt"].decoder
+    assert decoder is not None
     options = PlanOptions(sizes=default_sizes(stored), capability="8.9")
     plans = {
         precision: {
@@ -123,7 +121,7 @@ def test_tensorrt_plans_are_built_from_the_int8_graphs(enlarging: Bundle, tmp_pa
         }
         for precision in ("fp16", "int8")
     }
-    assert plans["int8"]["decode int8"] == told[KEY]["graphs"][DECODE]
+    assert plans["int8"]["decode int8"] == decoder.graphs[DECODE]
     assert DECODE not in plans["int8"]
     assert plans["int8"][QUERY] == plans["fp16"][QUERY]
     assert {DECODE, QUERY} <= set(plans["fp16"])
@@ -205,9 +203,12 @@ def test_a_model_without_a_latent_decoder_has_nothing_to_quantize() -> None:
 
 
 def test_decoder_graphs_are_renamed_with_all_others() -> None:
-    told = {"graph": "a", KEY: {"graphs": {QUERY: "query-1", DECODE: "decode-1"}, "weights": ["w", "int8"]}}
-    assert decoder_files(told) == ["decode-1", "query-1"]
-    moved = with_renamed_decoder(told, {"query-1": "query-2", "decode-1": "decode-2"}, "all")
-    assert moved[KEY] == {"graphs": {QUERY: "query-2", DECODE: "decode-2"}, "weights": ["all"]}
-    assert with_renamed_decoder({"graph": "a"}, {}, "all") == {"graph": "a"}
-    assert decoder_files({"graph": "a"}) == []
+    decoder = Int8Decoder(graphs={QUERY: "query-1", DECODE: "decode-1"}, weights=("w", "int8"))
+    renamed = {"query-1": "query-2", "decode-1": "decode-2", "a": "b"}
+    for before, after in (
+        (decoder, Int8Decoder(graphs={QUERY: "query-2", DECODE: "decode-2"}, weights=("all",))),
+        (Int8Decoder(graphs={}, weights=()), Int8Decoder(graphs={}, weights=())),
+        (None, None),
+    ):
+        moved = moved_target(int8_target(graph="a", weights=("w",), decoder=before), renamed, "all")
+        assert moved == int8_target(graph="b", weights=("all",), decoder=after)

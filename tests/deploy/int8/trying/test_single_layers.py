@@ -21,6 +21,7 @@ from deploy.int8.trying.comparison import float_upscaler, int8_upscaler
 from deploy.int8.trying.drafts import drafted
 from deploy.int8.trying.single_layers import SingleLayers, float_tensors, part_from
 from deploy.sampling.choices import Choices
+from deploy.sampling.plan import PlanRow
 from tests.deploy.int8.recording.test_not_finite import feeds_of
 
 
@@ -46,7 +47,7 @@ def test_predictions_are_those_of_the_whole_network(
     recipe, levels = made.recipes[target], made.plans.levels
     with float_upscaler(made.bundle, 1) as upscaler:
         row = upscaler.plan(upscaler.sampling(Choices())).rows[0]
-        feeds = {**feeds_of(made.bundle), **upscaler.model.rows([row.noise_level], [row.timestep])[0]}
+        feeds = {**feeds_of(made.bundle), **upscaler.model.rows([row])[0].feeds}
         exact = upscaler.graphs.run("denoise", feeds)["noise"]
     inputs = [DenoiserInput(level_index=n, feeds=feeds, predicted=feeds["x"]) for n in (0, len(levels) - 1)]
 
@@ -64,9 +65,9 @@ def test_predictions_are_those_of_the_whole_network(
             edges = made.scales[target].ranges.edges
             bundle = draft.tried([graphs_of_target(draft.bundle, target, recipe_of_layer(node), edges)])
             with int8_upscaler(bundle, target, 1) as upscaler:
-                told = upscaler.graphs.rows_in_precision([{}, {}], [levels[one.level_index] for one in inputs])
-                for one, more, noise in zip(inputs, told, found[node], strict=True):
-                    whole = upscaler.graphs.run("denoise", {**one.feeds, **more})["noise"]
+                for one, noise in zip(inputs, found[node], strict=True):
+                    row = upscaler.graphs.row(PlanRow.evaluation(levels[one.level_index]))
+                    whole = upscaler.graphs.predicted_noise(one.feeds["x"], one.feeds, row)
                     # The engine fuses other operators, so a value near a half may get the next code: that is a small
                     # part of what int8 changes, while a scale of the other range would change as much again.
                     assert rms(whole - noise) < 0.05 * rms(whole - exact)

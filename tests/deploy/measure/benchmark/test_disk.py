@@ -7,8 +7,10 @@ from typing import cast
 
 from deploy.bundle import Bundle
 from deploy.bundle.manifest import FileRecord
+from deploy.bundle.quantization import RangeFiles
 from deploy.measure.benchmark.disk import disk_bytes
 from engines.cache import Cache, Figures
+from tests.deploy.quantizations import int8_target, quantization
 
 
 def build(folder: Path) -> Figures:
@@ -34,9 +36,10 @@ def test_the_bundle_its_graphs_and_the_engines_built_from_it(idm_micro: Bundle, 
 def test_int8_is_told_by_target_without_what_it_shares_with_float(idm_micro: Bundle) -> None:
     weights, record = next((n, r) for n, r in idm_micro.manifest.files.items() if n.startswith("weights"))
     files = {**idm_micro.manifest.files, "a.onnx": FileRecord(sha256="0", bytes=70), "b.npy": replace(record, bytes=8)}
-    targets = {"ort": {"graph": "a.onnx", "weights": [weights], "rows": {"deep": {"file": "b.npy"}}}}
+    arrays = RangeFiles(**dict.fromkeys(("shape", "sizes", "factors", "slopes", "constants"), "b.npy"))
+    target = int8_target(graph="a.onnx", weights=(weights,), rows={"deep": arrays})
     manifest = SimpleNamespace(
-        files=files, graphs=idm_micro.manifest.graphs, quantization={"targets": targets}, samples=("b.npy",)
+        files=files, graphs=idm_micro.manifest.graphs, quantization=quantization(ort=target), samples=("b.npy",)
     )
     found = disk_bytes(cast(Bundle, SimpleNamespace(path=idm_micro.path, manifest=manifest)))
     assert found["besides, int8 for ort"] == 78

@@ -29,7 +29,7 @@ from deploy.measure.benchmark.pictures import (
 from deploy.measure.benchmark.settings import BenchSettings
 from deploy.sampling.choices import Choices
 from engines.errors import EngineError
-from tests.backends import change_backend
+from tests.backends import carry_state
 from tests.deploy.measure.benchmark.clock import FakeClock, silent
 
 PLAIN = Choices(equation="ddim", placement="uniform", start=0.0, consistency=0.0, steps=2)
@@ -169,7 +169,7 @@ def test_pytorch_that_runs_out_of_memory_is_a_row() -> None:
 
 def test_steps_that_stay_on_the_device_count_as_denoising(idm_micro: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """The way that CUDA goes, on an engine for CPUs."""
-    change_backend(monkeypatch, "onnxruntime-cpu", carries_state=True)
+    carry_state(monkeypatch, "onnxruntime-cpu")
     with ExitStack() as stack:
         maker = PictureMaker(idm_micro, EngineChoice(threads=1), stack)
         maker.upscaler.upscale(random_pictures((8, 8), 2), scale=2.0, choices=PLAIN)
