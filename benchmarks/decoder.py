@@ -26,11 +26,10 @@ from deploy.engine.graphs import INT8, EngineChoice, GraphSet
 from deploy.engine.turns import Contender, Split, Timing, measure, timing_of
 from deploy.errors import BundleError, DeployError
 from deploy.families.contract import Float32
-from deploy.families.latent.decoder import LARGEST_QUERY_BYTES
-from deploy.families.latent.model import LatentModel
+from deploy.families.latent.model import LARGEST_QUERY_BYTES, LatentModel
+from deploy.int8.trying.comparison import runs_in_int8
 from deploy.int8.trying.decoder import findings_of_decoder, graphs_of_decoder, with_decoder
 from deploy.int8.trying.drafts import Draft, drafted
-from deploy.int8.trying.speed import runs_in_int8
 from engines.backends import BACKENDS
 from engines.errors import EngineError
 

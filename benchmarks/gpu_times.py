@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from deploy.sampling.schedule import NoiseSchedule
 from deploy.sampling.step import steps_on_device
 from engines.errors import EngineError
 from engines.forms import Lease
-from engines.machine.cuda import Cuda, Stopwatch, Stream
+from engines.machine.cuda import Cuda, Stream
 
 Array = NDArray[Any]
 
@@ -156,6 +157,28 @@ def _step_times(graphs: GraphSet, step: TrialStep, keep: Keep, rounds: int) -> t
         if watch is not None:
             device.append(watch.stop_ms())
     return median(clock), median(device) if device else None
+
+
+class Stopwatch:
+    """Time between two marks in a stream, measured by the device (CUDA events)."""
+
+    def __init__(self, cuda: Cuda) -> None:
+        self._cuda = cuda
+        self._marks = (ctypes.c_void_p(), ctypes.c_void_p())
+        for mark in self._marks:
+            cuda._call("cuEventCreate", ctypes.byref(mark), 0)
+
+    def start(self, stream: Stream) -> None:
+        """The time from here on counts."""
+        self._cuda._call("cuEventRecord", self._marks[0], stream.handle)
+
+    def stop_ms(self, stream: Stream) -> float:
+        """Milliseconds since `start`; waits for the stream."""
+        self._cuda._call("cuEventRecord", self._marks[1], stream.handle)
+        self._cuda._call("cuEventSynchronize", self._marks[1])
+        elapsed = ctypes.c_float()
+        self._cuda._call("cuEventElapsedTime", ctypes.byref(elapsed), *self._marks)
+        return elapsed.value
 
 
 class _Watch:

@@ -5,8 +5,6 @@ each other by spinning. Two engines of one thread each never wait: on the packag
 took 17 seconds of processor time with one thread and 56 with two.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor

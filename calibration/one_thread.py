@@ -5,8 +5,6 @@ engine's threads that takes the cores from the engine, and many small products a
 one. Another BLAS is left as it is.
 """
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

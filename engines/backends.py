@@ -5,8 +5,6 @@ pyproject.toml and one row of docs/engines.md; the tests of the contract then ru
 registered with `register`.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Mapping
@@ -56,8 +54,7 @@ def open_engine(
     """`graph`, an ONNX file with its weights files beside it, ready to run on `backend`; close it after use.
 
     One engine serves every size that its dynamic axes allow. `sizes` (axis name -> size) fixes some or all of them,
-    for an engine that will meet no others: it takes less memory, and OpenVINO in bf16 runs 4 to 8 % faster (seen on
-    the full IDM step at 128x128; in fp32 neither backend gained anything that could be told from noise).
+    for an engine that will meet no others: it takes less memory, and OpenVINO runs faster (docs/measurements.md).
     `cache_dir` is where the forms that GPU backends run are kept; None is the user's cache directory.
     `constants` (initializer -> value) replace those of the file; ONNX Runtime on the CPU and TensorRT take them.
     `device` is the number of a GPU; None is the first.

@@ -6,8 +6,6 @@ made again and the reason names it. Entries are written under a temporary name a
 key, so that no reader meets half of one.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json
@@ -101,10 +99,10 @@ class Cache:
         with self._writing(f"keeping {label} in {self.root}"):
             place.parent.mkdir(parents=True, exist_ok=True)
             with _locked(self.root / "locks" / f"{place.name}.lock"):
-                found = None if rebuild else self.find(key)
-                if found is not None:
-                    _LOG.info("%s: found in %s", label, found.path)
-                    return found, ""
+                entry = None if rebuild else self.find(key)
+                if entry is not None:
+                    _LOG.info("%s: found in %s", label, entry.path)
+                    return entry, ""
                 reason = "--rebuild was given" if rebuild else self._reason(label, key, place)
                 _LOG.info("%s: made now, since %s", label, reason)
                 return self._write(place, label, key, build), reason
@@ -113,8 +111,8 @@ class Cache:
         """Everything that is whole, the last used first."""
         folder = self.root / "entries"
         names = sorted(folder.iterdir()) if folder.is_dir() else []
-        found = [entry for path in names if not path.name.startswith(_UNFINISHED) and (entry := self._read(path))]
-        return sorted(found, key=lambda entry: -entry.used)
+        entries = [entry for path in names if not path.name.startswith(_UNFINISHED) and (entry := self._read(path))]
+        return sorted(entries, key=lambda entry: -entry.used)
 
     def prune(self, *, max_bytes: int | None = None, unused_days: float | None = None) -> list[Entry]:
         """What was removed: entries not used for so long, then the longest unused until the rest fits `max_bytes`.
@@ -123,12 +121,12 @@ class Cache:
         """
         with self._writing(f"pruning {self.root}"):
             self._remove_damaged()
-            kept = self.entries()
+            entries = self.entries()
             limit = None if unused_days is None else time.time() - unused_days * 86400
-            gone = [entry for entry in kept if limit is not None and entry.used < limit]
-            kept = [entry for entry in kept if entry not in gone]
-            while max_bytes is not None and kept and sum(entry.bytes for entry in kept) > max_bytes:
-                gone.append(kept.pop())
+            gone = [entry for entry in entries if limit is not None and entry.used < limit]
+            entries = [entry for entry in entries if entry not in gone]
+            while max_bytes is not None and entries and sum(entry.bytes for entry in entries) > max_bytes:
+                gone.append(entries.pop())
             for entry in gone:
                 shutil.rmtree(entry.path)
             return gone

@@ -4,8 +4,6 @@ A `Backend` is the record of one: how it is asked for, opened and chosen. Its en
 and `_close`; those only work, all checks are here, so misuse gives the same sentence on every backend.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -198,14 +196,14 @@ class Engine(ABC):
             raise EngineError(
                 f"Running {self.graph.name}: {', '.join(twice)} is held already. Leave it out, or hold other inputs."
             )
-        given = {**held.arrays, **feeds}
-        unknown = [name for name in given if name not in expected]
-        missing = [name for name in expected if name not in given]
+        arrays = {**held.arrays, **feeds}
+        unknown = [name for name in arrays if name not in expected]
+        missing = [name for name in expected if name not in arrays]
         if unknown or missing:
             raise EngineError(self._names_message("Running", unknown, missing, expected))
         sizes: AxisSizes = {}
         for spec in self.inputs:
-            problem = problem_of_array(given[spec.name], spec, sizes)
+            problem = problem_of_array(arrays[spec.name], spec, sizes)
             if problem:
                 raise EngineError(f"Running {self.graph.name}: input {spec.name} {problem}.")
         return sizes
@@ -300,19 +298,14 @@ class Backend:
     norm: str = INSTANCE
     """How group normalisation is written in the graphs that it runs.
 
-    Measured on the CPU (ONNX Runtime 1.31, OpenVINO 2026.4, medians of interleaved rounds): on the full IDM both forms
-    are within 10 % of each other on both engines; on the latent U-Nets "instance" is 8 to 16 % faster on OpenVINO,
-    while ONNX Runtime goes either way by as much. On GPUs it follows from what they have a kernel for, which is belief:
-    ONNX Runtime has none for GroupNormalization, TensorRT has.
+    Chosen by measurement on CPUs and by belief on GPUs: docs/measurements.md, group normalisation in graphs.
     """
     int8_form: str | None = None
     """Which form of int8 graphs it runs in int8; None: none. `calibration.targets` writes them."""
     around_int8: str = "fp32"
     """The precision that it is asked for when it opens an int8 graph, and for graphs that have no int8 form.
 
-    OpenVINO needs bfloat16 for int8 to be worth anything: a step of the demo model (128x128, one thread) took 150 ms
-    with float32 around the convolutions, 80 ms with bfloat16, which alone takes 84. It costs 2.4 dB of the fidelity of
-    plain ddim (48.7 to 46.3) and 0.6 dB with start and data consistency (52.5 to 51.9).
+    OpenVINO needs bfloat16 for int8 to be worth anything: docs/measurements.md, bfloat16 around int8.
     """
     saturating_sums: str | None = None
     """What is done where the CPU cuts its int8 sums off: UNSIGNED or REFUSE; None: it has instructions of its own."""
@@ -322,11 +315,8 @@ class Backend:
     fixed_sizes_pay_from: float | None = None
     """From how many evaluations of the training's size on a graph is worth compiling again for the one size it meets.
 
-    Measured on the IDM step with one thread of a two-core CPU, medians of interleaved rounds: OpenVINO 2026.4 gains 3
-    to 11 % in bfloat16 (19 % at 64x64) and 2 to 9 % in float32, and compiling (0.5 s for the demo model, 1.2 to 1.8 s
-    for the full one) costs what 60 to 250 steps gain. What ONNX Runtime's CPU engine gains cannot be told from nothing
-    (-2 to 2 %). On CUDA only a fixed size becomes one CUDA graph, which is believed to pay always. TensorRT's plans
-    hold many sizes and capture by themselves. None: never.
+    None: never, as for TensorRT, whose plans hold many sizes and capture by themselves. The numbers come from what
+    compiling takes and gains: docs/measurements.md, compiling for one size.
     """
     memory: Memory = Memory.LEAN
     small_chunks: bool = False
@@ -411,14 +401,14 @@ def problem_of_array(array: object, spec: TensorSpec, sizes: AxisSizes) -> str:
         return f"is {array.dtype.name}; expected {spec.dtype}. Nothing is converted in silence"
     if array.ndim != len(spec.shape):
         return f"has shape {array.shape}; expected {len(spec.shape)} axes, {spec}"
-    for axis, (found, expected) in enumerate(zip(array.shape, spec.shape, strict=True)):
-        if found == 0:
+    for axis, (length, expected) in enumerate(zip(array.shape, spec.shape, strict=True)):
+        if length == 0:
             return f"has shape {array.shape}; axis {axis} is empty"
         if isinstance(expected, int):
-            if found != expected:
+            if length != expected:
                 return f"has shape {array.shape}; axis {axis} must be {expected}, {spec}"
         elif expected != ANONYMOUS:
-            size, where = sizes.setdefault(expected, (found, spec.name))
-            if size != found:
-                return f"has {expected} = {found} (axis {axis}), but {where} has {expected} = {size}"
+            size, where = sizes.setdefault(expected, (length, spec.name))
+            if size != length:
+                return f"has {expected} = {length} (axis {axis}), but {where} has {expected} = {size}"
     return ""

@@ -33,11 +33,11 @@ NOISE = re.compile(
 
 def short_words(error: BaseException, limit: int = 200) -> str:
     """What a backend said, on one line of at most `limit` characters; of a longer text the middle is left out."""
-    told = " ".join(NOISE.sub("", str(error)).split()) or type(error).__name__
-    if len(told) <= limit:
-        return told
+    text = " ".join(NOISE.sub("", str(error)).split()) or type(error).__name__
+    if len(text) <= limit:
+        return text
     tail = 2 * limit // 3  # the cause comes last
-    return f"{told[: limit - tail - 1]}…{told[-tail:]}"
+    return f"{text[: limit - tail - 1]}…{text[-tail:]}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -46,8 +46,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     Neither backend has a type for it: both were seen to say "Failed to allocate ..." (ONNX Runtime 1.31, OpenVINO
     2026.4), and std::bad_alloc passes through as its name.
     """
-    told = str(error).lower()
-    return isinstance(error, MemoryError) or any(words in told for words in _MEMORY_WORDS)
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in _MEMORY_WORDS)
 
 
 _MEMORY_WORDS = ("failed to allocate", "bad_alloc", "out of memory")

@@ -1,7 +1,5 @@
 """Which Python packages are installed, asked without importing them."""
 
-from __future__ import annotations
-
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 

@@ -4,8 +4,6 @@ Between two runs a second graph, the update, makes the next input of x, the last
 it keeps beside that comes to later updates again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,15 +1,11 @@
 """Whether a backend's int8 convolutions are exact on this CPU, found by one whose answer is known, and what if not.
 
 x86 CPUs without VNNI multiply unsigned by signed bytes with an instruction that adds two products in 16 bits:
-255 * 127 + 255 * 127 = 64770 becomes 32767, so errors appear where activations are large. OpenVINO (2026.4) does so:
-with ONEDNN_MAX_CPU_ISA=AVX2 or AVX512_CORE the answer below is 101 instead of 200, and a step of the calibrated demo
-model, with float32 around int8, is 38.2 dB from float instead of 44.6; so int8 is refused there. ONNX Runtime
-multiplies unsigned by unsigned bytes another way, exactly, so there the same codes plus 128 are given as weights. That
-costs what int8 gains: a step of the demo model took 36 ms of CPU time in int8, 60 with unsigned weights and 57 in
-float32 (1.31, one thread of a CPU that has VNNI). `build-engine` measures which is faster.
+255 * 127 + 255 * 127 = 64770 becomes 32767, so errors appear where activations are large. OpenVINO (2026.4) does so,
+and loses several dB; so int8 is refused there. ONNX Runtime multiplies unsigned by unsigned bytes another way, exactly,
+so there the same codes plus 128 are given as weights, which costs about what int8 gains (docs/measurements.md, sums of
+int8 products). `build-engine` measures which is faster.
 """
-
-from __future__ import annotations
 
 import json
 import sys
@@ -68,8 +64,8 @@ def int8_saturates(backend: str = DEFAULT_BACKEND) -> bool:
         path.write_bytes(probe_graph())
         with open_engine(path, backend=backend, threads=1) as engine:
             ones = np.full((1, CHANNELS, 8, 8), 255.0, dtype=np.float32)
-            found = engine.run({"x": ones})["y"]
-    return bool(np.abs(found - EXACT).max() > 1.5)
+            answers = engine.run({"x": ones})["y"]
+    return bool(np.abs(answers - EXACT).max() > 1.5)
 
 
 def probe_graph() -> bytes:
@@ -105,13 +101,13 @@ def probe_graph() -> bytes:
 
 
 def _node(kind: str, inputs: list[str], output: str, attribute: bytes | None = None) -> bytes:
-    told = (
+    message = (
         b"".join(text_field(1, name) for name in inputs)
         + text_field(2, output)
         + text_field(3, output)
         + text_field(4, kind)
     )
-    return told if attribute is None else told + bytes_field(5, attribute)
+    return message if attribute is None else message + bytes_field(5, attribute)
 
 
 def _tensor(name: str, kind: int, shape: tuple[int, ...], data: bytes) -> bytes:

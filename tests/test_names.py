@@ -31,7 +31,7 @@ def strings_of(tree: ast.Module) -> Iterator[tuple[int, str]]:
             shown |= {id(part) for part in ast.walk(node)}
         if isinstance(node, ast.arguments):
             defaults = zip(node.args[len(node.args) - len(node.defaults) :], node.defaults, strict=True)
-            shown |= {id(default) for option, default in defaults if "typer.Option(" in annotation_of(option)}
+            shown |= {id(default) for option, default in defaults if "Annotated[" in annotation_of(option)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in shown:
             yield node.lineno, node.value

@@ -7,7 +7,7 @@ import torch
 import typer
 
 from deploy.checkpoint.load import load_checkpoint
-from deploy.families.latent.conventions import VALUES
+from deploy.families.latent.model import VALUES
 from deploy.families.latent.network import LatentNetwork
 from deploy.images.values import network_from_pixels, pixels_from_network
 from deploy.measure.evaluation.originals import Pixels, read_originals

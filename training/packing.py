@@ -11,7 +11,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from deploy.demo.presets import with_demo_presets
+from deploy.demo.demo import with_demo_presets
 from deploy.images.files import encode_image
 from deploy.measure.evaluation.originals import low_resolution
 from deploy.packaged.places import (

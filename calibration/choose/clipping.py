@@ -13,8 +13,6 @@ from 0 to 0.25, 0.25³/3 = 0.00521; the rest gets code 1, value 0.5: 2·0.25³/3
 (0.5³ - 0.25³)/3 = 0.03646 for those clipped. Together 0.05208.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ ONNX Runtime's fast convolution and OpenVINO's both want the zero point constant
 scale may follow the range. So the window of codes is chosen once, for what it costs over all ranges together.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace

@@ -5,8 +5,6 @@ the values are taken as evenly spread, the only approximation made; a bin is at 
 unless the scale clips more than half of the range away.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

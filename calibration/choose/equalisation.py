@@ -20,8 +20,6 @@ Factors are rounded to four significant bits, which bfloat16 and float16 hold: e
 must not change them.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

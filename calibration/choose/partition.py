@@ -17,8 +17,6 @@ Example: three steps, costs 0 alone, costs[0, 2] = 1, costs[1, 3] = 5, costs[0, 
 1 (steps 0 and 1 together, then step 2), not 5; three cost 0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce

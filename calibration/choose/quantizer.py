@@ -18,8 +18,6 @@ are never used. Asymmetric: scale 10.28 / 255 = 0.0403, z = round(0.28 / 0.0403)
 rounding error (6 dB).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -5,8 +5,6 @@ the last one holds 1 as well. Ranges made for one plan therefore serve any other
 exactly one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise

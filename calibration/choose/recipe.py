@@ -3,8 +3,6 @@
 A recipe names layers as the float graph names its nodes. Layers that it leaves out stay in float.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final

@@ -18,8 +18,6 @@ Measured on correlated inputs (64 channels under 3x3, other samples of the same 
 descent afterwards and fitting the scale again gained 0.1 dB at most and were left out.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -9,8 +9,6 @@ channels are split into blocks of at most `most_columns` unfolded values, never 
 convolution, and what lies between two blocks is taken as zero. `passes_within` divides layers among passes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Which nodes of a float graph could run in int8, and where their weights are."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final

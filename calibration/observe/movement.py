@@ -1,7 +1,5 @@
 """How far the range of each tensor really moves over the steps, before anything is decided about ranges."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Mapping, Sequence

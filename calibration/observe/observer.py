@@ -12,8 +12,6 @@ are never files: ONNX Runtime takes them from memory, and reads the weights besi
 Of tensors of which only the extremes are wanted nothing else leaves the graph: it finds them while it runs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType

@@ -13,8 +13,6 @@ Example with 8 bins instead of 4096: the values -1, 0.5 and 3.9 have k = 0 (bins
 bins -1, 0 and 3. When 5 arrives, k becomes 1 (width 2 from -8 to 8) and the four values lie in bins -1, 0, 1 and 2.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Final, TypeVar

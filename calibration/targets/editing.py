@@ -1,7 +1,5 @@
 """A float graph being rewritten: layers replaced node by node, everything else left as it is."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,12 +66,12 @@ class Editor:
         **attributes: Any,
     ) -> str:
         """One more node; its output, called after it unless named. `like` lends its attributes."""
-        made = helper.make_node(kind, list(inputs), [output or f"{name}.out"], name=name, domain=domain, **attributes)
+        node = helper.make_node(kind, list(inputs), [output or f"{name}.out"], name=name, domain=domain, **attributes)
         if like is not None:
-            made.attribute.extend(a for a in like.attribute if a.name not in attributes)
-        self.nodes.append(made)
+            node.attribute.extend(a for a in like.attribute if a.name not in attributes)
+        self.nodes.append(node)
         self.domains.add(domain)
-        return str(made.output[0])
+        return str(node.output[0])
 
     def once(self, key: Any, make: Callable[[], str]) -> str:
         """What `make` returned for this key the first time."""
@@ -130,13 +128,15 @@ class Editor:
 
     def _constants_of_ranges(self) -> tuple[RangeConstants, ...]:
         """What differs between ranges, now initializers with their values in range 0."""
-        found = []
+        constants = []
         for writer in self._writers.values():
             if writer.names:
-                one = RangeConstants(names=tuple(writer.names), rows=writer.rows())
-                self._small |= {key: numpy_helper.from_array(value, key) for key, value in one.in_range(0).items()}
-                found.append(one)
-        return tuple(found)
+                of_writer = RangeConstants(names=tuple(writer.names), rows=writer.rows())
+                self._small |= {
+                    key: numpy_helper.from_array(value, key) for key, value in of_writer.in_range(0).items()
+                }
+                constants.append(of_writer)
+        return tuple(constants)
 
     def _rows_as_inputs(self, made: ModelProto) -> tuple[tuple[RangeRows, ...], list[NodeProto]]:
         """What differs between ranges, now inputs of the model, and the nodes that split them."""
@@ -165,9 +165,9 @@ class Editor:
                 used |= set(node.input)
         del made.graph.node[:]
         made.graph.node.extend(nodes[::-1])
-        kept = [tensor for tensor in made.graph.initializer if tensor.name in used]
+        tensors = [tensor for tensor in made.graph.initializer if tensor.name in used]
         del made.graph.initializer[:]
-        made.graph.initializer.extend([*kept, *self._small.values()])
+        made.graph.initializer.extend([*tensors, *self._small.values()])
         for domain in sorted(self.domains - {entry.domain for entry in made.opset_import}):
             made.opset_import.append(helper.make_opsetid(domain, 1))
 
@@ -213,9 +213,9 @@ def check_zero_points(recipe: Recipe) -> None:
         )
 
 
-def input_of(editor: Editor, layer: Layer, told: LayerRecipe) -> str:
+def input_of(editor: Editor, layer: Layer, recipe: LayerRecipe) -> str:
     """What is to be coded: the layer's input, its channels multiplied by the recipe's factors if it has any."""
-    factors = told.factors
+    factors = recipe.factors
     if factors is None:
         return layer.input
 
@@ -231,3 +231,20 @@ def int8_weights(editor: Editor, layer: Layer, recipe: LayerRecipe) -> str:
     """The int8 weights in the layout of the graph, under a name that all targets share."""
     codes = np.ascontiguousarray(recipe.codes.T) if layer.kind == LINEAR else recipe.codes
     return editor.constant(codes, f"{layer.weight}.int8")
+
+
+def quantize_dequantize(editor: Editor, x: str, scale: str, zero_point: NDArray[Any], name: str) -> str:
+    """x as 8-bit codes and back; scale: name of a constant. It and the zero point are 0-d: TensorRT leaves a
+    convolution in float otherwise."""
+    zero_name = editor.constant(zero_point.reshape(()), f"zero_point.{zero_point.dtype.name}.{int(zero_point)}")
+    codes = editor.node("QuantizeLinear", [x, scale, zero_name], f"{name}.quantized")
+    return editor.node("DequantizeLinear", [codes, scale, zero_name], f"{name}.dequantized")
+
+
+def dequantized_weights(editor: Editor, layer: Layer, recipe: LayerRecipe) -> str:
+    """The float weights out of the int8 ones: one scale per output channel, axis 0 of Conv, axis 1 of MatMul."""
+    zeros = editor.constant(np.zeros(layer.outputs, dtype=np.int8), f"zeros.int8.{layer.outputs}")
+    scales = editor.constant(recipe.weight_scales.astype(np.float32), f"{layer.weight}.scales")
+    axis = 1 if layer.kind == LINEAR else 0
+    weights = int8_weights(editor, layer, recipe)
+    return editor.node("DequantizeLinear", [weights, scales, zeros], f"{layer.node}.weights", axis=axis)

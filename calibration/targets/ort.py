@@ -8,17 +8,12 @@ every channel then fills its own 256 codes, and a scale and an offset afterwards
     code = round(accumulator / (step * gain)) + 128,  with  accumulator = sum (c - z) w - centre
     out  = (code - 128) * step * gain * s_x s_w + centre * s_x s_w + bias
 
-What was measured on the full IDM step (1.31, one thread, 107 convolutions, kernels alone):
-
-* A run-time bias makes QLinearConv 1.9 times slower (156 against 82 ms); run-time output scale, input scale and
-  multipliers cost nothing. So the int32 bias is constant (in accumulator units it may be) and what depends on the
-  range is in `out` above. The zero point of the input is constant as well.
-* DequantizeLinear with a scale per channel takes 36 ms; a scalar one 4, and Mul and Add after it 10.
+The int32 bias is constant, since a run-time bias makes QLinearConv slower, while run-time scales and multipliers cost
+nothing (docs/measurements.md); in accumulator units it may be, and what depends on the range is in `out` above. The
+zero point of the input is constant as well.
 
 A linear layer is com.microsoft's MatMulIntegerToFloat, which needs no quantized output.
 """
-
-from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
@@ -40,11 +35,11 @@ def int8_graphs(model: ModelProto, folder: Path, recipe: Recipe) -> Int8Graphs:
     _check_outputs(model, recipe)
     editor = Editor(recipe.ranges)
 
-    def replace(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe) -> None:
+    def replace(editor: Editor, node: NodeProto, layer: Layer, layer_recipe: LayerRecipe) -> None:
         if layer.kind == LINEAR:
-            _linear(editor, node, layer, told)
+            _linear(editor, node, layer, layer_recipe)
         else:
-            _conv(editor, node, layer, told, bias_of(model, folder, layer))
+            _conv(editor, node, layer, layer_recipe, bias_of(model, folder, layer))
 
     rewritten(model, recipe, editor, replace)
     return editor.finish(model)
@@ -52,7 +47,11 @@ def int8_graphs(model: ModelProto, folder: Path, recipe: Recipe) -> Int8Graphs:
 
 def _check_outputs(model: ModelProto, recipe: Recipe) -> None:
     linear = {layer.node for layer in layers_of(model) if layer.kind == LINEAR}
-    missing = [told.node for told in recipe.layers if told.output is None and told.node not in linear]
+    missing = [
+        layer_recipe.node
+        for layer_recipe in recipe.layers
+        if layer_recipe.output is None and layer_recipe.node not in linear
+    ]
     if missing:
         raise GraphError(
             f"writing an int8 graph for ONNX Runtime: {len(missing)} convolutions have no output window (first"
@@ -60,17 +59,17 @@ def _check_outputs(model: ModelProto, recipe: Recipe) -> None:
         )
 
 
-def _conv(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe, bias: FloatArray) -> None:
-    window = told.output
+def _conv(editor: Editor, node: NodeProto, layer: Layer, recipe: LayerRecipe, bias: FloatArray) -> None:
+    window = recipe.output
     assert window is not None  # _check_outputs
-    codes, zero = _quantized_input(editor, layer, told)
-    weight, weight_zero = _weights(editor, layer, told)
-    one = editor.constant(np.array(1, dtype=np.float32), "one")
+    codes, zero = _quantized_input(editor, layer, recipe)
+    weight, weight_zero = _weights(editor, layer, recipe)
+    unit = editor.constant(np.array(1, dtype=np.float32), "one")
     y = editor.node(
         "QLinearConv",
         [
             codes,
-            one,
+            unit,
             zero,
             weight,
             editor.constant((1 / window.steps).astype(np.float32), f"{layer.module}.multipliers"),
@@ -82,27 +81,27 @@ def _conv(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe, bias
         f"{layer.node}.int8",
         like=node,
     )
-    _restore(editor, layer, told, window, bias, y)
+    _restore(editor, layer, recipe, window, bias, y)
 
 
 def _restore(
     editor: Editor,
     layer: Layer,
-    told: LayerRecipe,
+    recipe: LayerRecipe,
     window: OutputWindow,
     bias: FloatArray,
     y: str,
 ) -> None:
     """(code - 128) * scale + offset: the range's part of the scale is one number, the channels' part constant."""
-    unit = told.weight_scales.astype(np.float64)
+    unit = recipe.weight_scales.astype(np.float64)
     offset = editor.channels(
-        told.input_scales,
+        recipe.input_scales,
         f"{layer.module}.offset",
         slopes=(unit * window.centres).astype(np.float32),
         constants=bias,
-        corrections=told.corrections,
+        corrections=recipe.corrections,
     )
-    scale = editor.number(told.input_scales * window.gains, f"{layer.module}.output_scale")
+    scale = editor.number(recipe.input_scales * window.gains, f"{layer.module}.output_scale")
     steps = editor.constant((unit * window.steps).astype(np.float32)[None, :, None, None], f"{layer.module}.steps")
     plain = editor.node("DequantizeLinear", [y, scale, _middle(editor)], f"{layer.node}.codes")
     scaled = editor.node("Mul", [plain, steps], f"{layer.node}.scaled")
@@ -113,43 +112,42 @@ def _middle(editor: Editor) -> str:
     return editor.constant(np.array(MIDDLE, dtype=np.uint8), "zero_point.middle")
 
 
-def _linear(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe) -> None:
-    codes, zero = _quantized_input(editor, layer, told)
-    weight, weight_zero = _weights(editor, layer, told)
+def _linear(editor: Editor, node: NodeProto, layer: Layer, recipe: LayerRecipe) -> None:
+    codes, zero = _quantized_input(editor, layer, recipe)
+    weight, weight_zero = _weights(editor, layer, recipe)
     inputs = [
         codes,
         weight,
-        editor.number(told.input_scales, f"{layer.node}.input_scale"),
-        editor.constant(told.weight_scales.astype(np.float32), f"{layer.weight}.scales"),
+        editor.number(recipe.input_scales, f"{layer.node}.input_scale"),
+        editor.constant(recipe.weight_scales.astype(np.float32), f"{layer.weight}.scales"),
         zero,
         weight_zero,
     ]
-    if told.corrections is not None:
+    if recipe.corrections is not None:
         zeros = np.zeros(layer.outputs, dtype=np.float32)
-        nothing = np.zeros(told.corrections.shape[0], dtype=np.float32)
+        nothing = np.zeros(recipe.corrections.shape[0], dtype=np.float32)
         inputs.append(
             editor.channels(
-                nothing, f"{layer.node}.correction", slopes=zeros, corrections=told.corrections, linear=True
+                nothing, f"{layer.node}.correction", slopes=zeros, corrections=recipe.corrections, linear=True
             )
         )
     editor.node("MatMulIntegerToFloat", inputs, f"{layer.node}.int8", output=node.output[0], domain="com.microsoft")
 
 
-def _quantized_input(editor: Editor, layer: Layer, told: LayerRecipe) -> tuple[str, str]:
+def _quantized_input(editor: Editor, layer: Layer, recipe: LayerRecipe) -> tuple[str, str]:
     """The codes of the input, made once for all layers that read it with the same scales, and their zero point."""
-    zero_point = told.inputs[0].zero_point
+    zero_point = recipe.inputs[0].zero_point
     zero = editor.constant(np.array(zero_point, dtype=np.uint8), f"zero_point.{zero_point}")
 
     def quantize() -> str:
-        # Scales per channel would need no Mul, but keep the convolution from the layout that it is fast in: a step of
-        # the demo model took 62 ms with them, 36 with the Mul and 34 without factors (CPU time of one thread).
-        scale = editor.number(told.input_scales, f"{layer.module}.input_scale")
-        return editor.node("QuantizeLinear", [input_of(editor, layer, told), scale, zero], f"{layer.node}.input")
+        # Scales per channel would need no Mul, but keep the convolution from the layout that it is fast in.
+        scale = editor.number(recipe.input_scales, f"{layer.module}.input_scale")
+        return editor.node("QuantizeLinear", [input_of(editor, layer, recipe), scale, zero], f"{layer.node}.input")
 
-    return editor.once((input_of(editor, layer, told), told.inputs), quantize), zero
+    return editor.once((input_of(editor, layer, recipe), recipe.inputs), quantize), zero
 
 
-def _weights(editor: Editor, layer: Layer, told: LayerRecipe) -> tuple[str, str]:
+def _weights(editor: Editor, layer: Layer, recipe: LayerRecipe) -> tuple[str, str]:
     """The codes and their zero point; CPUs that would cut sums off at 16 bits get both plus 128, engines.saturation."""
     zero = editor.constant(np.array(0, dtype=np.int8), "zero_point.weights.int8")
-    return int8_weights(editor, layer, told), zero
+    return int8_weights(editor, layer, recipe), zero

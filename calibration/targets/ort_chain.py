@@ -10,11 +10,7 @@ is its ReLU too. Example: s_next = 0.02; an output of 1.234 becomes 62, one of -
 
 Its kernel has the output channels first, a MatMul's matrix last. So a chain does not share the int8 weights that all
 other layers share between targets: its own, transposed, are stored beside them.
-
-Measured (1.31, one thread, three layers of 256 to 256, 4096 pixels): float 8.6 ms, MatMulIntegerToFloat 3.3, this 2.4.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -84,10 +80,10 @@ class _Chain:
             editor.nodes.append(node)
 
     def _link(self, editor: Editor, node: NodeProto) -> None:
-        told, layer = self._recipes[node.name], self._layers[node.name]
+        layer_recipe, layer = self._recipes[node.name], self._layers[node.name]
         added, relu = self._outputs[node.name]
         tensor = relu.output[0]
-        codes, scales, bias = self._in_accumulator_units(layer, told, added)
+        codes, scales, bias = self._in_accumulator_units(layer, layer_recipe, added)
         inputs = [
             _codes(layer.input),
             self._scale(editor, layer.input),
@@ -113,19 +109,19 @@ class _Chain:
             editor.node("DequantizeLinear", back, f"{relu.name}.restored", output=tensor)
 
     def _in_accumulator_units(
-        self, layer: Layer, told: LayerRecipe, added: NodeProto
+        self, layer: Layer, recipe: LayerRecipe, added: NodeProto
     ) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.int32]]:
         """Codes and scales of the weights, and the bias as a multiple of the products' unit.
 
         A channel whose weights are next to nothing has so small a unit that its bias would not fit 32 bits: there the
         scale grows until it does, and the codes shrink, often to 0.
         """
-        name = next(one for one in added.input if one != layer.output)
+        name = next(tensor for tensor in added.input if tensor != layer.output)
         bias = constant_of(self._model, self._folder, name).astype(np.float64).reshape(-1)
-        x = told.inputs[0].scale
+        x = recipe.inputs[0].scale
         least = np.abs(bias) / (x * LARGEST_BIAS)
-        scales = np.maximum(told.weight_scales, least.astype(np.float32))
-        codes = np.rint(told.codes * (told.weight_scales / scales)[:, None]).astype(np.int8)
+        scales = np.maximum(recipe.weight_scales, least.astype(np.float32))
+        codes = np.rint(recipe.codes * (recipe.weight_scales / scales)[:, None]).astype(np.int8)
         return codes, scales, np.rint(bias / (x * scales.astype(np.float64))).astype(np.int32)
 
     def _scale(self, editor: Editor, tensor: str) -> str:
@@ -134,32 +130,33 @@ class _Chain:
 
     def _activation(self, node: str) -> tuple[NodeProto, NodeProto]:
         """The bias and the ReLU that alone read a layer's output, one after the other."""
-        found: list[NodeProto] = []
+        pair: list[NodeProto] = []
         tensor = self._layers[node].output
         for kind in ("Add", "Relu"):
             readers = self._readers.get(tensor, [])
             if len(readers) != 1 or readers[0].op_type != kind:
                 raise GraphError(
                     f"writing a chain of int8 layers: {node} must be followed by a bias and a ReLU alone, found"
-                    f" {', '.join(one.op_type for one in readers) or 'nothing'} after {tensor}. Leave it in float."
+                    f" {', '.join(reader.op_type for reader in readers) or 'nothing'} after {tensor}. Leave it in"
+                    " float."
                 )
-            found.append(readers[0])
+            pair.append(readers[0])
             tensor = readers[0].output[0]
-        return found[0], found[1]
+        return pair[0], pair[1]
 
     def _problems(self, recipe: Recipe) -> Iterator[str]:
         if recipe.ranges != 1:
             yield f"{recipe.ranges} timestep ranges, where a chain has one"
-        for told in recipe.layers:
-            if told.factors is not None:
-                yield f"{told.node} has inputs that are equalised, for which codes of a chain have no place"
+        for layer in recipe.layers:
+            if layer.factors is not None:
+                yield f"{layer.node} has inputs that are equalised, for which codes of a chain have no place"
         made = {node.output[0] for node in self._model.graph.node if node.op_type == "Relu"}
         for tensor, quantizer in self._coded.items():
             if tensor not in made:
                 yield f"{tensor} is not made by a ReLU"
             if quantizer.lowest != 0:
                 yield f"{tensor} has the codes {quantizer.lowest}..{quantizer.highest}, which do not begin at 0"
-            inside = [one for one in self._readers.get(tensor, []) if one.name in self._recipes]
+            inside = [reader for reader in self._readers.get(tensor, []) if reader.name in self._recipes]
             if len(inside) < len(self._readers.get(tensor, [])) and tensor not in self._ends:
                 yield f"{tensor} is also read in float"
         for _, relu in self._outputs.values():

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from calibration.choose.quantizer import Asymmetric, Form, Quantizer, Shifted
 from calibration.choose.recipe import Recipe
@@ -68,28 +69,14 @@ class Target:
         return not backend.on_gpu and backend.int8_form == self.form
 
 
-def _write_ort(model: ModelProto, folder: Path, recipe: Recipe) -> Int8Graphs:
-    from calibration.targets.ort import int8_graphs
+def _written_by(module: str, function: str = "int8_graphs") -> Callable[..., Int8Graphs]:
+    """A writer of that module, which is imported when graphs are first written: it needs onnx."""
 
-    return int8_graphs(model, folder, recipe)
+    def write(*arguments: Any) -> Int8Graphs:
+        graphs: Int8Graphs = getattr(import_module(f"calibration.targets.{module}"), function)(*arguments)
+        return graphs
 
-
-def _chain_ort(model: ModelProto, folder: Path, recipe: Recipe, ends: Mapping[str, Quantizer]) -> Int8Graphs:
-    from calibration.targets.ort_chain import chained_graph
-
-    return chained_graph(model, folder, recipe, ends)
-
-
-def _write_openvino(model: ModelProto, folder: Path, recipe: Recipe) -> Int8Graphs:
-    from calibration.targets.openvino import int8_graphs
-
-    return int8_graphs(model, folder, recipe)
-
-
-def _write_tensorrt(model: ModelProto, folder: Path, recipe: Recipe) -> Int8Graphs:
-    from calibration.targets.tensorrt import int8_graphs
-
-    return int8_graphs(model, folder, recipe)
+    return write
 
 
 _TARGETS: Final = (
@@ -99,8 +86,8 @@ _TARGETS: Final = (
         form=QLINEAR,
         codes=Asymmetric(),
         norm=INSTANCE,
-        writer=_write_ort,
-        chain_writer=_chain_ort,
+        writer=_written_by("ort"),
+        chain_writer=_written_by("ort_chain", "chained_graph"),
     ),
     Target(
         name="openvino",
@@ -108,7 +95,7 @@ _TARGETS: Final = (
         form=SCALED_QDQ,
         codes=Asymmetric(),
         norm=INSTANCE,
-        writer=_write_openvino,
+        writer=_written_by("openvino"),
     ),
     Target(
         name="tensorrt",
@@ -116,7 +103,7 @@ _TARGETS: Final = (
         form=CONSTANT_QDQ,
         codes=Shifted(),
         norm=GROUP,
-        writer=_write_tensorrt,
+        writer=_written_by("tensorrt"),
         decoder=((DECODE,),),
     ),
 )

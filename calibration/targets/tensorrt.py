@@ -14,8 +14,6 @@ Arithmetic around the layers is float32 here; whoever builds the engine makes it
 these graphs with the same codes (its convolutions then compute in float), which is how their accuracy is checked.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,8 +24,14 @@ from onnx import ModelProto, NodeProto
 from calibration.choose.recipe import FloatArray, LayerRecipe, Recipe
 from calibration.errors import GraphError
 from calibration.observe.layers import LINEAR, Layer, bias_of
-from calibration.targets.editing import Editor, Int8Graphs, input_of, rewritten
-from calibration.targets.qdq import dequantized_weights, quantize_dequantize
+from calibration.targets.editing import (
+    Editor,
+    Int8Graphs,
+    dequantized_weights,
+    input_of,
+    quantize_dequantize,
+    rewritten,
+)
 
 NAME: Final = "tensorrt"
 
@@ -37,8 +41,8 @@ def int8_graphs(model: ModelProto, folder: Path, recipe: Recipe) -> Int8Graphs:
     _check_codes(recipe)
     editor = Editor(recipe.ranges, constant_ranges=True)
 
-    def replace(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe) -> None:
-        _layer(editor, node, layer, told, bias_of(model, folder, layer))
+    def replace(editor: Editor, node: NodeProto, layer: Layer, layer_recipe: LayerRecipe) -> None:
+        _layer(editor, node, layer, layer_recipe, bias_of(model, folder, layer))
 
     rewritten(model, recipe, editor, replace)
     return editor.finish(model)
@@ -46,9 +50,9 @@ def int8_graphs(model: ModelProto, folder: Path, recipe: Recipe) -> Int8Graphs:
 
 def _check_codes(recipe: Recipe) -> None:
     wide = [
-        f"{told.node} ({quantizer.lowest}..{quantizer.highest})"
-        for told in recipe.layers
-        for quantizer in told.inputs
+        f"{layer.node} ({quantizer.lowest}..{quantizer.highest})"
+        for layer in recipe.layers
+        for quantizer in layer.inputs
         if max(quantizer.highest - quantizer.shift_steps, quantizer.shift_steps - quantizer.lowest) > 127
     ]
     if wide:
@@ -58,26 +62,26 @@ def _check_codes(recipe: Recipe) -> None:
         )
 
 
-def _layer(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe, bias: FloatArray) -> None:
-    shifts = np.array([quantizer.shift for quantizer in told.inputs])
+def _layer(editor: Editor, node: NodeProto, layer: Layer, recipe: LayerRecipe, bias: FloatArray) -> None:
+    shifts = np.array([quantizer.shift for quantizer in recipe.inputs])
     pad_first = bool(shifts.any()) and layer.padded
     x = editor.once(
-        (input_of(editor, layer, told), told.inputs, layer.geometry.padding if pad_first else None),
-        lambda: _coded_input(editor, layer, told, shifts),
+        (input_of(editor, layer, recipe), recipe.inputs, layer.geometry.padding if pad_first else None),
+        lambda: _coded_input(editor, layer, recipe, shifts),
     )
     attributes: dict[str, Any] = {"pads": [0, 0, 0, 0]} if pad_first else {}
-    inputs = [x, dequantized_weights(editor, layer, told)]
-    if told.corrections is None and not shifts.any():
+    inputs = [x, dequantized_weights(editor, layer, recipe)]
+    if recipe.corrections is None and not shifts.any():
         editor.node(node.op_type, [*inputs, *node.input[2:]], layer.node, output=layer.output, like=node, **attributes)
         return
-    sums = told.codes.reshape(layer.outputs, -1).sum(axis=1, dtype=np.int64) * told.weight_scales.astype(np.float64)
+    sums = recipe.codes.reshape(layer.outputs, -1).sum(axis=1, dtype=np.int64) * recipe.weight_scales.astype(np.float64)
     linear = layer.kind == LINEAR
     added = editor.channels(
         shifts,
         f"{layer.node}.{'added' if linear else 'bias'}.{NAME}",  # openvino's holds no shift
         slopes=sums.astype(np.float32),
         constants=None if linear else bias,
-        corrections=told.corrections,
+        corrections=recipe.corrections,
     )
     if linear:
         y = editor.node(node.op_type, inputs, layer.node, output=f"{layer.node}.product", like=node)
@@ -86,8 +90,8 @@ def _layer(editor: Editor, node: NodeProto, layer: Layer, told: LayerRecipe, bia
         editor.node(node.op_type, [*inputs, added], layer.node, output=layer.output, like=node, **attributes)
 
 
-def _coded_input(editor: Editor, layer: Layer, told: LayerRecipe, shifts: NDArray[np.float64]) -> str:
-    x = input_of(editor, layer, told)
+def _coded_input(editor: Editor, layer: Layer, recipe: LayerRecipe, shifts: NDArray[np.float64]) -> str:
+    x = input_of(editor, layer, recipe)
     if shifts.any():
         if layer.padded:
             top, left, bottom, right = layer.geometry.padding
@@ -96,5 +100,5 @@ def _coded_input(editor: Editor, layer: Layer, told: LayerRecipe, shifts: NDArra
                 "Pad", [x, editor.constant(pads, "pads." + ".".join(map(str, pads)))], f"{layer.node}.padded"
             )
         x = editor.node("Sub", [x, editor.number(shifts, f"{layer.node}.shift")], f"{layer.node}.shifted")
-    scale = editor.number(told.input_scales, f"{layer.node}.scale")
+    scale = editor.number(recipe.input_scales, f"{layer.node}.scale")
     return quantize_dequantize(editor, x, scale, np.array(0, dtype=np.int8), layer.node)

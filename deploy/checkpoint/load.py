@@ -111,20 +111,20 @@ def load_checkpoint(
     )
     stored = Stored(path=contents.path, shapes=state.shapes, betas=_betas(contents.path, state.tensors))
     settings = settings_of(family, config, contents.path, contents.metadata)
-    found = _detected(family, stored, settings)
+    detection = _detected(family, stored, settings)
     with torch.device("meta"):
-        network: nn.Module = family.build(found.config)
+        network: nn.Module = family.build(detection.config)
     expected = network.state_dict()
     computed = {name for name, value in expected.items() if not value.is_meta}
     _refuse_other_shapes(
-        family, stored, found, {name: tuple(value.shape) for name, value in expected.items()}, computed
+        family, stored, detection, {name: tuple(value.shape) for name, value in expected.items()}, computed
     )
     arrays = {name: _read_finite(stored.path, name, tensors[name]) for name in expected if name in tensors}
     network.load_state_dict(
         {name: torch.from_numpy(array) for name, array in arrays.items()}, strict=False, assign=True
     )
     _LOG.info("read %s: %s, %s, %s weights", contents.path, contents.format, family.name, weights)
-    for name, source in found.sources.items():
+    for name, source in detection.sources.items():
         _LOG.debug("%s: from %s", name, source)
     return Checkpoint(
         path=contents.path,
@@ -132,15 +132,15 @@ def load_checkpoint(
         size=contents.size,
         family=family.name,
         title=family.title,
-        config=found.config,
-        sources=found.sources,
-        schedule=found.schedule,
+        config=detection.config,
+        sources=detection.sources,
+        schedule=detection.schedule,
         network=network.eval().requires_grad_(False),
         unused={name: shape for name, shape in state.shapes.items() if name not in expected},
         stored=state.tensors,
         weights=weights,
         value_range=family.value_range,
-        scale_range=family.scale_range(found.config),
+        scale_range=family.scale_range(detection.config),
     )
 
 
@@ -187,7 +187,7 @@ def _detected(family: Family, stored: Stored, settings: list[Settings]) -> Detec
     try:
         return family.detect(stored, settings)
     except ConfigError as error:
-        if str(stored.path) in str(error) or any(given.label in str(error) for given in settings):
+        if str(stored.path) in str(error) or any(source.label in str(error) for source in settings):
             raise
         raise ConfigError(f"{stored.path}: {error}") from error
 

@@ -41,15 +41,15 @@ def activation_amax(stored: Mapping[str, StoredTensor]) -> dict[str, float]:
 
     A quantizer that was never calibrated (not a number, or 0) or has a number per channel is passed over.
     """
-    found = {}
+    amax_of_layer = {}
     for name, tensor in stored.items():
         suffix = next((end for end in BUFFER_OF_LIBRARY.values() if name.endswith(end)), None)
         if suffix is None or tensor.dtype not in FLOATS or int(np.prod(tensor.shape)) != 1:
             continue
         amax = float(tensor.read().astype(np.float32).reshape(()))
         if np.isfinite(amax) and amax > 0:
-            found[name.removesuffix(suffix)] = amax
-    return dict(sorted(found.items()))
+            amax_of_layer[name.removesuffix(suffix)] = amax
+    return dict(sorted(amax_of_layer.items()))
 
 
 def library_of(names: Iterable[str]) -> str | None:
@@ -60,13 +60,13 @@ def library_of(names: Iterable[str]) -> str | None:
 
 def amax_of_layers(layers: "Sequence[Layer]", of_modules: Mapping[str, float]) -> dict[str, float]:
     """Those of a graph's layers, by module; what belongs to layers that the graph does not have is left out."""
-    found = {}
+    amax_of_module = {}
     for module in (layer.module for layer in layers):
         whole = module[:-2] if module.endswith(HALVES) else module
         amax = of_modules.get(module, of_modules.get(whole))
         if amax is not None:
-            found[module] = amax
-    return found
+            amax_of_module[module] = amax
+    return amax_of_module
 
 
 def table_from_amax(of_modules: Mapping[str, float]) -> NDArray[np.void]:

@@ -50,15 +50,15 @@ def _find(value: Any, keys: tuple[str, ...], depth: int = 0) -> Mapping[Any, Any
     if not isinstance(value, Mapping) or depth > DEEPEST:
         return None
     for key in keys:
-        found = _find(value.get(key), RAW_KEYS, depth + 1)
-        if found is not None:
-            return found
+        tensors = _find(value.get(key), RAW_KEYS, depth + 1)
+        if tensors is not None:
+            return tensors
     return value if any(is_tensor(name, entry) for name, entry in value.items()) else None
 
 
 def _find_averaged(value: Any) -> Mapping[Any, Any] | None:
-    found = _find(value, EMA_KEYS)
-    return None if found is value else found
+    averaged = _find(value, EMA_KEYS)
+    return None if averaged is value else averaged
 
 
 def _unwrapped(tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:

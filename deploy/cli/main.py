@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from deploy.cli.environment import exit_codes_and_variables
 from deploy.cli.messages import shown_messages
-from deploy.cli.options import JsonSchema, Quiet, Verbose
+from deploy.cli.options import FIRST, JsonSchema, Quiet, Verbose
 from deploy.cli.values import text_with_options
+from deploy.cli.version import exit_codes_and_variables
 
 COMMANDS = (
     "doctor",
@@ -49,10 +49,9 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _begin(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[bool, FIRST("Print the version.", "--version")] = False,
     as_json: Annotated[
-        bool,
-        typer.Option("--json", help="With --version: everything that a bug report needs, machine and packages too."),
+        bool, FIRST("With --version: everything that a bug report needs, machine and packages too.", "--json")
     ] = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,

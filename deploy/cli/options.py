@@ -6,155 +6,140 @@ grouped into the panels below, `RESULTS` last.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-SAMPLING = "How pictures are sampled"
-ENGINE = "Engine, speed and memory"
-CHECKPOINT = "How the checkpoint is read"
-RESULTS = "Results and messages"
+Completion = Callable[[], list[str]]
+"""The words that the shell offers for an option."""
 
 
-def one_of(*names: str) -> Callable[[], list[str]]:
-    """For completion in the shell."""
+class Panel(str):
+    """The title of a group of options in `--help`. Called with an option's help, it makes that option."""
+
+    def __call__(self, words: str, *names: str, complete: Completion | None = None) -> Any:
+        """The option. Without names it is called as its parameter, with dashes; a flag needs a name."""
+        return typer.Option(*names, help=words, rich_help_panel=self or None, autocompletion=complete)
+
+
+FIRST = Panel("")
+SAMPLING = Panel("How pictures are sampled")
+ENGINE = Panel("Engine, speed and memory")
+CHECKPOINT = Panel("How the checkpoint is read")
+RESULTS = Panel("Results and messages")
+
+
+def one_of(*names: str) -> Completion:
+    """The same words every time."""
     return lambda: list(names)
 
 
 def engine_names() -> list[str]:
+    """Every backend, and auto."""
     from engines.backends import BACKENDS
 
     return ["auto", *BACKENDS]
+
+
+def equation_names() -> list[str]:
+    """Every equation."""
+    from deploy.sampling.equations import EQUATIONS
+
+    return list(EQUATIONS)
+
+
+PRESETS = one_of("draft", "balanced", "best")
+PLACEMENTS = one_of("uniform", "logsnr", "quadratic", "searched")
+PRECISIONS = one_of("auto", "fp32", "bf16", "fp16", "int8")
 
 
 FOUND = "Folder of the bundle. If left out, the one bundle in the current folder."
 FOUND_OR_PACKAGED = f"{FOUND[:-1]}, else the packaged demo model."
 
 BundleArgument = Annotated[Path | None, typer.Argument(help=FOUND)]
+BundleOrPackaged = Annotated[Path | None, typer.Argument(help=FOUND_OR_PACKAGED)]
 
 Sample = Annotated[
     list[Path],
-    typer.Option(
-        "--sample",
-        help="A low-resolution picture to keep in the bundle, which `infer` enlarges if it is given none; "
-        "repeatable. If left out, those it has, else packaged ones.",
+    FIRST(
+        "A low-resolution picture to keep in the bundle, which `infer` enlarges if it is given none; repeatable. If "
+        "left out, those it has, else packaged ones."
     ),
 ]
 
 Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        rich_help_panel=CHECKPOINT,
-        help="The authors' configuration file (JSON or YAML), for what the weights alone do not tell.",
-    ),
+    Path | None, CHECKPOINT("The authors' configuration file (JSON or YAML), for what the weights alone do not tell.")
 ]
 Weights = Annotated[
     Literal["raw", "ema"],
-    typer.Option(
-        "--weights",
-        rich_help_panel=CHECKPOINT,
-        help="Which of the checkpoint's weights: raw, as published inference uses them, or ema, their moving average.",
+    CHECKPOINT(
+        "Which of the checkpoint's weights: raw, as published inference uses them, or ema, their moving average."
     ),
 ]
 
 Preset = Annotated[
     str | None,
-    typer.Option(
-        "--preset",
-        rich_help_panel=SAMPLING,
-        autocompletion=one_of("draft", "balanced", "best"),
-        help="How much work to spend: draft, balanced or best. If left out, the bundle's default. The options below "
-        "change single settings of it.",
+    SAMPLING(
+        "How much work to spend: draft, balanced or best. If left out, the bundle's default. The options below change"
+        " single settings of it.",
+        complete=PRESETS,
     ),
 ]
 Equation = Annotated[
     str | None,
-    typer.Option(
-        "--equation",
-        rich_help_panel=SAMPLING,
-        autocompletion=one_of("ddim", "ddpm", "dpmpp-2m", "dpmpp-3m"),
-        help="Solver that takes the steps: ddim, ddpm (draws fresh noise), dpmpp-2m or dpmpp-3m (need fewer steps).",
+    SAMPLING(
+        "Solver that takes the steps: ddim, ddpm (draws fresh noise), dpmpp-2m or dpmpp-3m (need fewer steps).",
+        complete=equation_names,
     ),
 ]
 Steps = Annotated[
-    int | None,
-    typer.Option(
-        "--steps",
-        rich_help_panel=SAMPLING,
-        help="How often the network is run per picture: more steps take proportionally longer.",
-    ),
+    int | None, SAMPLING("How often the network is run per picture: more steps take proportionally longer.")
 ]
 Seed = Annotated[
     int,
-    typer.Option(
-        "--seed",
-        rich_help_panel=SAMPLING,
-        help="Which random noise to begin with, from 0. The same seed gives the same picture again; another seed "
-        "gives another version of its fine detail.",
+    SAMPLING(
+        "Which random noise to begin with, from 0. The same seed gives the same picture again; another seed gives "
+        "another version of its fine detail."
     ),
 ]
 
 Engine = Annotated[
     str,
-    typer.Option(
-        "--engine",
-        rich_help_panel=ENGINE,
-        autocompletion=engine_names,
-        help="Which library runs the network; `doctor` lists them. auto: what build-engine found fastest here, else "
-        "the first that is installed.",
+    ENGINE(
+        "Which library runs the network; `doctor` lists them. auto: what build-engine found fastest here, else the "
+        "first that is installed.",
+        complete=engine_names,
     ),
 ]
 Precision = Annotated[
     str,
-    typer.Option(
-        "--precision",
-        rich_help_panel=ENGINE,
-        autocompletion=one_of("auto", "fp32", "bf16", "fp16", "int8"),
-        help="Number format of the network: fp32 (exact), bf16, fp16 or int8 (after `quantize`). auto: what "
-        "build-engine found fastest here, else fp32.",
+    ENGINE(
+        "Number format of the network: fp32 (exact), bf16, fp16 or int8 (after `quantize`). auto: what build-engine "
+        "found fastest here, else fp32.",
+        complete=PRECISIONS,
     ),
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(
-        "--threads",
-        rich_help_panel=ENGINE,
-        help="How many processor threads the engine may use. If left out, the engine decides: mostly one per core.",
-    ),
+    ENGINE("How many processor threads the engine may use. If left out, the engine decides: mostly one per core."),
 ]
-Device = Annotated[
-    int | None,
-    typer.Option(
-        "--device", rich_help_panel=ENGINE, help="Number of the GPU to run on, 0 is the first; for GPU engines only."
-    ),
-]
+Device = Annotated[int | None, ENGINE("Number of the GPU to run on, 0 is the first; for GPU engines only.")]
 MaxMemory = Annotated[
     str | None,
-    typer.Option(
-        "--max-memory",
-        rich_help_panel=ENGINE,
-        help="Most memory that the process may take, such as 1GiB or 800MB; large pictures are then made in tiles. "
-        "If left out, 60 % of what is free.",
+    ENGINE(
+        "Most memory that the process may take, such as 1GiB or 800MB; large pictures are then made in tiles. If left "
+        "out, 60 % of what is free."
     ),
 ]
 CacheDir = Annotated[
     Path | None,
-    typer.Option(
-        "--cache-dir",
-        help="Folder that keeps built engines and measurements. If left out, the user's cache: "
-        "$XDG_CACHE_HOME/idm-deploy or ~/.cache/idm-deploy.",
+    FIRST(
+        "Folder that keeps built engines and measurements. If left out, the user's cache: $XDG_CACHE_HOME/idm-deploy "
+        "or ~/.cache/idm-deploy."
     ),
 ]
 
-Json = Annotated[
-    bool,
-    typer.Option(
-        "--json",
-        rich_help_panel=RESULTS,
-        help="Print the result as JSON on stdout, in the form that --json-schema prints.",
-    ),
-]
+Json = Annotated[bool, RESULTS("Print the result as JSON on stdout, in the form that --json-schema prints.", "--json")]
 
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -175,23 +160,20 @@ JsonSchema = Annotated[
     typer.Option(
         "--json-schema",
         rich_help_panel=RESULTS,
+        help="Print the JSON Schema of what --json prints, and do nothing else.",
         callback=_print_schema,
         is_eager=True,
-        help="Print the JSON Schema of what --json prints, and do nothing else.",
     ),
 ]
-Quiet = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", rich_help_panel=RESULTS, help="Say nothing but results and errors: no progress."),
-]
+Quiet = Annotated[bool, RESULTS("Say nothing but results and errors: no progress.", "--quiet", "-q")]
 Verbose = Annotated[
     int,
     typer.Option(
         "--verbose",
         "-v",
-        count=True,
-        show_default=False,
         rich_help_panel=RESULTS,
         help="Show on stderr what goes on inside, with time and module; -vv shows more.",
+        count=True,
+        show_default=False,
     ),
 ]

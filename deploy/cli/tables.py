@@ -1,6 +1,13 @@
-"""Tables of figures as text that is as wide as it needs, in a pipe as on a terminal."""
+"""Tables: as text that is as wide as it needs, in a pipe as on a terminal, or as rich fits them to the terminal."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 
 def text_from_cells(title: str, cells: Sequence[Sequence[str]]) -> str:
@@ -19,3 +26,30 @@ def text_from_cells(title: str, cells: Sequence[Sequence[str]]) -> str:
             rest = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
             lines.append("  ".join([row[0].ljust(widths[0]), *rest]).rstrip())
     return "\n".join(lines)
+
+
+def plain_console() -> Console:
+    """Where tables are printed: square brackets in them are no markup, as in the pip lines of `doctor`."""
+    from rich.console import Console
+
+    return Console(markup=False, highlight=False)
+
+
+def table_of_facts(facts: Iterable[tuple[str, ...]]) -> Table:
+    """Lines of a name and what there is to say about it."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for row in facts:
+        table.add_row(*row)
+    return table
+
+
+def table_of_rows(headings: Sequence[str], rows: Iterable[Sequence[str]], caption: str | None = None) -> Table:
+    """A table without lines; the caption stands below it."""
+    from rich.table import Table
+
+    table = Table(*headings, box=None, pad_edge=False, padding=(0, 2, 0, 0), caption=caption, caption_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,8 +1,19 @@
 """What users type -> values: wrong usage, exit code 2, if it cannot be read."""
 
 import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    from deploy.bundle import Bundle
+    from deploy.families.sizes import EngineSizes
+    from deploy.measure.evaluation.ways import Way
+
 
 OPTIONS_OF_PARAMETERS = (
     "consistency",
@@ -29,10 +40,10 @@ OPTIONS_OF_PARAMETERS = (
 
 def size_from_text(text: str) -> tuple[int, int]:
     """(width, height) from WIDTHxHEIGHT, e.g. 1920x1080."""
-    found = re.fullmatch(r"(\d+)\s*[xX×]\s*(\d+)", text.strip())
-    if found is None:
+    match = re.fullmatch(r"(\d+)\s*[xX×]\s*(\d+)", text.strip())
+    if match is None:
         raise typer.BadParameter(f"{text!r} is no size; write WIDTHxHEIGHT in pixels, such as 1920x1080.")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def text_with_options(text: str) -> str:
@@ -56,3 +67,107 @@ def placement_from_text(text: str) -> str | tuple[float, ...]:
             f"{text!r} is neither a placement nor noise levels; write them like 0.05,0.3,0.8.",
             param_hint="--placement",
         ) from None
+
+
+PREFIXES = ("", "K", "M", "G", "T")
+Value = TypeVar("Value")
+
+
+def bytes_from_text(text: str) -> int:
+    """Bytes from 500MB, 2GB, 1.5GiB or a plain number."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is not an amount of memory; write 500MB, 2GB or 1.5GiB.")
+    power = PREFIXES.index(match[2].upper())
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+
+
+def engine_sizes_from_text(bundle: "Bundle", sizes: str | None, scale: str | None, batch: int) -> "EngineSizes":
+    """The sizes to build for: what was given, and the bundle's defaults for the rest."""
+    from deploy.engine.profiles import default_sizes
+    from deploy.families.sizes import EngineSizes
+
+    usual = default_sizes(bundle)
+    return EngineSizes(
+        sizes=usual.sizes if sizes is None else _three(sizes, _shape_from_text, "--sizes", "64x64,128x128,512x512"),
+        scales=usual.scales if scale is None else _three(scale, float, "--scale", "2,8,12"),
+        batch=(1, 1, max(batch, 1)),
+    )
+
+
+def _shape_from_text(text: str) -> tuple[int, int]:
+    width, height = size_from_text(text)
+    return height, width
+
+
+def cells_of_candidates(candidates: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Heading and rows of what `build-engine` measured; the last columns only where a bundle was quantized."""
+    quantized = any(candidate.get("fidelity_db") is not None for candidate in candidates)
+    cells = [["", "ms per step", "dB from float32", *(["picture dB", "dB lost"] if quantized else [])]]
+    for candidate in candidates:
+        name = f"{candidate['backend']} {candidate['precision']}"
+        if candidate["failure"]:
+            cells.append([name, candidate["failure"], *[""] * (len(cells[0]) - 2)])
+            continue
+        figures = [candidate["sqnr_db"]] + (
+            [candidate.get("fidelity_db"), candidate.get("psnr_drop")] if quantized else []
+        )
+        texts = [
+            "-" if figure is None else f"{figure:.{digits}f}"
+            for figure, digits in zip(figures, (1, 1, 3), strict=False)
+        ]
+        cells.append([name, f"{candidate['step_ms']:.1f}", *texts])
+    return cells
+
+
+def _three(text: str, read: Callable[[str], Value], option: str, example: str) -> tuple[Value, Value, Value]:
+    """One value three times, two with the larger as the usual one, or three."""
+    try:
+        values = [read(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{option} {text!r} cannot be read; write {example}.") from None
+    if len(values) > 3:
+        raise typer.BadParameter(f"{option} {text!r} has {len(values)} values; write {example}.")
+    return values[0], values[min(1, len(values) - 1)], values[-1]
+
+
+READERS: Mapping[str, Callable[[str], Any]] = {
+    "bundle": Path,
+    "engine": str,
+    "precision": str,
+    "preset": str,
+    "equation": str,
+    "steps": int,
+    "start": float,
+    "consistency": float,
+    "eta": float,
+    "placement": placement_from_text,
+}
+PUBLISHED = "published"
+OF_THE_PLACE = ("bundle", "engine", "precision")
+
+
+def way_from_text(text: str, default: "Way") -> "Way":
+    """E.g. "preset=best steps=20 precision=int8"; what is not said is that of `default`."""
+    from deploy.sampling.choices import Choices
+
+    values: dict[str, Any] = {}
+    for word in text.split():
+        key, _, value = word.partition("=")
+        values[key] = True if word == PUBLISHED else _value(text, word, key, value)
+    place = {key: values.pop(key) for key in OF_THE_PLACE if key in values}
+    return replace(default, choices=Choices(**values).before(default.choices), **place)
+
+
+def _value(text: str, word: str, key: str, value: str) -> Any:
+    if key not in READERS:
+        nearest = get_close_matches(key, [*READERS, PUBLISHED], n=1, cutoff=0.0)[0]
+        raise typer.BadParameter(
+            f"{text!r} says {word!r}, the nearest is {nearest!r}; write words such as steps=20, with "
+            f"{', '.join(READERS)} or {PUBLISHED}.",
+            param_hint="--setting",
+        )
+    try:
+        return READERS[key](value)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} says {word!r}, which is no number.", param_hint="--setting") from None

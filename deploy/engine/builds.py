@@ -8,8 +8,6 @@ memory instead: the int8 weights K times (100 MB each for the full IDM) and room
 K - 1 times. One range, which is what `quantize` chooses unless more pay, costs one plan.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -209,7 +207,6 @@ def precisions_to_build(bundle: Bundle, package: TensorRtPackage, engine: str, p
 def seconds_to_build(plan: PlannedBuild) -> float:
     """A rough time, within a factor of three of what TensorRT-RTX 1.7 took on two cores.
 
-    Seen there: 2 s for the small graphs, 21 s for the full IDM step (185 MB in fp16) and 21 s for the full latent one
-    (800 MB). TensorRT with a GPU times its kernels besides, which takes minutes the first time.
+    TensorRT with a GPU times its kernels besides, which takes minutes the first time.
     """
     return 2.0 + plan.weights_bytes / 20e6

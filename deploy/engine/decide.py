@@ -4,8 +4,6 @@ The decision depends on the bundle, the engines and their versions, the processo
 that is its key in the engine cache, so a machine that changed measures again, and says why.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from math import inf, isfinite

@@ -3,8 +3,6 @@
 Only whether int8 sums come out right is tried, each engine in a process of its own.
 """
 
-from __future__ import annotations
-
 import platform
 import subprocess
 import sys

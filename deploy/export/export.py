@@ -18,7 +18,7 @@ from deploy.errors import ConfigError
 from deploy.export.onnx_ops import NormForm, attach_weights, graph_of
 from deploy.export.samples import add_samples, default_samples, read_samples
 from deploy.export.weights_file import Place, places_of, write_tensors
-from deploy.families.rewriting.parts import Part
+from deploy.families.rewriting.ops import Part
 from deploy.families.table import family_named
 from engines.contract import TensorSpec
 

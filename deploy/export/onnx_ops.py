@@ -9,8 +9,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from deploy.bundle.checks import NEWEST_OPSET
 from deploy.export.weights_file import Place
-from deploy.families.rewriting.ops import Array
-from deploy.families.rewriting.parts import Part
+from deploy.families.rewriting.ops import Array, Part
 from engines.contract import TensorSpec
 
 IR_VERSION = 10

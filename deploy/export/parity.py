@@ -13,7 +13,7 @@ from deploy.export.export import Progress, parts_of, silent
 from deploy.export.origin import refuse_other_origin
 from deploy.families.cases import Size, chain
 from deploy.families.contract import Array
-from deploy.families.rewriting.parts import Part
+from deploy.families.rewriting.ops import Part
 from deploy.families.rewriting.torch_ops import PartRunner
 from deploy.families.table import family_named
 

@@ -8,7 +8,7 @@ pictures are float32 in [-1, 1].
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -28,8 +28,9 @@ from engines.recurrence import Step
 if TYPE_CHECKING:
     from torch import nn
 
+    from deploy.families.model import Model
     from deploy.families.published import Published
-    from deploy.families.rewriting.parts import Part
+    from deploy.families.rewriting.ops import Part
 
 Array = NDArray[Any]
 Float32 = NDArray[np.float32]
@@ -126,85 +127,6 @@ class Subject(Protocol):
         """The pictures of a finished state from top to bottom, (batch, 3, rows, width), in about `room` bytes."""
 
 
-class Model(Protocol):
-    """A bundle's networks on an engine, for any number of runs at the same time."""
-
-    values: ValueRule
-    sampling: SamplingRules
-
-    @property
-    def generates(self) -> bool:
-        """Whether pictures come from noise alone; only then `generation` is asked."""
-
-    @property
-    def usual_lr(self) -> int | None:
-        """The side of low-resolution pictures that memory allows whole batches of; None: any."""
-
-    @property
-    def decoder(self) -> "Decoder | None":
-        """What makes a picture of a finished state; None where the state is the picture."""
-
-    def generation(self, count: int, state: Size | None, size: Size | None) -> "Generated":
-        """`count` pictures to be made from noise alone; None: the state and the output of training."""
-
-    @property
-    def channels(self) -> int:
-        """Channels of the state."""
-
-    @property
-    def stride(self) -> int:
-        """Windows of the state must start at multiples of this."""
-
-    def subject(self, lr: Float32, size: Size, posterior: NoiseOfShape) -> Subject:
-        """The pictures `lr` (batch, 3, h, w) on their way to `size`; `posterior` makes the noise of an encoder."""
-
-    def state_size(self, lr: Size, size: Size) -> Size:
-        """The state's (height, width) for an input and output size."""
-
-    def rows(self, rows: Sequence[PlanRow]) -> tuple[PlanRow, ...]:
-        """The steps of a plan with what each feeds besides state and condition."""
-
-    def predict(self, x: Float32, condition: Feeds, row: PlanRow, keep: Keep = NOTHING_STAYS) -> Float32:
-        """The noise that the network sees in `x`; `row` is one that `rows` made."""
-
-    @property
-    def carries_state(self) -> bool:
-        """Whether the engine takes the state from step to step itself; only then `follow` is asked."""
-
-    def follow(self, x: Float32, condition: Feeds, steps: Iterable[Step], keep: Keep = NOTHING_STAYS) -> Float32:
-        """The state after these steps, for a whole picture whose condition stays."""
-
-    def lease(self) -> Lease:
-        """What one run has of the engines: passed on in `Keep`, closed at the run's end."""
-
-    def fixed_size_pays(self, pixels: int) -> bool:
-        """Whether evaluating so many pixels of state, all at one size, is worth compiling the network for it."""
-
-    def working_bytes(self, window: Size, batch: int) -> int:
-        """Memory that making the condition and predicting the noise of one window take, at most."""
-
-    def condition_bytes(self, window: Size, batch: int) -> int:
-        """Memory of the condition of one window."""
-
-    def whole_picture_bytes(self, lr: Size, size: Size, batch: int) -> int:
-        """Memory that is needed whatever the tiles: encoding and decoding that cannot be cut."""
-
-    def open_engines(self) -> None:
-        """All graphs that a run needs are open, so that what they hold can be measured."""
-
-    def blank_condition(self, lr: Size, size: Size, window: Window) -> Feeds:
-        """A condition of one window without a picture, for timing."""
-
-    def blank_rows(self, lr: Size, size: Size) -> Iterator[Float32]:
-        """The rows of the picture that an empty state becomes, for timing; none where a state is a picture already."""
-
-    def refusal_of_consistency(self) -> str | None:
-        """Why data consistency cannot be had, as one sentence; None where it can."""
-
-    def notice_of_scale(self, lr: Size, size: Size) -> str | None:
-        """What to tell about an output size that training did not cover; None if it did."""
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Generated:
     """Pictures to be made from noise alone: the subject, and the (height, width) of its state and of the output."""
@@ -237,6 +159,22 @@ class Rewrite:
     saves: str
 
 
+def mapping_of(config: Any) -> dict[str, Any]:
+    """The fields of a configuration and of its parts in JSON's types."""
+    return {name: _plain(value) for name, value in asdict(config).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(entry) for name, entry in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def nothing_of(_: Any) -> dict[str, Any]:
+    """The answer of a family that has nothing of the kind."""
+    return {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """Everything that the rest of the tool asks about one family of networks.
@@ -260,17 +198,17 @@ class Family:
     """The configuration and schedule, each value with its source."""
     settings_from_mapping: Callable[[Mapping[str, Any], str], Settings]
     """What the authors' configuration file says; the text names it in messages."""
-    settings_from_record: Callable[[Mapping[str, Any]], dict[str, Any]]
+    settings_from_record: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     """The fields of a configuration that `as_mapping` wrote."""
-    as_mapping: Callable[[Any], dict[str, Any]]
+    as_mapping: Callable[[Any], dict[str, Any]] = mapping_of
     """The configuration in JSON's types."""
     config_from_values: Callable[[Mapping[str, Any]], Any]
     """The configuration from the fields and values that a checkpoint's or a bundle's `configuration` lists."""
     scale_range: Callable[[Any], tuple[float, float] | None]
     """The magnifications seen in training; beyond them the network extrapolates. None: it magnifies nothing."""
-    unused_shapes: Callable[[Any], dict[str, Shape]]
+    unused_shapes: Callable[[Any], dict[str, Shape]] = nothing_of
     """What published checkpoints hold although no output depends on it."""
-    averaged_names: Callable[[Mapping[str, Shape]], dict[str, str]]
+    averaged_names: Callable[[Mapping[str, Shape]], dict[str, str]] = nothing_of
     """Live name -> name of its moving average in the same state dict."""
 
     # The network in PyTorch, and its exact rewrites as graphs
@@ -294,7 +232,7 @@ class Family:
     """Those of its demo model, if it has one, chosen by `idm-deploy evaluate` on the packaged held-out originals."""
 
     # At run time
-    model: Callable[[Graphs], Model]
+    model: Callable[[Graphs], "Model"]
     decodes: bool  # the state is a latent, which a decoder makes a picture of
     usual_side: Callable[[Any], int]
     """Side of the output in training, in pixels."""

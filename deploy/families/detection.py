@@ -92,14 +92,14 @@ def resolve(
     problems: list[str] = []
     for name in dict.fromkeys((*assumed, *read)):
         example = read.get(name, assumed.get(name))
-        for given in settings:
-            if name not in given.values:
+        for setting in settings:
+            if name not in setting.values:
                 continue
-            value = typed(given, name, given.values[name], example)
+            value = typed(setting, name, setting.values[name], example)
             if name in read and value != read[name]:
-                problems.append(f"{given.label} says {name} is {plain(value)}, the weights have {plain(read[name])}")
+                problems.append(f"{setting.label} says {name} is {plain(value)}, the weights have {plain(read[name])}")
             values.setdefault(name, value)
-            sources.setdefault(name, given.source)
+            sources.setdefault(name, setting.source)
         values.setdefault(name, example)
         sources.setdefault(name, "weights" if name in read else "assumed")
     refuse_contradictions(stored, problems)
@@ -108,7 +108,7 @@ def resolve(
 
 def resolve_attention(
     stored: Stored,
-    found: Resolved,
+    resolved: Resolved,
     settings: Sequence[Settings],
     name: str,
     at_level: Sequence[int],
@@ -120,20 +120,20 @@ def resolve_attention(
     others beside them, which published ones do.
     """
     read = tuple(at_level[level] for level in levels)
-    found.values[name], found.sources[name] = read, "weights"
-    for given in reversed(settings):
-        if name not in given.values:
+    resolved.values[name], resolved.sources[name] = read, "weights"
+    for setting in reversed(settings):
+        if name not in setting.values:
             continue
-        said = typed(given, name, given.values[name], read)
-        if tuple(level for level, entry in enumerate(at_level) if entry in said) != levels:
+        sizes = typed(setting, name, setting.values[name], read)
+        if tuple(level for level, entry in enumerate(at_level) if entry in sizes) != levels:
             refuse_contradictions(
                 stored,
                 [
-                    f"{given.label} says {name} is {plain(said)}, the weights have attention at {plain(read)} "
+                    f"{setting.label} says {name} is {plain(sizes)}, the weights have attention at {plain(read)} "
                     f"of the levels' {plain(tuple(at_level))}"
                 ],
             )
-        found.values[name], found.sources[name] = said, given.source
+        resolved.values[name], resolved.sources[name] = sizes, setting.source
 
 
 def refuse_contradictions(stored: Stored, problems: Sequence[str]) -> None:
@@ -145,13 +145,13 @@ def refuse_contradictions(stored: Stored, problems: Sequence[str]) -> None:
         )
 
 
-def typed(given: Settings, name: str, value: Any, example: Any) -> Any:
+def typed(setting: Settings, name: str, value: Any, example: Any) -> Any:
     """The value in the type of `example`; lists become tuples, and YAML's "1e-6", which it takes for text, a number."""
-    wrong = ConfigError(f"{given.label}: {name} is {plain(value)}, expected a value like {plain(example)}.")
+    wrong = ConfigError(f"{setting.label}: {name} is {plain(value)}, expected a value like {plain(example)}.")
     if isinstance(example, tuple):
         if not isinstance(value, list | tuple):
             raise wrong
-        return tuple(typed(given, name, entry, 1) for entry in value)
+        return tuple(typed(setting, name, entry, 1) for entry in value)
     if isinstance(example, float) and not isinstance(value, bool):
         try:
             return float(value)

@@ -28,9 +28,9 @@ class EngineSizes:
     def __post_init__(self) -> None:
         problems = []
         for axis, name in enumerate(("heights", "widths")):
-            found = [size[axis] for size in self.sizes]
-            if found != sorted(found) or found[0] < 1:
-                problems.append(f"{name} {found}")
+            sides = [size[axis] for size in self.sizes]
+            if sides != sorted(sides) or sides[0] < 1:
+                problems.append(f"{name} {sides}")
         if list(self.scales) != sorted(self.scales) or self.scales[0] <= 0:
             problems.append(f"scales {list(self.scales)}")
         if list(self.batch) != sorted(self.batch) or self.batch[0] < 1:

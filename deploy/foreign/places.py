@@ -93,7 +93,7 @@ def kind_of_folder(folder: Path) -> str | None:
 def _json(path: Path) -> dict[str, Any] | None:
     """The dictionary in a small JSON file; None if there is none."""
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None

@@ -9,8 +9,6 @@ change the picture.
 What is written appears under its name complete or not at all, and the same pixels give the same bytes.
 """
 
-from __future__ import annotations
-
 import io
 import stat
 import struct

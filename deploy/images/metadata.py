@@ -1,7 +1,5 @@
 """What a picture holds beside 8-bit colours, and what of it does not reach the result, in words."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Sequence
 

@@ -5,8 +5,6 @@ as PNG (third edition) defines it: chunks of length, type, data and CRC-32; each
 the filter that was applied to it; all rows one zlib stream.
 """
 
-from __future__ import annotations
-
 import hashlib
 import struct
 import zlib

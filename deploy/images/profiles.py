@@ -5,8 +5,6 @@ sRGB are kept as they are, and those beyond it become the nearest at its border 
 Results have no profile of their own: without one, viewers take a picture as sRGB.
 """
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -10,8 +10,6 @@ only a short run of inputs: small pictures are one matrix product per axis, larg
 (height, width). Only numpy is used.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """From 8-bit pixels to the values a network works with, and back, as the published code of its family does it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

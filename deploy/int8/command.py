@@ -11,9 +11,15 @@ from deploy.export.samples import default_samples, read_samples, with_samples
 from deploy.int8.pipeline import quantize_bundle, refuse_unfit
 from deploy.int8.settings import Places, QuantizeSettings
 from deploy.int8.storing.only_int8 import without_float_denoiser
-from deploy.int8.telling.held_out import beyond_budget, unmeasured, with_held_out_figures
 from deploy.int8.telling.report import refuse_unwritable, write_report
-from deploy.int8.telling.results import Results, measure, report_from_results
+from deploy.int8.telling.results import (
+    Results,
+    beyond_budget,
+    measure,
+    report_from_results,
+    unmeasured,
+    with_held_out_figures,
+)
 
 Say = Callable[[str], None]
 Progress = Callable[[str, float], None]

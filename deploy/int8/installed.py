@@ -33,7 +33,7 @@ def targets_here(asked: Sequence[str] | None, say: Say) -> tuple[str, ...]:
     """
     chosen = TARGET_NAMES if asked is None else tuple(asked)
     lacking = {}
-    for name in (one for one in chosen if one in TARGETS):  # settings refuse unknown names
+    for name in (target for target in chosen if target in TARGETS):  # settings refuse unknown names
         probe = backend_named(target_named(name).tried_on).probe()
         if not probe.available:
             lacking[name] = probe.install

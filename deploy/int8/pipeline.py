@@ -1,7 +1,7 @@
 """From a float bundle to one with int8 graphs: record, gather, choose, try, correct, write."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, replace
 from typing import Any
 
 from calibration.choose.recipe import Recipe
@@ -93,24 +93,21 @@ def quantize_bundle(
         return work.run()
 
 
+@dataclass
 class _Work:
     """One calibration."""
 
-    def __init__(
-        self,
-        upscaler: Upscaler,
-        plans: CalibrationPlans,
-        settings: QuantizeSettings,
-        places: Places,
-        say: Say,
-        progress: Progress,
-    ) -> None:
-        self.upscaler = upscaler
+    upscaler: Upscaler
+    plans: CalibrationPlans
+    settings: QuantizeSettings
+    places: Places
+    say: Say
+    progress: InitVar[Progress]
+
+    def __post_init__(self, progress: Progress) -> None:
+        """Everything that can be refused is refused here."""
+        say, settings, places, upscaler = self.say, self.settings, self.places, self.upscaler
         self.bundle = upscaler.bundle
-        self.plans = plans
-        self.settings = settings
-        self.places = places
-        self.say = say
         self._stage = Stages(progress)
         self.graph = calibrated_graph(self.bundle, "denoise")
         self.amax = amax_for(self.bundle, settings, quantizable_layers(self.graph), say)
@@ -123,10 +120,10 @@ class _Work:
             groups = groups_of_generation(model, settings.pictures or GENERATED)
         else:
             groups = groups_of_pictures(self.pictures)
-        self.folder = folder_for(what_is_recorded(self.bundle, groups, plans, settings.seed), places.cache)
-        self.trajectories = Trajectories(upscaler, groups, plans, self.folder, settings.seed)
+        self.folder = folder_for(what_is_recorded(self.bundle, groups, self.plans, settings.seed), places.cache)
+        self.trajectories = Trajectories(upscaler, groups, self.plans, self.folder, settings.seed)
         recorded = self.trajectories
-        self.inputs = Inputs(recorded.inputs, recorded.few, recorded.count, plans.levels)
+        self.inputs = Inputs(recorded.inputs, recorded.few, recorded.count, self.plans.levels)
 
     def run(self) -> Calibrated:
         """Everything, while no other calibration works on the same partial results."""
@@ -220,13 +217,13 @@ class _Work:
 
     def _scales(self, findings: Findings) -> dict[str, Scales]:
         densities = densities_of_inputs(findings)
-        layers = [one.layer for one in findings.layers.values()]
+        layers = [finding.layer for finding in findings.layers.values()]
         by_form: dict[Any, Scales] = {}
         chosen = {}
         for target in self.settings.targets:
             form = target_named(target).codes
             if form not in by_form:
-                found = scales_for(
+                scales = scales_for(
                     form,
                     densities,
                     self.plans.levels,
@@ -234,15 +231,15 @@ class _Work:
                     self.settings.range_count,
                     self._stage("scales"),
                 )
-                by_form[form] = with_checkpoint_scales(found, layers, self.amax)
+                by_form[form] = with_checkpoint_scales(scales, layers, self.amax)
             chosen[target] = by_form[form]
         return chosen
 
     def _corrections(self, findings: Findings, scales: dict[str, Scales]) -> dict[str, Corrections]:
         if not self.settings.correct_bias:
             return {}
-        different = list({id(one): one for one in scales.values()}.values())
-        found = bias_corrections(
+        different = list({id(of_target): of_target for of_target in scales.values()}.values())
+        corrections = bias_corrections(
             self.graph,
             findings,
             different,
@@ -251,7 +248,7 @@ class _Work:
             threads=self.places.threads,
             progress=self._stage("means"),
         )
-        return {t: found[[id(d) for d in different].index(id(one))] for t, one in scales.items()}
+        return {t: corrections[[id(d) for d in different].index(id(of_target))] for t, of_target in scales.items()}
 
     def _decoder(self, draft: Draft) -> Decoder:
         return quantized_decoder(
@@ -271,7 +268,7 @@ class _Work:
         tried = draft.tried(made)
         return noise_corrections(
             tried,
-            [one.target for one in made],
+            [graphs.target for graphs in made],
             self.inputs,
             self.plans.levels,
             threads=self.places.threads,

@@ -50,10 +50,7 @@ class QuantizeSettings:
     them: symmetric, one for all timesteps, so there is one range."""
     rounding: str = "second-order"
     equalise: bool = True
-    """Whether channels of an activation are brought to one size before they are coded.
-
-    On the demo model (8 held-out crops, plain ddim) about 1.6 dB for OpenVINO, 0.9 for ONNX Runtime and 1.3 for
-    TensorRT's graphs, for 2 to 5 % of the time of a step, which the layers in float save again."""
+    """Whether channels of an activation are brought to one size before they are coded."""
     targets: tuple[str, ...] = TARGET_NAMES
     max_psnr_drop: float = 0.05
     """dB that the mean PSNR against the originals may lose at the default preset."""
@@ -61,12 +58,9 @@ class QuantizeSettings:
     """dB between int8 and float pictures from the same noise that the worst calibration picture must reach in plain
     sampling (without the aids of the default preset, which hide errors)."""
     float_share: float = 0.03
-    """Part of the multiply-accumulates that the most sensitive layers may take to stay in float, needed or not.
-
-    On the demo model five of 60 layers and 2.2 % of the arithmetic make 80 % of the error of the first steps and 42 %
-    of that of the last; with them in float a step is no slower."""
+    """Part of the multiply-accumulates that the most sensitive layers may take to stay in float, needed or not."""
     correct_bias: bool = False
-    """Off: on the demo model it moved the fidelity by less than 0.1 dB, and takes a pass over the recorded inputs."""
+    """Off: it takes a pass over the recorded inputs and hardly moves the fidelity (docs/measurements.md)."""
     correct_noise: bool = True
     strict: bool = False
 

@@ -84,13 +84,13 @@ class Lpips:
     def _features(self, pixels: Pixels) -> list[Float32]:
         """After each convolution, (rows, columns, channels), every vector of length 1."""
         x = ((pixels.astype(np.float32) / 127.5 - 1.0) - SHIFT) / SCALE
-        found = []
+        features = []
         for layer, weight, bias in zip(CONVOLUTIONS, self.weights, self.biases, strict=True):
             if layer.pooled:
                 x = _windows(x, 3, 2).max(axis=(3, 4))
             x = np.maximum(_convolved(x, layer, weight) + bias, 0.0)
-            found.append(x / (np.sqrt(np.square(x).sum(axis=-1, keepdims=True)) + np.float32(TINY)))
-        return found
+            features.append(x / (np.sqrt(np.square(x).sum(axis=-1, keepdims=True)) + np.float32(TINY)))
+        return features
 
 
 def load_lpips(folder: Path | None = None) -> Lpips:
@@ -126,8 +126,8 @@ def _linear_file(folder: Path | None) -> Path:
     for place in places:
         if place.is_file():
             return place
-    told = " or ".join(map(str, places)) or "the package lpips, which is not installed"
-    raise CheckpointError(f"The learned weights of LPIPS v0.1 are not in {told}; `pip install lpips` brings them.")
+    searched = " or ".join(map(str, places)) or "the package lpips, which is not installed"
+    raise CheckpointError(f"The learned weights of LPIPS v0.1 are not in {searched}; `pip install lpips` brings them.")
 
 
 def _backbone_file(folder: Path) -> Path:
@@ -137,12 +137,12 @@ def _backbone_file(folder: Path) -> Path:
         raise CheckpointError(
             f"{folder} holds no {BACKBONE_FILES}, torchvision's AlexNet; put it there, or name its folder with --lpips."
         )
-    told = files[-1].stem.rsplit("-", 1)[-1]
+    named = files[-1].stem.rsplit("-", 1)[-1]
     with files[-1].open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if not digest.startswith(told):
+    if not digest.startswith(named):
         raise CheckpointError(
-            f"{files[-1]} is damaged: its SHA-256 begins with {digest[: len(told)]}, its name says {told}. "
+            f"{files[-1]} is damaged: its SHA-256 begins with {digest[: len(named)]}, its name says {named}. "
             "Get it again."
         )
     return files[-1]
@@ -155,9 +155,9 @@ def _tensors(path: Path) -> Mapping[str, StoredTensor]:
 
 def _tensor(path: Path, tensors: Mapping[str, StoredTensor], name: str, shape: tuple[int, ...]) -> Float32:
     if name not in tensors or tuple(tensors[name].shape) != shape:
-        found = f"{tuple(tensors[name].shape)}" if name in tensors else "nothing"
+        shape_there = f"{tuple(tensors[name].shape)}" if name in tensors else "nothing"
         raise CheckpointError(
-            f"{path} is not the file that LPIPS needs: expected {name} of shape {shape}, found {found}."
+            f"{path} is not the file that LPIPS needs: expected {name} of shape {shape}, found {shape_there}."
         )
     return np.asarray(tensors[name].read(), np.float32)
 

@@ -5,8 +5,6 @@ Pictures are (H, W, 3) with values in [0, 255], uint8 or floating; sums are made
 and two methods on the same pictures are compared by their paired differences (`paired_difference`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,15 +112,15 @@ def mean_with_interval(values: Sequence[float]) -> Interval:
 
     An infinite value (PSNR of equal pictures) gives an infinite mean without an interval.
     """
-    kept = np.array([value for value in values if not math.isnan(value)], np.float64)
-    if kept.size == 0:
+    defined = np.array([value for value in values if not math.isnan(value)], np.float64)
+    if defined.size == 0:
         raise ValueError(f"the mean of {len(values)} values, none of them a number, is not defined")
-    if kept.size == 1 or not np.isfinite(kept).all():
-        mean = float(kept.mean()) if np.isfinite(kept).all() else float(kept[~np.isfinite(kept)][0])
-        return Interval(mean=mean, half_width=None, count=kept.size)
-    error = float(kept.std(ddof=1)) / math.sqrt(kept.size)
-    half_width = student_t_quantile(kept.size - 1) * error
-    return Interval(mean=float(kept.mean()), half_width=half_width, count=kept.size)
+    if defined.size == 1 or not np.isfinite(defined).all():
+        mean = float(defined.mean()) if np.isfinite(defined).all() else float(defined[~np.isfinite(defined)][0])
+        return Interval(mean=mean, half_width=None, count=defined.size)
+    error = float(defined.std(ddof=1)) / math.sqrt(defined.size)
+    half_width = student_t_quantile(defined.size - 1) * error
+    return Interval(mean=float(defined.mean()), half_width=half_width, count=defined.size)
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> Interval:
@@ -177,10 +175,10 @@ def _gaussian(image: FloatArray) -> FloatArray:
     weights = np.exp(-0.5 * (offset / _SSIM_SIGMA) ** 2)
     weights /= weights.sum()
     for _ in range(2):  # down the columns, then, transposed, along the rows
-        kept = image.shape[0] - 2 * _SSIM_RADIUS
-        filtered = np.zeros((kept, image.shape[1]))
+        rows = image.shape[0] - 2 * _SSIM_RADIUS
+        filtered = np.zeros((rows, image.shape[1]))
         for k, weight in enumerate(weights):
-            filtered += weight * image[k : k + kept]
+            filtered += weight * image[k : k + rows]
         image = filtered.T
     return image
 

@@ -3,8 +3,6 @@
 Small pictures are enlarged by nearest neighbour, so that what is seen are the pixels and not a filter.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -26,10 +26,10 @@ EVALUATION_IMAGES = PACKAGED / "evaluation"
 
 def bundle_or_packaged(explicit: Path | None, say: Callable[[str], None], here: Path | None = None) -> Path:
     """The bundle that is named or found, as `discover` finds it; where there is none, the packaged one, said aloud."""
-    found = discover(here, explicit=explicit, fallback=IDM_BUNDLE)
-    if found == IDM_BUNDLE and explicit is None:
+    path = discover(here, explicit=explicit, fallback=IDM_BUNDLE)
+    if path == IDM_BUNDLE and explicit is None:
         say("no bundle here: using the packaged demo model, a small one; name yours with --bundle")
-    return found
+    return path
 
 
 def packaged_pictures() -> list[Path]:

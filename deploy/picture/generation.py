@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.errors import PlanError, SizeError
-from deploy.families.contract import Model
+from deploy.families.model import Model
 from deploy.images.pictures import Pixels
 from deploy.images.sizes import MAX_PIXELS, PixelSize, check_request
 from deploy.picture.layout import Job, layout_for

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import prod
 
 from deploy.errors import SizeError
-from deploy.families.contract import Model
+from deploy.families.model import Model
 from deploy.images.tiles import Size, Tiling, smallest_tile, whole_tiling
 from deploy.picture.memory import text_from_bytes
 from deploy.picture.room import ROOM

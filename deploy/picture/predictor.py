@@ -8,7 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.families.contract import Feeds, Keep, Model, Subject
+from deploy.families.contract import Feeds, Keep, Subject
+from deploy.families.model import Model
 from deploy.images.tiles import Tiling, Window, strips_of_rows
 from deploy.picture.memory import StateArrays
 from deploy.picture.strips import RowsOfNoise

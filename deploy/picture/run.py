@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.families.contract import Float32, Model, Subject
+from deploy.families.contract import Float32, Subject
+from deploy.families.model import Model
 from deploy.images.tiles import Size
 from deploy.images.values import Pixels, ValueRule, pixels_from_network
 from deploy.picture.layout import Layout

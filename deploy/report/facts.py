@@ -1,7 +1,7 @@
 """Everything that is known when the page is written: the bundle, and the figures that were given, found or measured."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from calibration.targets import table
 from deploy.bundle import Bundle
 from deploy.bundle.quantization import Int8Target
 from deploy.engine.chosen import newest_decision
+from deploy.measure.benchmark.bench import bench_bundle
+from deploy.measure.benchmark.settings import DISK, PICTURE, STEP, BenchSettings
 from deploy.report.gallery import Gallery
 from deploy.report.html.values import Record, listed, number, read_record, record, within
 
@@ -47,9 +49,9 @@ class Facts:
     @property
     def targets(self) -> Mapping[str, Int8Target]:
         """What the bundle holds in int8, by target."""
-        found = {} if self.bundle.manifest.quantization is None else self.bundle.manifest.quantization.targets
-        order = [*(name for name in TARGETS if name in found), *sorted(found.keys() - TARGETS.keys())]
-        return {name: found[name] for name in order}
+        targets = {} if self.bundle.manifest.quantization is None else self.bundle.manifest.quantization.targets
+        order = [*(name for name in TARGETS if name in targets), *sorted(targets.keys() - TARGETS.keys())]
+        return {name: targets[name] for name in order}
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -121,3 +123,14 @@ def engine_decision(bundle: Bundle) -> Record | None:
     """What `build-engine` found for this bundle on this machine; None if it was not asked."""
     entry = newest_decision(bundle)
     return None if entry is None else record(entry.figures)
+
+
+ROUNDS = 3
+THREADS = 2
+
+
+def measured_speed(bundle: Bundle, threads: int | None, progress: Callable[[str, float], None]) -> Figures:
+    """What `idm-deploy bench` finds of steps, whole pictures and disk, with less patience."""
+    settings = BenchSettings(rounds=ROUNDS, threads=threads or THREADS, parts=(STEP, PICTURE, DISK))
+    data = bench_bundle(bundle, settings, None, progress)
+    return Figures(data=data, origin=f"a quick measurement of {ROUNDS} rounds, made for this page")

@@ -24,7 +24,7 @@ from engines.new_files import new_file
 
 def sections(facts: Facts) -> Iterator[Section]:
     """The chapters that there is something to say in, what matters most to most readers first."""
-    found = (
+    chapters = (
         pictures_section(facts.gallery) if facts.gallery and facts.gallery.scenes else None,
         quality_section(facts),
         speed_section(facts),
@@ -36,14 +36,14 @@ def sections(facts: Facts) -> Iterator[Section]:
         contents_section(facts),
         unmeasured_section(facts),
     )
-    yield from (section for section in found if section is not None)
+    yield from (section for section in chapters if section is not None)
 
 
 def page_from_facts(facts: Facts) -> str:
     """The whole document. The same facts give the same text."""
     style, script = (files("deploy.report").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
     chapters = list(sections(facts))
-    links = [tag("a", one.title, href=f"#{one.anchor}") for one in chapters]
+    links = [tag("a", chapter.title, href=f"#{chapter.anchor}") for chapter in chapters]
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -58,7 +58,7 @@ def page_from_facts(facts: Facts) -> str:
         "body",
         head_of_page(facts),
         tag("nav", links, aria_label="Chapters"),
-        tag("main", [one.html() for one in chapters]),
+        tag("main", [chapter.html() for chapter in chapters]),
         _footer(facts),
         raw("script", script),
     )

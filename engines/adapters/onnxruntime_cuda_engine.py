@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from engines.adapters.onnxruntime_engine import failures_of, import_onnxruntime, session_options
-from engines.adapters.onnxruntime_recurrence import DeviceUpdate
 from engines.cache import Cache
 from engines.contract import NOTHING_HELD, Array, Availability, Backend, Engine, Held, check_request, refuse_constants
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
@@ -59,8 +58,8 @@ def cuda_of_wheel() -> tuple[int, int] | None:
     if spec is None or spec.origin is None:
         return None
     about = Path(spec.origin).parent / "capi" / "build_and_package_info.py"
-    found = re.search(r"cuda_version = '(\d+)\.(\d+)", about.read_text()) if about.is_file() else None
-    return (int(found[1]), int(found[2])) if found else None
+    match = re.search(r"cuda_version = '(\d+)\.(\d+)", about.read_text()) if about.is_file() else None
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def open_engine(
@@ -96,11 +95,11 @@ def open_engine(
         if is_out_of_memory(error):
             raise OutOfMemory(f"Opening {graph}: {NAME} ran out of memory ({short_words(error)}).") from error
         raise EngineError(f"Opening {graph}: {NAME} refuses it: {short_words(error)}") from error
-    found = session.get_providers()
-    if PROVIDER not in found:
+    providers = session.get_providers()
+    if PROVIDER not in providers:
         raise EngineError(
-            f"Opening {graph}: ONNX Runtime could not start CUDA and took {found}. The libraries of CUDA and cuDNN 9 "
-            f"that it needs are missing or do not fit: {INSTALL} brings them."
+            f"Opening {graph}: ONNX Runtime could not start CUDA and took {providers}. The libraries of CUDA and cuDNN "
+            f"9 that it needs are missing or do not fit: {INSTALL} brings them."
         )
     return OnnxRuntimeCudaEngine(
         graph, signature, precision, onnxruntime, session, failures, captured, device_id=number
@@ -356,3 +355,42 @@ BACKEND = Backend(
     carries_state=True,
     fixed_sizes_pay_from=1,
 )
+
+
+Open = Callable[[bytes], Any]
+"""A model in memory -> a session on the device."""
+
+
+class DeviceUpdate:
+    """Advances a value on the device. One for each sequence of runs: it holds what their updates keep."""
+
+    def __init__(self, onnxruntime: Any, open_session: Open, device: str, device_id: int = 0) -> None:
+        self._value = onnxruntime.OrtValue
+        self._open = open_session
+        self._device = device, device_id
+        self._sessions: dict[bytes, tuple[Any, Any]] = {}
+        self._kept: list[Any] = []
+
+    def advance(self, step: Step, x: Any, y: Any) -> None:
+        """`x`, a value on the device, becomes the next input; `y` is the output of the run, there too."""
+        session, binding = self._session(step.update)
+        kept = self._value.ortvalue_from_shape_and_type(x.shape(), np.float32, *self._device)
+        earlier = self._kept[: step.earlier]
+        inputs = {"x": x, "y": y, **{f"e{at}": value for at, value in enumerate(earlier, start=1)}}
+        inputs |= {name: self._given(array) for name, array in step.given.items()}
+        for name, value in inputs.items():
+            binding.bind_ortvalue_input(name, value)
+        binding.bind_ortvalue_output("next", x)
+        binding.bind_ortvalue_output("kept", kept)
+        session.run_with_iobinding(binding)
+        self._kept = [kept, *earlier]
+
+    def _given(self, array: Array) -> Any:
+        """On the device; a single number stays where it is."""
+        return self._value.ortvalue_from_numpy(np.asarray(array, order="C"), *(self._device if array.ndim else ()))
+
+    def _session(self, update: bytes) -> tuple[Any, Any]:
+        if update not in self._sessions:
+            session = self._open(update)
+            self._sessions[update] = (session, session.io_binding())
+        return self._sessions[update]

@@ -1,7 +1,5 @@
 """ONNX Runtime on the CPU: the engine that is there by default. float32; int8 graphs carry their own precision."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 from collections.abc import Mapping
@@ -40,14 +38,14 @@ WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 def probe() -> Availability:
     """Whether the module is installed; two distributions of it in one place are reported as `reason`."""
     versions = {name: installed_version(name) for name in DISTRIBUTIONS}
-    found = [f"{name} {number}" for name, number in versions.items() if number]
-    available = bool(found) and is_importable("onnxruntime")
+    installed = [f"{name} {number}" for name, number in versions.items() if number]
+    available = bool(installed) and is_importable("onnxruntime")
     reason = ""
     if not available:
         reason = "the package onnxruntime is not installed"
-    elif len(found) > 1:
+    elif len(installed) > 1:
         reason = (
-            f"{' and '.join(found)} are both installed and overwrite each other's files: "
+            f"{' and '.join(installed)} are both installed and overwrite each other's files: "
             f"pip uninstall {' '.join(DISTRIBUTIONS)}, then install one of them"
         )
     return Availability(
@@ -95,7 +93,7 @@ def open_engine(
     return _opened(model, graph, signature, threads, sizes)
 
 
-def open_model(model: bytes, graph: Path, *, threads: int | None = None) -> OnnxRuntimeEngine:
+def open_model(model: bytes, graph: Path, *, threads: int | None = None) -> "OnnxRuntimeEngine":
     """A model that is no file, ready to run; what it was made of is `graph`, beside which its weights files lie."""
     check_request(NAME, "fp32", PRECISIONS, threads)
     return _opened(model, graph, signature_of_model(model, graph), threads, {})
@@ -103,7 +101,7 @@ def open_model(model: bytes, graph: Path, *, threads: int | None = None) -> Onnx
 
 def _opened(
     model: Path | bytes, graph: Path, signature: GraphSignature, threads: int | None, sizes: Mapping[str, int]
-) -> OnnxRuntimeEngine:
+) -> "OnnxRuntimeEngine":
     onnxruntime = import_onnxruntime()
     failures = failures_of(onnxruntime)
     options = session_options(onnxruntime, threads, sizes)
@@ -118,18 +116,16 @@ def _opened(
         if is_out_of_memory(error):
             raise OutOfMemory(f"Opening {graph}: {NAME} ran out of memory ({short_words(error)}).") from error
         raise EngineError(f"Opening {graph}: {NAME} refuses it: {short_words(error)}") from error
-    found = session.get_providers()
-    if found != [PROVIDER]:
-        raise EngineError(f"Opening {graph}: asked ONNX Runtime for {PROVIDER} alone, it took {found}.")
+    providers = session.get_providers()
+    if providers != [PROVIDER]:
+        raise EngineError(f"Opening {graph}: asked ONNX Runtime for {PROVIDER} alone, it took {providers}.")
     return OnnxRuntimeEngine(graph, signature, session, failures)
 
 
 class OnnxRuntimeEngine(Engine):
     """One InferenceSession with its own threads and its own memory pool, which several callers use at once.
 
-    Steps of four callers on two threads, against one caller at a time: 1.1 to 1.8 times as many a second, in two
-    thirds of the processor time, since threads work instead of waiting for each other (ONNX Runtime 1.31, IDM steps
-    at 32x32 and 96x96; on one thread both are alike). A session for each caller was the slowest.
+    On several threads that makes more steps a second than callers in turns: docs/measurements.md, several callers.
     """
 
     concurrent = True
@@ -169,10 +165,7 @@ class OnnxRuntimeEngine(Engine):
 
 
 def return_freed_memory() -> None:
-    """Memory that was freed goes back to the system, where the C library can be asked to (glibc).
-
-    A closed session of 53 MB of weights left 153 MB resident, 76 after this call (before it was opened: 64).
-    """
+    """Memory that was freed goes back to the system, where the C library can be asked to (glibc)."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim is not None:
         trim(0)
@@ -185,10 +178,9 @@ def session_options(onnxruntime: Any, threads: int | None, sizes: Mapping[str, i
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     # Threads spin while a run lasts, and stop when it ends: otherwise they take the cores from whatever comes next.
-    # Measured on 2 cores, 52 ms per run: the same alone, but an OpenVINO run right after takes 57 ms instead of 79.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # A planned block for a shape comes on top of what its first run took, and is kept as well. Without it, the small
-    # network at 196x196 peaks at 790 MB instead of 1540 (1.31, interleaved runs equally fast: 0.61 and 0.64 s a step).
+    # A planned block for a shape comes on top of what its first run took, and is kept as well. Without it,
+    # peaks are half as high and runs equally fast (docs/measurements.md).
     options.enable_mem_pattern = False
     for axis, size in sizes.items():
         options.add_free_dimension_override_by_name(axis, size)

@@ -1,7 +1,5 @@
 """OpenVINO on the CPU: the fastest on x86. float32, or bfloat16 arithmetic inside where the CPU has it."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Mapping
@@ -101,22 +99,21 @@ def open_engine(
         raise EngineError(f"Opening {graph}: {WITHOUT_BF16}. Ask for `precision` fp32.")
     try:
         model = core.read_model(graph)
-        # Dynamic axes stay so unless they were fixed: a new size then costs 10 ms, compiling for it 0.2 to 0.8 s and
-        # the weights' memory again (OpenVINO 2026.4, U-Nets of 13 M to 100 M parameters).
+        # Dynamic axes stay so unless they were fixed: a new size then costs milliseconds, and no second weights.
         if sizes:
             model.reshape({spec.name: _partial_shape(spec) for spec in signature.inputs})
         compiled = core.compile_model(model, "CPU", _options(precision, threads))
         ports = [compiled.output(spec.name) for spec in signature.outputs]
-        given = int(compiled.get_property("INFERENCE_NUM_THREADS"))
+        used_threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         request = compiled.create_infer_request()
     except FAILURES as error:
         if is_out_of_memory(error):
             raise OutOfMemory(f"Opening {graph}: {NAME} ran out of memory ({short_words(error)}).") from error
         raise EngineError(f"Opening {graph}: {NAME} refuses it: {short_words(error)}") from error
-    if threads is not None and given != threads:
+    if threads is not None and used_threads != threads:
         raise EngineError(
-            f"Opening {graph}: {threads} threads were asked for, OpenVINO uses {given} on this machine. "
-            f"Ask for at most {given}."
+            f"Opening {graph}: {threads} threads were asked for, OpenVINO uses {used_threads} on this machine. "
+            f"Ask for at most {used_threads}."
         )
     return OpenVinoEngine(graph, signature, precision, openvino, request, ports)
 
@@ -151,10 +148,8 @@ def _options(precision: str, threads: int | None) -> dict[str, Any]:
 class OpenVinoEngine(Engine):
     """One compiled model with one infer request, which callers take in turns.
 
-    A request for each caller gains nothing: a model compiled for low latency has one stream, in which requests queue
-    (OpenVINO 2026.4, IDM steps at 32x32 and 96x96, one to four callers, one and two threads). Two streams of one
-    thread each would make 1.2 to 1.5 times as many steps a second for several callers, but a caller alone would
-    have one thread only.
+    A request for each caller gains nothing: a model compiled for low latency has one stream, in which requests queue.
+    Two streams would serve several callers faster, and one alone slower (docs/measurements.md, several callers).
     """
 
     def __init__(

@@ -4,8 +4,6 @@ The graph that is opened is the bundle's; its plan comes from the engine cache. 
 to run and grow when they must. A shape that comes twice in a row is captured as a CUDA graph.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from importlib import import_module
@@ -111,7 +109,7 @@ def _import_with_logger(module: str) -> tuple[Any, Any, list[str]]:
         tensorrt: Any = import_module(module)
     except ImportError as error:
         raise EngineError(f"{module} cannot start ({short_words(error)}). Install it again.") from error
-    said: list[str] = []
+    errors: list[str] = []
 
     class Recorder(tensorrt.ILogger):  # type: ignore[misc]  # TensorRT calls back through a subclass
         def __init__(self) -> None:
@@ -119,10 +117,10 @@ def _import_with_logger(module: str) -> tuple[Any, Any, list[str]]:
 
         def log(self, severity: Any, text: str) -> None:
             if severity.name in ("ERROR", "INTERNAL_ERROR"):
-                del said[:-4]
-                said.append(" ".join(text.split()))
+                del errors[:-4]
+                errors.append(" ".join(text.split()))
 
-    return tensorrt, Recorder(), said
+    return tensorrt, Recorder(), errors
 
 
 class TensorRtEngine(Engine):
@@ -200,11 +198,11 @@ class TensorRtEngine(Engine):
 
     def _run(self, feeds: dict[str, Array], held: Held) -> dict[str, Array]:
         self._cuda.enter()
-        given = {**held.arrays, **feeds}
-        shapes = {name: array.shape for name, array in given.items()}
+        arrays = {**held.arrays, **feeds}
+        shapes = {name: array.shape for name, array in arrays.items()}
         again = shapes == self._shapes
         if not again:
-            self._set_shapes(shapes, given)
+            self._set_shapes(shapes, arrays)
         self._load(held)
         for name, array in feeds.items():
             self._cuda.upload(self._buffers[name][0], array, self._stream)

@@ -41,10 +41,10 @@ class Device:
 
 def find_device(number: int = 0) -> Device | str:
     """The GPU of that number, or why there is none, as the rest of a sentence."""
-    found = find_devices()
-    if isinstance(found, str) or 0 <= number < len(found):
-        return found if isinstance(found, str) else found[number]
-    here = ", ".join(f"{device.number} ({device.name})" for device in found)
+    devices = find_devices()
+    if isinstance(devices, str) or 0 <= number < len(devices):
+        return devices if isinstance(devices, str) else devices[number]
+    here = ", ".join(f"{device.number} ({device.name})" for device in devices)
     return f"there is no GPU {number}, only {here}"
 
 
@@ -90,16 +90,16 @@ def _device(library: Any, number: int, driver: tuple[int, int]) -> Device:
     )
 
 
-def problem_of_driver(found: Device | str, needed: tuple[int, int] | None) -> str:
+def problem_of_driver(gpu: Device | str, needed: tuple[int, int] | None) -> str:
     """Why a package made with CUDA `needed` cannot run on what was found, as the rest of a sentence; empty if it can.
 
     A driver runs everything of its own major version (CUDA's minor version compatibility), so only that is compared.
     """
-    if isinstance(found, str):
-        return found
-    if needed is not None and found.driver[0] < needed[0]:
+    if isinstance(gpu, str):
+        return gpu
+    if needed is not None and gpu.driver[0] < needed[0]:
         return (
-            f"the NVIDIA driver is too old: it has CUDA {found.driver[0]}.{found.driver[1]}, "
+            f"the NVIDIA driver is too old: it has CUDA {gpu.driver[0]}.{gpu.driver[1]}, "
             f"this package needs a driver with CUDA {needed[0]}.0 or newer"
         )
     return ""
@@ -115,10 +115,10 @@ class Cuda:
     """A GPU made ready for this process; methods are the driver's calls, errors are EngineErrors."""
 
     def __init__(self, number: int = 0) -> None:
-        found = find_device(number)
-        if isinstance(found, str):
-            raise EngineError(f"The GPU cannot be used: {found}.")
-        self.device = found
+        gpu = find_device(number)
+        if isinstance(gpu, str):
+            raise EngineError(f"The GPU cannot be used: {gpu}.")
+        self.device = gpu
         self._library = ctypes.CDLL(LIBRARY)
         device, self._context = ctypes.c_int(), ctypes.c_void_p()
         self._call("cuDeviceGet", ctypes.byref(device), number)
@@ -211,25 +211,3 @@ class Graph:
     def close(self) -> None:
         """The recording is gone."""
         self._cuda._call("cuGraphExecDestroy", self._executable)
-
-
-class Stopwatch:
-    """Time between two marks in a stream, measured by the device (CUDA events)."""
-
-    def __init__(self, cuda: Cuda) -> None:
-        self._cuda = cuda
-        self._marks = (ctypes.c_void_p(), ctypes.c_void_p())
-        for mark in self._marks:
-            cuda._call("cuEventCreate", ctypes.byref(mark), 0)
-
-    def start(self, stream: Stream) -> None:
-        """The time from here on counts."""
-        self._cuda._call("cuEventRecord", self._marks[0], stream.handle)
-
-    def stop_ms(self, stream: Stream) -> float:
-        """Milliseconds since `start`; waits for the stream."""
-        self._cuda._call("cuEventRecord", self._marks[1], stream.handle)
-        self._cuda._call("cuEventSynchronize", self._marks[1])
-        elapsed = ctypes.c_float()
-        self._cuda._call("cuEventElapsedTime", ctypes.byref(elapsed), *self._marks)
-        return elapsed.value

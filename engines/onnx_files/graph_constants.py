@@ -3,8 +3,6 @@
 A graph that serves several purposes with other constants lies on disk once: whoever opens it says what differs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -41,31 +39,31 @@ CODES: Final = {name: code for code, name in NUMPY_DTYPES.items()}
 def read_constants(graph: Path, dtype: str) -> dict[str, Array]:
     """Every constant of that dtype, those in weights files included."""
     read_signature(graph)  # what is damaged or missing is told there
-    found = {}
+    constants = {}
     for tensor in messages(_body_of(graph.read_bytes()), INITIALIZER):
         if NUMPY_DTYPES.get(last_number(tensor, DATA_TYPE)) == dtype:
-            found[last_text(tensor, NAME)] = _array_of(tensor, dtype, graph)
-    return found
+            constants[last_text(tensor, NAME)] = _array_of(tensor, dtype, graph)
+    return constants
 
 
 def with_constants(graph: Path, constants: Mapping[str, Array]) -> bytes:
     """The ONNX file with these values instead of its own; a value may have another dtype or shape."""
     read_signature(graph)
     model = graph.read_bytes()
-    kept, names = [], []
+    rest_of_graph, names = [], []
     for number, value, whole in fields(_body_of(model)):
         name = last_text(value, NAME) if number == INITIALIZER and isinstance(value, memoryview) else ""
         names.append(name)
         if name not in constants:
-            kept.append(whole)
+            rest_of_graph.append(whole)
     for name in constants:
         if name not in names:
             near = get_close_matches(name, filter(None, names), 1)
             hint = f"Did you mean {near[0]}?" if near else "Quantize again."
             raise EngineError(f"Opening {graph}: it has no constant {name!r} to replace. {hint}")
-    made = [bytes_field(INITIALIZER, tensor_message(name, value)) for name, value in constants.items()]
+    replaced = [bytes_field(INITIALIZER, tensor_message(name, value)) for name, value in constants.items()]
     rest = [whole for number, _, whole in fields(model) if number != GRAPH]
-    return b"".join([*rest, bytes_field(GRAPH, b"".join([*kept, *made]))])
+    return b"".join([*rest, bytes_field(GRAPH, b"".join([*rest_of_graph, *replaced]))])
 
 
 def tensor_message(name: str, value: Array) -> bytes:

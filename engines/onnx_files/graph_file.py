@@ -154,9 +154,9 @@ def _check_weights(needs: dict[Path, int], graph: Path) -> None:
     for path, size in needs.items():
         if not path.is_file():
             raise EngineError(f"Opening {graph}: its weights file {path.name} is missing. Put it beside the graph.")
-        found = path.stat().st_size
-        if found < size:
+        length = path.stat().st_size
+        if length < size:
             raise EngineError(
-                f"Opening {graph}: its weights file {path.name} has {found} bytes where {size} are needed. "
+                f"Opening {graph}: its weights file {path.name} has {length} bytes where {size} are needed. "
                 "It was cut short: copy it again."
             )

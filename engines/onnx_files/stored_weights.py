@@ -30,13 +30,13 @@ def widen_weights(model: ModelProto) -> None:
         and node.input[0] in halves
         and any(a.name == "to" and a.i == TensorProto.FLOAT for a in node.attribute)
     ]
-    made = [
+    widened = [
         numpy_helper.from_array(numpy_helper.to_array(halves[c.input[0]]).astype(np.float32), c.output[0])
         for c in casts
     ]
     for node in casts:
         graph.node.remove(node)
     used = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name not in halves or tensor.name in used]
+    others = [tensor for tensor in graph.initializer if tensor.name not in halves or tensor.name in used]
     del graph.initializer[:]
-    graph.initializer.extend([*kept, *made])
+    graph.initializer.extend([*others, *widened])

@@ -3,8 +3,6 @@
 https://protobuf.dev/programming-guides/encoding/; which number means what, onnx/onnx.proto says.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 Message = bytes | memoryview
@@ -58,24 +56,24 @@ def messages(message: Message, wanted: int) -> Iterator[memoryview]:
 
 def last_message(message: Message, wanted: int) -> memoryview | None:
     """The last of them, which is the one that counts in Protocol Buffers."""
-    found = list(messages(message, wanted))
-    return found[-1] if found else None
+    values = list(messages(message, wanted))
+    return values[-1] if values else None
 
 
 def numbers(message: Message, wanted: int) -> list[int]:
     """Every integer of that field number; a packed field counts as its integers."""
-    found: list[int] = []
+    integers: list[int] = []
     for number, value, _ in fields(message):
         if number != wanted:
             continue
         if isinstance(value, int):
-            found.append(value)
+            integers.append(value)
             continue
         at = 0
         while at < len(value):
-            one, at = _varint(value, at)
-            found.append(one)
-    return found
+            integer, at = _varint(value, at)
+            integers.append(integer)
+    return integers
 
 
 def last_number(message: Message | None, wanted: int) -> int:
@@ -86,8 +84,8 @@ def last_number(message: Message | None, wanted: int) -> int:
 
 def last_text(message: Message, wanted: int) -> str:
     """The text of that field number, empty if it is absent."""
-    found = last_message(message, wanted)
-    return "" if found is None else bytes(found).decode()
+    value = last_message(message, wanted)
+    return "" if value is None else bytes(value).decode()
 
 
 def bytes_field(number: int, data: bytes | memoryview) -> bytes:

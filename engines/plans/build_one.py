@@ -5,8 +5,6 @@ certain only when its process ends. Each line of stdout is one JSON object: {"pr
 {"result": {...}} or {"error": sentence}. What the libraries print goes to stderr.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """Builds in a process of their own, with progress and a deadline: what goes wrong in there is a sentence out here."""
 
-from __future__ import annotations
-
 import json
 import queue
 import subprocess
@@ -58,11 +56,11 @@ def _answer_of(
             if worker.stdout is not None:
                 worker.stdout.close()
         noise.seek(0)
-        said = noise.read().decode(errors="replace").strip()
+        output = noise.read().decode(errors="replace").strip()
     if "error" in answer:
         raise EngineError(answer["error"])
     if code or "result" not in answer:
-        raise _ended(name, code, said)
+        raise _ended(name, code, output)
     result: dict[str, Any] = answer["result"]
     return result
 
@@ -104,13 +102,13 @@ def _lines(worker: subprocess.Popen[str], until: float) -> Iterator[str | None]:
         yield line
 
 
-def _ended(name: str, code: int, said: str) -> EngineError:
+def _ended(name: str, code: int, output: str) -> EngineError:
     """What to raise for a worker that ended without an answer."""
     if code == KILLED:
         return OutOfMemory(
             f"Building {name}: the build was killed, most often because memory ran out. "
             "Close other programs, or give a smaller --max-workspace, smaller sizes or fewer."
         )
-    last = said.splitlines()[-1][:200] if said else "it said nothing"
+    last = output.splitlines()[-1][:200] if output else "it said nothing"
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
     return EngineError(f"Building {name}: the build ended by itself ({how}): {last}")

@@ -57,8 +57,8 @@ class Source:
     def filled(self, label: str, constants: Mapping[str, Array]) -> Source:
         """The same graph with these constants."""
         digests = [sha256(tensor_message(name, value)).hexdigest() for name, value in constants.items()]
-        found = fingerprint([self.fingerprint, *digests])
-        return Source(graph=self.graph, label=label, fingerprint=found, constants=constants)
+        fingerprint_of_all = fingerprint([self.fingerprint, *digests])
+        return Source(graph=self.graph, label=label, fingerprint=fingerprint_of_all, constants=constants)
 
 
 def make_half_graph(source: Source, cache: Cache, *, rebuild: bool = False) -> tuple[Path, str]:

@@ -2,7 +2,7 @@
 
 fp16 ends at 65504 and has 11 significant bits. So these stay in float32: graph inputs and outputs (the sampler's state
 and tables), the statistics of normalisations, softmax, and what only computes shapes. Weights beyond the range are
-refused; whether activations stay inside it is checked by running the result: `largest_activation`.
+refused; whether activations stay inside it shows when the result is run.
 """
 
 from __future__ import annotations
@@ -90,13 +90,13 @@ class _Conversion:
         self._graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in tensors.items())
 
     def _convert(self, node: NodeProto) -> None:
-        wanted = self._float if node.op_type in KEPT_IN_FLOAT32 else self._half
+        kind_inside = self._float if node.op_type in KEPT_IN_FLOAT32 else self._half
         fixed = FIXED_INPUTS.get(node.op_type, frozenset())
         if node.op_type != "Shape":
             for position, name in enumerate(node.input):
                 if position not in fixed and self._types.get(name) in (self._float, self._half):
-                    node.input[position] = self._as(name, wanted)
-        kind = self._kind_of_output(node, wanted)
+                    node.input[position] = self._as(name, kind_inside)
+        kind = self._kind_of_output(node, kind_inside)
         self._types |= dict.fromkeys(node.output, kind)
         self._nodes.append(node)
 
@@ -120,13 +120,13 @@ class _Conversion:
             return name
         if (name, kind) not in self._casts:
             suffix = "half" if kind == self._half else "float"
-            made = f"{name}.{suffix}"
+            converted = f"{name}.{suffix}"
             if name in self._tensors:
-                self._made[made] = half_weights(name, self._tensors[name])
+                self._made[converted] = half_weights(name, self._tensors[name])
             else:
-                self._nodes.append(helper.make_node("Cast", [name], [made], name=f"{name}/Cast.{suffix}", to=kind))
-            self._types[made] = kind
-            self._casts[name, kind] = made
+                self._nodes.append(helper.make_node("Cast", [name], [converted], name=f"{name}/Cast.{suffix}", to=kind))
+            self._types[converted] = kind
+            self._casts[name, kind] = converted
         return self._casts[name, kind]
 
     def _end_in_float32(self, name: str) -> None:
@@ -136,7 +136,7 @@ class _Conversion:
         inner = f"{name}.half"
         for node in self._nodes:
             for names in (node.output, node.input):  # an output may be read inside the graph as well
-                for position in (at for at, found in enumerate(names) if found == name):
+                for position in (at for at, known in enumerate(names) if known == name):
                     names[position] = inner
         self._nodes.append(helper.make_node("Cast", [inner], [name], name=f"{name}/Cast.float", to=self._float))
 
@@ -149,28 +149,3 @@ def half_weights(name: str, weights: NDArray[Any]) -> NDArray[np.float16]:
             f"{name} holds {largest:g}, beyond fp16's {LARGEST_HALF:g}; run this graph in float32 or bf16 instead."
         )
     return weights.astype(np.float16)
-
-
-def largest_activation(model: ModelProto, feeds: Mapping[str, NDArray[Any]]) -> tuple[str, float]:
-    """The tensor with the largest finite or infinite value inside a float32 model on these feeds, and that value.
-
-    Above 65504 the model cannot run in fp16; within a factor of 8 of it other inputs may well get there.
-    """
-    import onnx
-
-    from engines.adapters.onnxruntime_engine import import_onnxruntime
-
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    names = [output for node in watched.graph.node if node.op_type in _WATCHED for output in node.output]
-    present = {value.name for value in watched.graph.output}
-    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
-    session = import_onnxruntime().InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
-    values = dict(zip(names, session.run(names, dict(feeds)), strict=True))
-    largest = {name: float(np.abs(value).max(initial=0.0)) for name, value in values.items()}
-    worst = max(largest, key=lambda name: largest[name])
-    return worst, largest[worst]
-
-
-_WATCHED = frozenset({"Conv", "MatMul", "Add", "Mul"})
-"""Operators whose results can be larger than what they read."""

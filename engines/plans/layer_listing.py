@@ -8,8 +8,6 @@ What a layer computes in is the format of its first input. So whether an int8 gr
 checked where the engine is built, without a GPU to run it.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -37,17 +35,17 @@ class Layer:
 
 def layers_from_log(log: Iterable[str]) -> tuple[Layer, ...]:
     """The layers of the builder's log messages, which may hold several lines each; none if there is no listing."""
-    found: list[Layer] = []
+    layers: list[Layer] = []
     inside = False
     for line in (line for message in log for line in message.splitlines()):
         if line.strip() == "Layers:":
-            inside, found = True, []
+            inside, layers = True, []
         elif line.startswith("Bindings:"):
             inside = False
         elif inside and (match := _NAME.match(line)):
             dtype = _FIRST_FORMAT.search(line)
-            found.append(Layer(name=match[1], kind=_kind(match[1], match[2]), dtype=dtype[1] if dtype else ""))
-    return tuple(found)
+            layers.append(Layer(name=match[1], kind=_kind(match[1], match[2]), dtype=dtype[1] if dtype else ""))
+    return tuple(layers)
 
 
 def _kind(name: str, layer_type: str) -> str:

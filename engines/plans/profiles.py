@@ -1,7 +1,5 @@
 """The sizes an engine is built for: for each dynamic axis of a graph the smallest, the usual and the largest."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType

@@ -5,8 +5,6 @@ flag, calibrator or layer precision is touched, and one code serves all three (1
 What only one of them has is asked for by name.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """TensorRT and TensorRT-RTX: two packages with one interface, and what tells them apart."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from engines.packages import installed_version, is_importable
@@ -20,13 +18,13 @@ class TensorRtPackage:
 
     def version(self) -> str | None:
         """What is installed; None if nothing is. Nothing is imported."""
-        found = self._installed()
-        return None if found is None else found[0]
+        installed = self._installed()
+        return None if installed is None else installed[0]
 
     def needed_cuda(self) -> tuple[int, int] | None:
         """The CUDA that the driver must have for the installed one, where its name says."""
-        found = self._installed()
-        return None if found is None else self.distributions[found[1]]
+        installed = self._installed()
+        return None if installed is None else self.distributions[installed[1]]
 
     def _installed(self) -> tuple[str, str] | None:
         if not is_importable(self.module):

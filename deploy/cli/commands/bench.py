@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.cli.options import BundleArgument, Json, engine_names, one_of
+from deploy.cli.options import FIRST, PRESETS, BundleArgument, Json, Panel, engine_names, one_of
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import text_from_cells
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from deploy.sampling.choices import Choices
 
 
-CONTENDERS, CONDITIONS = "What is measured", "Under which conditions"
+CONTENDERS, CONDITIONS = Panel("What is measured"), Panel("Under which conditions")
 EXAMPLES = (
     "idm-deploy bench ckpt.bundle",
     "idm-deploy bench --part step --engine onnxruntime-cpu --plot step.png",
@@ -26,101 +26,57 @@ def bench(
     bundle: BundleArgument = None,
     part: Annotated[
         list[str],
-        typer.Option(
-            "--part",
-            autocompletion=one_of("step", "picture", "batches", "sizes", "start-up", "roofline", "disk"),
-            help="What to measure: step, picture, batches, sizes, start-up, roofline or disk; repeatable. If left out, "
+        FIRST(
+            "What to measure: step, picture, batches, sizes, start-up, roofline or disk; repeatable. If left out, "
             "everything.",
+            complete=one_of("step", "picture", "batches", "sizes", "start-up", "roofline", "disk"),
         ),
     ] = [],
     checkpoint: Annotated[
         Path | None,
-        typer.Option(
-            "--checkpoint",
-            help="The checkpoint that the bundle was made from, to run in PyTorch. If left out, random weights, which "
-            "take the same time.",
+        FIRST(
+            "The checkpoint that the bundle was made from, to run in PyTorch. If left out, random weights, which take "
+            "the same time."
         ),
     ] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="PNG file to draw the figures into.")] = None,
+    plot: Annotated[Path | None, FIRST("PNG file to draw the figures into.")] = None,
     engine: Annotated[
         list[str],
-        typer.Option(
-            "--engine",
-            rich_help_panel=CONTENDERS,
-            autocompletion=engine_names,
-            help="Measure this engine only; `doctor` lists them; repeatable. If left out, all that are here.",
+        CONTENDERS(
+            "Measure this engine only; `doctor` lists them; repeatable. If left out, all that are here.",
+            complete=engine_names,
         ),
     ] = [],
     precision: Annotated[
         list[str],
-        typer.Option(
-            "--precision",
-            rich_help_panel=CONTENDERS,
-            autocompletion=one_of("fp32", "bf16", "fp16", "int8"),
-            help="Measure this number format only: fp32, bf16, fp16 or int8; repeatable. If left out, all.",
+        CONTENDERS(
+            "Measure this number format only: fp32, bf16, fp16 or int8; repeatable. If left out, all.",
+            complete=one_of("fp32", "bf16", "fp16", "int8"),
         ),
     ] = [],
     preset: Annotated[
         list[str],
-        typer.Option(
-            "--preset",
-            rich_help_panel=CONTENDERS,
-            autocompletion=one_of("draft", "balanced", "best"),
-            help="Sample whole pictures with this preset; repeatable. If left out, the bundle's default.",
+        CONTENDERS(
+            "Sample whole pictures with this preset; repeatable. If left out, the bundle's default.",
+            complete=PRESETS,
         ),
     ] = [],
     plain: Annotated[
         list[int],
-        typer.Option(
-            "--plain",
-            rich_help_panel=CONTENDERS,
-            help="Sample whole pictures with so many steps of plain ddim from pure noise as well; repeatable.",
-        ),
+        CONTENDERS("Sample whole pictures with so many steps of plain ddim from pure noise as well; repeatable."),
     ] = [],
-    size: Annotated[
-        str, typer.Option("--size", rich_help_panel=CONDITIONS, help="Output size in pixels, such as 256x256.")
-    ] = "128x128",
-    batch: Annotated[
-        int, typer.Option("--batch", rich_help_panel=CONDITIONS, help="How many pictures a step makes at once.")
-    ] = 1,
-    threads: Annotated[
-        int,
-        typer.Option("--threads", rich_help_panel=CONDITIONS, help="How many processor threads everything may use."),
-    ] = 2,
-    device: Annotated[
-        int | None,
-        typer.Option(
-            "--device", rich_help_panel=CONDITIONS, help="Number of the GPU, 0 is the first; for GPU engines only."
-        ),
-    ] = None,
+    size: Annotated[str, CONDITIONS("Output size in pixels, such as 256x256.")] = "128x128",
+    batch: Annotated[int, CONDITIONS("How many pictures a step makes at once.")] = 1,
+    threads: Annotated[int, CONDITIONS("How many processor threads everything may use.")] = 2,
+    device: Annotated[int | None, CONDITIONS("Number of the GPU, 0 is the first; for GPU engines only.")] = None,
     rounds: Annotated[
-        int,
-        typer.Option(
-            "--rounds",
-            rich_help_panel=CONDITIONS,
-            help="How often everything is timed, in turn; the table shows the median and the spread.",
-        ),
+        int, CONDITIONS("How often everything is timed, in turn; the table shows the median and the spread.")
     ] = 7,
     published_steps: Annotated[
-        int,
-        typer.Option(
-            "--published-steps",
-            rich_help_panel=CONDITIONS,
-            help="How many of PyTorch's many steps are timed in a round; a whole picture is reckoned from them.",
-        ),
+        int, CONDITIONS("How many of PyTorch's many steps are timed in a round; a whole picture is reckoned from them.")
     ] = 2,
-    batches: Annotated[
-        str,
-        typer.Option(
-            "--batches", rich_help_panel=CONDITIONS, help="For part batches: how many pictures at once, by commas."
-        ),
-    ] = "1,2,4,8",
-    sizes: Annotated[
-        str,
-        typer.Option(
-            "--sizes", rich_help_panel=CONDITIONS, help="For part sizes: sides of the square outputs, by commas."
-        ),
-    ] = "64,128,256,512",
+    batches: Annotated[str, CONDITIONS("For part batches: how many pictures at once, by commas.")] = "1,2,4,8",
+    sizes: Annotated[str, CONDITIONS("For part sizes: sides of the square outputs, by commas.")] = "64,128,256,512",
     as_json: Json = False,
 ) -> None:
     """Time steps, whole pictures, batches, sizes, start-up and memory on every engine beside PyTorch as published."""
@@ -191,9 +147,9 @@ def _ways_to_sample(presets: list[str], plain: list[int]) -> "tuple[Choices, ...
     """What was asked for; the bundle's default preset if nothing was."""
     from deploy.sampling.choices import Choices
 
-    found = [Choices(preset=name) for name in presets]
-    found += [Choices(equation="ddim", placement="uniform", start=0.0, consistency=0.0, steps=steps) for steps in plain]
-    return tuple(found) or (Choices(),)
+    ways = [Choices(preset=name) for name in presets]
+    ways += [Choices(equation="ddim", placement="uniform", start=0.0, consistency=0.0, steps=steps) for steps in plain]
+    return tuple(ways) or (Choices(),)
 
 
 def _numbers(text: str, option: str) -> tuple[int, ...]:

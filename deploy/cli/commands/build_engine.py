@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.cli.messages import say
-from deploy.cli.options import FOUND_OR_PACKAGED, CacheDir, Json, engine_names, one_of
+from deploy.cli.options import FIRST, PRECISIONS, BundleOrPackaged, CacheDir, Json, Panel, engine_names
 from deploy.cli.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from engines.cache import Cache
 
 
-CANDIDATES, MEASUREMENT, TENSORRT = "What is considered", "How it is measured", "For TensorRT"
+CANDIDATES, MEASUREMENT = Panel("What is considered"), Panel("How it is measured")
+TENSORRT = Panel("For TensorRT")
 EXAMPLES = (
     "idm-deploy build-engine ckpt.bundle",
     "idm-deploy build-engine --engine openvino-cpu --size 512x512",
@@ -26,132 +27,70 @@ EXAMPLES = (
 
 
 def build_engine(
-    bundle: Annotated[Path | None, typer.Argument(help=FOUND_OR_PACKAGED)] = None,
+    bundle: BundleOrPackaged = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Build and measure again although the cache holds the result.")
+        bool, FIRST("Build and measure again although the cache holds the result.", "--rebuild")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be built and measured, and how long that takes.")
+        bool, FIRST("Only say what would be built and measured, and how long that takes.", "--dry-run")
     ] = False,
     engine: Annotated[
         str,
-        typer.Option(
-            "--engine",
-            rich_help_panel=CANDIDATES,
-            autocompletion=engine_names,
-            help="Consider only this engine, such as openvino-cpu or tensorrt; auto considers all that are here.",
+        CANDIDATES(
+            "Consider only this engine, such as openvino-cpu or tensorrt; auto considers all that are here.",
+            complete=engine_names,
         ),
     ] = "auto",
     precision: Annotated[
         str,
-        typer.Option(
-            "--precision",
-            rich_help_panel=CANDIDATES,
-            autocompletion=one_of("auto", "fp32", "bf16", "fp16", "int8"),
-            help="Consider only this number format: fp32, bf16, fp16 or int8; auto considers all.",
+        CANDIDATES(
+            "Consider only this number format: fp32, bf16, fp16 or int8; auto considers all.",
+            complete=PRECISIONS,
         ),
     ] = "auto",
     min_sqnr: Annotated[
-        float,
-        typer.Option(
-            "--min-sqnr",
-            rich_help_panel=CANDIDATES,
-            help="How near, in dB, a step must come to the float32 one; what differs more is taken for wrong.",
-        ),
+        float, CANDIDATES("How near, in dB, a step must come to the float32 one; what differs more is taken for wrong.")
     ] = 15.0,
     max_psnr_drop: Annotated[
         float | None,
-        typer.Option(
-            "--max-psnr-drop",
-            rich_help_panel=CANDIDATES,
-            help="How many dB of PSNR against originals int8 may lose. If left out, what `quantize` was given.",
-        ),
+        CANDIDATES("How many dB of PSNR against originals int8 may lose. If left out, what `quantize` was given."),
     ] = None,
-    size: Annotated[
-        str,
-        typer.Option(
-            "--size", rich_help_panel=MEASUREMENT, help="Output size at which a step is timed, such as 256x256."
-        ),
-    ] = "128x128",
+    size: Annotated[str, MEASUREMENT("Output size at which a step is timed, such as 256x256.")] = "128x128",
     batch: Annotated[
-        int,
-        typer.Option(
-            "--batch",
-            rich_help_panel=MEASUREMENT,
-            help="How many pictures a timed step makes at once; TensorRT builds for up to this many.",
-        ),
+        int, MEASUREMENT("How many pictures a timed step makes at once; TensorRT builds for up to this many.")
     ] = 1,
-    rounds: Annotated[
-        int,
-        typer.Option(
-            "--rounds", rich_help_panel=MEASUREMENT, help="How often each candidate is timed, in turn with the others."
-        ),
-    ] = 5,
+    rounds: Annotated[int, MEASUREMENT("How often each candidate is timed, in turn with the others.")] = 5,
     threads: Annotated[
-        int | None,
-        typer.Option(
-            "--threads",
-            rich_help_panel=MEASUREMENT,
-            help="How many processor threads the engines may use. If left out, each engine decides.",
-        ),
+        int | None, MEASUREMENT("How many processor threads the engines may use. If left out, each engine decides.")
     ] = None,
-    device: Annotated[
-        int | None,
-        typer.Option(
-            "--device", rich_help_panel=MEASUREMENT, help="Number of the GPU to build and measure for, 0 is the first."
-        ),
-    ] = None,
+    device: Annotated[int | None, MEASUREMENT("Number of the GPU to build and measure for, 0 is the first.")] = None,
     sizes: Annotated[
-        str | None,
-        typer.Option(
-            "--sizes",
-            rich_help_panel=TENSORRT,
-            help="Smallest, usual and largest output size to build for, such as 64x64,128x128,512x512.",
-        ),
+        str | None, TENSORRT("Smallest, usual and largest output size to build for, such as 64x64,128x128,512x512.")
     ] = None,
     scale: Annotated[
-        str | None,
-        typer.Option(
-            "--scale",
-            rich_help_panel=TENSORRT,
-            help="Smallest, usual and largest scale of the output to build for, such as 2,8,12.",
-        ),
+        str | None, TENSORRT("Smallest, usual and largest scale of the output to build for, such as 2,8,12.")
     ] = None,
     max_workspace: Annotated[
-        str | None,
-        typer.Option(
-            "--max-workspace",
-            rich_help_panel=TENSORRT,
-            help="Most memory that building may take on the GPU, such as 2GB.",
-        ),
+        str | None, TENSORRT("Most memory that building may take on the GPU, such as 2GB.")
     ] = None,
     timing_cache: Annotated[
         Path | None,
-        typer.Option(
-            "--timing-cache",
-            rich_help_panel=TENSORRT,
-            help="File in which TensorRT keeps its own measurements, so that later builds are quicker. If left out, in "
-            "the cache.",
+        TENSORRT(
+            "File in which TensorRT keeps its own measurements, so that later builds are quicker. If left out, in the "
+            "cache."
         ),
     ] = None,
     compute_capability: Annotated[
         str | None,
-        typer.Option(
-            "--compute-capability",
-            rich_help_panel=TENSORRT,
-            help="With TensorRT-RTX: build for GPUs of this capability, such as 8.9, on a machine that has none.",
-        ),
+        TENSORRT("With TensorRT-RTX: build for GPUs of this capability, such as 8.9, on a machine that has none."),
     ] = None,
-    deadline: Annotated[
-        float, typer.Option("--deadline", rich_help_panel=TENSORRT, help="Seconds after which one build is given up.")
-    ] = 3600.0,
+    deadline: Annotated[float, TENSORRT("Seconds after which one build is given up.")] = 3600.0,
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
     """Build and measure what this machine can run, and keep the fastest engine that is right, with its figures."""
     from deploy.bundle import Bundle
-    from deploy.cli.engine_values import bytes_from_text, engine_sizes_from_text
-    from deploy.cli.values import size_from_text
+    from deploy.cli.values import bytes_from_text, engine_sizes_from_text, size_from_text
     from deploy.engine.builds import PlanOptions
     from deploy.engine.decide import BuildOptions
     from deploy.engine.trials import TrialSettings
@@ -242,8 +181,8 @@ def _dry_run(bundle: "Bundle", options: "BuildOptions", plans: "PlanOptions") ->
 
 
 def _print(report: dict[str, Any]) -> None:
-    from deploy.cli.engine_values import cells_of_candidates
     from deploy.cli.tables import text_from_cells
+    from deploy.cli.values import cells_of_candidates
 
     for plan in report.get("would_build", []):
         size = f"about {plan['bytes'] / 1e6:.1f} MB in {plan['seconds']:.0f} s"

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from deploy.cli.engine_values import cells_of_candidates
 from deploy.cli.messages import say
-from deploy.cli.options import Engine, Json, Precision, Seed, Threads
+from deploy.cli.options import FIRST, Engine, Json, Precision, Seed, Threads
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import text_from_cells
+from deploy.cli.values import cells_of_candidates
 
 EXAMPLES = (
     "idm-deploy demo",
@@ -19,30 +19,24 @@ EXAMPLES = (
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for everything that is made.")] = Path(
-        "demo-output"
-    ),
+    output: Annotated[Path, FIRST("Folder for everything that is made.", "--output", "-o")] = Path("demo-output"),
     quick: Annotated[
-        bool,
-        typer.Option("--quick", help="Show it on one picture and two originals: about a third of the time."),
+        bool, FIRST("Show it on one picture and two originals: about a third of the time.", "--quick")
     ] = False,
     int8: Annotated[
-        bool, typer.Option("--int8/--no-int8", help="Quantize the model and show what that changes, or leave it out.")
+        bool, FIRST("Quantize the model and show what that changes, or leave it out.", "--int8/--no-int8")
     ] = True,
     scale: Annotated[
-        list[float],
-        typer.Option("--scale", "-s", help="Enlarge each side this many times; give it several times for several."),
+        list[float], FIRST("Enlarge each side this many times; give it several times for several.", "--scale", "-s")
     ] = [4.0, 12.0],
     from_checkpoint: Annotated[
         bool,
-        typer.Option(
+        FIRST(
+            "Begin by exporting the packaged checkpoint, not with the packaged bundle; needs the export extra.",
             "--from-checkpoint",
-            help="Begin by exporting the packaged checkpoint, not with the packaged bundle; needs the export extra.",
         ),
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Use the folder although other files are in it, and begin anew.")
-    ] = False,
+    force: Annotated[bool, FIRST("Use the folder although other files are in it, and begin anew.", "--force")] = False,
     seed: Seed = 0,
     engine: Engine = "auto",
     precision: Precision = "auto",

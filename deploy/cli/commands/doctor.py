@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from deploy.cli.options import Json
+from deploy.cli.tables import plain_console, table_of_facts, table_of_rows
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,10 +35,7 @@ def doctor(
 
 
 def _print(report: Report) -> None:
-    from rich.console import Console
-
-    # markup off: the pip lines have square brackets
-    console = Console(markup=False, highlight=False)
+    console = plain_console()
     for table in (_machine(report), _packages(report), _engines(report)):
         console.print(table)
         console.print()
@@ -46,42 +44,47 @@ def _print(report: Report) -> None:
 
 
 def _machine(report: Report) -> Table:
-    from rich.table import Table
-
     cpu, memory = report.cpu, report.memory
-    table = Table.grid(padding=(0, 2))
-    table.add_row("idm-deploy", f"{report.version}, Python {report.python}, {report.system}")
-    table.add_row("processor", f"{cpu.model}, {cpu.usable_cores} of {cpu.cores} cores usable")
     has = " ".join(name for name, present in cpu.features.items() if present) or "unknown"
     lacks = " ".join(name for name, present in cpu.features.items() if not present)
-    table.add_row("", has + (f" (not {lacks})" if lacks else ""))
     limit = f", limit of the container {_gib(memory.limit)}" if memory.limit else ""
-    table.add_row("memory", f"{_gib(memory.total)}, {_gib(memory.available)} available{limit}")
     gpus = [f"{gpu.name}, {_gib(gpu.memory)}, driver {gpu.driver or 'unknown'}" for gpu in report.gpus]
-    for index, line in enumerate(gpus or ["no NVIDIA GPU found"]):
-        table.add_row("" if index else "GPU", line)
-    return table
+    first, *others = gpus or ["no NVIDIA GPU found"]
+    return table_of_facts(
+        [
+            ("idm-deploy", f"{report.version}, Python {report.python}, {report.system}"),
+            ("processor", f"{cpu.model}, {cpu.usable_cores} of {cpu.cores} cores usable"),
+            ("", has + (f" (not {lacks})" if lacks else "")),
+            ("memory", f"{_gib(memory.total)}, {_gib(memory.available)} available{limit}"),
+            ("GPU", first),
+            *(("", other) for other in others),
+        ]
+    )
 
 
 def _packages(report: Report) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for header in ("package", "version, or what installs it", "for"):
-        table.add_column(header, no_wrap=header != "for")  # a pip line is there to be copied
-    for package in report.packages:
-        table.add_row(package.name, package.version or package.install, package.purpose)
+    table = table_of_rows(
+        ("package", "version, or what installs it", "for"),
+        ((package.name, package.version or package.install, package.purpose) for package in report.packages),
+    )
+    for column in table.columns[:2]:
+        column.no_wrap = True  # a pip line is there to be copied
     return table
 
 
 def _engines(report: Report) -> Table:
-    from rich.table import Table
-
-    table = Table("engine", "here", "precisions", "int8 sums", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for engine in report.engines:
-        here = f"yes, {engine.version}" if engine.available else f"no: {engine.reason}"
-        table.add_row(engine.name, here, " ".join(engine.precisions), engine.int8)
-    return table
+    return table_of_rows(
+        ("engine", "here", "precisions", "int8 sums"),
+        (
+            (
+                engine.name,
+                f"yes, {engine.version}" if engine.available else f"no: {engine.reason}",
+                " ".join(engine.precisions),
+                engine.int8,
+            )
+            for engine in report.engines
+        ),
+    )
 
 
 def _gib(size: int | None) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.cli.options import CacheDir, Json
+from deploy.cli.options import FIRST, CacheDir, Json
 
 if TYPE_CHECKING:
     from engines.cache import Entry
@@ -19,25 +19,20 @@ EXAMPLES = (
 
 
 def engines(
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Delete entries: those that --max-size and --unused choose.")
-    ] = False,
+    prune: Annotated[bool, FIRST("Delete entries: those that --max-size and --unused choose.", "--prune")] = False,
     max_size: Annotated[
         str | None,
-        typer.Option(
-            "--max-size",
-            help="With --prune: delete the longest unused until the rest takes at most this much, such as 2GB; 0 "
-            "deletes all.",
+        FIRST(
+            "With --prune: delete the longest unused until the rest takes at most this much, such as 2GB; 0 deletes "
+            "all."
         ),
     ] = None,
-    unused: Annotated[
-        float | None, typer.Option("--unused", help="With --prune: delete what was not used for so many days.")
-    ] = None,
+    unused: Annotated[float | None, FIRST("With --prune: delete what was not used for so many days.")] = None,
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
     """List the engines and measurements kept on this machine, the last used first; --prune removes some."""
-    from deploy.cli.engine_values import bytes_from_text
+    from deploy.cli.values import bytes_from_text
     from engines.cache import Cache
 
     if not prune and (max_size is not None or unused is not None):
@@ -47,15 +42,19 @@ def engines(
     cache = Cache(cache_dir)
     limit = None if max_size is None else bytes_from_text(max_size)
     removed = cache.prune(max_bytes=limit, unused_days=unused) if prune else []
-    kept = cache.entries()
+    entries = cache.entries()
     if as_json:
-        report = {"cache": str(cache.root), "removed": list(map(_as_json, removed)), "kept": list(map(_as_json, kept))}
+        report = {
+            "cache": str(cache.root),
+            "removed": list(map(_as_json, removed)),
+            "kept": list(map(_as_json, entries)),
+        }
         typer.echo(json.dumps(report, indent=1, sort_keys=True))
         return
     for entry in removed:
         typer.echo(f"removed {_line(entry)}")
-    typer.echo(f"{len(kept)} in {cache.root}, {sum(entry.bytes for entry in kept) / 1e6:.1f} MB")
-    for entry in kept:
+    typer.echo(f"{len(entries)} in {cache.root}, {sum(entry.bytes for entry in entries) / 1e6:.1f} MB")
+    for entry in entries:
         typer.echo(f"  {_line(entry)}")
 
 

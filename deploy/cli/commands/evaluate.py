@@ -11,11 +11,24 @@ import typer
 
 from deploy.cli.commands.bench import load_and_cores, note_from_load
 from deploy.cli.messages import say
-from deploy.cli.options import ENGINE, SAMPLING, Device, Json, Threads, engine_names, one_of
+from deploy.cli.options import (
+    ENGINE,
+    FIRST,
+    PLACEMENTS,
+    PRECISIONS,
+    PRESETS,
+    SAMPLING,
+    Device,
+    Json,
+    Panel,
+    Seed,
+    Threads,
+    engine_names,
+    equation_names,
+)
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import text_from_cells
-from deploy.cli.values import placement_from_text
-from deploy.cli.ways import way_from_text
+from deploy.cli.values import placement_from_text, way_from_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +40,7 @@ if TYPE_CHECKING:
     from deploy.measure.evaluation.ways import Offered, Way
 
 
-ORIGINALS = "Originals and measures"
+ORIGINALS = Panel("Originals and measures")
 EXAMPLES = (
     "idm-deploy evaluate photographs --limit 8 -o judged",
     "idm-deploy evaluate --steps 8 --steps 20 --precision fp32 --precision int8",
@@ -44,147 +57,78 @@ def evaluate(
     ] = None,
     bundle: Annotated[
         list[Path],
-        typer.Option(
-            "--bundle",
-            help="Folder of a bundle to judge; repeatable. If left out, the one in the current folder, else the "
-            "packaged one.",
+        FIRST(
+            "Folder of a bundle to judge; repeatable. If left out, the one in the current folder, else the packaged "
+            "one."
         ),
     ] = [],
     scale: Annotated[
-        list[float],
-        typer.Option("--scale", "-s", help="How many times the originals are reduced and enlarged again; repeatable."),
+        list[float], FIRST("How many times the originals are reduced and enlarged again; repeatable.", "--scale", "-s")
     ] = [4.0],
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Folder for figures, tables, a plot and sheets of the pictures."),
+        Path | None, FIRST("Folder for figures, tables, a plot and sheets of the pictures.", "--output", "-o")
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option(
-            "--against",
-            help="Compare the other rows with the row of this name. If left out, with the row of the most steps.",
-        ),
+        FIRST("Compare the other rows with the row of this name. If left out, with the row of the most steps."),
     ] = None,
     setting: Annotated[
         list[str],
-        typer.Option(
-            "--setting",
-            rich_help_panel=SAMPLING,
-            help='Make this one row, such as "steps=20 precision=int8", instead of all combinations; repeatable. The '
-            "other options then say the rest, once each.",
+        SAMPLING(
+            'Make this one row, such as "steps=20 precision=int8", instead of all combinations; repeatable. The other '
+            "options then say the rest, once each."
         ),
     ] = [],
-    preset: Annotated[
-        list[str],
-        typer.Option(
-            "--preset",
-            rich_help_panel=SAMPLING,
-            autocompletion=one_of("draft", "balanced", "best"),
-            help="Try this preset: draft, balanced or best.",
-        ),
-    ] = [],
+    preset: Annotated[list[str], SAMPLING("Try this preset: draft, balanced or best.", complete=PRESETS)] = [],
     equation: Annotated[
         list[str],
-        typer.Option(
-            "--equation",
-            rich_help_panel=SAMPLING,
-            autocompletion=one_of("ddim", "ddpm", "dpmpp-2m", "dpmpp-3m"),
-            help="Try this solver: ddim, ddpm, dpmpp-2m or dpmpp-3m.",
+        SAMPLING(
+            "Try this solver: ddim, ddpm, dpmpp-2m or dpmpp-3m.",
+            complete=equation_names,
         ),
     ] = [],
-    steps: Annotated[
-        list[int],
-        typer.Option("--steps", rich_help_panel=SAMPLING, help="Try running the network so often per picture."),
-    ] = [],
+    steps: Annotated[list[int], SAMPLING("Try running the network so often per picture.")] = [],
     start: Annotated[
         list[float],
-        typer.Option(
-            "--start",
-            rich_help_panel=SAMPLING,
-            help="Try beginning with the enlarged input at this noise level, 0 to 1; 0 begins with pure noise.",
-        ),
+        SAMPLING("Try beginning with the enlarged input at this noise level, 0 to 1; 0 begins with pure noise."),
     ] = [],
     consistency: Annotated[
-        list[float],
-        typer.Option(
-            "--consistency",
-            rich_help_panel=SAMPLING,
-            help="Try pulling each step so strongly towards pictures that shrink to the input, 0 to 1.",
-        ),
+        list[float], SAMPLING("Try pulling each step so strongly towards pictures that shrink to the input, 0 to 1.")
     ] = [],
-    eta: Annotated[
-        list[float],
-        typer.Option("--eta", rich_help_panel=SAMPLING, help="Try this share of fresh noise in ddim steps, 0 to 1."),
-    ] = [],
+    eta: Annotated[list[float], SAMPLING("Try this share of fresh noise in ddim steps, 0 to 1.")] = [],
     placement: Annotated[
         list[str],
-        typer.Option(
-            "--placement",
-            rich_help_panel=SAMPLING,
-            autocompletion=one_of("uniform", "logsnr", "quadratic", "searched"),
-            help="Try these noise levels for the steps: uniform, logsnr, quadratic, searched, or a list such as "
+        SAMPLING(
+            "Try these noise levels for the steps: uniform, logsnr, quadratic, searched, or a list such as "
             "0.05,0.3,0.8.",
+            complete=PLACEMENTS,
         ),
     ] = [],
     published: Annotated[
-        bool,
-        typer.Option(
-            "--published", rich_help_panel=SAMPLING, help="Sample exactly as the authors' code does, which takes long."
-        ),
+        bool, SAMPLING("Sample exactly as the authors' code does, which takes long.", "--published")
     ] = False,
     samples: Annotated[
         int,
-        typer.Option(
-            "--samples",
-            rich_help_panel=SAMPLING,
-            help="How many versions of each picture to make, from different noise; their mean gets a row of its own.",
-        ),
+        SAMPLING("How many versions of each picture to make, from different noise; their mean gets a row of its own."),
     ] = 1,
-    seed: Annotated[
-        int,
-        typer.Option(
-            "--seed",
-            rich_help_panel=SAMPLING,
-            help="Which random noise to begin with, from 0; another seed gives other versions of the fine detail.",
-        ),
-    ] = 0,
-    crop: Annotated[
-        int | None,
-        typer.Option(
-            "--crop", rich_help_panel=ORIGINALS, help="Use only the middle of each original: so many pixels a side."
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit", rich_help_panel=ORIGINALS, help="Use only so many originals, spread evenly over their names."
-        ),
-    ] = None,
+    seed: Seed = 0,
+    crop: Annotated[int | None, ORIGINALS("Use only the middle of each original: so many pixels a side.")] = None,
+    limit: Annotated[int | None, ORIGINALS("Use only so many originals, spread evenly over their names.")] = None,
     lpips: Annotated[
         Path | None,
-        typer.Option(
-            "--lpips",
-            rich_help_panel=ORIGINALS,
-            help="Folder with the weights of LPIPS, to measure that too. If left out, where PyTorch keeps downloads; "
-            "nothing is downloaded.",
+        ORIGINALS(
+            "Folder with the weights of LPIPS, to measure that too. If left out, where PyTorch keeps downloads; "
+            "nothing is downloaded."
         ),
     ] = None,
     engine: Annotated[
-        list[str],
-        typer.Option(
-            "--engine",
-            rich_help_panel=ENGINE,
-            autocompletion=engine_names,
-            help="Try this engine, or auto; `doctor` lists them; repeatable.",
-        ),
+        list[str], ENGINE("Try this engine, or auto; `doctor` lists them; repeatable.", complete=engine_names)
     ] = ["auto"],
     precision: Annotated[
         list[str],
-        typer.Option(
-            "--precision",
-            rich_help_panel=ENGINE,
-            autocompletion=one_of("auto", "fp32", "bf16", "fp16", "int8"),
-            help="Try this number format: fp32, bf16, fp16, int8 or auto; repeatable.",
+        ENGINE(
+            "Try this number format: fp32, bf16, fp16, int8 or auto; repeatable.",
+            complete=PRECISIONS,
         ),
     ] = ["auto"],
     threads: Threads = None,
@@ -198,8 +142,7 @@ def evaluate(
     the same noise are compared with.
     """
     from deploy.measure.evaluation.originals import read_originals
-    from deploy.measure.evaluation.record import report_from_evaluations
-    from deploy.measure.evaluation.report import write_report
+    from deploy.measure.evaluation.report import report_from_evaluations, write_report
     from deploy.measure.evaluation.ways import Offered
     from deploy.packaged.places import EVALUATION_IMAGES
 
@@ -218,7 +161,7 @@ def evaluate(
     )
     ways = _ways(offered, setting)
     scales = sorted(set(scale))
-    originals = {one: read_originals(folder or EVALUATION_IMAGES, one, crop=crop, limit=limit) for one in scales}
+    originals = {by: read_originals(folder or EVALUATION_IMAGES, by, crop=crop, limit=limit) for by in scales}
     measures, notes = _measures(lpips)
     busy = note_from_load(*load_and_cores())
     if busy is not None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from deploy.cli.options import Config, Json, Sample, Weights
+from deploy.cli.options import FIRST, Config, Json, Sample, Weights
 from deploy.cli.progress import shown_progress
 
 EXAMPLES = (
@@ -18,26 +18,23 @@ EXAMPLES = (
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="The checkpoint file, as its training code saved it.")],
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Folder for the bundle. If left out, <checkpoint>.bundle in this folder."),
+        Path | None, FIRST("Folder for the bundle. If left out, <checkpoint>.bundle in this folder.", "--output", "-o")
     ] = None,
     sample: Sample = [],
     compact: Annotated[
         bool,
-        typer.Option(
+        FIRST(
+            "Store weights in two bytes where these hold their exact value: a smaller file, the same results.",
             "--compact",
-            help="Store weights in two bytes where these hold their exact value: a smaller file, the same results.",
         ),
     ] = False,
     no_rewrite: Annotated[
         list[str],
-        typer.Option(
-            "--no-rewrite",
-            help="Leave out one of the exact rewrites, by the name that `inspect` shows, to see what it brings; "
-            "repeatable.",
+        FIRST(
+            "Leave out one of the exact rewrites, by the name that `inspect` shows, to see what it brings; repeatable."
         ),
     ] = [],
-    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there already.")] = False,
+    force: Annotated[bool, FIRST("Replace a bundle that is there already.", "--force")] = False,
     config: Config = None,
     weights: Weights = "raw",
     as_json: Json = False,

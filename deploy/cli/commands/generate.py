@@ -9,6 +9,7 @@ import typer
 
 from deploy.cli.messages import say
 from deploy.cli.options import (
+    FIRST,
     FOUND,
     SAMPLING,
     Device,
@@ -36,28 +37,23 @@ EXAMPLES = (
 def generate(
     size: Annotated[
         list[str],
-        typer.Option(
-            "--size",
-            help="Size of the pictures in pixels, such as 256x256; give it several times for the same pictures at "
-            "several sizes. If left out, the size of the training.",
+        FIRST(
+            "Size of the pictures in pixels, such as 256x256; give it several times for the same pictures at several "
+            "sizes. If left out, the size of the training."
         ),
     ] = [],
-    count: Annotated[int, typer.Option("--count", "-n", help="How many different pictures to make.")] = 1,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the pictures, made if it is not there.")
-    ] = Path(),
-    bundle: Annotated[Path | None, typer.Option("--bundle", help=FOUND)] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace pictures that exist already.")] = False,
+    count: Annotated[int, FIRST("How many different pictures to make.", "--count", "-n")] = 1,
+    output: Annotated[Path, FIRST("Folder for the pictures, made if it is not there.", "--output", "-o")] = Path(),
+    bundle: Annotated[Path | None, FIRST(FOUND)] = None,
+    force: Annotated[bool, FIRST("Replace pictures that exist already.", "--force")] = False,
     preset: Preset = None,
     equation: Equation = None,
     steps: Steps = None,
     seed: Annotated[
         int,
-        typer.Option(
-            "--seed",
-            rich_help_panel=SAMPLING,
-            help="Which random noise to make the pictures from, from 0. The same seed gives the same pictures again; "
-            "another seed gives others.",
+        SAMPLING(
+            "Which random noise to make the pictures from, from 0. The same seed gives the same pictures again; "
+            "another seed gives others."
         ),
     ] = 0,
     engine: Engine = "auto",
@@ -88,7 +84,7 @@ def generate(
             if path.exists() and not force:
                 raise ImageError(f"{path} exists already. Choose another folder with -o, or replace it with --force.")
         made: list[dict[str, Any]] = []
-        told: set[str] = set()
+        said: set[str] = set()
         for number, row in enumerate(paths):
             choices = Choices(preset=preset, equation=equation, steps=steps)
             (pictures,) = upscaler.generate(
@@ -98,7 +94,7 @@ def generate(
                 choices=choices,
                 sample=number,
                 progress=partial(_tell_step, progress, number, count),
-                notice=partial(_say_once, told),
+                notice=partial(_say_once, said),
             )
             for path, pixels in zip(row, pictures, strict=True):
                 write_image(pixels, path)
@@ -119,8 +115,8 @@ def _tell_step(progress: Report, number: int, count: int, done: "Progress") -> N
     progress(f"picture {number + 1} of {count}, step {done.step}/{done.steps}", (number + done.fraction) / count)
 
 
-def _say_once(told: set[str], line: str) -> None:
-    """What is the same for all pictures is told with the first."""
-    if line not in told:
+def _say_once(said: set[str], line: str) -> None:
+    """Says what holds for all pictures with the first of them only."""
+    if line not in said:
         say(line)
-    told.add(line)
+    said.add(line)

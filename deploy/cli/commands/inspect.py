@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from deploy.cli.options import CHECKPOINT, ENGINE, Config, Json
+from deploy.cli.options import CHECKPOINT, ENGINE, FIRST, Config, Json
+from deploy.cli.tables import plain_console, table_of_facts, table_of_rows
+from deploy.cli.values import cells_of_candidates
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,6 +25,7 @@ Record = dict[str, Any]
 FIGURES_OF_INT8 = {"fidelity_db": 1, "worst_db": 1, "psnr_drop": 3}
 """What `quantize` measured on held-out pictures, in the order shown, and decimals."""
 
+TRAINED_SCALES = "{:g} to {:g} in training; more is extrapolated"
 
 EXAMPLES = (
     "idm-deploy inspect ckpt.pt",
@@ -33,25 +36,19 @@ EXAMPLES = (
 def inspect(
     file: Annotated[Path, typer.Argument(help="A checkpoint (.pt, .pth, .ckpt or .safetensors) or a bundle's folder.")],
     sha256: Annotated[
-        bool, typer.Option("--sha256", help="Of a checkpoint: show the SHA-256 of the file too, which reads all of it.")
+        bool, FIRST("Of a checkpoint: show the SHA-256 of the file too, which reads all of it.", "--sha256")
     ] = False,
     config: Config = None,
     weights: Annotated[
         Literal["raw", "ema"] | None,
-        typer.Option(
-            "--weights",
-            rich_help_panel=CHECKPOINT,
-            help="Which of the checkpoint's weights: raw, as published inference uses them, or ema, their moving "
-            "average. If left out, raw.",
+        CHECKPOINT(
+            "Which of the checkpoint's weights: raw, as published inference uses them, or ema, their moving average. "
+            "If left out, raw."
         ),
     ] = None,
     cache_dir: Annotated[
         Path | None,
-        typer.Option(
-            "--cache-dir",
-            rich_help_panel=ENGINE,
-            help="Of a bundle: the cache in which to look for what build-engine chose. If left out, the user's.",
-        ),
+        ENGINE("Of a bundle: the cache in which to look for what build-engine chose. If left out, the user's."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -61,41 +58,34 @@ def inspect(
             raise typer.BadParameter(
                 f"{file} is a folder, a bundle's; --config, --weights and --sha256 are for checkpoint files."
             )
-        record, tables = _bundle(file, cache_dir)
+        record, facts = _bundle(file, cache_dir), _facts_of_bundle
+        tables = [_configuration, _graphs, _presets, _int8, _engine]
     else:
         if cache_dir is not None:
             raise typer.BadParameter(f"{file} is a file; --cache-dir is for a bundle, whose engine was chosen.")
-        record, tables = _checkpoint(file, config, weights or "raw", sha256)
+        record, facts = _checkpoint(file, config, weights or "raw", sha256), _facts_of_checkpoint
+        tables = [_configuration, _parameters]
     if as_json:
         typer.echo(json.dumps(record, indent=2))
         return
-    from rich.console import Console
+    console = plain_console()
+    console.print(table_of_facts(facts(record)))
+    for table in tables:
+        console.print(table(record))
 
-    console = Console(markup=False, highlight=False)
-    for make_table in tables:
-        console.print(make_table(record))
 
-
-def _checkpoint(
-    file: Path, config: Path | None, weights: Literal["raw", "ema"], sha256: bool
-) -> tuple[Record, tuple[Callable[[Record], Table], ...]]:
-    """The record of a checkpoint, and the tables that show it."""
+def _checkpoint(file: Path, config: Path | None, weights: Literal["raw", "ema"], sha256: bool) -> Record:
     from deploy.checkpoint.load import load_checkpoint
 
     loaded = load_checkpoint(file, config=config, weights=weights)
-    record = checkpoint_record(loaded)
-    if sha256:
-        record["sha256"] = loaded.sha256
-    return record, (_summary, _configuration, _parameters)
+    return checkpoint_record(loaded) | ({"sha256": loaded.sha256} if sha256 else {})
 
 
-def _bundle(folder: Path, cache_dir: Path | None) -> tuple[Record, tuple[Callable[[Record], Table], ...]]:
-    """The record of a bundle, its files verified, and the tables that show it."""
+def _bundle(folder: Path, cache_dir: Path | None) -> Record:
     from deploy.bundle import Bundle
 
     opened = Bundle.open(folder)
-    record = bundle_record(opened) | {"engine": engine_record(opened, cache_dir)}
-    return record, (_bundle_summary, _configuration, _graphs, _presets, _int8, _engine)
+    return bundle_record(opened) | {"engine": engine_record(opened, cache_dir)}
 
 
 def engine_record(bundle: Bundle, cache_dir: Path | None) -> Record | None:
@@ -128,33 +118,27 @@ def bundle_record(bundle: Bundle) -> Record:
     }
 
 
-def _bundle_summary(record: Record) -> Table:
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2))
+def _facts_of_bundle(record: Record) -> Iterator[tuple[str, str]]:
     tool, source = record["tool"], record["source"]
-    table.add_row("bundle", f"{record['path']}, {record['bytes'] / 1e6:.1f} MB in {len(record['files'])} files")
-    table.add_row("made by", f"{tool['name']} {tool['version']} (schema {record['schema']}, opset {record['opset']})")
-    table.add_row("from", f"{source['file']}, {source['bytes'] / 1e6:.1f} MB, SHA-256 {source['sha256'][:16]}...")
-    table.add_row("family", f"{record['family']}, {record['weights']} weights")
-    table.add_row("schedule", record["schedule_text"])
-    trained = record["scale_range"].get("trained")
-    if trained:
-        table.add_row("scales", f"{trained[0]:g} to {trained[1]:g} in training; more is extrapolated")
-    table.add_row("rewrites", ", ".join(record["rewrites"]) or "none")
+    yield "bundle", f"{record['path']}, {record['bytes'] / 1e6:.1f} MB in {len(record['files'])} files"
+    yield "made by", f"{tool['name']} {tool['version']} (schema {record['schema']}, opset {record['opset']})"
+    yield "from", f"{source['file']}, {source['bytes'] / 1e6:.1f} MB, SHA-256 {source['sha256'][:16]}..."
+    yield "family", f"{record['family']}, {record['weights']} weights"
+    yield "schedule", record["schedule_text"]
+    if trained := record["scale_range"].get("trained"):
+        yield "scales", TRAINED_SCALES.format(*trained)
+    yield "rewrites", ", ".join(record["rewrites"]) or "none"
     if "checkpoint_amax" in record["tables"]:
-        table.add_row("quantizers", "activation scales of the checkpoint; `quantize --scales checkpoint` uses them")
-    table.add_row("samples", ", ".join(record["samples"]) or "none")
-    return table
+        yield "quantizers", "activation scales of the checkpoint; `quantize --scales checkpoint` uses them"
+    yield "samples", ", ".join(record["samples"]) or "none"
 
 
 def _graphs(record: Record) -> Table:
-    from rich.table import Table
-
-    table = Table("graph", "takes", "makes", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, graph in record["graphs"].items():
-        table.add_row(name, *(_names(graph[side]) for side in ("inputs", "outputs")))
-    return table
+    graphs = record["graphs"].items()
+    return table_of_rows(
+        ("graph", "takes", "makes"),
+        ((name, *(_names(graph[side]) for side in ("inputs", "outputs"))) for name, graph in graphs),
+    )
 
 
 def _names(tensors: list[Record]) -> str:
@@ -163,61 +147,55 @@ def _names(tensors: list[Record]) -> str:
 
 
 def _presets(record: Record) -> Table:
-    from rich.table import Table
-
-    table = Table("preset", "settings", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, settings in sorted(record["presets"].items(), key=lambda item: item[1]["steps"]):
-        mark = " (default)" if name == record["default_preset"] else ""
-        table.add_row(name + mark, ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None))
-    return table
+    presets = {
+        name + (" (default)" if name == record["default_preset"] else ""): settings
+        for name, settings in sorted(record["presets"].items(), key=lambda item: item[1]["steps"])
+    }
+    return table_of_rows(
+        ("preset", "settings"),
+        (
+            (name, ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None))
+            for name, settings in presets.items()
+        ),
+    )
 
 
 def _int8(record: Record) -> Table:
-    from rich.table import Table
-
     quantization, decodes = record.get("quantization"), "decode" in record["graphs"]
     if quantization is None:
-        table = Table.grid()
-        table.add_row("int8: none yet; `idm-deploy quantize` makes it")
-        return table
-    headings = ("int8 for", "ranges", *(["decoder"] if decodes else []), "picture dB", "worst", "dB lost")
-    table = Table(*headings, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    seen: Record = {}
-    for target, told in quantization["targets"].items():
-        measured = told.get("held_out", {})
-        seen = seen or measured
-        decoder = [" and ".join(sorted(told.get("decoder", {}).get("graphs", {}))) or "float"] if decodes else []
-        figures = ((measured.get(name), digits) for name, digits in FIGURES_OF_INT8.items())
+        return table_of_facts([("int8: none yet; `idm-deploy quantize` makes it",)])
+    rows: list[list[str]] = []
+    measured: Record = {}
+    for target, described in quantization["targets"].items():
+        held_out = described.get("held_out", {})
+        measured = measured or held_out
+        decoder = [" and ".join(sorted(described.get("decoder", {}).get("graphs", {}))) or "float"] if decodes else []
+        figures = ((held_out.get(name), digits) for name, digits in FIGURES_OF_INT8.items())
         texts = ["-" if figure is None else f"{figure:.{digits}f}" for figure, digits in figures]
-        table.add_row(target, str(len(told["edges"]) - 1), *decoder, *texts)
-    if seen:
-        table.caption, table.caption_justify = (
-            f"picture dB: PSNR between int8 and float pictures, preset {seen['preset']}, {seen['pictures']} crops"
-            " of held-out photographs; worst: in plain sampling; dB lost: of PSNR against the originals",
-            "left",
+        rows.append([target, str(len(described["edges"]) - 1), *decoder, *texts])
+    caption = None
+    if measured:
+        caption = (
+            f"picture dB: PSNR between int8 and float pictures, preset {measured['preset']}, {measured['pictures']}"
+            " crops of held-out photographs; worst: in plain sampling; dB lost: of PSNR against the originals"
         )
-    return table
+    headings = ("int8 for", "ranges", *(["decoder"] if decodes else []), "picture dB", "worst", "dB lost")
+    return table_of_rows(headings, rows, caption)
 
 
 def _engine(record: Record) -> Table:
-    from rich.table import Table
-
-    from deploy.cli.engine_values import cells_of_candidates
-
     engine = record["engine"]
     if engine is None:
-        table = Table.grid()
-        table.add_row("engine: not chosen on this machine yet; `idm-deploy build-engine` measures what is fastest")
-        return table
+        advice = "engine: not chosen on this machine yet; `idm-deploy build-engine` measures what is fastest"
+        return table_of_facts([(advice,)])
     (_, *headings), *rows = cells_of_candidates(engine["candidates"])
+    for row in rows:
+        if row[0] == f"{engine['backend']} {engine['precision']}":
+            row[0] += " (chosen)"
     measured = engine["measured"]
     title = f"engine, measured at {measured['size']}, batch {measured['batch']}"
-    table = Table(title, *headings, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = table_of_rows((title, *headings), rows, engine["why"])
     table.columns[0].no_wrap = True
-    for name, *cells in rows:
-        mark = " (chosen)" if name == f"{engine['backend']} {engine['precision']}" else ""
-        table.add_row(name + mark, *cells)
-    table.caption, table.caption_justify = engine["why"], "left"
     return table
 
 
@@ -250,50 +228,36 @@ def _quantizers(loaded: Checkpoint) -> Record | None:
     return {"library": library, "activation_scales": len(activation_amax(loaded.stored))}
 
 
-def _summary(record: Record) -> Table:
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2))
-    table.add_row("file", f"{record['path']}, {record['bytes'] / 1e6:.1f} MB, {record['format']}")
+def _facts_of_checkpoint(record: Record) -> Iterator[tuple[str, str]]:
+    yield "file", f"{record['path']}, {record['bytes'] / 1e6:.1f} MB, {record['format']}"
     if "sha256" in record:
-        table.add_row("SHA-256", record["sha256"])
-    table.add_row("family", f"{record['family']}: {record['title']}")
-    table.add_row("weights", record["weights"])
-    table.add_row("schedule", f"{record['schedule_text']} ({record['schedule']['source']})")
-    if record["quantizers"]:
-        found = record["quantizers"]
-        table.add_row(
-            "quantizers",
-            f"activation scales of {found['activation_scales']} layers, by {found['library']};"
-            " `quantize --scales checkpoint` uses them",
-        )
-    low, high = record["value_range"]
-    table.add_row("images", f"{low:g} to {high:g}")
+        yield "SHA-256", record["sha256"]
+    yield "family", f"{record['family']}: {record['title']}"
+    yield "weights", record["weights"]
+    yield "schedule", f"{record['schedule_text']} ({record['schedule']['source']})"
+    if scales := record["quantizers"]:
+        known = f"activation scales of {scales['activation_scales']} layers, by {scales['library']}"
+        yield "quantizers", f"{known}; `quantize --scales checkpoint` uses them"
+    yield "images", "{:g} to {:g}".format(*record["value_range"])
     if record["scale_range"]:
-        low, high = record["scale_range"]
-        table.add_row("scales", f"{low:g} to {high:g} in training; more is extrapolated")
-    return table
+        yield "scales", TRAINED_SCALES.format(*record["scale_range"])
 
 
 def _configuration(record: Record) -> Table:
-    from rich.table import Table
-
-    table = Table("configuration", "value", "from", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, entry in record["configuration"].items():
-        table.add_row(name, json.dumps(entry["value"]), entry["source"])
-    return table
+    entries = record["configuration"].items()
+    return table_of_rows(
+        ("configuration", "value", "from"),
+        ((name, json.dumps(entry["value"]), entry["source"]) for name, entry in entries),
+    )
 
 
 def _parameters(record: Record) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("parameters")
-    table.add_column("used", justify="right")
-    table.add_column("unused", justify="right")
-    totals = {"used": 0, "unused": 0}
-    for part, counts in record["parameters"].items():
-        table.add_row(part, f"{counts['used']:,}", f"{counts['unused']:,}")
-        totals = {key: total + counts[key] for key, total in totals.items()}
-    table.add_row("all", f"{totals['used']:,}", f"{totals['unused']:,}")
+    counts = record["parameters"]
+    totals = {use: sum(count[use] for count in counts.values()) for use in ("used", "unused")}
+    table = table_of_rows(
+        ("parameters", "used", "unused"),
+        ((part, f"{count['used']:,}", f"{count['unused']:,}") for part, count in {**counts, "all": totals}.items()),
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
     return table

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from deploy.cli.messages import say
-from deploy.cli.options import ENGINE, Config, Json, Sample, Threads, Weights, one_of
+from deploy.cli.options import ENGINE, FIRST, Config, Json, Panel, Sample, Threads, Weights, one_of
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import text_from_cells
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from deploy.int8.command import Outcome
 
 
-CALIBRATION, BUDGET, METHOD = "Calibration pictures", "What may be lost", "How int8 is made"
+CALIBRATION, BUDGET = Panel("Calibration pictures"), Panel("What may be lost")
+METHOD = Panel("How int8 is made")
 EXAMPLES = (
     "idm-deploy quantize ckpt.bundle",
     "idm-deploy quantize ckpt.pt --calib photographs --max-psnr-drop 0.1",
@@ -31,171 +32,100 @@ def quantize(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Folder for the bundle of a checkpoint. If left out, <checkpoint>.bundle in this folder.",
+        FIRST(
+            "Folder for the bundle of a checkpoint. If left out, <checkpoint>.bundle in this folder.", "--output", "-o"
         ),
     ] = None,
     report: Annotated[
-        Path | None,
-        typer.Option(
-            "--report", help="Folder for tables, plots and pictures of the result. If left out, <bundle>-report."
-        ),
+        Path | None, FIRST("Folder for tables, plots and pictures of the result. If left out, <bundle>-report.")
     ] = None,
     sample: Sample = [],
     only: Annotated[
-        Literal["int8"] | None,
-        typer.Option("--only", help="int8: take the float denoiser out of the bundle, which makes it smaller."),
+        Literal["int8"] | None, FIRST("int8: take the float denoiser out of the bundle, which makes it smaller.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Quantize a bundle anew that is quantized already.")] = False,
+    force: Annotated[bool, FIRST("Quantize a bundle anew that is quantized already.", "--force")] = False,
     config: Config = None,
     weights: Weights = "raw",
     calib: Annotated[
         Path | None,
-        typer.Option(
-            "--calib",
-            rich_help_panel=CALIBRATION,
-            help="Folder of pictures like those that the model was trained on. If left out, packaged photographs.",
-        ),
+        CALIBRATION("Folder of pictures like those that the model was trained on. If left out, packaged photographs."),
     ] = None,
-    pictures: Annotated[
-        int | None,
-        typer.Option("--pictures", rich_help_panel=CALIBRATION, help="Use only the first so many of these pictures."),
-    ] = None,
+    pictures: Annotated[int | None, CALIBRATION("Use only the first so many of these pictures.")] = None,
     strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict",
-            rich_help_panel=CALIBRATION,
-            help="Stop, instead of warning, where these pictures are too few or too much alike.",
-        ),
+        bool, CALIBRATION("Stop, instead of warning, where these pictures are too few or too much alike.", "--strict")
     ] = False,
     scale: Annotated[
         list[float],
-        typer.Option(
-            "--scale",
-            rich_help_panel=CALIBRATION,
-            help="How many times the calibration pictures are enlarged, one after the other; repeatable.",
-        ),
+        CALIBRATION("How many times the calibration pictures are enlarged, one after the other; repeatable."),
     ] = [4.0, 8.0, 2.0],
-    crop: Annotated[
-        int,
-        typer.Option(
-            "--crop", rich_help_panel=CALIBRATION, help="Side in pixels of the enlarged pictures in the calibration."
-        ),
-    ] = 128,
-    seed: Annotated[
-        int,
-        typer.Option(
-            "--seed",
-            rich_help_panel=CALIBRATION,
-            help="Which random noise the calibration pictures begin with, from 0.",
-        ),
-    ] = 0,
+    crop: Annotated[int, CALIBRATION("Side in pixels of the enlarged pictures in the calibration.")] = 128,
+    seed: Annotated[int, CALIBRATION("Which random noise the calibration pictures begin with, from 0.")] = 0,
     max_psnr_drop: Annotated[
-        float,
-        typer.Option(
-            "--max-psnr-drop",
-            rich_help_panel=BUDGET,
-            help="How many dB of PSNR against originals may be lost; layers go back to float until that is kept.",
-        ),
+        float, BUDGET("How many dB of PSNR against originals may be lost; layers go back to float until that is kept.")
     ] = 0.05,
     min_fidelity: Annotated[
         float | None,
-        typer.Option(
-            "--min-fidelity",
-            rich_help_panel=BUDGET,
-            help="How near, in dB of PSNR, the worst int8 picture must come to the float one, in plain sampling.",
-        ),
+        BUDGET("How near, in dB of PSNR, the worst int8 picture must come to the float one, in plain sampling."),
     ] = None,
     float_share: Annotated[
         float,
-        typer.Option(
-            "--float-share",
-            rich_help_panel=BUDGET,
-            help="Share of the arithmetic that the most sensitive layers may do in float in any case: 0.03 is 3 %.",
-        ),
+        BUDGET("Share of the arithmetic that the most sensitive layers may do in float in any case: 0.03 is 3 %."),
     ] = 0.03,
     targets: Annotated[
         str | None,
-        typer.Option(
-            "--targets",
-            rich_help_panel=METHOD,
-            help="Which engines to make int8 graphs for: ort, openvino and tensorrt, separated by commas. If left out, "
-            "all that can be tried here.",
+        METHOD(
+            "Which engines to make int8 graphs for: ort, openvino and tensorrt, separated by commas. If left out, all "
+            "that can be tried here."
         ),
     ] = None,
     ranges: Annotated[
         int | None,
-        typer.Option(
-            "--ranges",
-            rich_help_panel=METHOD,
-            help="Into how many timestep ranges to divide, each with scales of its own. If left out, as many as pay.",
-        ),
+        METHOD("Into how many timestep ranges to divide, each with scales of its own. If left out, as many as pay."),
     ] = None,
     clipping: Annotated[
         str,
-        typer.Option(
-            "--clipping",
-            rich_help_panel=METHOD,
-            autocompletion=one_of("mse", "percentile", "entropy", "minmax"),
-            help="How the largest value that int8 holds is chosen: mse (least squared error), percentile, entropy or "
+        METHOD(
+            "How the largest value that int8 holds is chosen: mse (least squared error), percentile, entropy or "
             "minmax (nothing is cut off).",
+            complete=one_of("mse", "percentile", "entropy", "minmax"),
         ),
     ] = "mse",
     scales: Annotated[
         str,
-        typer.Option(
-            "--scales",
-            rich_help_panel=METHOD,
-            autocompletion=one_of("calibrated", "checkpoint"),
-            help="Where the scales of the layers' inputs come from: calibrated here, or checkpoint, which takes those "
-            "that another quantizer left in it.",
+        METHOD(
+            "Where the scales of the layers' inputs come from: calibrated here, or checkpoint, which takes those that"
+            " another quantizer left in it.",
+            complete=one_of("calibrated", "checkpoint"),
         ),
     ] = "calibrated",
     rounding: Annotated[
         str,
-        typer.Option(
-            "--rounding",
-            rich_help_panel=METHOD,
-            autocompletion=one_of("second-order", "nearest"),
-            help="How weights are rounded: second-order, so that errors of a layer cancel on the calibration pictures, "
-            "or nearest, which is quicker.",
+        METHOD(
+            "How weights are rounded: second-order, so that errors of a layer cancel on the calibration pictures, or "
+            "nearest, which is quicker.",
+            complete=one_of("second-order", "nearest"),
         ),
     ] = "second-order",
     equalise: Annotated[
         bool,
-        typer.Option(
+        METHOD(
+            "Bring the channels of a layer's input to one size before coding, or leave them as they are.",
             "--equalise/--no-equalise",
-            rich_help_panel=METHOD,
-            help="Bring the channels of a layer's input to one size before coding, or leave them as they are.",
         ),
     ] = True,
     correct_bias: Annotated[
         bool,
-        typer.Option(
-            "--correct-bias",
-            rich_help_panel=METHOD,
-            help="Take the mean error of each layer out again, in each range; takes one more pass.",
-        ),
+        METHOD("Take the mean error of each layer out again, in each range; takes one more pass.", "--correct-bias"),
     ] = False,
     threads: Threads = None,
     max_memory: Annotated[
-        str | None,
-        typer.Option(
-            "--max-memory",
-            rich_help_panel=ENGINE,
-            help="Most memory that the process may take, such as 4GiB. If left out, 60 % of what is free.",
-        ),
+        str | None, ENGINE("Most memory that the process may take, such as 4GiB. If left out, 60 % of what is free.")
     ] = None,
     cache_dir: Annotated[
         Path | None,
-        typer.Option(
-            "--cache-dir",
-            rich_help_panel=ENGINE,
-            help="Folder for partial results, from which the same command goes on after it was stopped. If left out, "
-            "in the user's cache.",
+        ENGINE(
+            "Folder for partial results, from which the same command goes on after it was stopped. If left out, in the"
+            " user's cache."
         ),
     ] = None,
     as_json: Json = False,
@@ -235,9 +165,9 @@ def quantize(
         max_memory=bytes_from_text(max_memory) if max_memory else None,
         threads=threads,
     )
-    told = Source(path=source or discover(), output=output, config=config, weights=weights, samples=tuple(sample))
+    origin = Source(path=source or discover(), output=output, config=config, weights=weights, samples=tuple(sample))
     with shown_progress("quantize") as progress:
-        outcome = quantized(told, settings, places, only_int8=only == "int8", force=force, say=say, progress=progress)
+        outcome = quantized(origin, settings, places, only_int8=only == "int8", force=force, say=say, progress=progress)
     if as_json:
         typer.echo(json.dumps(outcome.report, indent=1, sort_keys=True))
     else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.cli.messages import say, say_error
-from deploy.cli.options import FOUND_OR_PACKAGED, Engine, Json, Threads
+from deploy.cli.options import FIRST, BundleOrPackaged, Engine, Json, Panel, Threads
 from deploy.cli.progress import Report, shown_progress
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from deploy.report.facts import Figures
 
 
-FIGURES, PICTURES = "Figures on the page", "Pictures on the page"
+FIGURES, PICTURES = Panel("Figures on the page"), Panel("Pictures on the page")
 EXAMPLES = (
     "idm-deploy report ckpt.bundle",
     "idm-deploy report ckpt.bundle --bench bench.json --evaluation judged.json",
@@ -23,64 +23,34 @@ EXAMPLES = (
 
 
 def report(
-    bundle: Annotated[Path | None, typer.Argument(help=FOUND_OR_PACKAGED)] = None,
+    bundle: BundleOrPackaged = None,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="File for the page. If left out, <bundle>-report/report.html."),
+        Path | None, FIRST("File for the page. If left out, <bundle>-report/report.html.", "--output", "-o")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a page that is there already.")] = False,
-    bench: Annotated[
-        Path | None,
-        typer.Option(
-            "--bench", rich_help_panel=FIGURES, help="File with what `bench --json` printed, for the chapter on speed."
-        ),
-    ] = None,
+    force: Annotated[bool, FIRST("Replace a page that is there already.", "--force")] = False,
+    bench: Annotated[Path | None, FIGURES("File with what `bench --json` printed, for the chapter on speed.")] = None,
     evaluation: Annotated[
         Path | None,
-        typer.Option(
-            "--evaluation",
-            rich_help_panel=FIGURES,
-            help="File with what `evaluate --json` printed, or its evaluation.json, for the chapter on quality.",
-        ),
+        FIGURES("File with what `evaluate --json` printed, or its evaluation.json, for the chapter on quality."),
     ] = None,
     measure: Annotated[
-        bool,
-        typer.Option(
-            "--measure", rich_help_panel=FIGURES, help="Instead of --bench: time the engines now, a minute or two."
-        ),
+        bool, FIGURES("Instead of --bench: time the engines now, a minute or two.", "--measure")
     ] = False,
-    pictures: Annotated[
-        int,
-        typer.Option("--pictures", rich_help_panel=PICTURES, help="How many pictures to enlarge and show."),
-    ] = 3,
-    no_pictures: Annotated[
-        bool, typer.Option("--no-pictures", rich_help_panel=PICTURES, help="Show no pictures; then nothing is run.")
-    ] = False,
+    pictures: Annotated[int, PICTURES("How many pictures to enlarge and show.")] = 3,
+    no_pictures: Annotated[bool, PICTURES("Show no pictures; then nothing is run.", "--no-pictures")] = False,
     originals: Annotated[
         Path | None,
-        typer.Option(
-            "--originals",
-            rich_help_panel=PICTURES,
-            help="Folder of large pictures that are reduced and enlarged again. If left out, the bundle's samples, "
-            "else packaged ones.",
+        PICTURES(
+            "Folder of large pictures that are reduced and enlarged again. If left out, the bundle's samples, else "
+            "packaged ones."
         ),
     ] = None,
     scale: Annotated[
         float | None,
-        typer.Option(
-            "--scale",
-            "-s",
-            rich_help_panel=PICTURES,
-            help="How many times each side is enlarged. If left out, 4, or what fits the pictures.",
-        ),
+        PICTURES("How many times each side is enlarged. If left out, 4, or what fits the pictures.", "--scale", "-s"),
     ] = None,
     seed: Annotated[
-        int,
-        typer.Option(
-            "--seed",
-            rich_help_panel=PICTURES,
-            help="Which random noise to begin with, from 0; another seed gives other versions of the fine detail.",
-        ),
+        int, PICTURES("Which random noise to begin with, from 0; another seed gives other versions of the fine detail.")
     ] = 0,
     engine: Engine = "auto",
     threads: Threads = None,
@@ -139,7 +109,7 @@ def _half(progress: Report, number: int) -> Report:
 
 
 def _measured(bundle: "Bundle", threads: int | None, progress: Report) -> "Figures":
-    from deploy.report.measuring import measured_speed
+    from deploy.report.facts import measured_speed
 
     return measured_speed(bundle, threads, progress)
 

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from deploy.cli.messages import say
-from deploy.cli.options import BundleArgument, Device, Engine, Json, Threads
+from deploy.cli.options import FIRST, BundleArgument, Device, Engine, Json, Panel, Threads
 from deploy.cli.progress import shown_progress
 
-SEARCH = "How the search is done"
+SEARCH = Panel("How the search is done")
 EXAMPLES = (
     "idm-deploy schedule ckpt.bundle",
     "idm-deploy schedule ckpt.bundle --steps 8,12 --equation ddim",
@@ -20,56 +20,32 @@ EXAMPLES = (
 
 def schedule(
     bundle: BundleArgument = None,
-    steps: Annotated[
-        str,
-        typer.Option("--steps", help="Numbers of steps to place, separated by commas; each takes a search."),
-    ] = "5,8,12,20",
-    equation: Annotated[
-        str, typer.Option("--equation", help="Solvers to place steps for, separated by commas.")
-    ] = "ddim,dpmpp-2m",
+    steps: Annotated[str, FIRST("Numbers of steps to place, separated by commas; each takes a search.")] = "5,8,12,20",
+    equation: Annotated[str, FIRST("Solvers to place steps for, separated by commas.")] = "ddim,dpmpp-2m",
     presets: Annotated[
-        bool,
-        typer.Option(
-            "--presets/--no-presets", help="Let the bundle's draft, balanced and best use what was found, or not."
-        ),
+        bool, FIRST("Let the bundle's draft, balanced and best use what was found, or not.", "--presets/--no-presets")
     ] = True,
-    force: Annotated[bool, typer.Option("--force", help="Search again what the bundle holds already.")] = False,
+    force: Annotated[bool, FIRST("Search again what the bundle holds already.", "--force")] = False,
     image: Annotated[
-        list[Path],
-        typer.Option(
-            "--image",
-            rich_help_panel=SEARCH,
-            help="A low-resolution picture to search with; repeatable. If left out, the bundle's samples.",
-        ),
+        list[Path], SEARCH("A low-resolution picture to search with; repeatable. If left out, the bundle's samples.")
     ] = [],
-    samples: Annotated[
-        int, typer.Option("--samples", rich_help_panel=SEARCH, help="How many pictures to search with.")
-    ] = 2,
-    scale: Annotated[
-        float, typer.Option("--scale", rich_help_panel=SEARCH, help="How many times the search enlarges each side.")
-    ] = 4.0,
+    samples: Annotated[int, SEARCH("How many pictures to search with.")] = 2,
+    scale: Annotated[float, SEARCH("How many times the search enlarges each side.")] = 4.0,
     start: Annotated[
         float | None,
-        typer.Option(
-            "--start",
-            rich_help_panel=SEARCH,
-            help="Noise level, 0 to 1, that the enlarged input is given to begin with; 0 begins with pure noise. If "
-            "left out, that of the default preset.",
+        SEARCH(
+            "Noise level, 0 to 1, that the enlarged input is given to begin with; 0 begins with pure noise. If left "
+            "out, that of the default preset."
         ),
     ] = None,
     consistency: Annotated[
         float | None,
-        typer.Option(
-            "--consistency",
-            rich_help_panel=SEARCH,
-            help="How strongly each step is pulled towards pictures that shrink to the input, 0 to 1. If left out, "
-            "that of the default preset.",
+        SEARCH(
+            "How strongly each step is pulled towards pictures that shrink to the input, 0 to 1. If left out, that of "
+            "the default preset."
         ),
     ] = None,
-    seed: Annotated[
-        int,
-        typer.Option("--seed", rich_help_panel=SEARCH, help="Which random noise the search begins with, from 0."),
-    ] = 0,
+    seed: Annotated[int, SEARCH("Which random noise the search begins with, from 0.")] = 0,
     engine: Engine = "auto",
     threads: Threads = None,
     device: Device = None,
@@ -103,8 +79,8 @@ def schedule(
         typer.echo(json.dumps([asdict(row) for row in rows], indent=1, sort_keys=True))
         return
     for row in rows:
-        told = " (found in the bundle; --force searches again)" if row.resumed else ""
-        typer.echo(text_from_entry(row.equation, row.steps, row.entry) + told)
+        remark = " (found in the bundle; --force searches again)" if row.resumed else ""
+        typer.echo(text_from_entry(row.equation, row.steps, row.entry) + remark)
     if presets:
         _print_presets(place)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.cli.options import ENGINE, BundleArgument, Json
+from deploy.cli.options import ENGINE, FIRST, BundleArgument, Json
 
 if TYPE_CHECKING:
     from deploy.bundle import Bundle
@@ -24,25 +24,16 @@ def verify(
     bundle: BundleArgument = None,
     against: Annotated[
         Path | None,
-        typer.Option(
-            "--against",
-            help="The checkpoint that the bundle was made from: also run every graph and compare its results with the "
-            "network as published.",
+        FIRST(
+            "The checkpoint that the bundle was made from: also run every graph and compare its results with the "
+            "network as published."
         ),
     ] = None,
-    clean: Annotated[
-        bool, typer.Option("--clean", help="Delete files in the folder that do not belong to the bundle.")
-    ] = False,
+    clean: Annotated[bool, FIRST("Delete files in the folder that do not belong to the bundle.", "--clean")] = False,
     engine: Annotated[
-        str,
-        typer.Option(
-            "--engine", rich_help_panel=ENGINE, help="Which library runs the graphs for --against; `doctor` lists them."
-        ),
+        str, ENGINE("Which library runs the graphs for --against; `doctor` lists them.")
     ] = "onnxruntime-cpu",
-    device: Annotated[
-        int | None,
-        typer.Option("--device", rich_help_panel=ENGINE, help="Number of the GPU for --against, 0 is the first."),
-    ] = None,
+    device: Annotated[int | None, ENGINE("Number of the GPU for --against, 0 is the first.")] = None,
     as_json: Json = False,
 ) -> None:
     """Check every file of a bundle against its SHA-256, and with --against its graphs against their checkpoint."""

@@ -30,8 +30,6 @@ from deploy.sampling.schedule import NoiseSchedule
 if TYPE_CHECKING:
     from torch import nn
 
-NAME = "idm"
-TITLE = "IDM, implicit diffusion in pixel space"
 # The encoder and the implicit layers tell it from SR3, whose U-Net has the other names as well.
 MARKS = (
     "denoise_fn.downs.0.weight",
@@ -40,10 +38,6 @@ MARKS = (
     "denoise_fn.conv_body_first.0.weight",
     "encoder.head.0.weight",
 )
-CONFIG: type[Any] = IdmConfig
-PARTS: Mapping[str, str] = {"encoder.": "encoder", "denoise_fn.": "denoiser", "imnet.": "outer imnet"}
-LIVE_PREFIXES: tuple[str, ...] = ("encoder.", "denoise_fn.")
-VALUE_RANGE = (-1.0, 1.0)
 DEFAULT_SCHEDULE = NoiseSchedule.from_kind("linear", 2000, 1e-6, 1e-2)
 FIELDS: tuple[str, ...] = tuple(field.name for field in fields(IdmConfig))
 # Of the `unet` section of the authors' files; dropout is inactive outside training.
@@ -59,12 +53,6 @@ UNET_KEYS = (
 TRAINING_ONLY = ("dropout",)
 
 
-def marks_of(names: Mapping[str, Shape]) -> tuple[str, ...]:
-    """The names by which a checkpoint of this family is known."""
-    del names
-    return MARKS
-
-
 def detect(stored: Stored, settings: list[Settings]) -> Detection:
     """The configuration and schedule, each value with its source."""
     read = read_from_shapes(stored)
@@ -74,12 +62,12 @@ def detect(stored: Stored, settings: list[Settings]) -> Detection:
     assumed = {name: value for name, value in asdict(default).items() if name not in read and name != "attn_res"}
     assumed["norm_groups"] = divisor(default.norm_groups, channels)
     assumed["image_size"] = max(default.image_size, 2 ** len(channels))
-    found = resolve(stored, read, settings, assumed)
+    resolved = resolve(stored, read, settings, assumed)
     # `attn_res` names sizes, as they are when the largest is the image size.
-    sizes = [found.values["image_size"] // 2**level for level in range(len(channels))]
-    resolve_attention(stored, found, settings, "attn_res", sizes, levels)
-    schedule, found.sources["schedule"] = _schedule(stored, settings)
-    return Detection(config=IdmConfig(**found.values), sources=found.sources, schedule=schedule)
+    sizes = [resolved.values["image_size"] // 2**level for level in range(len(channels))]
+    resolve_attention(stored, resolved, settings, "attn_res", sizes, levels)
+    schedule, resolved.sources["schedule"] = _schedule(stored, settings)
+    return Detection(config=IdmConfig(**resolved.values), sources=resolved.sources, schedule=schedule)
 
 
 def config_from_values(values: Mapping[str, Any]) -> IdmConfig:
@@ -134,17 +122,17 @@ def _schedule(stored: Stored, settings: list[Settings]) -> tuple[NoiseSchedule, 
     the configuration belongs to the checkpoint.
     """
     tables = None if stored.betas is None else NoiseSchedule.from_betas(stored.betas)
-    for given in settings:
-        if not given.schedules:
+    for setting in settings:
+        if not setting.schedules:
             continue
-        chosen = given.schedules.get("val") or next(iter(given.schedules.values()))
+        chosen = setting.schedules.get("val") or next(iter(setting.schedules.values()))
         if stored.betas is not None and not any(
-            np.array_equal(schedule.betas.astype(np.float32), stored.betas) for schedule in given.schedules.values()
+            np.array_equal(schedule.betas.astype(np.float32), stored.betas) for schedule in setting.schedules.values()
         ):
             refuse_contradictions(
-                stored, [f"{given.label} gives the noise schedule {chosen}, the stored tables are {tables}"]
+                stored, [f"{setting.label} gives the noise schedule {chosen}, the stored tables are {tables}"]
             )
-        return chosen, given.source
+        return chosen, setting.source
     return (tables, "weights") if tables is not None else (DEFAULT_SCHEDULE, "assumed")
 
 
@@ -173,11 +161,6 @@ def settings_from_mapping(mapping: Mapping[str, Any], label: str) -> Settings:
     return Settings(source="config", label=label, values=values, schedules=schedules)
 
 
-def scale_range(config: IdmConfig) -> tuple[float, float]:
-    """The magnifications seen in training."""
-    return (1.0, config.s_max)
-
-
 def build(config: IdmConfig) -> "nn.Module":
     """The network; under `torch.device("meta")` it takes no memory."""
     from deploy.families.idm.network import IdmNetwork
@@ -190,19 +173,3 @@ def unused_shapes(config: IdmConfig) -> dict[str, Shape]:
     from deploy.families.idm.network import unused_shapes as shapes
 
     return shapes(config)
-
-
-def averaged_names(names: Mapping[str, Shape]) -> dict[str, str]:
-    """Live name to the name of its moving average in the same state dict; IDM has none there."""
-    del names
-    return {}
-
-
-def as_mapping(config: IdmConfig) -> dict[str, Any]:
-    """The configuration in JSON's types."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
-
-
-def settings_from_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a configuration that `as_mapping` wrote."""
-    return dict(record)

@@ -3,21 +3,45 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from deploy.families.cases import Trial
-from deploy.families.contract import Array, Family
+import numpy as np
+
+from deploy.families.cases import NOISE_LEVEL, Size, Trial
+from deploy.families.contract import Array, Family, Rewrite
 from deploy.families.idm import detect
-from deploy.families.idm.axes import axes_of_graphs
 from deploy.families.idm.config import IdmConfig
-from deploy.families.idm.conventions import SAMPLING, VALUES
-from deploy.families.idm.identities import REWRITES
-from deploy.families.idm.model import IdmModel
-from deploy.families.idm.trial import trial
+from deploy.families.idm.model import SAMPLING, VALUES, IdmModel, lookup_tables
+from deploy.families.rewriting.identities import DROP_UNUSED, SPLIT_SHORTCUT
+from deploy.families.sizes import STEPS, Axes, EngineSizes
+from deploy.images.coordinates import resize_index
+from engines.plans.profiles import AxisRange
 
 if TYPE_CHECKING:
     from torch import nn
 
     from deploy.families.published import Published
-    from deploy.families.rewriting.parts import Part
+    from deploy.families.rewriting.ops import Part
+
+
+REWRITES: Mapping[str, Rewrite] = {
+    "drop-unused": DROP_UNUSED,
+    "hoist-condition": Rewrite(
+        title="Hoist the condition",
+        what="Everything made of the low-resolution picture and the scaling factor is computed once per picture.",
+        saves="the whole conditioning network in every step",
+    ),
+    "fold-implicit": Rewrite(
+        title="Fold the implicit decoder",
+        what="Two linear layers without an activation between them are one: W2·(W1·[y; r] + b1) + b2, applied "
+        "before the look-up, at the lower resolution.",
+        saves="most of the decoder's multiplications",
+    ),
+    "tabulate-noise": Rewrite(
+        title="Tabulate the noise level",
+        what="Everything made of the noise level is one table row per step, in float32.",
+        saves="the embedding and its layers in every step",
+    ),
+    "split-shortcut": SPLIT_SHORTCUT,
+}
 
 
 def _graphs(config: IdmConfig, weights: Mapping[str, Array], chosen: frozenset[str]) -> "list[Part]":
@@ -27,38 +51,60 @@ def _graphs(config: IdmConfig, weights: Mapping[str, Array], chosen: frozenset[s
 
 
 def _published(network: "nn.Module", case: Trial) -> "Published":
-    from deploy.families.idm.published import PublishedIdm
+    from deploy.families.idm.network import PublishedIdm
 
     return PublishedIdm(network, case)
 
 
-def _usual_side(config: IdmConfig) -> int:
-    return config.image_size
+def axes_of_graphs(config: IdmConfig, sizes: EngineSizes) -> Axes:
+    """Levels of the U-Net are halves, rounded up, as its strided convolutions have them."""
+    axes: dict[str, AxisRange] = {}
+    for axis, name in enumerate(("height", "width")):
+        sides = [size[axis] for size in sizes.sizes]
+        for level in range(config.levels):
+            axes[f"{name}_{level}" if level else name] = (sides[0], sides[1], sides[2])
+            sides = [-(-side // 2) for side in sides]
+        low, usual, high = (sizes.lr_size(which)[axis] for which in range(3))
+        axes[f"lr_{name}"] = (low, usual, high)
+    axes["batch"] = sizes.batch
+
+    def of_graph(graph: str) -> dict[str, AxisRange]:
+        return axes | {"rows": STEPS if graph == "tabulate" else (1, 1, 1)}
+
+    return of_graph
 
 
-def _least_scale(smallest: float, largest: float) -> float:
-    del largest
-    return smallest  # only the encoder sees the input
+def trial(config: IdmConfig, size: Size, batch: int) -> Trial:
+    """A low-resolution picture an eighth of the output's size, a noisy state, one noise level."""
+    rng = np.random.default_rng(0)
+    lr_size = (max(4, -(-size[0] // 8)), max(4, -(-size[1] // 8)))
+    scaler = (size[1] - lr_size[1]) / ((config.s_max - 1) * lr_size[1])
+    feeds: dict[str, Array] = {
+        "lr": rng.uniform(-1, 1, (batch, config.out_channel, *lr_size)).astype(np.float32),
+        "x": rng.standard_normal((batch, config.out_channel, *size)).astype(np.float32),
+        "scaler": np.full((batch, 1), scaler, dtype=np.float32),
+        "noise_level": np.full((1, 1), NOISE_LEVEL, dtype=np.float32),
+        "row_index": resize_index(lr_size[0], size[0]),
+        "column_index": resize_index(lr_size[1], size[1]),
+        **lookup_tables(size, config.levels),
+    }
+    return Trial(size=size, feeds=feeds, between=lambda _graph, _feeds: None)
 
 
 IDM = Family(
-    # The same names in every family: each says where its answer lies.
-    name=detect.NAME,
-    title=detect.TITLE,
-    config=detect.CONFIG,
+    name="idm",
+    title="IDM, implicit diffusion in pixel space",
+    config=IdmConfig,
     fields=detect.FIELDS,
-    parts=detect.PARTS,
-    live_prefixes=detect.LIVE_PREFIXES,
-    value_range=detect.VALUE_RANGE,
-    marks_of=detect.marks_of,
+    parts={"encoder.": "encoder", "denoise_fn.": "denoiser", "imnet.": "outer imnet"},
+    live_prefixes=("encoder.", "denoise_fn."),
+    value_range=(-1.0, 1.0),
+    marks_of=lambda _names: detect.MARKS,
     detect=detect.detect,
     settings_from_mapping=detect.settings_from_mapping,
-    settings_from_record=detect.settings_from_record,
-    as_mapping=detect.as_mapping,
     config_from_values=detect.config_from_values,
-    scale_range=detect.scale_range,
+    scale_range=lambda config: (1.0, config.s_max),
     unused_shapes=detect.unused_shapes,
-    averaged_names=detect.averaged_names,
     build=detect.build,
     rewrites=REWRITES,
     graphs=_graphs,
@@ -76,7 +122,7 @@ IDM = Family(
     },
     model=IdmModel,
     decodes=False,
-    usual_side=_usual_side,
-    least_scale=_least_scale,
+    usual_side=lambda config: config.image_size,
+    least_scale=lambda smallest, _largest: smallest,  # only the encoder sees the input
     axes=axes_of_graphs,
 )

@@ -1,6 +1,6 @@
 """The order in which IDM's U-Net runs its layers, as a list that a description can walk."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from deploy.families.idm.config import IdmConfig
@@ -41,17 +41,8 @@ def down_layers(config: IdmConfig) -> list[Layer]:
 def mid_layers(config: IdmConfig) -> list[Layer]:
     """The two blocks at the coarsest level; the first always has attention."""
     channels, level = config.level_channels[-1], config.levels - 1
-    return [
-        Layer(
-            kind="block",
-            name=f"mid.{number}",
-            channels_in=channels,
-            channels_out=channels,
-            level=level,
-            attention=number == 0,
-        )
-        for number in range(2)
-    ]
+    block = Layer(kind="block", name="mid.0", channels_in=channels, channels_out=channels, level=level, attention=True)
+    return [block, replace(block, name="mid.1", attention=False)]
 
 
 def up_layers(config: IdmConfig) -> list[Layer]:

@@ -1,27 +1,67 @@
 """An IDM bundle at run time: what its graphs are fed, for a whole picture or for a window of one."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 import numpy as np
-from numpy.typing import NDArray
 
-from deploy.errors import PlanError
-from deploy.families.contract import Array, Generated, Graphs, NoiseOfShape
-from deploy.families.graph_denoiser import GraphDenoiser
+from deploy.families.contract import Array, Float32, Graphs, NoiseOfShape
 from deploy.families.idm.config import IdmConfig
-from deploy.families.idm.conventions import SAMPLING, VALUES
 from deploy.families.idm.detect import config_from_values
-from deploy.families.idm.lookups import lookup_tables
-from deploy.images.coordinates import resize_index
+from deploy.families.model import Model
+from deploy.images.coordinates import axis_lookup, resize_index
 from deploy.images.resize import resize_region
 from deploy.images.tiles import Size, strips_of_rows
 from deploy.images.tiles import Window as Window
-from deploy.sampling.plan import PlanRow
+from deploy.images.values import NetworkValues, ValueRule
+from deploy.sampling.plan import PlanRow, SamplingRules
 from engines.contract import Memory
 
-Float32 = NDArray[np.float32]
+
+def _levels() -> NetworkValues:
+    unit = np.arange(256, dtype=np.float32) / np.float32(255)
+    return (unit - np.float32(0.5)) / np.float32(0.5)
+
+
+def _level_from_value(values: NetworkValues) -> NetworkValues:
+    unit = (np.clip(values, -1.0, 1.0) + np.float32(1)) / np.float32(2)
+    return np.asarray(np.rint(unit * np.float32(255)), np.float32)  # rint rounds half to even
+
+
+VALUES = ValueRule(levels=_levels(), level_from_value=_level_from_value)
+"""A picture that goes in and straight out again is unchanged."""
+
+
+def published_timesteps(timesteps: int, count: int) -> list[int]:
+    """IDM's own DDIM grid and the timestep its last step leads to: 0, k, 2k, ... < T with k = T // count, descending.
+
+    With T = 2000 and 4: 1500, 1000, 500, then 0, from which no step is made.
+    """
+    return list(range(0, timesteps, timesteps // count))[::-1]
+
+
+SAMPLING = SamplingRules(integer_timesteps=False, clip=True, published_grid=published_timesteps)
+"""The network is conditioned on the noise level itself, and its estimate is a picture in [-1, 1]."""
+
+
+@lru_cache(maxsize=64)
+def lookup_tables(size: Size, levels: int) -> Mapping[str, Array]:
+    """The look-ups of the implicit layers: layer k goes from ceil(m / 2) to m = ceil(size / 2^(k-1)) per axis.
+
+    Kept for the sizes that were asked for last, by whichever run.
+    """
+    tables: dict[str, Array] = {}
+    for axis, count in zip(("row", "column"), size, strict=True):
+        finer = count
+        for level in range(1, levels):
+            coarser = -(-finer // 2)
+            lookup = axis_lookup(coarser, finer)
+            tables[f"{axis}_index_{level}"] = lookup.index
+            tables[f"{axis}_offset_{level}"] = lookup.relative
+            finer = coarser
+    return tables
 
 
 ENCODER_REACH_BLOCKS = 2
@@ -32,9 +72,7 @@ ENCODER_REACH_BLOCKS = 2
 class WorkingMemory:
     """Bytes that a backend takes per output pixel, as multiples of 4 bytes per channel of the finest level.
 
-    Measured at 64x64 to 512x512, one picture, with the 5.2 M (32 channels) and the 100 M parameter network (64):
-    ONNX Runtime 1.31 `denoise` 15.5 and 15.3, OpenVINO 2026.4 21 to 27 and 23 to 31; `encode` 1.4 to 1.9 and 3 times
-    the channels of both networks. The figures below are rounded up. Both keep for the next run what they took.
+    Rounded up from what was seen (docs/measurements.md, working memory). Backends keep what they took for the next run.
     """
 
     denoise: float
@@ -49,14 +87,11 @@ WORKING_MEMORY = {
 }
 
 
-class IdmModel(GraphDenoiser):
+class IdmModel(Model):
     """An IDM bundle's networks. Pictures are float32 in [-1, 1], (batch, 3, height, width)."""
 
     values = VALUES
     sampling = SAMPLING
-    generates = False
-    usual_lr = None
-    decoder = None
 
     def __init__(self, graphs: Graphs) -> None:
         configuration = graphs.bundle.manifest.configuration
@@ -67,9 +102,8 @@ class IdmModel(GraphDenoiser):
         self.channels = config.out_channel
         self._inner_channels = config.inner_channel
         self._features = config.n_feats
-        self._level_channels = [config.inner_channel * factor for factor in config.channel_multiplier]
-        levels = [level for level in range(self.levels) if config.image_size // 2**level in config.attn_res]
-        self._finest_attention = min([*levels, self.levels - 1])  # the middle always has attention
+        self._level_channels = config.level_channels
+        self._finest_attention = min([*config.attention_levels, self.levels - 1])  # the middle always has attention
         # Head, residual blocks, closing convolution: the LR pixels around a window that its condition depends on.
         self._reach = 2 + ENCODER_REACH_BLOCKS * config.n_resblocks
 
@@ -85,9 +119,7 @@ class IdmModel(GraphDenoiser):
     def feeds_of_rows(self, rows: Sequence[PlanRow]) -> list[dict[str, Array]]:
         """What each step feeds besides state and condition: this family looks at the noise level only."""
         levels = np.array([row.noise_level for row in rows], dtype=np.float32)[:, None]
-        if "tabulate" not in self.graphs:
-            return [{"noise_level": level[None]} for level in levels]
-        return [{"noise_row": row[None]} for row in self.graphs.run("tabulate", {"noise_level": levels})["noise_row"]]
+        return self.tabulated_feeds("noise_level", levels, "noise_row")
 
     def condition(self, lr: Float32, size: Size, window: Window) -> dict[str, Array]:
         """Everything about the picture that does not change from step to step, for one window of the output."""
@@ -105,8 +137,8 @@ class IdmModel(GraphDenoiser):
             "column_index": indices[1],
             "scaler": scaler,
         }
-        made = self.graphs.run("encode", feeds)
-        return {"scaler": scaler, **made, **lookup_tables(window.size, self.levels)}
+        maps = self.graphs.run("encode", feeds)
+        return {"scaler": scaler, **maps, **lookup_tables(window.size, self.levels)}
 
     # What the upscaler asks, see deploy.families.contract ------------------------------------------------------------
 
@@ -114,22 +146,6 @@ class IdmModel(GraphDenoiser):
         """The pictures on their way to `size`; this family's encoder draws nothing."""
         del posterior
         return IdmSubject(self, lr, size)
-
-    def generation(self, count: int, state: Size | None, size: Size | None) -> Generated:
-        """Refused: this family enlarges pictures."""
-        del count, state, size
-        raise PlanError("This model enlarges pictures and makes none from noise alone; use `upscale`.")
-
-    def open_engines(self) -> None:
-        """The graphs that a run needs are open."""
-        for name in ("tabulate", "encode", "denoise"):
-            if name in self.graphs:
-                self.graphs.engine(name)
-
-    def state_size(self, lr: Size, size: Size) -> Size:
-        """The state is the picture."""
-        del lr
-        return size
 
     def working_bytes(self, window: Size, batch: int) -> int:
         """Memory that the networks take for one window, from the measurements in WORKING_MEMORY."""
@@ -145,28 +161,13 @@ class IdmModel(GraphDenoiser):
 
     def condition_bytes(self, window: Size, batch: int) -> int:
         """232 + 256 bytes per output pixel for the published network: shifts of every level, and the first map."""
-        coarser: int = sum(
-            c * prod(-(-s // 2**k) for s in window) for k, c in list(enumerate(self._level_channels))[1:]
-        )
-        return 4 * batch * (self._inner_channels * prod(window) + coarser)
-
-    def whole_picture_bytes(self, lr: Size, size: Size, batch: int) -> int:
-        """Nothing is needed for the whole picture at once."""
-        del lr, size, batch
-        return 0
+        channels = [self._inner_channels, *self._level_channels[1:]]
+        values: int = sum(c * prod(-(-side // 2**k) for side in window) for k, c in enumerate(channels))
+        return 4 * batch * values
 
     def blank_condition(self, lr: Size, size: Size, window: Window) -> dict[str, Array]:
         """The condition of a black picture."""
         return self.condition(np.zeros((1, self.channels, *lr), np.float32), size, window)
-
-    def blank_rows(self, lr: Size, size: Size) -> Iterator[Float32]:
-        """None: the state is the picture."""
-        del lr, size
-        return iter(())
-
-    def refusal_of_consistency(self) -> str | None:
-        """Data consistency works on pictures, which this family's state is."""
-        return None
 
     def notice_of_scale(self, lr: Size, size: Size) -> str | None:
         """One line past the largest magnification of the training."""

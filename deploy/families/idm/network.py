@@ -5,10 +5,12 @@ those of the published checkpoints.
 """
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from deploy.families.cases import Array, Trial
 from deploy.families.idm.config import IdmConfig
 from deploy.families.idm.layers import (
     AttentionResnetBlock,
@@ -21,6 +23,8 @@ from deploy.families.idm.layers import (
     ImplicitLayer,
     NoiseLevelEncoding,
 )
+from deploy.families.idm.layout import Layer, down_layers, mid_layers, up_layers
+from deploy.families.published import tensors_of
 from deploy.images.coordinates import resize_index
 
 
@@ -67,19 +71,16 @@ class Unet(nn.Module):
 
     def __init__(self, config: IdmConfig) -> None:
         super().__init__()
-        channels = config.level_channels
-        inner, groups = config.inner_channel, config.norm_groups
+        inner = config.inner_channel
         self.noise_level_mlp = nn.Sequential(
             NoiseLevelEncoding(inner), nn.Linear(inner, 4 * inner), nn.SiLU(), nn.Linear(4 * inner, inner)
         )
         self._build_condition(config)
-        self.downs, skips = self._build_downs(config)
-        deepest = channels[-1]
-        self.mid = nn.ModuleList(
-            AttentionResnetBlock(deepest, deepest, inner, groups, attention=attention) for attention in (True, False)
-        )
-        self.ups = self._build_ups(config, skips)
-        self.final_conv = Block(channels[0], config.out_channel, groups)
+        first = nn.Conv2d(config.in_channel, inner, 3, padding=1)
+        self.downs = nn.ModuleList([first, *(_module(layer, config) for layer in down_layers(config))])
+        self.mid = nn.ModuleList(_module(layer, config) for layer in mid_layers(config))
+        self.ups = nn.ModuleList(_module(layer, config) for layer in up_layers(config))
+        self.final_conv = Block(config.level_channels[0], config.out_channel, config.norm_groups)
 
     def _build_condition(self, config: IdmConfig) -> None:
         """Shift map k comes from the condition blurred and halved k times, scales from the scaling factor.
@@ -106,50 +107,6 @@ class Unet(nn.Module):
         self.condition_scale1 = nn.ModuleDict({str(k): EqualLinear(1, channels[k], bias=1.0) for k in levels})
         self.condition_scale2 = nn.ModuleDict({str(k): EqualLinear(1, channels[k], bias=1.0) for k in levels})
 
-    @staticmethod
-    def _build_downs(config: IdmConfig) -> tuple[nn.ModuleList, list[int]]:
-        """The way down, and the channels of every feature map that the way up will join."""
-        current = config.inner_channel
-        downs: list[nn.Module] = [nn.Conv2d(config.in_channel, current, 3, padding=1)]
-        skips = [current]
-        for level, channels in enumerate(config.level_channels):
-            for _ in range(config.res_blocks):
-                attention = level in config.attention_levels
-                downs.append(
-                    AttentionResnetBlock(
-                        current, channels, config.inner_channel, config.norm_groups, attention=attention
-                    )
-                )
-                current = channels
-                skips.append(current)
-            if level < config.levels - 1:
-                downs.append(Downsample(current))
-                skips.append(current)
-        return nn.ModuleList(downs), skips
-
-    @staticmethod
-    def _build_ups(config: IdmConfig, skips: list[int]) -> nn.ModuleList:
-        ups: list[nn.Module] = []
-        left = list(skips)
-        current = config.level_channels[-1]
-        for level in reversed(range(config.levels)):
-            channels = config.level_channels[level]
-            for _ in range(config.res_blocks + 1):
-                attention = level in config.attention_levels
-                ups.append(
-                    AttentionResnetBlock(
-                        current + left.pop(),
-                        channels,
-                        config.inner_channel,
-                        config.norm_groups,
-                        attention=attention,
-                    )
-                )
-                current = channels
-            if level > 0:
-                ups.append(ImplicitLayer(current, config.implicit_hidden))
-        return nn.ModuleList(ups)
-
     def shift_maps(self, cond: Tensor) -> dict[int, Tensor]:
         """Shift map of every level k = 1, 2, ..: (B, C_k, ceil(H/2^k), ceil(W/2^k))."""
         x = self.conv_body_first(cond)
@@ -172,12 +129,8 @@ class Unet(nn.Module):
         level = len(self.conv_body_down)
         for layer in self.ups:
             if isinstance(layer, ImplicitLayer):
-                scale1, scale2 = (
-                    self.condition_scale1[str(level)](scaler),
-                    self.condition_scale2[str(level)](scaler),
-                )
-                height, width = skips[-1].shape[2:]
-                h = layer(h, scale1, scale2, shifts[level], (height, width))
+                scale1, scale2 = self.condition_scale1[str(level)], self.condition_scale2[str(level)]
+                h = layer(h, scale1(scaler), scale2(scaler), shifts[level], tuple(skips[-1].shape[2:]))
                 level -= 1
             else:
                 h = layer(torch.cat([h, skips.pop()], dim=1), embedding)
@@ -235,8 +188,8 @@ def unused_shapes(config: IdmConfig) -> dict[str, tuple[int, ...]]:
     }
     for name in ("condition_scale1", "condition_scale2"):
         unet |= {f"{name}.0.weight": (channels[0], 1), f"{name}.0.bias": (channels[0],)}
-    for number, width in implicit_layers(config).items():
-        style = f"ups.{number}.style"
+    for implicit in (layer for layer in up_layers(config) if layer.kind == "implicit"):
+        style, width = f"{implicit.name}.style", implicit.channels_in
         unet |= {
             f"{style}.weight": (1,),
             f"{style}.modulated_conv.weight": (1, width, width, 3, 3),
@@ -246,8 +199,37 @@ def unused_shapes(config: IdmConfig) -> dict[str, tuple[int, ...]]:
     return shapes | {f"denoise_fn.{name}": shape for name, shape in unet.items()}
 
 
-def implicit_layers(config: IdmConfig) -> dict[int, int]:
-    """Number of each implicit layer within `ups`, in the order they run, and its channels."""
-    per_level = config.res_blocks + 2
-    coarse_first = tuple(reversed(config.level_channels))[:-1]
-    return {(step + 1) * per_level - 1: channels for step, channels in enumerate(coarse_first)}
+def _module(layer: Layer, config: IdmConfig) -> nn.Module:
+    """The module that a layer of the U-Net is."""
+    if layer.kind == "halving":
+        return Downsample(layer.channels_in)
+    if layer.kind == "implicit":
+        return ImplicitLayer(layer.channels_in, config.implicit_hidden)
+    channels_in = layer.channels_in + layer.skip
+    groups, attention = config.norm_groups, layer.attention
+    return AttentionResnetBlock(channels_in, layer.channels_out, config.inner_channel, groups, attention=attention)
+
+
+class PublishedIdm:
+    """IDM: the encoder has run, each step evaluates the whole U-Net, and its state is the picture."""
+
+    def __init__(self, network: Any, trial: Trial) -> None:
+        self._network = network
+        self._feeds = tensors_of(trial)
+        self._feeds["noise_level"] = self._feeds["noise_level"].expand(len(self._feeds["x"]), 1)
+        with torch.inference_mode():
+            self._cond = network.encode(self._feeds["lr"], trial.size)
+
+    @torch.inference_mode()
+    def step(self) -> Tensor:
+        """The predicted noise."""
+        feeds = self._feeds
+        noise: Tensor = self._network.denoise(feeds["x"], self._cond, feeds["scaler"], feeds["noise_level"])
+        return noise
+
+    def finish(self) -> None:
+        """Nothing follows."""
+
+    def answers(self) -> dict[str, Array]:
+        """The predicted noise."""
+        return {"noise": self.step().numpy()}

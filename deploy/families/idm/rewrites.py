@@ -12,8 +12,8 @@ import numpy as np
 from deploy.families.idm.config import IdmConfig
 from deploy.families.idm.layers import BLUR_KERNEL, LEAKY_GAIN, LEAKY_SLOPE, NORM_EPSILON, SCALE_EPSILON
 from deploy.families.idm.layout import Layer, down_layers, mid_layers, up_layers
-from deploy.families.rewriting.ops import Array, Ops
-from deploy.families.rewriting.parts import Part
+from deploy.families.rewriting.identities import split_convolution
+from deploy.families.rewriting.ops import Array, Ops, Part
 from engines.contract import TensorSpec
 
 SAME = (1, 1, 1, 1)
@@ -29,16 +29,16 @@ def equalised(weights: Mapping[str, Array], config: IdmConfig) -> dict[str, Arra
 
     The blurs, which checkpoints do not store, become depthwise convolutions with the weights they always have.
     """
-    made: dict[str, Array] = {}
+    changed: dict[str, Array] = {}
     prefixes = ("conv_body_first.0", "conv_body_down.", "condition_shift.", "condition_scale1.", "condition_scale2.")
     for name, value in weights.items():
         if name.endswith(".weight") and name.startswith(tuple(f"denoise_fn.{prefix}" for prefix in prefixes)):
-            made[name] = value * np.float32(1.0 / np.sqrt(float(np.prod(value.shape[1:]))))
+            changed[name] = value * np.float32(1.0 / np.sqrt(float(np.prod(value.shape[1:]))))
     kernel = np.array(BLUR_KERNEL, dtype=np.float32) / np.float32(25.0)
     before = (config.inner_channel, *config.level_channels)
     for k in range(config.levels - 1):
-        made[f"denoise_fn.conv_body_down.{k}.0.weight"] = np.tile(kernel, (before[k], 1, 1, 1))
-    return made
+        changed[f"denoise_fn.conv_body_down.{k}.0.weight"] = np.tile(kernel, (before[k], 1, 1, 1))
+    return changed
 
 
 def folded_implicit(weights: Mapping[str, Array], name: str, channels: int) -> dict[str, Array]:
@@ -72,16 +72,6 @@ def pointwise_implicit(weights: Mapping[str, Array], name: str, channels: int) -
     }
 
 
-def split_convolution(weights: Mapping[str, Array], name: str, first: int) -> dict[str, Array]:
-    """`split-shortcut`: W [a; b] = Wa a + Wb b with `first` channels in a; the bias stays with a."""
-    weight = weights[f"{name}.weight"]
-    return {
-        f"{name}.a.weight": weight[:, :first].copy(),
-        f"{name}.b.weight": weight[:, first:].copy(),
-        f"{name}.a.bias": weights[f"{name}.bias"],
-    }
-
-
 # The description of the graphs -----------------------------------------------------------------------------------
 
 
@@ -104,22 +94,22 @@ class IdmParts:
         self.weights = dict(weights) | equalised(weights, config) | self._rewritten(weights)
 
     def _rewritten(self, weights: Mapping[str, Array]) -> dict[str, Array]:
-        made: dict[str, Array] = {}
+        changed: dict[str, Array] = {}
         if self.hoist:
-            made |= split_convolution(weights, "denoise_fn.downs.0", self.config.out_channel)
+            changed |= split_convolution(weights, "denoise_fn.downs.0", self.config.out_channel, bias="a")
         for layer in self.ups:
             name = f"denoise_fn.{layer.name}"
             if layer.kind == "implicit":
                 fold = folded_implicit if self.fold else pointwise_implicit
-                made |= fold(weights, name, layer.channels_in)
+                changed |= fold(weights, name, layer.channels_in)
             elif self.split and layer.shortcut:
-                made |= split_convolution(weights, f"{name}.res_block.res_conv", layer.channels_in)
-        return made
+                changed |= split_convolution(weights, f"{name}.res_block.res_conv", layer.channels_in, bias="a")
+        return changed
 
     def parts(self) -> list[Part]:
         """The graphs in the order in which they are used."""
-        made = [self._tabulate_part()] if self.tabulate else []
-        return [*made, self._encode_part(), self._denoise_part()]
+        first = [self._tabulate_part()] if self.tabulate else []
+        return [*first, self._encode_part(), self._denoise_part()]
 
     # tabulate: (rows, 1) noise levels -> (rows, sum of channels, 1, 1), once per plan
 
@@ -209,7 +199,7 @@ class IdmParts:
         `hoist-condition`: (x s1 + map s2) r + bias = x gain + shift, and neither depends on x or the step. The same
         holds for the condition's half of the first convolution: W [cond; x] + b = (Wa cond + b) + Wb x.
         """
-        made = {}
+        terms = {}
         name = "denoise_fn.conv_body_first"
         x = self._fused_leaky(ops, ops.conv(cond, f"{name}.0", padding=SAME), f"{name}.1")
         for k, layer_name in self._implicit_names().items():
@@ -226,11 +216,11 @@ class IdmParts:
             epsilon = ops.constant(np.array(SCALE_EPSILON, dtype=np.float32), f"{layer_name}.style.epsilon")
             total = ops.add(ops.add(squares[0], squares[1], f"{layer_name}.style"), epsilon, f"{layer_name}.style")
             norm = ops.reciprocal_root(total, f"{layer_name}.style")
-            made[f"gain_{k}"] = ops.mul(scales[0], norm, f"{layer_name}.style.gain")
+            terms[f"gain_{k}"] = ops.mul(scales[0], norm, f"{layer_name}.style.gain")
             shift = ops.conv(x, f"denoise_fn.condition_shift.{k}.0", padding=SAME)
             shift = ops.mul(shift, ops.mul(scales[1], norm, f"{layer_name}.style"), f"{layer_name}.style.shift")
-            made[f"shift_{k}"] = ops.add(shift, self._channel_bias(ops, f"{layer_name}.style.activate"), layer_name)
-        return made
+            terms[f"shift_{k}"] = ops.add(shift, self._channel_bias(ops, f"{layer_name}.style.activate"), layer_name)
+        return terms
 
     def _fused_leaky(self, ops: Ops[Any], x: Any, name: str) -> Any:
         """leaky_relu(x + bias, 0.2) * sqrt(2)."""
@@ -369,5 +359,5 @@ class IdmParts:
 
     def _implicit_names(self) -> dict[int, str]:
         """Level k -> name of the implicit layer that leads away from it, finest (k = 1) first."""
-        found = {layer.level + 1: f"denoise_fn.{layer.name}" for layer in self.ups if layer.kind == "implicit"}
-        return dict(sorted(found.items()))
+        names = {layer.level + 1: f"denoise_fn.{layer.name}" for layer in self.ups if layer.kind == "implicit"}
+        return dict(sorted(names.items()))

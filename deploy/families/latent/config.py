@@ -4,8 +4,6 @@ Names follow the authors' YAML files, which is what a user has in hand. `LatentC
 `latent_config_from_mapping` are inverse to each other and speak JSON.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import math
@@ -201,8 +199,8 @@ class LatentConfig:
         problems = []
         z_channels = self.first_stage.z_channels
         if self.channels != z_channels or unet.out_channels != z_channels:
-            found = f"channels {self.channels}, U-Net output {unet.out_channels}, auto-encoder {z_channels}"
-            problems.append(f"the latent must have one number of channels ({found})")
+            numbers = f"channels {self.channels}, U-Net output {unet.out_channels}, auto-encoder {z_channels}"
+            problems.append(f"the latent must have one number of channels ({numbers})")
         conditioned = self.kind == "super-resolution"
         expected = z_channels * (2 if conditioned else 1)
         if unet.in_channels != expected:
@@ -213,8 +211,8 @@ class LatentConfig:
         if conditioned and not self.c_encode:
             problems.append("c_encode must be true: the condition is the encoded low-resolution image")
         if conditioned and self.inp_size != (self.image_size or 0) * self.first_stage.stride:
-            found = f"inp_size {self.inp_size} is not {self.first_stage.stride} times image_size {self.image_size}"
-            problems.append(f"the encoded input must have the latent's size ({found})")
+            numbers = f"inp_size {self.inp_size} is not {self.first_stage.stride} times image_size {self.image_size}"
+            problems.append(f"the encoded input must have the latent's size ({numbers})")
         return problems
 
     def resized_size(self, height: int, width: int, *, squash: bool = False) -> tuple[int, int]:

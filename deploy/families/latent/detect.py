@@ -16,6 +16,7 @@ from deploy.families.detection import (
     Shape,
     Source,
     Stored,
+    common_count,
     divisor,
     refuse_contradictions,
     refuse_unknown,
@@ -24,49 +25,35 @@ from deploy.families.detection import (
     section,
 )
 from deploy.families.latent.config import FirstStageConfig, Kind, LatentConfig, UNetConfig, latent_config_from_mapping
-from deploy.families.latent.shapes import UNET, first_stage_from_shapes, first_stage_prefix, unet_from_shapes
 from deploy.sampling.schedule import NoiseSchedule
 
 if TYPE_CHECKING:
     from torch import nn
 
-NAME = "latent"
-TITLE = "latent diffusion with an implicit decoder"
+
+UNET = "model.diffusion_model."
+
 FIRST_STAGE_MARKS = (
     "encoder.0.conv_in.weight",
     "encoder.1.weight",
     "decoder.decoder.0.weight",
     "decoder.inr.imnet.layers.0.weight",
 )
+
 MARKS = (
     f"{UNET}input_blocks.0.0.weight",
     f"{UNET}middle_block.1.qkv.weight",
     f"{UNET}out.2.weight",
     *(f"first_stage_model.{name}" for name in FIRST_STAGE_MARKS),
 )
-CONFIG: type[Any] = LatentConfig
-PARTS: Mapping[str, str] = {
-    "model.": "denoiser",
-    "model_ema.": "denoiser, moving average",
-    "first_stage_model.encoder.": "encoder",
-    "first_stage_model.decoder.": "decoder",
-    "encoder.": "encoder",
-    "decoder.": "decoder",
-    "loss.": "training loss",
-}
-LIVE_PREFIXES: tuple[str, ...] = (
-    UNET,
-    "first_stage_model.encoder.",
-    "first_stage_model.decoder.",
-    "encoder.",
-    "decoder.",
-)
-VALUE_RANGE = (-1.0, 1.0)
+
 NESTED: Mapping[str, type[Any]] = {"unet": UNetConfig, "first_stage": FirstStageConfig}
+
 FIELDS: tuple[str, ...] = (
     *(field.name for field in fields(LatentConfig) if field.name not in NESTED),
     *(f"{part}.{field.name}" for part, cls in NESTED.items() for field in fields(cls)),
 )
+
 TRAINING_ONLY = ("dropout", "use_checkpoint")
 
 
@@ -85,7 +72,9 @@ class Published:
 
 # The encoders of the face and tower models return a posterior, those of the natural images do not.
 WITH_POSTERIOR = Published(latent_side=32, lr_share=0.5, linear_start=1e-4, linear_end=0.015)
+
 WITHOUT_POSTERIOR = Published(latent_side=48, lr_share=1.0, linear_start=0.0015, linear_end=0.0155)
+
 GENERATION = Published(latent_side=64, lr_share=1.0, linear_start=0.0015, linear_end=0.0195)
 
 
@@ -103,16 +92,16 @@ def detect(stored: Stored, settings: list[Settings]) -> Detection:
         read["timesteps"] = int(stored.betas.size)
         # Short decimals that round to the stored values: the authors' own numbers.
         read["linear_start"], read["linear_end"] = float(str(stored.betas[0])), float(str(stored.betas[-1]))
-    found = resolve(stored, read, settings, _assumed(read, settings))
-    values = found.values
+    resolved = resolve(stored, read, settings, _assumed(read, settings))
+    values = resolved.values
     levels = len(values["first_stage.ch_mult"])
     sizes = [values["first_stage.resolution"] >> level for level in range(levels)]
-    resolve_attention(stored, found, settings, "first_stage.attn_resolutions", sizes, first_levels)
+    resolve_attention(stored, resolved, settings, "first_stage.attn_resolutions", sizes, first_levels)
     if values["kind"] != "first-stage":
         rates = [1 << level for level in range(len(values["unet.channel_mult"]))]
-        resolve_attention(stored, found, settings, "unet.attention_resolutions", rates, unet_levels)
-    schedule, found.sources["schedule"] = _schedule(stored, settings, schedule, found)
-    return Detection(config=config_from_values(values), sources=found.sources, schedule=schedule)
+        resolve_attention(stored, resolved, settings, "unet.attention_resolutions", rates, unet_levels)
+    schedule, resolved.sources["schedule"] = _schedule(stored, settings, schedule, resolved)
+    return Detection(config=config_from_values(values), sources=resolved.sources, schedule=schedule)
 
 
 def _read(stored: Stored) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]:
@@ -162,9 +151,9 @@ def _assumed(read: Mapping[str, Any], settings: list[Settings]) -> dict[str, Any
 
 def _latent_side(settings: list[Settings], stride: int) -> int | None:
     """The side of the training's latents, from whichever size a configuration gives."""
-    for given in settings:
+    for setting in settings:
         for name, pixels in (("image_size", 1), ("inp_size", stride), ("first_stage.resolution", stride)):
-            value = given.values.get(name)
+            value = setting.values.get(name)
             if type(value) is int and value >= pixels:
                 return value // pixels
     return None
@@ -175,24 +164,24 @@ def _channels(read: Mapping[str, Any], base: str, factors: str) -> list[int]:
 
 
 def _schedule(
-    stored: Stored, settings: list[Settings], tables: NoiseSchedule | None, found: Resolved
+    stored: Stored, settings: list[Settings], tables: NoiseSchedule | None, resolved: Resolved
 ) -> tuple[NoiseSchedule, Source]:
     """The stored betas are the truth; without them the schedule is that of `linear_start` and `linear_end`."""
-    for given in settings:
-        chosen = given.schedules.get("schedule")
+    for setting in settings:
+        chosen = setting.schedules.get("schedule")
         if chosen is None:
             continue
         if tables is not None and chosen != tables:
             refuse_contradictions(
-                stored, [f"{given.label} gives the noise schedule {chosen}, the stored tables are {tables}"]
+                stored, [f"{setting.label} gives the noise schedule {chosen}, the stored tables are {tables}"]
             )
-        return chosen, given.source
+        return chosen, setting.source
     if tables is not None:
         return tables, "weights"
-    values = found.values
+    values = resolved.values
     # What the authors call linear is linear in the square root.
-    made = NoiseSchedule.from_kind("sqrtlinear", values["timesteps"], values["linear_start"], values["linear_end"])
-    return made, found.sources["linear_start"]
+    schedule = NoiseSchedule.from_kind("sqrtlinear", values["timesteps"], values["linear_start"], values["linear_end"])
+    return schedule, resolved.sources["linear_start"]
 
 
 def config_from_values(values: Mapping[str, Any]) -> LatentConfig:
@@ -245,17 +234,6 @@ def settings_from_record(record: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def as_mapping(config: LatentConfig) -> dict[str, Any]:
-    """The configuration in JSON's types."""
-    return {name: _plain(value) for name, value in config.as_mapping().items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _plain(entry) for name, entry in value.items()}
-    return list(value) if isinstance(value, tuple) else value
-
-
 def scale_range(config: LatentConfig) -> tuple[float, float] | None:
     """The magnifications seen in training, up to the largest output size; None without a low-resolution input."""
     if config.lr_size is None or config.default_output_size is None:
@@ -271,14 +249,67 @@ def build(config: LatentConfig) -> "nn.Module":
     return FirstStage(config.first_stage) if config.kind == "first-stage" else LatentNetwork(config)
 
 
-def unused_shapes(config: LatentConfig) -> dict[str, Shape]:
-    """Nothing below the live names is unused in this family."""
-    del config
-    return {}
-
-
 def averaged_names(names: Mapping[str, Shape]) -> dict[str, str]:
     """Live name of each U-Net parameter -> name of its moving average, which has the dots removed."""
     return {
         name: "model_ema." + name.removeprefix("model.").replace(".", "") for name in names if name.startswith(UNET)
     }
+
+
+def first_stage_prefix(stored: Stored) -> str:
+    """What stands before the auto-encoder's names: nothing if it was saved alone."""
+    inside = any(name.startswith("first_stage_model.") for name in stored.shapes)
+    return "first_stage_model." if inside else ""
+
+
+def first_stage_from_shapes(stored: Stored, prefix: str) -> tuple[dict[str, Any], tuple[int, ...]]:
+    """The fields of `FirstStageConfig` that shapes reveal, and the encoder's levels with attention."""
+    encoder, decoder = f"{prefix}encoder.0.", f"{prefix}decoder."
+    ch, in_channels = stored.shape(f"{encoder}conv_in.weight", 4)[:2]
+    z_channels = stored.shape(f"{decoder}decoder.0.weight", 4)[1]
+    levels = stored.numbers_after(f"{encoder}down.")
+    widths = [stored.shape(f"{encoder}down.{level}.block.0.conv1.weight", 4)[0] for level in levels]
+    blocks = [len(stored.numbers_after(f"{encoder}down.{level}.block.")) for level in levels]
+    attention = [level for level in levels if f"{encoder}down.{level}.attn.0.q.weight" in stored.shapes]
+    perceptron = f"{decoder}inr.imnet.layers."
+    layers = [stored.shape(f"{perceptron}{n}.weight", 2) for n in stored.numbers_after(perceptron)]
+    finest = widths[0] if widths else ch
+    read = {
+        "double_z": stored.shape(f"{prefix}encoder.1.weight", 4)[0] == 2 * z_channels,
+        "z_channels": z_channels,
+        "ch": ch,
+        "ch_mult": tuple(max(1, width // ch) for width in widths),
+        "num_res_blocks": common_count(stored, "the encoder", blocks),
+        "in_channels": in_channels,
+        "out_ch": layers[-1][0],
+        "hidden_list": tuple(width for width, _ in layers[:-1]),
+        # Inputs of the perceptron: features, two relative coordinates, and with cells two more.
+        "cell_decode": layers[0][1] == finest + 4,
+    }
+    return read, tuple(attention)
+
+
+def unet_from_shapes(stored: Stored) -> tuple[dict[str, Any], tuple[int, ...]]:
+    """The fields of `UNetConfig` that shapes reveal, and the levels with attention."""
+    model_channels, in_channels = stored.shape(f"{UNET}input_blocks.0.0.weight", 4)[:2]
+    blocks = [0]  # per level, finest first
+    widths: dict[int, int] = {}
+    attention: set[int] = set()
+    for number in stored.numbers_after(f"{UNET}input_blocks.")[1:]:
+        block = f"{UNET}input_blocks.{number}."
+        if f"{block}0.op.weight" in stored.shapes:  # halves the size: the next level begins
+            blocks.append(0)
+            continue
+        level = len(blocks) - 1
+        widths[level] = stored.shape(f"{block}0.out_layers.3.weight", 4)[0]
+        blocks[level] += 1
+        if f"{block}1.qkv.weight" in stored.shapes:
+            attention.add(level)
+    read = {
+        "model_channels": model_channels,
+        "in_channels": in_channels,
+        "out_channels": stored.shape(f"{UNET}out.2.weight", 4)[0],
+        "num_res_blocks": common_count(stored, "the U-Net", blocks),
+        "channel_mult": tuple(max(1, width // model_channels) for width in widths.values()),
+    }
+    return read, tuple(sorted(attention))

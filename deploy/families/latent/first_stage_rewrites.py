@@ -28,15 +28,15 @@ def split_first_layer(weights: Mapping[str, Array], config: FirstStageConfig) ->
     """
     weight = weights[f"{_MLP}.0.weight"]
     channels = config.level_channels[0]
-    made = {
+    tensors = {
         f"{_MLP}.0.features.weight": weight[:, :channels].copy(),
         f"{_MLP}.0.features.bias": weights[f"{_MLP}.0.bias"],
         f"{_MLP}.0.rows": weight[:, channels][None, None, None].copy(),
         f"{_MLP}.0.columns": weight[:, channels + 1][None, None, None].copy(),
     }
     if config.cell_decode:
-        made[f"{_MLP}.0.cell.weight"] = weight[:, channels + 2 :].copy()
-    return made
+        tensors[f"{_MLP}.0.cell.weight"] = weight[:, channels + 2 :].copy()
+    return tensors
 
 
 class FirstStageGraph:
@@ -145,10 +145,7 @@ class FirstStageGraph:
     def _answer(self, ops: Ops[Any], h: Any) -> Any:
         """The layers after the first, over (batch, rows, columns, width), for one of the four answers.
 
-        Chosen by measurement on two threads of a CPU with AVX-512, three layers of 256 to 192x192 pixels: matrix
-        products over pixels took 161 ms, 1x1 convolutions on planes 226 ms (ONNX Runtime 1.31; OpenVINO 2026.4 in
-        bf16 88 and 108 ms, in fp32 the same within noise); all four answers in one product gained nothing and
-        need four times the memory.
+        As matrix products over pixels, which were faster than 1x1 convolutions: docs/measurements.md.
         """
         for index in range(1, len(self.config.hidden_list) + 1):
             h = ops.linear(ops.relu(h, f"{_MLP}.{2 * index - 1}"), f"{_MLP}.{2 * index}")

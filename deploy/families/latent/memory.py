@@ -12,9 +12,7 @@ from engines.contract import Memory
 class Taken:
     """Multiples of 4 bytes per pixel and channel of the finest level, by graph; see LatentMemory for the pixels.
 
-    Measured on the reduced super-resolution model at latents of 32x32 and 64x64, two threads, and rounded up: ONNX
-    Runtime 1.31 encode 5.6, denoise 24, decode 11, query 4.3; OpenVINO 2026.4 encode 10, denoise 40, decode 33, query
-    8. Of attention's (tokens x tokens) maps 2 and 5 copies were seen.
+    Rounded up from what was seen: docs/measurements.md, working memory of networks.
     """
 
     encode: float

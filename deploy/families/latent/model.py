@@ -6,16 +6,13 @@ from functools import cached_property
 from math import prod
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deploy.errors import PlanError
-from deploy.families.contract import Array, Generated, Graphs, NoiseOfShape
-from deploy.families.graph_denoiser import GraphDenoiser
+from deploy.families.contract import Array, Feeds, Float32, Generated, Graphs, NoiseOfShape
 from deploy.families.latent.config import LatentConfig, UNetConfig
-from deploy.families.latent.conventions import SAMPLING, VALUES
-from deploy.families.latent.decoder import LARGEST_QUERY_BYTES, LatentDecoder
 from deploy.families.latent.detect import config_from_values
 from deploy.families.latent.memory import LatentMemory
+from deploy.families.model import Model
 from deploy.images.coordinates import (
     AxisLookup,
     covered_centres,
@@ -26,17 +23,54 @@ from deploy.images.coordinates import (
     shifted_lookup,
 )
 from deploy.images.tiles import Size, Window
-from deploy.sampling.plan import PlanRow
+from deploy.images.values import NetworkValues, ValueRule
+from deploy.sampling.plan import PlanRow, SamplingRules
 
-Float32 = NDArray[np.float32]
+
+def _levels() -> NetworkValues:
+    return (np.arange(256) / 127.5 - 1.0).astype(np.float32)
+
+
+def _level_from_value(values: NetworkValues) -> NetworkValues:
+    unit = np.clip(values * np.float32(0.5) + np.float32(0.5), 0.0, 1.0)
+    return np.asarray(unit * np.float32(255), np.float32)  # the conversion to uint8 truncates
+
+
+VALUES = ValueRule(levels=_levels(), level_from_value=_level_from_value)
+"""A picture that goes in and straight out again may be a level darker by float32 rounding: published so, and kept."""
+
+
+def published_timesteps(timesteps: int, count: int) -> list[int]:
+    """The latent repository's own DDIM grid, which drops its largest entry, and the 0 its last step leads to.
+
+    With T = 1000 and 4: the table is 1, 251, 501, 751; run are 501, 251, 1, then alpha_bar[0].
+    """
+    table = [timestep + 1 for timestep in range(0, timesteps, timesteps // count)]
+    if table[-1] >= timesteps:
+        raise PlanError(
+            f"The published grid of {count} steps asks for timestep {table[-1]} of a schedule that ends at "
+            f"{timesteps - 1}, and the authors' sampler fails there; choose a number of steps that divides {timesteps}."
+        )
+    return [*table[:-1][::-1], 0]
+
+
+SAMPLING = SamplingRules(integer_timesteps=True, clip=False, published_grid=published_timesteps)
+"""The network is conditioned on the timestep, and its estimate is a latent without limits."""
 
 PIXELS_PER_THREAD = 4096
-"""Output pixels of one chunk where a CPU's cache decides; elsewhere memory decides. 512x512 pixels of the published
-FFHQ model on one thread, CPU seconds by 2048, 4096, 8192 and 16384: ONNX Runtime fp32 2.27, 2.24, 2.48, 2.62,
-OpenVINO bf16 1.16, 1.15, 1.21, 1.24; int8 by the first three: 0.71, 0.70, 0.72 and 0.77, 0.71, 0.72."""
+"""Output pixels of one chunk where a CPU's cache decides; elsewhere memory decides (docs/measurements.md)."""
+
+LARGEST_QUERY_BYTES = 64 << 20
+"""One chunk of decoder queries takes at most this much: more is not faster, and less flat."""
+
+RATIOS = (2, 4, 8, 16)
+"""Output pixels per latent pixel and side that are queried for calibration."""
+
+QUERIED = 2048
+"""Output pixels of each latent and size that are queried for calibration: whole rows, evenly spread."""
 
 
-class LatentModel(GraphDenoiser):
+class LatentModel(Model):
     """A latent bundle's networks: super-resolution or generation. Latents are as the sampler sees them."""
 
     values = VALUES
@@ -55,6 +89,9 @@ class LatentModel(GraphDenoiser):
         weight_bytes = sum(record.bytes for record in manifest.files.values())
         self.memory = LatentMemory(self.config, graphs.choice.record.memory, weight_bytes)
         self._trained = manifest.scale_range["trained"]
+        # A latent grows with the input, and attention with the square of its pixels.
+        self.usual_lr = self.config.lr_size
+        self.generates = self.config.kind == "generation"
 
     @property
     def stride(self) -> int:
@@ -62,39 +99,26 @@ class LatentModel(GraphDenoiser):
         return self.unet.stride
 
     @property
-    def generates(self) -> bool:
-        """Whether pictures come from noise alone."""
-        return self.config.kind == "generation"
+    def decoder(self) -> "LatentDecoder":
+        """The two graphs that make a picture of a latent."""
+        return LatentDecoder(self)
 
     def subject(self, lr: Float32, size: Size, posterior: NoiseOfShape) -> "LatentSubject":
         """The pictures on their way to `size`, encoded; where the encoder draws, `posterior` gives the noise."""
         if self.generates:
             raise PlanError("This model makes pictures from noise and has no input to enlarge; use `generate`.")
         lr_size = (lr.shape[2], lr.shape[3])
-        made = self.graphs.run("encode", {"image": resized(lr, self.config)})
-        condition = made["mean"]
-        if "deviation" in made:
+        maps = self.graphs.run("encode", {"image": resized(lr, self.config)})
+        condition = maps["mean"]
+        if "deviation" in maps:
             shape = condition.shape
-            condition = condition + made["deviation"] * posterior((shape[0], shape[1], shape[2], shape[3]))
+            condition = condition + maps["deviation"] * posterior((shape[0], shape[1], shape[2], shape[3]))
         return LatentSubject(self, condition, condition.shape, size, self.config.covered(*lr_size))
-
-    @property
-    def usual_lr(self) -> int | None:
-        """The side of training's inputs: a latent grows with the input, and attention with the square of its pixels.
-
-        With four 64x64 inputs the FFHQ model takes 72 GB, with six of 32x32 more than 24.
-        """
-        return self.config.lr_size
-
-    @property
-    def decoder(self) -> LatentDecoder:
-        """The two graphs that make a picture of a latent."""
-        return LatentDecoder(self)
 
     def generation(self, count: int, state: Size | None, size: Size | None) -> Generated:
         """`count` pictures to be made from latents of that (height, width)."""
         if not self.generates:
-            raise PlanError("This model enlarges pictures and makes none from noise alone; use `upscale`.")
+            return super().generation(count, state, size)
         side, output = self.config.image_size or 0, self.config.default_output_size or 0
         state, size = state or (side, side), size or (output, output)
         return Generated(subject=self.subject_of_latents(count, state, size), state=state, size=size)
@@ -115,11 +139,8 @@ class LatentModel(GraphDenoiser):
         return rows // self.config.first_stage.stride, columns // self.config.first_stage.stride
 
     def feeds_of_rows(self, rows: Sequence[PlanRow]) -> list[dict[str, Array]]:
-        """What each step feeds besides state and condition: this family looks at the timestep only."""
-        steps = np.array([row.timestep for row in rows], dtype=np.float32)
-        if "tabulate" not in self.graphs:
-            return [{"timestep": step[None]} for step in steps]
-        return [{"time_row": row[None]} for row in self.graphs.run("tabulate", {"timestep": steps})["time_row"]]
+        """What each step feeds besides state and condition; float graphs of this family look at the timestep only."""
+        return self.tabulated_feeds("timestep", np.array([row.timestep for row in rows], np.float32), "time_row")
 
     def condition_of_window(self, condition: Float32, window: Window) -> dict[str, Array]:
         """What the U-Net is fed of the encoded input; the hoisted convolution sees one pixel beyond the window."""
@@ -157,11 +178,6 @@ class LatentModel(GraphDenoiser):
         """Encoding and decoding the latent, which attention keeps from being cut, and one chunk of queries."""
         latent = self.state_size(lr, size)
         return self.memory.encode_bytes(latent, batch) + self.memory.decode_bytes(latent, batch) + LARGEST_QUERY_BYTES
-
-    def open_engines(self) -> None:
-        """All graphs of the bundle are open."""
-        for name in sorted({*self.graphs.bundle.manifest.graphs, "denoise"}):
-            self.graphs.engine(name)
 
     def refusal_of_consistency(self) -> str | None:
         """The estimate is a latent, and the models have no cheap way back from pixels."""
@@ -284,3 +300,35 @@ def _sides(count_in: int, count_out: int, covered: float, *, ensemble: bool) -> 
     centres = covered_centres(count_out, covered)
     index = nearest_index(centres, count_in)
     return {"": AxisLookup(index=index, relative=relative_coordinates(centres, index, count_in))}
+
+
+class LatentDecoder:
+    """The graphs `decode`, which runs once per picture, and `query`, which runs once per output pixel."""
+
+    def __init__(self, model: LatentModel) -> None:
+        self._model = model
+
+    @property
+    def stride(self) -> int:
+        """Output pixels per latent pixel and side, at the resolution of training."""
+        return self._model.config.first_stage.stride
+
+    def rows(self, state: Float32, size: Size) -> Iterator[Float32]:
+        """The pictures of latents at (height, width) from top to bottom."""
+        subject = self._model.subject_of_latents(state.shape[0], (state.shape[2], state.shape[3]), size)
+        yield from subject.picture_rows(state, LARGEST_QUERY_BYTES)
+
+    def inputs(self, graph: str, states: Sequence[Float32]) -> Iterator[Feeds]:
+        """Latents as the sampler leaves them for `decode`, and for `query` some rows of pictures of several sizes."""
+        if graph == "decode":
+            yield from ({"z": latent} for latent in states)
+            return
+        for latent in states:
+            features = self._model.graphs.run("decode", {"z": latent})["features"]
+            for ratio in RATIOS:
+                size = (latent.shape[2] * ratio, latent.shape[3] * ratio)
+                latent_size = (latent.shape[2], latent.shape[3])
+                subject = self._model.subject_of_latents(latent.shape[0], latent_size, size)
+                every = max(1, size[0] * size[1] // QUERIED)
+                # Whole rows lie on an odd lattice, so that all positions between two latent rows are met.
+                yield subject.query_feeds(features, slice(0, size[0], every | 1), slice(0, size[1]))

@@ -10,9 +10,9 @@ from deploy.errors import ConfigError
 from deploy.families.latent.config import LatentConfig
 from deploy.families.latent.first_stage_rewrites import FIRST_STAGE, FirstStageGraph
 from deploy.families.latent.layout import UNET
-from deploy.families.latent.unet_rewrites import SAME, LatentUNetGraph, split_convolution
-from deploy.families.rewriting.ops import Array, Ops
-from deploy.families.rewriting.parts import Part
+from deploy.families.latent.unet_rewrites import SAME, LatentUNetGraph
+from deploy.families.rewriting.identities import split_convolution
+from deploy.families.rewriting.ops import Array, Ops, Part
 from engines.contract import TensorSpec
 
 Feeds = Mapping[str, Any]
@@ -59,17 +59,17 @@ class LatentParts:
         self.first_stage = FirstStageGraph(config.first_stage, weights, scale=float(weights["scale_factor"]), fold=fold)
         self.weights = dict(weights) | self.unet.weights | self.first_stage.weights
         if self.once:
-            self.weights |= split_convolution(weights, _FIRST, config.first_stage.z_channels)
+            self.weights |= split_convolution(weights, _FIRST, config.first_stage.z_channels, bias="b")
         self.unused = () if "drop-unused" in rewrites else unused_names(config, weights)
 
     def parts(self) -> list[Part]:
         """The graphs in the order in which they are used."""
-        made = [self._tabulate_part()] if self.tabulate else []
+        parts = [self._tabulate_part()] if self.tabulate else []
         if self.config.kind == "super-resolution":
-            made.append(self._encode_part())
+            parts.append(self._encode_part())
         if self.once:
-            made.append(self._condition_part())
-        return [*made, self._denoise_part(), self._decode_part(), self._query_part()]
+            parts.append(self._condition_part())
+        return [*parts, self._denoise_part(), self._decode_part(), self._query_part()]
 
     # tabulate: once per plan
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deploy.families.latent.config import UNetConfig
+from deploy.families.latent.layout import UNetBlock, input_blocks, output_blocks
 
 NORM_EPSILON = 1e-5
 """Of the U-Net's group normalisation; the first stage has 1e-6."""
@@ -120,14 +121,17 @@ class LatentUNet(nn.Module):
         self.time_embed = nn.Sequential(
             nn.Linear(config.model_channels, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
         )
-        self.input_blocks, skip_channels = _input_blocks(config, embedding)
+        first = TimedSequential(nn.Conv2d(config.in_channels, config.model_channels, 3, padding=1))
+        self.input_blocks = nn.ModuleList(
+            [first, *(_modules(block, config, embedding) for block in input_blocks(config))]
+        )
         deepest = config.level_channels[-1]
         self.middle_block = TimedSequential(
             ResBlock(deepest, deepest, embedding, config.norm_groups),
             AttentionBlock(deepest, config.num_head_channels, config.norm_groups),
             ResBlock(deepest, deepest, embedding, config.norm_groups),
         )
-        self.output_blocks = _output_blocks(config, embedding, skip_channels)
+        self.output_blocks = nn.ModuleList(_modules(block, config, embedding) for block in output_blocks(config))
         finest = config.level_channels[0]
         self.out = nn.Sequential(
             nn.GroupNorm(config.norm_groups, finest, eps=NORM_EPSILON),
@@ -154,41 +158,14 @@ class LatentUNet(nn.Module):
         return out
 
 
-def _level_block(config: UNetConfig, level: int, channels_in: int, embedding: int) -> list[nn.Module]:
-    """A residual block that ends in the level's channels, with attention where the level has it."""
-    channels = config.level_channels[level]
-    block: list[nn.Module] = [ResBlock(channels_in, channels, embedding, config.norm_groups)]
-    if config.has_attention(level):
-        block.append(AttentionBlock(channels, config.num_head_channels, config.norm_groups))
-    return block
-
-
-def _input_blocks(config: UNetConfig, embedding: int) -> tuple[nn.ModuleList, list[int]]:
-    """The downward path, and the channels that each of its blocks leaves for the upward path."""
-    channels = config.model_channels
-    blocks = [TimedSequential(nn.Conv2d(config.in_channels, channels, 3, padding=1))]
-    skips = [channels]
-    for level, level_channels in enumerate(config.level_channels):
-        for _ in range(config.num_res_blocks):
-            blocks.append(TimedSequential(*_level_block(config, level, channels, embedding)))
-            channels = level_channels
-            skips.append(channels)
-        if level < len(config.level_channels) - 1:
-            blocks.append(TimedSequential(Downsample(channels)))
-            skips.append(channels)
-    return nn.ModuleList(blocks), skips
-
-
-def _output_blocks(config: UNetConfig, embedding: int, skips: list[int]) -> nn.ModuleList:
-    """The upward path: one block more per level than downwards, each fed with one skip connection."""
-    channels = config.level_channels[-1]
-    remaining = list(skips)
-    blocks = []
-    for level in reversed(range(len(config.level_channels))):
-        for index in range(config.num_res_blocks + 1):
-            block = _level_block(config, level, channels + remaining.pop(), embedding)
-            channels = config.level_channels[level]
-            if level > 0 and index == config.num_res_blocks:
-                block.append(Upsample(channels))
-            blocks.append(TimedSequential(*block))
-    return nn.ModuleList(blocks)
+def _modules(block: UNetBlock, config: UNetConfig, embedding: int) -> TimedSequential:
+    """The modules that an entry of `input_blocks` or `output_blocks` is."""
+    if block.kind == "halving":
+        return TimedSequential(Downsample(block.channels_in))
+    channels = block.channels_out
+    modules: list[nn.Module] = [ResBlock(block.channels_in + block.skip, channels, embedding, config.norm_groups)]
+    if block.attention:
+        modules.append(AttentionBlock(channels, config.num_head_channels, config.norm_groups))
+    if block.doubling:
+        modules.append(Upsample(channels))
+    return TimedSequential(*modules)

@@ -8,23 +8,10 @@ import numpy as np
 from deploy.families.latent.config import UNetConfig
 from deploy.families.latent.layout import UNET, UNetBlock, input_blocks, output_blocks, residual_names
 from deploy.families.latent.unet import NORM_EPSILON
+from deploy.families.rewriting.identities import split_convolution
 from deploy.families.rewriting.ops import Array, Ops
 
 SAME = (1, 1, 1, 1)
-
-
-def split_convolution(weights: Mapping[str, Array], name: str, first: int) -> dict[str, Array]:
-    """W [a; b] + bias = Wa a + (Wb b + bias) with `first` channels in a.
-
-    Used by `condition-once`, where a is the noisy latent, b the condition and the bracket is computed once per
-    picture, and by `split-shortcut`, where a and b are the two feature maps that an upward block joins.
-    """
-    weight = weights[f"{name}.weight"]
-    return {
-        f"{name}.a.weight": weight[:, :first].copy(),
-        f"{name}.b.weight": weight[:, first:].copy(),
-        f"{name}.b.bias": weights[f"{name}.bias"],
-    }
 
 
 def planar_attention(weights: Mapping[str, Array]) -> dict[str, Array]:
@@ -48,7 +35,8 @@ class LatentUNetGraph:
         self._shortcuts = {name for name in self.residuals if f"{name}.skip_connection.weight" in weights}
         for block in self._outputs if split else []:
             if f"{block.name}.0" in self._shortcuts:
-                self.weights |= split_convolution(weights, f"{block.name}.0.skip_connection", block.channels_in)
+                name = f"{block.name}.0.skip_connection"
+                self.weights |= split_convolution(weights, name, block.channels_in, bias="b")
 
     def shifts(self, ops: Ops[Any], timestep: Any) -> list[Any]:
         """What each residual block adds to its features, (rows, C, 1, 1) in the order of `residuals`."""
@@ -60,11 +48,11 @@ class LatentUNetGraph:
         encoded = ops.concat([ops.cos(angle, name), ops.sin(angle, name)], name, axis=1)
         embedding = ops.linear(ops.silu(ops.linear(encoded, f"{name}.0"), f"{name}.1"), f"{name}.2")
         active = ops.silu(embedding, name)
-        made = []
+        shifts = []
         for block, channels in self.residuals.items():
             inner = f"{block}.emb_layers.1"
-            made.append(ops.reshape(ops.linear(active, inner), (0, channels, 1, 1), inner))
-        return made
+            shifts.append(ops.reshape(ops.linear(active, inner), (0, channels, 1, 1), inner))
+        return shifts
 
     def noise(self, ops: Ops[Any], h: Any, shifts: list[Any]) -> Any:
         """The predicted noise, from the output of the first convolution and what `shifts` returned."""

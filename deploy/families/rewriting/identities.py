@@ -1,6 +1,10 @@
-"""The rewrites that families share, for readers."""
+"""The rewrites that families share: what readers are told, and the arithmetic on the weights."""
+
+from collections.abc import Mapping
+from typing import Literal
 
 from deploy.families.contract import Rewrite
+from deploy.families.rewriting.ops import Array
 
 DROP_UNUSED = Rewrite(
     title="Drop what is never used",
@@ -13,3 +17,18 @@ SPLIT_SHORTCUT = Rewrite(
     what="W·[a; b] = Wa·a + Wb·b: the convolution over two joined feature maps becomes two.",
     saves="the joining; and each half has an int8 scale of its own, where one would serve both badly",
 )
+
+
+def split_convolution(
+    weights: Mapping[str, Array], name: str, first: int, *, bias: Literal["a", "b"]
+) -> dict[str, Array]:
+    """W [a; b] + bias = Wa a + Wb b + bias with `first` channels in a; `bias` says with which half it stays.
+
+    It stays with the half that is computed once per picture, where one is: then the other has less to do in each step.
+    """
+    weight = weights[f"{name}.weight"]
+    return {
+        f"{name}.a.weight": weight[:, :first].copy(),
+        f"{name}.b.weight": weight[:, first:].copy(),
+        f"{name}.{bias}.bias": weights[f"{name}.bias"],
+    }

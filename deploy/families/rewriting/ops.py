@@ -5,11 +5,14 @@ is written down as ONNX. Feature maps are (batch, channels, height, width). `nam
 an operation stands for; weights are looked up by it as `<name>.weight` and `<name>.bias` (the bias may be missing).
 """
 
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from engines.contract import TensorSpec
 
 T = TypeVar("T")
 Array = NDArray[np.float32]
@@ -94,3 +97,19 @@ class Ops(Protocol[T]):
 
     def constant(self, value: Array, name: str) -> T:
         """A tensor that is part of the network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One graph. `forward` takes the operations and the inputs by name and returns the outputs by name.
+
+    `weights` holds everything `forward` may look up. `extra` names the weights that no operation uses and that are
+    carried all the same (the rewrite `drop-unused` switched off).
+    """
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    weights: Mapping[str, Array]
+    forward: Callable[[Ops[Any], Mapping[str, Any]], dict[str, Any]]
+    extra: tuple[str, ...] = ()

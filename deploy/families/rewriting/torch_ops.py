@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from deploy.families.rewriting.ops import Array
-from deploy.families.rewriting.parts import Part
+from deploy.families.rewriting.ops import Array, Part
 
 
 class TorchOps:

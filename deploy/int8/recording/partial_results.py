@@ -68,9 +68,9 @@ def what_is_recorded(bundle: Bundle, groups: Sequence[Group], plans: Calibration
         "files": _hashes_of_float_graphs(bundle),
         "tables": {name: manifest.files[file].sha256 for name, file in manifest.tables.items()},
         "networks": [manifest.family, manifest.configuration, manifest.value_range, manifest.scale_range],
-        "groups": [[[image_key(lr) for lr in one.lr], one.size, one.sample] for one in groups],
+        "groups": [[[image_key(lr) for lr in group.lr], group.size, group.sample] for group in groups],
         "plans": [str(plan) for plan in plans.plans],
-        "samplings": [str(one) for one in plans.samplings],
+        "samplings": [str(group) for group in plans.samplings],
         "seed": seed,
     }
 
@@ -106,7 +106,7 @@ def _sources_in(folder: Traversable, path: str) -> Iterator[tuple[str, bytes]]:
 def _hashes_of_float_graphs(bundle: Bundle) -> list[str]:
     """Of every float graph and weights file, sorted: a bundle that gained int8 graphs keeps its partial results."""
     graphs = bundle.manifest.graphs.values()
-    names = {name for one in graphs for name in [*one["forms"].values(), *one["weights"]]}
+    names = {name for graph in graphs for name in [*graph["forms"].values(), *graph["weights"]]}
     return sorted(bundle.manifest.files[name].sha256 for name in names)
 
 
@@ -121,12 +121,12 @@ def alone_in(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def _waited_for(folder: Path, say: Callable[[str], None]) -> DirectoryLock:
-    told = False
+    is_told = False
     while True:
         try:
             return DirectoryLock(folder)
         except BlockingIOError:
-            if not told:
+            if not is_told:
                 say(f"waiting for another calibration with the same settings, which works in {folder}")
-            told = True
+            is_told = True
             time.sleep(LOOK_EVERY_S)

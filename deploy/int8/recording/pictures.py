@@ -74,16 +74,16 @@ def _in_turn(scales: tuple[float, ...]) -> Iterator[float]:
 def _readable(folder: Path, settings: QuantizeSettings, say: Say) -> Iterator[tuple[Path, Pixels]]:
     if not folder.is_dir():
         raise ImageError(f"calibrating: {folder} is not a folder; name one that holds pictures with --calib.")
-    found = 0
+    count = 0
     for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in FORMAT_FROM_SUFFIX):
-        if found == settings.pictures:
+        if count == settings.pictures:
             return
         try:
             pixels = read_image(path).pixels
         except ImageError as error:
             say(f"left out: {error}")
             continue
-        found += 1
+        count += 1
         yield path, pixels
 
 
@@ -104,29 +104,29 @@ def _picture(path: Path, pixels: Pixels, scale: float, crop: int) -> Calibration
 
 def _tell_of_poor_sets(folder: Path, pictures: list[CalibrationPicture], settings: QuantizeSettings, say: Say) -> None:
     faults = list(_faults(folder, pictures, settings))
-    refused = [told for told, refuse in faults if refuse]
+    refused = [fault for fault, refuse in faults if refuse]
     if settings.strict and refused:
         more = settings.pictures is not None and settings.pictures < FEWEST
         raise ImageError(
             f"calibrating: {'; '.join(refused)}. {'Raise --pictures, or name' if more else 'Name'} a folder of pictures"
             " like those of the training with --calib."
         )
-    for told, _ in faults:
-        say(f"warning: {told}")
+    for fault, _ in faults:
+        say(f"warning: {fault}")
 
 
 def _faults(
     folder: Path, pictures: Sequence[CalibrationPicture], settings: QuantizeSettings
 ) -> Iterator[tuple[str, bool]]:
     """What is wrong with a set, and whether --strict refuses it for that."""
-    small = [one for one in pictures if one.too_small]
+    small = [picture for picture in pictures if picture.too_small]
     if small:
-        told = f"{_named(small)} smaller than what is cut out (--crop {settings.crop}), and continued by mirroring"
-        yield told, any(one.mostly_mirrored for one in small)
-    flat = [one for one in pictures if float(one.original.pixels.std()) < FLATTEST]
+        fault = f"{_named(small)} smaller than what is cut out (--crop {settings.crop}), and continued by mirroring"
+        yield fault, any(picture.mostly_mirrored for picture in small)
+    flat = [picture for picture in pictures if float(picture.original.pixels.std()) < FLATTEST]
     if 1 < len(flat) == len(pictures):
-        told = f"all {len(flat)} pictures of {folder} are of one colour, which is not representative of anything"
-        yield f"{told}: {_listed(flat)}", True
+        fault = f"all {len(flat)} pictures of {folder} are of one colour, which is not representative of anything"
+        yield f"{fault}: {_listed(flat)}", True
     elif flat:
         yield f"{_named(flat)} of one colour, which is not representative of anything, but calibrated on", True
     if len(pictures) < FEWEST:
@@ -140,8 +140,8 @@ def _named(pictures: Sequence[CalibrationPicture]) -> str:
 
 def _listed(pictures: Sequence[CalibrationPicture]) -> str:
     """The smallest first, with their sizes."""
-    ordered = sorted(pictures, key=lambda one: min(one.too_small or one.original.size))
-    names = [one.describe() for one in ordered[:NAMED]]
+    ordered = sorted(pictures, key=lambda picture: min(picture.too_small or picture.original.size))
+    names = [picture.describe() for picture in ordered[:NAMED]]
     if len(ordered) > NAMED:
         names.append(f"{len(ordered) - NAMED} more")
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

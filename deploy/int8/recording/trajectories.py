@@ -21,7 +21,8 @@ from calibration.observe.not_finite import refuse_not_finite
 from calibration.passes.inputs import DenoiserInput
 from deploy.engine.graphs import DENOISE
 from deploy.engine.int8 import SAME_LEVEL
-from deploy.families.contract import NOTHING_STAYS, Float32, Keep, Model, Subject
+from deploy.families.contract import NOTHING_STAYS, Float32, Keep, Subject
+from deploy.families.model import Model
 from deploy.images.tiles import Window, whole_tiling
 from deploy.images.values import network_from_pixels
 from deploy.int8.recording.pictures import CalibrationPicture
@@ -293,11 +294,11 @@ class Trajectories:
         model = self._upscaler.model
         if not group.lr:
             return model.generation(1, group.size, group.size).subject
-        lr = np.stack([network_from_pixels(one, model.values) for one in group.lr])
+        lr = np.stack([network_from_pixels(picture, model.values) for picture in group.lr])
         return model.subject(lr, group.size, self._noise(group).posterior)
 
     def _noise(self, group: Group) -> NoiseSource:
-        keys = [image_key(one) for one in group.lr] or [NO_PICTURE]
+        keys = [image_key(picture) for picture in group.lr] or [NO_PICTURE]
         return NoiseSource(seed=self._seed, sample=group.sample, images=keys)
 
     def _path(self, number: int) -> Path:

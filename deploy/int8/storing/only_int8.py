@@ -25,8 +25,8 @@ def without_float_denoiser(bundle: Bundle) -> Bundle:
     quantization = bundle.manifest.quantization
     if quantization is None:
         raise BundleError(f"{bundle.path} has no int8 graphs to keep instead of the float ones. Quantize it first.")
-    kept = {name: entry for name, entry in bundle.manifest.graphs.items() if name != "denoise"}
-    files = {file for entry in kept.values() for file in entry["forms"].values()}
+    others = {name: entry for name, entry in bundle.manifest.graphs.items() if name != "denoise"}
+    files = {file for entry in others.values() for file in entry["forms"].values()}
     files |= {file for target in quantization.targets.values() for file in target.graphs}
     models: dict[str, ModelProto] = {name: read_graph(bundle.file(name)) for name in sorted(files)}
     needed: dict[str, list[str]] = {}
@@ -38,7 +38,7 @@ def without_float_denoiser(bundle: Bundle) -> Bundle:
             for name, model in models.items()
         }
         targets = {name: moved_target(target, renamed, weights) for name, target in quantization.targets.items()}
-        graphs = {name: _renamed(entry, renamed, weights) for name, entry in kept.items()}
+        graphs = {name: _renamed(entry, renamed, weights) for name, entry in others.items()}
         return writer.commit(replace(bundle.manifest, graphs=graphs, quantization=quantization.with_targets(targets)))
 
 

@@ -1,4 +1,4 @@
-"""The int8 graphs of all targets become files of the bundle; their weights lie in one file that all of them share."""
+"""Int8 graphs become files of the bundle: those of the denoiser, and of a decoder; all targets share their weights."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from calibration.targets.editing import Int8Graphs
 from calibration.targets.range_rows import RangeRows
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
-from deploy.bundle.quantization import ConstantFiles, Int8Target, RangeFiles
+from deploy.bundle.quantization import ConstantFiles, Int8Decoder, Int8Target, RangeFiles
 from deploy.errors import BundleError
 from deploy.export.onnx_ops import attach_weights
 from deploy.export.weights_file import ALIGNMENT, Place, places_of, write_tensors
@@ -50,8 +50,8 @@ def write_targets(writer: BundleWriter, made: Sequence[TargetGraphs], weights: S
 
     weights: files that the float denoiser needs, which what stays in float needs too.
     """
-    places, file = write_packed(writer, "int8", merged_tensors(one.graphs.tensors for one in made))
-    return {one.target: _write_target(writer, one, places, file, weights) for one in made}
+    places, file = write_packed(writer, "int8", merged_tensors(target.graphs.tensors for target in made))
+    return {target.target: _write_target(writer, target, places, file, weights) for target in made}
 
 
 def merged_tensors(parts: Iterable[Mapping[str, Array]]) -> dict[str, Array]:
@@ -79,7 +79,7 @@ def write_packed(writer: BundleWriter, stem: str, tensors: Mapping[str, Array]) 
     Hundreds of scales and biases come first, one after another: with a page for each they took a quarter of the demo's
     file.
     """
-    ordered = dict(sorted(tensors.items(), key=lambda one: one[1].nbytes >= ALIGNMENT))
+    ordered = dict(sorted(tensors.items(), key=lambda item: item[1].nbytes >= ALIGNMENT))
     places = places_of(ordered, small_bytes=ALIGNMENT)
     with writer.open_file(stem, "bin") as stream:
         for _ in write_tensors(stream, ordered, places):
@@ -88,16 +88,16 @@ def write_packed(writer: BundleWriter, stem: str, tensors: Mapping[str, Array]) 
 
 
 def _write_target(
-    writer: BundleWriter, one: TargetGraphs, places: Mapping[str, Place], int8_file: str, weights: Sequence[str]
+    writer: BundleWriter, target: TargetGraphs, places: Mapping[str, Place], int8_file: str, weights: Sequence[str]
 ) -> Int8Target:
-    graph = _with_tensors(one.graphs.model, places, int8_file)
+    graph = _with_tensors(target.graphs.model, places, int8_file)
     return Int8Target(
-        graph=writer.add_bytes(f"denoise-int8-{one.target}", "onnx", graph),
-        edges=one.edges,
-        rows={row.input: _files(writer, row) for row in one.graphs.rows},
+        graph=writer.add_bytes(f"denoise-int8-{target.target}", "onnx", graph),
+        edges=target.edges,
+        rows={row.input: _files(writer, row) for row in target.graphs.rows},
         constants={
             constants.rows.input: ConstantFiles(names=constants.names, rows=_files(writer, constants.rows))
-            for constants in one.graphs.constants
+            for constants in target.graphs.constants
         },
         weights=(*weights, int8_file),
         noise_corrections=(),
@@ -110,8 +110,33 @@ def _files(writer: BundleWriter, rows: RangeRows) -> RangeFiles:
     return RangeFiles(**{key: writer.add_array(f"{rows.input}-{key}", np.asarray(array)) for key, array in arrays})
 
 
+GraphsOfTarget = Mapping[str, Int8Graphs]
+"""`decode`, `query` or both; what is absent stays in float."""
+
+
+def write_decoder(writer: BundleWriter, bundle: Bundle, made: Mapping[str, GraphsOfTarget]) -> dict[str, Int8Decoder]:
+    """Everything is in the bundle, all targets on one file of int8 weights; returned is what the manifest says."""
+    tensors = merged_tensors(graph.tensors for graphs in made.values() for graph in graphs.values())
+    if not tensors:
+        return {target: Int8Decoder(graphs={}, weights=()) for target in made}
+    places, int8_file = write_packed(writer, "int8-decoder", tensors)
+    described = {}
+    for target, graphs in made.items():
+        files, weights = {}, {int8_file} if graphs else set()
+        for name, graph in graphs.items():
+            weights |= set(bundle.manifest.graphs[name]["weights"])
+            files[name] = writer.add_bytes(
+                f"{name}-int8-{target}", "onnx", _with_tensors(graph.model, places, int8_file)
+            )
+        described[target] = Int8Decoder(graphs=files, weights=tuple(sorted(weights)))
+    return described
+
+
 def _with_tensors(model: ModelProto, places: Mapping[str, Place], location: str) -> bytes:
+    """A copy of the model with initializers that point into the file: a graph may be written more than once."""
+    whole = ModelProto()
+    whole.CopyFrom(model)
     used = {name for node in model.graph.node for name in node.input}
-    attach_weights(model, location, {name: place for name, place in places.items() if name in used})
-    serialized: bytes = model.SerializeToString(deterministic=True)
+    attach_weights(whole, location, {name: place for name, place in places.items() if name in used})
+    serialized: bytes = whole.SerializeToString(deterministic=True)
     return serialized

@@ -51,12 +51,12 @@ def _shared(calibrated: Calibrated, key: Callable[[Scales], object]) -> list[tup
 
 def _range_map(calibrated: Calibrated, path: Path) -> Path:
     """Each tensor's largest value at each level, relative to its largest of all."""
-    moved = [one for one in calibrated.movement.tensors if max(one.largest) > 0]
-    values = np.array([np.array(one.largest) / max(one.largest) for one in moved])
+    moved = [tensor for tensor in calibrated.movement.tensors if max(tensor.largest) > 0]
+    values = np.array([np.array(tensor.largest) / max(tensor.largest) for tensor in moved])
     figure, axes = _figure(10, 0.17 * len(moved) + 1.8)
     drawn = axes.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
     _label_levels(axes, calibrated.plans.levels)
-    axes.set_yticks(range(len(moved)), [_short(one.name) for one in moved], fontsize=6)
+    axes.set_yticks(range(len(moved)), [_short(tensor.name) for tensor in moved], fontsize=6)
     different = _shared(calibrated, lambda scales: scales.partition.boundaries)
     for (targets, scales), (color, style) in zip(different, LINES, strict=False):
         inner = scales.partition.boundaries[1:-1]
@@ -89,7 +89,7 @@ def _curves(calibrated: Calibrated) -> list[tuple[list[str], NDArray[np.float64]
     """Targets, expected errors and the chosen number of ranges; targets whose curves cannot be told apart share one."""
     curves: list[tuple[list[str], NDArray[np.float64], int]] = []
     for target, scales in calibrated.scales.items():
-        costs = np.array([one.cost for one in scales.partitions]) / scales.partitions[0].cost
+        costs = np.array([partition.cost for partition in scales.partitions]) / scales.partitions[0].cost
         chosen = scales.partition.ranges
         for targets, known, ranges in curves:
             if ranges == chosen and known.shape == costs.shape and np.allclose(known, costs, atol=0.005):
@@ -105,9 +105,9 @@ def _sqnr_map(calibrated: Calibrated, path: Path) -> Path:
     import matplotlib.pyplot as plt
 
     layers = list(calibrated.findings.layers.values())
-    weights = [[min(one.rounded.sqnr_db, 100.0)] for one in layers]  # infinite where nothing was rounded
+    weights = [[min(layer.rounded.sqnr_db, 100.0)] for layer in layers]  # infinite where nothing was rounded
     different = _shared(calibrated, id)
-    inputs = [[_sqnr_row(calibrated, one.layer.input, scales) for one in layers] for _, scales in different]
+    inputs = [[_sqnr_row(calibrated, layer.layer.input, scales) for layer in layers] for _, scales in different]
     counts = [len(scales.ranges) for _, scales in different]
     figure, (left, *others) = plt.subplots(
         1,
@@ -122,7 +122,7 @@ def _sqnr_map(calibrated: Calibrated, path: Path) -> Path:
     for axes, (targets, _) in zip(others, different, strict=True):
         axes.set_xlabel("inputs,\n" + ",\n".join(targets), fontsize=8)
         axes.set_yticks([])
-    left.set_yticks(range(len(layers)), [_short(one.layer.module + "/") for one in layers], fontsize=6)
+    left.set_yticks(range(len(layers)), [_short(layer.layer.module + "/") for layer in layers], fontsize=6)
     figure.suptitle("Signal over quantization noise in dB")
     return _saved(figure, path)
 

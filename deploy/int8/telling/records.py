@@ -36,7 +36,7 @@ def record_of_scales(
             target: {
                 "form": type(scales[target].form).__name__.lower(),
                 "edges": list(scales[target].ranges.edges),
-                "partition_costs": [one.cost for one in scales[target].partitions],
+                "partition_costs": [partition.cost for partition in scales[target].partitions],
                 "layers": {layer.node: _layer(layer) for layer in recipe.layers},
                 "noise_corrections": to_builtins(corrections.get(target, ())),
             }
@@ -49,12 +49,12 @@ def record_of_decoder(decoder: Mapping[str, TargetDecoder]) -> dict[str, Any]:
     """The same of the latent decoder, by target and graph."""
     return {
         target: {
-            **one.as_json(),
+            **chosen.as_json(),
             "layers": {
-                name: {layer.node: _layer(layer) for layer in recipe.layers} for name, recipe in one.recipes.items()
+                name: {layer.node: _layer(layer) for layer in recipe.layers} for name, recipe in chosen.recipes.items()
             },
         }
-        for target, one in decoder.items()
+        for target, chosen in decoder.items()
     }
 
 
@@ -70,7 +70,7 @@ def hash_of_record(record: Mapping[str, Any]) -> str:
 
 def _layer(layer: LayerRecipe) -> dict[str, Any]:
     described: dict[str, Any] = {
-        "inputs": [_quantizer(one) for one in layer.inputs],
+        "inputs": [_quantizer(quantizer) for quantizer in layer.inputs],
         "weight_scales": [float(scale) for scale in layer.weight_scales],
     }
     if layer.factors is not None:
@@ -86,5 +86,5 @@ def _layer(layer: LayerRecipe) -> dict[str, Any]:
     return described
 
 
-def _quantizer(one: Quantizer) -> dict[str, Any]:
-    return {"scale": one.scale, "lowest": one.lowest, "highest": one.highest}
+def _quantizer(quantizer: Quantizer) -> dict[str, Any]:
+    return {"scale": quantizer.scale, "lowest": quantizer.lowest, "highest": quantizer.highest}

@@ -115,11 +115,11 @@ def _figures(calibrated: Calibrated, results: Results) -> dict[str, Any]:
         "movement": {
             "median_ratio": movement.median_ratio,
             "largest_ratio": None if np.isinf(movement.largest_ratio) else movement.largest_ratio,
-            "tensors": {one.name: list(one.largest) for one in movement.tensors},
+            "tensors": {entry.name: list(entry.largest) for entry in movement.tensors},
         },
         "weights_sqnr_db": {
-            node: None if np.isinf(one.rounded.sqnr_db) else one.rounded.sqnr_db
-            for node, one in calibrated.findings.layers.items()
+            node: None if np.isinf(entry.rounded.sqnr_db) else entry.rounded.sqnr_db
+            for node, entry in calibrated.findings.layers.items()
         },
         "frontier": {
             target: [
@@ -141,7 +141,7 @@ def _markdown(calibrated: Calibrated, results: Results, *, plotted: bool) -> str
     table = table_from_results(results)
     lines = [f"| {' | '.join(row)} |" for row in table]
     lines.insert(1, f"|{'---|' * len(table[0])}")
-    kept = [
+    in_float = [
         f"* {row.target}: {len(row.in_float)} of {row.layers} layers stay in float"
         + (f": {', '.join(row.in_float)}" if row.in_float else "")
         for row in results.rows
@@ -150,7 +150,14 @@ def _markdown(calibrated: Calibrated, results: Results, *, plotted: bool) -> str
     edges = [f"* {line}" for line in edges if line]
     head = f"# {calibrated.bundle.path.name}, preset {results.preset}"
     legend = [f"* {line}" for line in legend_of_table(results)]
-    parts = [lines, legend, kept, edges, _frontier(calibrated), files_of_report(list(results.in_int8), plotted=plotted)]
+    parts = [
+        lines,
+        legend,
+        in_float,
+        edges,
+        _frontier(calibrated),
+        files_of_report(list(results.in_int8), plotted=plotted),
+    ]
     return "\n".join([head, *(line for part in parts if part for line in ("", *part))])
 
 
@@ -164,9 +171,11 @@ def text_of_ranges(target: str, edges: Sequence[float]) -> str:
 
 def files_of_report(targets: Sequence[str], *, plotted: bool) -> list[str]:
     """Links to the pictures and plots, and what they show, a line each."""
-    shown = {picture_file(one): f"float and int8 pictures of {one}, and their difference" for one in targets}
-    shown |= PLOTS if plotted else {}
-    return ["Pictures and plots:", "", *(f"* [{name}]({name}): {what}" for name, what in shown.items())]
+    meanings = {
+        picture_file(target): f"float and int8 pictures of {target}, and their difference" for target in targets
+    }
+    meanings |= PLOTS if plotted else {}
+    return ["Pictures and plots:", "", *(f"* [{name}]({name}): {what}" for name, what in meanings.items())]
 
 
 def _frontier(calibrated: Calibrated) -> list[str]:

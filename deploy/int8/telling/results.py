@@ -1,14 +1,18 @@
 """What the user is told at the end: size, speed, fidelity, quality, layers in float and ranges, per target."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec.structs import replace as changed
 
 from calibration.lanes import Lanes, lanes_for
 from calibration.observe.layers import read_graph, take_external
-from deploy.bundle import Bundle
+from deploy.bundle import Bundle, BundleWriter
+from deploy.bundle.quantization import HeldOut
 from deploy.int8.installed import backend_of_target
 from deploy.int8.pipeline import Calibrated
+from deploy.int8.settings import QuantizeSettings
 from deploy.int8.storing.only_int8 import bytes_of_graphs
 from deploy.int8.storing.storing import calibrated_graph
 from deploy.int8.trying.budget import share_in_float
@@ -21,9 +25,10 @@ from deploy.int8.trying.comparison import (
     int8_upscaler,
     lanes_on,
     made_by,
+    runs_in_int8,
+    seconds_per_step,
 )
 from deploy.int8.trying.decoder import TargetDecoder
-from deploy.int8.trying.speed import runs_in_int8, seconds_per_step
 from deploy.measure.evaluation.originals import Original, Pixels, read_originals
 from deploy.packaged.places import EVALUATION_IMAGES
 from deploy.picture.upscaler import Upscaler
@@ -81,12 +86,12 @@ def measure(calibrated: Calibrated, *, threads: int | None, seed: int, progress:
     generates = not calibrated.pictures
     targets = list(calibrated.recipes)
     total = len(settings) * (1 + len(targets))
-    seen = "generated" if generates else "held-out"
+    kind = "generated" if generates else "held-out"
 
     def made(upscaler: Upscaler, lanes: Lanes, done: int, what: str) -> list[list[Pixels]]:
         pictures = []
         for index, choices in enumerate(settings):
-            progress(f"making {seen} pictures, {what}", (done * len(settings) + index) / total)
+            progress(f"making {kind} pictures, {what}", (done * len(settings) + index) / total)
             # Another seed than that of the calibration.
             pictures.append(
                 generated_by(upscaler, GENERATED, choices, seed + 1, lanes)
@@ -100,16 +105,16 @@ def measure(calibrated: Calibrated, *, threads: int | None, seed: int, progress:
         originals = [] if generates else held_out_originals(upscaler.model.usual_lr)
         seen_by = [originals, originals[::PLAIN_EVERY]]
         reference = made(upscaler, lanes, 0, "in float")
-    side = max((max(one.size) for one in originals), default=SIDE)
+    side = max((max(original.size) for original in originals), default=SIDE)
     speeds = seconds_per_step(bundle, targets, side, threads=threads)
     rows, pictures = [], {}
     for number, target in enumerate(targets):
         lanes = lanes_on(backend_of_target(target), threads)
         with int8_upscaler(bundle, target, lanes.threads) as upscaler:
             results = made(upscaler, lanes, number + 1, f"in int8 for {target}")
-        found = [compare(a, b, of) for a, b, of in zip(reference, results, seen_by, strict=False)]
+        fidelities = [compare(a, b, of) for a, b, of in zip(reference, results, seen_by, strict=False)]
         pictures[target] = tuple(results[0])
-        rows.append(_row(calibrated, target, found, speeds))
+        rows.append(_row(calibrated, target, fidelities, speeds))
     return Results(
         float_bytes=float32_bytes(bundle),
         rows=tuple(rows),
@@ -123,7 +128,7 @@ def measure(calibrated: Calibrated, *, threads: int | None, seed: int, progress:
 def held_out_originals(most_lr: int | None) -> list[Original]:
     """Packaged ones, spread over the set; most_lr: no side of their low-resolution pictures is larger."""
     spread = read_originals(EVALUATION_IMAGES, SCALE)
-    if most_lr is not None and any(max(one.lr.shape[:2]) > most_lr for one in spread):
+    if most_lr is not None and any(max(original.lr.shape[:2]) > most_lr for original in spread):
         spread = read_originals(EVALUATION_IMAGES, SCALE, crop=int(SCALE * most_lr))
     return spread[:: max(1, len(spread) // HELD_OUT)][:HELD_OUT]
 
@@ -194,13 +199,13 @@ def table_from_results(results: Results) -> list[list[str]]:
 
 def legend_of_table(results: Results) -> list[str]:
     """What the columns of the table mean, a line each."""
-    seen = f"{len(results.originals)} crops of held-out photographs" if results.originals else "generated pictures"
+    pictures = f"{len(results.originals)} crops of held-out photographs" if results.originals else "generated pictures"
     lines = [
         "MAC in float: share of a step's multiply-accumulates that are not in int8",
         "size: weights of the denoiser, those that stay in float included, against all of them in float32",
         "step, speed-up: median time of a step in int8 here, and how many times less than float32 takes on its engine",
         f"fidelity, worst: PSNR between int8 and float pictures from the same noise, preset {results.preset}; mean and"
-        f" least of {seen}",
+        f" least of {pictures}",
     ]
     if results.originals:
         lines.append("PSNR, SSIM: by how much the means against the originals changed, preset " + results.preset)
@@ -221,7 +226,7 @@ def report_from_results(results: Results) -> dict[str, Any]:
     return {
         "preset": results.preset,
         "float_bytes": results.float_bytes,
-        "pictures": [one.name for one in results.originals],
+        "pictures": [original.name for original in results.originals],
         "targets": {row.target: _json(row, results) for row in results.rows},
     }
 
@@ -250,3 +255,51 @@ def _fidelity(found: Fidelity) -> dict[str, Any]:
         "psnr_change": None if found.psnr_drop is None else -found.psnr_drop,
         "ssim_change": None if found.ssim_drop is None else -found.ssim_drop,
     }
+
+
+def with_held_out_figures(bundle: Bundle, results: Results) -> Bundle:
+    """The same bundle, whose manifest says for each target what the default preset's pictures lost."""
+    quantization = bundle.manifest.quantization
+    if quantization is None:
+        return bundle
+    held_out = {row.target: held_out_of_row(row, results) for row in results.rows}
+    targets = {
+        name: changed(target, held_out=held_out.get(name, target.held_out))
+        for name, target in quantization.targets.items()
+    }
+    with BundleWriter.update(bundle) as writer:
+        return writer.commit(replace(bundle.manifest, quantization=quantization.with_targets(targets)))
+
+
+def unmeasured(bundle: Bundle) -> bool:
+    """Whether the bundle was quantized, but the command was stopped before it had measured what that costs."""
+    quantization = bundle.manifest.quantization
+    return quantization is not None and any(target.held_out is None for target in quantization.targets.values())
+
+
+def beyond_budget(row: TargetResult, settings: QuantizeSettings) -> str:
+    """How held-out pictures miss the budget that calibration pictures met, as a sentence; "" if they do not."""
+    lost, worst = row.preset.psnr_drop, (row.plain or row.preset).worst
+    misses = []
+    if lost is not None and lost > settings.max_psnr_drop + 5e-4:  # 0.050 is within 0.05
+        misses.append(f"{lost:.3f} dB are lost against the originals (at most {settings.max_psnr_drop:g} wanted)")
+    if settings.min_fidelity is not None and worst < settings.min_fidelity - 5e-2:
+        misses.append(f"the worst is {worst:.1f} dB from float (at least {settings.min_fidelity:g} wanted)")
+    if not misses:
+        return ""
+    return (
+        f"{row.target} met the budget on the calibration pictures, but on held-out ones {' and '.join(misses)}:"
+        " calibrate on more pictures (--calib), or on such as the model is for"
+    )
+
+
+def held_out_of_row(row: TargetResult, results: Results) -> HeldOut:
+    """What the bundle keeps of the figures of a target."""
+    lost, worst = row.preset.psnr_drop, (row.plain or row.preset).worst
+    return HeldOut(
+        preset=results.preset,
+        pictures=len(row.preset.decibels),
+        psnr_drop=None if lost is None else round(lost, 4),
+        fidelity_db=round(min(row.preset.mean, 200.0), 2),  # equal pictures are infinitely alike, JSON is not
+        worst_db=round(min(worst, 200.0), 2),
+    )

@@ -1,10 +1,9 @@
 """Which layers stay in float: those that spoil most for what they compute, and as many more as the budget needs.
 
-Errors of single layers are independent noise, and they add up: on the demo model the errors of its 60 layers, each
-alone in int8, sum to 97 to 100 % of that of all together. They are also concentrated. The four halves of the two
-shortcuts at full size make 1.8 % of the multiply-accumulates and 77 % of the error in the first steps, since the state
-itself passes through them. So layers are ranked by their part of the error over their part of the arithmetic, a small
-share of the arithmetic goes to the head of that list, and only what is still missing is sought by trying.
+Errors of single layers are independent noise that adds up, and most of it comes from few layers
+(docs/measurements.md, layers that stay in float). So layers are ranked by their part of the error over their part of
+the arithmetic, a small share of the arithmetic goes to the head of that list, and only what is still missing is sought
+by trying.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -93,8 +92,7 @@ def rank_layers(
     """Per layer its part of the squared error of a step, 0 to 1; first what has most of it per multiply-accumulate.
 
     predictions: the noise for all inputs with one layer in int8, in the order of `nodes`. Each input counts alike,
-    whatever the size of its error: early steps err less than late ones, and spoil the pictures as much. (Plain ddim
-    with 20 steps on the demo model: int8 in the first two alone gives 53.5 dB, in the other 18 alone 49.4.)
+    whatever the size of its error: early steps err less than late ones, and spoil the pictures as much.
     """
     errors = np.empty((len(nodes), len(inputs)))
     progress(f"finding the layers that int8 spoils most, of {len(nodes)}", 0.0)

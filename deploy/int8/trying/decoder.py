@@ -1,18 +1,8 @@
 """The latent decoder in int8: as much of it as keeps its pictures, per target.
 
 Its two graphs are calibrated on the latents in which the recorded trajectories end. The convolutional decoder runs
-once per picture, the implicit one (`query`) once per output pixel. Measured with the published FFHQ model on one
-thread (AVX-512 with VNNI; CPU seconds, the best of three interleaved rounds, a latent of 32x32 to 512x512 pixels):
-
-              ONNX Runtime 1.31        OpenVINO 2026.4
-              fp32    int8             fp32    bf16    int8
-    decode    0.28    0.10             0.30    0.16    0.09
-    query     2.28    0.70             2.25    1.14    0.71
-
-so both pay on both; `python -m benchmarks.decoder` times them. On TensorRT nothing is measured, but TensorRT-RTX 1.7
-lists what it builds: every layer of `query` in fp16 is one kernel with its bias and ReLU, which moves 1024 bytes per
-pixel for 256 features; in int8 it is a product with fp16 outputs and a kernel that codes them again, 1536 bytes. Layers
-so narrow are believed to wait for memory, so there only the convolutions of `decode`, all listed as Int8, are in int8.
+once per picture, the implicit one (`query`) once per output pixel. Both pay on ONNX Runtime and OpenVINO; on TensorRT
+only the convolutions of `decode` are believed to (docs/measurements.md, the latent decoder in int8).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,14 +12,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from calibration.choose.clipping import Method
+from calibration.choose.clipping import Method, choose_quantizer
+from calibration.choose.quantizer import Quantizer
 from calibration.choose.ranges import ONE_RANGE
-from calibration.choose.recipe import Recipe
+from calibration.choose.recipe import HEADROOM, LayerRecipe, Recipe, output_window
 from calibration.errors import GraphError
+from calibration.observe.layers import CONV, Layer, read_graph
 from calibration.passes.decoder_gathering import (
     DecoderFindings,
     convolutions_of_decode,
     gather_decoder,
+    hidden_layers,
     layers_of_query,
 )
 from calibration.targets.editing import Int8Graphs
@@ -39,15 +32,15 @@ from deploy.bundle.quantization import Int8Decoder, Int8Target, Quantization
 from deploy.engine.graphs import INT8, EngineChoice, GraphSet
 from deploy.errors import BundleError
 from deploy.families.contract import Decoder as StateDecoder
-from deploy.families.contract import Float32, Model
+from deploy.families.contract import Float32
+from deploy.families.model import Model
 from deploy.families.table import family_named
 from deploy.images.tiles import Size
 from deploy.images.values import Pixels, pixels_from_network
 from deploy.int8.installed import backend_of_target
 from deploy.int8.settings import QuantizeSettings
-from deploy.int8.storing.decoder import GraphsOfTarget, write_decoder
-from deploy.int8.storing.storing import calibrated_graph
-from deploy.int8.trying.decoder_graphs import decoder_graph
+from deploy.int8.storing.storing import GraphsOfTarget, calibrated_graph, write_decoder
+from deploy.int8.trying.comparison import Fidelity
 from deploy.int8.trying.drafts import Draft
 from deploy.measure.metrics import fidelity
 
@@ -65,21 +58,10 @@ LARGER: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecoderTrial:
-    """Which graphs were in int8, and the fidelity of every picture in dB."""
+class DecoderTrial(Fidelity):
+    """The pictures of a decoder of which some graphs, `parts`, were in int8, beside those of the float decoder."""
 
     parts: tuple[str, ...]
-    decibels: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """Over the pictures."""
-        return float(np.mean(self.decibels))
-
-    @property
-    def worst(self) -> float:
-        """Of the pictures."""
-        return float(np.min(self.decibels))
 
     @property
     def allowed(self) -> bool:
@@ -285,3 +267,40 @@ def _decoded_in_int8(
     with GraphSet(bundle, choice) as graph_set:
         model = family_named(bundle.manifest.family).model(graph_set)
         return [decoded(model, latent, size) for latent, size in cases]
+
+
+def decoder_graph(
+    bundle: Bundle, name: str, target: str, findings: DecoderFindings, method: Method
+) -> tuple[Int8Graphs, Recipe]:
+    """The int8 form of `decode` or `query` for one target, and what it holds."""
+    described = target_named(target)
+    path = bundle.graph(name, described.norm)
+    model = read_graph(path)
+    quantizers = {
+        tensor: choose_quantizer(density, described.codes, method)
+        for tensor, density in sorted(findings.densities.items())
+    }
+    inside = findings.layers if name == DECODE else hidden_layers(findings.layers)
+    layers = tuple(_layer(findings, layer, quantizers[layer.input]) for layer in inside)
+    recipe = Recipe(ranges=1, layers=layers)
+    if name == DECODE or described.chain_writer is None:
+        return described.writer(model, path.parent, recipe), recipe
+    ends = {layer.input: quantizers[layer.input] for layer in findings.layers if layer not in inside}
+    return described.chain_writer(model, path.parent, recipe, ends), recipe
+
+
+def _layer(findings: DecoderFindings, layer: Layer, quantizer: Quantizer) -> LayerRecipe:
+    rounded = findings.rounded[layer.weight]
+    window: Any = None
+    if layer.kind == CONV:  # with all of HEADROOM: a decoder sees few latents here, and others would clip
+        window = output_window(
+            findings.low[layer.node][None],
+            findings.high[layer.node][None],
+            bias=findings.biases[layer.node],
+            weight_scales=rounded.scales,
+            inputs=(quantizer,),
+            headroom=HEADROOM,
+        )
+    return LayerRecipe(
+        node=layer.node, codes=rounded.codes, weight_scales=rounded.scales, inputs=(quantizer,), output=window
+    )

@@ -12,8 +12,7 @@ from msgspec.structs import replace as changed
 from deploy.bundle import Bundle, BundleWriter
 from deploy.bundle.naming import MANIFEST_NAME
 from deploy.bundle.quantization import Int8Target, LevelCorrection, Quantization
-from deploy.int8.storing.decoder import GraphsOfTarget, write_decoder
-from deploy.int8.storing.storing import TargetGraphs, write_targets
+from deploy.int8.storing.storing import GraphsOfTarget, TargetGraphs, write_decoder, write_targets
 
 NoiseCorrections = Mapping[str, Sequence[LevelCorrection]]
 """Per target, the correction at each recorded level."""

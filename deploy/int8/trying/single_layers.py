@@ -5,8 +5,6 @@ them only the part that follows from it is opened and run, fed with what was obs
 network, and half of the time that opening it takes. The parts run on ONNX Runtime, whatever engine the target is for.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod

@@ -1,6 +1,6 @@
 """All parts of `idm-deploy bench` in one report of JSON's types."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -10,9 +10,7 @@ from typing import Any
 from deploy.bundle import Bundle
 from deploy.engine.turns import Progress, Timing, measure, part_of, ratios, timing_of
 from deploy.families.table import recorded_config
-from deploy.measure.benchmark.disk import disk_bytes
-from deploy.measure.benchmark.in_torch import Baseline, baseline_of
-from deploy.measure.benchmark.pictures import PictureRow, fastest, lr_size_of, speed_ups, time_pictures
+from deploy.measure.benchmark.pictures import PictureRow, SweepRow, fastest, lr_size_of, speed_ups, sweep, time_pictures
 from deploy.measure.benchmark.roofline import RooflineRow, refusal_of_roofline, time_products
 from deploy.measure.benchmark.settings import (
     BATCHES,
@@ -27,9 +25,9 @@ from deploy.measure.benchmark.settings import (
     Size,
 )
 from deploy.measure.benchmark.start_up import STARTS, StartUp, start_up_of, started
-from deploy.measure.benchmark.steps import name_of, runnable_choices, step_contenders
-from deploy.measure.benchmark.sweeps import SweepRow, sweep
+from deploy.measure.benchmark.steps import Baseline, baseline_of, name_of, runnable_choices, step_contenders
 from engines.backends import probe_all
+from engines.cache import Cache
 from engines.machine.host import find_cpu
 from engines.packages import installed_version
 
@@ -41,12 +39,12 @@ Report = dict[str, Any]
 
 def bench_bundle(bundle: Bundle, settings: BenchSettings, network: Any | None, progress: Progress) -> Report:
     """Everything measured. The published network comes first if torch is there: `network`, or random weights."""
-    asked = [part for part in PARTS if part in settings.parts]
-    compared = {STEP, PICTURE} & set(asked)
+    parts = [part for part in PARTS if part in settings.parts]
+    compared = {STEP, PICTURE} & set(parts)
     baseline = baseline_of(bundle, settings, network) if compared else None
     bench = _Bench(bundle, settings, baseline, _head(bundle, settings))
-    for number, part in enumerate(asked):
-        bench.measure(part, part_of(progress, number, len(asked), part))
+    for number, part in enumerate(parts):
+        bench.measure(part, part_of(progress, number, len(parts), part))
     return bench.report
 
 
@@ -112,11 +110,11 @@ class _Bench:
 
     def _time_starts(self, progress: Progress) -> None:
         choices = runnable_choices(self._bundle, self._settings)
-        told: dict[str, list[Mapping[str, Any]]] = {name_of(choice): [] for choice in choices}
+        starts_of: dict[str, list[Mapping[str, Any]]] = {name_of(choice): [] for choice in choices}
         for turn in range(STARTS):
             for number, choice in enumerate(choices):
                 progress(name_of(choice), (turn * len(choices) + number) / (STARTS * len(choices)))
-                told[name_of(choice)].append(
+                starts_of[name_of(choice)].append(
                     started(
                         self._bundle.path,
                         choice.backend,
@@ -126,7 +124,9 @@ class _Bench:
                         choice.device,
                     )
                 )
-        self.report["start_up"] = {"rows": start_up_rows([start_up_of(name, starts) for name, starts in told.items()])}
+        self.report["start_up"] = {
+            "rows": start_up_rows([start_up_of(name, starts) for name, starts in starts_of.items()])
+        }
 
     def _time_products(self, progress: Progress) -> None:
         refusal = refusal_of_roofline()
@@ -209,5 +209,37 @@ def roofline_rows_as_json(rows: Sequence[RooflineRow]) -> list[dict[str, Any]]:
 def _times(timing: Timing) -> dict[str, Any]:
     if timing.failure is not None:
         return {"name": timing.name, "failure": timing.failure}
-    found = {"name": timing.name, "failure": None, "times_ms": list(timing.times_ms), "median_ms": timing.median_ms}
-    return found | ({"parts_ms": timing.part_medians_ms} if timing.parts_ms else {})
+    record = {"name": timing.name, "failure": None, "times_ms": list(timing.times_ms), "median_ms": timing.median_ms}
+    return record | ({"parts_ms": timing.part_medians_ms} if timing.parts_ms else {})
+
+
+WHOLE, MANIFEST = "bundle", "bundle.json"
+
+
+def disk_bytes(bundle: Bundle, cache: Cache | None = None) -> dict[str, int]:
+    """What -> bytes: the whole bundle, its float part, what int8 adds per target, and built engines in the cache.
+
+    Targets share their int8 weights, so the parts do not add up to the whole.
+    """
+    manifest = bundle.manifest
+    files = {name: record.bytes for name, record in manifest.files.items()}
+    sizes = {WHOLE: sum(files.values()) + (bundle.path / MANIFEST).stat().st_size}
+    in_float = {name for graph in manifest.graphs.values() for name in [*graph["forms"].values(), *graph["weights"]]}
+    sizes["float graphs and weights"] = sum(files[name] for name in in_float)
+    for target, described in () if manifest.quantization is None else manifest.quantization.targets.items():
+        added = set(described.files) - in_float
+        sizes[f"besides, int8 for {target}"] = sum(files[name] for name in added)
+    sizes["sample pictures"] = sum(files[name] for name in set(manifest.samples))
+    return sizes | {f"engine, {label}": size for label, size in _built(bundle, cache or Cache())}
+
+
+def _built(bundle: Bundle, cache: Cache) -> Iterator[tuple[str, int]]:
+    """Label and bytes of every built engine whose label names this bundle; decisions, which have no files, are out."""
+    name = bundle.path.resolve().name
+    try:
+        entries = cache.entries()
+    except OSError:  # that of a service without a home
+        return
+    for entry in entries:
+        if entry.bytes and entry.label.startswith(f"{name} "):
+            yield entry.label, entry.bytes

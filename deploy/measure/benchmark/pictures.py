@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,15 @@ from deploy.engine.turns import Contender, Progress, Split, Timing, measure, tim
 from deploy.errors import PlanError
 from deploy.families.contract import Array, Keep
 from deploy.families.table import family_named
-from deploy.measure.benchmark.in_torch import PUBLISHED_NAME, Baseline, told_as_engine, trial_of
 from deploy.measure.benchmark.settings import BenchSettings, Size
-from deploy.measure.benchmark.steps import name_of, runnable_choices
+from deploy.measure.benchmark.steps import (
+    PUBLISHED_NAME,
+    Baseline,
+    failing_as_engine,
+    name_of,
+    runnable_choices,
+    trial_of,
+)
 from deploy.picture.run import Progress as PictureProgress
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
@@ -179,9 +185,9 @@ def _engine_contender(
     maker: PictureMaker, choice: EngineChoice, choices: Choices, pictures: Sequence[Pixels], settings: BenchSettings
 ) -> tuple[Contender, PictureRow]:
     sampling = maker.upscaler.sampling(choices)
-    told = f", {choices.preset or f'plain {choices.steps}'}" if len(settings.choices) > 1 else ""
+    recipe = f", {choices.preset or f'plain {choices.steps}'}" if len(settings.choices) > 1 else ""
     row = PictureRow(
-        timing=Timing(name=f"{name_of(choice)}{told}"),
+        timing=Timing(name=f"{name_of(choice)}{recipe}"),
         sampling=sampling.recipe(),
         evaluations=len(maker.upscaler.plan(sampling)),
         choice=choice,
@@ -204,7 +210,7 @@ def published_contender(baseline: Baseline, steps: int, clock: Callable[[], floa
         decoded = clock()
         return Split({ENCODE: encoded - began, DENOISE: (denoised - encoded) / steps, DECODE: decoded - denoised})
 
-    return Contender(PUBLISHED_NAME, told_as_engine(turn))
+    return Contender(PUBLISHED_NAME, failing_as_engine(turn))
 
 
 def published_rows(contender: Contender, bundle: Bundle, settings: BenchSettings) -> list[PictureRow]:
@@ -226,7 +232,7 @@ def published_samplers(bundle: Bundle) -> list[tuple[str, int]]:
     """(label, evaluations) of the ways in which the authors' code samples; those their grid has no room for are out."""
     family = family_named(bundle.manifest.family)
     schedule = NoiseSchedule.from_dict(bundle.manifest.schedule)
-    found = []
+    samplers = []
     for equation in family.published_equations:
         steps = schedule.timesteps if equation == "ddpm" else PUBLISHED_DDIM_STEPS
         try:
@@ -235,8 +241,8 @@ def published_samplers(bundle: Bundle) -> list[tuple[str, int]]:
             )
         except PlanError:  # a schedule of fewer steps than that
             continue
-        found.append((f"{equation.upper()}-{steps}", len(plan)))
-    return found
+        samplers.append((f"{equation.upper()}-{steps}", len(plan)))
+    return samplers
 
 
 def speed_ups(rows: Sequence[PictureRow]) -> list[dict[str, float]]:
@@ -258,3 +264,78 @@ def fastest(rows: Sequence[PictureRow]) -> tuple[EngineChoice, Choices] | None:
         if row.timing.times_ms and row.choice is not None and row.choices is not None
     ]
     return min(timed, key=lambda one: one[0])[1:] if timed else None
+
+
+Case = tuple[int, Size]
+"""How many pictures, and their (height, width)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRow:
+    """Times of `count` pictures at (height, width). tiles: per step; more than one where memory was too little.
+
+    at_once: how many of the pictures ran together; less than `count` where memory was too little, or where more
+    are never run together.
+    """
+
+    timing: Timing
+    count: int
+    size: Size
+    tiles: int
+    at_once: int
+
+    @property
+    def pictures_per_second(self) -> float:
+        """At the median."""
+        return self.count / self.timing.median_ms * 1e3
+
+    @property
+    def us_per_pixel(self) -> float:
+        """Microseconds per output pixel, at the median."""
+        return self.timing.median_ms * 1e3 / (self.count * self.size[0] * self.size[1])
+
+
+def sweep(
+    bundle: Bundle,
+    settings: BenchSettings,
+    chosen: tuple[EngineChoice, Choices],
+    cases: Sequence[Case],
+    progress: Progress,
+) -> list[SweepRow]:
+    """One row per case, of one and the same input size, by one engine and way to sample."""
+    lr = lr_size_of(bundle, settings)
+    choice, choices = chosen
+    with ExitStack() as stack:
+        maker = PictureMaker(bundle, choice, stack)
+        turns = [_Turns(case, lr, maker, choices) for case in cases]
+        contenders = [Contender(turn.name, turn) for turn in turns]
+        measure(contenders, settings.sweep_rounds, time.perf_counter, progress)
+    return [turn.row(timing_of(contender)) for turn, contender in zip(turns, contenders, strict=True)]
+
+
+@dataclass
+class _Turns:
+    """The turns of one case; called, they make its pictures once."""
+
+    case: Case
+    lr: Size
+    maker: PictureMaker
+    choices: Choices
+    tiles: int = field(default=1, init=False)
+    at_once: int = field(default=0, init=False)
+
+    @property
+    def name(self) -> str:
+        count, (height, width) = self.case
+        return f"{count} at {width}x{height}"
+
+    def __call__(self) -> Split:
+        count, size = self.case
+        split = self.maker.make(random_pictures(self.lr, count), size, self.choices)
+        self.tiles, self.at_once = self.maker.tiles, self.maker.graphs.at_once
+        return split
+
+    def row(self, timing: Timing) -> SweepRow:
+        count, size = self.case
+        named = replace(timing, name=self.name)
+        return SweepRow(timing=named, count=count, size=size, tiles=self.tiles, at_once=self.at_once)

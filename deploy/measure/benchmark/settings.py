@@ -9,16 +9,8 @@ from engines.backends import check_device
 
 Size = tuple[int, int]
 
-STEP, PICTURE, BATCHES, SIZES, START_UP, ROOFLINE, DISK = (
-    "step",
-    "picture",
-    "batches",
-    "sizes",
-    "start-up",
-    "roofline",
-    "disk",
-)
-PARTS = (STEP, PICTURE, BATCHES, SIZES, START_UP, ROOFLINE, DISK)
+PARTS = ("step", "picture", "batches", "sizes", "start-up", "roofline", "disk")
+STEP, PICTURE, BATCHES, SIZES, START_UP, ROOFLINE, DISK = PARTS
 """What can be measured, in the order in which it is. Start-up brings the memory with it."""
 
 LARGEST_SWEEP_ROUNDS = 3

@@ -66,7 +66,10 @@ def start_up_of(name: str, starts: Sequence[Mapping[str, Any]]) -> StartUp:
 def started(
     bundle: Path, engine: str, precision: str, threads: int, size: tuple[int, int], device: int | None = None
 ) -> Mapping[str, Any]:
-    """What one new process tells of itself, or {"failure": why}. size is (height, width), device a GPU's number."""
+    """When one new process reached each point, with its memory; or {"failure": why}.
+
+    size is (height, width), device a GPU's number.
+    """
     arguments = [str(bundle), engine, precision, str(threads), f"{size[1]}x{size[0]}", repr(time.monotonic())]
     arguments += [] if device is None else [str(device)]
     command = [sys.executable, "-m", "deploy.measure.benchmark.start_up", *arguments]
@@ -77,12 +80,12 @@ def started(
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         return {"failure": lines[-1] if lines else f"the process ended with {done.returncode}"}
-    told: Mapping[str, Any] = json.loads(done.stdout)
-    return told
+    marks: Mapping[str, Any] = json.loads(done.stdout)
+    return marks
 
 
 def main(arguments: Sequence[str]) -> int:
-    """What this process tells of itself; the exit code is 1, and the reason on stderr, for what is refused."""
+    """Prints when this process reached each point, with its memory; exit code 1, with the reason, if it is refused."""
     bundle, engine, precision, threads, size, since, *rest = arguments
     device = int(rest[0]) if rest else None
     width, height = (int(side) for side in size.split("x"))
@@ -92,11 +95,11 @@ def main(arguments: Sequence[str]) -> int:
 
     try:
         choice = EngineChoice(backend=engine, precision=precision, threads=int(threads), device=device)
-        told = _first_picture(Path(bundle), choice, (height, width), float(since))
+        marks = _first_picture(Path(bundle), choice, (height, width), float(since))
     except (DeployError, EngineError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stdout.write(f"{json.dumps(told)}\n")
+    sys.stdout.write(f"{json.dumps(marks)}\n")
     return 0
 
 

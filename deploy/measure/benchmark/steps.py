@@ -1,7 +1,11 @@
-"""One denoising step, and decoding for the latent family, on every engine here beside the network as published."""
+"""One denoising step, and decoding where a latent is decoded, on every engine here beside the network in PyTorch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
 
 from deploy.bundle import Bundle
 from deploy.engine.choice import choices_here
@@ -9,9 +13,29 @@ from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, TrialStep, trial_step
 from deploy.engine.turns import Contender
 from deploy.errors import DeployError, MissingPackage
-from deploy.families.table import family_named
-from deploy.measure.benchmark.in_torch import DECODE, Baseline, torch_contenders, trial_of
+from deploy.families.cases import BEFORE_STEP, Trial, chain
+from deploy.families.table import family_named, recorded_config
 from deploy.measure.benchmark.settings import STEP, BenchSettings
+from engines.errors import EngineError, short_words
+
+PUBLISHED_NAME = "PyTorch, as published"
+
+REWRITTEN_NAME = "PyTorch, rewritten"
+
+DECODE = "decode"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The network as published, in PyTorch; `network` may have random weights, which take the same time."""
+
+    network: Any
+    trial: Trial
+    family: str
+
+    def encoded(self) -> Any:
+        """The network on the trial, whose picture is encoded now: `step` and `finish` are what follows."""
+        return family_named(self.family).published(self.network, self.trial)
 
 
 def step_contenders(
@@ -78,3 +102,79 @@ def _decoding(graphs: GraphSet, settings: BenchSettings) -> Callable[[], object]
                 pass
 
     return decode
+
+
+def baseline_of(bundle: Bundle, settings: BenchSettings, network: Any | None) -> Baseline | None:
+    """The baseline, of `network` or of one with random weights; None where torch is not installed."""
+    if find_spec("torch") is None:
+        return None
+    import torch
+
+    from deploy.families.published import stand_in_network
+
+    torch.set_num_threads(settings.threads)
+    family = bundle.manifest.family
+    config = recorded_config(family, bundle.manifest.configuration)
+    if network is None:
+        network = stand_in_network(lambda: family_named(family).build(config))
+    return Baseline(network, trial_of(bundle, settings), family)
+
+
+def torch_contenders(bundle: Bundle, baseline: Baseline) -> dict[str, list[Contender]]:
+    """For the step the published and the rewritten network, for decoding the published one.
+
+    Everything before the step is made in the first turn, which is not counted.
+    """
+    published = cache(baseline.encoded)
+    rewritten = cache(lambda: _rewritten(bundle, baseline))
+
+    def rewritten_step() -> Any:
+        denoise, inputs = rewritten()
+        return denoise.run(inputs)
+
+    groups = {
+        STEP: [
+            Contender(PUBLISHED_NAME, failing_as_engine(lambda: published().step())),
+            Contender(REWRITTEN_NAME, failing_as_engine(rewritten_step)),
+        ]
+    }
+    if family_named(baseline.family).decodes:
+        groups[DECODE] = [Contender(PUBLISHED_NAME, failing_as_engine(lambda: published().finish()))]
+    return groups
+
+
+def failing_as_engine(work: Callable[[], Any]) -> Callable[[], Any]:
+    """The same work, whose failure is an EngineError. PyTorch has a RuntimeError for everything, memory above all."""
+
+    def guarded() -> Any:
+        try:
+            return work()
+        except RuntimeError as error:
+            raise EngineError(f"PyTorch failed: {short_words(error)}") from error
+
+    return guarded
+
+
+def trial_of(bundle: Bundle, settings: BenchSettings) -> Trial:
+    """The case that every contender of the step is given."""
+    manifest = bundle.manifest
+    config = recorded_config(manifest.family, manifest.configuration)
+    return family_named(manifest.family).trial(config, settings.size, settings.batch)
+
+
+def _rewritten(bundle: Bundle, baseline: Baseline) -> tuple[Any, Any]:
+    """The rewritten denoiser in PyTorch and its inputs, after the parts before it have run."""
+    from deploy.families.rewriting.torch_ops import PartRunner
+
+    manifest = bundle.manifest
+    config = recorded_config(manifest.family, manifest.configuration)
+    weights = {key: value.numpy() for key, value in baseline.network.state_dict().items()}
+    parts = family_named(manifest.family).graphs(config, weights, frozenset(manifest.rewrites))
+    runners = {part.name: PartRunner(part) for part in parts if part.name in (*BEFORE_STEP, DENOISE)}
+
+    def run(graph: str, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        outputs = runners[graph].run(runners[graph].tensors(feeds))
+        return {key: value.numpy() for key, value in outputs.items()}
+
+    feeds = chain(baseline.trial, [graph for graph in BEFORE_STEP if graph in runners], run)
+    return runners[DENOISE], runners[DENOISE].tensors(feeds)

@@ -15,7 +15,7 @@ Table = tuple[str, list[list[str]]]
 
 def tables_from_report(report: Report) -> list[Table]:
     """One table per part that was measured."""
-    made = [_timings(report, kind, rows) for kind, rows in report["timings"].items()]
+    tables = [_timings(report, kind, rows) for kind, rows in report["timings"].items()]
     writers = {
         "pictures": _pictures,
         "batches": _batches,
@@ -24,7 +24,7 @@ def tables_from_report(report: Report) -> list[Table]:
         "roofline": _roofline,
         "disk": _disk,
     }
-    return made + [write(report) for part, write in writers.items() if part in report]
+    return tables + [write(report) for part, write in writers.items() if part in report]
 
 
 def notes_of(report: Report) -> list[str]:
@@ -48,10 +48,10 @@ def _pictures(report: Report) -> Table:
     heading = ["", "steps", "median", "fastest", "slowest", *parts, *(f"x {name}" for name in samplers)]
 
     def cells(row: Row) -> list[str]:
-        made = [str(row["evaluations"]), *_spread(row)]
-        made += [_milliseconds(row["parts_ms"][part]) if part in row["parts_ms"] else "" for part in parts]
+        texts = [str(row["evaluations"]), *_spread(row)]
+        texts += [_milliseconds(row["parts_ms"][part]) if part in row["parts_ms"] else "" for part in parts]
         faster = row.get("times_faster", {})
-        return made + [f"{faster[name]:.1f}" if name in faster else "" for name in samplers]
+        return texts + [f"{faster[name]:.1f}" if name in faster else "" for name in samplers]
 
     return title, [heading, *_rows(rows, cells)]
 
@@ -90,9 +90,9 @@ def _start_up(report: Report) -> Table:
     heading = ["", "imported", "bundle open", "engine ready", "first picture", "resident", "peak"]
 
     def cells(row: Row) -> list[str]:
-        made = [f"{row[name]:.2f}" for name in ("imported", "opened", "ready", "first_picture")]
-        made += [text_from_bytes(row[name]) for name in ("resident_bytes", "peak_bytes")]
-        return made + ([text_from_bytes(row["device_bytes"] or 0)] if device else [])
+        texts = [f"{row[name]:.2f}" for name in ("imported", "opened", "ready", "first_picture")]
+        texts += [text_from_bytes(row[name]) for name in ("resident_bytes", "peak_bytes")]
+        return texts + ([text_from_bytes(row["device_bytes"] or 0)] if device else [])
 
     return title, [heading + (["GPU"] if device else []), *_rows(rows, cells)]
 
@@ -102,12 +102,12 @@ def _roofline(report: Report) -> Table:
     title = f"operations per second, {report['threads']} threads: a large matrix product, and the layers of the step"
     cells = [["", "product", "step", "reached"]]
 
-    def told(row: Row) -> list[str]:
+    def cells_of(row: Row) -> list[str]:
         reached = "" if row["reached"] is None else f"{row['reached'] / 1e9:.0f} G"
         share = "" if row["fraction"] is None else f"{row['fraction']:.0%}"
         return [f"{row['peak'] / 1e9:.0f} G", reached, share]
 
-    return title, cells + _rows(rows, told)
+    return title, cells + _rows(rows, cells_of)
 
 
 def _disk(report: Report) -> Table:

@@ -72,18 +72,18 @@ class Evaluation:
 
     @cached_property
     def _fidelities(self) -> dict[str, tuple[float, ...]]:
-        found = {}
+        fidelities = {}
         for row in self.sound_rows():
             other = None if row.draws > 1 else self.sound_row(row.about.counterpart)
             if other is not None and other is not row:
                 pairs = zip(row.pictures, other.pictures, strict=True)
-                found[row.name] = tuple(fidelity(a, b) for a, b in pairs)
-        return found
+                fidelities[row.name] = tuple(fidelity(a, b) for a, b in pairs)
+        return fidelities
 
     def fidelity(self, row: Row) -> Interval | None:
         """The mean of `fidelities`."""
-        found = self.fidelities(row)
-        return None if found is None else mean_with_interval(found)
+        fidelities = self.fidelities(row)
+        return None if fidelities is None else mean_with_interval(fidelities)
 
     def gain(self, row: Row, measure: str = "psnr", over: str = BACK_PROJECTED) -> Interval | None:
         """By how much a row is ahead of another, picture by picture; None for the other itself, or without it."""
@@ -184,11 +184,11 @@ class _Tally:
             self.seconds.append(time.perf_counter() - began)
         smaller = self.at_smaller[len(self.first)] if self.at_smaller else [None] * self.samples
         results = [Result(pixels=a, original=original, smaller=b) for a, b in zip(draws, smaller, strict=True)]
-        self.of_draws.append(_mean_figures([figures_of(one, self.measures) for one in results]))
+        self.of_draws.append(_mean_figures([figures_of(result, self.measures) for result in results]))
         self.first.append(draws[0])
         if self.samples > 1:
             self.means.append(mean_picture(draws))
-            reduced = mean_picture([one for one in smaller if one is not None]) if self.at_smaller else None
+            reduced = mean_picture([result for result in smaller if result is not None]) if self.at_smaller else None
             mean = Result(pixels=self.means[-1], original=original, smaller=reduced)
             self.of_mean.append(figures_of(mean, self.measures))
 
@@ -220,7 +220,7 @@ class _Tally:
         seconds: float,
         draws: int,
     ) -> Row:
-        values = {measure: tuple(one[measure] for one in figures) for measure in self.measures}
+        values = {measure: tuple(figure[measure] for figure in figures) for measure in self.measures}
         return Row(name=name, about=about, figures=values, pictures=tuple(pictures), seconds=seconds, draws=draws)
 
 
@@ -230,4 +230,4 @@ def mean_picture(draws: Sequence[Pixels]) -> Pixels:
 
 
 def _mean_figures(figures: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([one[name] for one in figures])) for name in figures[0]}
+    return {name: float(np.mean([draw[name] for draw in figures])) for name in figures[0]}

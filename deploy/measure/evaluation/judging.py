@@ -70,12 +70,12 @@ def compare(evaluation: Evaluation, row: Row, baseline: Row) -> Comparison | Non
 
 def recommended_row(evaluation: Evaluation, baseline: Row) -> Row:
     """What RULE says; the baseline itself if nothing faster is as good."""
-    found = [baseline]
+    candidates = [baseline]
     for row in rows_with_model(evaluation):
-        compared = compare(evaluation, row, baseline)
-        if compared is not None and not compared.lost:
-            found.append(row)
-    return min(found, key=lambda row: row.seconds)
+        comparison = compare(evaluation, row, baseline)
+        if comparison is not None and not comparison.lost:
+            candidates.append(row)
+    return min(candidates, key=lambda row: row.seconds)
 
 
 def frontier(evaluation: Evaluation, measure: str) -> list[Row]:
@@ -83,12 +83,12 @@ def frontier(evaluation: Evaluation, measure: str) -> list[Row]:
 
     In detail, better is nearer to the original's 1: too much of it is noise.
     """
-    kept: list[Row] = []
+    best: list[Row] = []
     for row in sorted(rows_with_model(evaluation), key=lambda row: (row.seconds, -_merit(row, measure))):
         merit = _merit(row, measure)
-        if not math.isnan(merit) and (not kept or merit > _merit(kept[-1], measure)):
-            kept.append(row)
-    return kept
+        if not math.isnan(merit) and (not best or merit > _merit(best[-1], measure)):
+            best.append(row)
+    return best
 
 
 def _merit(row: Row, measure: str) -> float:

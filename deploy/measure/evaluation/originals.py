@@ -75,7 +75,7 @@ def original_from_pixels(name: str, pixels: Pixels, scale: float, crop: int | No
         raise SizeError(
             f"{name} leaves {high[1]}x{high[0]} pixels at scale {scale:g}; at least {SMALLEST_SIDE} a side are needed."
         )
-    top, left = ((side - kept) // 2 for side, kept in zip((height, width), high, strict=True))
+    top, left = ((side - length) // 2 for side, length in zip((height, width), high, strict=True))
     cut = np.ascontiguousarray(pixels[top : top + high[0], left : left + high[1]])
     whole = None if cut.shape == pixels.shape else (width, height)
     return Original(name=name, pixels=cut, lr=low_resolution(cut, (low[0], low[1])), whole=whole)

@@ -1,6 +1,7 @@
 """The plot of an evaluation: quality against time, and the settings that no faster one equals."""
 
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,8 @@ MARKS = "osD^vPX*"
 
 def check_plots_can_be_made() -> None:
     """matplotlib is installed."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise MissingPackage(
-            "Plotting the quality-time frontier needs matplotlib: pip install 'idm-deploy[report]'."
-        ) from None
+    if find_spec("matplotlib") is None:
+        raise MissingPackage("Plotting the quality-time frontier needs matplotlib: pip install 'idm-deploy[report]'.")
 
 
 def write_frontier(evaluation: Evaluation, path: Path, baseline: str | None = None) -> None:
@@ -46,19 +43,21 @@ def write_frontier(evaluation: Evaluation, path: Path, baseline: str | None = No
 def _draw_panel(axes: Any, evaluation: Evaluation, measure: str, baseline: str | None) -> None:
     rows = [row for row in rows_with_model(evaluation) if math.isfinite(row.interval(measure).mean)]
     axes.set_xscale("log")
-    _draw_frontier(axes, frontier(evaluation, measure), measure)
+    best = frontier(evaluation, measure)
+    axes.plot(
+        [row.seconds for row in best],
+        [_value(row, measure) for row in best],
+        **{"color": LIGHT, "linewidth": 8, "marker": "o", "markersize": 8, "solid_capstyle": "round", "zorder": 1},
+        label="quality-time frontier",
+    )
     for number, (series, members) in enumerate(_series(rows).items()):
         colour, mark = SERIES_COLOURS[number % len(SERIES_COLOURS)], MARKS[number % len(MARKS)]
         members = sorted(members, key=lambda row: row.seconds)
         axes.plot(
             [row.seconds for row in members],
             [_value(row, measure) for row in members],
-            color=colour,
-            marker=mark,
-            linewidth=1,
-            markersize=5,
+            **{"color": colour, "marker": mark, "linewidth": 1, "markersize": 5, "zorder": 3},
             label=series or "settings",
-            zorder=3,
         )
         _label_points(axes, members, measure, colour, below=number % 2 == 1)
     against = baseline_row(evaluation, baseline)
@@ -68,21 +67,6 @@ def _draw_panel(axes: Any, evaluation: Evaluation, measure: str, baseline: str |
         _ring(axes, chosen, measure, INK, "recommended")
     _draw_levels(axes, evaluation, measure)
     _name_axes(axes, evaluation, measure)
-
-
-def _draw_frontier(axes: Any, rows: list[Row], measure: str) -> None:
-    seconds, values = [row.seconds for row in rows], [_value(row, measure) for row in rows]
-    axes.plot(
-        seconds,
-        values,
-        color=LIGHT,
-        linewidth=8,
-        marker="o",
-        markersize=8,
-        solid_capstyle="round",
-        label="quality-time frontier",
-        zorder=1,
-    )
 
 
 def _series(rows: list[Row]) -> dict[str, list[Row]]:
@@ -116,14 +100,9 @@ def _ring(axes: Any, row: Row, measure: str, colour: str, label: str) -> None:
     axes.plot(
         [row.seconds],
         [_value(row, measure)],
-        linestyle="none",
-        marker="o",
-        markersize=13,
-        fillstyle="none",
+        **{"linestyle": "none", "marker": "o", "markersize": 13, "fillstyle": "none", "color": colour, "zorder": 5},
         markeredgewidth=2 if label == "recommended" else 1,
-        color=colour,
         label=label,
-        zorder=5,
     )
 
 
@@ -141,9 +120,8 @@ def _draw_levels(axes: Any, evaluation: Evaluation, measure: str) -> None:
 
 
 def _name_axes(axes: Any, evaluation: Evaluation, measure: str) -> None:
-    one = evaluation.measures[measure]
-    axes.set_title(one.heading, fontsize=11)
-    axes.set_ylabel(one.meaning.split(";")[0], fontsize=7, color=GREY)
+    axes.set_title(evaluation.measures[measure].heading, fontsize=11)
+    axes.set_ylabel(evaluation.measures[measure].meaning.split(";")[0], fontsize=7, color=GREY)
     axes.set_xlabel("seconds a picture", fontsize=8, color=GREY)
     axes.tick_params(colors=INK, labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)

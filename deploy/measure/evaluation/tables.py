@@ -47,8 +47,8 @@ def _cells(evaluation: Evaluation, row: Row, shown: Mapping[str, Measure]) -> li
     gain = evaluation.gain(row)
     cells += ["" if gain is None else text_from_interval(gain, 2, sign=True), f"{row.seconds:.3f}"]
     if _has_fidelity(evaluation):
-        kept = evaluation.fidelity(row)
-        cells.append("" if kept is None else text_from_interval(kept, 1))
+        fidelity = evaluation.fidelity(row)
+        cells.append("" if fidelity is None else text_from_interval(fidelity, 1))
     return [row.name, steps, *cells]
 
 
@@ -64,12 +64,12 @@ def comparison_from_evaluation(evaluation: Evaluation, baseline: str | None = No
     heading = [f"beside {against.name}", "PSNR", "detail", "LR cons.", "times faster", "loses more than allowed in"]
     rows = []
     for row in rows_with_model(evaluation):
-        compared = compare(evaluation, row, against)
-        if compared is not None:
-            detail = "-" if compared.detail is None else text_from_interval(compared.detail, 2, sign=True)
-            lost = ", ".join(evaluation.measures[name].heading for name in compared.lost)
-            consistency = text_from_interval(compared.lr_consistency, 1, sign=True)
-            psnr, faster = text_from_interval(compared.psnr, 2, sign=True), f"{against.seconds / row.seconds:.2f}"
+        comparison = compare(evaluation, row, against)
+        if comparison is not None:
+            detail = "-" if comparison.detail is None else text_from_interval(comparison.detail, 2, sign=True)
+            lost = ", ".join(evaluation.measures[name].heading for name in comparison.lost)
+            consistency = text_from_interval(comparison.lr_consistency, 1, sign=True)
+            psnr, faster = text_from_interval(comparison.psnr, 2, sign=True), f"{against.seconds / row.seconds:.2f}"
             rows.append([row.name, psnr, detail, consistency, faster, lost or "nothing"])
     return [heading, *rows] if rows else []
 
@@ -91,30 +91,30 @@ def verdict_from_evaluation(evaluation: Evaluation, baseline: str | None = None)
 
 def remarks_on(evaluation: Evaluation, baseline: str | None = None) -> list[str]:
     """What to know of the tables of one scale: what they say, and how originals were made to fit."""
-    told = verdict_from_evaluation(evaluation, baseline)
+    remarks = verdict_from_evaluation(evaluation, baseline)
     cut = [one for one in evaluation.originals if one.whole is not None]
     if cut:
         one = cut[0]
-        told.append(
+        remarks.append(
             f"{len(cut)} of {len(evaluation.originals)} originals were cut, their middle kept (as {one.name}, "
             f"{_size(one.whole)} to {_size(one.size)}), to what whole LR pixels enlarge to"
         )
-    return told
+    return remarks
 
 
 def legend_from_evaluations(evaluations: Sequence[Evaluation]) -> list[str]:
     """What the rows are, which is the same at every scale, and what fidelity is held against."""
-    texts = {row.name: row.about.text for one in evaluations for row in one.sound_rows()}
+    texts = {row.name: row.about.text for evaluation in evaluations for row in evaluation.sound_rows()}
     lines = [f"{name}: {text}" for name, text in texts.items()]
     against = dict.fromkeys(
         row.about.counterpart
-        for one in evaluations
-        for row in one.sound_rows()
-        if one.fidelities(row) is not None and row.about.counterpart is not None
+        for evaluation in evaluations
+        for row in evaluation.sound_rows()
+        if evaluation.fidelities(row) is not None and row.about.counterpart is not None
     )
     if against:
-        told = f"those of {', '.join(against)}{', whichever samples alike' if len(against) > 1 else ''}"
-        lines.append(f"{FIDELITY_HEADING}: dB between the pictures and {told}, from the same noise")
+        others = f"those of {', '.join(against)}{', whichever samples alike' if len(against) > 1 else ''}"
+        lines.append(f"{FIDELITY_HEADING}: dB between the pictures and {others}, from the same noise")
     return lines
 
 
@@ -147,11 +147,16 @@ def markdown_from_evaluations(
 ) -> str:
     """The tables in Markdown, with what each row and column means under them."""
     parts = []
-    for one in evaluations:
-        parts += [f"## {title_from_evaluation(one)}", "", *_markdown_table(table_from_evaluation(one)), ""]
-        compared = comparison_from_evaluation(one, baseline)
+    for evaluation in evaluations:
+        parts += [
+            f"## {title_from_evaluation(evaluation)}",
+            "",
+            *_markdown_table(table_from_evaluation(evaluation)),
+            "",
+        ]
+        compared = comparison_from_evaluation(evaluation, baseline)
         parts += [*_markdown_table(compared), ""] if compared else []
-        parts += [*(f"* {line}" for line in remarks_on(one, baseline)), ""]
+        parts += [*(f"* {line}" for line in remarks_on(evaluation, baseline)), ""]
     columns = [f"* {measure.heading}: {measure.meaning}" for measure in measures_shown(evaluations[-1]).values()]
     rows = [f"* {line}" for line in legend_from_evaluations(evaluations)]
     return "\n".join([*parts, "## Rows", "", *rows, "", "## Columns", "", *columns, *(f"* {n}" for n in notes), ""])

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import count, product
 from pathlib import Path
+from typing import Any
 
 from deploy.bundle import Bundle
 from deploy.measure.evaluation.contenders import Setting
@@ -43,26 +44,18 @@ class Offered:
 
     def ways(self) -> list[Way]:
         """Every combination, the last part changing fastest."""
+        parts: dict[str, Sequence[Any]] = {
+            "preset": self.presets,
+            "equation": self.equations,
+            "steps": self.steps,
+            "start": self.starts,
+            "consistency": self.consistencies,
+            "eta": self.etas,
+            "placement": self.placements,
+        }
+        combinations = product(*(values or (None,) for values in parts.values()))
         choices = [
-            Choices(
-                preset=preset,
-                equation=equation,
-                steps=steps,
-                start=start,
-                consistency=consistency,
-                eta=eta,
-                placement=placement,
-                published=self.published,
-            )
-            for preset, equation, steps, start, consistency, eta, placement in product(
-                self.presets or (None,),
-                self.equations or (None,),
-                self.steps or (None,),
-                self.starts or (None,),
-                self.consistencies or (None,),
-                self.etas or (None,),
-                self.placements or (None,),
-            )
+            Choices(**dict(zip(parts, values, strict=True)), published=self.published) for values in combinations
         ]
         return [
             Way(bundle=bundle, engine=engine, precision=precision, choices=choice)
@@ -83,20 +76,20 @@ def opened_settings(
     bundles = {path: Bundle.open(path) for path in dict.fromkeys(way.bundle for way in ways)}
     called = short_names(list(bundles))
     upscalers: dict[tuple[Path, str, str], Upscaler] = {}
-    told: set[str] = set()
+    lines_told: set[str] = set()
 
     def tell_once(line: str) -> None:
-        if line not in told:
-            told.add(line)
+        if line not in lines_told:
+            lines_told.add(line)
             notice(line)
 
     described = []
     for way in ways:
         place = way.bundle, way.engine, way.precision
         if place not in upscalers:
-            made = Upscaler(bundles[way.bundle], way.engine, way.precision, threads, device=device)
-            upscalers[place] = stack.enter_context(made)
-            _ = made.graphs.int8  # a bundle without what int8 needs says so
+            upscaler = Upscaler(bundles[way.bundle], way.engine, way.precision, threads, device=device)
+            upscalers[place] = stack.enter_context(upscaler)
+            _ = upscaler.graphs.int8  # a bundle without what int8 needs says so
         described.append(description_of(way, called[way.bundle], upscalers[place]))
     names = names_from_descriptions(described)
     settings = []
@@ -159,8 +152,8 @@ def description_of(way: Way, bundle: str, upscaler: Upscaler) -> Description:
 def names_from_descriptions(described: Sequence[Description]) -> list[str]:
     """Names of what differs; the preset's where nothing does, numbered if that was taken."""
     names: list[str] = []
-    for index, one in enumerate(described):
-        name = _differing(described, index, one.values) or one.values["preset"]
+    for index, description in enumerate(described):
+        name = _differing(described, index, description.values) or description.values["preset"]
         numbered = (f"{name} ({number})" for number in count(2))
         names.append(name if name not in names else next(free for free in numbered if free not in names))
     return names
@@ -171,7 +164,8 @@ def _differing(described: Sequence[Description], index: int, keys: Iterable[str]
     wanted = [
         key
         for key in keys
-        if any(key in one.said for one in described) and len({one.values[key] for one in described}) > 1
+        if any(key in description.said for description in described)
+        and len({description.values[key] for description in described}) > 1
     ]
     return " ".join(described[index].values[key] for key in wanted)
 
@@ -181,7 +175,9 @@ def counterpart_of(index: int, described: Sequence[Description]) -> int | None:
 
     None for that one itself, and for a way whose sampling no other shares.
     """
-    sampling = [{key: value for key, value in one.values.items() if key not in PLACES} for one in described]
+    sampling = [
+        {key: value for key, value in description.values.items() if key not in PLACES} for description in described
+    ]
     same = [other for other in range(len(described)) if sampling[other] == sampling[index]]
     first = min(same, key=lambda other: (described[other].values["precision"] != "fp32", other))
     return None if first == index else first

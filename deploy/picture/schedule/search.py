@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.errors import PlanError
-from deploy.families.contract import Float32, Model, Subject
+from deploy.families.contract import Float32, Subject
+from deploy.families.model import Model
 from deploy.images.tiles import Window
 from deploy.sampling.equations import EQUATIONS
 from deploy.sampling.loop import Array, run_plan, starting_state

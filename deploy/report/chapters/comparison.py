@@ -1,12 +1,11 @@
 """The pictures, side by side and under a slider."""
 
 from base64 import b64encode
-from collections.abc import Iterator
 
 from deploy.images.files import encode_image
 from deploy.report.gallery import INPUT, Gallery, Scene, Variant
 from deploy.report.html.markup import Child, Markup, tag
-from deploy.report.html.parts import Section, badge, facts
+from deploy.report.html.parts import Section, badge, definitions
 from deploy.report.html.wording import count_of
 
 
@@ -14,8 +13,8 @@ def pictures_section(gallery: Gallery) -> Section:
     """The slider, which the page's script fills, and every picture once: what the script and paper show."""
     count = count_of(len(gallery.scenes), "picture")
     about = f"{count}, {gallery.origin}" + (f", enlarged {gallery.scale:g}×" if gallery.scale else "")
-    ways: list[tuple[Child, Child]] = [(name, told) for name, told in gallery.ways.items()]
-    ways += [((name, " ", badge("failed", "warn")), told) for name, told in gallery.failures.items()]
+    ways: list[tuple[Child, Child]] = [(name, text) for name, text in gallery.ways.items()]
+    ways += [((name, " ", badge("failed", "warn")), text) for name, text in gallery.failures.items()]
     strips = [_strip(scene, index) for index, scene in enumerate(gallery.scenes)]
     return Section(
         anchor="pictures",
@@ -24,7 +23,7 @@ def pictures_section(gallery: Gallery) -> Section:
         body=(
             _viewer(),
             tag("details", tag("summary", "All pictures side by side"), strips, id="strips", open=True),
-            tag("details", tag("summary", "How each was made"), facts(ways), open=bool(gallery.failures)),
+            tag("details", tag("summary", "How each was made"), definitions(ways), open=bool(gallery.failures)),
         ),
     )
 
@@ -57,30 +56,25 @@ def _choice(label: str, side: str) -> Markup:
 
 
 def _strip(scene: Scene, index: int) -> Markup:
-    pictures = [tag("li", _figure(scene, one)) for one in scene.variants]
+    pictures = [tag("li", _figure(scene, variant)) for variant in scene.variants]
     heading = tag("h3", scene.name, tag("small", f" {scene.size[0]}×{scene.size[1]}"))
     return tag("div", heading, tag("ul", pictures), class_="strip", data_scene=index, data_name=scene.name)
 
 
-def _figure(scene: Scene, one: Variant) -> Markup:
+def _figure(scene: Scene, variant: Variant) -> Markup:
     image = tag(
         "img",
-        src=data_uri(one),
-        alt=f"{scene.name}, {one.name}",
+        src=data_uri(variant),
+        alt=f"{scene.name}, {variant.name}",
         width=scene.size[0],
         height=scene.size[1],
-        data_way=one.name,
-        data_figures=one.figures,
+        data_way=variant.name,
+        data_figures=variant.figures,
     )
-    return tag("figure", image, tag("figcaption", tag("b", one.name), " ", *_told(one)))
+    note = ", enlarged without any filter" if variant.name == INPUT else None
+    return tag("figure", image, tag("figcaption", tag("b", variant.name), " ", variant.figures or None, note))
 
 
-def _told(one: Variant) -> Iterator[Child]:
-    yield one.figures or None
-    if one.name == INPUT:
-        yield ", enlarged without any filter"
-
-
-def data_uri(one: Variant) -> str:
+def data_uri(variant: Variant) -> str:
     """The picture itself as an address: WebP without loss, a quarter smaller than PNG."""
-    return f"data:image/webp;base64,{b64encode(encode_image(one.pixels, 'WEBP')).decode('ascii')}"
+    return f"data:image/webp;base64,{b64encode(encode_image(variant.pixels, 'WEBP')).decode('ascii')}"

@@ -1,7 +1,8 @@
 """What was quantized: the targets and what they cost, the ranges over noise levels, the scales, what stays in float."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from deploy.bundle.quantization import Int8Target
@@ -14,7 +15,7 @@ from deploy.report.html.parts import (
     Section,
     bullets,
     code,
-    facts,
+    definitions,
     folded,
     paragraph,
     subheading,
@@ -34,33 +35,33 @@ from deploy.report.html.wording import (
 
 COLUMNS = (
     text_column("target"),
-    Column(heading="ranges", meaning="of noise levels, each with activation scales of its own"),
-    Column(heading="in float", meaning="layers that stay in float"),
-    Column(heading="weights", meaning="of the denoiser, and their share of the float ones"),
-    Column(heading="step", meaning="one step in int8, of an output of 128×128 pixels"),
-    Column(heading="faster", meaning="times, than float32 on the same engine"),
-    Column(heading="fidelity", meaning="dB between int8 and float pictures from the same noise, mean"),
-    Column(heading="worst", meaning="the least of the pictures"),
-    Column(heading="plain", meaning="the same mean for plain ddim from pure noise, without the preset's aids"),
-    Column(heading="PSNR", meaning="dB that the mean PSNR against the originals changed"),
-    Column(heading="SSIM", meaning="what the mean SSIM against the originals changed"),
+    Column("ranges", "of noise levels, each with activation scales of its own"),
+    Column("in float", "layers that stay in float"),
+    Column("weights", "of the denoiser, and their share of the float ones"),
+    Column("step", "one step in int8, of an output of 128×128 pixels"),
+    Column("faster", "times, than float32 on the same engine"),
+    Column("fidelity", "dB between int8 and float pictures from the same noise, mean"),
+    Column("worst", "the least of the pictures"),
+    Column("plain", "the same mean for plain ddim from pure noise, without the preset's aids"),
+    Column("PSNR", "dB that the mean PSNR against the originals changed"),
+    Column("SSIM", "what the mean SSIM against the originals changed"),
 )
 
 
 UNKNOWN = "–"
 
 
-def int8_section(facts_: Facts) -> Section | None:
+def int8_section(facts: Facts) -> Section | None:
     """Everything about int8; None for a bundle that has none."""
-    told = facts_.bundle.manifest.quantization
-    if told is None:
+    quantization = facts.bundle.manifest.quantization
+    if quantization is None:
         return None
-    measured = _by_target(facts_, facts_.quantization)
-    rows = [_row(name, entry, record(measured.get(name))) for name, entry in facts_.targets.items()]
+    measured = _by_target(facts, facts.quantization)
+    rows = [_row(name, entry, record(measured.get(name))) for name, entry in facts.targets.items()]
     note = None
     if not measured:
         note = "Some figures are missing: the report folder of this quantization was not found beside the bundle."
-    elif facts_.quantization and (pictures := listed(facts_.quantization.data.get("pictures"))):
+    elif facts.quantization and (pictures := listed(facts.quantization.data.get("pictures"))):
         crops = count_of(len(pictures), "crop")
         note = f"Measured by quantize with the default preset on {crops} of held-out photographs."
     return Section(
@@ -68,29 +69,29 @@ def int8_section(facts_: Facts) -> Section | None:
         title="In int8",
         lede="Convolutions and linear layers in 8 bits; weights once, activation scales per range of noise levels.",
         body=(
-            tag("ul", [one.html() for one in verdicts(facts_)], class_="verdicts"),
+            tag("ul", [verdict.html() for verdict in verdicts(facts)], class_="verdicts"),
             table("Targets", COLUMNS, rows, note=note),
-            *_budget(facts_),
-            *_ranges(facts_),
-            *_activations(facts_),
+            *_budget(facts),
+            *_ranges(facts),
+            *_activations(facts),
             *_in_float(measured),
             *_decoder(measured),
-            *_weights(facts_),
-            *_calibration(facts_, told.settings),
+            *_weights(facts),
+            *_calibration(facts, quantization.settings),
         ),
     )
 
 
-def _by_target(facts_: Facts, figures: Figures | None) -> Record:
+def _by_target(facts: Facts, figures: Figures | None) -> Record:
     """What a report says of the bundle's targets, in the order of the page."""
-    told = record(within(figures.data, "targets")) if figures else {}
-    return {name: told[name] for name in facts_.targets if name in told}
+    entries = record(within(figures.data, "targets")) if figures else {}
+    return {name: entries[name] for name in facts.targets if name in entries}
 
 
 def _row(name: str, entry: Int8Target, measured: Record) -> list[Child]:
     preset, seconds = record(measured.get("preset")), record(measured.get("seconds_per_step"))
     held_out = entry.held_out
-    layers, kept = number(measured.get("layers")), measured.get("in_float")
+    layers, in_float = number(measured.get("layers")), measured.get("in_float")
     size, share = number(measured.get("bytes")), number(measured.get("share_of_float_bytes"))
     before, after = number(seconds.get("float")), number(seconds.get("int8"))
     lost = None if held_out is None else held_out.psnr_drop
@@ -104,7 +105,7 @@ def _row(name: str, entry: Int8Target, measured: Record) -> list[Child]:
     return [
         TARGETS.get(name, name),
         str(len(entry.edges) - 1),
-        f"{len(kept)} of {layers:.0f}" if layers is not None and isinstance(kept, list) else UNKNOWN,
+        f"{len(in_float)} of {layers:.0f}" if layers is not None and isinstance(in_float, list) else UNKNOWN,
         weights or UNKNOWN,
         text_from_seconds(after) if after else UNKNOWN,
         text_from_ratio(before / after) if before and after else UNKNOWN,
@@ -117,46 +118,46 @@ def _row(name: str, entry: Int8Target, measured: Record) -> list[Child]:
 
 
 def _decibels(value: object) -> str:
-    found = number(value)
-    return UNKNOWN if found is None else f"{found:.1f} dB"
+    decibels = number(value)
+    return UNKNOWN if decibels is None else f"{decibels:.1f} dB"
 
 
-def _budget(facts_: Facts) -> Iterator[Markup]:
+def _budget(facts: Facts) -> Iterator[Markup]:
     """What was allowed, beside what it came to on the calibration pictures that the decision was made with."""
-    quantization = facts_.bundle.manifest.quantization
+    quantization = facts.bundle.manifest.quantization
     allowed = None if quantization is None else quantization.max_psnr_drop
-    frontier = record(within(facts_.quantization.data, "frontier")) if facts_.quantization else {}
-    found = []
-    for name in facts_.targets:
+    frontier = record(within(facts.quantization.data, "frontier")) if facts.quantization else {}
+    changes = []
+    for name in facts.targets:
         trials = records(frontier.get(name))
         drop = number(trials[-1].get("psnr_drop")) if trials else None
         if drop is not None:
             tried = f" after {len(trials)} settings" if len(trials) > 1 else ""
-            found.append(f"{TARGETS.get(name, name)} {signed(-drop, 3)} dB{tried}")
+            changes.append(f"{TARGETS.get(name, name)} {signed(-drop, 3)} dB{tried}")
     if allowed is not None:
-        result = f" On the calibration pictures it changed by: {listing(found)}." if found else ""
+        result = f" On the calibration pictures it changed by: {listing(changes)}." if changes else ""
         yield paragraph(f"Budget: the mean PSNR may fall by {allowed:g} dB at the default preset.{result}")
 
 
-def _ranges(facts_: Facts) -> Iterator[Markup]:
+def _ranges(facts: Facts) -> Iterator[Markup]:
     """The ranges as a table per set of edges, and what further ones would be worth."""
     by_edges: dict[tuple[float, ...], list[str]] = {}
-    for name, entry in facts_.targets.items():
+    for name, entry in facts.targets.items():
         by_edges.setdefault(entry.edges, []).append(TARGETS.get(name, name))
     yield subheading("Ranges of noise levels")
     for edges, names in by_edges.items():
         rows: list[list[Child]] = [
-            [str(index + 1), f"{low:.4g}", f"{high:.4g}", str(sum(low <= level < high for level in facts_.levels))]
+            [str(index + 1), f"{low:.4g}", f"{high:.4g}", str(sum(low <= level < high for level in facts.levels))]
             for index, (low, high) in enumerate(pairwise(edges))
         ]
-        columns = [text_column("range"), Column(heading="from"), Column(heading="up to")]
-        columns.append(Column(heading="calibrated steps", meaning="noise levels that were recorded within it"))
+        columns = [text_column("range"), Column("from"), Column("up to")]
+        columns.append(Column("calibrated steps", "noise levels that were recorded within it"))
         yield table(listing(names), columns, rows)
-    yield from _partition(facts_)
+    yield from _partition(facts)
 
 
-def _partition(facts_: Facts) -> Iterator[Markup]:
-    targets = _by_target(facts_, facts_.calibration)
+def _partition(facts: Facts) -> Iterator[Markup]:
+    targets = _by_target(facts, facts.calibration)
     curves: dict[tuple[float, ...], list[str]] = {}
     for name, entry in targets.items():
         costs = numbers(record(entry).get("partition_costs"))
@@ -167,40 +168,40 @@ def _partition(facts_: Facts) -> Iterator[Markup]:
             [str(count), bar(cost / curve[0], f"{cost / curve[0]:.0%}"), f"{cost / curve[0]:.1%}"]
             for count, cost in enumerate(curve, 1)
         ]
-        columns = [text_column("ranges"), text_column(""), Column(heading="expected error")]
+        columns = [text_column("ranges"), text_column(""), Column("expected error")]
         yield folded(f"What further ranges are worth: {listing(names)}", table("One range is 100 %", columns, rows))
 
 
-def _activations(facts_: Facts) -> Iterator[Markup]:
+def _activations(facts: Facts) -> Iterator[Markup]:
     """How the largest values move with the noise level, or the scales themselves where that is not known."""
-    movement = record(within(facts_.quantization.data, "movement")) if facts_.quantization else {}
-    levels = facts_.levels
+    movement = record(within(facts.quantization.data, "movement")) if facts.quantization else {}
+    levels = facts.levels
     moved = [(name, row) for name, row in _rows_of_numbers(movement.get("tensors")) if len(row) == len(levels)]
-    median, largest = number(movement.get("median_ratio")), number(movement.get("largest_ratio"))
+    usual, largest = number(movement.get("median_ratio")), number(movement.get("largest_ratio"))
     if moved and levels:
         yield subheading("How activations move")
-        if median is not None and largest is not None:
+        if usual is not None and largest is not None:
             yield paragraph(
                 "From one noise level to another, the largest value of a layer's input, over part of the pictures at "
-                f"each, changes {median:.2f}-fold in the median and {largest:.2f}-fold at most."
+                f"each, changes {usual:.2f}-fold in the median and {largest:.2f}-fold at most."
             )
         columns = [f"noise level {level:.3g}" for level in levels]
-        inner = [sum(level < edge for level in levels) for edge in facts_.edges[1:-1]]
+        inner = [sum(level < edge for level in levels) for edge in facts.edges[1:-1]]
         caption = "Largest value of each layer's input, as a share of its own largest; lines: where ranges end"
         yield folded(f"All {len(moved)} inputs over noise levels", heat_map(caption, moved, columns, inner))
-    yield from _scales(facts_)
+    yield from _scales(facts)
 
 
 def _rows_of_numbers(value: object) -> Iterator[tuple[str, list[float]]]:
     for name, row in record(value).items():
-        found = numbers(row)
-        if found:
-            yield str(name), found
+        figures = numbers(row)
+        if figures:
+            yield str(name), figures
 
 
-def _scales(facts_: Facts) -> Iterator[Markup]:
-    targets = _by_target(facts_, facts_.calibration)
-    shown: dict[str, list[str]] = {}
+def _scales(facts: Facts) -> Iterator[Markup]:
+    targets = _by_target(facts, facts.calibration)
+    targets_of_form: dict[str, list[str]] = {}
     maps: dict[str, list[tuple[str, list[float]]]] = {}
     for target, entry in targets.items():
         rows = [
@@ -210,30 +211,30 @@ def _scales(facts_: Facts) -> Iterator[Markup]:
         ]
         if rows and len(rows[0][1]) > 1:
             form = text(record(entry).get("form")) or target
-            shown.setdefault(form, []).append(TARGETS.get(target, target))
+            targets_of_form.setdefault(form, []).append(TARGETS.get(target, target))
             maps[form] = rows
     for form, rows in maps.items():
         columns = [f"range {index + 1}" for index in range(max(len(scales) for _, scales in rows))]
-        summary = f"Activation scales of {count_of(len(rows), 'layer')}, {form}: {listing(shown[form])}"
+        summary = f"Activation scales of {count_of(len(rows), 'layer')}, {form}: {listing(targets_of_form[form])}"
         yield folded(summary, heat_map("Each scale as a share of its layer's largest", rows, columns))
 
 
 def _input_scales(layer: object) -> list[float]:
-    return numbers([one.get("scale") for one in records(record(layer).get("inputs"))])
+    return numbers([quantizer.get("scale") for quantizer in records(record(layer).get("inputs"))])
 
 
 def _in_float(measured: Record) -> Iterator[Markup]:
     """Which layers the budget kept in float, by target; targets that agree together."""
-    kept: dict[tuple[str, ...], list[str]] = {}
+    targets_of_layers: dict[tuple[str, ...], list[str]] = {}
     for name, entry in measured.items():
         layers = record(entry).get("in_float")
         names = [one for one in layers if isinstance(one, str)] if isinstance(layers, list) else []
-        kept.setdefault(tuple(names), []).append(TARGETS.get(name, name))
-    if not kept:
+        targets_of_layers.setdefault(tuple(names), []).append(TARGETS.get(name, name))
+    if not targets_of_layers:
         return
     yield subheading("What stays in float")
     yield paragraph("First and last convolution, the noise-level table, normalisation and softmax always do.")
-    for layers, targets in kept.items():
+    for layers, targets in targets_of_layers.items():
         if layers:
             yield paragraph(
                 f"For {listing(targets)}, because they spoil most for what they compute, or to stay within the budget:"
@@ -247,24 +248,24 @@ def _decoder(measured: Record) -> Iterator[Markup]:
     """What of the latent family's decoder is in int8, and how near its pictures are to those of the float one."""
     items = []
     for name, entry in measured.items():
-        told = record(record(entry).get("decoder"))
-        trials = records(told.get("trials"))
+        decoder = record(record(entry).get("decoder"))
+        trials = records(decoder.get("trials"))
         if not trials:
             continue
-        parts = [str(one) for one in listed(told.get("int8"))]
+        parts = [str(graph) for graph in listed(decoder.get("int8"))]
         mean, worst = (_decibels(trials[-1].get(key)) for key in ("mean", "worst"))
-        away = f"{mean} against the float decoder in the mean, {worst} at the least"
-        kept = f"{listing(parts)} in int8, {away}" if parts else f"stays in float; the last that was tried: {away}"
-        items.append(f"{TARGETS.get(name, name)}: {kept}.")
+        distance = f"{mean} against the float decoder in the mean, {worst} at the least"
+        outcome = f"{listing(parts)} in int8" if parts else "stays in float; the last that was tried"
+        items.append(f"{TARGETS.get(name, name)}: {outcome}{', ' if parts else ': '}{distance}.")
     if items:
         yield subheading("The decoder")
         yield bullets(items)
 
 
-def _weights(facts_: Facts) -> Iterator[Markup]:
+def _weights(facts: Facts) -> Iterator[Markup]:
     """Signal over rounding noise of the weights, the worst layers first."""
-    found = record(within(facts_.quantization.data, "weights_sqnr_db")) if facts_.quantization else {}
-    known = sorted((value, str(name)) for name, one in found.items() if (value := number(one)) is not None)
+    of_layers = record(within(facts.quantization.data, "weights_sqnr_db")) if facts.quantization else {}
+    known = sorted((value, str(name)) for name, figure in of_layers.items() if (value := number(figure)) is not None)
     if not known:
         return
     values = [value for value, _ in known]
@@ -275,21 +276,16 @@ def _weights(facts_: Facts) -> Iterator[Markup]:
     ]
     yield subheading("Weights")
     yield paragraph(
-        f"Signal over rounding noise per layer: {values[0]:.1f} dB at the least, {_median(values):.1f} dB in the "
+        f"Signal over rounding noise per layer: {values[0]:.1f} dB at the least, {median(values):.1f} dB in the "
         f"median, {values[-1]:.1f} dB at most, over {count_of(len(values), 'layer')}."
     )
-    columns = [text_column("layer"), text_column(""), Column(heading="signal over noise")]
+    columns = [text_column("layer"), text_column(""), Column("signal over noise")]
     yield folded("The layers that rounding hurts most", table("Weights in int8, the worst layers", columns, rows))
 
 
-def _median(ordered: Sequence[float]) -> float:
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
-
-
-def _calibration(facts_: Facts, settings: Mapping[str, Any]) -> Iterator[Markup]:
+def _calibration(facts: Facts, settings: Mapping[str, Any]) -> Iterator[Markup]:
     """What it was calibrated on, and with which settings."""
-    pictures = facts_.bundle.manifest.calibration_images or {}
+    pictures = facts.bundle.manifest.calibration_images or {}
     yield subheading("Calibration")
     if pictures:
         yield paragraph(f"Recorded on real sampling runs of {count_of(len(pictures), 'picture')}.")
@@ -300,4 +296,4 @@ def _calibration(facts_: Facts, settings: Mapping[str, Any]) -> Iterator[Markup]
         pairs: list[tuple[Child, Child]] = [
             (code(name), code(plain_value(value))) for name, value in sorted(settings.items())
         ]
-        yield folded("Settings", facts(pairs))
+        yield folded("Settings", definitions(pairs))

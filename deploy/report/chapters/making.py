@@ -9,18 +9,18 @@ from deploy.families.table import family_named
 from deploy.report.facts import Facts
 from deploy.report.html.drawings import bar
 from deploy.report.html.markup import Child, tag
-from deploy.report.html.parts import Column, Section, badge, code, facts, folded, paragraph, table, text_column
+from deploy.report.html.parts import Column, Section, badge, code, definitions, folded, paragraph, table, text_column
 from deploy.report.html.values import Record, number, record, records, text
 from deploy.report.html.wording import count_of, listing, text_from_bytes, text_from_ratio
 
 
-def rewriting_section(facts_: Facts) -> Section:
+def rewriting_section(facts: Facts) -> Section:
     """The rewrites that the graphs went through, and those that were left out."""
-    manifest = facts_.bundle.manifest
+    manifest = facts.bundle.manifest
     known = family_named(manifest.family).rewrites
     items = [tag("li", _rewrite(name, known.get(name))) for name in manifest.rewrites]
     left_out = [name for name in known if name not in manifest.rewrites]
-    kept = [f"{name} {version}" for name, version in manifest.libraries.items()]
+    libraries = [f"{name} {version}" for name, version in manifest.libraries.items()]
     return Section(
         anchor="rewriting",
         title="How it was rewritten",
@@ -32,46 +32,46 @@ def rewriting_section(facts_: Facts) -> Section:
             paragraph("Left out by choice: ", listing(left_out), ".") if left_out else None,
             paragraph(
                 f"Written by {manifest.tool['name']} {manifest.tool['version']}"
-                + (f" with {listing(kept)}" if kept else "")
+                + (f" with {listing(libraries)}" if libraries else "")
                 + f", ONNX operator set {manifest.opset}. ",
-                code(f"idm-deploy verify {facts_.bundle.path.resolve().name} --against {manifest.source['file']}"),
+                code(f"idm-deploy verify {facts.bundle.path.resolve().name} --against {manifest.source['file']}"),
                 " holds every graph against the checkpoint.",
             ),
         ),
     )
 
 
-def _rewrite(name: str, told: Rewrite | None) -> Child:
-    if told is None:
+def _rewrite(name: str, rewrite: Rewrite | None) -> Child:
+    if rewrite is None:
         return code(name)
     return (
-        tag("h3", told.title, " ", badge(name)),
-        tag("p", told.what),
-        tag("p", "Saves ", told.saves, ".", class_="soft"),
+        tag("h3", rewrite.title, " ", badge(name)),
+        tag("p", rewrite.what),
+        tag("p", "Saves ", rewrite.saves, ".", class_="soft"),
     )
 
 
-def contents_section(facts_: Facts) -> Section:
+def contents_section(facts: Facts) -> Section:
     """Graphs with what they take and make, and every file."""
-    manifest = facts_.bundle.manifest
+    manifest = facts.bundle.manifest
     graphs: list[list[Child]] = [
         [code(name), _names(graph["inputs"]), _names(graph["outputs"]), listing(sorted(graph["forms"]))]
         for name, graph in manifest.graphs.items()
     ]
     files = sorted(manifest.files.items(), key=lambda item: (-item[1].bytes, item[0]))
-    largest = max((one.bytes for _, one in files), default=1) or 1
+    largest = max((file.bytes for _, file in files), default=1) or 1
     rows: list[list[Child]] = [
         [
             code(name),
-            bar(one.bytes / largest, text_from_bytes(one.bytes)),
-            text_from_bytes(one.bytes),
-            code(one.sha256[:16]),
+            bar(file.bytes / largest, text_from_bytes(file.bytes)),
+            text_from_bytes(file.bytes),
+            code(file.sha256[:16]),
         ]
-        for name, one in files
+        for name, file in files
     ]
-    total = text_from_bytes(sum(one.bytes for _, one in files))
-    graph_columns = [text_column(one) for one in ("graph", "takes", "makes", "normalisation written as")]
-    file_columns = [text_column("file"), text_column("share"), Column(heading="size"), text_column("SHA-256 begins")]
+    total = text_from_bytes(sum(file.bytes for _, file in files))
+    graph_columns = [text_column(file) for file in ("graph", "takes", "makes", "normalisation written as")]
+    file_columns = [text_column("file"), text_column("share"), Column("size"), text_column("SHA-256 begins")]
     return Section(
         anchor="contents",
         title="What is inside",
@@ -88,45 +88,47 @@ def _names(tensors: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(dict.fromkeys(re.sub(r"_\d+$", "_*", str(tensor["name"])) for tensor in tensors))
 
 
-def engine_section(facts_: Facts) -> Section | None:
+def engine_section(facts: Facts) -> Section | None:
     """What `build-engine` measured here and chose; None if it was not asked."""
-    if facts_.engine is None:
+    if facts.engine is None:
         return None
-    chosen = record(facts_.engine.get("chosen"))
-    candidates = records(facts_.engine.get("candidates"))
-    times = [ms for one in candidates if (ms := number(one.get("step_ms")))]
-    rows = [_candidate_row(one, chosen, times) for one in candidates]
+    chosen = record(facts.engine.get("chosen"))
+    candidates = records(facts.engine.get("candidates"))
+    times = [ms for candidate in candidates if (ms := number(candidate.get("step_ms")))]
+    rows = [_candidate_row(candidate, chosen, times) for candidate in candidates]
     columns = [
         text_column("engine"),
         text_column(""),
-        Column(heading="one step"),
-        Column(heading="times faster", meaning="than the slowest"),
-        Column(heading="distance", meaning="of the step from float32: signal over error, in dB"),
+        Column("one step"),
+        Column("times faster", "than the slowest"),
+        Column("distance", "of the step from float32: signal over error, in dB"),
     ]
-    trial = record(facts_.engine.get("trial"))
+    trial = record(facts.engine.get("trial"))
     size = trial.get("size")
-    told = (
+    step = (
         f"{size[1]}×{size[0]}, batch {trial.get('batch')}" if isinstance(size, list | tuple) and len(size) == 2 else ""
     )
-    why = text(facts_.engine.get("why"))
+    why = text(facts.engine.get("why"))
     return Section(
         anchor="engine",
         title="On this machine",
         lede="What build-engine measured here, and what infer uses from then on.",
         body=(
-            facts([("Chosen", f"{chosen.get('backend')} {chosen.get('precision')}"), ("Because", why), ("Step", told)]),
+            definitions(
+                [("Chosen", f"{chosen.get('backend')} {chosen.get('precision')}"), ("Because", why), ("Step", step)]
+            ),
             table("Candidates", columns, rows),
         ),
     )
 
 
-def _candidate_row(one: Record, chosen: Record, times: Sequence[float]) -> list[Child]:
-    name = f"{one.get('backend')} {one.get('precision')}"
-    same = all(one.get(key) == chosen.get(key) for key in ("backend", "precision"))
+def _candidate_row(candidate: Record, chosen: Record, times: Sequence[float]) -> list[Child]:
+    name = f"{candidate.get('backend')} {candidate.get('precision')}"
+    same = all(candidate.get(key) == chosen.get(key) for key in ("backend", "precision"))
     label: Child = (name, " ", badge("chosen")) if same else name
-    step, distance = number(one.get("step_ms")), number(one.get("sqnr_db"))
+    step, distance = number(candidate.get("step_ms")), number(candidate.get("sqnr_db"))
     if step is None or step <= 0:
-        return [label, text(one.get("failure")) or "not run"]
+        return [label, text(candidate.get("failure")) or "not run"]
     return [
         label,
         bar(step / max(times), f"{step:.3g} ms"),

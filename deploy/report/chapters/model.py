@@ -6,7 +6,7 @@ from deploy.families.table import FAMILIES
 from deploy.report.chapters.verdict import SAFE, verdicts
 from deploy.report.facts import TARGETS, Facts
 from deploy.report.html.markup import Child, Markup, tag
-from deploy.report.html.parts import Section, badge, code, facts, table, text_column
+from deploy.report.html.parts import Section, badge, code, definitions, table, text_column
 from deploy.report.html.values import number, record, within
 from deploy.report.html.wording import count_of, listing, plain_value, signed, text_from_bytes
 from deploy.sampling.choices import Choices, sampling_from
@@ -21,26 +21,26 @@ SOURCES = {
 """What the sources in bundle.json mean."""
 
 
-def title_of(facts_: Facts) -> str:
+def title_of(facts: Facts) -> str:
     """The bundle's name."""
-    return facts_.bundle.path.resolve().name.removesuffix(".bundle")
+    return facts.bundle.path.resolve().name.removesuffix(".bundle")
 
 
-def head_of_page(facts_: Facts) -> Markup:
+def head_of_page(facts: Facts) -> Markup:
     """Name, what it is in one sentence, and the few figures that matter most."""
-    manifest = facts_.bundle.manifest
-    int8 = listing([TARGETS.get(name, name) for name in facts_.targets])
+    manifest = facts.bundle.manifest
+    int8 = listing([TARGETS.get(name, name) for name in facts.targets])
     float_ = "float" if "denoise" in manifest.graphs else ""
-    kinds = listing([one for one in (float_, f"int8 for {int8}" if int8 else "") if one])
+    kinds = listing([kind for kind in (float_, f"int8 for {int8}" if int8 else "") if kind])
     lead: Child = (family_title(manifest.family), ", exported from ", code(str(manifest.source["file"])), ". ")
     tiles = [
         tag("div", tag("dt", name), tag("dd", value), tag("dd", note), class_="tile")
-        for name, value, note in _tiles(facts_)
+        for name, value, note in _tiles(facts)
     ]
     return tag(
         "header",
         tag("p", "A bundle of idm-deploy", class_="overline"),
-        tag("h1", title_of(facts_)),
+        tag("h1", title_of(facts)),
         tag("p", lead, f"Runs in {kinds}." if kinds else None, class_="lead"),
         tag("dl", tiles, class_="tiles"),
     )
@@ -52,52 +52,56 @@ def family_title(family: str) -> str:
     return title[:1].upper() + title[1:]
 
 
-def _tiles(facts_: Facts) -> Iterator[tuple[str, str, str]]:
-    manifest = facts_.bundle.manifest
-    total = sum(one.bytes for one in manifest.files.values())
+def _tiles(facts: Facts) -> Iterator[tuple[str, str, str]]:
+    manifest = facts.bundle.manifest
+    total = sum(file.bytes for file in manifest.files.values())
     yield "On disk", text_from_bytes(total), f"from a checkpoint of {text_from_bytes(manifest.source['bytes'])}"
     trained = manifest.scale_range["trained"]
     if trained:
         yield "Scales in training", f"{trained[0]:g} to {trained[1]:g}×", "any other works; more is extrapolated"
     sampling = sampling_from(manifest, Choices())
     yield "Default preset", str(sampling.preset), count_of(sampling.plan.steps, "evaluation") + " of the network"
-    yield from _measured_tiles(facts_)
+    yield from _measured_tiles(facts)
 
 
-def _measured_tiles(facts_: Facts) -> Iterator[tuple[str, str, str]]:
+def _measured_tiles(facts: Facts) -> Iterator[tuple[str, str, str]]:
     """What was measured, if it was."""
-    found = verdicts(facts_)
-    known = [one for one in found if one.lost is not None]
+    of_targets = verdicts(facts)
+    known = [verdict for verdict in of_targets if verdict.lost is not None]
     if known:
-        worst = max(known, key=lambda one: one.lost or 0.0)
+        worst = max(known, key=lambda verdict: verdict.lost or 0.0)
         change = f"{signed(-(worst.lost or 0.0), 2)} dB"
-        value = f"safe, {change}" if all(one.word == SAFE for one in known) else f"costs, {change}"
+        value = f"safe, {change}" if all(verdict.word == SAFE for verdict in known) else f"costs, {change}"
         yield "In int8", value, f"PSNR on crops of held-out photographs, {worst.target}, the lowest"
-    elif found:
+    elif of_targets:
         yield "In int8", "not known", "what it costs in PSNR against originals"
-    engine = record(facts_.engine).get("chosen")
+    engine = record(facts.engine).get("chosen")
     step = number(within(engine, "step_ms"))
     if step is not None:
         name = f"{within(engine, 'backend')} {within(engine, 'precision')}"
         yield "One step here", f"{step:.3g} ms", f"{name}, chosen by build-engine"
 
 
-def model_section(facts_: Facts) -> Section:
+def model_section(facts: Facts) -> Section:
     """Source, schedule, value range; the configuration with the source of each value."""
-    manifest = facts_.bundle.manifest
+    manifest = facts.bundle.manifest
     rows: list[list[Child]] = [
-        [code(name), code(plain_value(entry["value"])), _source(entry["source"])]
+        [
+            code(name),
+            code(plain_value(entry["value"])),
+            badge(entry["source"], "warn" if entry["source"] == "assumed" else None),
+        ]
         for name, entry in manifest.configuration.items()
     ]
-    seen = {entry["source"]: None for entry in manifest.configuration.values()}
-    note = "; ".join(f"{source}: {SOURCES[source]}" for source in SOURCES if source in seen) + "."
+    sources = {entry["source"]: None for entry in manifest.configuration.values()}
+    note = "; ".join(f"{source}: {SOURCES[source]}" for source in SOURCES if source in sources) + "."
     columns = [text_column("name"), text_column("value"), text_column("read from")]
     return Section(
         anchor="model",
         title="The model",
         lede="What the checkpoint is, and how each value of its configuration is known.",
         body=(
-            facts(
+            definitions(
                 [
                     ("Family", family_title(manifest.family)),
                     ("Weights", "moving average (EMA)" if manifest.weights == "ema" else "as trained (raw)"),
@@ -113,10 +117,6 @@ def model_section(facts_: Facts) -> Section:
             table("Configuration", columns, rows, note=note),
         ),
     )
-
-
-def _source(source: str) -> Markup:
-    return badge(source, "warn" if source == "assumed" else None)
 
 
 def _value_range(value: object) -> str:

@@ -20,10 +20,10 @@ UNITS = {"psnr": "dB", "psnr_y": "dB", "lr_consistency": "dB", "scale_consistenc
 OWN = "this page's own pictures"
 
 
-def quality_section(facts_: Facts) -> Section | None:
+def quality_section(facts: Facts) -> Section | None:
     """Every row of the evaluation that was given, else of the page's pictures; None without either."""
-    own = facts_.gallery.evaluation if facts_.gallery else None
-    figures = facts_.evaluation or (Figures(data=own, origin=OWN) if own else None)
+    own = facts.gallery.evaluation if facts.gallery else None
+    figures = facts.evaluation or (Figures(data=own, origin=OWN) if own else None)
     if figures is None or not records(figures.data.get("rows")):
         return None
     return Section(
@@ -47,19 +47,25 @@ def _tables(figures: Figures) -> Iterator[Markup]:
     scales = list(dict.fromkeys(number(row.get("scale")) for row in rows))
     measures = _measures(rows)
     for scale in scales:
-        held = [one for one in records(data.get("originals")) if number(one.get("scale")) in (scale, None)]
+        originals = [
+            original for original in records(data.get("originals")) if number(original.get("scale")) in (scale, None)
+        ]
         factor = whole if scale is None else scale
-        parts = [f"{factor:g}×" if factor else "", count_of(len(held), "original") if held else "", figures.origin]
+        parts = [
+            f"{factor:g}×" if factor else "",
+            count_of(len(originals), "original") if originals else "",
+            figures.origin,
+        ]
         of_scale = [row for row in rows if number(row.get("scale")) == scale]
         recommended = _recommended(figures, scale)
-        drawn = _Table(
+        of_scale_table = _Table(
             data=data,
             rows=of_scale,
             measures=measures,
             recommended=recommended,
             with_intervals=figures.origin != OWN,  # of two or three pictures they would be wider than the scale
         )
-        yield drawn.html(", ".join(part for part in parts if part))
+        yield of_scale_table.html(", ".join(part for part in parts if part))
     if (rule := text(data.get("rule"))) and any(_recommended(figures, scale) for scale in scales):
         yield paragraph(f"Recommended: {rule}.")
 
@@ -67,8 +73,8 @@ def _tables(figures: Figures) -> Iterator[Markup]:
 def _recommended(figures: Figures, scale: float | None) -> frozenset[str]:
     """Which setting the evaluation recommends; this page's few pictures are no ground to recommend anything."""
     data: Record = {} if figures.origin == OWN else figures.data
-    found = [one for one in records(data.get("recommended")) if number(one.get("scale")) == scale]
-    return frozenset(str(one.get("name")) for one in found if one.get("name") != one.get("baseline"))
+    settings = [setting for setting in records(data.get("recommended")) if number(setting.get("scale")) == scale]
+    return frozenset(str(setting.get("name")) for setting in settings if setting.get("name") != setting.get("baseline"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,16 +91,14 @@ class _Table:
         """The table: a drawing of the first measure, every measure, gain, fidelity and time where there are any."""
         first = list(self.measures[:1])
         columns = [text_column("")]
-        columns += [Column(heading="", numeric=False, drawn=self._axis(name).html(_with_unit(name))) for name in first]
-        columns += [Column(heading=_heading(name), meaning=_meaning(self.data, name)) for name in self.measures]
+        columns += [Column("", numeric=False, drawn=self._axis(name).html(_with_unit(name))) for name in first]
+        columns += [Column(_heading(name), meaning=_meaning(self.data, name)) for name in self.measures]
         if self._has("psnr_over_back_projection"):
-            columns.append(Column(heading="gain", meaning="PSNR over bicubic with back-projections, in dB"))
+            columns.append(Column("gain", "PSNR over bicubic with back-projections, in dB"))
         if self._has("fidelity"):
-            columns.append(
-                Column(heading="fidelity", meaning="dB to the same pictures in float32, from the same noise")
-            )
+            columns.append(Column("fidelity", "dB to the same pictures in float32, from the same noise"))
         if self._has("seconds"):
-            columns.append(Column(heading="time", meaning="of one picture, everything included; median"))
+            columns.append(Column("time", "of one picture, everything included; median"))
         return table(caption, columns, [self._row(row) for row in self.rows])
 
     def _has(self, key: str) -> bool:
@@ -134,8 +138,8 @@ class _Table:
 
     def _axis(self, measure: str) -> ValueAxis:
         """From the lowest end of an interval to the highest."""
-        found = [self._interval(record(row.get("figures")).get(measure)) for row in self.rows]
-        ends = [mean + side * (half or 0.0) for mean, half in found if mean is not None for side in (-1, 1)]
+        intervals = [self._interval(record(row.get("figures")).get(measure)) for row in self.rows]
+        ends = [mean + side * (half or 0.0) for mean, half in intervals if mean is not None for side in (-1, 1)]
         return ValueAxis(low=min(ends, default=0.0), high=max(ends, default=1.0))
 
     def _interval(self, value: object) -> tuple[float | None, float | None]:
@@ -144,9 +148,14 @@ class _Table:
 
 def _measures(rows: Sequence[Record]) -> list[str]:
     """Those with a figure in some row: the known ones in their order, then others by name."""
-    held = [record(row.get("figures")) for row in rows]
-    found = {str(name) for figures in held for name, one in figures.items() if number(within(one, "mean")) is not None}
-    return [*(name for name in MEASURES if name in found), *sorted(found - MEASURES.keys())]
+    of_rows = [record(row.get("figures")) for row in rows]
+    names = {
+        str(name)
+        for figures in of_rows
+        for name, figure in figures.items()
+        if number(within(figure, "mean")) is not None
+    }
+    return [*(name for name in MEASURES if name in names), *sorted(names - MEASURES.keys())]
 
 
 def _heading(measure: str) -> str:

@@ -13,7 +13,7 @@ from deploy.report.html.parts import (
     Section,
     badge,
     code,
-    facts,
+    definitions,
     folded,
     paragraph,
     subheading,
@@ -26,28 +26,28 @@ from deploy.sampling.plan import Plan, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 
 
-def sampling_section(facts_: Facts) -> Section:
+def sampling_section(facts: Facts) -> Section:
     """A table of the presets and a drawing of their steps, over the int8 ranges where there are any."""
-    manifest = facts_.bundle.manifest
+    manifest = facts.bundle.manifest
     rows: list[list[Child]] = []
     drawn: list[tuple[str, list[float]]] = []
-    for found in plans(manifest):
-        if len(found) == 2:
-            rows.append([found[0], found[1]])
+    for entry in plans(manifest):
+        if len(entry) == 2:
+            rows.append([entry[0], entry[1]])
             continue
-        name, sampling, plan = found
+        name, sampling, plan = entry
         rows.append(_row(name, sampling, name == manifest.default_preset))
         drawn.append((name, [row.noise_level for row in plan.rows]))
     columns = [
         text_column("preset"),
         text_column("equation"),
-        Column(heading="steps", meaning="evaluations of the network"),
+        Column("steps", "evaluations of the network"),
         text_column("placed"),
-        Column(heading="begins at", meaning="pure noise, or the enlarged input noised to this level"),
-        Column(heading="consistency", meaning="pull towards the low-resolution picture at each step, 0 to 1"),
+        Column("begins at", "pure noise, or the enlarged input noised to this level"),
+        Column("consistency", "pull towards the low-resolution picture at each step, 0 to 1"),
     ]
     searched = sorted(manifest.placements)
-    edges = facts_.edges
+    edges = facts.edges
     return Section(
         anchor="sampling",
         title="How it samples",
@@ -61,7 +61,10 @@ def sampling_section(facts_: Facts) -> Section:
                 "finished picture on the right.",
                 f" The shading shows the {len(edges) - 1} int8 ranges." if edges else "",
             ),
-            folded("The noise levels as numbers", facts([(name, _levels(levels)) for name, levels in drawn])),
+            folded(
+                "The noise levels as numbers",
+                definitions([(name, _levels(levels)) for name, levels in drawn]),
+            ),
             paragraph("Placements found by search are stored for ", listing(searched), ".")
             if searched
             else paragraph(

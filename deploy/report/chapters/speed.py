@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from deploy.report.facts import Facts
 from deploy.report.html.drawings import bar
 from deploy.report.html.markup import Child, Markup
-from deploy.report.html.parts import Column, Section, badge, facts, table, text_column
+from deploy.report.html.parts import Column, Section, badge, definitions, table, text_column
 from deploy.report.html.values import Record, number, numbers, record, records, text, within
 from deploy.report.html.wording import text_from_bytes, text_from_ratio, text_from_seconds
 
 Cell = Callable[[Record], str]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Shown:
     """A column: its heading, what it means, and what a row says there ("" for nothing)."""
 
@@ -33,8 +33,8 @@ class Part:
 
 def _figure(key: str, written: Callable[[float], str]) -> Cell:
     def cell(row: Record) -> str:
-        found = number(row.get(key))
-        return "" if found is None else written(found)
+        figure = number(row.get(key))
+        return "" if figure is None else written(figure)
 
     return cell
 
@@ -48,16 +48,12 @@ def _milliseconds(value: float) -> str:
     return text_from_seconds(value / 1e3)
 
 
-def _seconds(key: str) -> Cell:
-    return _figure(key, text_from_seconds)
-
-
-MEDIAN = Shown(heading="median", cell=_figure("median_ms", _milliseconds))
-SPREAD = Shown(heading="fastest to slowest", cell=_spread)
+MEDIAN = Shown("median", _figure("median_ms", _milliseconds))
+SPREAD = Shown("fastest to slowest", _spread)
 STEP_COLUMNS = (
     MEDIAN,
     SPREAD,
-    Shown(heading="faster", cell=_figure("ratio", text_from_ratio), meaning="than the first"),
+    Shown("faster", _figure("ratio", text_from_ratio), "than the first"),
 )
 STEP_TITLES = {"step": "One step", "decode": "Decoding"}
 
@@ -65,75 +61,75 @@ PARTS: Mapping[str, Part] = {
     "pictures": Part(
         title="A whole picture, everything included",
         drawn="median_ms",
-        columns=(Shown(heading="steps", cell=_figure("evaluations", lambda count: f"{count:.0f}")), MEDIAN, SPREAD),
+        columns=(Shown("steps", _figure("evaluations", "{:.0f}".format)), MEDIAN, SPREAD),
     ),
     "batches": Part(
         title="Pictures at once",
         drawn="pictures_per_second",
         columns=(
-            Shown(heading="pictures per second", cell=_figure("pictures_per_second", lambda rate: f"{rate:.3g}")),
+            Shown("pictures per second", _figure("pictures_per_second", "{:.3g}".format)),
             MEDIAN,
-            Shown(heading="together", cell=_figure("at_once", lambda count: f"{count:.0f}"), meaning="in one step"),
+            Shown("together", _figure("at_once", "{:.0f}".format), "in one step"),
         ),
     ),
     "sizes": Part(
         title="How cost grows with the size",
         drawn="us_per_pixel",
         columns=(
-            Shown(heading="per pixel", cell=_figure("us_per_pixel", lambda cost: f"{cost:.3g} µs")),
+            Shown("per pixel", _figure("us_per_pixel", "{:.3g} µs".format)),
             MEDIAN,
-            Shown(heading="tiles", cell=_figure("tiles", lambda count: f"{count:.0f}")),
+            Shown("tiles", _figure("tiles", "{:.0f}".format)),
         ),
     ),
     "start_up": Part(
         title="A new process: time until each point, and its memory",
         drawn="ready",
         columns=(
-            Shown(heading="bundle open", cell=_seconds("opened")),
-            Shown(heading="engine ready", cell=_seconds("ready")),
-            Shown(heading="first picture", cell=_seconds("first_picture"), meaning="of one step"),
-            Shown(heading="resident", cell=_figure("resident_bytes", text_from_bytes)),
-            Shown(heading="peak", cell=_figure("peak_bytes", text_from_bytes)),
-            Shown(heading="GPU", cell=_figure("device_bytes", text_from_bytes)),
+            Shown("bundle open", _figure("opened", text_from_seconds)),
+            Shown("engine ready", _figure("ready", text_from_seconds)),
+            Shown("first picture", _figure("first_picture", text_from_seconds), "of one step"),
+            Shown("resident", _figure("resident_bytes", text_from_bytes)),
+            Shown("peak", _figure("peak_bytes", text_from_bytes)),
+            Shown("GPU", _figure("device_bytes", text_from_bytes)),
         ),
     ),
     "roofline": Part(
         title="Operations per second, beside a large matrix product",
         drawn="fraction",
         columns=(
-            Shown(heading="product", cell=_figure("peak", lambda rate: f"{rate / 1e9:.0f} G")),
-            Shown(heading="step", cell=_figure("reached", lambda rate: f"{rate / 1e9:.0f} G")),
-            Shown(heading="share", cell=_figure("fraction", lambda share: f"{share:.0%}")),
+            Shown("product", _figure("peak", lambda rate: f"{rate / 1e9:.0f} G")),
+            Shown("step", _figure("reached", lambda rate: f"{rate / 1e9:.0f} G")),
+            Shown("share", _figure("fraction", "{:.0%}".format)),
         ),
     ),
 }
 """In the order of the page."""
 
 
-def speed_section(facts_: Facts) -> Section | None:
+def speed_section(facts: Facts) -> Section | None:
     """Everything in the bench that was given or made; None without, or if it says nothing that is known here."""
-    if facts_.bench is None:
+    if facts.bench is None:
         return None
-    tables = list(_tables(facts_.bench.data))
+    tables = list(_tables(facts.bench.data))
     if not tables:
         return None
     return Section(
         anchor="speed",
         title="Speed",
-        lede=f"From {facts_.bench.origin}. All contenders took turns in one process; medians.",
-        body=(_hardware(facts_.bench.data), *tables),
+        lede=f"From {facts.bench.origin}. All contenders took turns in one process; medians.",
+        body=(_hardware(facts.bench.data), *tables),
     )
 
 
 def _hardware(data: Record) -> Markup:
     versions = [f"{name} {version}" for name, version in record(data.get("versions")).items() if text(version)]
     lr, size = text(data.get("lr_size")), text(data.get("size"))
-    return facts(
+    return definitions(
         [
             ("Processor", text(data.get("cpu"))),
             ("Pictures", f"{lr} to {size}" if lr and size else size),
-            ("Batch", _figure("batch", lambda count: f"{count:.0f}")(data)),
-            ("Threads", _figure("threads", lambda count: f"{count:.0f}")(data)),
+            ("Batch", _figure("batch", "{:.0f}".format)(data)),
+            ("Threads", _figure("threads", "{:.0f}".format)(data)),
             ("Versions", ", ".join(versions)),
             ("Careful", text(data.get("note"))),
         ]
@@ -157,22 +153,22 @@ def _times_faster(rows: Sequence[Record]) -> tuple[Shown, ...]:
     """One column per published sampler that pictures were held against."""
     names = dict.fromkeys(str(name) for row in rows for name in record(row.get("times_faster")))
 
-    def told(name: str) -> Cell:
+    def ratio_to(name: str) -> Cell:
         return lambda row: _figure(name, text_from_ratio)(record(row.get("times_faster")))
 
-    return tuple(Shown(heading=f"× {name}", cell=told(name), meaning=f"times faster than {name}") for name in names)
+    return tuple(Shown(f"× {name}", ratio_to(name), f"times faster than {name}") for name in names)
 
 
 def _table(part: Part, rows: Sequence[Record]) -> Iterator[Markup]:
     """The table with the columns that say something; nothing if there are no rows."""
-    columns = [one for one in part.columns if any(one.cell(row) for row in rows)]
+    columns = [column for column in part.columns if any(column.cell(row) for row in rows)]
     if not rows:
         return
     # What was not made but computed from a few steps is off the scale of what was.
-    made = [row for row in rows if number(row.get("extrapolated_from_steps")) is None]
-    drawn = [found for row in made if (found := number(row.get(part.drawn))) is not None]
+    timed = [row for row in rows if number(row.get("extrapolated_from_steps")) is None]
+    drawn = [figure for row in timed if (figure := number(row.get(part.drawn))) is not None]
     headings = [text_column(""), text_column("")]
-    headings += [Column(heading=one.heading, meaning=one.meaning) for one in columns]
+    headings += [Column(column.heading, column.meaning) for column in columns]
     yield table(part.title, headings, [_row(row, part.drawn, max(drawn, default=0.0), columns) for row in rows])
 
 
@@ -183,15 +179,15 @@ def _row(row: Record, drawn: str, largest: float, columns: Sequence[Shown]) -> l
     if failure := text(row.get("failure")):
         return [label, failure]
     value = number(row.get(drawn))
-    shown = bar(value / largest, name) if value is not None and largest > 0 and not steps else ""
-    return [label, shown, *(one.cell(row) for one in columns)]
+    drawing = bar(value / largest, name) if value is not None and largest > 0 and not steps else ""
+    return [label, drawing, *(column.cell(row) for column in columns)]
 
 
 def _disk(sizes: Record) -> Iterator[Markup]:
-    found = {str(name): size for name, one in sizes.items() if (size := number(one)) is not None and size > 0}
-    if found:
-        largest = max(found.values())
+    of_parts = {str(name): size for name, value in sizes.items() if (size := number(value)) is not None and size > 0}
+    if of_parts:
+        largest = max(of_parts.values())
         rows: list[list[Child]] = [
-            [name, bar(size / largest, name), text_from_bytes(size)] for name, size in found.items()
+            [name, bar(size / largest, name), text_from_bytes(size)] for name, size in of_parts.items()
         ]
-        yield table("On disk", [text_column(""), text_column(""), Column(heading="size")], rows)
+        yield table("On disk", [text_column(""), text_column(""), Column("size")], rows)

@@ -46,15 +46,17 @@ def _verdict(target: str, measured: HeldOut | None, allowed: float | None, least
     beyond = lost is not None and allowed is not None and lost > allowed + HALF_DIGIT_OF_LOSS
     apart = least is not None and worst < least - HALF_DIGIT_OF_FIDELITY
     word = COSTLY if beyond or apart else NEAR if lost is None or allowed is None else SAFE
-    found = []
+    sentences = []
     if lost is not None:
         limit = _limit("at most a loss of", allowed)
-        found.append(f"PSNR against the originals changes by {signed(-lost, 3)} dB{limit}")
+        sentences.append(f"PSNR against the originals changes by {signed(-lost, 3)} dB{limit}")
     levels = 255 * 10 ** (-mean / 20)  # PSNR is 20 log10(255 / root of the mean square difference)
-    found.append(f"pictures are {mean:.1f} dB from those in float, a usual difference of {levels:.2g} of 255 levels")
-    found.append(f"the worst in plain sampling is {worst:.1f} dB from float{_limit('at least', least)}")
-    seen = listing(found) + _where(measured) + "."
-    return Verdict(target=target, word=word, figures=seen[0].upper() + seen[1:], lost=lost)
+    sentences.append(
+        f"pictures are {mean:.1f} dB from those in float, a usual difference of {levels:.2g} of 255 levels"
+    )
+    sentences.append(f"the worst in plain sampling is {worst:.1f} dB from float{_limit('at least', least)}")
+    text = listing(sentences) + _where(measured) + "."
+    return Verdict(target=target, word=word, figures=text[0].upper() + text[1:], lost=lost)
 
 
 def _limit(words: str, limit: float | None) -> str:

@@ -182,9 +182,9 @@ def _cells(values: Sequence[float], columns: Sequence[str], boundaries: Sequence
         for index, value in enumerate(values)
     ]
     lines = [tag("line", class_="edge", x1=at, x2=at, y1=0, y2=1) for at in boundaries if 0 < at < len(values)]
-    told = f"between {min(values, default=0):.3g} and {max(values, default=0):.3g}"
+    described = f"between {min(values, default=0):.3g} and {max(values, default=0):.3g}"
     box = f"0 0 {max(len(values), 1)} 1"
-    return tag("svg", cells, lines, viewBox=box, preserveAspectRatio="none", role="img", aria_label=told)
+    return tag("svg", cells, lines, viewBox=box, preserveAspectRatio="none", role="img", aria_label=described)
 
 
 def shade_of(value: float, largest: float) -> int:

@@ -8,7 +8,7 @@ from deploy.report.html.markup import Child, Children, Markup, tag
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """One chapter of the page. `anchor` is its address within the page;"""
+    """One chapter of the page. `anchor` is its address within the page, `lede` the sentence under its title."""
 
     anchor: str
     title: str
@@ -28,7 +28,7 @@ class Section:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Column:
     """A column's heading, what it means, and whether it holds numbers; `drawn` stands in the heading's place."""
 
@@ -40,7 +40,7 @@ class Column:
 
 def text_column(heading: str, meaning: str | None = None) -> Column:
     """A column of words."""
-    return Column(heading=heading, meaning=meaning, numeric=False)
+    return Column(heading, meaning=meaning, numeric=False)
 
 
 def table(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Child]], *, note: Child = None) -> Markup:
@@ -49,13 +49,18 @@ def table(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Child
     A row that is shorter than the heading ends in a remark that takes the rest of its width. What the columns mean is
     seen by hovering over their headings, and below the table by whoever cannot hover.
     """
-    head = [tag("th", one.drawn or one.heading, scope="col", title=one.meaning, class_=_kind(one)) for one in columns]
-    meanings: list[tuple[Child, Child]] = [(one.heading, one.meaning) for one in columns if one.heading]
+    head = [
+        tag("th", column.drawn or column.heading, scope="col", title=column.meaning, class_=_kind(column))
+        for column in columns
+    ]
+    meanings: list[tuple[Child, Child]] = [(column.heading, column.meaning) for column in columns if column.heading]
     body = [tag("tr", _cells(columns, row)) for row in rows]
     framed = tag("table", tag("caption", tag("span", caption)), tag("thead", tag("tr", head)), tag("tbody", body))
     scrolled = tag("div", framed, class_="scroll", role="region", aria_label=caption, tabindex="0")
     below = None if note is None else tag("figcaption", note)
-    explained = folded("What the columns mean", facts(meanings)) if any(meaning for _, meaning in meanings) else None
+    explained = (
+        folded("What the columns mean", definitions(meanings)) if any(meaning for _, meaning in meanings) else None
+    )
     return tag("figure", scrolled, below, explained, class_="tabular")
 
 
@@ -75,7 +80,7 @@ def _kind(column: Column) -> str | None:
     return "number" if column.numeric else None
 
 
-def facts(pairs: Sequence[tuple[Child, Child]]) -> Markup:
+def definitions(pairs: Sequence[tuple[Child, Child]]) -> Markup:
     """Names with what they are; pairs without a value are left out."""
     return tag("dl", [tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs if value], class_="facts")
 

@@ -20,14 +20,14 @@ def read_record(path: Path, what: str) -> dict[str, Any]:
         size = path.stat().st_size
         if size > LARGEST_BYTES:
             raise DeployError(f"reading {path}: it has {size} bytes, more than {what} needs. Check the name.")
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except OSError as error:
         raise DeployError(f"reading {path}: {error.strerror}; expected {what}.") from error
     except (ValueError, RecursionError) as error:
         raise DeployError(f"reading {path}: it is not JSON ({error}); expected {what}.") from error
-    if not isinstance(found, dict):
-        raise DeployError(f"reading {path}: it holds a {type(found).__name__}, not an object; expected {what}.")
-    return found
+    if not isinstance(content, dict):
+        raise DeployError(f"reading {path}: it holds a {type(content).__name__}, not an object; expected {what}.")
+    return content
 
 
 def number(value: object) -> float | None:
@@ -35,10 +35,10 @@ def number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
-        found = float(value)
+        figure = float(value)
     except OverflowError:
         return None
-    return found if math.isfinite(found) else None
+    return figure if math.isfinite(figure) else None
 
 
 def text(value: object) -> str | None:
@@ -58,13 +58,13 @@ def listed(value: object) -> list[Any]:
 
 def records(value: object) -> list[Record]:
     """The objects in a list."""
-    return [one for one in listed(value) if isinstance(one, Mapping)]
+    return [entry for entry in listed(value) if isinstance(entry, Mapping)]
 
 
 def numbers(value: object) -> list[float]:
     """The numbers of a list; empty if one of them is none."""
-    found = [number(one) for one in listed(value)]
-    return [one for one in found if one is not None] if None not in found else []
+    figures = [number(entry) for entry in listed(value)]
+    return [entry for entry in figures if entry is not None] if None not in figures else []
 
 
 def within(value: object, *keys: str) -> Any:

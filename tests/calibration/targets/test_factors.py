@@ -8,10 +8,10 @@ import pytest
 
 from calibration.targets.table import target_named
 from engines.adapters.openvino_engine import probe
-from engines.adapters.openvino_listing import INT8, executed_layers
 from engines.backends import open_engine
 from engines.saturation import constants_without_saturation, is_refused
 from tests.calibration.int8_layers import Single, by_integers, columns_of, conv, linear, recipe, stored
+from tests.engines.openvino_listing import INT8, executed_layers
 
 BACKENDS = {"ort": "onnxruntime-cpu", "tensorrt": "onnxruntime-cpu", "openvino": "openvino-cpu"}
 SCALES = (1.0, 1.7)

@@ -13,11 +13,11 @@ from calibration.targets.openvino import int8_graphs
 from engines.adapters.onnxruntime_engine import open_engine as open_onnxruntime
 from engines.adapters.openvino_engine import NAME, has_bf16, probe
 from engines.adapters.openvino_engine import open_engine as open_openvino
-from engines.adapters.openvino_listing import INT8, executed_layers
 from engines.contract import Engine
 from engines.errors import EngineError
 from engines.saturation import is_refused
 from tests.calibration.int8_layers import Single, by_integers, conv, linear, recipe, stored
+from tests.engines.openvino_listing import INT8, executed_layers
 
 pytestmark = pytest.mark.skipif(not probe().available, reason=probe().reason)
 SCALES = (1.0, 0.55, 1.7)

@@ -9,8 +9,8 @@ import typer
 from typer.testing import CliRunner
 
 from deploy.bundle import Bundle
-from deploy.cli.engine_values import bytes_from_text, engine_sizes_from_text
 from deploy.cli.main import app
+from deploy.cli.values import bytes_from_text, engine_sizes_from_text
 from deploy.engine.choice import engine_choice
 from deploy.engine.graphs import GraphSet
 from deploy.errors import BundleError

@@ -18,10 +18,10 @@ import typer
 from typer.testing import CliRunner
 
 from deploy.bundle import Bundle
-from deploy.cli.environment import EXIT_CODES, VARIABLES
 from deploy.cli.main import COMMANDS, app
 from deploy.cli.messages import say, say_error, shown_messages
 from deploy.cli.options import SCHEMAS
+from deploy.cli.version import EXIT_CODES, VARIABLES
 from deploy.packaged.places import IDM_BUNDLE, SAMPLE_IMAGES
 from tests.checkpoints import save_idm
 from tests.json_schema import checked, problems_of, read_schema

@@ -104,7 +104,7 @@ def test_a_way_that_fails_is_told_and_exits_with_1(here: Path) -> None:
 
 
 def test_measuring_times_steps_and_pictures_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deploy.report import measuring
+    from deploy.report import facts
 
     seen = []
 
@@ -112,7 +112,7 @@ def test_measuring_times_steps_and_pictures_here(here: Path, monkeypatch: pytest
         seen.append((settings, network))
         return bench_record()
 
-    monkeypatch.setattr(measuring, "bench_bundle", bench)
+    monkeypatch.setattr(facts, "bench_bundle", bench)
     assert run("-o", "page.html", "--no-pictures", "--measure", "--threads", 1).exit_code == 0
     ((settings, network),) = seen
     assert (settings.parts, settings.threads, network) == (("step", "picture", "disk"), 1, None)

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy.bundle import Bundle
-from deploy.demo.demo import Demo, DemoSettings
-from deploy.demo.engine_step import choose_engine
+from deploy.demo.demo import Demo, DemoSettings, choose_engine
 from deploy.engine.graphs import GraphSet
 
 

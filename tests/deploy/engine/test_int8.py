@@ -19,7 +19,7 @@ from deploy.engine.int8 import (
     target_of_backend,
 )
 from deploy.errors import BundleError
-from deploy.families.idm.conventions import SAMPLING as IDM_SAMPLING
+from deploy.families.idm.model import SAMPLING as IDM_SAMPLING
 from deploy.sampling.plan import Plan, PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 from deploy.sampling.step import advance, estimate_picture

@@ -19,9 +19,9 @@ from deploy.errors import BundleError, ConfigError, ImageError
 from deploy.export.export import chosen_rewrites, export_bundle
 from deploy.export.onnx_ops import compacted
 from deploy.families.cases import chain
-from deploy.families.idm.identities import REWRITES
+from deploy.families.idm.family import REWRITES
+from deploy.families.idm.family import trial as idm_trial
 from deploy.families.idm.model import IdmModel, Window
-from deploy.families.idm.trial import trial as idm_trial
 from deploy.sampling.plan import PlanRow
 from engines.backends import BACKENDS
 from engines.errors import EngineError

@@ -18,7 +18,7 @@ from deploy.export.export import export_bundle
 from deploy.export.origin import load_origin
 from deploy.export.parity import AS_PUBLISHED, REWRITTEN, Parity, compared, parity_report, refuse_other_results
 from deploy.families.cases import chain
-from deploy.families.idm.trial import trial as idm_trial
+from deploy.families.idm.family import trial as idm_trial
 from engines.backends import open_engine
 from engines.errors import EngineError
 from engines.plans.half import write_half_graph

@@ -10,6 +10,7 @@ import pytest
 
 from deploy.checkpoint.load import recognise
 from deploy.errors import CheckpointError, ConfigError
+from deploy.families.contract import mapping_of
 from deploy.families.detection import Detection, Settings, Stored, typed
 from deploy.families.idm import detect as idm
 from deploy.families.idm.config import IdmConfig
@@ -95,7 +96,7 @@ def test_latent_configuration_from_the_weights_alone(name: str) -> None:
         ends = (known.linear_start, known.linear_end)
         betas = float32(NoiseSchedule.from_kind("sqrtlinear", known.timesteps, *ends))
     found = latent.detect(stored(name, betas), [])
-    values, expected = flat(latent, found.config), flat(latent, known)
+    values, expected = flat(LATENT, found.config), flat(LATENT, known)
     attention = {"first_stage.attn_resolutions", "unet.attention_resolutions"}
     diffusion_only = set() if known.unet is not None else {"timesteps", "linear_start", "linear_end"}
     for field in expected.keys() - LATENT_HIDDEN - attention - diffusion_only:
@@ -122,7 +123,7 @@ def test_assumed_sizes_are_those_of_the_published_models(name: str) -> None:
 
 @pytest.mark.parametrize("name", IDM_NAMES)
 def test_idm_configuration_with_a_configuration_file(name: str) -> None:
-    given = config_of(idm.as_mapping(idm_config(name)))
+    given = config_of(mapping_of(idm_config(name)))
     found = idm.detect(stored(name), [given])
     assert found.config == idm_config(name)
     assert set(found.sources.values()) == {"config", "assumed"}  # assumed: the schedule
@@ -130,7 +131,7 @@ def test_idm_configuration_with_a_configuration_file(name: str) -> None:
 
 @pytest.mark.parametrize("name", LATENT_NAMES)
 def test_latent_configuration_with_a_configuration_file(name: str) -> None:
-    found = latent.detect(stored(name), [config_of(flat(latent, latent_config(name)))])
+    found = latent.detect(stored(name), [config_of(flat(LATENT, latent_config(name)))])
     assert found.config == latent_config(name)
 
 

@@ -9,6 +9,7 @@ from deploy.checkpoint.config_files import read_config
 from deploy.checkpoint.load import metadata_for
 from deploy.checkpoint.settings import METADATA_KEY, settings_of
 from deploy.errors import ConfigError
+from deploy.families.contract import mapping_of
 from deploy.families.detection import Settings
 from deploy.families.idm.family import IDM as idm  # noqa: N811
 from deploy.families.latent.family import LATENT as latent  # noqa: N811
@@ -111,7 +112,7 @@ def settings(family: Any, config: Any, metadata: dict[str, str] | None = None) -
 
 def test_idm_file(tmp_path: Path) -> None:
     (found,) = settings(idm, written(tmp_path, "micro.json", IDM_FILE))
-    known = idm.as_mapping(idm_config("idm_micro"))
+    known = mapping_of(idm_config("idm_micro"))
     assert found.values.items() <= (known | {"s_max": 4.0}).items()
     assert found.values["s_max"] == 4.0
     assert found.values["norm_groups"] == 8
@@ -121,7 +122,7 @@ def test_idm_file(tmp_path: Path) -> None:
 
 def test_latent_file(tmp_path: Path) -> None:
     (found,) = settings(latent, written(tmp_path, "tiny.yaml", LATENT_FILE))
-    known = latent.settings_from_record(latent.as_mapping(latent_config("latent_sr_tiny")))
+    known = latent.settings_from_record(mapping_of(latent_config("latent_sr_tiny")))
     # kind, and the groups of the normalisation, are in no file; scale_factor is the checkpoint's alone.
     assert known.keys() - found.values.keys() == {"kind", "unet.norm_groups", "first_stage.norm_groups"}
     same = {key: value for key, value in known.items() if key in found.values}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from deploy.errors import OutputError
-from deploy.families.idm.conventions import VALUES as IDM_VALUES
-from deploy.families.latent.conventions import VALUES as LATENT_VALUES
+from deploy.families.idm.model import VALUES as IDM_VALUES
+from deploy.families.latent.model import VALUES as LATENT_VALUES
 from deploy.images.values import network_from_pixels, pixels_from_network
 
 RECORDED = Path(__file__).parents[2] / "reference" / "image_values.npz"

@@ -10,7 +10,7 @@ from calibration.targets.table import DECODE, QUERY
 from deploy.bundle import Bundle, BundleWriter
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.families.latent.model import LatentModel
-from deploy.int8.storing.decoder import write_decoder
+from deploy.int8.storing.storing import write_decoder
 from deploy.int8.trying.decoder import Decoder, decoder_alone
 from tests.deploy.exported import exported_latent
 from tests.deploy.quantizations import quantization

@@ -15,9 +15,8 @@ from deploy.errors import FolderError
 from deploy.images.files import read_image
 from deploy.int8 import command
 from deploy.int8.settings import TARGET_NAMES, Places, QuantizeSettings
-from deploy.int8.telling.held_out import beyond_budget
 from deploy.int8.telling.report import MOST_AMPLIFIED, amplification, difference, refuse_unwritable, write_report
-from deploy.int8.telling.results import TargetResult
+from deploy.int8.telling.results import TargetResult, beyond_budget
 from deploy.int8.trying.comparison import Fidelity
 from tests.deploy.int8.conftest import CONFIG
 from tests.deploy.quantized import with_held_out

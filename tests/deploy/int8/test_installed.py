@@ -11,7 +11,7 @@ from deploy.cli.main import app
 from deploy.errors import MissingPackage
 from deploy.int8 import installed
 from deploy.int8.installed import backend_of_target, refuse_without_onnx, targets_here
-from deploy.int8.trying.speed import runs_in_int8
+from deploy.int8.trying.comparison import runs_in_int8
 from engines.contract import Availability
 
 OPENVINO = "pip install 'idm-deploy[openvino]'"

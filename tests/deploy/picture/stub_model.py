@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.families.contract import NOTHING_STAYS, Keep
-from deploy.families.idm.conventions import SAMPLING, VALUES
+from deploy.families.idm.model import SAMPLING, VALUES
 from deploy.images.resize import data_consistency, resize_region
 from deploy.images.tiles import Size, Window
 from deploy.sampling.plan import PlanRow

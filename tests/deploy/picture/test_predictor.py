@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from deploy.families.contract import Keep
-from deploy.families.idm.conventions import SAMPLING as IDM_SAMPLING
+from deploy.families.idm.model import SAMPLING as IDM_SAMPLING
 from deploy.images.tiles import Tiling, Window, whole_tiling
 from deploy.picture.layout import Layout
 from deploy.picture.memory import StateArrays

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
 from deploy.engine.graphs import EngineChoice, GraphSet
-from deploy.families.latent.conventions import SAMPLING as LATENT_SAMPLING
+from deploy.families.latent.model import SAMPLING as LATENT_SAMPLING
 from deploy.families.latent.model import LatentModel
 from deploy.picture.run import Sampled, sampled_batch
 from deploy.picture.upscaler import ignore

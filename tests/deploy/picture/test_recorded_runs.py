@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
 from deploy.engine.graphs import EngineChoice, GraphSet
-from deploy.families.idm.conventions import SAMPLING as IDM_SAMPLING
-from deploy.families.idm.conventions import VALUES as IDM_VALUES
+from deploy.families.idm.model import SAMPLING as IDM_SAMPLING
+from deploy.families.idm.model import VALUES as IDM_VALUES
 from deploy.families.idm.model import IdmModel
 from deploy.images.tiles import whole_tiling
 from deploy.images.values import network_from_pixels, pixels_from_network

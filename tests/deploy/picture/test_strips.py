@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 import deploy.picture.strips as sampler
 from deploy.errors import OutputError
-from deploy.families.idm.conventions import SAMPLING as IDM_SAMPLING
+from deploy.families.idm.model import SAMPLING as IDM_SAMPLING
 from deploy.images import tiles
 from deploy.picture.memory import StateArrays
 from deploy.sampling.loop import run_plan

@@ -11,8 +11,14 @@ from PIL import Image
 from deploy.bundle import Bundle, BundleWriter
 from deploy.errors import DeployError, SizeError
 from deploy.packaged.places import IDM_BUNDLE
-from deploy.report.gallery import GallerySettings, kinds_of_engine, make_gallery
-from deploy.report.scenes import LONGEST_SIDE, chosen_pictures, usual_scale
+from deploy.report.gallery import (
+    LONGEST_SIDE,
+    GallerySettings,
+    chosen_pictures,
+    kinds_of_engine,
+    make_gallery,
+    usual_scale,
+)
 from engines.errors import EngineError
 from tests.deploy.quantizations import int8_target, quantization
 from tests.deploy.report.facts_for_tests import packaged_bundle, quantization_entry

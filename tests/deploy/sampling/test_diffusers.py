@@ -13,7 +13,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler,
 from diffusers.schedulers import scheduling_ddpm
 from numpy.typing import NDArray
 
-from deploy.families.idm.conventions import SAMPLING as IDM_SAMPLING
+from deploy.families.idm.model import SAMPLING as IDM_SAMPLING
 from deploy.sampling.loop import run_plan
 from deploy.sampling.plan import PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from deploy.families.idm.conventions import SAMPLING as IDM_SAMPLING
-from deploy.families.latent.conventions import SAMPLING as LATENT_SAMPLING
+from deploy.families.idm.model import SAMPLING as IDM_SAMPLING
+from deploy.families.latent.model import SAMPLING as LATENT_SAMPLING
 from deploy.sampling.equations import EQUATIONS
 from deploy.sampling.loop import run_plan
 from deploy.sampling.plan import Plan, PlanRow, PlanSettings, make_plan

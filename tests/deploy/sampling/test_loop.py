@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deploy.errors import OutputError
-from deploy.families.idm.conventions import SAMPLING as IDM_SAMPLING
+from deploy.families.idm.model import SAMPLING as IDM_SAMPLING
 from deploy.sampling.loop import Array, run_plan, starting_state
 from deploy.sampling.plan import Plan, PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.errors import PlanError
-from deploy.families.idm.conventions import published_timesteps as published_idm_timesteps
-from deploy.families.latent.conventions import published_timesteps as published_latent_timesteps
+from deploy.families.idm.model import published_timesteps as published_idm_timesteps
+from deploy.families.latent.model import published_timesteps as published_latent_timesteps
 from deploy.sampling.placement import (
     CLEAN,
     PLACEMENTS,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from deploy.errors import PlanError
-from deploy.families.idm.conventions import SAMPLING as IDM_SAMPLING
-from deploy.families.latent.conventions import SAMPLING as LATENT_SAMPLING
+from deploy.families.idm.model import SAMPLING as IDM_SAMPLING
+from deploy.families.latent.model import SAMPLING as LATENT_SAMPLING
 from deploy.sampling.equations import EQUATIONS
 from deploy.sampling.loop import PredictNoise, run_plan
 from deploy.sampling.plan import Plan, PlanRow, PlanSettings, make_plan

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.gpu_times import Stopwatch
 from engines.backends import check_device, open_engine
 from engines.errors import EngineError, OutOfMemory
 from engines.machine import cuda
-from engines.machine.cuda import Cuda, Device, Stopwatch, Stream, find_device, find_devices, problem_of_driver
+from engines.machine.cuda import Cuda, Device, Stream, find_device, find_devices, problem_of_driver
 
 H200 = Device(name="H200", capability=(9, 0), memory=150 << 30, driver=(13, 0))
 

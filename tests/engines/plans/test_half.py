@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engines.backends import open_engine
 from engines.errors import EngineError
-from engines.plans.half import half_model, half_weights, largest_activation, write_half_graph
+from engines.plans.half import half_model, half_weights, write_half_graph
 from tests.engines.graphs import lookup_feeds, lookup_results, write_lookup
 from tests.engines.quantized_graphs import write_quantized
 
@@ -95,13 +95,6 @@ def test_weights_beyond_the_range_are_refused() -> None:
 def test_weights_that_are_not_numbers_are_refused() -> None:
     with pytest.raises(EngineError, match="beyond fp16"):
         half_weights("w", np.array([np.nan], dtype=np.float32))
-
-
-def test_the_largest_activation_is_found() -> None:
-    name, value = largest_activation(small_model(gain=1e6), feeds())
-    assert name == "c"
-    assert value > 65504
-    assert largest_activation(small_model(), feeds())[1] < 100
 
 
 def test_the_source_is_left_as_it_was() -> None:

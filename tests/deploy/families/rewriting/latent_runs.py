@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from deploy.export.onnx_ops import graph_of
 from deploy.families.latent.config import FirstStageConfig
 from deploy.families.latent.network import LatentNetwork
-from deploy.families.rewriting.parts import Part
+from deploy.families.rewriting.ops import Part
 from deploy.families.rewriting.torch_ops import PartRunner
 from deploy.images.coordinates import (
     AxisLookup,

@@ -12,11 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.families.idm.identities import REWRITES
-from deploy.families.idm.lookups import lookup_tables
+from deploy.families.idm.family import REWRITES
+from deploy.families.idm.model import lookup_tables
 from deploy.families.idm.network import IdmNetwork, unused_shapes
-from deploy.families.idm.rewrites import IdmParts, folded_implicit, split_convolution
-from deploy.families.rewriting.parts import Part
+from deploy.families.idm.rewrites import IdmParts, folded_implicit
+from deploy.families.rewriting.identities import split_convolution
+from deploy.families.rewriting.ops import Part
 from deploy.families.rewriting.torch_ops import PartRunner
 from deploy.images.coordinates import resize_index
 from tests.idm_models import idm_config, idm_network
@@ -88,7 +89,7 @@ def test_folding_gives_the_product_of_the_two_layers() -> None:
 
 def test_splitting_divides_the_inputs_and_keeps_the_bias_once() -> None:
     weight = np.arange(6, dtype=np.float32).reshape(2, 3, 1, 1)
-    split = split_convolution({"c.weight": weight, "c.bias": np.ones(2, dtype=np.float32)}, "c", first=1)
+    split = split_convolution({"c.weight": weight, "c.bias": np.ones(2, dtype=np.float32)}, "c", first=1, bias="a")
     assert split["c.a.weight"].ravel().tolist() == [0, 3]
     assert split["c.b.weight"].ravel().tolist() == [1, 2, 4, 5]
     assert set(split) == {"c.a.weight", "c.a.bias", "c.b.weight"}

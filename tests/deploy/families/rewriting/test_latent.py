@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from deploy.errors import ConfigError
 from deploy.export.onnx_ops import OnnxOps
-from deploy.families.latent.identities import REWRITES
+from deploy.families.latent.family import REWRITES
 from deploy.families.latent.network import LatentNetwork
 from deploy.families.latent.rewrites import LatentParts, unused_names
-from deploy.families.rewriting.parts import Part
+from deploy.families.rewriting.ops import Part
 from tests.deploy.families.rewriting.latent_runs import (
     Arrays,
     Run,

@@ -1,18 +1,17 @@
 """A pixel-space denoiser of three convolutions, conditioned on the enlarged input and on the noise level."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploy.errors import PlanError
 from deploy.families.cases import NOISE_LEVEL, Trial
-from deploy.families.contract import Array, Family, Float32, Generated, Graphs, NoiseOfShape, Rewrite
+from deploy.families.contract import Array, Family, Float32, Graphs, NoiseOfShape, Rewrite
 from deploy.families.detection import Detection, Settings, Shape, Stored, resolve
-from deploy.families.graph_denoiser import GraphDenoiser
-from deploy.families.idm.conventions import SAMPLING, VALUES
+from deploy.families.idm.model import SAMPLING, VALUES
+from deploy.families.model import Model
 from deploy.families.sizes import STEPS, Axes, EngineSizes
 from deploy.images.resize import data_consistency, resize_region
 from deploy.images.tiles import Size, Window
@@ -23,8 +22,7 @@ from engines.contract import TensorSpec
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from deploy.families.rewriting.ops import Ops
-    from deploy.families.rewriting.parts import Part
+    from deploy.families.rewriting.ops import Ops, Part
 
 SAME = (1, 1, 1, 1)
 SCHEDULE = NoiseSchedule.from_kind("linear", 100, 1e-4, 2e-1)
@@ -70,7 +68,7 @@ def build(config: ToyConfig) -> "nn.Module":
 
 
 def graphs_of(config: ToyConfig, weights: Mapping[str, Array], chosen: frozenset[str]) -> "list[Part]":
-    from deploy.families.rewriting.parts import Part
+    from deploy.families.rewriting.ops import Part
 
     del config, chosen
     picture = ("batch", 3, "height", "width")
@@ -135,14 +133,11 @@ class PublishedToy:
 # At run time
 
 
-class ToyModel(GraphDenoiser):
+class ToyModel(Model):
     """The network on an engine."""
 
     values = VALUES
     sampling = SAMPLING
-    generates = False
-    usual_lr = None
-    decoder = None
     channels = 3
     stride = 1
 
@@ -156,32 +151,14 @@ class ToyModel(GraphDenoiser):
         del posterior
         return ToySubject(lr, size)
 
-    def generation(self, count: int, state: Size | None, size: Size | None) -> Generated:
-        raise PlanError("This toy enlarges pictures.")
-
-    def open_engines(self) -> None:
-        self.graphs.engine("denoise")
-
-    def state_size(self, lr: Size, size: Size) -> Size:
-        return size
-
     def working_bytes(self, window: Size, batch: int) -> int:
         return 4 * 40 * 8 * batch * prod(window)
 
     def condition_bytes(self, window: Size, batch: int) -> int:
         return 12 * batch * prod(window)
 
-    def whole_picture_bytes(self, lr: Size, size: Size, batch: int) -> int:
-        return 0
-
     def blank_condition(self, lr: Size, size: Size, window: Window) -> dict[str, Array]:
         return {"cond": np.zeros((1, 3, *window.size), np.float32)}
-
-    def blank_rows(self, lr: Size, size: Size) -> Iterator[Float32]:
-        return iter(())
-
-    def refusal_of_consistency(self) -> str | None:
-        return None
 
     def notice_of_scale(self, lr: Size, size: Size) -> str | None:
         return None
@@ -231,12 +208,8 @@ TOY = Family(
     marks_of=marks_of,
     detect=detect,
     settings_from_mapping=settings_from_mapping,
-    settings_from_record=dict,
-    as_mapping=asdict,
     config_from_values=lambda values: ToyConfig(**values),
     scale_range=lambda config: (1.0, 4.0),
-    unused_shapes=lambda config: {},
-    averaged_names=lambda names: {},
     build=build,
     rewrites={"nothing": Rewrite(title="Nothing", what="Nothing is rewritten.", saves="nothing")},
     graphs=graphs_of,

@@ -18,7 +18,7 @@ from deploy.engine.profiles import default_sizes
 from deploy.families.latent.model import LatentModel
 from deploy.int8.settings import QuantizeSettings
 from deploy.int8.storing.only_int8 import moved_target
-from deploy.int8.trying import decoder, decoder_graphs
+from deploy.int8.trying import decoder
 from deploy.int8.trying.comparison import int8_upscaler
 from deploy.int8.trying.decoder import Decoder, DecoderTrial, TargetDecoder, chosen_decoder, decoded, quantized_decoder
 from deploy.int8.trying.drafts import drafted
@@ -165,7 +165,7 @@ def test_a_graph_without_an_int8_form_stays_in_float_and_the_other_is_tried(
 ) -> None:
     """Quantizers whose codes begin below 0, which no chain has a place for."""
     chosen = Quantizer(scale=0.05, lowest=-10, highest=245)
-    monkeypatch.setattr(decoder_graphs, "choose_quantizer", lambda *_: chosen)
+    monkeypatch.setattr(decoder, "choose_quantizer", lambda *_: chosen)
     monkeypatch.setattr(decoder, "LEAST_FIDELITY", 0.0)
     said: list[str] = []
     made = quantized(enlarging, tmp_path, said, ["ort"])

@@ -10,8 +10,8 @@ from calibration.observe.observer import Observer
 from calibration.passes.decoder_gathering import convolutions_of_decode, gather_decoder, hidden_layers, layers_of_query
 from calibration.targets.table import DECODE, QUERY
 from deploy.bundle import Bundle
-from deploy.families.latent.decoder import RATIOS
-from deploy.int8.trying.decoder_graphs import decoder_graph
+from deploy.families.latent.model import RATIOS
+from deploy.int8.trying.decoder import decoder_graph
 from tests.deploy.int8.latent_decoders import float_model, latents_for, tiny
 
 

@@ -146,7 +146,7 @@ def test_an_engine_that_fails_is_a_row_in_every_part_and_exit_code_1(
 
 
 def test_without_torch_the_engines_are_timed_alone(idm_micro: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deploy.measure.benchmark.in_torch.find_spec", lambda _: None)
+    monkeypatch.setattr("deploy.measure.benchmark.steps.find_spec", lambda _: None)
     report = json.loads(run(str(idm_micro.path), *QUICK, "--part", "step", "--part", "picture", "--json").stdout)
     assert not [row for row in report["timings"]["step"] if row["name"].startswith("PyTorch")]
     assert all("times_faster" not in row for row in report["pictures"]["rows"])

@@ -8,7 +8,7 @@ from typing import cast
 from deploy.bundle import Bundle
 from deploy.bundle.manifest import FileRecord
 from deploy.bundle.quantization import RangeFiles
-from deploy.measure.benchmark.disk import disk_bytes
+from deploy.measure.benchmark.bench import disk_bytes
 from engines.cache import Cache, Figures
 from tests.deploy.quantizations import int8_target, quantization
 

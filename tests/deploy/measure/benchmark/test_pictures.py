@@ -9,7 +9,6 @@ import pytest
 from deploy.bundle import Bundle
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.engine.turns import Contender, Timing, measure
-from deploy.measure.benchmark.in_torch import Baseline
 from deploy.measure.benchmark.pictures import (
     DENOISE,
     ENCODE,
@@ -27,6 +26,7 @@ from deploy.measure.benchmark.pictures import (
     time_pictures,
 )
 from deploy.measure.benchmark.settings import BenchSettings
+from deploy.measure.benchmark.steps import Baseline
 from deploy.sampling.choices import Choices
 from engines.errors import EngineError
 from tests.backends import carry_state

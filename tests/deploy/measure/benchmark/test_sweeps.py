@@ -5,8 +5,8 @@ import pytest
 from deploy.bundle import Bundle
 from deploy.engine.graphs import EngineChoice
 from deploy.engine.turns import Timing
+from deploy.measure.benchmark.pictures import SweepRow, sweep
 from deploy.measure.benchmark.settings import BenchSettings
-from deploy.measure.benchmark.sweeps import SweepRow, sweep
 from deploy.sampling.choices import Choices
 from tests.deploy.measure.benchmark.clock import silent
 

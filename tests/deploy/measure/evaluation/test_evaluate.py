@@ -14,9 +14,7 @@ from deploy.measure.evaluation.contenders import BACK_PROJECTED, BICUBIC, MODEL_
 from deploy.measure.evaluation.evaluate import evaluate, mean_picture
 from deploy.measure.evaluation.measures import MEASURES
 from deploy.measure.evaluation.originals import Pixels, original_from_pixels
-from deploy.measure.evaluation.record import report_from_evaluation
-from deploy.measure.evaluation.report import write_report
-from deploy.measure.evaluation.sheets import contact_sheets
+from deploy.measure.evaluation.report import contact_sheets, report_from_evaluations, write_report
 from deploy.measure.evaluation.tables import (
     legend_from_evaluations,
     markdown_from_evaluations,
@@ -165,7 +163,7 @@ def test_fidelity_compares_first_draws_with_the_reference() -> None:
     assert "fidelity: dB between the pictures and those of float, from the same noise" in legend_from_evaluations(
         [result]
     )
-    recorded = {row["name"]: row for row in report_from_evaluation(result)["rows"]}["int8"]
+    recorded = {row["name"]: row for row in report_from_evaluations([result])["rows"]}["int8"]
     assert recorded["counterpart"] == "float"
     assert recorded["fidelity"]["worst"] == pytest.approx(psnr_of(4))
 
@@ -178,7 +176,7 @@ def test_one_that_fails_has_a_row_that_says_why() -> None:
     result = evaluate(ORIGINALS, contenders, scale=4.0, progress=silent)
     assert [row.failure for row in result.rows] == ["100.png: too large for this engine", None]
     assert table_from_evaluation(result)[1] == ["broken", "100.png: too large for this engine"]
-    assert report_from_evaluation(result)["rows"][0] == {
+    assert report_from_evaluations([result])["rows"][0] == {
         "scale": 4.0,
         "name": "broken",
         "failure": "100.png: too large for this engine",

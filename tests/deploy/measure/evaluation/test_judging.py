@@ -13,8 +13,7 @@ from deploy.measure.evaluation.judging import baseline_row, compare, frontier, r
 from deploy.measure.evaluation.measures import MEASURES
 from deploy.measure.evaluation.originals import original_from_pixels
 from deploy.measure.evaluation.plots import write_frontier
-from deploy.measure.evaluation.record import report_from_evaluation
-from deploy.measure.evaluation.report import write_report
+from deploy.measure.evaluation.report import report_from_evaluations, write_report
 from deploy.measure.evaluation.tables import comparison_from_evaluation, table_from_evaluation, verdict_from_evaluation
 
 RNG = np.random.default_rng(0)
@@ -134,11 +133,11 @@ def test_the_frontier_holds_what_no_faster_one_equals() -> None:
     assert [one.name for one in frontier(found, "psnr")] == ["a", "c"]
     assert [one.name for one in frontier(found, "energy")] == ["a", "b"]  # 1.6 is further from 1 than 0.5
     assert [one.name for one in frontier(found, "lr_consistency")] == ["b", "d"]
-    recorded = {one["name"]: one for one in report_from_evaluation(found)["rows"]}
+    recorded = {one["name"]: one for one in report_from_evaluations([found])["rows"]}
     assert recorded["c"]["frontier"] == ["psnr"]
     assert recorded["b"]["against_baseline"]["lost"] == ["psnr"]
     assert recorded["d"]["against_baseline"] is None
-    assert report_from_evaluation(found)["recommended"] == [{"scale": 4.0, "name": "c", "baseline": "d"}]
+    assert report_from_evaluations([found])["recommended"] == [{"scale": 4.0, "name": "c", "baseline": "d"}]
 
 
 def test_the_plot_is_the_same_for_the_same_figures(tmp_path: Path) -> None:
