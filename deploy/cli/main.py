@@ -1,5 +1,7 @@
 """The `idm-deploy` command: its list of commands, what all of them share, and where errors become exit codes."""
 
+import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -123,17 +125,33 @@ for _name in COMMANDS:
 def main() -> None:
     """Run the command; a refusal is one message and exit code 1, Ctrl-C is 130, a bug keeps its traceback."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:  # None: it was closed
+                sys.stdout.flush()  # what cannot be written is known here, and not when the interpreter ends
     except (KeyboardInterrupt, SystemExit) as ended:
         if isinstance(ended, SystemExit) and ended.code != INTERRUPTED:
             raise
         typer.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
     except Exception as error:
-        if not _is_refusal(error):
+        if not _is_refusal(error) and not _is_full_output(error):
             raise
-        typer.echo(f"idm-deploy: {text_with_options(str(error))}", err=True)
+        message = (
+            f"the results cannot be written to standard output ({error.strerror}). Files that were named are complete."
+            if isinstance(error, OSError)
+            else text_with_options(str(error))
+        )
+        typer.echo(f"idm-deploy: {message}", err=True)
+        if isinstance(error, OSError):  # what is still buffered would fail again when the interpreter ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _is_full_output(error: Exception) -> bool:
+    """Whether standard output takes no more, as on a full disk: of a file, the error would name it."""
+    return isinstance(error, OSError) and error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -86,3 +86,21 @@ def test_an_interruption_is_exit_code_130() -> None:
     code = "import deploy.cli.main as m\ndef stopped(): raise KeyboardInterrupt\nm.app = stopped\nm.main()"
     result = run(code=code)
     assert (result.returncode, result.stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no /dev/full")
+@pytest.mark.parametrize("arguments", [("--version",), ("doctor", "--json")])
+def test_results_that_standard_output_does_not_take_are_a_refusal(arguments: tuple[str, ...]) -> None:
+    """Whether they are noticed while they are written or when the command ends."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", MAIN, *arguments]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("idm-deploy: the results cannot be written to standard output (No space left")
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_closed_outputs_do_no_harm(tmp_path: Path) -> None:
+    shell = f"{sys.executable} -c '{MAIN}' --version >&- 2>&-"
+    assert subprocess.run(["sh", "-c", shell], cwd=tmp_path, check=False).returncode == 0
