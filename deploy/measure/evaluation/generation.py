@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from deploy.errors import ImageError, PlanError
 from deploy.images.files import READ_SUFFIXES, read_image
+from deploy.images.sizes import UserSize
 from deploy.measure.evaluation.contenders import Setting
 from deploy.measure.evaluation.tables import text_from_interval
 from deploy.measure.inception import LEAST, Features, Inception, distribution_figures
@@ -42,8 +43,6 @@ WITHOUT_ORIGINALS: Mapping[str, Any] = {
 """What `report.report_from_evaluations` tells of originals, where there are none."""
 HEADINGS = {"fid": "FID", "kid": "KID", "precision": "precision", "recall": "recall"}
 
-Size = tuple[int, int]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Generated:
@@ -53,7 +52,7 @@ class Generated:
     text: str
     evaluations: int
     seconds: float
-    self_ssim: Mapping[tuple[Size, Size], Interval]
+    self_ssim: Mapping[tuple[UserSize, UserSize], Interval]
     diversity: float | None
     """Standard deviation of a value between the pictures, in levels; None for one picture."""
     distribution: Mapping[str, float] = field(default_factory=dict)
@@ -75,7 +74,7 @@ def evaluate_generation(
         usual = setting.upscaler.session.model.generation(1, None, None).size
         sizes = [(round(usual[1] * times), round(usual[0] * times)) for times in SIZES]
         pairs = [pair for pair in combinations(sizes, 2) if min(pair[0]) >= SSIM_SIDE]
-        alike: dict[tuple[Size, Size], list[float]] = {pair: [] for pair in pairs}
+        alike: dict[tuple[UserSize, UserSize], list[float]] = {pair: [] for pair in pairs}
         spread, features, seconds = _Spread(), [], []
         for number in range(count):
             progress(f"{setting.name}, picture {number + 1}", (index + number / count) / len(settings))
@@ -196,5 +195,5 @@ def record_from_generation(rows: Sequence[Generated], count: int, real: int | No
     }
 
 
-def _text(size: Size) -> str:
+def _text(size: UserSize) -> str:
     return f"{size[0]}x{size[1]}"

@@ -38,7 +38,7 @@ def test_sizes_and_draws_are_compared_as_generate_makes_them(latent_gen: Bundle,
     data = checked("evaluate", result.stdout)["generation"]
     (row,) = data["rows"]
     with Upscaler(latent_gen, engine="onnxruntime-cpu", threads=1) as upscaler:
-        usual = upscaler.model.generation(1, None, None).size
+        usual = upscaler.session.model.generation(1, None, None).size
         sizes = [(round(usual[1] * times), round(usual[0] * times)) for times in (1, 1.25, 1.5)]
         made = upscaler.generate(sizes, 3, choices=Choices(steps=2))
     assert data["pictures"] == 3 and data["real_pictures"] is None and row["evaluations"] == 2

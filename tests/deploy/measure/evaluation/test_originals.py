@@ -92,7 +92,7 @@ def test_an_input_of_fixed_size_is_of_the_same_square_at_every_scale(tmp_path: P
     np.testing.assert_array_equal(two.lr, four.lr)
     assert two.lr.shape == (16, 16, 3) and two.pixels.shape == (32, 32, 3) and four.pixels.shape == (64, 64, 3)
     np.testing.assert_array_equal(four.pixels, read_image(tmp_path / "a.png").pixels[:, 13:77])
-    assert two.whole == four.whole == (90, 64)
+    assert two.whole == four.whole == Size.from_user((90, 64))
     with pytest.raises(
         SizeError, match=r"a\.png is 90x64, too small: an input of 16x16 at scale 8 needs originals of 128"
     ):
