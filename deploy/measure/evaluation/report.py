@@ -91,7 +91,7 @@ def _originals_json(evaluation: Evaluation) -> list[dict[str, Any]]:
             "name": original.name,
             "size": list(original.size.for_user),
             "lr": [original.lr.shape[1], original.lr.shape[0]],
-            "cut_from": None if original.whole is None else list(original.whole),
+            "cut_from": None if original.whole is None else list(original.whole.for_user),
         }
         for original in evaluation.originals
     ]

@@ -243,6 +243,16 @@ def test_the_report_is_json_without_nan(tmp_path: Path) -> None:
     assert data["measures"].keys() == MEASURES.keys()
 
 
+def test_sizes_are_told_as_users_say_them(tmp_path: Path) -> None:
+    """31 rows of 45 pixels are cut to 28 of 44; width comes first."""
+    original = original_from_pixels("wide.png", np.full((31, 45, 3), 100, np.uint8), 4.0)
+    result = evaluate([original], list(MODEL_FREE), scale=4.0, progress=silent)
+    written = write_report([result], tmp_path / "report", notes=[])
+    (told,) = json.loads(written[0].read_text())["originals"]
+    assert (told["size"], told["lr"], told["cut_from"]) == ([44, 28], [11, 7], [45, 31])
+    assert "45x31 to 44x28" in written[1].read_text()
+
+
 def test_the_table_says_what_was_measured() -> None:
     off = Fake(name="off", value=lambda value, _: value + 10)
     result = evaluate(ORIGINALS, [off], scale=4.0, progress=silent)
