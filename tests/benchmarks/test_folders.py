@@ -10,7 +10,7 @@ from benchmarks.folders import batch_times, seen_in_folder
 @pytest.mark.slow
 @pytest.mark.long
 def test_the_network_takes_most_of_the_time_and_memory_stays_flat(tmp_path: Path) -> None:
-    seen = seen_in_folder(tmp_path, 400)
+    seen = seen_in_folder(tmp_path, 300)
     assert seen.network_share > 0.8
     assert abs(seen.growth) < 0.03
     assert seen.more(seen.descriptors) <= 0 and seen.more(seen.threads) <= 0
