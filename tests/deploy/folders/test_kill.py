@@ -34,5 +34,6 @@ def test_a_run_takes_over_from_one_that_is_killed_beside_it(tmp_path: Path, idm_
     assert killed_after(0.2, one)
     told = finished(other)
     assert len(told) == 60 and "failed" not in told
-    assert len(files_in(tmp_path / "out")) == 60 and unfinished(tmp_path / "out") == []
+    assert len(files_in(tmp_path / "out")) == 60
     assert finished(begun(idm_micro.path, tmp_path / "in", tmp_path / "out")) == ["skipped"] * 60
+    assert unfinished(tmp_path / "out") == []  # what was killed while it held nothing is cleared by the next run
