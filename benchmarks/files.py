@@ -10,7 +10,6 @@ The packaged model at 4x, two threads or as many as --threads says; --bundle tak
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -33,6 +32,7 @@ from deploy.images.sizes import Size
 from deploy.images.transfer import linear_from_srgb
 from deploy.images.view import View
 from deploy.images.writing import write_picture
+from deploy.measure.benchmark.start_up import peak_bytes
 from deploy.measure.metrics import lr_consistency, psnr
 from deploy.packaged.places import CALIBRATION_IMAGES, EVALUATION_IMAGES, IDM_BUNDLE
 from deploy.picture.enlarged import samples_of_batch
@@ -77,7 +77,7 @@ def written_here(name: str, size: Size) -> tuple[float, int, int]:
         path = Path(folder) / f"a.{name}"
         write_picture(path, FORMATS[name], Outline(size=size, bits=16), synthetic_rows(size))
         taken, length = perf_counter() - began, path.stat().st_size
-    return taken, length, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return taken, length, peak_bytes() // 1024 // 1024
 
 
 def synthetic_rows(size: Size) -> Iterator[NDArray[np.uint16]]:

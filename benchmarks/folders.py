@@ -11,7 +11,6 @@ largest. Printed are the part of the wall time in which the network ran, and wha
 
 import argparse
 import os
-import resource
 import sys
 import threading
 import time
@@ -30,6 +29,7 @@ from deploy.engine.graphs import GraphSet
 from deploy.folders.record import Entry, Known, Record, Stamp
 from deploy.images.files import write_image
 from deploy.images.sizes import Size
+from deploy.measure.benchmark.start_up import peak_bytes
 from deploy.packaged.places import IDM_BUNDLE
 from deploy.picture.memory import resident_bytes, text_from_bytes
 
@@ -169,7 +169,7 @@ def record_times(place: Path, rows: int) -> dict[str, float]:
     with Known(place) as known:
         assert known.find(place / _name(0)) is not None
     assert found == 1000
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_bytes()
     print(f"record of {rows} results, {text_from_bytes(file.stat().st_size)} on disk")
     print(
         f"opened in {opened:.3f} s; 1000 lookups in {looked_up:.3f} s; 100 results claimed and kept in {finished:.3f} s"

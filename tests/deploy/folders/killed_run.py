@@ -17,13 +17,23 @@ from tests.deploy.folders.pictures import files_in, make_pictures, unfinished
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def begun(bundle: Path, inputs: Path, out: Path) -> subprocess.Popen[str]:
-    """A run that has opened its networks and is about to look for pictures."""
+def begun(bundle: Path, inputs: Path, out: Path, *, waits: bool = False) -> subprocess.Popen[str]:
+    """A run that has opened its networks and is about to look for pictures; `waits`: until it is told to go."""
     command = [sys.executable, "-m", "tests.deploy.folders.killed_run", *map(str, (bundle, inputs, out))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True, env=environment)
     assert process.stdout is not None and process.stdout.readline() == "begins\n"
+    if not waits:
+        go(process)
     return process
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    """The run looks for pictures."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
 
 
 def finished(process: subprocess.Popen[str]) -> list[str]:
@@ -63,7 +73,8 @@ def killed_after(seconds: float, process: subprocess.Popen[str]) -> bool:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
-    assert process.stdout is not None
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.close()
     process.stdout.close()
     return process.wait(30) == -signal.SIGKILL
 
@@ -74,6 +85,7 @@ def main(bundle: str, inputs: str, out: str) -> None:
     with Upscaler(Bundle.open(bundle), engine="onnxruntime-cpu", precision="fp32", threads=1) as upscaler:
         upscaler.session.model.open_engines()
         print("begins", flush=True)
+        sys.stdin.readline()
         for outcome in enlarge(inputs, out, scale=2, steps=4, upscaler=upscaler):
             print(outcome.state, flush=True)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy.bundle import Bundle
-from tests.deploy.folders.killed_run import begun, check_kills, finished, killed_after
+from tests.deploy.folders.killed_run import begun, check_kills, finished, go, killed_after
 from tests.deploy.folders.pictures import files_in, make_pictures, unfinished
 
 
@@ -28,9 +28,12 @@ def test_twenty_kills_lose_nothing(tmp_path: Path, idm_micro: Bundle) -> None:
 def test_a_run_takes_over_from_one_that_is_killed_beside_it(tmp_path: Path, idm_micro: Bundle) -> None:
     names = [f"{number}.png" for number in range(60)]
     make_pictures(tmp_path / "in", *names)
-    one, other = (begun(idm_micro.path, tmp_path / "in", tmp_path / "out") for _ in range(2))
-    assert killed_after(0.4, one)
+    one, other = (begun(idm_micro.path, tmp_path / "in", tmp_path / "out", waits=True) for _ in range(2))
+    go(one)  # so that neither is done before the other begins
+    go(other)
+    assert killed_after(0.2, one)
     told = finished(other)
     assert len(told) == 60 and "failed" not in told
-    assert len(files_in(tmp_path / "out")) == 60 and unfinished(tmp_path / "out") == []
+    assert len(files_in(tmp_path / "out")) == 60
     assert finished(begun(idm_micro.path, tmp_path / "in", tmp_path / "out")) == ["skipped"] * 60
+    assert unfinished(tmp_path / "out") == []  # what was killed while it held nothing is cleared by the next run
