@@ -1,7 +1,7 @@
 """Where one timestep range ends and the next begins: the K contiguous ranges of least expected error, exactly.
 
     steps = [density_of(histogram) for histogram in statistics.of_tensor(name)]
-    tables.append(range_costs(steps, form, method, relative_weights(steps)))
+    tables.append(range_costs(steps, form, method, relative_weights(steps))[0])
     ...
     partitions = best_partitions(total_costs(tables))
     chosen = choose_partition(partitions, MarginalGain())
@@ -93,19 +93,12 @@ RangeCount = FixedRanges | MarginalGain
 
 def range_costs(
     steps: Sequence[Density], form: Form, method: Method, weights: Sequence[float] | FloatArray | None = None
-) -> FloatArray:
+) -> tuple[FloatArray, Quantizer | None]:
     """costs[i, j] of one tensor: the weighted sum of errors of steps i..j-1 under one scale; shape (n, n + 1).
 
-    weights: one per step, 1 by default; see `relative_weights`. Entries with j <= i are infinite, there being no such
-    range.
+    And the quantizer that all steps share if there is one range; None where only a search tells. weights: one per step,
+    1 by default; see `relative_weights`. Entries with j <= i are infinite, there being no such range.
     """
-    return range_costs_and_whole(steps, form, method, weights)[0]
-
-
-def range_costs_and_whole(
-    steps: Sequence[Density], form: Form, method: Method, weights: Sequence[float] | FloatArray | None = None
-) -> tuple[FloatArray, Quantizer | None]:
-    """`range_costs`, and the quantizer that all steps share if there is one range; None where only a search tells."""
     if not steps:
         raise StatisticsError("measuring what shared scales cost: no step was given; at least one is needed.")
     factors = np.ones(len(steps)) if weights is None else np.asarray(weights, dtype=np.float64)

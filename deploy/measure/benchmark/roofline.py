@@ -90,7 +90,7 @@ def refusal_of_roofline() -> str | None:
 
 def multiplications_per_step(bundle: Bundle, settings: BenchSettings) -> float:
     """Multiply-accumulates of the layers of one step; products of activations with each other are not counted."""
-    from calibration.observe.multiplications import multiplications_of
+    from calibration.observe.observer import multiplications_of
 
     with GraphSet(bundle, EngineChoice(threads=settings.threads)) as graphs:
         feeds = trial_step(graphs, TrialSettings(size=settings.size, batch=settings.batch)).feeds
