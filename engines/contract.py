@@ -19,7 +19,6 @@ import numpy as np
 
 from engines.arrays import Array
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
-from engines.recurrence import Step
 
 AxisSizes = dict[str, tuple[int, str]]
 """Name of a dynamic axis -> its size in this run and the tensor that said so first."""
@@ -56,6 +55,11 @@ class Availability:
     reason: str
     install: str
 
+    @classmethod
+    def of(cls, name: str, version: str | None, reason: str, install: str) -> Self:
+        """Available unless there is a reason why it is not."""
+        return cls(name=name, available=not reason, version=None if reason else version, reason=reason, install=install)
+
 
 @dataclass(frozen=True, eq=False)
 class Held:
@@ -69,6 +73,24 @@ class Held:
 
 
 NOTHING_HELD = Held()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Step:
+    """One run of a recurrence, in which each run makes the next one's input, and the update after it.
+
+    Between two runs a second graph, the update, makes the next input of x, the last one, and y, an output of the run.
+    What it keeps beside that comes to later updates again.
+
+    feeds: of the run, besides the input that is carried. update: an ONNX model in float32 with the outputs `next` and
+    `kept`, both in the shape of x, and the inputs x, y, e1, e2, .. (what the last `earlier` updates kept, newest first)
+    and those of `given`; `next` may be written where x lies, so its last node alone writes it.
+    """
+
+    feeds: Mapping[str, Array]
+    update: bytes
+    given: Mapping[str, Array] = field(default_factory=dict)
+    earlier: int = 0
 
 
 class Engine(ABC):

@@ -27,8 +27,7 @@ from calibration.errors import StatisticsError
 from calibration.lanes import Lanes, lanes_for
 from calibration.observe.covariance import InputCovariance, passes_within
 from calibration.observe.layers import Layer, as_map, layers_of, read_graph, readers_of
-from calibration.observe.not_finite import CURE
-from calibration.observe.observer import Observer, largest_of, smallest_of
+from calibration.observe.observer import CURE, Observer, largest_of, smallest_of
 from calibration.observe.step_statistics import StepStatistics
 from calibration.one_thread import products_on_one_thread
 from calibration.passes.equalising import divided_weights, equalised, equalising_factors

@@ -16,10 +16,9 @@ from deploy.engine.int8 import Int8Denoiser, int8_decoder_graph, target_of_backe
 from deploy.families.contract import NOTHING_STAYS, Array, Keep
 from deploy.sampling.plan import PlanRow
 from engines.backends import DEFAULT_BACKEND, backend_named, open_engine
-from engines.contract import ANONYMOUS, Backend, Engine
+from engines.contract import ANONYMOUS, Backend, Engine, Step
 from engines.forms import Forms, Lease, Shapes
 from engines.onnx_files.graph_file import read_signature
-from engines.recurrence import Step
 from engines.saturation import constants_without_saturation
 
 FLOAT_GRAPHS = frozenset({"tabulate", "encode", "condition"})

@@ -44,13 +44,7 @@ def probe() -> Availability:
     """Whether the package is installed. Whether the CPU has bf16 only `open_engine` can tell."""
     version = installed_version("openvino")
     available = version is not None and is_importable("openvino")
-    return Availability(
-        name=NAME,
-        available=available,
-        version=version if available else None,
-        reason="" if available else "the package openvino is not installed",
-        install=INSTALL,
-    )
+    return Availability.of(NAME, version, "" if available else "the package openvino is not installed", INSTALL)
 
 
 def import_openvino() -> Any:

@@ -34,14 +34,7 @@ def probe(package: TensorRtPackage) -> Availability:
         reason = f"{package.module} is not installed"
     else:
         reason = problem_of_driver(find_device(), package.needed_cuda())
-    available = version is not None and not reason
-    return Availability(
-        name=package.backend,
-        available=available,
-        version=version if available else None,
-        reason=reason,
-        install=package.install,
-    )
+    return Availability.of(package.backend, version, reason, package.install)
 
 
 def open_engine(
@@ -151,9 +144,7 @@ class TensorRtEngine(Engine):
 
     def _create_context(self) -> tuple[Any, Any]:
         """The context; with TensorRT-RTX also the cache of what it compiles for this GPU."""
-        if not hasattr(self._built, "create_runtime_config"):
-            return self._made(self._built.create_execution_context(), "could not get memory to run in"), None
-        config = self._built.create_runtime_config()
+        config: Any = self._built.create_runtime_config() if hasattr(self._built, "create_runtime_config") else None
         if not hasattr(config, "create_runtime_cache"):
             return self._made(self._built.create_execution_context(), "could not get memory to run in"), None
         cache = config.create_runtime_cache()

@@ -1,6 +1,5 @@
 """`idm-deploy demo`: the whole flow on the packaged model, in one folder to look at."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +8,7 @@ import typer
 from deploy.cli.messages import say
 from deploy.cli.options import FIRST, Engine, Json, Precision, Seed, Threads
 from deploy.cli.progress import shown_progress
-from deploy.cli.tables import text_from_cells
+from deploy.cli.tables import print_result, text_from_cells
 from deploy.cli.values import cells_of_candidates
 
 EXAMPLES = (
@@ -57,14 +56,10 @@ def demo(
     )
     with shown_progress("demo") as progress:
         state = run_demo(output, settings.quick() if quick else settings, force=force, say=say, progress=progress)
-    if as_json:
-        typer.echo(json.dumps(state, indent=1, sort_keys=True))
-    else:
-        _print(state)
-        typer.echo(f"Look at the pictures in {output}")
+    print_result(state, lambda: _print(state, output), as_json=as_json)
 
 
-def _print(state: dict[str, Any]) -> None:
+def _print(state: dict[str, Any], output: Path) -> None:
     enlarged = state["steps"]["enlarge"]["result"]
     times = [["picture", "size", "evaluations", "seconds"]] + [
         [Path(row["output"]).name, f"{row['width']}x{row['height']}", str(row["evaluations"]), f"{row['seconds']:.1f}"]
@@ -86,3 +81,4 @@ def _print(state: dict[str, Any]) -> None:
         tables.insert(-2, (title, cells_of_candidates(choice["candidates"])))
     for title, cells in tables:
         typer.echo(text_from_cells(title, cells) + "\n")
+    typer.echo(f"Look at the pictures in {output}")

@@ -1,6 +1,5 @@
 """`idm-deploy evaluate`: what each way to sample costs and keeps, on a folder of originals."""
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import pairwise
@@ -27,7 +26,7 @@ from deploy.cli.options import (
     equation_names,
 )
 from deploy.cli.progress import shown_progress
-from deploy.cli.tables import text_from_cells
+from deploy.cli.tables import print_result, text_from_cells
 from deploy.cli.values import placement_from_text, way_from_text
 
 if TYPE_CHECKING:
@@ -143,11 +142,11 @@ def evaluate(
     """
     from deploy.measure.evaluation.originals import read_originals
     from deploy.measure.evaluation.report import report_from_evaluations, write_report
-    from deploy.measure.evaluation.ways import Offered
-    from deploy.packaged.places import EVALUATION_IMAGES
+    from deploy.measure.evaluation.ways import Offered, opened_settings
+    from deploy.packaged.places import EVALUATION_IMAGES, bundle_or_packaged
 
     offered = Offered(
-        bundles=_bundles(bundle),
+        bundles=[bundle_or_packaged(path, say) for path in bundle] or [bundle_or_packaged(None, say)],
         engines=engine,
         precisions=precision,
         presets=preset,
@@ -167,25 +166,19 @@ def evaluate(
     if busy is not None:
         notes.append(busy)
     with ExitStack() as stack:
-        settings = _settings(stack, ways, threads, device, seed)
-        _check_name(against, settings)
+        settings = opened_settings(stack, ways, threads=threads, device=device, seed=seed, notice=say)
+        names = [setting.name for setting in settings]
+        if against is not None and against not in names:
+            raise typer.BadParameter(
+                f"no row is called {against!r}; there are {', '.join(names)}.", param_hint="--against"
+            )
         results = _evaluations(originals, settings, samples, measures)
     if output is not None:
         write_report(results, output, baseline=against, notes=notes)
-    if as_json:
-        record = report_from_evaluations(results, against) | {"notes": notes}
-        typer.echo(json.dumps(record, indent=1, sort_keys=True))
-    else:
-        _print(results, against, notes, output)
+    record = report_from_evaluations(results, against) | {"notes": notes}
+    print_result(record, lambda: _print(results, against, notes, output), as_json=as_json)
     if any(row.failure is not None for result in results for row in result.rows):
         raise typer.Exit(1)
-
-
-def _bundles(named: Sequence[Path]) -> list[Path]:
-    from deploy.packaged.places import bundle_or_packaged
-
-    places: list[Path | None] = [*named] or [None]
-    return [bundle_or_packaged(path, say) for path in places]
 
 
 def _ways(offered: "Offered", settings: Sequence[str]) -> "list[Way]":
@@ -198,20 +191,6 @@ def _ways(offered: "Offered", settings: Sequence[str]) -> "list[Way]":
             f"with it, each option can be given once; these make {len(ways)} combinations.", param_hint="--setting"
         )
     return [way_from_text(text, ways[0]) for text in settings]
-
-
-def _settings(
-    stack: ExitStack, ways: "list[Way]", threads: int | None, device: int | None, seed: int
-) -> "list[Setting]":
-    from deploy.measure.evaluation.ways import opened_settings
-
-    return opened_settings(stack, ways, threads=threads, device=device, seed=seed, notice=say)
-
-
-def _check_name(against: str | None, settings: "list[Setting]") -> None:
-    names = [setting.name for setting in settings]
-    if against is not None and against not in names:
-        raise typer.BadParameter(f"no row is called {against!r}; there are {', '.join(names)}.", param_hint="--against")
 
 
 def _measures(folder: Path | None) -> "tuple[Mapping[str, Measure], list[str]]":

@@ -1,15 +1,21 @@
 """`idm-deploy schedule`: find out where few steps should lie for this checkpoint."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deploy.cli.messages import say
 from deploy.cli.options import FIRST, BundleArgument, Device, Engine, Json, Panel, Threads
 from deploy.cli.progress import shown_progress
+from deploy.cli.tables import print_result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from deploy.picture.schedule.presets import Row
+
 
 SEARCH = Panel("How the search is done")
 EXAMPLES = (
@@ -53,7 +59,7 @@ def schedule(
 ) -> None:
     """Search the placement of few steps for this checkpoint and store it, with presets, in the bundle."""
     from deploy.bundle import Bundle, discover
-    from deploy.picture.schedule.presets import ScheduleRequest, schedule_bundle, text_from_entry
+    from deploy.picture.schedule.presets import ScheduleRequest, schedule_bundle
     from deploy.picture.upscaler import Upscaler, ignore
 
     request = ScheduleRequest(
@@ -75,21 +81,20 @@ def schedule(
         # A person reads the results once, at the end; JSON has them beside the lines on stderr.
         rows = schedule_bundle(upscaler, request, say=say if as_json else ignore, progress=progress)
         place = upscaler.bundle.path
-    if as_json:
-        typer.echo(json.dumps([asdict(row) for row in rows], indent=1, sort_keys=True))
-        return
+    print_result([asdict(row) for row in rows], lambda: _print(rows, place if presets else None), as_json=as_json)
+
+
+def _print(rows: "Sequence[Row]", place: Path | None) -> None:
+    """What was found and, of the bundle at `place`, what its presets now are."""
+    from deploy.bundle import Bundle
+    from deploy.picture.schedule.presets import text_from_entry
+    from deploy.sampling.choices import PRESET_NAMES, Choices, sampling_from
+
     for row in rows:
         remark = " (found in the bundle; --force searches again)" if row.resumed else ""
         typer.echo(text_from_entry(row.equation, row.steps, row.entry) + remark)
-    if presets:
-        _print_presets(place)
-
-
-def _print_presets(place: Path) -> None:
-    """What the presets of the bundle now are."""
-    from deploy.bundle import Bundle
-    from deploy.sampling.choices import PRESET_NAMES, Choices, sampling_from
-
+    if place is None:
+        return
     manifest = Bundle.open(place, verify="sizes").manifest
     typer.echo(f"presets in {place}:")
     for name in PRESET_NAMES:

@@ -33,9 +33,9 @@ from deploy.sampling.choices import Choices
 from deploy.sampling.plan import PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 from engines.arrays import Array
+from engines.contract import Step
 from engines.forms import Lease
 from engines.progress import Progress
-from engines.recurrence import Step
 
 ENCODE, DENOISE, DECODE, OTHER = "encode", "denoise", "decode", "other"
 PART_OF_GRAPH = {
