@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ import numpy as np
 from engines.adapters.onnxruntime_engine import failures_of, import_onnxruntime, session_options
 from engines.arrays import Array
 from engines.cache import Cache
-from engines.contract import NOTHING_HELD, Availability, Backend, Engine, Held, Step, check_request, refuse_constants
+from engines.contract import NOTHING_HELD, Availability, Backend, Engine, Held, Opening, Step
 from engines.errors import EngineError, failed_opening
 from engines.machine.cuda import find_device, problem_of_driver
 from engines.onnx_files.graph_file import GraphSignature, read_signature
@@ -59,33 +59,21 @@ def cuda_of_wheel() -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def open_engine(
-    graph: Path,
-    *,
-    precision: str = "fp32",
-    threads: int | None = None,
-    sizes: Mapping[str, int] | None = None,
-    cache_dir: Path | None = None,
-    constants: Mapping[str, Array] | None = None,
-    device: int | None = None,
-) -> Engine:
-    """`graph` ready to run on GPU `device` (None: the first); EngineError if CUDA cannot be had, never the CPU instead.
+def open_engine(graph: Path, opening: Opening) -> Engine:
+    """`graph` ready to run on the GPU; EngineError if CUDA cannot be had, never the CPU instead.
 
-    With every axis fixed by `sizes` the whole graph is captured once and then started in one call.
+    With every axis fixed the whole graph is captured once and then started in one call.
     """
-    check_request(NAME, precision, PRECISIONS, threads)
-    refuse_constants(NAME, graph, constants)
-    sizes = sizes or {}
-    signature = read_signature(graph).with_sizes(graph, sizes)
-    number = device or 0
+    signature = read_signature(graph).with_sizes(graph, opening.sizes)
+    number = opening.device or 0
     problem = problem_of_driver(find_device(number), cuda_of_wheel())
     if problem:
         raise EngineError(f"Opening {graph}: {NAME} cannot run here: {problem}.")
     onnxruntime = import_onnxruntime()
     _load_libraries(onnxruntime)
-    file = graph if precision == "fp32" else find_half_graph(Source.of(graph), Cache(cache_dir))
+    file = graph if opening.precision == "fp32" else find_half_graph(Source.of(graph), Cache(opening.cache_dir))
     failures = failures_of(onnxruntime)
-    options_of = partial(session_options, onnxruntime, threads, sizes)
+    options_of = partial(session_options, onnxruntime, opening)
     try:
         session, captured = _open_session(onnxruntime, failures, file, options_of, number, fixed=is_fixed(signature))
     except failures as error:
@@ -97,7 +85,7 @@ def open_engine(
             f"9 that it needs are missing or do not fit: {INSTALL} brings them."
         )
     return OnnxRuntimeCudaEngine(
-        graph, signature, precision, onnxruntime, session, failures, captured, device_id=number
+        graph, signature, opening.precision, onnxruntime, session, failures, captured, device_id=number
     )
 
 
@@ -189,9 +177,7 @@ class OnnxRuntimeCudaEngine(Engine):
         device: str = "cuda",
         device_id: int = 0,
     ) -> None:
-        super().__init__(
-            name=NAME, precision=precision, graph=graph, inputs=signature.inputs, outputs=signature.outputs
-        )
+        super().__init__(NAME, precision, graph, signature)
         self.captured = captured
         self._device = device  # where arrays are bound; "cpu" lets the binding itself be tested without a GPU
         self._device_id = device_id
