@@ -172,10 +172,10 @@ def _contender(
         noise = prepared[0].predicted_noise(graphs, keep)
         if first:
             if not np.isfinite(noise).all():
-                raise EngineError(f"{graphs.choice.backend} {graphs.choice.precision} gives values that are no numbers")
+                raise EngineError(f"{graphs.choice.name} gives values that are no numbers")
             answers[graphs.choice] = noise
 
-    return Contender(f"{graphs.choice.backend} {graphs.choice.precision}", step)
+    return Contender(graphs.choice.name, step)
 
 
 def choice_is_fixed(choice: EngineChoice) -> bool:

@@ -21,7 +21,6 @@ from engines.progress import Progress
 INCONSISTENT = "values are not self-consistent"
 """In a mere warning of the builder: some size inside the profile cannot run. Treated as the error it is."""
 
-
 NOT_READ = "Failed to deserialize timing cache"
 
 Messages = list[tuple[str, str]]

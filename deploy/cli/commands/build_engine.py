@@ -173,7 +173,7 @@ def _dry_run(bundle: "Bundle", options: "BuildOptions", plans: "PlanOptions") ->
             }
             for plan in planned
         ],
-        "would_measure": [] if plans.capability else [f"{c.backend} {c.precision}" for c in choices],
+        "would_measure": [] if plans.capability else [choice.name for choice in choices],
     }
 
 

@@ -22,7 +22,6 @@ from deploy.measure.benchmark.steps import (
     PUBLISHED_NAME,
     Baseline,
     failing_as_engine,
-    name_of,
     runnable_choices,
     trial_of,
 )
@@ -47,7 +46,6 @@ PART_OF_GRAPH = {
     "query": DECODE,
 }
 """What runs once before the loop, in each of its steps, and once after it."""
-
 
 PUBLISHED_DDIM_STEPS = 200
 """What both repositories ask for."""
@@ -191,7 +189,7 @@ def _engine_contender(
     sampling = maker.upscaler.sampling(choices)
     recipe = f", {choices.preset or f'plain {choices.steps}'}" if len(settings.choices) > 1 else ""
     row = PictureRow(
-        timing=Timing(name=f"{name_of(choice)}{recipe}"),
+        timing=Timing(name=f"{choice.name}{recipe}"),
         sampling=sampling.recipe(),
         evaluations=len(maker.upscaler.session.plan(sampling)),
         choice=choice,

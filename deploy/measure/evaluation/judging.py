@@ -17,7 +17,6 @@ UNSEEN = 20 * math.log10(255)
 
 JUDGED = (PSNR, DETAIL, LR_CONSISTENCY)
 
-
 LIMITS = (
     f"loses at most {MOST_PSNR_LOST:g} dB PSNR, {MOST_DETAIL_LOST:g} of detail and {MOST_CONSISTENCY_LOST:g} dB LR "
     f"consistency (more while that stays above {UNSEEN:.1f} dB, one level), in the means over the pictures"

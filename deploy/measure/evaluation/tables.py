@@ -147,19 +147,20 @@ def markdown_from_evaluations(
         parts += [
             f"## {title_from_evaluation(evaluation)}",
             "",
-            *_markdown_table(table_from_evaluation(evaluation)),
+            *markdown_table(table_from_evaluation(evaluation)),
             "",
         ]
         compared = comparison_from_evaluation(evaluation, baseline)
-        parts += [*_markdown_table(compared), ""] if compared else []
+        parts += [*markdown_table(compared), ""] if compared else []
         parts += [*(f"* {line}" for line in remarks_on(evaluation, baseline)), ""]
     columns = [f"* {measure.heading}: {measure.meaning}" for measure in measures_shown(evaluations[-1]).values()]
     rows = [f"* {line}" for line in legend_from_evaluations(evaluations)]
     return "\n".join([*parts, "## Rows", "", *rows, "", "## Columns", "", *columns, *(f"* {n}" for n in notes), ""])
 
 
-def _markdown_table(cells: list[list[str]]) -> list[str]:
+def markdown_table(cells: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown, the heading first; shorter rows end in empty cells."""
     width = len(cells[0])
-    lines = [f"| {' | '.join(row + [''] * (width - len(row)))} |" for row in cells]
+    lines = [f"| {' | '.join([*row, *[''] * (width - len(row))])} |" for row in cells]
     lines.insert(1, f"|{'---|' * width}")
     return lines
