@@ -199,19 +199,17 @@ class _Pass:
     def _take_finite(self, groups: Sequence[dict[str, Array]], levels: Sequence[int], name: str) -> None:
         """The values of a tensor at each of these levels, which leave the groups that they are in."""
         for group, level in zip(groups, levels, strict=True):
-            self._take_of_level(name, group.pop(name), level)
-
-    def _take_of_level(self, name: str, values: Array, level: int) -> None:
-        try:
-            self._take(name, values, level)
-        except StatisticsError as error:
-            made = self._smallest.get(name) or self._largest.get(name)
-            layer = f"the output of {made.node!r}" if made else f"the input of {self._readers[name][0].node!r}"
-            where = f"at noise level {self._levels[level]:.4g} (level {level + 1} of {len(self._levels)})"
-            strange = np.count_nonzero(~np.isfinite(values))
-            what = f"{strange} of {values.size} {'channels' if made else 'values'} are not finite"
-            what = what if strange else f"values are too large ({error})"
-            raise StatisticsError(f"observing {layer} {where}: {what}. {CURE}") from error
+            values = group.pop(name)
+            try:
+                self._take(name, values, level)
+            except StatisticsError as error:
+                made = self._smallest.get(name) or self._largest.get(name)
+                layer = f"the output of {made.node!r}" if made else f"the input of {self._readers[name][0].node!r}"
+                where = f"at noise level {self._levels[level]:.4g} (level {level + 1} of {len(self._levels)})"
+                strange = np.count_nonzero(~np.isfinite(values))
+                what = f"{strange} of {values.size} {'channels' if made else 'values'} are not finite"
+                what = what if strange else f"values are too large ({error})"
+                raise StatisticsError(f"observing {layer} {where}: {what}. {CURE}") from error
 
     def _take(self, name: str, values: Array, level: int) -> None:
         for writers, extremes, furthest in (

@@ -1,9 +1,10 @@
 """The networks as published, in PyTorch eager: the reference of every comparison and the baseline of every bench."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deploy.families.cases import Trial
 from engines.arrays import Array
@@ -20,6 +21,12 @@ class Published(Protocol):
 
     def answers(self) -> dict[str, Array]:
         """The results under the names of the graphs' outputs."""
+
+
+def stand_in_network(build: Callable[[], nn.Module]) -> nn.Module:
+    """A network with random weights, for timing without the checkpoint: the time does not depend on them."""
+    torch.manual_seed(0)
+    return build().eval().requires_grad_(False)
 
 
 def tensors_of(trial: Trial) -> dict[str, Tensor]:

@@ -105,12 +105,13 @@ def baseline_of(bundle: Bundle, settings: BenchSettings, network: Any | None) ->
         return None
     import torch
 
+    from deploy.families.published import stand_in_network
+
     torch.set_num_threads(settings.threads)
     family = bundle.manifest.family
     config = recorded_config(family, bundle.manifest.configuration)
     if network is None:
-        torch.manual_seed(0)
-        network = family_named(family).build(config).eval().requires_grad_(False)
+        network = stand_in_network(lambda: family_named(family).build(config))
     return Baseline(network, trial_of(bundle, settings), family)
 
 
