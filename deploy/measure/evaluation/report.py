@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from deploy.errors import FolderError, MissingPackage
 from deploy.images.files import write_image
 from deploy.images.pictures import Pixels
@@ -15,7 +13,6 @@ from deploy.measure.evaluation.evaluate import Evaluation, Row
 from deploy.measure.evaluation.judging import (
     JUDGED,
     RULE,
-    Comparison,
     baseline_row,
     compare,
     frontier,
@@ -69,35 +66,49 @@ def _suffix(evaluation: Evaluation, evaluations: Sequence[Evaluation]) -> str:
 def report_from_evaluations(evaluations: Sequence[Evaluation], baseline: str | None = None) -> dict[str, Any]:
     """Everything measured, at all scales, in JSON's types; a value that is not finite is null."""
     first = evaluations[0]
-    return {
-        "scales": [evaluation.scale for evaluation in evaluations],
-        "samples": first.samples,
-        "measures": {name: measure.meaning for name, measure in first.measures.items()},
-        "rule": RULE,
-        "originals": [original for evaluation in evaluations for original in _originals_json(evaluation)],
-        "rows": [row for evaluation in evaluations for row in _rows_json(evaluation, baseline)],
-        "recommended": [
-            {"scale": evaluation.scale, "name": recommended_row(evaluation, against).name, "baseline": against.name}
-            for evaluation in evaluations
-            if (against := baseline_row(evaluation, baseline)) is not None
-        ],
-    }
+    record: dict[str, Any] = _plain(
+        {
+            "scales": [evaluation.scale for evaluation in evaluations],
+            "samples": first.samples,
+            "measures": {name: measure.meaning for name, measure in first.measures.items()},
+            "rule": RULE,
+            "originals": [original for evaluation in evaluations for original in _originals(evaluation)],
+            "rows": [row for evaluation in evaluations for row in _rows(evaluation, baseline)],
+            "recommended": [
+                {"scale": evaluation.scale, "name": recommended_row(evaluation, against).name, "baseline": against.name}
+                for evaluation in evaluations
+                if (against := baseline_row(evaluation, baseline)) is not None
+            ],
+        }
+    )
+    return record
 
 
-def _originals_json(evaluation: Evaluation) -> list[dict[str, Any]]:
+def _plain(value: Any) -> Any:
+    """The value in JSON's types."""
+    if isinstance(value, Interval):
+        return {"mean": _plain(value.mean), "half_width": _plain(value.half_width)}
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def _originals(evaluation: Evaluation) -> list[dict[str, Any]]:
     return [
         {
             "scale": evaluation.scale,
             "name": original.name,
-            "size": list(original.size.for_user),
+            "size": original.size.for_user,
             "lr": [original.lr.shape[1], original.lr.shape[0]],
-            "cut_from": None if original.whole is None else list(original.whole),
+            "cut_from": original.whole,
         }
         for original in evaluation.originals
     ]
 
 
-def _rows_json(evaluation: Evaluation, baseline: str | None) -> list[dict[str, Any]]:
+def _rows(evaluation: Evaluation, baseline: str | None) -> list[dict[str, Any]]:
     against = baseline_row(evaluation, baseline)
     best = {measure: {row.name for row in frontier(evaluation, measure)} for measure in JUDGED}
     rows = []
@@ -106,16 +117,19 @@ def _rows_json(evaluation: Evaluation, baseline: str | None) -> list[dict[str, A
             rows.append({"scale": evaluation.scale, "name": row.name, "failure": row.failure})
             continue
         compared = None if against is None else compare(evaluation, row, against)
-        rows.append(
-            _row_json(evaluation, row)
-            | {"against_baseline": None if compared is None else _comparison_json(compared)}
-            | {"frontier": [measure for measure in JUDGED if row.name in best[measure]]}
-        )
+        beside = compared and {
+            "psnr": compared.psnr,
+            "energy": compared.detail,
+            "lr_consistency": compared.lr_consistency,
+            "lost": compared.lost,
+        }
+        frontiers = [measure for measure in JUDGED if row.name in best[measure]]
+        rows.append(_row(evaluation, row) | {"against_baseline": beside, "frontier": frontiers})
     return rows
 
 
-def _row_json(evaluation: Evaluation, row: Row) -> dict[str, Any]:
-    gain, fidelities, mean = evaluation.gain(row), evaluation.fidelities(row), evaluation.fidelity(row)
+def _row(evaluation: Evaluation, row: Row) -> dict[str, Any]:
+    fidelities, mean = evaluation.fidelities(row), evaluation.fidelity(row)
     return {
         "scale": evaluation.scale,
         "name": row.name,
@@ -124,33 +138,12 @@ def _row_json(evaluation: Evaluation, row: Row) -> dict[str, Any]:
         "evaluations": row.about.evaluations,
         "seconds": row.seconds,
         "figures": {
-            measure: _interval_json(row.interval(measure)) | {"values": [_finite(v) for v in row.figures[measure]]}
-            for measure in evaluation.measures
+            measure: _plain(row.interval(measure)) | {"values": row.figures[measure]} for measure in evaluation.measures
         },
-        "psnr_over_back_projection": None if gain is None else _interval_json(gain),
+        "psnr_over_back_projection": evaluation.gain(row),
         "counterpart": row.about.counterpart,
-        "fidelity": None
-        if mean is None or fidelities is None
-        else _interval_json(mean) | {"worst": _finite(min(fidelities)), "values": [_finite(v) for v in fidelities]},
+        "fidelity": fidelities and _plain(mean) | {"worst": min(fidelities), "values": fidelities},
     }
-
-
-def _comparison_json(compared: Comparison) -> dict[str, Any]:
-    return {
-        "psnr": _interval_json(compared.psnr),
-        "energy": None if compared.detail is None else _interval_json(compared.detail),
-        "lr_consistency": _interval_json(compared.lr_consistency),
-        "lost": list(compared.lost),
-    }
-
-
-def _interval_json(interval: Interval) -> dict[str, Any]:
-    half = interval.half_width
-    return {"mean": _finite(interval.mean), "half_width": None if half is None else _finite(half)}
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 COLUMNS = 8
