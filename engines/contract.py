@@ -334,7 +334,6 @@ class Backend:
     """Whether chunks that fit into a CPU's cache are faster; if not, memory alone decides how large they are."""
 
     def __post_init__(self) -> None:
-        """Refuse a record that nothing could be run with."""
         problems = [] if self.precisions else ["it has no precision"]
         if self.norm not in NORM_FORMS:
             problems.append(f"group normalisation is written as {' or '.join(NORM_FORMS)}, found {self.norm!r}")

@@ -38,7 +38,6 @@ class Percentile:
     percent: float = 99.99
 
     def __post_init__(self) -> None:
-        """Refuse what is not a percentage."""
         if not 50 <= self.percent <= 100:
             raise ChoiceError(f"clipping by percentile: {self.percent} was asked for; choose from 50 to 100.")
 
@@ -56,7 +55,6 @@ class Mse:
     octaves: int = 5
 
     def __post_init__(self) -> None:
-        """Refuse a grid without points."""
         if self.fineness < 1 or self.octaves < 1:
             raise ChoiceError(
                 f"clipping by mean squared error: fineness {self.fineness} and {self.octaves} octaves were asked for;"
@@ -75,7 +73,6 @@ class Entropy:
     bounds: int = 96
 
     def __post_init__(self) -> None:
-        """Refuse a search among nothing."""
         if self.bounds < 1:
             raise ChoiceError(f"clipping by entropy: {self.bounds} bounds were asked for; at least 1 is needed.")
 

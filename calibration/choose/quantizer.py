@@ -36,7 +36,6 @@ class Quantizer:
     highest: int
 
     def __post_init__(self) -> None:
-        """Refuse a scale that float32 cannot hold and a window without 0."""
         rounded = float(np.float32(self.scale))
         if not (0.0 < rounded < float("inf")) or not self.lowest <= 0 <= self.highest:
             raise ChoiceError(

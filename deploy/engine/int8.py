@@ -51,7 +51,6 @@ class Int8Denoiser:
     """The int8 form of `denoise` for one target."""
 
     def __init__(self, bundle: Bundle, target: str) -> None:
-        """Refuse a bundle that has no such graphs."""
         quantization = bundle.manifest.quantization
         if quantization is None:
             raise BundleError(f"{bundle.path} has no int8 graphs. Make them with `idm-deploy quantize`.")
