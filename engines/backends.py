@@ -14,7 +14,7 @@ from pathlib import Path
 from engines.adapters import onnxruntime_cuda_engine, onnxruntime_engine, openvino_engine
 from engines.adapters.tensorrt_engine import TENSORRT_BACKEND, TENSORRT_RTX_BACKEND
 from engines.arrays import Array
-from engines.contract import Availability, Backend, Engine, refuse_device
+from engines.contract import Availability, Backend, Engine, Opening, refuse_device
 from engines.errors import EngineError
 from engines.machine.cuda import find_device
 
@@ -65,15 +65,16 @@ def open_engine(
     if not state.available:
         raise EngineError(f"The engine {backend} cannot start: {state.reason}. Type {state.install}.")
     began = time.perf_counter()
-    engine = record.open_engine(
-        graph,
+    opening = Opening(
         precision=precision,
         threads=threads,
-        sizes=sizes,
+        sizes=sizes or {},
         cache_dir=cache_dir,
-        constants=constants,
+        constants=constants or {},
         device=device,
     )
+    record.check(graph, opening)
+    engine = record.open_engine(graph, opening)
     seconds = time.perf_counter() - began
     using = "threads of its choice" if threads is None else f"{threads} threads"
     _LOG.info("opened %s on %s %s %s, %s, in %.2f s", graph.name, backend, state.version, precision, using, seconds)

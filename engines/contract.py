@@ -13,13 +13,15 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
 from engines.arrays import Array
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
-from engines.recurrence import Step
+
+if TYPE_CHECKING:
+    from engines.onnx_files.graph_file import GraphSignature
 
 AxisSizes = dict[str, tuple[int, str]]
 """Name of a dynamic axis -> its size in this run and the tensor that said so first."""
@@ -56,6 +58,11 @@ class Availability:
     reason: str
     install: str
 
+    @classmethod
+    def of(cls, name: str, version: str | None, reason: str, install: str) -> Self:
+        """Available unless there is a reason why it is not."""
+        return cls(name=name, available=not reason, version=None if reason else version, reason=reason, install=install)
+
 
 @dataclass(frozen=True, eq=False)
 class Held:
@@ -71,6 +78,24 @@ class Held:
 NOTHING_HELD = Held()
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Step:
+    """One run of a recurrence, in which each run makes the next one's input, and the update after it.
+
+    Between two runs a second graph, the update, makes the next input of x, the last one, and y, an output of the run.
+    What it keeps beside that comes to later updates again.
+
+    feeds: of the run, besides the input that is carried. update: an ONNX model in float32 with the outputs `next` and
+    `kept`, both in the shape of x, and the inputs x, y, e1, e2, .. (what the last `earlier` updates kept, newest first)
+    and those of `given`; `next` may be written where x lies, so its last node alone writes it.
+    """
+
+    feeds: Mapping[str, Array]
+    update: bytes
+    given: Mapping[str, Array] = field(default_factory=dict)
+    earlier: int = 0
+
+
 class Engine(ABC):
     """A graph opened on a backend; a context manager that releases the memory on exit.
 
@@ -80,20 +105,12 @@ class Engine(ABC):
 
     concurrent = False
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        precision: str,
-        graph: Path,
-        inputs: tuple[TensorSpec, ...],
-        outputs: tuple[TensorSpec, ...],
-    ) -> None:
+    def __init__(self, name: str, precision: str, graph: Path, signature: "GraphSignature") -> None:
         self.name = name
         self.precision = precision
         self.graph = graph
-        self.inputs = inputs
-        self.outputs = outputs
+        self.inputs = signature.inputs
+        self.outputs = signature.outputs
         self._closed = False
         self._lock: AbstractContextManager[Any] = nullcontext() if self.concurrent else Lock()
 
@@ -249,20 +266,16 @@ class Memory(StrEnum):
     """Weights are copied into a layout of the backend's own, and arrays live longer."""
 
 
-class OpenEngine(Protocol):
-    """What opens a graph; see `engines.backends.open_engine` for the arguments."""
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """How a graph is to be opened; see `engines.backends.open_engine`."""
 
-    def __call__(
-        self,
-        graph: Path,
-        *,
-        precision: str = ...,
-        threads: int | None = ...,
-        sizes: Mapping[str, int] | None = ...,
-        cache_dir: Path | None = ...,
-        constants: Mapping[str, Array] | None = ...,
-        device: int | None = ...,
-    ) -> Engine: ...
+    precision: str
+    threads: int | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    cache_dir: Path | None = None
+    constants: Mapping[str, Array] = field(default_factory=dict)
+    device: int | None = None
 
 
 def _lacks_nothing() -> Mapping[str, str]:
@@ -280,13 +293,16 @@ class Backend:
     purpose: str = ""  # in the list of packages; left out of it if there is none
     probe: Callable[[], Availability]
     """Whether it can run here; the package is not imported for it."""
-    open_engine: OpenEngine
+    open_engine: Callable[[Path, Opening], "Engine"]
+    """The graph ready to run, as the opening says, which `check` has accepted."""
     precisions: tuple[str, ...]
     """The values of `precision` that it takes; the first is the default."""
     lacks: Callable[[], Mapping[str, str]] = _lacks_nothing
     """Precisions that this machine has no arithmetic for -> why, as a clause; may import the package."""
     on_gpu: bool = False
     """Whether it runs on a GPU, and so can be told on which (`device`)."""
+    takes_constants: bool = False
+    """Whether values in place of a graph's own constants can be given."""
     plans_ahead: bool = False
     """Whether it runs plans that `build-engine` made, instead of opening a graph at once."""
 
@@ -318,7 +334,6 @@ class Backend:
     """Whether chunks that fit into a CPU's cache are faster; if not, memory alone decides how large they are."""
 
     def __post_init__(self) -> None:
-        """Refuse a record that nothing could be run with."""
         problems = [] if self.precisions else ["it has no precision"]
         if self.norm not in NORM_FORMS:
             problems.append(f"group normalisation is written as {' or '.join(NORM_FORMS)}, found {self.norm!r}")
@@ -328,6 +343,17 @@ class Backend:
             problems.append(f"saturating sums are {UNSIGNED!r} or {REFUSE!r}, found {self.saturating_sums!r}")
         if problems:
             raise EngineError(f"The engine {self.name} cannot run a bundle's graphs: {'; '.join(problems)}.")
+
+    def check(self, graph: Path, opening: Opening) -> None:
+        """EngineError if the backend cannot do what an opening asks for."""
+        check_request(self.name, opening.precision, self.precisions, opening.threads)
+        if not self.on_gpu:
+            refuse_device(self.name, opening.device)
+        if opening.constants and not self.takes_constants:
+            raise EngineError(
+                f"Opening {graph}: {self.name} takes no constants in place of the graph's own. Use onnxruntime-cpu or "
+                "a GPU engine of TensorRT."
+            )
 
     def precisions_here(self) -> tuple[str, ...]:
         """The precisions that this machine has the arithmetic for."""
@@ -351,15 +377,6 @@ class Backend:
 def _contiguous(feeds: Mapping[str, Array]) -> dict[str, Array]:
     # reshape: ascontiguousarray turns a 0-d array into a 1-d one
     return {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in feeds.items()}
-
-
-def refuse_constants(name: str, graph: Path, constants: Mapping[str, Array] | None) -> None:
-    """EngineError if a backend that runs graphs as they are is given other constants for one."""
-    if constants:
-        raise EngineError(
-            f"Opening {graph}: {name} takes no constants in place of the graph's own. Use onnxruntime-cpu or a GPU "
-            "engine of TensorRT."
-        )
 
 
 def refuse_device(name: str, device: int | None) -> None:

@@ -20,14 +20,12 @@ from engines.arrays import Array
 from engines.backends import BACKENDS, DEFAULT_BACKEND, backend_named, open_engine
 from engines.contract import REFUSE, UNSIGNED
 from engines.errors import EngineError
-from engines.onnx_files.graph_constants import read_constants
+from engines.onnx_files.graph_constants import CODES, read_constants, tensor_message
 from engines.onnx_files.wire_format import bytes_field, number_field, text_field
 
 CHANNELS: Final = 64
 EXACT: Final = 200.0
 """The answer; with every pair of products cut off at 32767 it is 101."""
-
-_FLOAT, _UINT8, _INT8 = 1, 2, 3  # TensorProto.DataType
 
 
 def constants_without_saturation(graph: Path, backend: str) -> dict[str, Array]:
@@ -76,13 +74,13 @@ def probe_graph() -> bytes:
     QLinearConv in ONNX Runtime and an int8 convolution in OpenVINO.
     """
     weight_scale = EXACT / (255 * 127 * CHANNELS)
-    constants = [
-        _tensor("one", _FLOAT, (), np.float32(1).tobytes()),
-        _tensor("zero", _UINT8, (), b"\0"),
-        _tensor("weight", _INT8, (CHANNELS, CHANNELS, 1, 1), bytes([127]) * CHANNELS**2),
-        _tensor("weight_scale", _FLOAT, (CHANNELS,), np.full(CHANNELS, weight_scale, np.float32).tobytes()),
-        _tensor("weight_zero", _INT8, (CHANNELS,), bytes(CHANNELS)),
-    ]
+    constants: dict[str, Array] = {
+        "one": np.array(1, np.float32),
+        "zero": np.array(0, np.uint8),
+        "weight": np.full((CHANNELS, CHANNELS, 1, 1), 127, np.int8),
+        "weight_scale": np.full(CHANNELS, weight_scale, np.float32),
+        "weight_zero": np.zeros(CHANNELS, np.int8),
+    }
     axis = text_field(1, "axis") + number_field(3, 0) + number_field(20, 2)  # AttributeProto of type INT
     nodes = [
         _node("QuantizeLinear", ["x", "one", "zero"], "x.codes"),
@@ -93,7 +91,7 @@ def probe_graph() -> bytes:
         _node("DequantizeLinear", ["y.codes", "one", "zero"], "y"),
     ]
     graph = b"".join(bytes_field(1, node) for node in nodes) + text_field(2, "saturation")
-    graph += b"".join(bytes_field(5, constant) for constant in constants)
+    graph += b"".join(bytes_field(5, tensor_message(name, value)) for name, value in constants.items())
     graph += bytes_field(11, _value("x")) + bytes_field(12, _value("y"))
     opset = text_field(1, "") + number_field(2, 21)
     return (
@@ -111,14 +109,9 @@ def _node(kind: str, inputs: list[str], output: str, attribute: bytes | None = N
     return message if attribute is None else message + bytes_field(5, attribute)
 
 
-def _tensor(name: str, kind: int, shape: tuple[int, ...], data: bytes) -> bytes:
-    dims = b"".join(number_field(1, size) for size in shape)
-    return dims + number_field(2, kind) + text_field(8, name) + bytes_field(9, data)
-
-
 def _value(name: str) -> bytes:
     dims = b"".join(bytes_field(1, number_field(1, size)) for size in (1, CHANNELS, 8, 8))
-    tensor = number_field(1, _FLOAT) + bytes_field(2, dims)
+    tensor = number_field(1, CODES["float32"]) + bytes_field(2, dims)
     return text_field(1, name) + bytes_field(2, bytes_field(1, tensor))
 
 

@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from calibration.choose.density import EDGES, Density, mixture_of
 from calibration.choose.quantizer import Form, Quantizer
 from calibration.errors import ChoiceError, StatisticsError
-
-FloatArray = NDArray[np.float64]
+from engines.arrays import Float64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,6 @@ class Percentile:
     percent: float = 99.99
 
     def __post_init__(self) -> None:
-        """Refuse what is not a percentage."""
         if not 50 <= self.percent <= 100:
             raise ChoiceError(f"clipping by percentile: {self.percent} was asked for; choose from 50 to 100.")
 
@@ -57,7 +55,6 @@ class Mse:
     octaves: int = 5
 
     def __post_init__(self) -> None:
-        """Refuse a grid without points."""
         if self.fineness < 1 or self.octaves < 1:
             raise ChoiceError(
                 f"clipping by mean squared error: fineness {self.fineness} and {self.octaves} octaves were asked for;"
@@ -76,7 +73,6 @@ class Entropy:
     bounds: int = 96
 
     def __post_init__(self) -> None:
-        """Refuse a search among nothing."""
         if self.bounds < 1:
             raise ChoiceError(f"clipping by entropy: {self.bounds} bounds were asked for; at least 1 is needed.")
 
@@ -98,7 +94,7 @@ def choose_quantizer(density: Density, form: Form, method: Method) -> Quantizer:
 
 
 def least_error(
-    densities: list[Density], form: Form, method: Mse, weights: list[float] | FloatArray | None = None
+    densities: list[Density], form: Form, method: Mse, weights: list[float] | Float64 | None = None
 ) -> Quantizer:
     """The quantizer whose weighted sum of errors over several densities is least on the method's grid."""
     scales = scale_grid(densities, form, method)
@@ -108,7 +104,7 @@ def least_error(
     return quantizer_of_errors(errors, scales, densities, form)
 
 
-def quantizer_of_errors(errors: FloatArray, scales: FloatArray, densities: Sequence[Density], form: Form) -> Quantizer:
+def quantizer_of_errors(errors: Float64, scales: Float64, densities: Sequence[Density], form: Form) -> Quantizer:
     """The quantizer of least error, from the summed errors of densities under every scale with every window."""
     if all(density.minimum == density.maximum == 0 for density in densities):
         return form.covering(0.0, 0.0)  # exact with every scale; the widest window clips least of what may come
@@ -135,7 +131,7 @@ def allowed_windows(densities: Sequence[Density], form: Form) -> NDArray[np.bool
     return np.ones(lowest.shape, dtype=np.bool_)
 
 
-def scale_grid(densities: list[Density], form: Form, method: Mse) -> FloatArray:
+def scale_grid(densities: list[Density], form: Form, method: Mse) -> Float64:
     """All 2^(i/fineness) from the scale that clips nothing of any density to 2^-octaves of the smallest such scale.
 
     The exponents i are integers, so grids made for different densities are cut from the same one.
@@ -155,12 +151,12 @@ def expected_error(density: Density, quantizer: Quantizer) -> float:
     return float(_errors_of_windows(density, np.array([quantizer.scale]), lowest, levels)[0, 0])
 
 
-def window_errors(density: Density, scales: FloatArray, form: Form) -> FloatArray:
+def window_errors(density: Density, scales: Float64, form: Form) -> Float64:
     """The error of every scale with every window the form allows; shape (scales, windows)."""
     return _errors_of_windows(density, scales, form.lowest_codes, form.levels)
 
 
-def _errors_of_windows(density: Density, scales: FloatArray, lowest: NDArray[np.int64], levels: int) -> FloatArray:
+def _errors_of_windows(density: Density, scales: Float64, lowest: NDArray[np.int64], levels: int) -> Float64:
     """The formula of the module for windows `levels` wide: cells inside, and one half-open cell at each end.
 
     The cells of a lattice are the same for all windows, so their errors are summed up once per scale. With
@@ -183,8 +179,8 @@ def _errors_of_windows(density: Density, scales: FloatArray, lowest: NDArray[np.
     )
 
 
-def _error_about(value: FloatArray, moments: FloatArray) -> FloatArray:
-    error: FloatArray = moments[2] - 2 * value * moments[1] + value * value * moments[0]
+def _error_about(value: Float64, moments: Float64) -> Float64:
+    error: Float64 = moments[2] - 2 * value * moments[1] + value * value * moments[0]
     return error
 
 
@@ -202,10 +198,10 @@ def _percentile_bounds(density: Density, form: Form, fraction: float) -> tuple[f
     return -bound, bound
 
 
-def _folded(mass: FloatArray) -> FloatArray:
+def _folded(mass: Float64) -> Float64:
     """The mass of each pair of bins at the same distance from zero."""
     half = mass.size // 2
-    folded: FloatArray = mass[half:] + mass[half - 1 :: -1]
+    folded: Float64 = mass[half:] + mass[half - 1 :: -1]
     return folded
 
 
@@ -221,7 +217,7 @@ def _least_divergence(density: Density, form: Form, bounds: int) -> Quantizer:
     return best
 
 
-def _divergence(mass: FloatArray, bin_width: float, quantizer: Quantizer) -> float:
+def _divergence(mass: Float64, bin_width: float, quantizer: Quantizer) -> float:
     """KL(clipped distribution || what its codes retain), summed over bins that hold anything."""
     centres = (EDGES[:-1] + 0.5) * bin_width
     codes = np.rint(centres / quantizer.scale).astype(np.int64)
@@ -240,7 +236,7 @@ def _divergence(mass: FloatArray, bin_width: float, quantizer: Quantizer) -> flo
 
 
 def choose_for_steps(
-    densities: list[Density], form: Form, method: Method, weights: list[float] | FloatArray | None = None
+    densities: list[Density], form: Form, method: Method, weights: list[float] | Float64 | None = None
 ) -> Quantizer:
     """The one quantizer for several steps: of their weighted mixture, or by their summed errors for `Mse`."""
     if isinstance(method, Mse):

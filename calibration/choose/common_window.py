@@ -20,12 +20,29 @@ from calibration.choose.clipping import (
     scale_grid,
     window_errors,
 )
-from calibration.choose.density import Density
-from calibration.choose.quantizer import Form, Quantizer
+from calibration.choose.density import Density, mixture_of
+from calibration.choose.quantizer import Asymmetric, Form, Quantizer
 from calibration.errors import StatisticsError
 
 BITS: Final = 8
 """Of a bfloat16 number, the leading one included."""
+
+
+def quantizers_of_ranges(
+    ranges: Sequence[Sequence[Density]],
+    weights: Sequence[Sequence[float]],
+    form: Form,
+    method: Method,
+) -> tuple[Quantizer, ...]:
+    """One quantizer per range, for the densities of its steps.
+
+    Unsigned codes have one zero point for all ranges, since it is part of the graph (convolutions pad with it); forms
+    whose targets have a graph per range choose for each range alone.
+    """
+    if isinstance(form, Asymmetric) and len(ranges) > 1:
+        mixed = [mixture_of(list(steps), list(w)) for steps, w in zip(ranges, weights, strict=True)]
+        return choose_common_window(mixed, form, method)
+    return tuple(choose_for_steps(list(steps), form, method, list(w)) for steps, w in zip(ranges, weights, strict=True))
 
 
 def choose_common_window(densities: Sequence[Density], form: Form, method: Method) -> tuple[Quantizer, ...]:

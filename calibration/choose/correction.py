@@ -137,7 +137,6 @@ class NoiseCorrection:
     variance: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Refuse numbers that do not belong together."""
         counts = {len(self.gain), len(self.offset), len(self.variance)}
         numbers = (*self.gain, *self.offset, *self.variance)
         if len(counts) != 1 or not all(map(math.isfinite, numbers)) or min(self.variance, default=-1.0) < 0:

@@ -1,7 +1,7 @@
 """Where one timestep range ends and the next begins: the K contiguous ranges of least expected error, exactly.
 
     steps = [density_of(histogram) for histogram in statistics.of_tensor(name)]
-    tables.append(range_costs(steps, form, method, relative_weights(steps)))
+    tables.append(range_costs(steps, form, method, relative_weights(steps))[0])
     ...
     partitions = best_partitions(total_costs(tables))
     chosen = choose_partition(partitions, MarginalGain())
@@ -36,8 +36,7 @@ from calibration.choose.clipping import (
 from calibration.choose.density import Density, mixture_of
 from calibration.choose.quantizer import Form, Quantizer
 from calibration.errors import ChoiceError, StatisticsError
-
-FloatArray = NDArray[np.float64]
+from engines.arrays import Float64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,20 +91,13 @@ RangeCount = FixedRanges | MarginalGain
 
 
 def range_costs(
-    steps: Sequence[Density], form: Form, method: Method, weights: Sequence[float] | FloatArray | None = None
-) -> FloatArray:
+    steps: Sequence[Density], form: Form, method: Method, weights: Sequence[float] | Float64 | None = None
+) -> tuple[Float64, Quantizer | None]:
     """costs[i, j] of one tensor: the weighted sum of errors of steps i..j-1 under one scale; shape (n, n + 1).
 
-    weights: one per step, 1 by default; see `relative_weights`. Entries with j <= i are infinite, there being no such
-    range.
+    And the quantizer that all steps share if there is one range; None where only a search tells. weights: one per step,
+    1 by default; see `relative_weights`. Entries with j <= i are infinite, there being no such range.
     """
-    return range_costs_and_whole(steps, form, method, weights)[0]
-
-
-def range_costs_and_whole(
-    steps: Sequence[Density], form: Form, method: Method, weights: Sequence[float] | FloatArray | None = None
-) -> tuple[FloatArray, Quantizer | None]:
-    """`range_costs`, and the quantizer that all steps share if there is one range; None where only a search tells."""
     if not steps:
         raise StatisticsError("measuring what shared scales cost: no step was given; at least one is needed.")
     factors = np.ones(len(steps)) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -119,7 +111,7 @@ def range_costs_and_whole(
     return _costs_of_mixtures(steps, form, method, factors), None
 
 
-def relative_weights(steps: Sequence[Density]) -> FloatArray:
+def relative_weights(steps: Sequence[Density]) -> Float64:
     """Weights that make the error of each step a share of the tensor's power there; 0 where it is always zero.
 
     The layers behind see relative errors: normalisation rescales whatever arrives.
@@ -128,8 +120,8 @@ def relative_weights(steps: Sequence[Density]) -> FloatArray:
 
 
 def _costs_of_least_error(
-    steps: Sequence[Density], form: Form, method: Mse, weights: FloatArray
-) -> tuple[FloatArray, Quantizer]:
+    steps: Sequence[Density], form: Form, method: Mse, weights: Float64
+) -> tuple[Float64, Quantizer]:
     scales = scale_grid(list(steps), form, method)
     errors = np.stack([w * window_errors(step, scales, form) for step, w in zip(steps, weights, strict=True)])
     costs = np.full((len(steps), len(steps) + 1), np.inf)
@@ -142,7 +134,7 @@ def _costs_of_least_error(
     return costs, quantizer_of_errors(running, scales, steps, form)
 
 
-def _costs_of_mixtures(steps: Sequence[Density], form: Form, method: Method, weights: FloatArray) -> FloatArray:
+def _costs_of_mixtures(steps: Sequence[Density], form: Form, method: Method, weights: Float64) -> Float64:
     costs = np.full((len(steps), len(steps) + 1), np.inf)
     weighted = [mixture_of([step], [w]) for step, w in zip(steps, weights, strict=True)]
     for first in range(len(steps)):
@@ -154,7 +146,7 @@ def _costs_of_mixtures(steps: Sequence[Density], form: Form, method: Method, wei
     return costs
 
 
-def best_partitions(costs: FloatArray) -> tuple[Partition, ...]:
+def best_partitions(costs: Float64) -> tuple[Partition, ...]:
     """The partition of least cost for K = 1, 2, ... n, by dynamic programming; of equals the earliest boundaries."""
     n = costs.shape[0]
     if costs.shape != (n, n + 1) or n < 1 or not np.isfinite(costs[np.triu_indices(n, 1, n + 1)]).all():
@@ -197,7 +189,7 @@ def choose_partition(partitions: Sequence[Partition], count: RangeCount) -> Part
     return partitions[k]
 
 
-def total_costs(tables: Sequence[FloatArray]) -> FloatArray:
+def total_costs(tables: Sequence[Float64]) -> Float64:
     """The sum of the tables of several tensors, each weighted by its maker."""
     if not tables or len({table.shape for table in tables}) != 1:
         raise StatisticsError(

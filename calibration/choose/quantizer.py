@@ -19,6 +19,7 @@ rounding error (6 dB).
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,6 @@ class Quantizer:
     highest: int
 
     def __post_init__(self) -> None:
-        """Refuse a scale that float32 cannot hold and a window without 0."""
         rounded = float(np.float32(self.scale))
         if not (0.0 < rounded < float("inf")) or not self.lowest <= 0 <= self.highest:
             raise ChoiceError(
@@ -71,17 +71,33 @@ class Quantizer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Symmetric:
-    """Signed codes around 0: -127..127."""
+class Form:
+    """A form of code: how many codes there are, and which windows of them may be chosen, here all that hold 0."""
 
-    @property
-    def levels(self) -> int:
-        """How many codes there are."""
-        return 255
+    levels: ClassVar[int]
 
     @property
     def lowest_codes(self) -> NDArray[np.int64]:
-        """The lowest code of each window allowed: one, around 0."""
+        """The lowest code of each window allowed."""
+        return np.arange(-self.levels + 1, 1)
+
+    def covering(self, minimum: float, maximum: float) -> Quantizer:
+        """The quantizer whose window covers [minimum, maximum] to within half a step at each end."""
+        minimum, maximum = min(minimum, 0.0), max(maximum, 0.0)
+        scale = _positive((maximum - minimum) / (self.levels - 1))
+        lowest = round(minimum / scale)
+        return Quantizer(scale=scale, lowest=lowest, highest=lowest + self.levels - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Symmetric(Form):
+    """Signed codes around 0: -127..127."""
+
+    levels: ClassVar[int] = 255
+
+    @property
+    def lowest_codes(self) -> NDArray[np.int64]:
+        """The lowest code of the one window."""
         return np.array([-(self.levels // 2)])
 
     def covering(self, minimum: float, maximum: float) -> Quantizer:
@@ -91,51 +107,17 @@ class Symmetric:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asymmetric:
+class Asymmetric(Form):
     """Unsigned codes 0..255 with a zero point."""
 
-    @property
-    def levels(self) -> int:
-        """How many codes there are."""
-        return 256
-
-    @property
-    def lowest_codes(self) -> NDArray[np.int64]:
-        """The lowest code of each window allowed: all that hold 0."""
-        return np.arange(-self.levels + 1, 1)
-
-    def covering(self, minimum: float, maximum: float) -> Quantizer:
-        """The quantizer whose window covers [minimum, maximum] to within half a step at each end."""
-        return _covering(minimum, maximum, self.levels)
+    levels: ClassVar[int] = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shifted:
+class Shifted(Form):
     """Signed codes -127..127 of x - shift, the shift being a whole number of steps."""
 
-    @property
-    def levels(self) -> int:
-        """How many codes there are."""
-        return 255
-
-    @property
-    def lowest_codes(self) -> NDArray[np.int64]:
-        """The lowest code of each window allowed: all that hold 0."""
-        return np.arange(-self.levels + 1, 1)
-
-    def covering(self, minimum: float, maximum: float) -> Quantizer:
-        """The quantizer whose window covers [minimum, maximum] to within half a step at each end."""
-        return _covering(minimum, maximum, self.levels)
-
-
-Form = Symmetric | Asymmetric | Shifted
-
-
-def _covering(minimum: float, maximum: float, levels: int) -> Quantizer:
-    minimum, maximum = min(minimum, 0.0), max(maximum, 0.0)
-    scale = _positive((maximum - minimum) / (levels - 1))
-    lowest = round(minimum / scale)
-    return Quantizer(scale=scale, lowest=lowest, highest=lowest + levels - 1)
+    levels: ClassVar[int] = 255
 
 
 def _positive(scale: float) -> float:

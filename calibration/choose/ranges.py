@@ -41,10 +41,6 @@ class TimestepRanges:
             )
         return min(int(np.searchsorted(self.edges, noise_level, side="right")), len(self)) - 1
 
-    def indices_of(self, noise_levels: Sequence[float] | NDArray[np.floating]) -> list[int]:
-        """The range of each step of a plan, in the plan's order."""
-        return [self.index_of(float(level)) for level in noise_levels]
-
 
 ONE_RANGE = TimestepRanges((0.0, 1.0))
 """A single range: the same scales at every noise level."""

@@ -43,7 +43,6 @@ class Geometry:
     groups: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what no convolution has."""
         smallest = min(self.channels, self.groups, *self.kernel, *self.stride)
         if smallest < 1 or min(self.padding) < 0 or self.channels % self.groups:
             raise WeightError(

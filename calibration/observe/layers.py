@@ -1,5 +1,6 @@
 """Which nodes of a float graph could run in int8, and where their weights are."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -71,6 +72,14 @@ def layers_of(model: ModelProto) -> list[Layer]:
         shape = tuple(weight.dims)
         layers.append(_conv(node, shape) if node.op_type == CONV else _linear(node, shape))
     return layers
+
+
+def readers_of(layers: Iterable[Layer]) -> dict[str, list[Layer]]:
+    """Name of a tensor -> the layers that read it."""
+    readers: dict[str, list[Layer]] = {}
+    for layer in layers:
+        readers.setdefault(layer.input, []).append(layer)
+    return readers
 
 
 def _constants(model: ModelProto) -> dict[str, TensorProto]:

@@ -13,20 +13,19 @@ Of tensors of which only the extremes are wanted nothing else leaves the graph: 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from calibration.errors import GraphError
-from calibration.observe.layers import read_graph
+from calibration.errors import GraphError, StatisticsError
+from calibration.observe.layers import layers_of, read_graph
 from engines.adapters.onnxruntime_engine import OnnxRuntimeEngine, open_model
-
-Array = NDArray[Any]
+from engines.arrays import Array
 
 MOST_BYTES: Final = 1 << 29
 """Of activations held at a time. The inputs and outputs of all layers of the full IDM take 318 MB at 128 x 128."""
@@ -133,6 +132,13 @@ def tensor_shapes(model: ModelProto, inputs: Mapping[str, Shape]) -> dict[str, S
     return shapes
 
 
+def multiplications_of(graph: Path, inputs: Mapping[str, Shape]) -> dict[str, float]:
+    """Multiply-accumulates of each layer of a graph by its node: output values times what each is summed over."""
+    model = read_graph(graph)
+    shapes = tensor_shapes(model, inputs)
+    return {layer.node: float(prod(shapes[layer.output]) * prod(layer.weight_shape[1:])) for layer in layers_of(model)}
+
+
 def _find_extremes(model: ModelProto, channel_axes: Mapping[str, int], shapes: Mapping[str, Shape]) -> None:
     """The model gets nodes that make the extremes of these tensors, each after the node that makes the tensor."""
     nodes = []
@@ -154,7 +160,7 @@ def groups_within(max_bytes: int, shapes: Mapping[str, Shape]) -> list[list[str]
     groups: list[list[str]] = []
     filled = 0
     for name, shape in shapes.items():
-        size = 4 * int(np.prod(shape, dtype=np.int64))
+        size = 4 * prod(shape)
         if not groups or filled + size > max_bytes:
             groups.append([])
             filled = 0
@@ -173,19 +179,16 @@ def ending_in(model: ModelProto, ranks: Mapping[str, int]) -> ModelProto:
             needed |= set(node.input)
     part = ModelProto()
     part.CopyFrom(model)
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank) for name, rank in ranks.items()]
     for kept, whole in (
         (nodes[::-1], part.graph.node),
         ([entry for entry in model.graph.input if entry.name in needed], part.graph.input),
         ([tensor for tensor in model.graph.initializer if tensor.name in needed], part.graph.initializer),
-        ([_any_size(name, rank) for name, rank in ranks.items()], part.graph.output),
+        (outputs, part.graph.output),
     ):
         del whole[:]
         whole.extend(kept)
     return part
-
-
-def _any_size(name: str, rank: int) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank)
 
 
 def _in_graph_order(model: ModelProto, names: Sequence[str], shapes: Mapping[str, Shape], graph: Path) -> list[str]:
@@ -198,3 +201,26 @@ def _in_graph_order(model: ModelProto, names: Sequence[str], shapes: Mapping[str
             " layer in float."
         )
     return sorted(names, key=order.__getitem__)
+
+
+CURE = "Such a network cannot be quantized: check it with `idm-deploy verify` and its pictures with `idm-deploy infer`."
+"""Of values that are not numbers."""
+
+
+def refuse_not_finite(predicted: Array, graph: Path, feeds: Mapping[str, Array], where: str) -> None:
+    """A StatisticsError that names the first layer to blame if the predicted noise is not finite; else nothing."""
+    if np.isfinite(predicted).all():
+        return
+    node = first_not_finite(graph, feeds)
+    culprit = "every layer's output is" if node is None else f"the output of {node!r} is not, the first of all layers"
+    raise StatisticsError(
+        f"recording what the network is fed, {where}: its prediction is not finite; {culprit}. {CURE}"
+    )
+
+
+def first_not_finite(graph: Path, feeds: Mapping[str, Array]) -> str | None:
+    """The first node in the graph's order whose output is not finite for these inputs; None if there is none."""
+    nodes = {layer.output: layer.node for layer in layers_of(read_graph(graph))}
+    with Observer(graph, list(nodes), example=feeds) as observer:
+        not_finite = {name for name, values in observer.run(feeds) if not np.isfinite(values).all()}
+    return next((node for name, node in nodes.items() if name in not_finite), None)

@@ -1,5 +1,7 @@
 """Histograms of many tensors, one per step of the plan: fed batch by batch, saved and taken up again.
 
+How far the range of a tensor really moves over the steps is told from them before anything is decided about ranges.
+
     statistics = StepStatistics(steps=20)
     statistics.observe("mid.0.conv1.input", step_index=3, values=x)
     np.savez_compressed(file, **statistics.to_arrays())
@@ -10,8 +12,11 @@ of the full IDM at 20 steps, however many pictures are recorded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -116,3 +121,48 @@ def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> None:
             f"reading saved statistics: its arrays have {rows} rows and histograms of shape {bins}; one number of rows"
             f" and {BINS} bins were expected. Record them again."
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Movement:
+    """The absolute maxima of one tensor, in step order, and their largest over their smallest."""
+
+    name: str
+    largest: tuple[float, ...]
+    ratio: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovementReport:
+    """The movement of every tensor, the farthest first."""
+
+    tensors: tuple[Movement, ...]
+
+    @property
+    def median_ratio(self) -> float:
+        """Half of the tensors move less than this."""
+        return median(tensor.ratio for tensor in self.tensors)
+
+    @property
+    def largest_ratio(self) -> float:
+        """No tensor moves more than this."""
+        return self.tensors[0].ratio
+
+
+def movement_of(name: str, steps: Sequence[Histogram]) -> Movement:
+    """The movement of one tensor; a ratio of 1 for one that is zero throughout, infinite if zero at some steps only."""
+    largest = tuple(step.largest for step in steps)
+    if not largest:
+        raise StatisticsError(f"measuring how tensor {name!r} moves: no step was recorded; record whole trajectories.")
+    if max(largest) == 0:
+        return Movement(name=name, largest=largest, ratio=1.0)
+    ratio = max(largest) / min(largest) if min(largest) > 0 else math.inf
+    return Movement(name=name, largest=largest, ratio=ratio)
+
+
+def report_movement(tensors: Mapping[str, Sequence[Histogram]]) -> MovementReport:
+    """The movement of all tensors; of equal ratios the first by name comes first."""
+    if not tensors:
+        raise StatisticsError("measuring how tensors move: no tensor was recorded; record whole trajectories.")
+    moved = [movement_of(name, steps) for name, steps in tensors.items()]
+    return MovementReport(tensors=tuple(sorted(moved, key=lambda tensor: (-tensor.ratio, tensor.name))))

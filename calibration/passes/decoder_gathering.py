@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.choose.density import Density, density_of
-from calibration.choose.rounding import RoundedWeights, round_to_nearest, round_weights
+from calibration.choose.rounding import RoundedWeights
 from calibration.errors import StatisticsError
 from calibration.observe.covariance import InputCovariance, passes_within
-from calibration.observe.layers import CONV, Layer, bias_of, layers_of, read_graph, weights_of
+from calibration.observe.layers import CONV, Layer, bias_of, layers_of, read_graph, readers_of, weights_of
 from calibration.observe.observer import Observer
 from calibration.observe.statistics import ChannelExtremes, channel_extremes_of, merge_extremes
 from calibration.observe.step_statistics import StepStatistics
-from calibration.passes.gathering import quantizable_layers
+from calibration.passes.gathering import quantizable_layers, rounded_weights
 from engines.arrays import Array
 
 Feeds = Mapping[str, Array]
@@ -87,10 +87,7 @@ def gather_decoder(
         seen.observe(graph, part, feeds, covariances if second_order else {}, threads)
         for name in weights:
             values = weights_of(model, graph.parent, by_weight[name][0])
-            if second_order:
-                rounded[name] = round_weights(name, values, covariances.pop(name).products)
-            else:
-                rounded[name] = round_to_nearest(name, values)
+            rounded[name] = rounded_weights(name, values, covariances.pop(name) if second_order else None)
     return DecoderFindings(
         graph=graph,
         layers=tuple(layers),
@@ -128,9 +125,7 @@ class _Seen:
         threads: int | None,
     ) -> None:
         """Everything that `layers` read and make, for all feeds; a tensor that was counted already is not again."""
-        readers: dict[str, list[Layer]] = {}
-        for layer in layers:
-            readers.setdefault(layer.input, []).append(layer)
+        readers = readers_of(layers)
         makers = {layer.output: layer for layer in layers if layer.kind == CONV}
         tensors = [*readers, *makers]
         new = set(readers) - self._counted

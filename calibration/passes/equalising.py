@@ -11,13 +11,12 @@ from onnx import ModelProto
 
 from calibration.choose.equalisation import factors_of
 from calibration.lanes import lanes_for
-from calibration.observe.layers import LINEAR, Layer, as_map, read_graph, weights_of
+from calibration.observe.layers import LINEAR, Layer, as_map, read_graph, readers_of, weights_of
 from calibration.observe.observer import Observer
 from calibration.observe.statistics import ChannelExtremes, channel_extremes_of, merge_extremes
 from calibration.passes.inputs import DenoiserInput
+from engines.arrays import Array
 from engines.new_files import new_file
-
-Array = NDArray[Any]
 
 EVERY = 9
 """Of the recorded steps one in so many is looked at; with 25 steps of a group of pictures always others."""
@@ -38,44 +37,45 @@ def equalising_factors(
     """
     path = folder / "factors.npz"
     if not path.exists():
-        factors = _found_factors(graph, layers, inputs, example, threads, progress)
+        single = {
+            name: readers
+            for name, readers in readers_of(layers).items()
+            if all(layer.geometry.groups == 1 for layer in readers)
+        }
+        extremes = _extremes_of(graph, single, inputs, example, threads, progress)
+        model = read_graph(graph)
+        factors: dict[str, Any] = {}
+        for name, seen in extremes.items():
+            norms = np.sum([_norms(weights_of(model, graph.parent, layer)) for layer in single[name]], axis=0)
+            if (found := factors_of(seen.minimum, seen.maximum, norms)) is not None:
+                factors[name] = found
         with new_file(path) as file:
-            made: Any = factors
-            np.savez(file, **made)
+            np.savez(file, **factors)
     with np.load(path, allow_pickle=False) as arrays:
         return {name: np.array(arrays[name]) for name in arrays.files}
 
 
-def _found_factors(
+def _extremes_of(
     graph: Path,
-    layers: Sequence[Layer],
+    readers: Mapping[str, Sequence[Layer]],
     inputs: Iterator[DenoiserInput],
     example: Mapping[str, Array],
     threads: int | None,
     progress: Callable[[str], None],
-) -> dict[str, NDArray[np.float32]]:
-    readers: dict[str, list[Layer]] = {}
-    for layer in layers:
-        readers.setdefault(layer.input, []).append(layer)
-    single = {name: found for name, found in readers.items() if all(one.geometry.groups == 1 for one in found)}
+) -> dict[str, ChannelExtremes]:
     seen: dict[str, ChannelExtremes] = {}
     lanes = lanes_for(threads)
-    with Observer(graph, single, example=example, threads=lanes.threads) as observer:
+    with Observer(graph, readers, example=example, threads=lanes.threads) as observer:
 
-        def extremes_in(one: DenoiserInput) -> dict[str, ChannelExtremes]:
-            tensors = observer.run(one.feeds)
-            return {name: channel_extremes_of(as_map(values, single[name][0])) for name, values in tensors}
+        def extremes_in(entry: DenoiserInput) -> dict[str, ChannelExtremes]:
+            tensors = observer.run(entry.feeds)
+            return {name: channel_extremes_of(as_map(values, readers[name][0])) for name, values in tensors}
 
         for found in lanes.each(extremes_in, islice(inputs, 0, None, EVERY)):
             for name, extremes in found.items():
                 seen[name] = merge_extremes(seen[name], extremes) if name in seen else extremes
             progress("comparing the channels that each layer reads")
-    model = read_graph(graph)
-    factors_by_input = {}
-    for name, extremes in seen.items():
-        norms = np.sum([_norms(weights_of(model, graph.parent, layer)) for layer in single[name]], axis=0)
-        factors_by_input[name] = factors_of(extremes.minimum, extremes.maximum, norms)
-    return {name: factors for name, factors in factors_by_input.items() if factors is not None}
+    return seen
 
 
 def _norms(weight: Array) -> Array:
@@ -88,7 +88,8 @@ def equalised(values: Array, layer: Layer, factors: Mapping[str, Array]) -> Arra
     """The values of a layer's input times the factors of its channels, if it has any."""
     if layer.input not in factors:
         return values
-    scaled: Array = values * _along_channels(factors[layer.input], layer)
+    scale = factors[layer.input]
+    scaled: Array = values * (scale if layer.kind == LINEAR else scale.reshape(1, -1, 1, 1))
     return scaled
 
 
@@ -99,7 +100,3 @@ def divided_weights(model: ModelProto, folder: Path, layer: Layer, factors: Mapp
         return weight
     divided: Array = weight / factors[layer.input].reshape(1, -1, *[1] * (weight.ndim - 2))
     return divided
-
-
-def _along_channels(factors: Array, layer: Layer) -> Array:
-    return factors if layer.kind == LINEAR else factors.reshape(1, -1, 1, 1)

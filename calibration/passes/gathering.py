@@ -26,9 +26,8 @@ from calibration.choose.rounding import RoundedWeights, round_to_nearest, round_
 from calibration.errors import StatisticsError
 from calibration.lanes import Lanes, lanes_for
 from calibration.observe.covariance import InputCovariance, passes_within
-from calibration.observe.layers import Layer, as_map, layers_of, read_graph
-from calibration.observe.not_finite import CURE
-from calibration.observe.observer import Observer, largest_of, smallest_of
+from calibration.observe.layers import Layer, as_map, layers_of, read_graph, readers_of
+from calibration.observe.observer import CURE, Observer, largest_of, smallest_of
 from calibration.observe.step_statistics import StepStatistics
 from calibration.one_thread import products_on_one_thread
 from calibration.passes.equalising import divided_weights, equalised, equalising_factors
@@ -107,11 +106,9 @@ def gather(
     """Histograms of all inputs and rounded weights of all layers; what `folder` holds already is not made again."""
     factors: dict[str, NDArray[np.float32]] = {}
     if equalise:
-
-        def tell_briefly(doing: str) -> None:
-            progress(doing, 0.0)
-
-        factors = equalising_factors(graph, layers, inputs.each(1), example, folder, threads, tell_briefly)
+        factors = equalising_factors(
+            graph, layers, inputs.each(1), example, folder, threads, lambda doing: progress(doing, 0.0)
+        )
     passes = passes_of(layers, memory_bytes, second_order=second_order)
     found: dict[str, Gathered] = {}
     statistics = StepStatistics(steps=len(inputs.levels))
@@ -127,6 +124,11 @@ def gather(
         with np.load(path, allow_pickle=False) as arrays:
             _read_pass(path, arrays, part, statistics, found)
     return Findings(layers=found, inputs=statistics, factors=factors)
+
+
+def rounded_weights(name: str, weight: Array, covariance: InputCovariance | None) -> RoundedWeights:
+    """The codes of a layer's weights: of second order by the covariance of its input, to the nearest without one."""
+    return round_to_nearest(name, weight) if covariance is None else round_weights(name, weight, covariance.products)
 
 
 def passes_of(layers: Sequence[Layer], memory_bytes: int, *, second_order: bool) -> list[list[Layer]]:
@@ -160,7 +162,6 @@ class _Pass:
         self.graph = graph
         self.layers = layers
         self._levels = levels
-        self._second_order = second_order
         self._factors = factors
         self._statistics = StepStatistics(steps=len(levels))
         self._counted = {layer.input for layer in layers} - skip
@@ -169,11 +170,9 @@ class _Pass:
         }
         self._low: dict[tuple[str, int], NDArray[np.float32]] = {}
         self._high: dict[tuple[str, int], NDArray[np.float32]] = {}
-        self._readers: dict[str, list[Layer]] = {}
+        self._readers = readers_of(layers)
         self._smallest = {smallest_of(layer.output): layer for layer in layers}
         self._largest = {largest_of(layer.output): layer for layer in layers}
-        for layer in layers:
-            self._readers.setdefault(layer.input, []).append(layer)
 
     def run(self, inputs: Inputs, example: Mapping[str, Array], threads: int | None, progress: Progress) -> None:
         extremes = {layer.output: layer.channel_axis for layer in self.layers}
@@ -188,7 +187,7 @@ class _Pass:
                 levels = [entry.level_index for entry in some]
                 running = [observer.groups_of(entry.feeds) for entry in some]
                 # In step, so that of each input no more than one group of the observer's tensors is held.
-                while groups := list(filter(None, lanes.each(_next_group, running))):
+                while groups := list(filter(None, lanes.each(lambda groups: next(groups, None), running))):
                     take = partial(self._take_finite, groups, levels)
                     for _ in takers.each(take, list(groups[0])):
                         pass
@@ -200,19 +199,17 @@ class _Pass:
     def _take_finite(self, groups: Sequence[dict[str, Array]], levels: Sequence[int], name: str) -> None:
         """The values of a tensor at each of these levels, which leave the groups that they are in."""
         for group, level in zip(groups, levels, strict=True):
-            self._take_of_level(name, group.pop(name), level)
-
-    def _take_of_level(self, name: str, values: Array, level: int) -> None:
-        try:
-            self._take(name, values, level)
-        except StatisticsError as error:
-            made = self._smallest.get(name) or self._largest.get(name)
-            layer = f"the output of {made.node!r}" if made else f"the input of {self._readers[name][0].node!r}"
-            where = f"at noise level {self._levels[level]:.4g} (level {level + 1} of {len(self._levels)})"
-            strange = np.count_nonzero(~np.isfinite(values))
-            what = f"{strange} of {values.size} {'channels' if made else 'values'} are not finite"
-            what = what if strange else f"values are too large ({error})"
-            raise StatisticsError(f"observing {layer} {where}: {what}. {CURE}") from error
+            values = group.pop(name)
+            try:
+                self._take(name, values, level)
+            except StatisticsError as error:
+                made = self._smallest.get(name) or self._largest.get(name)
+                layer = f"the output of {made.node!r}" if made else f"the input of {self._readers[name][0].node!r}"
+                where = f"at noise level {self._levels[level]:.4g} (level {level + 1} of {len(self._levels)})"
+                strange = np.count_nonzero(~np.isfinite(values))
+                what = f"{strange} of {values.size} {'channels' if made else 'values'} are not finite"
+                what = what if strange else f"values are too large ({error})"
+                raise StatisticsError(f"observing {layer} {where}: {what}. {CURE}") from error
 
     def _take(self, name: str, values: Array, level: int) -> None:
         for writers, extremes, furthest in (
@@ -243,9 +240,7 @@ class _Pass:
 
     def _rounded_of(self, model: ModelProto, layer: Layer) -> RoundedWeights:
         weight = divided_weights(model, self.graph.parent, layer, self._factors)
-        if self._second_order:
-            return round_weights(layer.node, weight, self._covariances.pop(layer.node).products)
-        return round_to_nearest(layer.node, weight)
+        return rounded_weights(layer.node, weight, self._covariances.pop(layer.node, None))
 
     def to_arrays(self) -> dict[str, Array]:
         """What this pass found as plain arrays; layers by their number in it."""
@@ -290,8 +285,3 @@ def _read_pass(
         )
         low, high = (np.array(arrays[f"{number}.{side}"]) for side in ("low", "high"))
         found[layer.node] = Gathered(layer=layer, rounded=rounded, low=low, high=high)
-
-
-def _next_group(groups: Iterator[dict[str, Array]]) -> dict[str, Array] | None:
-    """None: there is no further one."""
-    return next(groups, None)

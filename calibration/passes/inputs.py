@@ -2,11 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from numpy.typing import NDArray
-
-from engines.arrays import Float32
+from engines.arrays import Array, Float32
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -14,10 +11,11 @@ class DenoiserInput:
     """One evaluation of the float network. level_index: of `CalibrationPlans.levels`; batch of a group's pictures."""
 
     level_index: int
-    feeds: Mapping[str, NDArray[Any]]
+    feeds: Mapping[str, Array]
     predicted: Float32
 
 
+@dataclass(frozen=True, eq=False)
 class Inputs:
     """The denoiser's inputs, as often as they are asked for, and all their noise levels, rising.
 
@@ -25,14 +23,7 @@ class Inputs:
     each plan of one small picture.
     """
 
-    def __init__(
-        self,
-        each: Callable[[int], Iterator[DenoiserInput]],
-        few: Callable[[int], list[DenoiserInput]],
-        count: Callable[[int], int],
-        levels: Sequence[float],
-    ) -> None:
-        self.each = each
-        self.few = few
-        self.count = count
-        self.levels = levels
+    each: Callable[[int], Iterator[DenoiserInput]]
+    few: Callable[[int], list[DenoiserInput]]
+    count: Callable[[int], int]
+    levels: Sequence[float]

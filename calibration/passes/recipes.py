@@ -9,20 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.choose.clipping import Method
+from calibration.choose.common_window import quantizers_of_ranges
 from calibration.choose.density import Density, density_of
 from calibration.choose.partition import (
     Partition,
     RangeCount,
     best_partitions,
     choose_partition,
-    range_costs_and_whole,
+    range_costs,
     relative_weights,
     total_costs,
 )
 from calibration.choose.quantizer import Form, Quantizer
 from calibration.choose.ranges import TimestepRanges, ranges_from_steps
 from calibration.choose.recipe import LayerRecipe, Recipe, output_window
-from calibration.choose.windows import quantizers_of_ranges
 from calibration.observe.layers import CONV, bias_of, read_graph
 from calibration.passes.gathering import Findings, Gathered
 from engines.progress import Progress
@@ -73,7 +73,7 @@ def scales_for(
     weights = {name: relative_weights(steps) for name, steps in densities.items()}
     tables, whole = [], {}
     for number, (name, steps) in enumerate(densities.items()):
-        costs, whole[name] = range_costs_and_whole(steps, form, method, weights[name])
+        costs, whole[name] = range_costs(steps, form, method, weights[name])
         tables.append(costs)
         progress("choosing int8 scales, and for which noise levels", 0.7 * (number + 1) / len(densities))
     partitions = best_partitions(total_costs(tables))

@@ -85,7 +85,6 @@ class RangeConstants:
     rows: RangeRows
 
     def __post_init__(self) -> None:
-        """Refuse names that are not one per segment."""
         if len(self.names) != self.rows.sizes.size:
             raise GraphError(
                 f"reading the constants of ranges: {len(self.names)} names for {self.rows.sizes.size} segments of"

@@ -6,7 +6,7 @@ No time, user name or absolute path belongs in it: the same inputs give the same
 import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import deploy
@@ -73,8 +73,8 @@ class Manifest:
 
     def __post_init__(self) -> None:
         problems: list[str] = []
-        for name in _json_names():
-            object.__setattr__(self, name, plain_json(name, _as_json(getattr(self, name)), problems))
+        for name, value in self._parts().items():
+            object.__setattr__(self, name, plain_json(name, value, problems))
         object.__setattr__(self, "files", dict(self.files))
         if not problems:
             problems = list(_problems(self))
@@ -99,9 +99,8 @@ class Manifest:
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON of everything; the optional keys are absent while they are None."""
-        data = {name: _as_json(getattr(self, name)) for name in _json_names()}
-        data = {name: value for name, value in data.items() if name not in OPTIONAL or value is not None}
-        return data | {"files": _files_as_json(self.files)}
+        data = {name: value for name, value in self._parts().items() if name not in OPTIONAL or value is not None}
+        return data | {"files": {name: asdict(record) for name, record in self.files.items()}}
 
     def as_bytes(self) -> bytes:
         """The bytes of bundle.json: sorted keys, ASCII, a newline at the end; equal manifests give equal bytes."""
@@ -109,7 +108,7 @@ class Manifest:
 
     def mentioned(self, names: Mapping[str, FileRecord]) -> dict[str, FileRecord]:
         """Those of `names` that stand anywhere in this manifest, apart from the list of files itself."""
-        strings = set(_strings({name: _as_json(getattr(self, name)) for name in _json_names()}))
+        strings = set(_strings(self._parts()))
         return {name: record for name, record in names.items() if name in strings}
 
     def require_files(self) -> None:
@@ -118,24 +117,19 @@ class Manifest:
         if missing:
             raise BundleError(f"bundle.json is not valid: {'; '.join(missing)}, which its files do not list.")
 
+    def _parts(self) -> dict[str, Any]:
+        """The JSON of everything but the list of files."""
+        parts = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "files"}
+        if isinstance(self.quantization, Quantization):
+            parts[QUANTIZATION] = self.quantization.as_json()
+        return parts
+
     def _needed(self) -> Iterator[tuple[str, str]]:
         for name, graph in self.graphs.items():
             yield from ((f"graph {name}", file) for file in [*graph["forms"].values(), *graph["weights"]])
         yield from ((f"table {name}", file) for name, file in self.tables.items())
         yield from (("samples", file) for file in self.samples)
         yield from self.quantization.files if self.quantization is not None else ()
-
-
-def _json_names() -> list[str]:
-    return [entry.name for entry in fields(Manifest) if entry.name != "files"]
-
-
-def _as_json(value: Any) -> Any:
-    return value.as_json() if isinstance(value, Quantization) else value
-
-
-def _files_as_json(files: Mapping[str, FileRecord]) -> dict[str, Any]:
-    return {name: {"sha256": record.sha256, "bytes": record.bytes} for name, record in files.items()}
 
 
 def _problems(manifest: Manifest) -> Iterator[str]:

@@ -27,10 +27,8 @@ BUFFER_OF_LIBRARY = {
 }
 """How the name of a layer's input quantizer goes on after the name of the layer."""
 
-
 HALVES = (".a", ".b")
 """What `split-shortcut` adds to the name of a convolution."""
-
 
 TABLE = "checkpoint_amax"
 """The table of a bundle that holds them."""

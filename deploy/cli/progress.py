@@ -10,8 +10,6 @@ from engines.progress import Progress
 
 SECONDS_BETWEEN_LINES = 5.0
 
-"""Called with what is being done and the fraction done, from 0 to 1."""
-
 
 @contextmanager
 def shown_progress(title: str) -> Iterator[Progress]:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+
+def print_result(record: Any, show: Callable[[], None], *, as_json: bool) -> None:
+    """The result on stdout: as JSON, or as `show` prints it for people."""
+    if as_json:
+        typer.echo(json.dumps(record, indent=1, sort_keys=True))
+    else:
+        show()
 
 
 def text_from_cells(title: str, cells: Sequence[Sequence[str]]) -> str:

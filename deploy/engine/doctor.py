@@ -20,7 +20,6 @@ BEFORE_ENGINES = {"numpy": ("", "everything"), "pillow": ("", "images")}
 AFTER_ENGINES = {"torch": ("export", "checkpoints, export"), "onnx": ("export", "export, quantization")}
 """Distribution -> (extra of idm-deploy that brings it, what it is for)."""
 
-
 EXACT, UNKNOWN = "exact", "unknown"
 INT8_WORDS = {
     EXACT: "sums are right",

@@ -16,22 +16,18 @@ from deploy.engine.int8 import Int8Denoiser, int8_decoder_graph, target_of_backe
 from deploy.families.contract import NOTHING_STAYS, Array, Keep
 from deploy.sampling.plan import PlanRow
 from engines.backends import DEFAULT_BACKEND, backend_named, open_engine
-from engines.contract import ANONYMOUS, Backend, Engine
+from engines.contract import ANONYMOUS, Backend, Engine, Step
 from engines.forms import Forms, Lease, Shapes
 from engines.onnx_files.graph_file import read_signature
-from engines.recurrence import Step
 from engines.saturation import constants_without_saturation
 
 FLOAT_GRAPHS = frozenset({"tabulate", "encode", "condition"})
 """Run once per plan or picture, where float32 costs nothing and a rounding error would stay for every step."""
 
-
 INT8 = "int8"
 """The precision of a denoiser that was quantized; see `engines.contract.Backend.around_int8` for the rest."""
 
-
 DENOISE = "denoise"
-
 
 NOTHING: Mapping[str, Array] = MappingProxyType({})
 
@@ -51,6 +47,11 @@ class EngineChoice:
     int8_target: str | None = None
     cache_dir: Path | None = None
     device: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Backend and precision, as people are shown them."""
+        return f"{self.backend} {self.precision}"
 
     @property
     def record(self) -> Backend:

@@ -5,26 +5,23 @@ knows nothing of ranges. A target whose scales are constants needs an engine per
 index: all of them open the one graph, each with the constants of its range.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calibration.choose.correction import remaining_noise_scale
 from calibration.choose.ranges import TimestepRanges
 from calibration.targets.range_rows import RangeConstants, RangeRows
 from calibration.targets.table import target_of_form
 from deploy.bundle import Bundle
-from deploy.bundle.quantization import Int8Target, Quantization, RangeFiles
+from deploy.bundle.quantization import RangeFiles
 from deploy.errors import BundleError
 from deploy.sampling.plan import Correction, Plan, PlanRow
+from engines.arrays import Array
 from engines.backends import backend_named
 from engines.errors import EngineError
-
-Array = NDArray[Any]
 
 SAME_LEVEL = 1e-6
 """Noise levels closer than this are one: plans are made in float64 from the same schedule."""
@@ -50,24 +47,23 @@ def has_int8(bundle: Bundle, backend: str) -> bool:
     return quantization is not None and runs_int8(backend) and target_of_backend(backend) in quantization.targets
 
 
-@dataclass(frozen=True)
 class Int8Denoiser:
     """The int8 form of `denoise` for one target."""
 
-    bundle: Bundle
-    target: str
-
-    def __post_init__(self) -> None:
-        """Refuse a bundle that has no such graphs."""
-        quantization = self.bundle.manifest.quantization
+    def __init__(self, bundle: Bundle, target: str) -> None:
+        quantization = bundle.manifest.quantization
         if quantization is None:
-            raise BundleError(f"{self.bundle.path} has no int8 graphs. Make them with `idm-deploy quantize`.")
-        if self.target not in quantization.targets:
+            raise BundleError(f"{bundle.path} has no int8 graphs. Make them with `idm-deploy quantize`.")
+        if target not in quantization.targets:
             known = sorted(quantization.targets)
             raise BundleError(
-                f"{self.bundle.path} has no int8 graphs for the target {self.target}, only for {', '.join(known)}."
-                f" Quantize again with --force --targets {','.join([*known, self.target])}."
+                f"{bundle.path} has no int8 graphs for the target {target}, only for {', '.join(known)}."
+                f" Quantize again with --force --targets {','.join([*known, target])}."
             )
+        self.bundle = bundle
+        self._quantization = quantization
+        self._described = quantization.targets[target]
+        self._ranges = TimestepRanges(self._described.edges)
 
     @property
     def graph(self) -> Path:
@@ -123,19 +119,6 @@ class Int8Denoiser:
         if not told:
             return None
         return f"int8: {'; '.join(told)}; each step uses the scales of the range that holds its noise level"
-
-    @property
-    def _quantization(self) -> Quantization:
-        assert self.bundle.manifest.quantization is not None  # __post_init__
-        return self.bundle.manifest.quantization
-
-    @property
-    def _described(self) -> Int8Target:
-        return self._quantization.targets[self.target]
-
-    @cached_property
-    def _ranges(self) -> TimestepRanges:
-        return TimestepRanges(self._described.edges)
 
     @cached_property
     def _rows(self) -> list[RangeRows]:

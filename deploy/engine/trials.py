@@ -6,10 +6,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
 from deploy.engine.choice import choices_here
@@ -23,11 +21,10 @@ from deploy.families.table import family_named, recorded_config
 from deploy.images.sizes import Size
 from deploy.sampling.plan import PlanRow
 from deploy.sampling.schedule import NoiseSchedule
+from engines.arrays import Array
 from engines.backends import check_device
 from engines.errors import EngineError
-
-Array = NDArray[Any]
-Progress = Callable[[str, float], None]
+from engines.progress import Progress
 
 FLOAT_REFERENCE = "fp32"
 
@@ -175,10 +172,10 @@ def _contender(
         noise = prepared[0].predicted_noise(graphs, keep)
         if first:
             if not np.isfinite(noise).all():
-                raise EngineError(f"{graphs.choice.backend} {graphs.choice.precision} gives values that are no numbers")
+                raise EngineError(f"{graphs.choice.name} gives values that are no numbers")
             answers[graphs.choice] = noise
 
-    return Contender(f"{graphs.choice.backend} {graphs.choice.precision}", step)
+    return Contender(graphs.choice.name, step)
 
 
 def choice_is_fixed(choice: EngineChoice) -> bool:

@@ -22,9 +22,8 @@ from deploy.images.sizes import Size
 from deploy.images.tiles import Window
 from deploy.images.values import ValueRule
 from deploy.sampling.plan import PlanRow, SamplingRules
-from engines.contract import Backend
+from engines.contract import Backend, Step
 from engines.forms import Lease
-from engines.recurrence import Step
 
 if TYPE_CHECKING:
     from torch import nn

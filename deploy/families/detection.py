@@ -57,6 +57,26 @@ class Stored:
             )
         return counts[0]
 
+    def levels_of(
+        self, blocks: str, *, halving: str, width: str, attention: str
+    ) -> tuple[int, list[int], tuple[int, ...]]:
+        """Of the way down a U-Net: residual blocks per level, channels of each level, and the levels with attention.
+
+        blocks: what stands before the numbers of its entries, of which the first is a convolution. The others are names
+        within an entry: of one that halves the size, and of a residual block's weight with and without attention.
+        """
+        counts, widths, attended = [0], dict[int, int](), set[int]()
+        for number in self.numbers_after(blocks)[1:]:
+            block, level = f"{blocks}{number}.", len(counts) - 1
+            if f"{block}{halving}" in self.shapes:  # the next level begins
+                counts.append(0)
+                continue
+            widths[level] = self.shape(f"{block}{width}", 4)[0]
+            counts[level] += 1
+            if f"{block}{attention}" in self.shapes:
+                attended.add(level)
+        return self.common_count("the U-Net", counts), list(widths.values()), tuple(sorted(attended))
+
     def refuse_contradictions(self, problems: Sequence[str]) -> None:
         """A ConfigError with all the problems, if there are any."""
         if problems:

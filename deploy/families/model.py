@@ -11,8 +11,8 @@ from deploy.images.tiles import Window
 from deploy.images.values import ValueRule
 from deploy.sampling.plan import PlanRow, SamplingRules
 from engines.arrays import Array, Float32
+from engines.contract import Step
 from engines.forms import Lease
-from engines.recurrence import Step
 
 
 class Model(ABC):

@@ -7,8 +7,8 @@ from typing import Any
 from calibration.choose.recipe import Recipe
 from calibration.errors import ChoiceError
 from calibration.lanes import lanes_for
-from calibration.observe.movement import MovementReport, report_movement
-from calibration.observe.multiplications import multiplications_of
+from calibration.observe.observer import multiplications_of
+from calibration.observe.step_statistics import MovementReport, report_movement
 from calibration.passes.gathering import Findings, gather, quantizable_layers
 from calibration.passes.inputs import Inputs
 from calibration.passes.recipes import Corrections, Scales, biases_of, densities_of_inputs, recipe_of, scales_for

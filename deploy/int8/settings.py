@@ -64,7 +64,6 @@ class QuantizeSettings:
     strict: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be honoured."""
         problems = [*self._number_problems(), *self._name_problems()]
         if problems:
             raise PlanError(f"The quantization cannot be planned: {'; '.join(problems)}.")

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from deploy.errors import OutputError
 from deploy.sampling.plan import Plan, PlanRow
+from engines.contract import Step
 from engines.onnx_files.wire_format import bytes_field, number_field, text_field
-from engines.recurrence import Step
 
 Array = NDArray[np.floating[Any]]
 

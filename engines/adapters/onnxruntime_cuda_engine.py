@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
@@ -21,13 +21,12 @@ import numpy as np
 from engines.adapters.onnxruntime_engine import failures_of, import_onnxruntime, session_options
 from engines.arrays import Array
 from engines.cache import Cache
-from engines.contract import NOTHING_HELD, Availability, Backend, Engine, Held, check_request, refuse_constants
+from engines.contract import NOTHING_HELD, Availability, Backend, Engine, Held, Opening, Step
 from engines.errors import EngineError, failed_opening
 from engines.machine.cuda import find_device, problem_of_driver
 from engines.onnx_files.graph_file import GraphSignature, read_signature
 from engines.packages import installed_version, is_importable
 from engines.plans.built_forms import Source, find_half_graph
-from engines.recurrence import Step
 
 NAME = "onnxruntime-cuda"
 PRECISIONS: tuple[str, ...] = ("fp32", "fp16")
@@ -47,10 +46,7 @@ def probe() -> Availability:
         reason = f"{DISTRIBUTION} is not installed"
     else:
         reason = problem_of_driver(find_device(), cuda_of_wheel())
-    available = not reason
-    return Availability(
-        name=NAME, available=available, version=version if available else None, reason=reason, install=INSTALL
-    )
+    return Availability.of(NAME, version, reason, INSTALL)
 
 
 def cuda_of_wheel() -> tuple[int, int] | None:
@@ -63,33 +59,21 @@ def cuda_of_wheel() -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def open_engine(
-    graph: Path,
-    *,
-    precision: str = "fp32",
-    threads: int | None = None,
-    sizes: Mapping[str, int] | None = None,
-    cache_dir: Path | None = None,
-    constants: Mapping[str, Array] | None = None,
-    device: int | None = None,
-) -> Engine:
-    """`graph` ready to run on GPU `device` (None: the first); EngineError if CUDA cannot be had, never the CPU instead.
+def open_engine(graph: Path, opening: Opening) -> Engine:
+    """`graph` ready to run on the GPU; EngineError if CUDA cannot be had, never the CPU instead.
 
-    With every axis fixed by `sizes` the whole graph is captured once and then started in one call.
+    With every axis fixed the whole graph is captured once and then started in one call.
     """
-    check_request(NAME, precision, PRECISIONS, threads)
-    refuse_constants(NAME, graph, constants)
-    sizes = sizes or {}
-    signature = read_signature(graph).with_sizes(graph, sizes)
-    number = device or 0
+    signature = read_signature(graph).with_sizes(graph, opening.sizes)
+    number = opening.device or 0
     problem = problem_of_driver(find_device(number), cuda_of_wheel())
     if problem:
         raise EngineError(f"Opening {graph}: {NAME} cannot run here: {problem}.")
     onnxruntime = import_onnxruntime()
     _load_libraries(onnxruntime)
-    file = graph if precision == "fp32" else find_half_graph(Source.of(graph), Cache(cache_dir))
+    file = graph if opening.precision == "fp32" else find_half_graph(Source.of(graph), Cache(opening.cache_dir))
     failures = failures_of(onnxruntime)
-    options_of = partial(session_options, onnxruntime, threads, sizes)
+    options_of = partial(session_options, onnxruntime, opening)
     try:
         session, captured = _open_session(onnxruntime, failures, file, options_of, number, fixed=is_fixed(signature))
     except failures as error:
@@ -101,7 +85,7 @@ def open_engine(
             f"9 that it needs are missing or do not fit: {INSTALL} brings them."
         )
     return OnnxRuntimeCudaEngine(
-        graph, signature, precision, onnxruntime, session, failures, captured, device_id=number
+        graph, signature, opening.precision, onnxruntime, session, failures, captured, device_id=number
     )
 
 
@@ -124,14 +108,6 @@ def provider_options(*, capture: bool, device_id: int = 0) -> dict[str, str]:
     }
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Way:
-    """How a session is asked for: as one CUDA graph or not, and with nodes on the CPU forbidden or not."""
-
-    capture: bool
-    strict: bool
-
-
 def _open_session(
     onnxruntime: Any,
     failures: tuple[type[Exception], ...],
@@ -146,20 +122,20 @@ def _open_session(
     Nodes that only compute shapes stay on the CPU by its own choice, and then it refuses both to capture and to do
     without the CPU; the providers are looked at afterwards in any case.
     """
-    ways = [_Way(capture=True, strict=True)] if fixed else []
-    for way in [*ways, _Way(capture=False, strict=True)]:
+    for capture in (True, False) if fixed else (False,):
         try:
-            return _session(onnxruntime, file, options_of(), way, device_id), way.capture
+            return _session(onnxruntime, file, options_of(), device_id, capture=capture, strict=True), capture
         except failures as error:
             if not (CPU_NODES in str(error) or NO_CAPTURE.search(str(error))):
                 raise
-    return _session(onnxruntime, file, options_of(), _Way(capture=False, strict=False), device_id), False
+    return _session(onnxruntime, file, options_of(), device_id, capture=False, strict=False), False
 
 
-def _session(onnxruntime: Any, file: Path, options: Any, way: _Way, device_id: int) -> Any:
-    if way.strict:
+def _session(onnxruntime: Any, file: Path, options: Any, device_id: int, *, capture: bool, strict: bool) -> Any:
+    """strict: with nodes on the CPU forbidden."""
+    if strict:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    provider = PROVIDER, provider_options(capture=way.capture, device_id=device_id)
+    provider = PROVIDER, provider_options(capture=capture, device_id=device_id)
     return onnxruntime.InferenceSession(file, options, providers=[provider])
 
 
@@ -201,9 +177,7 @@ class OnnxRuntimeCudaEngine(Engine):
         device: str = "cuda",
         device_id: int = 0,
     ) -> None:
-        super().__init__(
-            name=NAME, precision=precision, graph=graph, inputs=signature.inputs, outputs=signature.outputs
-        )
+        super().__init__(NAME, precision, graph, signature)
         self.captured = captured
         self._device = device  # where arrays are bound; "cpu" lets the binding itself be tested without a GPU
         self._device_id = device_id
@@ -356,14 +330,13 @@ BACKEND = Backend(
 )
 
 
-Open = Callable[[bytes], Any]
-"""A model in memory -> a session on the device."""
-
-
 class DeviceUpdate:
-    """Advances a value on the device. One for each sequence of runs: it holds what their updates keep."""
+    """Advances a value on the device, where `open_session` makes a session of a model in memory.
 
-    def __init__(self, onnxruntime: Any, open_session: Open, device: str, device_id: int = 0) -> None:
+    One for each sequence of runs: it holds what their updates keep.
+    """
+
+    def __init__(self, onnxruntime: Any, open_session: Callable[[bytes], Any], device: str, device_id: int = 0) -> None:
         self._value = onnxruntime.OrtValue
         self._open = open_session
         self._device = device, device_id

@@ -17,8 +17,8 @@ from engines.contract import (
     Backend,
     Engine,
     Held,
+    Opening,
     check_request,
-    refuse_device,
 )
 from engines.errors import EngineError, failed_opening, short_words
 from engines.onnx_files.graph_constants import with_constants
@@ -71,40 +71,23 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def open_engine(
-    graph: Path,
-    *,
-    precision: str = "fp32",
-    threads: int | None = None,
-    sizes: Mapping[str, int] | None = None,
-    cache_dir: Path | None = None,  # noqa: ARG001  this backend runs the graph as it is
-    constants: Mapping[str, Array] | None = None,
-    device: int | None = None,
-) -> Engine:
-    """`graph` ready to run; `threads` None leaves their number to ONNX Runtime (one per physical core).
-
-    `sizes` fixes named dynamic axes, and every other size is refused. `constants` replace those of the file.
-    """
-    check_request(NAME, precision, PRECISIONS, threads)
-    refuse_device(NAME, device)
-    sizes = sizes or {}
-    signature = read_signature(graph).with_sizes(graph, sizes)
-    model = with_constants(graph, constants) if constants else graph
-    return _opened(model, graph, signature, threads, sizes)
+def open_engine(graph: Path, opening: Opening) -> Engine:
+    """`graph` ready to run; threads None leaves their number to ONNX Runtime (one per physical core)."""
+    signature = read_signature(graph).with_sizes(graph, opening.sizes)
+    model = with_constants(graph, opening.constants) if opening.constants else graph
+    return _opened(model, graph, signature, opening)
 
 
 def open_model(model: bytes, graph: Path, *, threads: int | None = None) -> "OnnxRuntimeEngine":
     """A model that is no file, ready to run; what it was made of is `graph`, beside which its weights files lie."""
     check_request(NAME, "fp32", PRECISIONS, threads)
-    return _opened(model, graph, signature_of_model(model, graph), threads, {})
+    return _opened(model, graph, signature_of_model(model, graph), Opening(precision="fp32", threads=threads))
 
 
-def _opened(
-    model: Path | bytes, graph: Path, signature: GraphSignature, threads: int | None, sizes: Mapping[str, int]
-) -> "OnnxRuntimeEngine":
+def _opened(model: Path | bytes, graph: Path, signature: GraphSignature, opening: Opening) -> "OnnxRuntimeEngine":
     onnxruntime = import_onnxruntime()
     failures = failures_of(onnxruntime)
-    options = session_options(onnxruntime, threads, sizes)
+    options = session_options(onnxruntime, opening)
     # Graphs for this backend name their int8 operators. In others, tried here in float, weights that are dequantized
     # are constants: made once, and laid out as the convolutions like them (a step of the demo model 72 ms, not 88).
     options.add_session_config_entry("session.disable_quant_qdq", "1")
@@ -129,13 +112,9 @@ class OnnxRuntimeEngine(Engine):
     concurrent = True
 
     def __init__(
-        self,
-        graph: Path,
-        signature: GraphSignature,
-        session: Any,
-        failures: tuple[type[Exception], ...],
+        self, graph: Path, signature: GraphSignature, session: Any, failures: tuple[type[Exception], ...]
     ) -> None:
-        super().__init__(name=NAME, precision="fp32", graph=graph, inputs=signature.inputs, outputs=signature.outputs)
+        super().__init__(NAME, "fp32", graph, signature)
         self._names = [spec.name for spec in signature.outputs]
         self._session = session
         self._failures = failures
@@ -169,10 +148,10 @@ def return_freed_memory() -> None:
         trim(0)
 
 
-def session_options(onnxruntime: Any, threads: int | None, sizes: Mapping[str, int]) -> Any:
+def session_options(onnxruntime: Any, opening: Opening) -> Any:
     """The settings of a session, whatever provider it runs on."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads = opening.threads or 0
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     # Threads spin while a run lasts, and stop when it ends: otherwise they take the cores from whatever comes next.
@@ -180,7 +159,7 @@ def session_options(onnxruntime: Any, threads: int | None, sizes: Mapping[str, i
     # A planned block for a shape comes on top of what its first run took, and is kept as well. Without it,
     # peaks are half as high and runs equally fast (docs/measurements.md).
     options.enable_mem_pattern = False
-    for axis, size in sizes.items():
+    for axis, size in opening.sizes.items():
         options.add_free_dimension_override_by_name(axis, size)
     # What goes wrong is in the exception; at the default level it is printed to stderr as well.
     options.log_severity_level = 4
@@ -205,5 +184,6 @@ BACKEND = Backend(
     precisions=PRECISIONS,
     int8_form=QLINEAR,
     saturating_sums=UNSIGNED,
+    takes_constants=True,
     small_chunks=True,
 )

@@ -7,19 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.arrays import Array
-from engines.contract import (
-    REFUSE,
-    SCALED_QDQ,
-    Availability,
-    Backend,
-    Engine,
-    Held,
-    Memory,
-    TensorSpec,
-    check_request,
-    refuse_constants,
-    refuse_device,
-)
+from engines.contract import REFUSE, SCALED_QDQ, Availability, Backend, Engine, Held, Memory, Opening
 from engines.errors import EngineError, OutOfMemory, failed_opening, short_words
 from engines.onnx_files.graph_file import GraphSignature, read_signature
 from engines.packages import installed_version, is_importable
@@ -44,13 +32,7 @@ def probe() -> Availability:
     """Whether the package is installed. Whether the CPU has bf16 only `open_engine` can tell."""
     version = installed_version("openvino")
     available = version is not None and is_importable("openvino")
-    return Availability(
-        name=NAME,
-        available=available,
-        version=version if available else None,
-        reason="" if available else "the package openvino is not installed",
-        install=INSTALL,
-    )
+    return Availability.of(NAME, version, "" if available else "the package openvino is not installed", INSTALL)
 
 
 def import_openvino() -> Any:
@@ -74,25 +56,13 @@ def import_openvino() -> Any:
     return openvino
 
 
-def open_engine(
-    graph: Path,
-    *,
-    precision: str = "fp32",
-    threads: int | None = None,
-    sizes: Mapping[str, int] | None = None,
-    cache_dir: Path | None = None,  # noqa: ARG001  this backend runs the graph as it is
-    constants: Mapping[str, Array] | None = None,
-    device: int | None = None,
-) -> Engine:
-    """`graph` ready to run; `threads` None leaves their number to OpenVINO (one per physical core).
+def open_engine(graph: Path, opening: Opening) -> Engine:
+    """`graph` ready to run; threads None leaves their number to OpenVINO (one per physical core).
 
-    `sizes` fixes named dynamic axes, and every other size is refused. bf16 is refused on a CPU without it, and so
-    are more threads than OpenVINO would use.
+    bf16 is refused on a CPU without it, and so are more threads than OpenVINO would use.
     """
-    check_request(NAME, precision, PRECISIONS, threads)
-    refuse_device(NAME, device)
-    refuse_constants(NAME, graph, constants)
-    signature = read_signature(graph).with_sizes(graph, sizes or {})
+    precision, threads = opening.precision, opening.threads
+    signature = read_signature(graph).with_sizes(graph, opening.sizes)
     openvino = import_openvino()
     core = openvino.Core()
     if precision == "bf16" and not _has_bf16(core):
@@ -100,8 +70,9 @@ def open_engine(
     try:
         model = core.read_model(graph)
         # Dynamic axes stay so unless they were fixed: a new size then costs milliseconds, and no second weights.
-        if sizes:
-            model.reshape({spec.name: _partial_shape(spec) for spec in signature.inputs})
+        if opening.sizes:
+            sizes = {spec.name: [s if isinstance(s, int) else -1 for s in spec.shape] for spec in signature.inputs}
+            model.reshape(sizes)
         compiled = core.compile_model(model, "CPU", _options(precision, threads))
         ports = [compiled.output(spec.name) for spec in signature.outputs]
         used_threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
@@ -132,10 +103,6 @@ def _has_bf16(core: Any) -> bool:
     return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def _partial_shape(spec: TensorSpec) -> list[int]:
-    return [size if isinstance(size, int) else -1 for size in spec.shape]
-
-
 def _options(precision: str, threads: int | None) -> dict[str, Any]:
     options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[precision]}
     if threads is not None:
@@ -151,17 +118,9 @@ class OpenVinoEngine(Engine):
     """
 
     def __init__(
-        self,
-        graph: Path,
-        signature: GraphSignature,
-        precision: str,
-        openvino: Any,
-        request: Any,
-        ports: list[Any],
+        self, graph: Path, signature: GraphSignature, precision: str, openvino: Any, request: Any, ports: list[Any]
     ) -> None:
-        super().__init__(
-            name=NAME, precision=precision, graph=graph, inputs=signature.inputs, outputs=signature.outputs
-        )
+        super().__init__(NAME, precision, graph, signature)
         self._openvino = openvino
         self._request = request
         self._ports = ports

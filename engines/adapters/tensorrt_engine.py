@@ -4,7 +4,6 @@ The graph that is opened is the bundle's; its plan comes from the engine cache. 
 to run and grow when they must. A shape that comes twice in a row is captured as a CUDA graph.
 """
 
-from collections.abc import Mapping
 from functools import lru_cache, partial
 from importlib import import_module
 from math import prod
@@ -15,7 +14,7 @@ import numpy as np
 
 from engines.arrays import Array
 from engines.cache import Cache
-from engines.contract import CONSTANT_QDQ, GROUP, NOTHING_HELD, Availability, Backend, Engine, Held, check_request
+from engines.contract import CONSTANT_QDQ, GROUP, NOTHING_HELD, Availability, Backend, Engine, Held, Opening
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
 from engines.machine.cuda import Cuda, Graph, Stream, find_device, problem_of_driver
 from engines.onnx_files.graph_file import GraphSignature, read_signature
@@ -34,40 +33,19 @@ def probe(package: TensorRtPackage) -> Availability:
         reason = f"{package.module} is not installed"
     else:
         reason = problem_of_driver(find_device(), package.needed_cuda())
-    available = version is not None and not reason
-    return Availability(
-        name=package.backend,
-        available=available,
-        version=version if available else None,
-        reason=reason,
-        install=package.install,
-    )
+    return Availability.of(package.backend, version, reason, package.install)
 
 
-def open_engine(
-    package: TensorRtPackage,
-    graph: Path,
-    *,
-    precision: str = "fp16",
-    threads: int | None = None,
-    sizes: Mapping[str, int] | None = None,
-    cache_dir: Path | None = None,
-    constants: Mapping[str, Array] | None = None,
-    device: int | None = None,
-) -> Engine:
-    """`graph` ready to run by its plan in the cache; sizes outside the plan's profile are refused.
-
-    `device` is the number of the GPU, None is the first.
-    """
-    check_request(package.backend, precision, PRECISIONS, threads)
-    sizes = sizes or {}
-    signature = read_signature(graph).with_sizes(graph, sizes)
-    gpu = find_device(device or 0)
+def open_engine(package: TensorRtPackage, graph: Path, opening: Opening) -> Engine:
+    """`graph` ready to run by its plan in the cache; sizes outside the plan's profile are refused."""
+    signature = read_signature(graph).with_sizes(graph, opening.sizes)
+    gpu = find_device(opening.device or 0)
     problem = problem_of_driver(gpu, package.needed_cuda())
     if isinstance(gpu, str) or problem:
         raise EngineError(f"Opening {graph}: {package.backend} cannot run here: {problem}.")
-    plan, profile = find_plan(Source.of(graph, constants=constants), package, precision, gpu, Cache(cache_dir), sizes)
-    return TensorRtEngine(graph, signature, precision, package, plan, profile, gpu.number)
+    source, cache = Source.of(graph, constants=opening.constants), Cache(opening.cache_dir)
+    plan, profile = find_plan(source, package, opening.precision, gpu, cache, opening.sizes)
+    return TensorRtEngine(graph, signature, opening.precision, package, plan, profile, gpu.number)
 
 
 def backend_of_package(package: TensorRtPackage, title: str, distribution: str, purpose: str = "") -> Backend:
@@ -82,6 +60,7 @@ def backend_of_package(package: TensorRtPackage, title: str, distribution: str, 
         open_engine=partial(open_engine, package),
         precisions=PRECISIONS,
         on_gpu=True,
+        takes_constants=True,
         plans_ahead=True,
         norm=GROUP,
         int8_form=CONSTANT_QDQ,
@@ -127,9 +106,7 @@ class TensorRtEngine(Engine):
         profile: Profile,
         device: int = 0,
     ) -> None:
-        super().__init__(
-            name=package.backend, precision=precision, graph=graph, inputs=signature.inputs, outputs=signature.outputs
-        )
+        super().__init__(package.backend, precision, graph, signature)
         self.profile = profile
         tensorrt, logger, self._said = _import_with_logger(package.module)
         self._cuda = Cuda(device)
@@ -151,9 +128,7 @@ class TensorRtEngine(Engine):
 
     def _create_context(self) -> tuple[Any, Any]:
         """The context; with TensorRT-RTX also the cache of what it compiles for this GPU."""
-        if not hasattr(self._built, "create_runtime_config"):
-            return self._made(self._built.create_execution_context(), "could not get memory to run in"), None
-        config = self._built.create_runtime_config()
+        config: Any = self._built.create_runtime_config() if hasattr(self._built, "create_runtime_config") else None
         if not hasattr(config, "create_runtime_cache"):
             return self._made(self._built.create_execution_context(), "could not get memory to run in"), None
         cache = config.create_runtime_cache()

@@ -10,10 +10,8 @@ from pathlib import Path
 
 PROC = Path("/proc")
 
-
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where a container's memory limit stands (version 2, version 1)."""
-
 
 CPU_FEATURES = {
     "AVX2": ("avx2",),

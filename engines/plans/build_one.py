@@ -8,10 +8,11 @@ certain only when its process ends. Each line of stdout is one JSON object: {"pr
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from engines.errors import EngineError
-from engines.plans.tensorrt_builder import BuildRequest, build_plan, result_as_json
+from engines.plans.tensorrt_builder import BuildRequest, build_plan
 
 
 def main(request_file: Path) -> None:
@@ -32,7 +33,7 @@ def main(request_file: Path) -> None:
     except OSError as error:
         tell(error=f"Building {Path(request.graph).name}: {error.strerror} ({error.filename}). Free some space there.")
         sys.exit(1)
-    tell(result=result_as_json(result))
+    tell(result=asdict(result))
 
 
 if __name__ == "__main__":

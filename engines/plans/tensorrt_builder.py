@@ -6,7 +6,7 @@ What only one of them has is asked for by name.
 """
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from engines.progress import Progress
 
 INCONSISTENT = "values are not self-consistent"
 """In a mere warning of the builder: some size inside the profile cannot run. Treated as the error it is."""
-
 
 NOT_READ = "Failed to deserialize timing cache"
 
@@ -210,8 +209,3 @@ def _parser_words(parser: Any) -> str:
 def _last_error(messages: Messages) -> str:
     errors = [text for severity, text in messages if severity in ("ERROR", "INTERNAL_ERROR")]
     return " ".join(errors[-1].split())[:400] if errors else "it says no more"
-
-
-def result_as_json(result: BuildResult) -> dict[str, Any]:
-    """The result in JSON's types."""
-    return asdict(result)

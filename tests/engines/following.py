@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from engines.adapters.onnxruntime_engine import import_onnxruntime
-from engines.contract import NOTHING_HELD, Engine, Held
-from engines.recurrence import Step
+from engines.contract import NOTHING_HELD, Engine, Held, Step
 
 Array = np.ndarray[Any, Any]
 

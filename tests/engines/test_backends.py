@@ -9,6 +9,7 @@ import pytest
 
 from engines.adapters import onnxruntime_cuda_engine
 from engines.backends import BACKENDS, DEFAULT_BACKEND, backend_named, open_engine, probe_all, register
+from engines.contract import Opening
 from engines.errors import EngineError
 from engines.plans import tensorrt_names
 from tests.engines.graphs import write_lookup
@@ -62,7 +63,7 @@ def test_a_missing_package_is_a_sentence_and_a_pip_line(
         open_engine(graph, backend=name)
     # the package is there by name, but its import fails
     with pytest.raises(EngineError, match=rf"The engine {name} cannot start \(.*{MODULES[name]}.*\)\. Type pip"):
-        BACKENDS[name].open_engine(graph)
+        BACKENDS[name].open_engine(graph, Opening(precision="fp32"))
 
 
 @pytest.mark.parametrize("name", GPU_PACKAGES)

@@ -16,6 +16,7 @@ from onnx import helper
 from engines.backends import BACKENDS, open_engine
 from engines.contract import ANONYMOUS, Engine, Held, TensorSpec
 from engines.errors import EngineError, OutOfMemory
+from engines.onnx_files.graph_file import GraphSignature
 from tests.engines.graphs import (
     Array,
     lookup_feeds,
@@ -447,7 +448,7 @@ def test_memory_error_of_numpy_counts_as_out_of_memory(tmp_path: Path) -> None:
 
         def _close(self) -> None: ...
 
-    full = Full(name="full", precision="fp32", graph=tmp_path / "g.onnx", inputs=(), outputs=())
+    full = Full("full", "fp32", tmp_path / "g.onnx", GraphSignature((), (), ()))
     with pytest.raises(OutOfMemory, match=r"Running g\.onnx on full: not enough memory \(Unable to allocate"):
         full.run({})
 
@@ -468,13 +469,8 @@ def test_a_backend_that_breaks_its_promise_is_found_out(tmp_path: Path, output: 
 
         def _close(self) -> None: ...
 
-    liar = Liar(
-        name="liar",
-        precision="fp32",
-        graph=tmp_path / "g.onnx",
-        inputs=(TensorSpec("x", "float32", ("n",)),),
-        outputs=(TensorSpec("y", "float32", ("n",)),),
-    )
+    specs = [(TensorSpec(name, "float32", ("n",)),) for name in ("x", "y")]
+    liar = Liar("liar", "fp32", tmp_path / "g.onnx", GraphSignature(*specs, weights=()))
     with pytest.raises(EngineError, match=message):
         liar.run({"x": np.zeros(2, np.float32)})
 

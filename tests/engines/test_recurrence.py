@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from engines.backends import BACKENDS, open_engine
+from engines.contract import Step
 from engines.errors import EngineError
-from engines.recurrence import Step
 from tests.engines.adapters.test_onnxruntime_cuda_engine import SIZES, bound_on_the_cpu
 from tests.engines.graphs import lookup_feeds, lookup_results, write_lookup
 

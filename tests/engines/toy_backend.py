@@ -3,7 +3,7 @@
 It has the operators of the toy family's graphs (tests/deploy/families/toy) alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,7 @@ from engines.contract import (
     Backend,
     Engine,
     Held,
-    check_request,
-    refuse_constants,
-    refuse_device,
+    Opening,
 )
 from engines.errors import EngineError
 from engines.onnx_files.graph_file import GraphSignature, read_signature
@@ -33,39 +31,24 @@ def probe() -> Availability:
     return Availability(name=NAME, available=True, version=np.__version__, reason="", install="pip install numpy")
 
 
-def open_engine(
-    graph: Path,
-    *,
-    precision: str = "fp32",
-    threads: int | None = None,
-    sizes: Mapping[str, int] | None = None,
-    cache_dir: Path | None = None,
-    constants: Mapping[str, Array] | None = None,
-    device: int | None = None,
-) -> Engine:
+def open_engine(graph: Path, opening: Opening) -> Engine:
     """`graph` ready to be interpreted; an operator that is missing is refused now."""
     import onnx
 
-    del cache_dir
-    check_request(NAME, precision, PRECISIONS, threads)
-    refuse_device(NAME, device)
-    refuse_constants(NAME, graph, constants)
-    signature = read_signature(graph).with_sizes(graph, sizes or {})
+    signature = read_signature(graph).with_sizes(graph, opening.sizes)
     body = onnx.load(str(graph)).graph
     if missing := sorted({node.op_type for node in body.node} - OPERATORS.keys()):
         raise EngineError(f"Opening {graph}: {NAME} has no operator {', '.join(missing)}. Take another engine.")
-    return NumpyEngine(graph, signature, precision, body)
+    return NumpyEngine(graph, signature, body)
 
 
 class NumpyEngine(Engine):
     """One graph, node by node."""
 
-    def __init__(self, graph: Path, signature: GraphSignature, precision: str, body: Any) -> None:
+    def __init__(self, graph: Path, signature: GraphSignature, body: Any) -> None:
         from onnx import helper, numpy_helper
 
-        super().__init__(
-            name=NAME, precision=precision, graph=graph, inputs=signature.inputs, outputs=signature.outputs
-        )
+        super().__init__(NAME, "fp32", graph, signature)
         self._constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in body.initializer}
         self._nodes = [
             (

@@ -1,6 +1,5 @@
 """`idm-deploy bench`: what a bundle costs on this machine, each engine beside the network as published."""
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +8,7 @@ import typer
 
 from deploy.cli.options import FIRST, PRESETS, BundleArgument, Json, Panel, engine_names, one_of
 from deploy.cli.progress import shown_progress
-from deploy.cli.tables import text_from_cells
+from deploy.cli.tables import print_result, text_from_cells
 
 if TYPE_CHECKING:
     from deploy.sampling.choices import Choices
@@ -108,17 +107,14 @@ def bench(
     note = note_from_load(*load_and_cores())  # before we are the load ourselves
     network = None
     if checkpoint is not None:
-        from deploy.export.origin import load_origin
+        from deploy.export.parity import load_origin
 
         network = load_origin(opened, checkpoint).network
     with shown_progress("bench") as progress:
         report = bench_bundle(opened, settings, network, progress) | {"note": note}
     if plot is not None:
         write_plot(report, plot)
-    if as_json:
-        typer.echo(json.dumps(report, indent=1, sort_keys=True))
-    else:
-        show(report)
+    print_result(report, lambda: show(report), as_json=as_json)
     if failures_of(report):
         raise typer.Exit(1)
 

@@ -1,6 +1,5 @@
 """`idm-deploy build-engine`: the fastest engine for a bundle on this machine, built, measured and remembered."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ import typer
 from deploy.cli.messages import say
 from deploy.cli.options import FIRST, PRECISIONS, BundleOrPackaged, CacheDir, Json, Panel, engine_names
 from deploy.cli.progress import shown_progress
+from deploy.cli.tables import print_result
 
 if TYPE_CHECKING:
     from deploy.bundle import Bundle
@@ -120,10 +120,7 @@ def build_engine(
         device=device,
     )
     report = _dry_run(opened, options, plans) if dry_run else _build(opened, cache, options, plans)
-    if as_json:
-        typer.echo(json.dumps(report, indent=1, sort_keys=True))
-    else:
-        _print(report)
+    print_result(report, lambda: _print(report), as_json=as_json)
 
 
 def _planned(bundle: "Bundle", options: "BuildOptions", plans: "PlanOptions") -> "list[PlannedBuild]":
@@ -176,7 +173,7 @@ def _dry_run(bundle: "Bundle", options: "BuildOptions", plans: "PlanOptions") ->
             }
             for plan in planned
         ],
-        "would_measure": [] if plans.capability else [f"{c.backend} {c.precision}" for c in choices],
+        "would_measure": [] if plans.capability else [choice.name for choice in choices],
     }
 
 

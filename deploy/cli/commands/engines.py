@@ -1,12 +1,12 @@
 """`idm-deploy engines`: what is in the engine cache, and removing from it."""
 
-import json
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deploy.cli.options import FIRST, CacheDir, Json
+from deploy.cli.tables import print_result
 
 if TYPE_CHECKING:
     from engines.cache import Entry
@@ -43,19 +43,15 @@ def engines(
     limit = None if max_size is None else bytes_from_text(max_size)
     removed = cache.prune(max_bytes=limit, unused_days=unused) if prune else []
     entries = cache.entries()
-    if as_json:
-        report = {
-            "cache": str(cache.root),
-            "removed": list(map(_as_json, removed)),
-            "kept": list(map(_as_json, entries)),
-        }
-        typer.echo(json.dumps(report, indent=1, sort_keys=True))
-        return
-    for entry in removed:
-        typer.echo(f"removed {_line(entry)}")
-    typer.echo(f"{len(entries)} in {cache.root}, {sum(entry.bytes for entry in entries) / 1e6:.1f} MB")
-    for entry in entries:
-        typer.echo(f"  {_line(entry)}")
+    report = {
+        "cache": str(cache.root),
+        "removed": list(map(_as_json, removed)),
+        "kept": list(map(_as_json, entries)),
+    }
+    lines = [f"removed {_line(entry)}" for entry in removed]
+    lines.append(f"{len(entries)} in {cache.root}, {sum(entry.bytes for entry in entries) / 1e6:.1f} MB")
+    lines += [f"  {_line(entry)}" for entry in entries]
+    print_result(report, lambda: typer.echo("\n".join(lines)), as_json=as_json)
 
 
 def _as_json(entry: "Entry") -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """`idm-deploy export`: a checkpoint becomes a bundle."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +7,7 @@ import typer
 
 from deploy.cli.options import FIRST, Config, Json, Sample, Weights
 from deploy.cli.progress import shown_progress
+from deploy.cli.tables import print_result
 
 EXAMPLES = (
     "idm-deploy export ckpt.pt",
@@ -57,7 +57,7 @@ def export(
         "bytes": sum(record.bytes for record in bundle.manifest.files.values()),
         "checkpoint_bytes": loaded.size,
     }
-    typer.echo(json.dumps(report, indent=1, sort_keys=True) if as_json else text_from_report(report))
+    print_result(report, lambda: typer.echo(text_from_report(report)), as_json=as_json)
 
 
 def text_from_report(report: dict[str, Any]) -> str:

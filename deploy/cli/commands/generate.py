@@ -1,6 +1,5 @@
 """`idm-deploy generate`: pictures from noise alone, from a bundle of an unconditional latent model."""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +22,7 @@ from deploy.cli.options import (
     Threads,
 )
 from deploy.cli.progress import shown_progress
+from deploy.cli.tables import print_result
 from deploy.cli.values import size_from_text
 from engines.progress import Progress
 
@@ -100,10 +100,9 @@ def generate(
             for path, pixels in zip(row, pictures, strict=True):
                 write_image(pixels, path)
                 rows.append({"output": str(path), "width": pixels.shape[1], "height": pixels.shape[0]})
-    if as_json:
-        typer.echo(json.dumps({"bundle": str(opened.path), "seed": seed, "pictures": rows}, indent=1, sort_keys=True))
-    else:
-        typer.echo("\n".join(f"{row['output']}: {row['width']}x{row['height']}" for row in rows))
+    report = {"bundle": str(opened.path), "seed": seed, "pictures": rows}
+    lines = [f"{row['output']}: {row['width']}x{row['height']}" for row in rows]
+    print_result(report, lambda: typer.echo("\n".join(lines)), as_json=as_json)
 
 
 def _names(count: int, sizes: list[tuple[int, int]], seed: int) -> list[list[str]]:

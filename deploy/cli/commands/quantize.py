@@ -1,6 +1,5 @@
 """`idm-deploy quantize`: int8 graphs, calibrated per timestep range, in the bundle of a checkpoint."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,7 +8,7 @@ import typer
 from deploy.cli.messages import say
 from deploy.cli.options import ENGINE, FIRST, Config, Json, Panel, Sample, Threads, Weights, one_of
 from deploy.cli.progress import shown_progress
-from deploy.cli.tables import text_from_cells
+from deploy.cli.tables import print_result, text_from_cells
 
 if TYPE_CHECKING:
     from deploy.int8.command import Outcome
@@ -168,10 +167,7 @@ def quantize(
     origin = Source(path=source or discover(), output=output, config=config, weights=weights, samples=tuple(sample))
     with shown_progress("quantize") as progress:
         outcome = quantized(origin, settings, places, only_int8=only == "int8", force=force, say=say, progress=progress)
-    if as_json:
-        typer.echo(json.dumps(outcome.report, indent=1, sort_keys=True))
-    else:
-        typer.echo(text_from_outcome(outcome))
+    print_result(outcome.report, lambda: typer.echo(text_from_outcome(outcome)), as_json=as_json)
 
 
 def text_from_outcome(outcome: "Outcome") -> str:

@@ -1,19 +1,15 @@
 """`idm-deploy report`: one page about a bundle, to open from disk."""
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from deploy.cli.messages import say, say_error
 from deploy.cli.options import FIRST, BundleOrPackaged, Engine, Json, Panel, Threads
 from deploy.cli.progress import shown_progress
+from deploy.cli.tables import print_result
 from engines.progress import part_of
-
-if TYPE_CHECKING:
-    pass
-
 
 FIGURES, PICTURES = Panel("Figures on the page"), Panel("Pictures on the page")
 EXAMPLES = (
@@ -94,7 +90,8 @@ def report(
     page = page_from_facts(facts)
     write_page(page, target)
     failures = {} if gallery is None else gallery.failures
-    _tell({"page": str(target), "bytes": len(page.encode()), "failures": failures}, as_json)
+    outcome = {"page": str(target), "bytes": len(page.encode()), "failures": failures}
+    print_result(outcome, lambda: _print(outcome), as_json=as_json)
     if failures:
         raise typer.Exit(1)
 
@@ -104,10 +101,7 @@ def default_page(bundle: Path) -> Path:
     return Path(f"{bundle.resolve().name.removesuffix('.bundle')}-report") / "report.html"
 
 
-def _tell(outcome: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(outcome, indent=1, sort_keys=True))
-        return
+def _print(outcome: dict[str, Any]) -> None:
     for name, why in outcome["failures"].items():
         say_error(f"{name}: {why}")
     typer.echo(f"page: {outcome['page']}, {outcome['bytes'] / 1e6:.1f} MB")

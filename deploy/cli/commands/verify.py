@@ -1,6 +1,5 @@
 """`idm-deploy verify`: the files of a bundle are the ones that its bundle.json lists."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.cli.options import ENGINE, FIRST, BundleArgument, Json
+from deploy.cli.tables import print_result
 
 if TYPE_CHECKING:
     from deploy.bundle import Bundle
@@ -48,7 +48,7 @@ def verify(
     if against is not None:
         report["parity"] = [asdict(row) for row in rows]
         lines += text_from_parity(report["parity"])
-    typer.echo(json.dumps(report, indent=1, sort_keys=True) if as_json else "\n".join(lines))
+    print_result(report, lambda: typer.echo("\n".join(lines)), as_json=as_json)
     if against is not None:
         from deploy.export.parity import refuse_other_results
 
@@ -81,8 +81,7 @@ def parity_rows(bundle: "Bundle", checkpoint: Path, engine: str, device: int | N
     """What parity found, as a row per graph output, size and reference."""
     from deploy.cli.progress import shown_progress
     from deploy.engine.choice import engine_choice
-    from deploy.export.origin import load_origin
-    from deploy.export.parity import parity_report
+    from deploy.export.parity import load_origin, parity_report
 
     choice = engine_choice(bundle, engine, "fp32", device=device)
     with shown_progress("verify") as progress:

@@ -90,25 +90,17 @@ def read_from_shapes(stored: Stored) -> dict[str, Any]:
             f"encoder.body.{n}.body.0.weight" in stored.shapes for n in stored.numbers_after("encoder.body.")
         ),
     }
-    blocks = [0]  # per level, finest first
-    channels: dict[int, int] = {}
-    attention: set[int] = set()
-    for number in stored.numbers_after(f"{unet}downs.")[1:]:
-        block = f"{unet}downs.{number}."
-        if f"{block}conv.weight" in stored.shapes:  # halves the size: the next level begins
-            blocks.append(0)
-            continue
-        width = stored.shape(f"{block}res_block.block2.block.3.weight", 4)[0]
-        channels[len(blocks) - 1] = width
-        blocks[-1] += 1
-        if f"{block}attn.qkv.weight" in stored.shapes:
-            attention.add(len(blocks) - 1)
-    read["res_blocks"] = stored.common_count("the U-Net", blocks)
-    read["channel_multiplier"] = tuple(max(1, width // inner) for width in channels.values())
+    read["res_blocks"], widths, attention = stored.levels_of(
+        f"{unet}downs.",
+        halving="conv.weight",
+        width="res_block.block2.block.3.weight",
+        attention="attn.qkv.weight",
+    )
+    read["channel_multiplier"] = tuple(max(1, width // inner) for width in widths)
     hidden = [n for n in stored.numbers_after(f"{unet}ups.") if f"{unet}ups.{n}.imnet.0.weight" in stored.shapes]
     if hidden:
         read["implicit_hidden"] = stored.shape(f"{unet}ups.{hidden[0]}.imnet.0.weight", 2)[0]
-    return read | {"attention_levels": tuple(sorted(attention))}
+    return read | {"attention_levels": attention}
 
 
 def _schedule(stored: Stored, settings: list[Settings]) -> tuple[NoiseSchedule, Source]:

@@ -63,8 +63,7 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.block(x)
-        return out
+        return self.block(x)
 
 
 class ResnetBlock(nn.Module):
@@ -124,8 +123,7 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(x)
-        return out
+        return self.conv(x)
 
 
 class FusedLeakyReLU(nn.Module):
@@ -190,8 +188,7 @@ class StyleBlend(nn.Module):
 
     def forward(self, x: Tensor, scale1: Tensor, scale2: Tensor, shift: Tensor) -> Tensor:
         norm = torch.rsqrt(scale1**2 + scale2**2 + SCALE_EPSILON)
-        out: Tensor = self.activate(x * _per_pixel(scale1 * norm) + shift * _per_pixel(scale2 * norm))
-        return out
+        return self.activate(x * _per_pixel(scale1 * norm) + shift * _per_pixel(scale2 * norm))
 
 
 class ImplicitLayer(nn.Module):

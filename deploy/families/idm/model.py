@@ -187,13 +187,13 @@ class IdmModel(Model):
         return sum(manifest.files[name].bytes for name in described["weights"])
 
 
+@dataclass(eq=False)
 class IdmSubject:
     """Low-resolution pictures (batch, 3, h, w) on their way to `size`."""
 
-    def __init__(self, model: IdmModel, lr: Float32, size: Size) -> None:
-        self._model = model
-        self._lr = lr
-        self._size = size
+    _model: IdmModel
+    _lr: Float32
+    _size: Size
 
     @property
     def state_shape(self) -> tuple[int, int, int, int]:

@@ -63,8 +63,7 @@ class Encoder(nn.Module):
         rows, columns = (torch.from_numpy(resize_index(n, m)) for n, m in zip(lr.shape[2:], size, strict=True))
         # The float32 index rule, not exact arithmetic (IDM quirk 13).
         x = x[:, :, rows.to(x.device)][:, :, :, columns.to(x.device)]
-        out: Tensor = self.tail(x)
-        return out
+        return self.tail(x)
 
 
 class Unet(nn.Module):
@@ -135,8 +134,7 @@ class Unet(nn.Module):
                 level -= 1
             else:
                 h = layer(torch.cat([h, skips.pop()], dim=1), embedding)
-        out: Tensor = self.final_conv(h)
-        return out
+        return self.final_conv(h)
 
 
 class IdmNetwork(nn.Module):
@@ -150,13 +148,11 @@ class IdmNetwork(nn.Module):
 
     def encode(self, lr: Tensor, size: tuple[int, int]) -> Tensor:
         """The condition (B, 3, H, W) for the low-resolution images (B, 3, h, w)."""
-        out: Tensor = self.encoder(lr, size)
-        return out
+        return self.encoder(lr, size)
 
     def denoise(self, x: Tensor, cond: Tensor, scaler: Tensor, noise_level: Tensor) -> Tensor:
         """The noise predicted in x (B, 3, H, W); scaler and noise_level (sqrt of alpha_bar) have shape (B, 1)."""
-        out: Tensor = self.denoise_fn(x, cond, scaler, noise_level)
-        return out
+        return self.denoise_fn(x, cond, scaler, noise_level)
 
 
 def unused_shapes(config: IdmConfig) -> dict[str, tuple[int, ...]]:
@@ -225,8 +221,7 @@ class PublishedIdm:
     def step(self) -> Tensor:
         """The predicted noise."""
         feeds = self._feeds
-        noise: Tensor = self._network.denoise(feeds["x"], self._cond, feeds["scaler"], feeds["noise_level"])
-        return noise
+        return self._network.denoise(feeds["x"], self._cond, feeds["scaler"], feeds["noise_level"])
 
     def finish(self) -> None:
         """Nothing follows."""

@@ -13,12 +13,11 @@ from deploy.families.idm.config import IdmConfig
 from deploy.families.idm.layers import BLUR_KERNEL, LEAKY_GAIN, LEAKY_SLOPE, NORM_EPSILON, SCALE_EPSILON
 from deploy.families.idm.layout import Layer, down_layers, mid_layers, up_layers
 from deploy.families.rewriting.identities import split_convolution
-from deploy.families.rewriting.ops import Array, Ops, Part
+from deploy.families.rewriting.ops import SAME, Array, Feeds, Forward, Ops, Part, attended
 from engines.contract import TensorSpec
 
-SAME = (1, 1, 1, 1)
-
-Feeds = Mapping[str, Any]
+NOISE_LEVEL = TensorSpec("noise_level", "float32", ("rows", 1))
+SCALER = TensorSpec("scaler", "float32", ("batch", 1))
 
 
 # The identities, as functions from weights to weights ------------------------------------------------------------
@@ -111,17 +110,16 @@ class IdmParts:
         first = [self._tabulate_part()] if self.tabulate else []
         return [*first, self._encode_part(), self._denoise_part()]
 
+    def _part(self, name: str, inputs: list[TensorSpec], outputs: list[TensorSpec], forward: Forward) -> Part:
+        return Part(name=name, inputs=tuple(inputs), outputs=tuple(outputs), weights=self.weights, forward=forward)
+
     # tabulate: (rows, 1) noise levels -> (rows, sum of channels, 1, 1), once per plan
 
     def _tabulate_part(self) -> Part:
-        total = sum(layer.channels_out for layer in self.blocks)
-        return Part(
-            name="tabulate",
-            inputs=(TensorSpec("noise_level", "float32", ("rows", 1)),),
-            outputs=(TensorSpec("noise_row", "float32", ("rows", total, 1, 1)),),
-            weights=self.weights,
-            forward=self._run_tabulate,
-        )
+        return self._part("tabulate", [NOISE_LEVEL], [self._row_spec()], self._run_tabulate)
+
+    def _row_spec(self) -> TensorSpec:
+        return TensorSpec("noise_row", "float32", ("rows", sum(layer.channels_out for layer in self.blocks), 1, 1))
 
     def _run_tabulate(self, ops: Ops[Any], feeds: Feeds) -> dict[str, Any]:
         rows = self._noise_shifts(ops, feeds["noise_level"])
@@ -147,23 +145,19 @@ class IdmParts:
     # encode: once per picture and size
 
     def _encode_part(self) -> Part:
-        config = self.config
-        outputs = [TensorSpec("cond", "float32", ("batch", config.out_channel, "height", "width"))]
+        outputs = [self._picture_spec("cond")]
         inputs = [
-            TensorSpec("lr", "float32", ("batch", config.out_channel, "lr_height", "lr_width")),
+            self._picture_spec("lr", "lr_height", "lr_width"),
             TensorSpec("row_index", "int64", ("height",)),
             TensorSpec("column_index", "int64", ("width",)),
         ]
         if self.hoist:
-            inputs.append(TensorSpec("scaler", "float32", ("batch", 1)))
+            inputs.append(SCALER)
             outputs = self._hoisted_specs()
-        return Part(
-            name="encode",
-            inputs=tuple(inputs),
-            outputs=tuple(outputs),
-            weights=self.weights,
-            forward=self._run_encode,
-        )
+        return self._part("encode", inputs, outputs, self._run_encode)
+
+    def _picture_spec(self, name: str, height: str = "height", width: str = "width") -> TensorSpec:
+        return TensorSpec(name, "float32", ("batch", self.config.out_channel, height, width))
 
     def _hoisted_specs(self) -> list[TensorSpec]:
         specs = [TensorSpec("first", "float32", ("batch", self.config.inner_channel, "height", "width"))]
@@ -233,19 +227,9 @@ class IdmParts:
     # denoise: once per step
 
     def _denoise_part(self) -> Part:
-        config = self.config
-        inputs = [TensorSpec("x", "float32", ("batch", config.out_channel, "height", "width"))]
-        if self.tabulate:
-            total = sum(layer.channels_out for layer in self.blocks)
-            inputs.append(TensorSpec("noise_row", "float32", ("rows", total, 1, 1)))
-        else:
-            inputs.append(TensorSpec("noise_level", "float32", ("rows", 1)))
-        if self.hoist:
-            inputs += self._hoisted_specs()
-        else:
-            inputs.append(TensorSpec("cond", "float32", ("batch", config.out_channel, "height", "width")))
-            inputs.append(TensorSpec("scaler", "float32", ("batch", 1)))
-        for k in range(1, config.levels):
+        inputs = [self._picture_spec("x"), self._row_spec() if self.tabulate else NOISE_LEVEL]
+        inputs += self._hoisted_specs() if self.hoist else [self._picture_spec("cond"), SCALER]
+        for k in range(1, self.config.levels):
             finer = f"_{k - 1}" if k > 1 else ""
             inputs += [
                 TensorSpec(f"row_index_{k}", "int64", (f"height{finer}",)),
@@ -253,13 +237,7 @@ class IdmParts:
                 TensorSpec(f"row_offset_{k}", "float32", (f"height{finer}",)),
                 TensorSpec(f"column_offset_{k}", "float32", (f"width{finer}",)),
             ]
-        return Part(
-            name="denoise",
-            inputs=tuple(inputs),
-            outputs=(TensorSpec("noise", "float32", ("batch", config.out_channel, "height", "width")),),
-            weights=self.weights,
-            forward=self._run_denoise,
-        )
+        return self._part("denoise", inputs, [self._picture_spec("noise")], self._run_denoise)
 
     def _run_denoise(self, ops: Ops[Any], feeds: Feeds) -> dict[str, Any]:
         if self.tabulate:
@@ -293,22 +271,17 @@ class IdmParts:
         name = f"denoise_fn.{layer.name}"
         if layer.kind == "halving":
             return ops.conv(h, f"{name}.conv", stride=2, padding=SAME)
-        shortcut = h
-        if layer.shortcut:
-            shortcut = ops.conv(h, f"{name}.res_block.res_conv")
+        shortcut = ops.conv(h, f"{name}.res_block.res_conv") if layer.shortcut else h
         return self._residual(ops, layer, h, shortcut, shifts[layer.name])
 
     def _joined_block(self, ops: Ops[Any], layer: Layer, h: Any, skip: Any, shift: Any) -> Any:
         name = f"denoise_fn.{layer.name}.res_block.res_conv"
         joined = ops.concat([h, skip], f"denoise_fn.{layer.name}", axis=1)
         shortcut = joined
-        if layer.shortcut:
-            split = self.split
-            shortcut = (
-                ops.add(ops.conv(h, f"{name}.a"), ops.conv(skip, f"{name}.b"), name)
-                if split
-                else ops.conv(joined, name)
-            )
+        if layer.shortcut and self.split:
+            shortcut = ops.add(ops.conv(h, f"{name}.a"), ops.conv(skip, f"{name}.b"), name)
+        elif layer.shortcut:
+            shortcut = ops.conv(joined, name)
         return self._residual(ops, layer, joined, shortcut, shift)
 
     def _residual(self, ops: Ops[Any], layer: Layer, h: Any, shortcut: Any, shift: Any) -> Any:
@@ -327,9 +300,7 @@ class IdmParts:
         qkv = ops.reshape(ops.conv(h, f"{name}.qkv"), (0, 3, channels, -1), f"{name}.pixels")
         qkv = ops.transpose(qkv, (0, 1, 3, 2), f"{name}.pixels")
         q, k, v = ops.split(qkv, (1, 1, 1), f"{name}.qkv", axis=1)
-        mixed = ops.attention(q, k, v, name, scale=channels**-0.5)
-        mixed = ops.reshape(ops.transpose(mixed, (0, 1, 3, 2), f"{name}.channels"), (0, channels, -1), f"{name}.mixed")
-        return ops.add(ops.conv(ops.unflatten(mixed, x, channels, f"{name}.image"), f"{name}.out"), x, name)
+        return ops.add(ops.conv(attended(ops, x, (q, k, v), name, channels, channels), f"{name}.out"), x, name)
 
     def _implicit(self, ops: Ops[Any], layer: Layer, h: Any, feeds: Feeds) -> Any:
         """The implicit layer from level k to k - 1: blend, activate, one linear map, look-up, coordinates added."""

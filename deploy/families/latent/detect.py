@@ -289,24 +289,14 @@ def first_stage_from_shapes(stored: Stored, prefix: str) -> tuple[dict[str, Any]
 def unet_from_shapes(stored: Stored) -> tuple[dict[str, Any], tuple[int, ...]]:
     """The fields of `UNetConfig` that shapes reveal, and the levels with attention."""
     model_channels, in_channels = stored.shape(f"{UNET}input_blocks.0.0.weight", 4)[:2]
-    blocks = [0]  # per level, finest first
-    widths: dict[int, int] = {}
-    attention: set[int] = set()
-    for number in stored.numbers_after(f"{UNET}input_blocks.")[1:]:
-        block = f"{UNET}input_blocks.{number}."
-        if f"{block}0.op.weight" in stored.shapes:  # halves the size: the next level begins
-            blocks.append(0)
-            continue
-        level = len(blocks) - 1
-        widths[level] = stored.shape(f"{block}0.out_layers.3.weight", 4)[0]
-        blocks[level] += 1
-        if f"{block}1.qkv.weight" in stored.shapes:
-            attention.add(level)
+    blocks, widths, attention = stored.levels_of(
+        f"{UNET}input_blocks.", halving="0.op.weight", width="0.out_layers.3.weight", attention="1.qkv.weight"
+    )
     read = {
         "model_channels": model_channels,
         "in_channels": in_channels,
         "out_channels": stored.shape(f"{UNET}out.2.weight", 4)[0],
-        "num_res_blocks": stored.common_count("the U-Net", blocks),
-        "channel_mult": tuple(max(1, width // model_channels) for width in widths.values()),
+        "num_res_blocks": blocks,
+        "channel_mult": tuple(max(1, width // model_channels) for width in widths),
     }
-    return read, tuple(sorted(attention))
+    return read, attention

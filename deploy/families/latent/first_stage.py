@@ -63,8 +63,7 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(functional.pad(x, (0, 1, 0, 1)))
-        return out
+        return self.conv(functional.pad(x, (0, 1, 0, 1)))
 
 
 class Level(nn.Module):
@@ -105,8 +104,7 @@ class Middle(nn.Module):
         self.block_2 = ResBlock(channels, channels, groups)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.block_2(self.attn_1(self.block_1(x)))
-        return out
+        return self.block_2(self.attn_1(self.block_1(x)))
 
 
 class Encoder(nn.Module):
@@ -135,8 +133,7 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         h = self.mid(self.down(self.conv_in(image)))
-        maps: Tensor = self.conv_out(functional.silu(self.norm_out(h)))
-        return maps
+        return self.conv_out(functional.silu(self.norm_out(h)))
 
 
 class FeatureDecoder(nn.Module):
@@ -185,8 +182,7 @@ class FirstStage(nn.Module):
 
     def encode(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> maps (B, map_channels, H // stride, W // stride): mean and log-variance, or the latent."""
-        maps: Tensor = self.encoder(image)
-        return maps
+        return self.encoder(image)
 
     def posterior(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the latent given the encoder's maps; only with `double_z`."""
@@ -202,8 +198,7 @@ class FirstStage(nn.Module):
 
     def decoder_features(self, z: Tensor) -> Tensor:
         """(B, z_channels, h, w) -> features (B, ch, h, w), once per latent whatever the output sizes."""
-        features: Tensor = self.decoder.decoder(z)
-        return features
+        return self.decoder.decoder(z)
 
     def query(self, features: Tensor, coordinates: Float32, cells: Float32) -> Tensor:
         """Colours (B, Q, 3) at coordinates and cells (Q, 2) or (B, Q, 2); see `ImplicitDecoder.query`."""

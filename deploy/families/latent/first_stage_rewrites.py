@@ -8,12 +8,11 @@ import numpy as np
 from deploy.families.latent.config import FirstStageConfig
 from deploy.families.latent.first_stage import LOG_VARIANCE_RANGE, NORM_EPSILON
 from deploy.families.latent.implicit_decoder import AREA_FLOOR
-from deploy.families.rewriting.ops import Array, Ops
+from deploy.families.rewriting.ops import SAME, Array, Feeds, Ops, attended
 
 FIRST_STAGE = "first_stage_model"
 """Where a checkpoint keeps the auto-encoder."""
 
-SAME = (1, 1, 1, 1)
 BELOW_AND_RIGHT = (0, 0, 1, 1)
 _MLP = f"{FIRST_STAGE}.decoder.inr.imnet.layers"
 
@@ -92,7 +91,7 @@ class FirstStageGraph:
 
     # query
 
-    def colours(self, ops: Ops[Any], feeds: Mapping[str, Any]) -> Any:
+    def colours(self, ops: Ops[Any], feeds: Feeds) -> Any:
         """Colours (batch, 3, rows, columns) of a block of output pixels; inputs as `LatentParts` names them.
 
         The four look-ups of an output pixel are those of its row, above and below, times those of its column, left
@@ -123,7 +122,7 @@ class FirstStageGraph:
         """Endings of the names of the look-up tables: two per axis with the local ensemble, else one."""
         return ("_minus", "_plus") if self.config.local_ensemble else ("",)
 
-    def _rows(self, ops: Ops[Any], feeds: Mapping[str, Any], side: str) -> tuple[Any, Any]:
+    def _rows(self, ops: Ops[Any], feeds: Feeds, side: str) -> tuple[Any, Any]:
         """The latent rows that the output rows read, and what their distance adds; folded, already added."""
         term = self._term(ops, feeds, "row", side)
         if self.config.cell_decode:
@@ -133,12 +132,12 @@ class FirstStageGraph:
         # Before the columns are looked up the rows are still narrow.
         return (ops.add(row, term, f"{_MLP}.0.rows") if self._fold else row), term
 
-    def _term(self, ops: Ops[Any], feeds: Mapping[str, Any], axis: str, side: str) -> Any:
+    def _term(self, ops: Ops[Any], feeds: Feeds, axis: str, side: str) -> Any:
         """What the distance from the latent pixel adds to the first layer, per output row or column."""
         name = f"{_MLP}.0.{axis}s"
         return ops.mul(self._offset(ops, feeds, axis, side), ops.constant(self.weights[name], name), name)
 
-    def _offset(self, ops: Ops[Any], feeds: Mapping[str, Any], axis: str, side: str) -> Any:
+    def _offset(self, ops: Ops[Any], feeds: Feeds, axis: str, side: str) -> Any:
         shape = (1, -1, 1, 1) if axis == "row" else (1, 1, -1, 1)
         return ops.reshape(feeds[f"{axis}_offset{side}"], shape, f"{_MLP}.{axis}_offset{side}")
 
@@ -151,7 +150,7 @@ class FirstStageGraph:
             h = ops.linear(ops.relu(h, f"{_MLP}.{2 * index - 1}"), f"{_MLP}.{2 * index}")
         return h
 
-    def _ensemble_weights(self, ops: Ops[Any], feeds: Mapping[str, Any]) -> list[Any]:
+    def _ensemble_weights(self, ops: Ops[Any], feeds: Feeds) -> list[Any]:
         """Shares (1, rows, columns, 1) of the four answers: area of the opposite one over the sum of areas."""
         name = f"{_MLP}.ensemble"
         floor = ops.constant(np.array(AREA_FLOOR, dtype=np.float32), f"{name}.floor")
@@ -194,9 +193,7 @@ class FirstStageGraph:
             )
             for part in "qkv"
         )
-        mixed = ops.attention(q, k, v, name, scale=channels**-0.5)
-        mixed = ops.reshape(ops.transpose(mixed, (0, 1, 3, 2), f"{name}.channels"), (0, channels, -1), f"{name}.mixed")
-        return ops.add(x, ops.conv(ops.unflatten(mixed, x, channels, f"{name}.image"), f"{name}.proj_out"), name)
+        return ops.add(x, ops.conv(attended(ops, x, (q, k, v), name, channels, channels), f"{name}.proj_out"), name)
 
     def _active(self, ops: Ops[Any], h: Any, name: str) -> Any:
         return ops.silu(self._norm(ops, h, name), name)

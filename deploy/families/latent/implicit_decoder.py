@@ -28,8 +28,7 @@ class Perceptron(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(features_in, features_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.layers(x)
-        return out
+        return self.layers(x)
 
 
 class ImplicitDecoder(nn.Module):

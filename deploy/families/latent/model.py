@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
@@ -112,10 +113,11 @@ class LatentModel(Model):
         lr_size = (lr.shape[2], lr.shape[3])
         maps = self.graphs.run("encode", {"image": resized(lr, self.config)})
         condition = maps["mean"]
+        batch, channels, height, width = condition.shape
+        shape = (batch, channels, height, width)
         if "deviation" in maps:
-            shape = condition.shape
-            condition = condition + maps["deviation"] * posterior((shape[0], shape[1], shape[2], shape[3]))
-        return LatentSubject(self, condition, condition.shape, size, self.config.covered(*lr_size))
+            condition = condition + maps["deviation"] * posterior(shape)
+        return LatentSubject(self, condition, shape, size, self.config.covered(*lr_size))
 
     def generation(self, count: int, state: Size | None, size: Size | None) -> Generated:
         """`count` pictures to be made from latents of that size."""
@@ -196,27 +198,15 @@ class LatentModel(Model):
         return f"scale {scale:.4g} is beyond the trained 1 to {self._trained[1]:g}: the decoder extrapolates"
 
 
+@dataclass(eq=False)
 class LatentSubject:
     """Encoded pictures, or none at all, on their way to `size`. `covered` is the part of the latent that is picture."""
 
-    def __init__(
-        self,
-        model: LatentModel,
-        condition: Float32 | None,
-        shape: tuple[int, ...],
-        size: Size,
-        covered: tuple[float, float],
-    ) -> None:
-        self._model = model
-        self._condition = condition
-        self._shape = (shape[0], shape[1], shape[2], shape[3])
-        self._size = size
-        self._covered = covered
-
-    @property
-    def state_shape(self) -> tuple[int, int, int, int]:
-        """(batch, channels, height, width) of the latent."""
-        return self._shape
+    _model: LatentModel
+    _condition: Float32 | None
+    state_shape: tuple[int, int, int, int]
+    _size: Size
+    _covered: tuple[float, float]
 
     def condition(self, window: Window) -> dict[str, Array]:
         """What does not change from step to step, for one window of the latent."""
@@ -260,7 +250,7 @@ class LatentSubject:
 
     def _pixels_at_once(self, room: int) -> int:
         """Output pixels of one chunk and picture: what fits, and of all pictures together what runs fastest."""
-        model, batch = self._model, self._shape[0]
+        model, batch = self._model, self.state_shape[0]
         within = min(room, LARGEST_QUERY_BYTES) // (model.memory.query_bytes_per_pixel * batch)
         choice = model.graphs.choice
         if choice.record.small_chunks:
@@ -272,7 +262,7 @@ class LatentSubject:
         """The look-ups along each axis, whole, and the cell."""
         first_stage = self._model.config.first_stage
         tables: dict[str, dict[str, Array]] = {"cell": {}}
-        sizes = list(zip(self._shape[2:], self._size, self._covered, strict=True))
+        sizes = list(zip(self.state_shape[2:], self._size, self._covered, strict=True))
         for axis, (count_in, count_out, covered) in zip(("row", "column"), sizes, strict=True):
             tables[axis] = {}
             sides = _sides(count_in, count_out, covered, ensemble=first_stage.local_ensemble)
@@ -304,11 +294,11 @@ def _sides(count_in: int, count_out: int, covered: float, *, ensemble: bool) -> 
     return {"": AxisLookup(index=index, relative=relative_coordinates(centres, index, count_in))}
 
 
+@dataclass(eq=False)
 class LatentDecoder:
     """The graphs `decode`, which runs once per picture, and `query`, which runs once per output pixel."""
 
-    def __init__(self, model: LatentModel) -> None:
-        self._model = model
+    _model: LatentModel
 
     @property
     def stride(self) -> int:

@@ -100,8 +100,7 @@ class LatentNetwork(nn.Module):
         if (cond is None) == (self.config.kind == "super-resolution"):
             needs = "the condition of its low-resolution image" if cond is None else "no condition"
             raise ConfigError(f"A {self.config.kind} model needs {needs} to denoise.")
-        out: Tensor = unet(z if cond is None else torch.cat([z, cond], dim=1), timestep)
-        return out
+        return unet(z if cond is None else torch.cat([z, cond], dim=1), timestep)
 
     def decode(self, z: Tensor, size: tuple[int, int], covered: tuple[float, float] = (1.0, 1.0)) -> Tensor:
         """Latent as the sampler leaves it -> (B, 3, H, W) for any size (H, W), not clamped.
@@ -127,14 +126,12 @@ class PublishedLatent:
     @torch.inference_mode()
     def step(self) -> Tensor:
         """The predicted noise."""
-        noise: Tensor = self._network.denoise(self._feeds["x"], self._cond, self._timestep)
-        return noise
+        return self._network.denoise(self._feeds["x"], self._cond, self._timestep)
 
     @torch.inference_mode()
     def finish(self) -> Tensor:
         """The decoded picture."""
-        colours: Tensor = self._network.decode(self._feeds["z"], self._size)
-        return colours
+        return self._network.decode(self._feeds["z"], self._size)
 
     def answers(self) -> dict[str, Array]:
         """The predicted noise and the decoded picture."""

@@ -10,15 +10,14 @@ from deploy.errors import ConfigError
 from deploy.families.latent.config import LatentConfig
 from deploy.families.latent.first_stage_rewrites import FIRST_STAGE, FirstStageGraph
 from deploy.families.latent.layout import UNET
-from deploy.families.latent.unet_rewrites import SAME, LatentUNetGraph
+from deploy.families.latent.unet_rewrites import LatentUNetGraph
 from deploy.families.rewriting.identities import split_convolution
-from deploy.families.rewriting.ops import Array, Ops, Part
+from deploy.families.rewriting.ops import SAME, Array, Feeds, Forward, Ops, Part
 from engines.contract import TensorSpec
-
-Feeds = Mapping[str, Any]
 
 _FIRST = f"{UNET}.input_blocks.0.0"
 _LATENT = ("latent_height", "latent_width")
+_TIMESTEP = TensorSpec("timestep", "float32", ("rows",))
 
 
 def unused_names(config: LatentConfig, weights: Mapping[str, Array]) -> tuple[str, ...]:
@@ -71,16 +70,16 @@ class LatentParts:
             parts.append(self._condition_part())
         return [*parts, self._denoise_part(), self._decode_part(), self._query_part()]
 
+    def _part(self, name: str, inputs: list[TensorSpec], outputs: list[TensorSpec], forward: Forward) -> Part:
+        extra = self.unused if name == "denoise" else ()
+        return Part(
+            name=name, inputs=tuple(inputs), outputs=tuple(outputs), weights=self.weights, forward=forward, extra=extra
+        )
+
     # tabulate: once per plan
 
     def _tabulate_part(self) -> Part:
-        return Part(
-            name="tabulate",
-            inputs=(TensorSpec("timestep", "float32", ("rows",)),),
-            outputs=(self._row_spec(),),
-            weights=self.weights,
-            forward=self._run_tabulate,
-        )
+        return self._part("tabulate", [_TIMESTEP], [self._row_spec()], self._run_tabulate)
 
     def _run_tabulate(self, ops: Ops[Any], feeds: Feeds) -> dict[str, Any]:
         """`tabulate-time`: shift_k(t) = Wk silu(mlp(embedding(t))) + bk of every residual block k, side by side."""
@@ -93,24 +92,13 @@ class LatentParts:
 
     def _encode_part(self) -> Part:
         first_stage = self.config.first_stage
-        names = ("mean", "deviation") if first_stage.double_z else ("mean",)
         image = TensorSpec("image", "float32", ("batch", first_stage.in_channels, "height", "width"))
-        return Part(
-            name="encode",
-            inputs=(image,),
-            outputs=tuple(self._latent_spec(name, *_LATENT) for name in names),
-            weights=self.weights,
-            forward=lambda ops, feeds: self.first_stage.latent(ops, feeds["image"]),
-        )
+        names = ("mean", "deviation") if first_stage.double_z else ("mean",)
+        outputs = [self._latent_spec(name, *_LATENT) for name in names]
+        return self._part("encode", [image], outputs, lambda ops, feeds: self.first_stage.latent(ops, feeds["image"]))
 
     def _condition_part(self) -> Part:
-        return Part(
-            name="condition",
-            inputs=(self._latent_spec("cond"),),
-            outputs=(self._first_spec(),),
-            weights=self.weights,
-            forward=self._run_condition,
-        )
+        return self._part("condition", [self._latent_spec("cond")], [self._first_spec()], self._run_condition)
 
     def _run_condition(self, ops: Ops[Any], feeds: Feeds) -> dict[str, Any]:
         """`condition-once`: W [x; c] + b = Wa x + (Wb c + b), the bracket being the same in every step."""
@@ -125,18 +113,10 @@ class LatentParts:
     # denoise: once per step
 
     def _denoise_part(self) -> Part:
-        inputs = [self._latent_spec("x")]
-        inputs.append(self._row_spec() if self.tabulate else TensorSpec("timestep", "float32", ("rows",)))
+        inputs = [self._latent_spec("x"), self._row_spec() if self.tabulate else _TIMESTEP]
         if self.config.kind == "super-resolution":
             inputs.append(self._first_spec() if self.once else self._latent_spec("cond"))
-        return Part(
-            name="denoise",
-            inputs=tuple(inputs),
-            outputs=(self._latent_spec("noise"),),
-            weights=self.weights,
-            forward=self._run_denoise,
-            extra=self.unused,
-        )
+        return self._part("denoise", inputs, [self._latent_spec("noise")], self._run_denoise)
 
     def _run_denoise(self, ops: Ops[Any], feeds: Feeds) -> dict[str, Any]:
         if self.tabulate:
@@ -156,13 +136,10 @@ class LatentParts:
     # decode and query
 
     def _decode_part(self) -> Part:
-        return Part(
-            name="decode",
-            inputs=(self._latent_spec("z"),),
-            outputs=(self._features_spec(),),
-            weights=self.weights,
-            forward=lambda ops, feeds: {"features": self.first_stage.features(ops, feeds["z"])},
-        )
+        def run(ops: Ops[Any], feeds: Feeds) -> dict[str, Any]:
+            return {"features": self.first_stage.features(ops, feeds["z"])}
+
+        return self._part("decode", [self._latent_spec("z")], [self._features_spec()], run)
 
     def _query_part(self) -> Part:
         inputs = [self._features_spec()]
@@ -173,12 +150,8 @@ class LatentParts:
         if self.config.first_stage.cell_decode:
             inputs.append(TensorSpec("cell", "float32", (2,)))
         colours = TensorSpec("colours", "float32", ("batch", self.config.first_stage.out_ch, "rows", "columns"))
-        return Part(
-            name="query",
-            inputs=tuple(inputs),
-            outputs=(colours,),
-            weights=self.weights,
-            forward=lambda ops, feeds: {"colours": self.first_stage.colours(ops, feeds)},
+        return self._part(
+            "query", inputs, [colours], lambda ops, feeds: {"colours": self.first_stage.colours(ops, feeds)}
         )
 
     def _features_spec(self) -> TensorSpec:

@@ -95,8 +95,7 @@ class Downsample(nn.Module):
         self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.op(x)
-        return out
+        return self.op(x)
 
 
 class Upsample(nn.Module):
@@ -107,8 +106,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
-        return out
+        return self.conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class LatentUNet(nn.Module):
@@ -141,8 +139,7 @@ class LatentUNet(nn.Module):
 
     def embed(self, timestep: Tensor) -> Tensor:
         """(B,) timesteps -> (B, 4 * model_channels), what every residual block receives."""
-        out: Tensor = self.time_embed(timestep_embedding(timestep, self.config.model_channels))
-        return out
+        return self.time_embed(timestep_embedding(timestep, self.config.model_channels))
 
     def forward(self, x: Tensor, timestep: Tensor) -> Tensor:
         """(B, in_channels, h, w), (B,) -> (B, out_channels, h, w); h and w divide by the config's stride."""
@@ -154,8 +151,7 @@ class LatentUNet(nn.Module):
         x = self.middle_block(x, embedding)
         for block in self.output_blocks:
             x = block(torch.cat([x, skips.pop()], dim=1), embedding)
-        out: Tensor = self.out(x)
-        return out
+        return self.out(x)
 
 
 def _modules(block: UNetBlock, config: UNetConfig, embedding: int) -> TimedSequential:

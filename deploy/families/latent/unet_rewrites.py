@@ -9,9 +9,7 @@ from deploy.families.latent.config import UNetConfig
 from deploy.families.latent.layout import UNET, UNetBlock, input_blocks, output_blocks, residual_names
 from deploy.families.latent.unet import NORM_EPSILON
 from deploy.families.rewriting.identities import split_convolution
-from deploy.families.rewriting.ops import Array, Ops
-
-SAME = (1, 1, 1, 1)
+from deploy.families.rewriting.ops import SAME, Array, Ops, attended
 
 
 def planar_attention(weights: Mapping[str, Array]) -> dict[str, Array]:
@@ -118,6 +116,4 @@ class LatentUNetGraph:
         heads = ops.reshape(qkv, (0, channels // width, 3 * width, -1), f"{name}.heads")
         parts = ops.split(heads, (width, width, width), f"{name}.qkv", axis=2)
         q, k, v = (ops.transpose(part, (0, 1, 3, 2), f"{name}.pixels") for part in parts)
-        mixed = ops.attention(q, k, v, name, scale=width**-0.5)
-        mixed = ops.reshape(ops.transpose(mixed, (0, 1, 3, 2), f"{name}.channels"), (0, channels, -1), f"{name}.mixed")
-        return ops.add(x, ops.conv(ops.unflatten(mixed, x, channels, f"{name}.image"), f"{name}.proj_out"), name)
+        return ops.add(x, ops.conv(attended(ops, x, (q, k, v), name, channels, width), f"{name}.proj_out"), name)

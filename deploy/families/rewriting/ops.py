@@ -16,6 +16,10 @@ from engines.contract import TensorSpec
 
 T = TypeVar("T")
 Array = NDArray[np.float32]
+Feeds = Mapping[str, Any]
+
+SAME = (1, 1, 1, 1)
+"""The padding with which a 3x3 convolution keeps the size."""
 
 
 class Ops(Protocol[T]):
@@ -99,9 +103,20 @@ class Ops(Protocol[T]):
         """A tensor that is part of the network."""
 
 
+def attended(ops: Ops[Any], x: Any, parts: tuple[Any, Any, Any], name: str, channels: int, width: int) -> Any:
+    """What attention makes of queries, keys and values (batch, heads, pixels, width), as a feature map like `x`."""
+    mixed = ops.attention(*parts, name, scale=width**-0.5)
+    mixed = ops.reshape(ops.transpose(mixed, (0, 1, 3, 2), f"{name}.channels"), (0, channels, -1), f"{name}.mixed")
+    return ops.unflatten(mixed, x, channels, f"{name}.image")
+
+
+Forward = Callable[[Ops[Any], Feeds], dict[str, Any]]
+"""(operations, inputs by name) -> outputs by name."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One graph. `forward` takes the operations and the inputs by name and returns the outputs by name.
+    """One graph.
 
     `weights` holds everything `forward` may look up. `extra` names the weights that no operation uses and that are
     carried all the same (the rewrite `drop-unused` switched off).
@@ -111,5 +126,5 @@ class Part:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     weights: Mapping[str, Array]
-    forward: Callable[[Ops[Any], Mapping[str, Any]], dict[str, Any]]
+    forward: Forward
     extra: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from deploy.int8.pipeline import Calibrated
 from deploy.int8.telling.plots import PLOTS, write_plots
 from deploy.int8.telling.records import text_of_record
 from deploy.int8.telling.results import Results, legend_of_table, report_from_results, table_from_results
+from deploy.measure.evaluation.tables import markdown_table
 from deploy.measure.metrics import fidelity
 from deploy.measure.sheet import contact_sheet
 
@@ -138,9 +139,6 @@ def _figures(calibrated: Calibrated, results: Results) -> dict[str, Any]:
 
 
 def _markdown(calibrated: Calibrated, results: Results, *, plotted: bool) -> str:
-    table = table_from_results(results)
-    lines = [f"| {' | '.join(row)} |" for row in table]
-    lines.insert(1, f"|{'---|' * len(table[0])}")
     in_float = [
         f"* {row.target}: {len(row.in_float)} of {row.layers} layers stay in float"
         + (f": {', '.join(row.in_float)}" if row.in_float else "")
@@ -151,7 +149,7 @@ def _markdown(calibrated: Calibrated, results: Results, *, plotted: bool) -> str
     head = f"# {calibrated.bundle.path.name}, preset {results.preset}"
     legend = [f"* {line}" for line in legend_of_table(results)]
     parts = [
-        lines,
+        markdown_table(table_from_results(results)),
         legend,
         in_float,
         edges,
@@ -180,20 +178,15 @@ def files_of_report(targets: Sequence[str], *, plotted: bool) -> list[str]:
 
 def _frontier(calibrated: Calibrated) -> list[str]:
     """What was tried on calibration pictures on the way to the layers that stay in float."""
-    lines = [
-        "What was tried on calibration pictures; the bold row was kept (fidelity: default preset):",
-        "",
-        "| target | layers in float | fidelity | worst plain | PSNR |",
-        f"|{'---|' * 5}",
-    ]
+    cells = [["target", "layers in float", "fidelity", "worst plain", "PSNR"]]
     for target, choice in calibrated.choices.items():
         for trial in choice.trials:
-            drop = trial.found.psnr_drop
-            cells = [f"{_finite(trial.found.mean):.1f} dB", f"{_finite(trial.worst):.1f} dB"]
-            cells.append("-" if drop is None else f"{-drop:+.3f}")
-            mark = "**" if trial.in_float == choice.in_float else ""
-            lines.append(f"| {' | '.join([target, f'{mark}{len(trial.in_float)}{mark}', *cells])} |")
-    return lines
+            drop, mark = trial.found.psnr_drop, "**" if trial.in_float == choice.in_float else ""
+            figures = [f"{_finite(trial.found.mean):.1f} dB", f"{_finite(trial.worst):.1f} dB"]
+            figures.append("-" if drop is None else f"{-drop:+.3f}")
+            cells.append([target, f"{mark}{len(trial.in_float)}{mark}", *figures])
+    heading = "What was tried on calibration pictures; the bold row was kept (fidelity: default preset):"
+    return [heading, "", *markdown_table(cells)]
 
 
 def _finite(decibels: float) -> float:

@@ -140,18 +140,12 @@ def fewest_in_float(
     until the budget is met, then halved between; at most half of the layers stay in float, beyond which int8 is not
     worth having.
     """
-    if head is None:
-        trials = [attempt(frozenset())]
-        if budget.allows(trials[0]):
-            return Choice(in_float=frozenset(), trials=tuple(trials), sensitivity={})
-        ranking = rank()
-        first: list[str] = []
-    else:
-        ranking = rank()
-        first = head(ranking)
-        trials = [attempt(frozenset(first))]
-        if budget.allows(trials[0]):
-            return Choice(in_float=frozenset(first), trials=tuple(trials), sensitivity=ranking)
+    ranking = {} if head is None else rank()
+    first = [] if head is None else head(ranking)
+    trials = [attempt(frozenset(first))]
+    if budget.allows(trials[0]):
+        return Choice(in_float=frozenset(first), trials=tuple(trials), sensitivity=ranking)
+    ranking = ranking or rank()
     order = [*first, *(node for node in ranking if node not in set(first))]
     most = max(len(nodes) // 2, len(first) + 1)
 

@@ -57,7 +57,6 @@ class Trials:
     _pace: TrialPace = field(init=False)
 
     def __post_init__(self) -> None:
-        """Nothing is tried yet."""
         self._pace = TrialPace(len(self.settings.targets), ranks=self.settings.float_share > 0)
 
     def choose(self, target: str, scales: Scales, corrections: Corrections | None) -> Choice:

@@ -25,7 +25,7 @@ from deploy.measure.benchmark.settings import (
     BenchSettings,
 )
 from deploy.measure.benchmark.start_up import STARTS, StartUp, start_up_of, started
-from deploy.measure.benchmark.steps import Baseline, baseline_of, name_of, runnable_choices, step_contenders
+from deploy.measure.benchmark.steps import Baseline, baseline_of, runnable_choices, step_contenders
 from engines.backends import probe_all
 from engines.cache import Cache
 from engines.machine.host import find_cpu
@@ -107,27 +107,16 @@ class _Bench:
             self.report[name] = {"rows": [], "note": "no engine made a picture"}
             return
         rows = sweep(self._bundle, self._settings, choice, cases, progress)
-        self.report[name] = {"engine": name_of(choice[0]), "rows": sweep_rows(rows)}
+        self.report[name] = {"engine": choice[0].name, "rows": sweep_rows(rows)}
 
     def _time_starts(self, progress: Progress) -> None:
         choices = runnable_choices(self._bundle, self._settings)
-        starts_of: dict[str, list[Mapping[str, Any]]] = {name_of(choice): [] for choice in choices}
+        starts_of: dict[str, list[Mapping[str, Any]]] = {choice.name: [] for choice in choices}
         for turn in range(STARTS):
             for number, choice in enumerate(choices):
-                progress(name_of(choice), (turn * len(choices) + number) / (STARTS * len(choices)))
-                starts_of[name_of(choice)].append(
-                    started(
-                        self._bundle.path,
-                        choice.backend,
-                        choice.precision,
-                        self._settings.threads,
-                        self._settings.size,
-                        choice.device,
-                    )
-                )
-        self.report["start_up"] = {
-            "rows": start_up_rows([start_up_of(name, starts) for name, starts in starts_of.items()])
-        }
+                progress(choice.name, (turn * len(choices) + number) / (STARTS * len(choices)))
+                starts_of[choice.name].append(started(self._bundle.path, choice, self._settings.size))
+        self.report["start_up"] = {"rows": [_plain(start_up_of(name, starts)) for name, starts in starts_of.items()]}
 
     def _time_products(self, progress: Progress) -> None:
         refusal = refusal_of_roofline()
@@ -135,7 +124,7 @@ class _Bench:
             self.report["roofline"] = {"rows": [], "note": refusal}
             return
         rows = time_products(self._bundle, self._settings, self._steps, progress)
-        self.report["roofline"] = {"rows": roofline_rows_as_json(rows)}
+        self.report["roofline"] = {"rows": [_plain(row, fraction=row.fraction) for row in rows]}
 
     def _weigh(self, progress: Progress) -> None:
         progress("files", 0.0)
@@ -193,17 +182,9 @@ def sweep_rows(rows: Sequence[SweepRow]) -> list[dict[str, Any]]:
     ]
 
 
-def start_up_rows(rows: Sequence[StartUp]) -> list[dict[str, Any]]:
-    """The start-ups in seconds and bytes, a row per engine."""
-    return [{"name": row.name, "failure": row.failure} if row.failure else asdict(row) for row in rows]
-
-
-def roofline_rows_as_json(rows: Sequence[RooflineRow]) -> list[dict[str, Any]]:
-    """The rooflines in operations per second, a row per engine."""
-    return [
-        {"name": row.name, "failure": row.failure} if row.failure else asdict(row) | {"fraction": row.fraction}
-        for row in rows
-    ]
+def _plain(row: StartUp | RooflineRow, **more: float | None) -> dict[str, Any]:
+    """The figures of a row, or why it has none."""
+    return {"name": row.name, "failure": row.failure} if row.failure else asdict(row) | more
 
 
 def _times(timing: Timing) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,6 @@ from deploy.measure.benchmark.steps import (
     PUBLISHED_NAME,
     Baseline,
     failing_as_engine,
-    name_of,
     runnable_choices,
     trial_of,
 )
@@ -33,9 +33,9 @@ from deploy.sampling.choices import Choices
 from deploy.sampling.plan import PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 from engines.arrays import Array
+from engines.contract import Step
 from engines.forms import Lease
 from engines.progress import Progress
-from engines.recurrence import Step
 
 ENCODE, DENOISE, DECODE, OTHER = "encode", "denoise", "decode", "other"
 PART_OF_GRAPH = {
@@ -47,7 +47,6 @@ PART_OF_GRAPH = {
     "query": DECODE,
 }
 """What runs once before the loop, in each of its steps, and once after it."""
-
 
 PUBLISHED_DDIM_STEPS = 200
 """What both repositories ask for."""
@@ -191,7 +190,7 @@ def _engine_contender(
     sampling = maker.upscaler.sampling(choices)
     recipe = f", {choices.preset or f'plain {choices.steps}'}" if len(settings.choices) > 1 else ""
     row = PictureRow(
-        timing=Timing(name=f"{name_of(choice)}{recipe}"),
+        timing=Timing(name=f"{choice.name}{recipe}"),
         sampling=sampling.recipe(),
         evaluations=len(maker.upscaler.session.plan(sampling)),
         choice=choice,
@@ -309,37 +308,21 @@ def sweep(
     """One row per case, of one and the same input size, by one engine and way to sample."""
     lr = lr_size_of(bundle, settings)
     choice, choices = chosen
+    seen = [(1, 0)] * len(cases)  # tiles, and pictures at once
     with ExitStack() as stack:
         maker = PictureMaker(bundle, choice, stack)
-        turns = [_Turns(case, lr, maker, choices) for case in cases]
-        contenders = [Contender(turn.name, turn) for turn in turns]
+
+        def turn(number: int) -> Split:
+            count, size = cases[number]
+            split = maker.make(random_pictures(lr, count), size, choices)
+            seen[number] = maker.tiles, maker.graphs.at_once
+            return split
+
+        contenders = [
+            Contender(f"{count} at {size}", partial(turn, number)) for number, (count, size) in enumerate(cases)
+        ]
         measure(contenders, settings.sweep_rounds, time.perf_counter, progress)
-    return [turn.row(timing_of(contender)) for turn, contender in zip(turns, contenders, strict=True)]
-
-
-@dataclass
-class _Turns:
-    """The turns of one case; called, they make its pictures once."""
-
-    case: Case
-    lr: Size
-    maker: PictureMaker
-    choices: Choices
-    tiles: int = field(default=1, init=False)
-    at_once: int = field(default=0, init=False)
-
-    @property
-    def name(self) -> str:
-        count, (height, width) = self.case
-        return f"{count} at {width}x{height}"
-
-    def __call__(self) -> Split:
-        count, size = self.case
-        split = self.maker.make(random_pictures(self.lr, count), size, self.choices)
-        self.tiles, self.at_once = self.maker.tiles, self.maker.graphs.at_once
-        return split
-
-    def row(self, timing: Timing) -> SweepRow:
-        count, size = self.case
-        timing_of_row = replace(timing, name=self.name)
-        return SweepRow(timing=timing_of_row, count=count, size=size, tiles=self.tiles, at_once=self.at_once)
+    return [
+        SweepRow(timing=timing_of(contender), count=count, size=size, tiles=tiles, at_once=at_once)
+        for contender, (count, size), (tiles, at_once) in zip(contenders, cases, seen, strict=True)
+    ]

@@ -16,7 +16,7 @@ from deploy.engine.graphs import DENOISE, INT8, EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, trial_step
 from deploy.engine.turns import Contender, Timing, measure, timing_of
 from deploy.measure.benchmark.settings import BenchSettings
-from deploy.measure.benchmark.steps import name_of, runnable_choices
+from deploy.measure.benchmark.steps import runnable_choices
 from engines.arrays import Array
 from engines.backends import BACKENDS, DEFAULT_BACKEND, open_engine
 from engines.contract import CONSTANT_QDQ, QLINEAR
@@ -59,7 +59,7 @@ def time_products(
     choices = [choice for choice in runnable_choices(bundle, settings) if not choice.record.plans_ahead]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        contenders = [Contender(name_of(choice), _product(choice, folder, side, stack)) for choice in choices]
+        contenders = [Contender(choice.name, _product(choice, folder, side, stack)) for choice in choices]
         measure(contenders, settings.rounds, time.perf_counter, progress)
     operations = 2.0 * multiplications_per_step(bundle, settings) if DENOISE in bundle.manifest.graphs else None
     return roofline_rows([timing_of(contender) for contender in contenders], steps, 2.0 * side**3, operations)
@@ -90,7 +90,7 @@ def refusal_of_roofline() -> str | None:
 
 def multiplications_per_step(bundle: Bundle, settings: BenchSettings) -> float:
     """Multiply-accumulates of the layers of one step; products of activations with each other are not counted."""
-    from calibration.observe.multiplications import multiplications_of
+    from calibration.observe.observer import multiplications_of
 
     with GraphSet(bundle, EngineChoice(threads=settings.threads)) as graphs:
         feeds = trial_step(graphs, TrialSettings(size=settings.size, batch=settings.batch)).feeds

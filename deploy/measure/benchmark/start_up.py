@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -25,8 +25,6 @@ STARTS = 3
 """Processes per engine; the first may find the files cold."""
 
 LONGEST_SECONDS = 900.0
-
-Measure = Callable[[], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +63,10 @@ def start_up_of(name: str, starts: Sequence[Mapping[str, Any]]) -> StartUp:
     )
 
 
-def started(
-    bundle: Path, engine: str, precision: str, threads: int, size: Size, device: int | None = None
-) -> Mapping[str, Any]:
-    """When one new process reached each point, with its memory; or {"failure": why}. device: a GPU's number."""
-    arguments = [str(bundle), engine, precision, str(threads), str(size), repr(time.monotonic())]
-    arguments += [] if device is None else [str(device)]
+def started(bundle: Path, choice: "EngineChoice", size: Size) -> Mapping[str, Any]:
+    """When one new process reached each point, with its memory; or {"failure": why}."""
+    arguments = [str(bundle), choice.backend, choice.precision, str(choice.threads), str(size), repr(time.monotonic())]
+    arguments += [] if choice.device is None else [str(choice.device)]
     command = [sys.executable, "-m", "deploy.measure.benchmark.start_up", *arguments]
     try:
         process = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)

@@ -48,15 +48,10 @@ def step_contenders(
         groups = torch_contenders(bundle, baseline)
     for choice in runnable_choices(bundle, settings):
         session = stack.enter_context(Session(bundle, choice))
-        groups[STEP].append(Contender(name_of(choice), _engine_step(session.graphs, settings)))
+        groups[STEP].append(Contender(choice.name, _engine_step(session.graphs, settings)))
         if session.model.decoder is not None:
-            groups.setdefault(DECODE, []).append(Contender(name_of(choice), _decoding(session, settings)))
+            groups.setdefault(DECODE, []).append(Contender(choice.name, _decoding(session, settings)))
     return groups
-
-
-def name_of(choice: EngineChoice) -> str:
-    """How a table calls an engine and precision."""
-    return f"{choice.backend} {choice.precision}"
 
 
 def runnable_choices(bundle: Bundle, settings: BenchSettings) -> list[EngineChoice]:
@@ -75,7 +70,7 @@ def runnable_choices(bundle: Bundle, settings: BenchSettings) -> list[EngineChoi
         and choice.precision in (settings.precisions or (choice.precision,))
     ]
     if not choices:
-        names = ", ".join(name_of(choice) for choice in here)
+        names = ", ".join(choice.name for choice in here)
         raise DeployError(f"{bundle.path}: nothing of what was asked for can be timed; there is {names}.")
     return choices
 

@@ -23,7 +23,6 @@ UNSEEN = 20 * math.log10(255)
 
 JUDGED = (SSIMULACRA2, PSNR, LR_CONSISTENCY)
 
-
 LIMITS = (
     f"loses at most {MOST_SSIMULACRA2_LOST:g} of SSIMULACRA2, {MOST_PSNR_LOST:g} dB PSNR and "
     f"{MOST_CONSISTENCY_LOST:g} dB LR consistency (more while that stays above {UNSEEN:.1f} dB, one level), in the "

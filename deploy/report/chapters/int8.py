@@ -47,7 +47,6 @@ COLUMNS = (
     Column("SSIM", "what the mean SSIM against the originals changed"),
 )
 
-
 UNKNOWN = "–"
 
 

@@ -17,6 +17,13 @@ DECIMALS = 3
 UNITS = {"psnr": "dB", "psnr_y": "dB", "lr_consistency": "dB", "scale_consistency": "dB"}
 """Of the measures that have one; others are shares or differences without."""
 
+SOMETIMES = {
+    "psnr_over_back_projection": Column("gain", "PSNR over bicubic with back-projections, in dB"),
+    "fidelity": Column("fidelity", "dB to the same pictures in float32, from the same noise"),
+    "seconds": Column("time", "of one picture, everything included; median"),
+}
+"""Columns behind the measures, where some row has them."""
+
 OWN = "this page's own pictures"
 
 
@@ -108,12 +115,7 @@ class _Table:
         columns = [text_column("")]
         columns += [Column("", numeric=False, drawn=self._axis(name).html(_with_unit(name))) for name in first]
         columns += [Column(_heading(name), meaning=_meaning(self.data, name)) for name in self.measures]
-        if self._has("psnr_over_back_projection"):
-            columns.append(Column("gain", "PSNR over bicubic with back-projections, in dB"))
-        if self._has("fidelity"):
-            columns.append(Column("fidelity", "dB to the same pictures in float32, from the same noise"))
-        if self._has("seconds"):
-            columns.append(Column("time", "of one picture, everything included; median"))
+        columns += [column for key, column in SOMETIMES.items() if self._has(key)]
         return table(caption, columns, [self._row(row) for row in self.rows])
 
     def _has(self, key: str) -> bool:

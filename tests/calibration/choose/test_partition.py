@@ -16,7 +16,6 @@ from calibration.choose.partition import (
     best_partitions,
     choose_partition,
     range_costs,
-    range_costs_and_whole,
     relative_weights,
     total_costs,
 )
@@ -65,7 +64,7 @@ def test_no_partition_is_better_and_each_covers_every_step_once(n: int, data: st
 @pytest.mark.parametrize("form", [Symmetric(), Asymmetric()])
 def test_costs_are_the_errors_under_the_scale_that_is_then_chosen(form: Form, method: Method) -> None:
     steps, weights = growing_steps(4), np.array([1.0, 2.0, 0.5, 0.25])
-    costs = range_costs(steps, form, method, weights)
+    costs = range_costs(steps, form, method, weights)[0]
     for low in range(4):
         assert np.isinf(costs[low, : low + 1]).all()
         for high in range(low + 1, 5):
@@ -80,28 +79,28 @@ def test_costs_are_the_errors_under_the_scale_that_is_then_chosen(form: Form, me
 def test_the_quantizer_of_all_steps_comes_with_the_costs() -> None:
     steps, weights = growing_steps(4), [1.0, 2.0, 0.5, 0.25]
     for form in (Symmetric(), Asymmetric()):
-        costs, whole = range_costs_and_whole(steps, form, Mse(), weights)
-        assert np.array_equal(costs, range_costs(steps, form, Mse(), weights))
+        costs, whole = range_costs(steps, form, Mse(), weights)
+        assert np.array_equal(costs, range_costs(steps, form, Mse(), weights)[0])
         assert whole == choose_for_steps(steps, form, Mse(), weights)
-        assert range_costs_and_whole(steps, form, MinMax(), weights)[1] is None
+        assert range_costs(steps, form, MinMax(), weights)[1] is None
 
 
 def test_ranges_that_grow_with_the_steps_are_worth_dividing_and_equal_ones_are_not() -> None:
     steps = growing_steps(6)
     weights = relative_weights(steps)
     assert weights == pytest.approx([1 / step.power for step in steps])
-    partitions = best_partitions(range_costs(steps, Symmetric(), Mse(), weights))
+    partitions = best_partitions(range_costs(steps, Symmetric(), Mse(), weights)[0])
     costs = [partition.cost for partition in partitions]
     assert costs == sorted(costs, reverse=True)
     assert choose_partition(partitions, MarginalGain()).ranges > 1
-    alike = best_partitions(range_costs([steps[0]] * 6, Symmetric(), Mse()))
+    alike = best_partitions(range_costs([steps[0]] * 6, Symmetric(), Mse())[0])
     assert choose_partition(alike, MarginalGain()).ranges == 1
 
 
 def test_a_tensor_that_is_zero_at_a_step_costs_nothing_there() -> None:
     zero = density_of(histogram_of(np.zeros(10, dtype=np.float32)))
     steps = [*growing_steps(1), zero]
-    costs = range_costs(steps, Symmetric(), Mse(), relative_weights(steps))
+    costs = range_costs(steps, Symmetric(), Mse(), relative_weights(steps))[0]
     assert costs[1, 2] == 0
     assert costs[0, 2] == pytest.approx(costs[0, 1])
 

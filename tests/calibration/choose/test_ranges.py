@@ -13,8 +13,8 @@ LEVELS = st.lists(st.floats(0, 1), min_size=1, max_size=12, unique_by=lambda lev
 def test_ranges_are_half_open() -> None:
     ranges = TimestepRanges((0.0, 0.25, 0.5, 1.0))
     assert len(ranges) == 3
-    assert ranges.indices_of([0.0, 0.2, 0.25, 0.49, 0.5, 1.0]) == [0, 0, 1, 1, 2, 2]
-    assert ONE_RANGE.indices_of([0.0, 0.7, 1.0]) == [0, 0, 0]
+    assert [ranges.index_of(level) for level in [0.0, 0.2, 0.25, 0.49, 0.5, 1.0]] == [0, 0, 1, 1, 2, 2]
+    assert [ONE_RANGE.index_of(level) for level in [0.0, 0.7, 1.0]] == [0, 0, 0]
 
 
 @given(LEVELS, st.booleans(), st.data())
@@ -25,7 +25,7 @@ def test_a_plan_gets_its_partition_back(levels: list[float], falling: bool, data
     ranges = ranges_from_steps(in_order, boundaries)
     by_partition = [sum(step >= boundary for boundary in boundaries[1:]) for step in range(len(levels))]
     expected = [len(ranges) - 1 - k for k in by_partition] if falling else by_partition
-    assert ranges.indices_of(in_order) == expected
+    assert [ranges.index_of(level) for level in in_order] == expected
 
 
 @pytest.mark.parametrize("edges", [(), (0.0,), (0.1, 1.0), (0.0, 0.9), (0.0, 0.5, 0.5, 1.0), (0.0, 0.7, 0.3, 1.0)])

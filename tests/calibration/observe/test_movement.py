@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from calibration.errors import StatisticsError
-from calibration.observe.movement import movement_of, report_movement
 from calibration.observe.statistics import Histogram, histogram_of
+from calibration.observe.step_statistics import movement_of, report_movement
 
 
 def steps_reaching(*largest: float) -> list[Histogram]:

@@ -311,7 +311,7 @@ def test_yaml_is_not_installed(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("model: {}")
     code = (
         "import sys; sys.modules['yaml'] = None\n"
-        "from deploy.checkpoint.config_files import read_config\nread_config(sys.argv[1])"
+        "from deploy.checkpoint.settings import read_config\nread_config(sys.argv[1])"
     )
     run = subprocess.run([sys.executable, "-c", code, tmp_path / "a.yaml"], capture_output=True, text=True, check=False)
     assert run.stderr.splitlines()[-1].endswith("a.yaml needs PyYAML: pip install 'idm-deploy[export]'.")

@@ -19,7 +19,7 @@ from deploy.families.table import register as register_family
 from deploy.images.files import write_image
 from deploy.images.sizes import Size
 from engines.backends import BACKENDS, DEFAULT_BACKEND, register
-from engines.contract import Backend
+from engines.contract import Backend, Opening
 from engines.errors import EngineError
 from tests.deploy.families.toy.family import TOY
 from tests.engines.graphs import write_lookup
@@ -98,4 +98,4 @@ def test_doctor_shows_a_new_backend(toy: Backend) -> None:
 
 def test_an_operator_that_the_toy_lacks(toy: Backend, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"numpy-toy has no operator .*Gather"):
-        toy.open_engine(write_lookup(tmp_path))
+        toy.open_engine(write_lookup(tmp_path), Opening(precision="fp32"))

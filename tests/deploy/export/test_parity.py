@@ -15,8 +15,15 @@ from deploy.cli.main import app
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.errors import BundleError, CheckpointError
 from deploy.export.export import export_bundle
-from deploy.export.origin import load_origin
-from deploy.export.parity import AS_PUBLISHED, REWRITTEN, Parity, compared, parity_report, refuse_other_results
+from deploy.export.parity import (
+    AS_PUBLISHED,
+    REWRITTEN,
+    Parity,
+    compared,
+    load_origin,
+    parity_report,
+    refuse_other_results,
+)
 from deploy.families.cases import chain
 from deploy.families.idm.family import trial as idm_trial
 from deploy.images.sizes import Size

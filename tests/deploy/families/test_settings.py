@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from deploy.checkpoint.config_files import read_config
 from deploy.checkpoint.load import metadata_for
-from deploy.checkpoint.settings import METADATA_KEY, settings_of
+from deploy.checkpoint.settings import METADATA_KEY, read_config, settings_of
 from deploy.errors import ConfigError
 from deploy.families.contract import mapping_of
 from deploy.families.detection import Settings

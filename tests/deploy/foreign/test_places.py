@@ -8,8 +8,8 @@ import torch
 from typer.testing import CliRunner
 
 from deploy.bundle import Bundle, discover
-from deploy.checkpoint.config_files import read_config
 from deploy.checkpoint.load import load_checkpoint
+from deploy.checkpoint.settings import read_config
 from deploy.cli.main import app
 from deploy.errors import BundleError, CheckpointError, ConfigError, DeployError, ImageError
 from deploy.export.export import export_bundle

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from calibration.choose.clipping import MinMax, Mse
+from calibration.choose.common_window import quantizers_of_ranges
 from calibration.choose.density import density_of
 from calibration.choose.quantizer import Asymmetric, Symmetric
-from calibration.choose.windows import quantizers_of_ranges
 from calibration.observe.layers import layers_of, read_graph
-from calibration.observe.multiplications import multiplications_of
+from calibration.observe.observer import multiplications_of
 from calibration.observe.statistics import histogram_of
 from calibration.passes.gathering import quantizable_layers
 from deploy.bundle import Bundle

@@ -16,7 +16,7 @@ from engines.adapters import onnxruntime_cuda_engine
 from engines.adapters.onnxruntime_cuda_engine import OnnxRuntimeCudaEngine, cuda_of_wheel, is_fixed, provider_options
 from engines.adapters.onnxruntime_engine import failures_of, import_onnxruntime
 from engines.backends import open_engine
-from engines.contract import TensorSpec
+from engines.contract import Opening, TensorSpec
 from engines.errors import EngineError, OutOfMemory
 from engines.machine.cuda import Device
 from engines.onnx_files.graph_file import GraphSignature, read_signature
@@ -54,7 +54,7 @@ def test_the_driver_is_held_against_the_wheels_cuda(tmp_path: Path, monkeypatch:
     assert not found.available
     assert found.reason.startswith("the NVIDIA driver is too old: it has CUDA 13.0, this package needs")
     with pytest.raises(EngineError, match=r"Opening .*lookup\.onnx: onnxruntime-cuda cannot run here: .*too old"):
-        onnxruntime_cuda_engine.open_engine(write_lookup(tmp_path))
+        onnxruntime_cuda_engine.open_engine(write_lookup(tmp_path), Opening(precision="fp32"))
 
 
 def test_the_package_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,20 +129,20 @@ CPU_NODES = "This session contains graph nodes that are assigned to the default 
 
 def test_nodes_on_the_cpu_are_forbidden_where_they_can_be(sessions: Callable[..., Opened], tmp_path: Path) -> None:
     asked = sessions([None], ["CUDAExecutionProvider"])
-    onnxruntime_cuda_engine.open_engine(write_lookup(tmp_path))
+    onnxruntime_cuda_engine.open_engine(write_lookup(tmp_path), Opening(precision="fp32"))
     assert asked == [(False, True)]
 
 
 def test_nodes_that_compute_shapes_may_stay_on_the_cpu(sessions: Callable[..., Opened], tmp_path: Path) -> None:
     asked = sessions([CPU_NODES, None], ["CUDAExecutionProvider", "CPUExecutionProvider"])
-    onnxruntime_cuda_engine.open_engine(write_lookup(tmp_path))
+    onnxruntime_cuda_engine.open_engine(write_lookup(tmp_path), Opening(precision="fp32"))
     assert asked == [(False, True), (False, False)]
 
 
 def test_fixed_sizes_ask_for_a_graph_first(sessions: Callable[..., Opened], tmp_path: Path) -> None:
     asked = sessions([CPU_NODES, CPU_NODES, None], ["CUDAExecutionProvider"])
     sizes = {"batch": 1, "height": 5, "width": 6, "rows": 4}
-    engine = onnxruntime_cuda_engine.open_engine(write_lookup(tmp_path), sizes=sizes)
+    engine = onnxruntime_cuda_engine.open_engine(write_lookup(tmp_path), Opening(precision="fp32", sizes=sizes))
     assert asked == [(True, True), (False, True), (False, False)]
     assert isinstance(engine, onnxruntime_cuda_engine.OnnxRuntimeCudaEngine)
     assert not engine.captured
@@ -160,23 +160,23 @@ def test_the_device_reaches_the_provider(tmp_path: Path, monkeypatch: pytest.Mon
         return SimpleNamespace(get_providers=lambda: ["CUDAExecutionProvider"], io_binding=lambda: None)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    onnxruntime_cuda_engine.open_engine(write_lookup(tmp_path), device=1)
+    onnxruntime_cuda_engine.open_engine(write_lookup(tmp_path), Opening(precision="fp32", device=1))
     assert asked == ["1"]
     with pytest.raises(EngineError, match=r"onnxruntime-cuda cannot run here: there is no GPU 3"):
-        onnxruntime_cuda_engine.open_engine(write_lookup(tmp_path), device=3)
+        onnxruntime_cuda_engine.open_engine(write_lookup(tmp_path), Opening(precision="fp32", device=3))
 
 
 def test_another_refusal_is_not_tried_again(sessions: Callable[..., Opened], tmp_path: Path) -> None:
     asked = sessions(["Frobnicate is not a registered op"], [])
     with pytest.raises(EngineError, match=r"Opening .*: onnxruntime-cuda refuses it: Frobnicate"):
-        onnxruntime_cuda_engine.open_engine(write_lookup(tmp_path))
+        onnxruntime_cuda_engine.open_engine(write_lookup(tmp_path), Opening(precision="fp32"))
     assert len(asked) == 1
 
 
 def test_out_of_memory_while_opening(sessions: Callable[..., Opened], tmp_path: Path) -> None:
     sessions(["CUDA failure 2: out of memory ; GPU=0"], [])
     with pytest.raises(OutOfMemory, match=r"Opening .*: onnxruntime-cuda ran out of memory \(CUDA failure 2"):
-        onnxruntime_cuda_engine.open_engine(write_lookup(tmp_path))
+        onnxruntime_cuda_engine.open_engine(write_lookup(tmp_path), Opening(precision="fp32"))
 
 
 def test_cuda_that_did_not_start_is_an_error_not_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +188,7 @@ def test_cuda_that_did_not_start_is_an_error_not_the_cpu(tmp_path: Path, monkeyp
         pytest.warns(UserWarning, match="CUDAExecutionProvider"),
         pytest.raises(EngineError, match=r"could not start CUDA and took \['CPUExecutionProvider'\]\. .*cuDNN 9"),
     ):
-        onnxruntime_cuda_engine.open_engine(write_lookup(tmp_path))
+        onnxruntime_cuda_engine.open_engine(write_lookup(tmp_path), Opening(precision="fp32"))
 
 
 def bound_on_the_cpu(graph: Path, sizes: dict[str, int], captured: bool) -> OnnxRuntimeCudaEngine:

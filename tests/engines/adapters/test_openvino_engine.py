@@ -12,6 +12,7 @@ from onnx import TensorProto as T
 from onnx import helper
 
 from engines.adapters import onnxruntime_engine, openvino_engine
+from engines.contract import Opening
 from engines.errors import EngineError, OutOfMemory
 from tests.engines.graphs import value, write_lookup, write_model
 
@@ -47,11 +48,11 @@ def test_bfloat16_is_close_and_fp32_is_not_bfloat16(deep: Path) -> None:
     if not onnxruntime_engine.probe().available:
         pytest.skip(onnxruntime_engine.probe().reason)
     feeds = {"y0": np.random.default_rng(5).standard_normal((1, 32, 24, 20)).astype(np.float32)}
-    with onnxruntime_engine.open_engine(deep, threads=1) as engine:
+    with onnxruntime_engine.open_engine(deep, Opening(precision="fp32", threads=1)) as engine:
         expected = engine.run(feeds)["y6"]
-    with openvino_engine.open_engine(deep, precision="fp32", threads=1) as engine:
+    with openvino_engine.open_engine(deep, Opening(precision="fp32", threads=1)) as engine:
         assert relative_error(engine.run(feeds)["y6"], expected) < 1e-5
-    with openvino_engine.open_engine(deep, precision="bf16", threads=1) as engine:
+    with openvino_engine.open_engine(deep, Opening(precision="bf16", threads=1)) as engine:
         assert engine.precision == "bf16"
         half = engine.run(feeds)["y6"]
     # bfloat16 keeps 8 bits, so one rounding is at most 2^-8 = 0.4 % off; six layers round inputs and weights
@@ -63,7 +64,7 @@ def test_bfloat16_is_refused_where_the_cpu_lacks_it(tmp_path: Path, monkeypatch:
     plain = SimpleNamespace(get_property=lambda *_: ["FP32", "INT8"])
     monkeypatch.setattr(openvino_engine.import_openvino(), "Core", lambda: plain)
     with pytest.raises(EngineError, match=r"this CPU has no bfloat16 arithmetic\. Ask for `precision` fp32"):
-        openvino_engine.open_engine(write_lookup(tmp_path), precision="bf16")
+        openvino_engine.open_engine(write_lookup(tmp_path), Opening(precision="bf16"))
 
 
 @pytest.mark.parametrize(("limit", "refused"), [("AVX2", True), ("avx2_vnni", True), ("AVX512_CORE_VNNI", False)])
@@ -76,13 +77,13 @@ def test_bfloat16_is_refused_where_onednn_is_told_to_do_without_avx512(
     assert openvino_engine.has_bf16() is not refused
     if refused:
         with pytest.raises(EngineError, match=r"this CPU has no bfloat16 arithmetic\. Ask for `precision` fp32"):
-            openvino_engine.open_engine(write_lookup(tmp_path), precision="bf16")
+            openvino_engine.open_engine(write_lookup(tmp_path), Opening(precision="bf16"))
 
 
 def test_more_threads_than_openvino_would_use_are_refused(tmp_path: Path) -> None:
     count = os.cpu_count() or 1
     with pytest.raises(EngineError, match=rf"{count + 1} threads were asked for, OpenVINO uses \d+ .* at most"):
-        openvino_engine.open_engine(write_lookup(tmp_path), threads=count + 1)
+        openvino_engine.open_engine(write_lookup(tmp_path), Opening(precision="fp32", threads=count + 1))
 
 
 def test_out_of_memory_while_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +93,7 @@ def test_out_of_memory_while_opening(tmp_path: Path, monkeypatch: pytest.MonkeyP
     full = SimpleNamespace(read_model=lambda _: None, compile_model=fail)
     monkeypatch.setattr(openvino_engine.import_openvino(), "Core", lambda: full)
     with pytest.raises(OutOfMemory, match=r"Opening .*lookup\.onnx: openvino-cpu ran out of memory"):
-        openvino_engine.open_engine(write_lookup(tmp_path))
+        openvino_engine.open_engine(write_lookup(tmp_path), Opening(precision="fp32"))
 
 
 def test_on_one_thread_a_failed_run_does_not_return_the_results_of_the_one_before(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_on_one_thread_a_failed_run_does_not_return_the_results_of_the_one_befor
         [value("y", T.FLOAT, "rows", "columns")],
     )
     x = np.arange(6, dtype=np.float32)
-    with openvino_engine.open_engine(graph, threads=1) as engine:
+    with openvino_engine.open_engine(graph, Opening(precision="fp32", threads=1)) as engine:
         assert engine.run({"x": x, "shape": np.array([2, 3])})["y"].shape == (2, 3)
         with pytest.raises(OutOfMemory, match=r"y was not computed\. On one thread OpenVINO does not say why"):
             engine.run({"x": x, "shape": np.array([4, 4])})
@@ -117,7 +118,7 @@ def test_an_output_of_static_shape(tmp_path: Path) -> None:
         [value("x", T.FLOAT, 2)],
         [value("y", T.FLOAT, 2)],
     )
-    with openvino_engine.open_engine(graph, threads=1) as engine:
+    with openvino_engine.open_engine(graph, Opening(precision="fp32", threads=1)) as engine:
         for sign in (1, -1):
             result = engine.run({"x": np.array([sign, 2], np.float32)})["y"]
             np.testing.assert_array_equal(result, [max(sign, 0), 2])

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from engines.adapters.tensorrt_engine import TENSORRT_BACKEND, TENSORRT_RTX_BACKEND, TensorRtEngine
 from engines.cache import Cache
-from engines.contract import Backend
+from engines.contract import Backend, Opening
 from engines.errors import EngineError
 from engines.machine.cuda import Device
 from engines.plans import built_forms
@@ -264,16 +264,16 @@ def test_probing_without_a_gpu(chosen: Backend, tmp_path: Path, monkeypatch: pyt
     assert chosen.probe().reason == "no NVIDIA driver was found"
     graph = write_lookup(tmp_path)
     with pytest.raises(EngineError, match=rf"{chosen.name} cannot run here: no NVIDIA driver was found"):
-        chosen.open_engine(graph)
+        chosen.open_engine(graph, Opening(precision="fp16"))
     old = dataclasses.replace(CARD, driver=(12, 4))
     monkeypatch.setattr("engines.adapters.tensorrt_engine.find_device", lambda _number=0: old)
     assert "too old: it has CUDA 12.4" in chosen.probe().reason
     with pytest.raises(EngineError, match=r"cannot run here: the NVIDIA driver is too old"):
-        chosen.open_engine(graph)
+        chosen.open_engine(graph, Opening(precision="fp16"))
     monkeypatch.setattr("engines.adapters.tensorrt_engine.find_device", lambda _number=0: CARD)
     assert chosen.probe().available
     with pytest.raises(EngineError, match=r"no .* engine in fp16 was built"):
-        chosen.open_engine(graph, cache_dir=cache.root)
+        chosen.open_engine(graph, Opening(precision="fp16", cache_dir=cache.root))
 
 
 def test_a_package_that_cannot_be_imported(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from calibration.errors import StatisticsError
 from calibration.observe.layers import Layer, layers_of, read_graph
-from calibration.observe.not_finite import first_not_finite
+from calibration.observe.observer import first_not_finite
 from calibration.passes.gathering import gather, quantizable_layers
 from calibration.passes.inputs import DenoiserInput, Inputs
 from deploy.bundle import Bundle, BundleWriter

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy.bundle import Bundle, BundleWriter
+from deploy.engine.graphs import EngineChoice
 from deploy.images.sizes import Size
 from deploy.int8.pipeline import quantize_bundle
 from deploy.int8.settings import Places, QuantizeSettings
@@ -49,5 +50,5 @@ def test_a_quantized_bundle_has_int8_rows(quantized: Bundle) -> None:
         assert here <= found.keys() and min(found.values()) > 0
     for target in TARGETS:
         assert 0 < report["disk"][f"besides, int8 for {target}"] < report["disk"]["float graphs and weights"]
-    told = started(quantized.path, "onnxruntime-cpu", "int8", 1, Size(16, 16))
+    told = started(quantized.path, EngineChoice(backend="onnxruntime-cpu", precision="int8", threads=1), Size(16, 16))
     assert told["first_picture"] > 0

@@ -1,33 +1,37 @@
 """Starts of real processes, and the medians of several."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deploy.bundle import Bundle
+from deploy.engine.graphs import EngineChoice
 from deploy.images.sizes import Size
 from deploy.measure.benchmark import start_up
 from deploy.measure.benchmark.start_up import StartUp, device_bytes_used, peak_bytes, start_up_of, started
 
 MiB = 1 << 20
 
+CHOICE = EngineChoice(backend="onnxruntime-cpu", threads=1)
+
 
 def test_a_new_process_tells_when_it_got_where_and_what_it_holds(idm_micro: Bundle) -> None:
-    told = started(idm_micro.path, "onnxruntime-cpu", "fp32", 1, Size(16, 16))
+    told = started(idm_micro.path, CHOICE, Size(16, 16))
     assert 0 < told["imported"] <= told["opened"] <= told["ready"] <= told["first_picture"] < 120
     # More than Python and NumPy alone, and not the memory of this process, which has torch.
     assert 20 * MiB < told["resident_bytes"] <= told["peak_bytes"] < 400 * MiB
 
 
 def test_a_start_that_is_refused_has_the_sentence(idm_micro: Bundle, tmp_path: Path) -> None:
-    assert "is not a bundle" in started(tmp_path, "onnxruntime-cpu", "fp32", 1, Size(16, 16))["failure"]
-    told = started(idm_micro.path, "onnxruntime-cpu", "bf16", 1, Size(16, 16))
+    assert "is not a bundle" in started(tmp_path, CHOICE, Size(16, 16))["failure"]
+    told = started(idm_micro.path, replace(CHOICE, precision="bf16"), Size(16, 16))
     assert "has no precision 'bf16'" in told["failure"]
 
 
 def test_a_start_that_takes_too_long_is_given_up(idm_micro: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start_up, "LONGEST_SECONDS", 0.01)
-    assert started(idm_micro.path, "onnxruntime-cpu", "fp32", 1, Size(16, 16)) == {"failure": "no picture after 0 s"}
+    assert started(idm_micro.path, CHOICE, Size(16, 16)) == {"failure": "no picture after 0 s"}
 
 
 def start(seconds: float, device: int | None = None) -> dict[str, float | int | None]:
