@@ -61,6 +61,7 @@ class Int8Denoiser:
                 f" Quantize again with --force --targets {','.join([*known, target])}."
             )
         self.bundle = bundle
+        self.target = target
         self._quantization = quantization
         self._described = quantization.targets[target]
         self._ranges = TimestepRanges(self._described.edges)

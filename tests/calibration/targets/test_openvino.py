@@ -1,5 +1,5 @@
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from calibration.targets.openvino import int8_graphs
 from engines.adapters.onnxruntime_engine import open_engine as open_onnxruntime
 from engines.adapters.openvino_engine import NAME, has_bf16, probe
 from engines.adapters.openvino_engine import open_engine as open_openvino
-from engines.contract import Engine
+from engines.contract import Engine, Opening
 from engines.errors import EngineError
 from engines.saturation import is_refused
 from tests.calibration.int8_layers import Single, by_integers, conv, linear, recipe, stored
@@ -23,14 +23,18 @@ pytestmark = pytest.mark.skipif(not probe().available, reason=probe().reason)
 SCALES = (1.0, 0.55, 1.7)
 
 
-def graph_and_outputs(single: Single, told: Recipe, opener: object = open_openvino) -> tuple[Path, list[np.ndarray]]:
+def graph_and_outputs(
+    single: Single,
+    told: Recipe,
+    opener: Callable[[Path, Opening], Engine] = open_openvino,
+    precision: str = "fp32",
+) -> tuple[Path, list[np.ndarray]]:
     """The graph, and what the backend computes with it in each range; no answer where OpenVINO's int8 is refused."""
     if opener is not open_onnxruntime and is_refused(NAME):
         pytest.skip("this CPU cuts sums of int8 products off")
     graphs = int8_graphs(single.model, single.folder, told)
     path = stored(graphs, single.folder)
-    engine: Engine
-    with opener(path, threads=1) as engine:  # type: ignore[operator]
+    with opener(path, Opening(precision=precision, threads=1)) as engine:
         feeds = [{rows.input: rows.row(k) for rows in graphs.rows} for k in range(told.ranges)]
         return path, [engine.run({"x": single.x, **feed})["y"] for feed in feeds]
 
@@ -90,8 +94,7 @@ def test_a_later_range_has_no_gain_in_bfloat16(tmp_path: Path, scale: float) -> 
     layer = replace(told.layers[0], inputs=with_short_ratios(told.layers[0].inputs))
     ranges = Recipe(ranges=2, layers=(layer,))
     alone = Recipe(ranges=1, layers=(replace(layer, inputs=layer.inputs[1:], output=None),))
-    opener = partial(open_openvino, precision="bf16")
-    (expected,), (_, found) = (graph_and_outputs(single, one, opener)[1] for one in (alone, ranges))
+    (expected,), (_, found) = (graph_and_outputs(single, one, precision="bf16")[1] for one in (alone, ranges))
     products, squares = (np.sum(expected.astype(np.float64) * other) for other in (found, expected))
     assert abs(products / squares - 1) < 3e-4
 

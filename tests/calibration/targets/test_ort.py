@@ -9,6 +9,7 @@ from calibration.choose.recipe import Recipe
 from calibration.errors import GraphError
 from calibration.targets.ort import int8_graphs
 from engines.adapters.onnxruntime_engine import NAME, open_engine, probe
+from engines.contract import Opening
 from engines.saturation import constants_without_saturation, unsigned_constants
 from tests.calibration.int8_layers import Single, by_integers, conv, linear, recipe, step_of, stored
 
@@ -21,7 +22,7 @@ def outputs(single: Single, told: Recipe, weights: str = "int8") -> list[np.ndar
     graphs = int8_graphs(single.model, single.folder, told)
     path = stored(graphs, single.folder)
     constants = unsigned_constants(path) if weights == "uint8" else constants_without_saturation(path, NAME)
-    with open_engine(path, threads=1, constants=constants) as engine:
+    with open_engine(path, Opening(precision="fp32", threads=1, constants=constants)) as engine:
         return [
             engine.run({"x": single.x, **{rows.input: rows.row(k) for rows in graphs.rows}})["y"]
             for k in range(told.ranges)

@@ -14,6 +14,7 @@ from calibration.choose.recipe import LayerRecipe, Recipe
 from calibration.errors import GraphError
 from calibration.targets.ort_chain import chained_graph
 from engines.adapters.onnxruntime_engine import NAME, open_engine, probe
+from engines.contract import Opening
 from engines.saturation import constants_without_saturation, int8_saturates, unsigned_constants
 from tests.calibration.int8_layers import stored
 
@@ -99,7 +100,9 @@ def network(tmp_path: Path) -> Network:
 def output(network: Network) -> NDArray[np.float32]:
     """What ONNX Runtime computes with the chain, as it would be run on this CPU."""
     path = stored(chained_graph(network.model, network.folder, network.recipe(), network.ends()), network.folder)
-    with open_engine(path, threads=1, constants=constants_without_saturation(path, NAME)) as engine:
+    with open_engine(
+        path, Opening(precision="fp32", threads=1, constants=constants_without_saturation(path, NAME))
+    ) as engine:
         return engine.run({"x": network.x})["y"]
 
 
@@ -117,8 +120,8 @@ def test_unsigned_weights_give_the_same_numbers_for_cpus_that_saturate(network: 
         pytest.skip("this CPU cuts sums of signed weights off")
     path = stored(chained_graph(network.model, network.folder, network.recipe(), network.ends()), network.folder)
     with (
-        open_engine(path, threads=1) as signed,
-        open_engine(path, threads=1, constants=unsigned_constants(path)) as plus,
+        open_engine(path, Opening(precision="fp32", threads=1)) as signed,
+        open_engine(path, Opening(precision="fp32", threads=1, constants=unsigned_constants(path))) as plus,
     ):
         assert np.array_equal(signed.run({"x": network.x})["y"], plus.run({"x": network.x})["y"])
 

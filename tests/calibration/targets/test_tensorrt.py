@@ -12,6 +12,7 @@ from calibration.errors import GraphError
 from calibration.targets.editing import Int8Graphs
 from calibration.targets.tensorrt import int8_graphs
 from engines.adapters.onnxruntime_engine import open_engine, probe
+from engines.contract import Opening
 from engines.onnx_files.graph_constants import with_constants
 from tests.calibration.int8_layers import Single, conv, linear, recipe, stored, stored_window
 
@@ -25,7 +26,9 @@ def outputs(single: Single, told: Recipe) -> list[np.ndarray]:
     path = stored(graphs, single.folder)
     found = []
     for index in range(told.ranges):
-        with open_engine(path, threads=1, constants=constants_of_range(graphs, index)) as engine:
+        with open_engine(
+            path, Opening(precision="fp32", threads=1, constants=constants_of_range(graphs, index))
+        ) as engine:
             found.append(engine.run({"x": single.x})["y"])
     return found
 
