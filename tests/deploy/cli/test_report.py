@@ -55,7 +55,7 @@ def test_given_figures_are_on_the_page(here: Path) -> None:
     }
     page = (here / "page.html").read_text()
     assert "From b.json." in page
-    assert "2 originals, e.json" in page
+    assert "2 originals of 1 photograph, e.json" in page
     assert "data:image/webp" not in page
 
 
