@@ -50,6 +50,13 @@ OPTIONS_OF_PARAMETERS = (
 """Parameters of the Python API whose options have the same name with dashes. Messages put parameters in backticks."""
 
 
+def named_path(text: str) -> Path:
+    """A path that was typed; an empty one, as of a variable that is not set, is not the current folder."""
+    if not text:
+        raise typer.BadParameter("a path is empty; . is the current folder.")
+    return Path(text)
+
+
 def size_from_text(text: str) -> tuple[int, int]:
     """(width, height) from WIDTHxHEIGHT, e.g. 1920x1080."""
     match = re.fullmatch(r"(\d+)\s*[xX×]\s*(\d+)", text.strip())

@@ -70,6 +70,8 @@ def enlarge(
         raise ImageError(f"The `temporal_noise` must be fixed or left out, found {temporal_noise!r}.")
     if frames not in ("first", "all"):
         raise ImageError(f"The `frames` must be first or all, found {frames!r}.")
+    if any(fspath(picture) == "" for picture in named):
+        raise ImageError("A picture's path is empty; `.` is the current folder.")
     request = Request(
         images=tuple(Path(fspath(picture)) for picture in named),
         scale=scale,

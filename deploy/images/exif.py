@@ -36,7 +36,7 @@ class Exif:
 
     def __init__(self, block: bytes) -> None:
         self.block = block
-        self._file = TagFile(io.BytesIO(block))
+        self._file = TagFile(io.BytesIO(block), lenient=True)
         if self._file.is_big:
             raise TagError("an EXIF block is no BigTIFF")
         self.image, self._link = self._file.directory(self._file.first)

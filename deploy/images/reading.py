@@ -24,6 +24,7 @@ from deploy.errors import DeployError, ImageError
 from deploy.foreign.places import refusal_of_address
 from deploy.images.formats.contract import DAMAGE, Format, Opened
 from deploy.images.formats.table import FORMATS, format_of_content
+from deploy.images.orientation import TURNED, upright
 from deploy.images.picture import HIGHEST, Origin, Picture, Samples
 from deploy.images.profiles import srgb_from_cmyk, usable_profile
 from deploy.images.sizes import Size
@@ -32,7 +33,6 @@ MAX_PIXELS = 250_000_000
 """Largest picture read by default: 750 MB as RGB. A guard against files made to exhaust memory."""
 
 _DAMAGE = (*DAMAGE, struct.error, zlib.error)
-_TURNED = {5, 6, 7, 8}
 """Orientations whose upright picture has rows for columns."""
 
 
@@ -62,22 +62,11 @@ def read_header(path: str | Path) -> Header:
         height, width = opened.size
         return Header(
             format=record,
-            size=Size(width, height) if opened.orientation in _TURNED else opened.size,
+            size=Size(width, height) if opened.orientation in TURNED else opened.size,
             bits=opened.bits,
             frames=opened.frames,
             is_lossless=opened.is_lossless,
         )
-
-
-def upright(pixels: Samples, orientation: int) -> Samples:
-    """Rows and columns (H, W, ...) as a viewer shows what EXIF says lies so (EXIF 2.32, 4.6.5)."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
 
 
 @contextmanager

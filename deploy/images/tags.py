@@ -81,10 +81,14 @@ Directory = Mapping[int, Entry]
 
 
 class TagFile:
-    """The directories of a TIFF file or EXIF block that is open for reading."""
+    """The directories of a TIFF file or EXIF block that is open for reading.
 
-    def __init__(self, file: BinaryIO) -> None:
+    lenient: a tag whose value cannot be read is passed over, as viewers do with EXIF; else it is a TagError.
+    """
+
+    def __init__(self, file: BinaryIO, *, lenient: bool = False) -> None:
         self._file = file
+        self._lenient = lenient
         self.length = file.seek(0, 2)
         self._left = MOST_READ
         file.seek(0)
@@ -120,7 +124,12 @@ class TagFile:
         for index in range(count):
             row = table[index * entry_bytes : (index + 1) * entry_bytes]
             tag, kind = self._number(row[:2]), self._number(row[2:4])
-            entry = self._entry(kind, self._number(row[4 : 4 + offset_bytes]), row[4 + offset_bytes :])
+            try:
+                entry = self._entry(kind, self._number(row[4 : 4 + offset_bytes]), row[4 + offset_bytes :])
+            except TagError:
+                if not self._lenient:
+                    raise
+                continue
             if entry is not None:
                 entries.setdefault(tag, entry)
         after = place + count_bytes + count * entry_bytes

@@ -33,7 +33,7 @@ from deploy.cli.options import (
     one_of,
 )
 from deploy.cli.progress import shown_progress
-from deploy.cli.values import batch_from_text, crop_from_text, placement_from_text, size_from_text
+from deploy.cli.values import batch_from_text, crop_from_text, named_path, placement_from_text, size_from_text
 
 if TYPE_CHECKING:
     from deploy.folders.dry_run import Plan
@@ -61,8 +61,10 @@ def infer(
     images: Annotated[
         list[Path] | None,
         typer.Argument(
+            parser=named_path,
+            metavar="[images]...",
             help="Pictures to enlarge (PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, JPEG XL or HEIC), and folders, with all "
-            "below them; - is standard input. If left out, a sample."
+            "below them; - is standard input. If left out, a sample.",
         ),
     ] = None,
     scale: Annotated[

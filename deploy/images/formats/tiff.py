@@ -31,6 +31,7 @@ from deploy.images.formats.by_pillow import samples_of
 from deploy.images.formats.contract import Format, Opened, Outline, Writer
 from deploy.images.iptc import iptc_from_resources
 from deploy.images.notes import trailer_from_note
+from deploy.images.orientation import as_stored
 from deploy.images.picture import HIGHEST, Metadata, Samples
 from deploy.images.sizes import Size
 from deploy.images.tags import (
@@ -93,7 +94,7 @@ def open_tiff(file: BinaryIO, frame: int) -> Opened:
             image = TiffImageFile(file)
             image.seek(number)
             image.load()
-            return samples_of(image)
+            return as_stored(samples_of(image), _orientation(page))  # Pillow turns pages upright by itself
         with image_input(file, _what(bits, is_float)) as reader:
             count = len(mode) + is_alpha
             if reader.spec(number).nchannels < count:

@@ -72,3 +72,9 @@ def test_the_engine_that_verifies_knows_no_gpu(bundle: Bundle) -> None:
     result = CliRunner().invoke(app, ["verify", str(bundle.path), "--against", str(checkpoint), "--device", "0"])
     assert isinstance(result.exception, EngineError)
     assert "onnxruntime-cpu runs on the processor and knows no device 0" in str(result.exception)
+
+
+def test_an_empty_path_is_not_the_current_folder() -> None:
+    result = CliRunner().invoke(app, ["infer", "", "--scale", "2"])
+    assert result.exit_code == 2
+    assert "a path is empty" in result.output

@@ -318,6 +318,7 @@ def test_what_is_wrong_with_the_request_is_raised_by_the_call(tmp_path: Path, up
         (tmp_path / "in", {"name": "{stem}{ext}"}, r"would both be written to"),
         (tmp_path / "empty", {}, r"There is no picture to enlarge in .*; 1 other files were passed over\. In a folder"),
         ([], {}, r"There is no picture to enlarge: name one"),
+        ("", {}, r"A picture's path is empty; `\.` is the current folder"),
         (tmp_path / "in", {"temporal_noise": "none"}, r"The `temporal_noise` must be fixed or left out, found 'none'"),
         (tmp_path / "in", {"frames": 3}, r"The `frames` must be first or all, found 3"),
         (tmp_path / "in", {"format": "psd"}, r"`format` is one of png, .*, found 'psd'"),

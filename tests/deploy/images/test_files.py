@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -118,6 +119,33 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     np.testing.assert_array_equal(picture.pixels, upright)
     assert picture.origin.orientation == orientation
     assert read_size(path) == picture.size
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_page_of_a_tiff_is_turned_once(tmp_path: Path, orientation: int) -> None:
+    """Pillow turns the pages of 8-bit TIFF files by itself, and no other format."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(NOISE).save(tmp_path / "a.png", exif=exif)
+    Image.fromarray(NOISE).save(tmp_path / "a.tif", tiffinfo={0x0112: orientation})
+    of_png, of_tiff = read_image(tmp_path / "a.png"), read_image(tmp_path / "a.tif")
+    np.testing.assert_array_equal(of_tiff.pixels, of_png.pixels)
+    assert of_tiff.origin.orientation == orientation
+    assert read_size(tmp_path / "a.tif") == of_png.size
+
+
+def test_a_bad_tag_does_not_cost_the_others(tmp_path: Path) -> None:
+    """The value of a tag that lies beyond the end of the block is passed over, as viewers do."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "a maker of cameras", 6
+    block = bytearray(exif.tobytes())
+    order: Literal["little", "big"] = "little" if b"II*" in block else "big"
+    at = block.index((0x010F).to_bytes(2, order))  # tag, type, count, place
+    block[at + 8 : at + 12] = (1 << 20).to_bytes(4, order)
+    path = _saved(tmp_path / "a.jpg", Image.fromarray(SMOOTH), exif=bytes(block))
+    picture = read_image(path)
+    assert picture.origin.orientation == 6
+    assert picture.pixels.shape[:2] == SMOOTH.shape[1::-1]
 
 
 def test_damaged_exif_does_not_cost_the_picture(tmp_path: Path) -> None:
