@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,10 @@ ISAS_WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI")
 whether there is bf16, then refuses some graphs and crashes in others."""
 
 WITHOUT_BF16 = "this CPU has no bfloat16 arithmetic"
+
+TINY = 8
+"""Sides up to which a dynamic bf16 graph runs without fused element-wise operators. OpenVINO (2026.4) keeps what it
+fused for one pixel, and computes NaN with it once pictures are larger: a run at 4x4 pixels spoiled all later ones."""
 
 FAILURES = (RuntimeError, MemoryError)
 """OpenVINO raises RuntimeError for everything."""
@@ -74,9 +78,8 @@ def open_engine(graph: Path, opening: Opening) -> Engine:
             sizes = {spec.name: [s if isinstance(s, int) else -1 for s in spec.shape] for spec in signature.inputs}
             model.reshape(sizes)
         compiled = core.compile_model(model, "CPU", _options(precision, threads))
-        ports = [compiled.output(spec.name) for spec in signature.outputs]
         used_threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
-        request = compiled.create_infer_request()
+        runner = _Runner(compiled, signature)
     except FAILURES as error:
         raise failed_opening(graph, NAME, error) from error
     if threads is not None and used_threads != threads:
@@ -84,7 +87,21 @@ def open_engine(graph: Path, opening: Opening) -> Engine:
             f"Opening {graph}: {threads} threads were asked for, OpenVINO uses {used_threads} on this machine. "
             f"Ask for at most {used_threads}."
         )
-    return OpenVinoEngine(graph, signature, precision, openvino, request, ports)
+
+    def unfused() -> "_Runner":
+        options = {**_options(precision, threads), "SNIPPETS_MODE": "DISABLE"}
+        return _Runner(core.compile_model(model, "CPU", options), signature)
+
+    dynamic_bf16 = precision == "bf16" and not opening.sizes
+    return OpenVinoEngine(graph, signature, precision, openvino, runner, unfused if dynamic_bf16 else None)
+
+
+class _Runner:
+    """A compiled model with its one infer request."""
+
+    def __init__(self, compiled: Any, signature: GraphSignature) -> None:
+        self.ports = [compiled.output(spec.name) for spec in signature.outputs]
+        self.request = compiled.create_infer_request()
 
 
 def has_bf16() -> bool:
@@ -118,25 +135,34 @@ class OpenVinoEngine(Engine):
     """
 
     def __init__(
-        self, graph: Path, signature: GraphSignature, precision: str, openvino: Any, request: Any, ports: list[Any]
+        self,
+        graph: Path,
+        signature: GraphSignature,
+        precision: str,
+        openvino: Any,
+        runner: _Runner,
+        unfused: Callable[[], _Runner] | None,
     ) -> None:
+        """unfused: compiles the form for tiny pictures, when the first of them comes; None: there is no need."""
         super().__init__(NAME, precision, graph, signature)
         self._openvino = openvino
-        self._request = request
-        self._ports = ports
+        self._runner: _Runner | None = runner
+        self._unfused = unfused
+        self._tiny: _Runner | None = None
 
     def _run(self, feeds: dict[str, Array], held: Held) -> dict[str, Array]:
         # On one thread, OpenVINO 2026.4 swallows an exception met while it adapts to a new shape (an allocation that
         # fails, above all) and leaves the outputs of the run before; on two or more it raises it. So each run gets
         # new, empty output tensors: one that is still empty afterwards was not computed. No measurable cost.
-        fresh = {}
+        fresh, given = {}, {**held.arrays, **feeds}
         try:
-            for spec, port in zip(self.outputs, self._ports, strict=True):
+            runner = self._runner_for(given)
+            for spec, port in zip(self.outputs, runner.ports, strict=True):
                 fresh[spec.name] = self._empty_tensor(port)
                 if fresh[spec.name] is not None:
-                    self._request.set_tensor(port, fresh[spec.name])
+                    runner.request.set_tensor(port, fresh[spec.name])
             # share_inputs: no second copy of the conditioning maps, the largest arrays there are
-            results = self._request.infer({**held.arrays, **feeds}, share_inputs=True, share_outputs=True)
+            results = runner.request.infer(given, share_inputs=True, share_outputs=True)
         except FAILURES as error:
             raise self._run_error(error) from error
         for name, tensor in fresh.items():
@@ -145,7 +171,22 @@ class OpenVinoEngine(Engine):
                     f"Running {self.graph.name} on {NAME}: {name} was not computed. On one thread OpenVINO does not "
                     "say why; most often memory is short. Use smaller tiles or a smaller batch; two threads tell why."
                 )
-        return {spec.name: results[port] for spec, port in zip(self.outputs, self._ports, strict=True)}
+        return {spec.name: results[port] for spec, port in zip(self.outputs, runner.ports, strict=True)}
+
+    def _runner_for(self, feeds: Mapping[str, Array]) -> _Runner:
+        """The usual form; another where no dynamic side of an input, its batch aside, is longer than TINY."""
+        sides = [
+            side
+            for spec in self.inputs
+            for axis, side in zip(spec.shape, feeds[spec.name].shape, strict=True)
+            if isinstance(axis, str) and axis != "batch"
+        ]
+        if self._unfused is None or not sides or max(sides) > TINY:
+            assert self._runner is not None  # an engine that is closed does not run
+            return self._runner
+        if self._tiny is None:
+            self._tiny = self._unfused()
+        return self._tiny
 
     def _empty_tensor(self, port: Any) -> Any:
         """A tensor without elements for an output of dynamic shape; None for a static one, which cannot be empty."""
@@ -154,8 +195,7 @@ class OpenVinoEngine(Engine):
         return self._openvino.Tensor(port.element_type, self._openvino.Shape([0] * len(port.partial_shape)))
 
     def _close(self) -> None:
-        self._request = None
-        self._ports = []
+        self._runner = self._tiny = self._unfused = None
 
 
 BACKEND = Backend(
