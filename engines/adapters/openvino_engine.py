@@ -25,8 +25,9 @@ whether there is bf16, then refuses some graphs and crashes in others."""
 WITHOUT_BF16 = "this CPU has no bfloat16 arithmetic"
 
 TINY = 8
-"""Sides up to which a dynamic bf16 graph runs without fused element-wise operators. OpenVINO (2026.4) keeps what it
-fused for one pixel, and computes NaN with it once pictures are larger: a run at 4x4 pixels spoiled all later ones."""
+"""Sides up to which a dynamic graph runs without fused element-wise operators. OpenVINO (2026.4) keeps what it fused
+for one pixel, and computes something else, or NaN in bf16, with it once pictures are larger: a run at 4x4 pixels
+spoiled all later ones."""
 
 FAILURES = (RuntimeError, MemoryError)
 """OpenVINO raises RuntimeError for everything."""
@@ -92,8 +93,7 @@ def open_engine(graph: Path, opening: Opening) -> Engine:
         options = {**_options(precision, threads), "SNIPPETS_MODE": "DISABLE"}
         return _Runner(core.compile_model(model, "CPU", options), signature)
 
-    dynamic_bf16 = precision == "bf16" and not opening.sizes
-    return OpenVinoEngine(graph, signature, precision, openvino, runner, unfused if dynamic_bf16 else None)
+    return OpenVinoEngine(graph, signature, precision, openvino, runner, None if opening.sizes else unfused)
 
 
 class _Runner:
