@@ -86,7 +86,7 @@ def test_int8_stands_beside_float(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     in_int8 = read_image(tmp_path / "out" / "int8" / "chelsea_x2.png").pixels
     assert 0 < abs(in_float - in_int8).mean() < 20
     # Nearest, bicubic, the result, and int8 at the smaller scale, the original at the larger one.
-    widths = [read_image(tmp_path / "out" / f"contact-sheet-x{scale}.png").size[0] for scale in (2, 4)]
+    widths = [read_image(tmp_path / "out" / f"contact-sheet-x{scale}.png").size.width for scale in (2, 4)]
     assert widths == [16 + 4 * (256 + 16)] * 2
     rows = state["steps"]["figures"]["result"]["evaluation"]["rows"]
     assert [row["name"] for row in rows[2:]] == ["balanced, fp32", "balanced, int8"]
