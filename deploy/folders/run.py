@@ -35,6 +35,9 @@ from engines.progress import Say
 
 _LOG = logging.getLogger(__name__)
 
+MOST_CHANGES = 20
+"""Kinds of what results do not keep that are told at the end of a run on many pictures."""
+
 
 class Run:
     """The pictures of a request, found and named; `outcomes` makes them. A context manager.
@@ -74,6 +77,7 @@ class Run:
         self.forecasts = Forecasts(upscaler, request, self.sampling, len(self.jobs), say)
         self._is_long = len(self.jobs) > MOST_ANNOUNCED
         self._changes: Counter[str] = Counter()
+        self._first_changed: dict[str, str] = {}  # of each change, the first picture
 
     def outcomes(self) -> Iterator[Outcome]:
         """What came of each picture, as soon as it is known. To be asked for once; `summary` is there afterwards."""
@@ -209,6 +213,8 @@ class Run:
     def tell_of_changes(self, ready: Ready) -> None:
         """What of an input its result does not keep; of many pictures at the end, with their number."""
         self._changes.update(ready.result.changes)
+        for change in ready.result.changes:
+            self._first_changed.setdefault(change, str(ready.job))
         if ready.result.changes and not self._is_long:
             self._say(f"{ready.job}: {'; '.join(ready.result.changes)}")
 
@@ -223,8 +229,13 @@ class Run:
     def _finish(self) -> None:
         """The end of a run that went through: what is told of all pictures."""
         if self._is_long:
-            for change, count in self._changes.most_common(5):
-                self._say(f"{count} pictures: {change}")
+            for change, count in self._changes.most_common(MOST_CHANGES):
+                pictures = "1 picture" if count == 1 else f"{count} pictures"
+                self._say(
+                    f"{pictures}: {change} ({'' if count == 1 else 'first '}{shown(self._first_changed[change])})"
+                )
+            if (more := len(self._changes) - MOST_CHANGES) > 0:
+                self._say(f"{more} further kinds of what results do not keep: --json names them by picture")
         self.tally.tell_failures(lambda line: _LOG.error("%s", line))
         self.summary = self.report() | self.tally.counts() | self.forecasts.close()
 

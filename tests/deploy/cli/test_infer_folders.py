@@ -82,7 +82,8 @@ def test_progress_in_a_pipe_says_how_far_it_is(place: Path, monkeypatch: pytest.
         grey = Image.fromarray(np.full((6, 9), 257 * number, np.uint16))
         grey.save(place / "many" / f"{number}.png")
     again = infer(place, "many", "-o", "out", *STEPS, "--format", "jpeg").stderr
-    assert "30 pictures: 16 bits per channel become 8 bits in JPEG" in again and again.count("become 8 bits") == 1
+    assert re.search(r"30 pictures: 16 bits per channel become 8 bits in JPEG \(first many/\d+\.png\)", again)
+    assert again.count("become 8 bits") == 1
 
 
 def test_a_dry_run_makes_nothing_and_says_what_it_would(place: Path) -> None:
