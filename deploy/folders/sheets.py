@@ -11,7 +11,7 @@ from deploy.folders.request import Request
 from deploy.folders.search import Candidate
 from deploy.images.files import write_image
 from deploy.images.reading import read_picture
-from deploy.images.view import srgb_in_8_bits
+from deploy.images.view import srgb_on_grey
 from deploy.measure.sheet import contact_sheet
 from deploy.picture.existing import note_of_existing
 from engines.errors import EngineError
@@ -53,7 +53,7 @@ class Sheets:
             return
         try:
             note_of_existing(target, force=self._force)
-            pictures = [(path.name, srgb_in_8_bits(read_picture(path))) for path in outputs]
+            pictures = [(path.name, srgb_on_grey(read_picture(path))) for path in outputs]
             rows = [pictures[first : first + IN_A_ROW] for first in range(0, len(pictures), IN_A_ROW)]
             write_image(contact_sheet(rows, side=SIDE), target, note=_NOTE)
             say(f"{target}: the {len(outputs)} draws side by side")

@@ -26,6 +26,7 @@ Pixels = NDArray[np.uint8]
 
 _ROWS_AT_A_TIME = 64
 _ROUNDING = 1e-6
+MIDDLE_GREY = 128
 
 
 class View:
@@ -132,6 +133,15 @@ def quantised_to_8_bits(values: Pixels | Float32) -> Pixels:
 def srgb_in_8_bits(picture: Picture) -> Pixels:
     """uint8 (H, W, 3) of an opaque picture in sRGB, whatever it was."""
     return quantised_to_8_bits(View(picture).values)
+
+
+def srgb_on_grey(picture: Picture) -> Pixels:
+    """The same, of a picture with transparency as it lies on a middle grey, for looking at."""
+    pixels = srgb_in_8_bits(picture)
+    if picture.alpha is None:
+        return pixels
+    alpha = _unit(picture.alpha)[:, :, None]
+    return quantised_to_8_bits((pixels * alpha + MIDDLE_GREY * (1 - alpha)) / np.float32(255))
 
 
 def _unit(samples: Samples) -> Float32:

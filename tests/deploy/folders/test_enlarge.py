@@ -198,6 +198,17 @@ def test_samples_are_draws_with_a_sheet(tmp_path: Path, upscaler: Upscaler) -> N
     assert set(states(enlarged(upscaler, tmp_path / "in", out, samples=3)).values()) == {"skipped"} and sheet.exists()
 
 
+def test_a_sheet_shows_transparency_on_grey(tmp_path: Path, upscaler: Upscaler) -> None:
+    (tmp_path / "in").mkdir()
+    pixels = np.full((16, 16, 4), 255, np.uint8)
+    pixels[:, 8:, 3] = 0
+    Image.fromarray(pixels).save(tmp_path / "in" / "a.png")
+    enlarged(upscaler, tmp_path / "in", tmp_path / "out", samples=2)
+    sheet = pixels_of(tmp_path / "out" / "a.png_x2_samples.png")
+    greys = (np.abs(sheet.astype(int) - 128) <= 1).all(axis=2)
+    assert greys.sum() > 2 * 384 * 384 // 4  # about half of each of the two draws
+
+
 @pytest.mark.parametrize(
     ("way", "size"),
     [({"fit": (30, 30)}, (30, 20)), ({"fit": (300, 14)}, (21, 14)), ({"megapixels": 0.0006}, (30, 20))],
