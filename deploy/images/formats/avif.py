@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import BinaryIO
 
-from PIL import Image, features
+from PIL import features
 from PIL.AvifImagePlugin import AvifImageFile
 
 from deploy.errors import ImageError, MissingPackage
 from deploy.images.boxes import bits_of_av1, brands_of, colours_of_box, colours_taken_as_srgb
-from deploy.images.formats.by_pillow import exif_argument, opened_by_pillow
-from deploy.images.formats.contract import Format, Opened, Outline, Writer, whole_picture
+from deploy.images.formats.by_pillow import encoded_without_grey, opened_by_pillow
+from deploy.images.formats.contract import Format, Opened, Outline, Writer
 from deploy.images.notes import with_box
 from deploy.images.picture import Samples
 
@@ -42,23 +41,15 @@ def open_avif(file: BinaryIO, frame: int) -> Opened:
 
 
 def write_avif(file: BinaryIO, outline: Outline, rows: Iterator[Samples]) -> None:
-    """Without chroma subsampling. AVIF has no grey pictures here: three equal channels stand for one."""
-    pixels = whole_picture(outline, rows)
-    if outline.grey:
-        pixels = pixels[:, :, [0, 0, 0, 1] if outline.alpha else [0, 0, 0]]
-    metadata = outline.metadata
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(
-        buffer,
+    """Without chroma subsampling; a grey picture as three equal channels."""
+    encoded = encoded_without_grey(
+        outline,
+        rows,
         "AVIF",
         quality=QUALITY if outline.quality is None else outline.quality,
         subsampling="4:4:4",
         max_threads=1,  # the same bytes on every machine
-        **({"icc_profile": outline.profile} if outline.profile else {}),
-        **({"exif": exif_argument(metadata.exif)} if metadata.exif else {}),
-        **({"xmp": metadata.xmp} if metadata.xmp else {}),
     )
-    encoded = buffer.getvalue()
     file.write(encoded if outline.note is None else with_box(encoded, outline.note))
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile
 
 from deploy.images.exif import exif_of
-from deploy.images.formats.contract import DAMAGE, Opened
+from deploy.images.formats.contract import DAMAGE, Opened, Outline, whole_picture
 from deploy.images.iptc import iptc_from_resources
 from deploy.images.picture import Metadata, Samples
 from deploy.images.sizes import Size
@@ -89,6 +91,24 @@ def metadata_of(image: ImageFile.ImageFile) -> Metadata:
 def exif_argument(block: bytes) -> bytes:
     """An EXIF block as Pillow's writers want it."""
     return _EXIF_LABEL + block
+
+
+def encoded_without_grey(outline: Outline, rows: Iterator[Samples], name: str, **options: Any) -> bytes:
+    """A whole picture in a format that has no grey ones: three equal channels stand for one."""
+    pixels = whole_picture(outline, rows)
+    if outline.grey:
+        pixels = pixels[:, :, [0, 0, 0, 1] if outline.alpha else [0, 0, 0]]
+    metadata = outline.metadata
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(
+        buffer,
+        name,
+        **options,
+        **({"icc_profile": outline.profile} if outline.profile else {}),
+        **({"exif": exif_argument(metadata.exif)} if metadata.exif else {}),
+        **({"xmp": metadata.xmp} if metadata.xmp else {}),
+    )
+    return buffer.getvalue()
 
 
 def _iptc(photoshop: Any) -> bytes | None:

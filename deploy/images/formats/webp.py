@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from PIL import Image
 from PIL.WebPImagePlugin import WebPImageFile
 
-from deploy.images.formats.by_pillow import exif_argument, opened_by_pillow
-from deploy.images.formats.contract import Format, Opened, Outline, Writer, whole_picture
+from deploy.images.formats.by_pillow import encoded_without_grey, opened_by_pillow
+from deploy.images.formats.contract import Format, Opened, Outline, Writer
 from deploy.images.notes import with_note
 from deploy.images.picture import Samples
 
@@ -37,23 +35,15 @@ def _is_lossless(file: BinaryIO) -> bool:
 
 
 def write_webp(file: BinaryIO, outline: Outline, rows: Iterator[Samples]) -> None:
-    """WebP has no grey pictures: three equal channels stand for one."""
-    pixels = whole_picture(outline, rows)
-    if outline.grey:
-        pixels = pixels[:, :, [0, 0, 0, 1] if outline.alpha else [0, 0, 0]]
-    metadata = outline.metadata
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(
-        buffer,
+    """A grey picture is written as three equal channels."""
+    encoded = encoded_without_grey(
+        outline,
+        rows,
         "WEBP",
         lossless=outline.quality is None,
         quality=80 if outline.quality is None else outline.quality,
         exact=True,  # colours stay under transparent pixels too
-        **({"icc_profile": outline.profile} if outline.profile else {}),
-        **({"exif": exif_argument(metadata.exif)} if metadata.exif else {}),
-        **({"xmp": metadata.xmp} if metadata.xmp else {}),
     )
-    encoded = buffer.getvalue()
     file.write(encoded if outline.note is None else with_note(encoded, outline.note))
 
 
