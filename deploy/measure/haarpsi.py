@@ -8,7 +8,7 @@ are averaged with those weights, and come back: 1 for equal pictures, and everyt
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.errors import SizeError
+from deploy.measure.metrics import check_same
 
 Pixels = NDArray[np.uint8] | NDArray[np.floating]
 Planes = NDArray[np.float64]
@@ -23,16 +23,7 @@ _YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523,
 
 def haarpsi(picture: Pixels, original: Pixels) -> float:
     """How near `picture` looks to `original`, both (H, W, 3) in 0..255: from 0, nothing alike, to 1, equal."""
-    if picture.shape != original.shape:
-        raise SizeError(
-            f"measuring HaarPSI: the pictures differ in shape, {tuple(picture.shape)} and {tuple(original.shape)}; "
-            "both must be (height, width, 3) of one size."
-        )
-    height, width = original.shape[:2]
-    if min(height, width) < SMALLEST_SIDE:
-        raise SizeError(
-            f"measuring HaarPSI: the pictures are {width}x{height}, it needs {SMALLEST_SIDE} pixels a side."
-        )
+    check_same(picture, original, "HaarPSI", least_side=SMALLEST_SIDE)
     a, b = _halved_yiq(picture), _halved_yiq(original)
     likenesses, weights = [], []
     for turned in (False, True):

@@ -32,7 +32,7 @@ def psnr(a: Picture, b: Picture, border: int = 0) -> float:
 
     border: pixels left out at each side, as some papers do (usually the scale).
     """
-    _check_same(a, b, "PSNR")
+    check_same(a, b, "PSNR")
     return _psnr_from_difference(_inside(a, border) - _inside(b, border))
 
 
@@ -41,7 +41,7 @@ def psnr_y(a: Picture, b: Picture, border: int = 0) -> float:
 
     The peak is 255 as in the super-resolution literature, although Y reaches only from 16 to 235.
     """
-    _check_same(a, b, "PSNR of Y")
+    check_same(a, b, "PSNR of Y")
     return _psnr_from_difference((_inside(a, border) - _inside(b, border)) @ _LUMA)
 
 
@@ -50,7 +50,7 @@ def ssim(a: Picture, b: Picture) -> float:
 
     Windows that reach over the border are left out, as in the authors' code.
     """
-    _check_same(a, b, "SSIM")
+    check_same(a, b, "SSIM")
     if min(a.shape[:2]) < SSIM_SIDE:
         raise SizeError(
             f"measuring SSIM: the pictures are {a.shape[0]}x{a.shape[1]}, its window needs {SSIM_SIDE} rows and "
@@ -107,7 +107,7 @@ def high_frequency_energy(output: Picture, original: Picture, lr_size: tuple[int
     128-pixel photo crops at 4x bicubic has about 0.2. It says how sharp, not how right: noise counts too.
     Not a number where the original has no such detail.
     """
-    _check_same(output, original, "high-frequency energy")
+    check_same(output, original, "high-frequency energy")
     above = _above_nyquist((original.shape[0], original.shape[1]), lr_size)
     reference = _energy(original, above)
     if reference < 1e-9 * original.size:  # what rounding leaves of a flat picture
@@ -250,9 +250,13 @@ def _inside(picture: Picture, border: int) -> Float64:
     return picture[border : height - border, border : width - border].astype(np.float64)
 
 
-def _check_same(a: Picture, b: Picture, what: str) -> None:
+def check_same(a: Picture, b: Picture, what: str, *, least_side: int = 0) -> None:
+    """Both are of one shape, and no side is shorter; what: the name of the measure that needs it."""
     if a.shape != b.shape:
         raise SizeError(
             f"measuring {what}: the pictures differ in shape, {tuple(a.shape)} and {tuple(b.shape)}; "
             "both must be (height, width, 3) of one size."
         )
+    height, width = b.shape[:2]
+    if min(height, width) < least_side:
+        raise SizeError(f"measuring {what}: the pictures are {width}x{height}, it needs {least_side} pixels a side.")

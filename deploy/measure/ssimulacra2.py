@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.errors import SizeError
+from deploy.measure.metrics import check_same
 
 Pixels = NDArray[np.uint8] | NDArray[np.floating]
 Planes = NDArray[np.float64]
@@ -161,16 +161,7 @@ def ssimulacra2(picture: Pixels, original: Pixels) -> float:
     It is not symmetric. Below 225 pixels a side there are fewer than six sizes, and scores are not those of a larger
     picture with the same flaws: compare pictures of one size.
     """
-    if picture.shape != original.shape:
-        raise SizeError(
-            f"measuring SSIMULACRA2: the pictures differ in shape, {tuple(picture.shape)} and {tuple(original.shape)}; "
-            "both must be (height, width, 3) of one size."
-        )
-    height, width = original.shape[:2]
-    if min(height, width) < SMALLEST_SIDE:
-        raise SizeError(
-            f"measuring SSIMULACRA2: the pictures are {width}x{height}, it needs {SMALLEST_SIDE} pixels a side."
-        )
+    check_same(picture, original, "SSIMULACRA2", least_side=SMALLEST_SIDE)
     linear = np.stack([_linear(original), _linear(picture)])
     sizes = [_positive_xyb(at_size) for at_size in _halved(linear)]
     # Colour by colour, which is the order of the weights, and takes a third of the memory.
