@@ -127,7 +127,7 @@ class Workbench:
     def scales(self, form: Form, method: Method, ranges: int, findings: Findings) -> Scales:
         """Activation scales for so many ranges."""
         levels, count = self.calibrated.plans.levels, FixedRanges(count=ranges)
-        return scales_for(form, densities_of_inputs(findings), levels, method, count, _nothing)
+        return scales_for(form, densities_of_inputs(findings), levels, method, count, None, _nothing)
 
     def way(self, name: str, target: str, scales: Scales, findings: Findings, in_float: frozenset[str]) -> Way:
         """The scratch bundle with such graphs for one target."""

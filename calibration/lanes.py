@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from engines.machine.host import usable_cores
 
@@ -19,6 +19,8 @@ Result = TypeVar("Result")
 
 MOST: Final = 2
 """Each lane holds activations, and where engines differ weights, of its own: more lanes would take more memory."""
+
+END: Final = object()
 
 
 class StoppedError(Exception):
@@ -64,6 +66,18 @@ class Lanes:
                 for future in waiting:
                     future.cancel()
                 raise
+
+    def ahead(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, each made by one lane while another uses the one before it; with one lane, in turns."""
+        if self.count == 1:
+            yield from items
+            return
+        making = iter(items)
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(next, making, END)
+            while (item := coming.result()) is not END:
+                coming = pool.submit(next, making, END)
+                yield cast(Item, item)
 
 
 def lanes_for(threads: int | None) -> Lanes:

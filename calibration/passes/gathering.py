@@ -14,7 +14,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,6 @@ from calibration.one_thread import products_on_one_thread
 from calibration.passes.equalising import divided_weights, equalised, equalising_factors
 from calibration.passes.inputs import Inputs
 from engines.arrays import Array
-from engines.machine.host import usable_cores
 from engines.new_files import new_file
 from engines.progress import Progress, part_of
 
@@ -176,40 +174,39 @@ class _Pass:
 
     def run(self, inputs: Inputs, example: Mapping[str, Array], threads: int | None, progress: Progress) -> None:
         extremes = {layer.output: layer.channel_axis for layer in self.layers}
-        count, done = inputs.count(EVERY), 0
-        lanes, takers = lanes_for(threads), Lanes(count=threads or usable_cores(), threads=1)
-        observed, tensors = inputs.each(EVERY), [layer.input for layer in self.layers]
+        lanes, tensors = lanes_for(threads), [layer.input for layer in self.layers]
+        takers = Lanes(count=lanes.threads or 1, threads=1)
         with (
             Observer(self.graph, tensors, example=example, extremes=extremes, threads=lanes.threads) as observer,
             products_on_one_thread(),
         ):
-            while some := list(islice(observed, lanes.count)):
-                levels = [entry.level_index for entry in some]
-                running = [observer.groups_of(entry.feeds) for entry in some]
-                # In step, so that of each input no more than one group of the observer's tensors is held.
-                while groups := list(filter(None, lanes.each(lambda groups: next(groups, None), running))):
-                    take = partial(self._take_finite, groups, levels)
-                    for _ in takers.each(take, list(groups[0])):
-                        pass
-                done += len(some)
-                progress(f"looking inside the network, step {done} of {count}", 0.9 * done / count)
+
+            def observed() -> Iterator[tuple[int, int, dict[str, Array]]]:
+                for number, entry in enumerate(inputs.each(EVERY)):
+                    yield from ((number, entry.level_index, group) for group in observer.groups_of(entry.feeds))
+
+            count = inputs.count(EVERY)
+            for number, level, group in lanes.ahead(observed()):  # two groups of tensors are held, not all of an input
+                take = partial(self._take_finite, group, level)
+                for _ in takers.each(take, list(group)):
+                    pass
+                progress(f"looking inside the network, step {number + 1} of {count}", 0.9 * (number + 1) / count)
         with products_on_one_thread():
             self._rounded = dict(self._round(lanes, progress))
 
-    def _take_finite(self, groups: Sequence[dict[str, Array]], levels: Sequence[int], name: str) -> None:
-        """The values of a tensor at each of these levels, which leave the groups that they are in."""
-        for group, level in zip(groups, levels, strict=True):
-            values = group.pop(name)
-            try:
-                self._take(name, values, level)
-            except StatisticsError as error:
-                made = self._smallest.get(name) or self._largest.get(name)
-                layer = f"the output of {made.node!r}" if made else f"the input of {self._readers[name][0].node!r}"
-                where = f"at noise level {self._levels[level]:.4g} (level {level + 1} of {len(self._levels)})"
-                strange = np.count_nonzero(~np.isfinite(values))
-                what = f"{strange} of {values.size} {'channels' if made else 'values'} are not finite"
-                what = what if strange else f"values are too large ({error})"
-                raise StatisticsError(f"observing {layer} {where}: {what}. {CURE}") from error
+    def _take_finite(self, group: dict[str, Array], level: int, name: str) -> None:
+        """The values of a tensor, which leave the group that they are in."""
+        values = group.pop(name)
+        try:
+            self._take(name, values, level)
+        except StatisticsError as error:
+            made = self._smallest.get(name) or self._largest.get(name)
+            layer = f"the output of {made.node!r}" if made else f"the input of {self._readers[name][0].node!r}"
+            where = f"at noise level {self._levels[level]:.4g} (level {level + 1} of {len(self._levels)})"
+            strange = np.count_nonzero(~np.isfinite(values))
+            what = f"{strange} of {values.size} {'channels' if made else 'values'} are not finite"
+            what = what if strange else f"values are too large ({error})"
+            raise StatisticsError(f"observing {layer} {where}: {what}. {CURE}") from error
 
     def _take(self, name: str, values: Array, level: int) -> None:
         for writers, extremes, furthest in (

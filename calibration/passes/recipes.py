@@ -23,8 +23,10 @@ from calibration.choose.partition import (
 from calibration.choose.quantizer import Form, Quantizer
 from calibration.choose.ranges import TimestepRanges, ranges_from_steps
 from calibration.choose.recipe import LayerRecipe, Recipe, output_window
+from calibration.lanes import lanes_for
 from calibration.observe.layers import CONV, bias_of, read_graph
 from calibration.passes.gathering import Findings, Gathered
+from engines.arrays import Float64
 from engines.progress import Progress
 
 OUTPUT_HEADROOM = 1.0
@@ -67,31 +69,36 @@ def scales_for(
     levels: Sequence[float],
     method: Method,
     count: RangeCount,
+    threads: int | None,
     progress: Progress,
 ) -> Scales:
     """Ranges by exact partition over the recorded levels, and the best quantizers in them."""
+    lanes = lanes_for(threads)
     weights = {name: relative_weights(steps) for name, steps in densities.items()}
+
+    def costs_of(name: str) -> tuple[Float64, Quantizer | None]:
+        return range_costs(densities[name], form, method, weights[name])
+
     tables, whole = [], {}
-    for number, (name, steps) in enumerate(densities.items()):
-        costs, whole[name] = range_costs(steps, form, method, weights[name])
+    for number, (name, found) in enumerate(zip(densities, lanes.each(costs_of, densities), strict=True)):
+        costs, whole[name] = found
         tables.append(costs)
         progress("choosing int8 scales, and for which noise levels", 0.7 * (number + 1) / len(densities))
     partitions = best_partitions(total_costs(tables))
     partition = choose_partition(partitions, count)
     bounds = list(zip(partition.boundaries[:-1], partition.boundaries[1:], strict=True))
-    quantizers = {}
-    for number, (name, steps) in enumerate(densities.items()):
-        shared = whole[name] if len(bounds) == 1 else None
-        quantizers[name] = (
-            (shared,)
-            if shared
-            else quantizers_of_ranges(
-                [steps[first:last] for first, last in bounds],
-                [weights[name][first:last].tolist() for first, last in bounds],
-                form,
-                method,
-            )
+
+    def quantizers_of(name: str) -> tuple[Quantizer, ...]:
+        if len(bounds) == 1 and (shared := whole[name]):
+            return (shared,)
+        steps = [densities[name][first:last] for first, last in bounds]
+        return quantizers_of_ranges(
+            steps, [weights[name][first:last].tolist() for first, last in bounds], form, method
         )
+
+    quantizers = {}
+    for number, (name, chosen) in enumerate(zip(densities, lanes.each(quantizers_of, densities), strict=True)):
+        quantizers[name] = chosen
         progress("choosing int8 scales", 0.7 + 0.3 * (number + 1) / len(densities))
     return Scales(
         form=form,

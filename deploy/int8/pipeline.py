@@ -228,6 +228,7 @@ class _Work:
                     self.plans.levels,
                     self.settings.method,
                     self.settings.range_count,
+                    self.places.threads,
                     self._stage("scales"),
                 )
                 by_form[form] = with_checkpoint_scales(scales, layers, self.amax)

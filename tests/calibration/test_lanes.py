@@ -1,5 +1,6 @@
 """Work in lanes gives what work one after the other gives."""
 
+from collections.abc import Iterator
 from threading import Barrier, Event
 from time import sleep
 
@@ -61,3 +62,32 @@ def test_threads_are_divided_among_lanes(threads: int, lanes: tuple[int, int]) -
     made = lanes_for(threads)
     assert (made.count, made.threads) == lanes
     assert lanes_for(None).count >= 1
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_next_item_is_made_while_the_last_is_used_and_none_beyond_it(count: int) -> None:
+    made = [Event() for _ in range(4)]
+
+    def items() -> Iterator[int]:
+        for number, event in enumerate(made):
+            event.set()
+            yield number
+
+    seen = []
+    for number in Lanes(count=count, threads=1).ahead(items()):
+        ahead = number + count
+        assert all(event.wait(10) for event in made[number:ahead])
+        assert not any(event.is_set() for event in made[ahead:])
+        seen.append(number)
+    assert seen == [0, 1, 2, 3]
+
+
+def test_an_error_in_making_an_item_is_raised_in_its_turn() -> None:
+    def items() -> Iterator[int]:
+        yield 0
+        raise ValueError("the second")
+
+    taken = Lanes(count=2, threads=1).ahead(items())
+    assert next(taken) == 0
+    with pytest.raises(ValueError, match="the second"):
+        next(taken)
