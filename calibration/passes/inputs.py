@@ -19,8 +19,8 @@ class DenoiserInput:
 class Inputs:
     """The denoiser's inputs, as often as they are asked for, and all their noise levels, rising.
 
-    each: one in so many, every noise level and picture among them; count: how many these are. few: so many steps of
-    each plan of one small picture.
+    each: one in so many, every noise level and picture among them; count: how many these are. few: so many, of one
+    small picture, from the lowest noise to the highest.
     """
 
     each: Callable[[int], Iterator[DenoiserInput]]

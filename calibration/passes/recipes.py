@@ -92,9 +92,7 @@ def scales_for(
         if len(bounds) == 1 and (shared := whole[name]):
             return (shared,)
         steps = [densities[name][first:last] for first, last in bounds]
-        return quantizers_of_ranges(
-            steps, [weights[name][first:last].tolist() for first, last in bounds], form, method
-        )
+        return quantizers_of_ranges(steps, [weights[name][first:last].tolist() for first, last in bounds], form, method)
 
     quantizers = {}
     for number, (name, chosen) in enumerate(zip(densities, lanes.each(quantizers_of, densities), strict=True)):

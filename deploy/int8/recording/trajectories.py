@@ -179,17 +179,19 @@ class Trajectories:
             for number, (group, _) in enumerate(self._all)
         ]
 
-    def few(self, steps: int) -> list[DenoiserInput]:
-        """So many steps of each plan, evenly spread from its first to its last, of the smallest picture."""
+    def few(self, count: int) -> list[DenoiserInput]:
+        """So many inputs of the smallest picture, from the lowest noise to the highest of all plans' steps."""
         chosen = min(range(len(self.groups)), key=lambda index: (prod(self.groups[index].size), index))
         first = replace(self.groups[chosen], names=self.groups[chosen].names[:1], lr=self.groups[chosen].lr[:1])
-        inputs: list[DenoiserInput] = []
         condition = self._condition(first)
-        for number, (group, index) in enumerate(self._all):
-            if group == chosen:
-                places = np.linspace(0, len(self.plans.plans[index]) - 1, steps).round().astype(int)
-                inputs += self._inputs_of(number, condition, np.unique(places).tolist(), slice(1))
-        return inputs
+        steps = sorted(
+            (row.noise_level, number, step)
+            for number, (group, index) in enumerate(self._all)
+            if group == chosen
+            for step, row in enumerate(self.plans.plans[index].rows)
+        )
+        places = np.unique(np.linspace(0, len(steps) - 1, count).round().astype(int))
+        return [entry for at in places for entry in self._inputs_of(steps[at][1], condition, [steps[at][2]], slice(1))]
 
     def example(self) -> Mapping[str, NDArray[Any]]:
         """Feeds of the largest input."""
