@@ -207,13 +207,13 @@ CURE = "Such a network cannot be quantized: check it with `idm-deploy verify` an
 """Of values that are not numbers."""
 
 
-def refuse_not_finite(predicted: Array, graph: Path, feeds: Mapping[str, Array], where: str) -> None:
-    """A StatisticsError that names the first layer to blame if the predicted noise is not finite; else nothing."""
-    if np.isfinite(predicted).all():
-        return
+def not_finite_error(graph: Path, feeds: Mapping[str, Array], where: str) -> StatisticsError:
+    """What to raise where the noise that was predicted from these inputs is not finite: it names the first layer to
+    blame.
+    """
     node = first_not_finite(graph, feeds)
     culprit = "every layer's output is" if node is None else f"the output of {node!r} is not, the first of all layers"
-    raise StatisticsError(
+    return StatisticsError(
         f"recording what the network is fed, {where}: its prediction is not finite; {culprit}. {CURE}"
     )
 
