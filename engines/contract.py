@@ -1,7 +1,7 @@
-"""What every backend owes its callers: named arrays in, named arrays out, checked before anything runs.
+"""The contract of all backends: an `Engine` takes named arrays and returns named arrays, checked before it runs.
 
 A `Backend` is the record of one: how it is asked for, opened and chosen. Its engines subclass Engine and write `_run`
-and `_close`; those only work, all checks are here, so misuse gives the same sentence on every backend.
+and `_close`, which only work. All checks are here, so misuse gives the same sentence on every backend.
 """
 
 from abc import ABC, abstractmethod
@@ -66,9 +66,9 @@ class Availability:
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """Inputs that stay the same from run to run of one caller: `Engine.hold` makes it, `run` and `follow` take it.
+    """Inputs that stay the same from run to run of one caller; made by `Engine.hold`, for `run` and `follow`.
 
-    `on_device` is the backend's: its copies of the arrays, made in the first run.
+    `on_device`: the backend's own copies of the arrays, made in the first run.
     """
 
     arrays: Mapping[str, Array] = field(default_factory=dict)
@@ -80,14 +80,14 @@ NOTHING_HELD = Held()
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Step:
-    """One run of a recurrence, in which each run makes the next one's input, and the update after it.
+    """One step of a loop in which an engine feeds itself: a run of its graph, and the update of its input after it.
 
-    Between two runs a second graph, the update, makes the next input of x, the last one, and y, an output of the run.
-    What it keeps beside that comes to later updates again.
+    The update is a second graph. Of x, the input that is carried from run to run, and y, an output of the run, it makes
+    the next x. It also makes a value that later updates are given again.
 
-    feeds: of the run, besides the input that is carried. update: an ONNX model in float32 with the outputs `next` and
-    `kept`, both in the shape of x, and the inputs x, y, e1, e2, .. (what the last `earlier` updates kept, newest first)
-    and those of `given`; `next` may be written where x lies, so its last node alone writes it.
+    feeds: the other inputs of the run. update: an ONNX model in float32 with the outputs `next` and `kept`, both in the
+    shape of x, and the inputs x, y, e1, e2, .. (`kept` of the last `earlier` updates, newest first) and those of
+    `given`. `next` may be written where x lies, so its last node alone writes it.
     """
 
     feeds: Mapping[str, Array]
@@ -100,7 +100,7 @@ class Engine(ABC):
     """A graph opened on a backend; a context manager that releases the memory on exit.
 
     Any number of threads may call it. What belongs to one caller is an argument (`Held`), so callers never see each
-    other's inputs. Each run takes its turn, unless the backend computes several at once by itself (`concurrent`).
+    other's inputs. Runs take turns, unless the backend computes several at once by itself (`concurrent`).
     """
 
     concurrent = False
@@ -126,7 +126,7 @@ class Engine(ABC):
             return self._checked(self._run(_contiguous(feeds), held), sizes)
 
     def follow(self, name: str, output: str, start: Array, steps: Iterable[Step], held: Held = NOTHING_HELD) -> Array:
-        """The input `name`, after as many runs as there are steps: each makes the next one's of it and of `output`.
+        """The value of the input `name` after all steps, of which each makes it anew of itself and of `output`.
 
         `start` stays as it was. The value does not leave the device before the end, unless other callers run in
         between: each step takes its turn, and nothing is locked while `steps` makes the next one. Only for backends
@@ -136,10 +136,10 @@ class Engine(ABC):
         raise EngineError(f"{self.name} carries no value of {self.graph.name} from one run to the next.")
 
     def hold(self, feeds: Mapping[str, Array]) -> Held:
-        """These inputs for many runs, which are given the others.
+        """Inputs that stay the same for many runs, which are given the other ones alone.
 
-        For what stays the same from step to step: a GPU copies it to the device once. The arrays are copied nowhere
-        else, so they must not be written to while they are in use.
+        A GPU copies them to the device once. The arrays are copied nowhere else, so they must not be written to while
+        they are in use.
         """
         self._check_open("hold inputs of")
         expected = [spec.name for spec in self.inputs]
@@ -154,7 +154,7 @@ class Engine(ABC):
         return Held(_contiguous(feeds))
 
     def let_go(self, held: Held) -> None:
-        """What the backend keeps for `held` is free; it is not given to `run` again."""
+        """The backend's memory for these held inputs is free; they are not given to `run` again."""
         with self._lock:
             self._let_go(held)
             held.on_device.clear()
@@ -221,7 +221,7 @@ class Engine(ABC):
         return sizes
 
     def _checked(self, results: dict[str, Array], sizes: AxisSizes) -> dict[str, Array]:
-        """The promised outputs as arrays of their own: a view would keep the backend's memory pool alive."""
+        """The outputs that the graph declares, in memory of their own: a view would keep the backend's pool alive."""
         outputs = {}
         for spec in self.outputs:
             array = results[spec.name]
@@ -254,11 +254,11 @@ constants are replaced from one timestep range to the next."""
 
 UNSIGNED: Final = "unsigned weights"
 REFUSE: Final = "refused"
-"""What helps where a CPU cuts sums of int8 products off at 16 bits, see engines.saturation."""
+"""The two remedies where a CPU cuts sums of int8 products off at 16 bits, see engines.saturation."""
 
 
 class Memory(StrEnum):
-    """How much more than a graph's own arrays a backend takes; families keep their measurements by it."""
+    """How much memory a backend takes beside a graph's arrays; families keep their measurements by it."""
 
     LEAN = "lean"
     """Arrays are released when the last layer has read them; weights are used where they lie."""
@@ -398,7 +398,7 @@ def check_request(name: str, precision: str, precisions: tuple[str, ...], thread
 
 @cache
 def _dtype_name(dtype: np.dtype[Any]) -> str:
-    """NumPy puts the name together anew each time: half of the time of checking a small picture's feeds."""
+    """The dtype's name, which NumPy would put together anew each time: docs/measurements.md, names of dtypes."""
     return dtype.name
 
 

@@ -1,4 +1,4 @@
-"""What the inputs of a layer have in common: E[x x^T] of its unfolded input, gathered batch by batch.
+"""The covariance of a layer's inputs, E[x x^T] of its unfolded input, gathered batch by batch.
 
 A convolution is a matrix product with its unfolded input: at each output position x holds the channels · kernel rows
 · kernel columns values under the kernel, channel first, as the rows of `weight.reshape(outputs, -1)` expect. Rounding
@@ -67,7 +67,7 @@ class Geometry:
         )
 
     def covariance_bytes(self) -> int:
-        """What the sums of one layer occupy in memory."""
+        """The memory that the sums of one layer take."""
         columns = [(high - low) * self.columns_per_channel for low, high in self.channel_blocks()]
         return 4 * sum(n * n for n in columns)
 
@@ -89,12 +89,12 @@ def unfold(values: Values, geometry: Geometry) -> Float32:
 class InputCovariance:
     """Sums of x x^T, per block of channels, over all positions of all inputs of one layer.
 
-    Sums are held in float32, which rounds them by less than 1e-5 of the diagonal for some hundred inputs; rounding
-    (`calibration.choose.rounding`) adds a thousand times as much. Only tiles on and below the diagonal are computed.
+    Sums are held in float32, whose rounding is nothing beside what `calibration.choose.rounding` adds
+    (docs/measurements.md, sums of covariances). Only tiles on and below the diagonal are computed.
 
     most_positions: of each input at most about this many output positions are used, on an even lattice. Few inputs with
-    many positions are faster than many with few: adding a product to the sums costs as much as some hundred positions.
-    The same calls in the same order give the same bytes.
+    many positions are faster than many with few, since adding a product to the sums takes a time of its own. The same
+    calls in the same order give the same bytes.
     """
 
     def __init__(self, geometry: Geometry, most_columns: int = MOST_COLUMNS, most_positions: int | None = None) -> None:
@@ -133,7 +133,7 @@ class InputCovariance:
 
 
 def _add_products(sums: Float32, unfolded: Float32) -> None:
-    """The products of all positions, `unfold`'s (channels, rows, columns, batch, out, out), are added in place."""
+    """Adds the products of all positions of an unfolded input, as `unfold` gives it, to the sums in place."""
     size = sums.shape[0]
     batch, rows, columns = unfolded.shape[3:]
     rows_at_once = max(_BYTES_AT_ONCE // (4 * size * columns), 1)
@@ -168,15 +168,15 @@ def passes_within(layers: Mapping[str, Geometry], memory_bytes: int) -> list[lis
     passes: list[list[str]] = []
     bytes_left = 0
     for name, geometry in layers.items():
-        needed = geometry.covariance_bytes()
-        if needed > memory_bytes:
+        size = geometry.covariance_bytes()
+        if size > memory_bytes:
             raise WeightError(
-                f"gathering the covariance of {name!r}: it needs {needed / 2**20:.0f} MiB, {memory_bytes / 2**20:.0f}"
+                f"gathering the covariance of {name!r}: it needs {size / 2**20:.0f} MiB, {memory_bytes / 2**20:.0f}"
                 " MiB are allowed; allow more memory or fewer columns per block."
             )
-        if not passes or needed > bytes_left:
+        if not passes or size > bytes_left:
             passes.append([])
             bytes_left = memory_bytes
         passes[-1].append(name)
-        bytes_left -= needed
+        bytes_left -= size
     return passes

@@ -1,4 +1,4 @@
-"""Which nodes of a float graph could run in int8, and where their weights are."""
+"""The layers of a float graph that could run in int8, with their weights and geometry."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -148,20 +148,20 @@ def constant_of(model: ModelProto, folder: Path, name: str) -> NDArray[np.float3
 
 
 def take_external(model: ModelProto, folder: Path) -> dict[str, NDArray[Any]]:
-    """Every initializer that lies in a weights file, by name; they are removed from the model.
+    """The initializers that lie in a weights file, by name, removed from the model.
 
     For a bundle without its float graphs: what the int8 graphs still need of the float weights moves to their file.
     """
     external = [t for t in model.graph.initializer if t.data_location == TensorProto.EXTERNAL]
     arrays = {tensor.name: array_of_tensor(tensor, folder) for tensor in external}
-    kept = [t for t in model.graph.initializer if t.data_location != TensorProto.EXTERNAL]
+    internal = [t for t in model.graph.initializer if t.data_location != TensorProto.EXTERNAL]
     del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+    model.graph.initializer.extend(internal)
     return arrays
 
 
 def as_map(values: NDArray[Any], layer: Layer) -> NDArray[Any]:
-    """The input as (batch, channels, rows, columns); a linear layer's features become channels of one row."""
+    """A layer's input as (batch, channels, rows, columns); a linear layer's features become channels of one row."""
     if layer.kind != LINEAR:
         return values
     features = np.moveaxis(values, -1, 1)

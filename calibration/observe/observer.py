@@ -1,4 +1,4 @@
-"""The values inside a float graph as it runs: what statistics, covariances and corrections are gathered from.
+"""The values of a float graph's inner tensors while it runs, from which everything in calibration is gathered.
 
     layers = layers_of(read_graph(path))
     with Observer(path, [layer.input for layer in layers], example=feeds) as observer:
@@ -9,7 +9,7 @@ Tensors become outputs of copies of the graph. One copy serves all of them if th
 are divided, in the order of the graph, among several copies of which each ends where its last tensor is made. Copies
 are never files: ONNX Runtime takes them from memory, and reads the weights beside the graph.
 
-Of tensors of which only the extremes are wanted nothing else leaves the graph: it finds them while it runs.
+Where only the extremes of a tensor are wanted, the graph itself finds them, and its values never leave it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ from engines.adapters.onnxruntime_engine import OnnxRuntimeEngine, open_model
 from engines.arrays import Array
 
 MOST_BYTES: Final = 1 << 29
-"""Of activations held at a time. The inputs and outputs of all layers of the full IDM take 318 MB at 128 x 128."""
+"""Of activations that are held at a time; all of the full IDM at 128x128 fit: docs/measurements.md, values observed."""
 
 Shape = tuple[int, ...]
 
@@ -72,11 +72,12 @@ class Observer:
             shapes = tensor_shapes(model, fed)
             _in_graph_order(model, list(extremes), shapes, graph)  # refuses what the graph does not make
             _find_extremes(model, extremes, shapes)
-        wanted = list(dict.fromkeys([*tensors, *(one(name) for name in extremes for one in (smallest_of, largest_of))]))
+        found_by_graph = (name for tensor in extremes for name in (smallest_of(tensor), largest_of(tensor)))
+        names = list(dict.fromkeys([*tensors, *found_by_graph]))
         shapes = tensor_shapes(model, fed)
-        self._fed = [name for name in wanted if name in example]
-        made = _in_graph_order(model, [name for name in wanted if name not in example], shapes, graph)
-        self.groups = groups_within(max_bytes, {name: shapes[name] for name in made})
+        self._fed = [name for name in names if name in example]
+        inner = _in_graph_order(model, [name for name in names if name not in example], shapes, graph)
+        self.groups = groups_within(max_bytes, {name: shapes[name] for name in inner})
         self._engines: list[OnnxRuntimeEngine] = []
         try:
             for group in self.groups:
@@ -88,12 +89,15 @@ class Observer:
 
     def run(self, feeds: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
         """The name and the values of every tensor for these inputs; only one group's values are held at a time."""
-        for found in self.groups_of(feeds):
-            while found:
-                yield found.popitem()
+        for values in self.groups_of(feeds):
+            while values:
+                yield values.popitem()
 
     def groups_of(self, feeds: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
-        """The same, tensors that are fed first, then group by group, for callers that run several inputs at once."""
+        """Every tensor's values for these inputs, a mapping at a time: those that are fed, then group by group.
+
+        For callers that run several inputs at once.
+        """
         if self._fed:
             yield {name: feeds[name] for name in self._fed}
         for engine in self._engines:
@@ -149,8 +153,8 @@ def _find_extremes(model: ModelProto, channel_axes: Mapping[str, int], shapes: M
             axes = [axis for axis in range(rank) if axis != channel_axes[name] % rank]
             over = f"{name}:axes"
             model.graph.initializer.append(numpy_helper.from_array(np.array(axes, dtype=np.int64), over))
-            for kind, made in (("ReduceMin", smallest_of(name)), ("ReduceMax", largest_of(name))):
-                nodes.append(helper.make_node(kind, [name, over], [made], name=made, keepdims=0))
+            for kind, output in (("ReduceMin", smallest_of(name)), ("ReduceMax", largest_of(name))):
+                nodes.append(helper.make_node(kind, [name, over], [output], name=output, keepdims=0))
     del model.graph.node[:]
     model.graph.node.extend(nodes)
 
@@ -171,23 +175,23 @@ def groups_within(max_bytes: int, shapes: Mapping[str, Shape]) -> list[list[str]
 
 def ending_in(model: ModelProto, ranks: Mapping[str, int]) -> ModelProto:
     """The part of the model that leads to the named tensors, which are its outputs; ranks: their numbers of axes."""
-    needed = set(ranks)
+    tensors = set(ranks)
     nodes = []
     for node in reversed(model.graph.node):
-        if needed & set(node.output):
+        if tensors & set(node.output):
             nodes.append(node)
-            needed |= set(node.input)
+            tensors |= set(node.input)
     part = ModelProto()
     part.CopyFrom(model)
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank) for name, rank in ranks.items()]
-    for kept, whole in (
+    for entries, field in (
         (nodes[::-1], part.graph.node),
-        ([entry for entry in model.graph.input if entry.name in needed], part.graph.input),
-        ([tensor for tensor in model.graph.initializer if tensor.name in needed], part.graph.initializer),
+        ([entry for entry in model.graph.input if entry.name in tensors], part.graph.input),
+        ([tensor for tensor in model.graph.initializer if tensor.name in tensors], part.graph.initializer),
         (outputs, part.graph.output),
     ):
-        del whole[:]
-        whole.extend(kept)
+        del field[:]
+        field.extend(entries)
     return part
 
 
@@ -204,16 +208,16 @@ def _in_graph_order(model: ModelProto, names: Sequence[str], shapes: Mapping[str
 
 
 CURE = "Such a network cannot be quantized: check it with `idm-deploy verify` and its pictures with `idm-deploy infer`."
-"""Of values that are not numbers."""
+"""The advice at the end of errors about values that are not numbers."""
 
 
-def refuse_not_finite(predicted: Array, graph: Path, feeds: Mapping[str, Array], where: str) -> None:
-    """A StatisticsError that names the first layer to blame if the predicted noise is not finite; else nothing."""
-    if np.isfinite(predicted).all():
-        return
+def not_finite_error(graph: Path, feeds: Mapping[str, Array], where: str) -> StatisticsError:
+    """What to raise where the noise that was predicted from these inputs is not finite: it names the first layer to
+    blame.
+    """
     node = first_not_finite(graph, feeds)
     culprit = "every layer's output is" if node is None else f"the output of {node!r} is not, the first of all layers"
-    raise StatisticsError(
+    return StatisticsError(
         f"recording what the network is fed, {where}: its prediction is not finite; {culprit}. {CURE}"
     )
 

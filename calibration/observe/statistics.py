@@ -1,8 +1,8 @@
 """What the values of a tensor looked like: exact extremes and a full histogram, the same for any split into batches.
 
 Two pieces. `histogram_of` and `channel_extremes_of` reduce one recorded tensor; `merge_histograms` and
-`merge_extremes` put two reductions together. Every value is counted, the tails too: a trial that thinned its
-samples out lost 12 dB.
+`merge_extremes` put two reductions together. Every value is counted, the tails too, which quality needs:
+docs/measurements.md, tails of histograms.
 
 Why the order of batches cannot matter: the edges of the bins are the integer multiples of 2^k, and k is the
 smallest integer for which 4096 bins around zero hold both extremes. So k depends on the extremes alone. A value x
@@ -64,7 +64,7 @@ class Histogram:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ChannelExtremes:
-    """Smallest and largest value of each channel, float32 of shape (channels,)."""
+    """The smallest and the largest value of each channel, float32 of shape (channels,)."""
 
     minimum: Float32
     maximum: Float32
@@ -129,7 +129,7 @@ def merge_histograms(first: Histogram, second: Histogram) -> Histogram:
 
 
 def widen(bins: NDArray[T], doublings: int) -> NDArray[T]:
-    """The contents of 4096 bins in 4096 bins 2^doublings times as wide, around the same zero."""
+    """The counts of 4096 bins, put into 4096 bins around the same zero that are 2^doublings times as wide."""
     if doublings == 0:
         return bins
     doublings = min(doublings, _LOG2_HALF_BINS)  # from there on each side is one bin
@@ -141,7 +141,7 @@ def widen(bins: NDArray[T], doublings: int) -> NDArray[T]:
 
 
 def channel_extremes_of(values: Values, axis: int = 1) -> ChannelExtremes:
-    """Smallest and largest value of each channel of one tensor; `axis` is that of the channels."""
+    """The smallest and the largest value of each channel of one tensor; `axis` is that of the channels."""
     array = np.asarray(values, dtype=np.float32)
     if array.size == 0:
         raise StatisticsError(f"taking the extremes of each channel: a tensor of shape {array.shape} has no values.")

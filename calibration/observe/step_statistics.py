@@ -1,6 +1,6 @@
-"""Histograms of many tensors, one per step of the plan: fed batch by batch, saved and taken up again.
+"""Histograms of many tensors, one per step of the plan, counted batch by batch, saved, and read again.
 
-How far the range of a tensor really moves over the steps is told from them before anything is decided about ranges.
+They tell how far the range of a tensor moves over the steps, before timestep ranges are decided.
 
     statistics = StepStatistics(steps=20)
     statistics.observe("mid.0.conv1.input", step_index=3, values=x)
@@ -46,7 +46,7 @@ class StepStatistics:
         self.add(name, step_index, histogram)
 
     def add(self, name: str, step_index: int, histogram: Histogram) -> None:
-        """Count what has been reduced to a histogram already."""
+        """Count the values of a histogram that was made elsewhere."""
         if not 0 <= step_index < self.steps:
             raise StatisticsError(
                 f"tensor {name!r}: step {step_index} is outside the plan, whose {self.steps} steps count from 0."
@@ -125,7 +125,7 @@ def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Movement:
-    """The absolute maxima of one tensor, in step order, and their largest over their smallest."""
+    """How the absolute maximum of one tensor moves: at each step, in order, and the largest over the smallest."""
 
     name: str
     largest: tuple[float, ...]

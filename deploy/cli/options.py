@@ -17,9 +17,9 @@ Completion = Callable[[], list[str]]
 class Panel(str):
     """The title of a group of options in `--help`. Called with an option's help, it makes that option."""
 
-    def __call__(self, words: str, *names: str, complete: Completion | None = None) -> Any:
+    def __call__(self, words: str, *names: str, complete: Completion | None = None, metavar: str | None = None) -> Any:
         """The option. Without names it is called as its parameter, with dashes; a flag needs a name."""
-        return typer.Option(*names, help=words, rich_help_panel=self or None, autocompletion=complete)
+        return typer.Option(*names, help=words, rich_help_panel=self or None, autocompletion=complete, metavar=metavar)
 
 
 FIRST = Panel("")

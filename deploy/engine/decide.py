@@ -1,7 +1,8 @@
-"""Which engine and precision run a bundle here: measured by `build-engine`, kept; deploy.chosen_engine finds it again.
+"""The choice of the engine and precision that run a bundle on this machine, measured by `build-engine` and kept.
 
-The decision depends on the bundle, the engines and their versions, the processor or GPU, and what was asked for. All of
-that is its key in the engine cache, so a machine that changed measures again, and says why.
+`deploy.chosen_engine` reads it again. It depends on the bundle, the engines and their versions, the processor or GPU,
+and what was asked for. All of that is its key in the engine cache, so a machine that changed measures again, and says
+why.
 """
 
 from collections.abc import Sequence
@@ -19,17 +20,18 @@ from engines.cache import Cache, Figures
 from engines.progress import Progress
 
 LEAST_SQNR_DB = 15.0
-"""A step below this is taken for wrong. Seen on the full IDM: bf16 40 dB, int8 24 to 26 dB, and 3 dB where a backend
-misread the int8 graph."""
+"""A step that is less like the float32 one is taken for wrong: docs/measurements.md, likeness of a step."""
 
 AS_FAST = 1.02
-"""Who is within this factor of the fastest counts as equally fast, and the one nearest to float32 is taken: so int8 is
-chosen only where it is faster, and nothing that is chosen is more than 2 % slower than the fastest measured."""
+"""An engine within this factor of the fastest counts as equally fast; of those, the one nearest to float32 is chosen.
+
+So int8 is chosen only where it is faster, and what is chosen is at most 2 % slower than the fastest measured.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What int8 may lose in pictures, by the figures that `quantize` measured on held-out ones; None: no such demand.
+    """How much worse int8 pictures may be than float ones, by what `quantize` measured; None: no such demand.
 
     psnr_drop: dB of PSNR against the originals. worst_db: least dB between a picture in int8 and in float.
     """
@@ -52,7 +54,7 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """What was asked for; `trial` is the step that is measured."""
+    """What `build-engine` was asked for; `trial` is the step that is measured."""
 
     engine: str = AUTO
     precision: str = AUTO
@@ -65,14 +67,14 @@ class BuildOptions:
     """The number of a GPU, to choose among the engines that run on GPUs."""
 
     def __post_init__(self) -> None:
-        found = {"least SQNR": self.least_sqnr_db, "largest PSNR drop": self.max_psnr_drop}
-        if wrong := [f"{name} {value}" for name, value in found.items() if value is not None and not isfinite(value)]:
+        limits = {"least SQNR": self.least_sqnr_db, "largest PSNR drop": self.max_psnr_drop}
+        if wrong := [f"{name} {value}" for name, value in limits.items() if value is not None and not isfinite(value)]:
             raise DeployError(f"An engine cannot be chosen by {', '.join(wrong)}: give a number of decibels.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What was chosen and why; `reason` is why it was measured just now, "" if it was known."""
+    """The engine that was chosen, and why; `reason` is why it was measured just now, "" if it was known."""
 
     choice: EngineChoice
     why: str
@@ -91,9 +93,9 @@ def decide(bundle: Bundle, cache: Cache, options: BuildOptions, progress: Progre
     def build(folder: Path) -> Figures:
         del folder  # figures are all there is to keep
         candidates = try_choices(bundle, choices, options.trial, progress)
-        chosen, why = choose(candidates, options, budget_of(bundle, options))
+        best, why = choose(candidates, options, budget_of(bundle, options))
         trial = asdict(options.trial)
-        return {"candidates": [asdict(c) for c in candidates], "chosen": asdict(chosen), "why": why, "trial": trial}
+        return {"candidates": [asdict(c) for c in candidates], "chosen": asdict(best), "why": why, "trial": trial}
 
     entry, reason = cache.obtain(
         f"{CHOICE_LABEL} {bundle.path.resolve().name}", _choice_key(bundle, options), build, rebuild=options.rebuild
@@ -102,7 +104,10 @@ def decide(bundle: Bundle, cache: Cache, options: BuildOptions, progress: Progre
 
 
 def budget_of(bundle: Bundle, options: BuildOptions) -> Budget:
-    """What was asked for now, else what the bundle was quantized to. Who asks for int8 by name has decided already."""
+    """The budget that is held now: what was asked for, else what `quantize` was given.
+
+    None at all where int8 is asked for by name: then it has been decided already.
+    """
     if options.precision == INT8 and options.max_psnr_drop is None:
         return Budget()
     quantization = bundle.manifest.quantization
@@ -116,13 +121,13 @@ def choose(
     candidates: Sequence[Candidate], options: BuildOptions, budget: Budget | None = None
 ) -> tuple[Candidate, str]:
     """The fastest candidate that is right and within the budget, and one sentence of why."""
-    asked = [c for c in candidates if _was_asked_for(c, options)]
-    passed_over = {c: problem for c in asked if (problem := _problem(c, options, budget or Budget()))}
-    right = [c for c in asked if c not in passed_over]
+    eligible = [c for c in candidates if _was_asked_for(c, options)]
+    problems = {c: problem for c in eligible if (problem := _problem(c, options, budget or Budget()))}
+    right = [c for c in eligible if c not in problems]
     if not right:
-        told = "; ".join(f"{c.name}: {problem}" for c, problem in passed_over.items())
+        reasons = "; ".join(f"{c.name}: {problem}" for c, problem in problems.items())
         raise DeployError(
-            f"No engine here runs this bundle as it should: {told}. `idm-deploy doctor` shows the engines."
+            f"No engine here runs this bundle as it should: {reasons}. `idm-deploy doctor` shows the engines."
         )
     fastest = min(right, key=_step_ms)
     as_fast = [c for c in right if _step_ms(c) <= AS_FAST * _step_ms(fastest)]
@@ -137,8 +142,8 @@ def choose(
             why += f", {best.sqnr_db:.1f} dB from it"
     if best != fastest:
         why += f"; {fastest.name} is as fast ({fastest.step_ms:.1f} ms) but further from float32"
-    told = "; ".join(f"{c.name} {problem}" for c, problem in passed_over.items())
-    return best, why + (f" (not used: {told})" if told else "")
+    reasons = "; ".join(f"{c.name} {problem}" for c, problem in problems.items())
+    return best, why + (f" (not used: {reasons})" if reasons else "")
 
 
 def _step_ms(candidate: Candidate) -> float:
@@ -160,22 +165,22 @@ def _was_asked_for(choice: EngineChoice | Candidate, options: BuildOptions) -> b
 
 
 def _nothing_to_choose(options: BuildOptions) -> DeployError:
-    found = [probe for probe in probe_all() if options.engine in (AUTO, probe.name)]
+    probes = [probe for probe in probe_all() if options.engine in (AUTO, probe.name)]
     if options.device is not None:
-        found = [probe for probe in found if BACKENDS[probe.name].on_gpu]
-    absent = [f"{probe.name}: {probe.reason}; {probe.install}" for probe in found if not probe.available]
-    if len(absent) == len(found):
+        probes = [probe for probe in probes if BACKENDS[probe.name].on_gpu]
+    absent = [f"{probe.name}: {probe.reason}; {probe.install}" for probe in probes if not probe.available]
+    if len(absent) == len(probes):
         return MissingPackage(f"No engine can run here: {' | '.join(absent)}.")
-    asked = f"{options.engine} in {options.precision}".replace(f"{AUTO} in ", "")
+    request = f"{options.engine} in {options.precision}".replace(f"{AUTO} in ", "")
     if options.precision == INT8:
         return DeployError(
-            f"There is nothing to choose from for {asked}: this bundle has no int8 graphs for it. "
+            f"There is nothing to choose from for {request}: this bundle has no int8 graphs for it. "
             "Make them with `idm-deploy quantize`."
         )
-    named = [BACKENDS[probe.name] for probe in found if probe.available]
-    lacking = [f" ({reason})" for backend in named if (reason := backend.lacks().get(options.precision))]
+    backends = [BACKENDS[probe.name] for probe in probes if probe.available]
+    lacking = [f" ({reason})" for backend in backends if (reason := backend.lacks().get(options.precision))]
     return DeployError(
-        f"There is nothing to choose from for {asked}{''.join(lacking[:1])}. `idm-deploy doctor` shows the precisions"
+        f"There is nothing to choose from for {request}{''.join(lacking[:1])}. `idm-deploy doctor` shows the precisions"
         " here."
     )
 
@@ -213,8 +218,8 @@ def _text_of_budget(budget: Budget) -> str:
 
 
 def _text_of_losses(bundle: Bundle) -> str:
-    """What `quantize` measured on held-out pictures, which lies in bundle.json and in no file that has a hash."""
+    """What int8 lost on held-out pictures, as `quantize` measured it: it lies in no file whose hash is in the key."""
     targets = {} if bundle.manifest.quantization is None else bundle.manifest.quantization.targets
-    measured = {name: target.held_out for name, target in sorted(targets.items()) if target.held_out is not None}
-    losses = [f"{name} {held_out.psnr_drop} and {held_out.fidelity_db} dB" for name, held_out in measured.items()]
+    figures = {name: target.held_out for name, target in sorted(targets.items()) if target.held_out is not None}
+    losses = [f"{name} {held_out.psnr_drop} and {held_out.fidelity_db} dB" for name, held_out in figures.items()]
     return ", ".join(losses) or "not known"

@@ -67,8 +67,8 @@ class EngineChoice:
 class GraphSet:
     """The graphs of `bundle` on an engine, opened when first needed; a context manager that closes them.
 
-    Any number of runs on any number of threads may share one: what belongs to a run is in its Lease. `run` takes from
-    the feeds what a graph asks for.
+    Any number of runs on any number of threads may share one set: what belongs to a run is in its Lease. `run` takes
+    from the feeds what a graph asks for.
     """
 
     def __init__(self, bundle: Bundle, choice: EngineChoice) -> None:
@@ -101,9 +101,9 @@ class GraphSet:
         return Lease(self._forms)
 
     def engine(self, name: str, range_index: int = 0) -> Engine:
-        """The engine of one graph in the form that was used last, opened now if it was not yet.
+        """The engine of one graph in the form that was used last, opened now if it was not yet; only to look at it.
 
-        range_index: of a graph that has one per range. For looking at it: a run elsewhere may close it.
+        range_index: the timestep range, of a graph that has an engine for each. A run elsewhere may close the engine.
         """
         form = self._forms.current(name)
         if form is not None:
@@ -131,8 +131,8 @@ class GraphSet:
 
     def _graph(self, name: str) -> Path:
         """The file of a graph other than the int8 denoiser: in int8 too if the decoder has it."""
-        coded = int8_decoder_graph(self.bundle, self._int8_target, name) if self.choice.precision == INT8 else None
-        return coded or self.bundle.graph(name, self.choice.record.norm)
+        int8_graph = int8_decoder_graph(self.bundle, self._int8_target, name) if self.choice.precision == INT8 else None
+        return int8_graph or self.bundle.graph(name, self.choice.record.norm)
 
     def _constants(self, name: str, graph: Path, index: int) -> dict[str, Array]:
         """What replaces the constants of a graph: those of a range, and what this CPU needs for right int8 sums."""
@@ -157,20 +157,20 @@ class GraphSet:
     ) -> dict[str, Array]:
         """All outputs of one graph; `feeds` may hold more than the graph asks for.
 
-        lease: of the run that this belongs to; None: this is a run by itself. range_index: of a graph that has an
-        engine per range.
         kept: more feeds, which stay as they are for as long as this very mapping is given; a GPU copies them once.
-        fixed: by a form of the graph that is compiled for exactly these sizes.
+        fixed: whether the graph is compiled for exactly these sizes. lease: of the run of many graphs that this call
+        belongs to; None: it is a run by itself. range_index: the timestep range, of a graph that has an engine for
+        each.
         """
         with nullcontext(lease) if lease is not None else self.lease() as lease:
             index = self._index(name, range_index)
             engine = lease.engine(name, self._shapes(name, {**kept, **feeds}, fixed=fixed), index)
             held = lease.held(name, index, engine, kept)
-            wanted = [spec.name for spec in engine.inputs if spec.name not in kept]
-            return engine.run({name: feeds[name] for name in wanted if name in feeds}, held)
+            names = [spec.name for spec in engine.inputs if spec.name not in kept]
+            return engine.run({name: feeds[name] for name in names if name in feeds}, held)
 
     def _shapes(self, name: str, feeds: Mapping[str, Array], *, fixed: bool) -> Shapes | None:
-        """What the form is compiled for that runs these feeds; None: for any size."""
+        """The shapes that the engine for these feeds is compiled for; None: any size."""
         if name in self._fixed_for_good:
             return self._fixed_for_good[name]
         return shapes_of(feeds) if fixed else None
@@ -178,9 +178,9 @@ class GraphSet:
     def predicted_noise(
         self, x: NDArray[np.float32], condition: Mapping[str, Array], row: PlanRow, keep: Keep = NOTHING_STAYS
     ) -> NDArray[np.float32]:
-        """What the denoiser makes of a state, a condition and a step that `row` made ready."""
+        """The noise that the denoiser predicts for a state, a condition and a step, which comes from `GraphSet.row`."""
         changing, kept = ({}, condition) if keep.condition else (condition, NOTHING)
-        made = self.run(
+        outputs = self.run(
             DENOISE,
             {"x": x, **changing, **row.feeds},
             kept=kept,
@@ -188,7 +188,7 @@ class GraphSet:
             lease=keep.lease,
             range_index=row.range_index,
         )
-        noise: NDArray[np.float32] = made["noise"]
+        noise: NDArray[np.float32] = outputs["noise"]
         return noise if row.correction is None else row.correction.of(noise)
 
     @property
@@ -199,27 +199,27 @@ class GraphSet:
     def followed(
         self, x: NDArray[np.float32], condition: Mapping[str, Array], steps: Iterable[Step], keep: Keep
     ) -> NDArray[np.float32]:
-        """The state after these steps, for one condition that stays."""
+        """The state after all these steps, which its engine takes by itself under one condition."""
         waiting = iter(steps)
         first = next(waiting)
         shapes = self._shapes(DENOISE, {"x": x, **condition, **first.feeds}, fixed=keep.size)
         with nullcontext(keep.lease) if keep.lease is not None else self.lease() as lease:
             engine = lease.engine(DENOISE, shapes, 0)
             held = lease.held(DENOISE, 0, engine, condition)
-            wanted = {spec.name for spec in engine.inputs}
+            names = {spec.name for spec in engine.inputs}
 
             def asked_for() -> Iterator[Step]:
                 for step in chain([first], waiting):
-                    yield replace(step, feeds={name: value for name, value in step.feeds.items() if name in wanted})
+                    yield replace(step, feeds={name: value for name, value in step.feeds.items() if name in names})
 
             return engine.follow("x", "noise", x, asked_for(), held)
 
     def row(self, row: PlanRow) -> PlanRow:
-        """A step with what the chosen precision needs at its noise level besides."""
+        """The step with what int8 needs at its noise level; unchanged in other precisions."""
         return row if self.int8 is None else self.int8.row(row)
 
     def close(self) -> None:
-        """Frees the memory of all graphs: now, or when the runs end that use them. What is needed again opens again."""
+        """The memory of all graphs is freed, now or when the runs end that use them; later runs open them again."""
         self._forms.close()
 
 

@@ -1,8 +1,8 @@
-"""The int8 graphs of a bundle at run time: which numbers serve a noise level.
+"""The int8 denoiser of a bundle at run time: its graph, and the scales that serve each noise level.
 
-What changes from one timestep range to the next comes with the row of each step (`Int8Denoiser.row`), so the loop
-knows nothing of ranges. A target whose scales are constants needs an engine per range instead, chosen by the row's
-index: all of them open the one graph, each with the constants of its range.
+Scales change from one timestep range to the next. Where they are inputs of the graph, they come with the row of each
+step (`Int8Denoiser.row`), so the loop knows nothing of ranges. Where they are constants, there is an engine per range,
+chosen by the row's index: all of them open the one graph, each with the constants of its range.
 """
 
 from dataclasses import replace
@@ -28,12 +28,12 @@ SAME_LEVEL = 1e-6
 
 
 def runs_int8(backend: str) -> bool:
-    """Whether a backend has int8 at all: some target's graphs are in the form that it runs."""
+    """Whether a backend can run the int8 graphs of any target."""
     return target_of_form(backend_named(backend).int8_form) is not None
 
 
 def target_of_backend(backend: str) -> str:
-    """Whose graphs a backend runs in int8."""
+    """The int8 target whose graphs a backend runs; an EngineError if it runs none."""
     record = backend_named(backend)
     target = target_of_form(record.int8_form)
     if target is None:
@@ -42,7 +42,7 @@ def target_of_backend(backend: str) -> str:
 
 
 def has_int8(bundle: Bundle, backend: str) -> bool:
-    """Whether the bundle was quantized for what this backend runs."""
+    """Whether the bundle has int8 graphs that this backend runs."""
     quantization = bundle.manifest.quantization
     return quantization is not None and runs_int8(backend) and target_of_backend(backend) in quantization.targets
 
@@ -55,21 +55,21 @@ class Int8Denoiser:
         if quantization is None:
             raise BundleError(f"{bundle.path} has no int8 graphs. Make them with `idm-deploy quantize`.")
         if target not in quantization.targets:
-            known = sorted(quantization.targets)
+            targets = sorted(quantization.targets)
             raise BundleError(
-                f"{bundle.path} has no int8 graphs for the target {target}, only for {', '.join(known)}."
-                f" Quantize again with --force --targets {','.join([*known, target])}."
+                f"{bundle.path} has no int8 graphs for the target {target}, only for {', '.join(targets)}."
+                f" Quantize again with --force --targets {','.join([*targets, target])}."
             )
         self.bundle = bundle
         self.target = target
         self._quantization = quantization
-        self._described = quantization.targets[target]
-        self._ranges = TimestepRanges(self._described.edges)
+        self._record = quantization.targets[target]
+        self._ranges = TimestepRanges(self._record.edges)
 
     @property
     def graph(self) -> Path:
         """The graph of all ranges."""
-        return self.bundle.file(self._described.graph)
+        return self.bundle.file(self._record.graph)
 
     @property
     def engines(self) -> int:
@@ -77,28 +77,27 @@ class Int8Denoiser:
         return len(self._ranges) if self._constants else 1
 
     def constants(self, index: int) -> dict[str, Array]:
-        """What the graph's constants are in the engine of a range; empty if one engine serves all ranges."""
-        return {name: value for one in self._constants for name, value in one.in_range(index).items()}
+        """The graph's constants in the engine of a range, by name; empty if one engine serves all ranges."""
+        return {name: value for entry in self._constants for name, value in entry.in_range(index).items()}
 
     def row(self, row: PlanRow) -> PlanRow:
-        """The same step with its range, the numbers of that range among its feeds, and the correction of its level."""
+        """The step with its timestep range, that range's scales among its feeds, and the correction of its level."""
         index = self._ranges.index_of(min(max(float(row.noise_level), 0.0), 1.0))
         numbers = {rows.input: rows.row(index) for rows in self._rows}
         correction = self._correction(row.noise_level)
         return replace(row, range_index=index, correction=correction, feeds={**row.feeds, **numbers})
 
     def plan_with_own_noise(self, plan: Plan) -> Plan:
-        """The plan whose steps add as much less fresh noise as the error of the int8 estimates brings by itself.
+        """The plan with less fresh noise in its steps, by as much as the error of the int8 estimates brings by itself.
 
         The variances add up: a step wants noise of scale d, the estimate's error of variance v enters it with the
-        factor b, and sqrt(d^2 - b^2 v) is left to be added. That matters little where int8 is good: on the demo model
-        (ONNX Runtime, ddpm with 20 steps, six held-out pictures) no scale falls by more than 0.02 %, and pictures are
-        52.21 dB from float ones instead of 52.19.
+        factor b, and sqrt(d^2 - b^2 v) is left to be added. That matters little where int8 is good:
+        docs/measurements.md, fresh noise beside int8.
         """
-        found = self._described.noise_corrections
-        if not found:
+        corrections = self._record.noise_corrections
+        if not corrections:
             return plan
-        levels, variances = [one.noise_level for one in found], [one.estimate_variance for one in found]
+        levels, variances = zip(*((entry.noise_level, entry.estimate_variance) for entry in corrections), strict=True)
         measured_with_clip = plan.rules.clip
         rows = []
         for row in plan.rows:
@@ -107,29 +106,29 @@ class Int8Denoiser:
         return replace(plan, rows=tuple(rows))
 
     def notice_of_plan(self, plan: Plan) -> str | None:
-        """One line when equation or steps are not those of the calibration; None when they are."""
-        known = np.array(self._quantization.noise_levels)
+        """A line for people where equation or steps are not those of the calibration; None where they are."""
+        calibrated = np.array(self._quantization.noise_levels)
         levels = np.array([row.noise_level for row in plan.rows])
-        strange = int((np.abs(levels[:, None] - known).min(axis=1) > SAME_LEVEL).sum())
+        strange = int((np.abs(levels[:, None] - calibrated).min(axis=1) > SAME_LEVEL).sum())
         equations = self._quantization.equations  # a calibration's trials do not say
-        told = []
+        remarks = []
         if equations and plan.settings.equation not in equations:
-            told.append(f"calibrated with {' and '.join(equations)}, not {plan.settings.equation}")
+            remarks.append(f"calibrated with {' and '.join(equations)}, not {plan.settings.equation}")
         if strange:
-            told.append(f"{strange} of {len(levels)} steps lie at noise levels that were not calibrated")
-        if not told:
+            remarks.append(f"{strange} of {len(levels)} steps lie at noise levels that were not calibrated")
+        if not remarks:
             return None
-        return f"int8: {'; '.join(told)}; each step uses the scales of the range that holds its noise level"
+        return f"int8: {'; '.join(remarks)}; each step uses the scales of the range that holds its noise level"
 
     @cached_property
     def _rows(self) -> list[RangeRows]:
-        return [self._read(name, files) for name, files in sorted(self._described.rows.items())]
+        return [self._read(name, files) for name, files in sorted(self._record.rows.items())]
 
     @cached_property
     def _constants(self) -> list[RangeConstants]:
         return [
             RangeConstants(names=constants.names, rows=self._read(name, constants.rows))
-            for name, constants in sorted(self._described.constants.items())
+            for name, constants in sorted(self._record.constants.items())
         ]
 
     def _read(self, name: str, files: RangeFiles) -> RangeRows:
@@ -139,10 +138,12 @@ class Int8Denoiser:
     @cached_property
     def _corrections(self) -> tuple[Array, Array, Array] | None:
         """Noise levels (rising), gains and offsets (levels, channels)."""
-        found = self._described.noise_corrections
-        if not found:
+        corrections = self._record.noise_corrections
+        if not corrections:
             return None
-        levels, gains, offsets = zip(*((one.noise_level, one.gain, one.offset) for one in found), strict=True)
+        levels, gains, offsets = zip(
+            *((entry.noise_level, entry.gain, entry.offset) for entry in corrections), strict=True
+        )
         return np.array(levels), np.array(gains), np.array(offsets)
 
     def _correction(self, level: float) -> Correction | None:
@@ -158,10 +159,10 @@ class Int8Denoiser:
 
 def int8_decoder_graph(bundle: Bundle, target: str, name: str) -> Path | None:
     """The int8 form of a graph of the latent decoder; None where it stays in float."""
-    described = None if bundle.manifest.quantization is None else bundle.manifest.quantization.targets.get(target)
-    if described is None or described.decoder is None or name not in described.decoder.graphs:
+    record = None if bundle.manifest.quantization is None else bundle.manifest.quantization.targets.get(target)
+    if record is None or record.decoder is None or name not in record.decoder.graphs:
         return None
-    return bundle.file(described.decoder.graphs[name])
+    return bundle.file(record.decoder.graphs[name])
 
 
 def read_array(path: Path) -> Array:

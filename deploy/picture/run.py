@@ -18,7 +18,7 @@ from deploy.picture.memory import StateArrays
 from deploy.picture.predictor import Predictor, TileDone
 from deploy.picture.strips import Rows, run_in_strips, starting_state
 from deploy.sampling.noise_source import NoiseSource
-from deploy.sampling.plan import Plan
+from deploy.sampling.plan import Plan, PlanRow
 from engines.arrays import Float32
 
 _LOG = logging.getLogger(__name__)
@@ -113,9 +113,13 @@ def sampled_batch(
     scratch: Path,
     progress: Callable[[Progress], None],
     notice: Callable[[str], None],
-    after_step: Callable[[int, Float32], None] | None = None,
+    watch: Callable[[Float32, PlanRow, Float32], None] | None = None,
 ) -> Iterator[Sampled]:
-    """The sampled state of the subject's pictures, to become pixels at `size`, alive while the block runs."""
+    """The sampled state of the subject's pictures, to become pixels at `size`, alive while the block runs.
+
+    `watch(x, row, predicted)` is called at every step with what the network was given and the noise that it predicted,
+    both valid during the call.
+    """
     began = time.perf_counter()
 
     def tell(done: TileDone) -> None:
@@ -153,19 +157,25 @@ def sampled_batch(
             after_tile=tell,
         ) as predict:
             state = starting_state(plan, shape, arrays, noise_rows, subject.first_guess if from_guess else None)
-            interrupted = consistency or after_step is not None
+
+            def predicted_noise(x: Float32, row: PlanRow, step_index: int) -> Float32:
+                predicted = predict(x, row, step_index)
+                if watch is not None:
+                    watch(x, row, predicted)
+                return predicted
+
+            interrupted = consistency or watch is not None
             carried = None if interrupted else predict.follow(plan, state, noise_rows)
             if carried is not None:
                 state = carried
             else:
                 run_in_strips(
                     plan,
-                    predict,
+                    predicted_noise,
                     state,
                     arrays,
                     noise_rows,
                     adjust_estimate=make_consistent if consistency else None,
-                    after_step=after_step,
                 )
         yield Sampled(
             state=state,

@@ -46,7 +46,6 @@ def run_in_strips(
     noise: RowsOfNoise,
     *,
     adjust_estimate: Callable[[Float32], None] | None = None,
-    after_step: Callable[[int, Float32], None] | None = None,
 ) -> None:
     """`x`, changed in place, is the sample that `plan` makes of it; see `deploy.sampling.loop.take_steps`."""
     every = slice(None)
@@ -64,7 +63,6 @@ def run_in_strips(
         empty=lambda like: arrays.empty(like.shape),
         after_strip=arrays.trim,
         adjust_estimate=adjust,
-        after_step=after_step,
     )
 
 

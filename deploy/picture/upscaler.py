@@ -1,4 +1,4 @@
-"""A bundle as one object that enlarges pictures: encode, loop, decode, in as much memory as it is allowed."""
+"""`Upscaler`, a bundle that enlarges pictures: in batches, tiles and as much memory as it is allowed."""
 
 import tempfile
 import time
@@ -35,12 +35,12 @@ from deploy.sampling.noise_source import NoiseCallable, NoiseSource, check_draw
 
 
 def ignore(_: Any) -> None:
-    """Progress and notices go nowhere."""
+    """Do nothing with progress or a notice."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What a run is told besides how to sample; see `Upscaler.upscale`."""
+    """The settings of a run besides how to sample; see `Upscaler.upscale`."""
 
     seed: int = 0
     sample: int = 0
@@ -57,7 +57,7 @@ class RunOptions:
         check_draw(self.seed, self.sample)
 
     def counted(self, pictures: int, finished: int, at_once: int, began: float) -> "RunOptions":
-        """For some of several pictures: the same, with progress that counts all. began: by `time.perf_counter`."""
+        """The options for a few of several pictures, whose progress counts all. began: by `time.perf_counter`."""
 
         def tell(done: Progress) -> None:
             self.progress(done.of_list(pictures, finished, at_once, time.perf_counter() - began))
@@ -97,18 +97,18 @@ class Upscaler:
     @classmethod
     def of_session(cls, session: Session) -> Self:
         """An upscaler on networks that are opened elsewhere, and that others may use at the same time."""
-        made = cls.__new__(cls)
-        made.session = session
-        return made
+        upscaler = cls.__new__(cls)
+        upscaler.session = session
+        return upscaler
 
     @property
     def bundle(self) -> Bundle:
-        """Whose networks they are."""
+        """The bundle whose networks run."""
         return self.session.bundle
 
     @property
     def choice(self) -> EngineChoice:
-        """The engine they run on."""
+        """The engine that they run on."""
         return self.session.choice
 
     def __enter__(self) -> Self:
@@ -216,7 +216,7 @@ class Upscaler:
         from `noise(shape, step_index)`. `progress` is called with a `deploy.Progress` after each tile of each step,
         `notice` with a line for people; an exception that they raise cancels the call.
         """
-        said = Choices(
+        parts = Choices(
             preset=preset,
             equation=equation,
             steps=steps,
@@ -230,15 +230,15 @@ class Upscaler:
             seed=seed, sample=sample, noise=noise, tile=tile, progress=progress or ignore, notice=notice or ignore
         )
         images = list(image) if isinstance(image, list | tuple) else [image]
-        views = [View(picture_from_given(one, options.notice), color_fix=color_fix) for one in images]
+        views = [View(picture_from_given(picture, options.notice), color_fix=color_fix) for picture in images]
         sizes = [
             output_size(view.picture.size, scale=scale, size=size, long_edge=long_edge, max_pixels=max_pixels)
             for view in views
         ]
-        results = self._all_samples(views, sizes, self.sampling(said.before(choices)), options)
+        results = self._all_samples(views, sizes, self.sampling(parts.before(choices)), options)
         pictures = [
-            given_from_samples(made, given, view.picture, view.profile)
-            for made, given, view in zip(results, images, views, strict=True)
+            given_from_samples(samples, original, view.picture, view.profile)
+            for samples, original, view in zip(results, images, views, strict=True)
         ]
         return pictures if isinstance(image, list | tuple) else pictures[0]
 
@@ -264,17 +264,17 @@ class Upscaler:
         options = RunOptions(
             seed=seed, sample=sample, noise=noise, tile=tile, progress=progress or ignore, notice=notice or ignore
         )
-        wanted = Generation(count=count, sizes=sizes, latent=latent)
-        return generate_pictures(self.session, wanted, self.sampling(choices), options)
+        generation = Generation(count=count, sizes=sizes, latent=latent)
+        return generate_pictures(self.session, generation, self.sampling(choices), options)
 
     def sampling(self, choices: Choices | None = None) -> Sampling:
         """A checked way to sample with this bundle."""
         return self.session.sampling(choices)
 
     def notices(self, lr: Size, size: Size, sampling: Sampling) -> list[str]:
-        """What to tell before the work: a scale that training did not cover, steps that int8 was not calibrated for."""
-        told = [self.session.model.notice_of_scale(lr, size), self.session.notice_of_int8(sampling)]
-        return [line for line in told if line is not None]
+        """Warnings before the work: of a scale that training did not cover, of steps without int8 calibration."""
+        notices = [self.session.model.notice_of_scale(lr, size), self.session.notice_of_int8(sampling)]
+        return [line for line in notices if line is not None]
 
     @contextmanager
     def sampled(
@@ -319,17 +319,17 @@ class Upscaler:
         results: dict[int, Samples] = {}
         began = time.perf_counter()
         for (lr, size, pixel_bytes), members in groups.items():
-            for told in self.notices(lr, size, sampling):
-                options.notice(told)
-            kept = replace(options, pixel_bytes=pixel_bytes)
-            layout = self._layout(lr, len(members), size, sampling, kept, keeps_pixels=True)
+            for notice in self.notices(lr, size, sampling):
+                options.notice(notice)
+            group_options = replace(options, pixel_bytes=pixel_bytes)
+            layout = self._layout(lr, len(members), size, sampling, group_options, keeps_pixels=True)
             for first in range(0, len(members), layout.batch):
                 batch = members[first : first + layout.batch]
-                counted = options.counted(len(views), len(results), len(batch), began)
+                batch_options = options.counted(len(views), len(results), len(batch), began)
                 pixels = [views[index].values for index in batch]
-                with self._batch(pixels, size, sampling, counted, layout) as sampled:
-                    made = samples_of_batch(sampled, [views[index] for index in batch])
-                results |= dict(zip(batch, made, strict=True))
+                with self._batch(pixels, size, sampling, batch_options, layout) as sampled:
+                    samples = samples_of_batch(sampled, [views[index] for index in batch])
+                results |= dict(zip(batch, samples, strict=True))
         return [results[index] for index in range(len(views))]
 
     def _layout(
@@ -357,9 +357,9 @@ class Upscaler:
         options: RunOptions,
         layout: Layout,
     ) -> Iterator[Sampled]:
-        lr: Float32 = np.stack([network_from_pixels(one, self.session.model.values) for one in pixels])
+        lr: Float32 = np.stack([network_from_pixels(picture, self.session.model.values) for picture in pixels])
         # The same noise for 8 and 16 bits.
-        keys = [NO_PICTURE if options.one_noise else image_key(quantised_to_8_bits(one)) for one in pixels]
+        keys = [NO_PICTURE if options.one_noise else image_key(quantised_to_8_bits(picture)) for picture in pixels]
         source = NoiseSource(seed=options.seed, sample=options.sample, images=keys, custom=options.noise)
         with (
             ROOM.given(layout.own_bytes, layout.shared_bytes),
@@ -377,10 +377,10 @@ class Upscaler:
                 notice=options.notice,
             ) as sampled,
         ):
-            yield replace(sampled, grey=tuple(is_grey(one) for one in pixels))
+            yield replace(sampled, grey=tuple(is_grey(picture) for picture in pixels))
 
     def work(self, lr: Size, size: Size, sampling: Sampling, tile: int | None = None) -> Work:
-        """How much there is to do for a picture that is streamed to a file, and in which tiles, as memory is now."""
+        """The work that a picture takes that is streamed to a file, and its tiles, as memory is now."""
         state = self.session.model.state_size(lr, size)
         tiling = self._layout(lr, 1, size, sampling, RunOptions(tile=tile), keeps_pixels=False).tiling
         return Work(
@@ -393,10 +393,10 @@ class Upscaler:
         )
 
     def predicted_bytes(self, lr: Size, size: Size, sampling: Sampling, tile: int | None = None) -> int:
-        """What the process will take for a picture that is streamed to a file, as memory is now."""
+        """The memory of the process while it makes a picture that is streamed to a file, as memory is now."""
         options = RunOptions(tile=tile)
         return self._layout(lr, 1, size, sampling, options, keeps_pixels=False).predicted_bytes
 
     def seconds_of_decoding(self, lr: Size, size: Size) -> float:
-        """What turning a finished state into pixels will take, from decoding the beginning of an empty one."""
+        """The time of turning a finished state into pixels, forecast by decoding the beginning of an empty one."""
         return seconds_of_rows(self.session.model.blank_rows(lr, size), prod(size))

@@ -52,14 +52,13 @@ def take_steps(
     empty: Callable[[Array], Array] = np.empty_like,
     after_strip: Callable[[], None] = lambda: None,
     adjust_estimate: Callable[[Array, PlanRow, int], None] | None = None,
-    after_step: Callable[[int, Array], None] | None = None,
 ) -> None:
     """`x`, changed in place, is the sample that `plan` makes of it. The network is evaluated once per row.
 
     `noise(step_index, strip)` gives the fresh noise of a step; it is asked only where the plan adds some.
     `adjust_estimate(x0, row, step_index)` may change each estimate of the picture in place, after clipping and before
-    use; `after_step(step_index, x)` looks at the state after each step. Between evaluations the work is done on one of
-    `strips` after the other, the largest first; `empty` makes arrays like the state.
+    use. Between evaluations the work is done on one of `strips` after the other, the largest first; `empty` makes
+    arrays like the state.
     """
     # The newest estimate is made in the array of the oldest, which no later step needs.
     estimates = [empty(x) for _ in range(plan.history)]
@@ -82,8 +81,6 @@ def take_steps(
             fresh = noise(index, strip) if row.noise else None
             advance(row, part, [estimate[strip] for estimate in estimates], fresh, _room(scratch, part))
             after_strip()
-        if after_step is not None:
-            after_step(index, x)
 
 
 def _room(scratch: Array, part: Array) -> Array:

@@ -13,7 +13,9 @@ import typer
 from deploy.cli.messages import is_quiet, say
 from deploy.cli.options import (
     ENGINE,
+    FIRST,
     FOUND_OR_PACKAGED,
+    PLACEMENTS,
     SAMPLING,
     ColorFix,
     Device,
@@ -23,6 +25,7 @@ from deploy.cli.options import (
     Frames,
     Json,
     MaxMemory,
+    Panel,
     Precision,
     Preset,
     Quality,
@@ -50,8 +53,8 @@ EXAMPLES = (
     "idm-deploy infer photo.png --scale 4 --crop 200,100,64,64 --samples 4 -o a/",
 )
 
-CHOOSING = "Which pictures, and what of them"
-MAKING = "How pictures are made one after another"
+CHOOSING = Panel("Which pictures, and what of them")
+MAKING = Panel("How pictures are made one after another")
 
 MOST_LINES = 20
 """Results that are listed on a terminal after the bar has gone; of more, their number is told."""
@@ -68,116 +71,75 @@ def infer(
         ),
     ] = None,
     scale: Annotated[
-        float | None,
-        typer.Option("--scale", "-s", help="Enlarge each side this many times: any number from 1, such as 4 or 2.5."),
+        float | None, FIRST("Enlarge each side this many times: any number from 1, such as 4 or 2.5.", "--scale", "-s")
     ] = None,
-    size: Annotated[str | None, typer.Option("--size", help="Output size in pixels, such as 1920x1080.")] = None,
+    size: Annotated[str | None, FIRST("Output size in pixels, such as 1920x1080.")] = None,
     long_edge: Annotated[
-        int | None,
-        typer.Option("--long-edge", help="Pixels of the output's longer side; the other follows from the picture."),
+        int | None, FIRST("Pixels of the output's longer side; the other follows from the picture.")
     ] = None,
     fit: Annotated[
-        str | None,
-        typer.Option("--fit", help="Largest output size within WIDTHxHEIGHT that keeps the picture's proportions."),
+        str | None, FIRST("Largest output size within WIDTHxHEIGHT that keeps the picture's proportions.")
     ] = None,
-    megapixels: Annotated[
-        float | None, typer.Option("--megapixels", help="Output size in millions of pixels, such as 12.")
-    ] = None,
+    megapixels: Annotated[float | None, FIRST("Output size in millions of pixels, such as 12.")] = None,
     output: Annotated[
         str | None,  # not a path, which forgets that it ended in /
-        typer.Option(
+        FIRST(
+            "File to write, or folder/ for all of them, made if it is not there; - is standard output. If left out, "
+            "<picture>_x<scale>.png (or the input's format, see --format) in the current folder.",
             "--output",
             "-o",
             metavar="PATH",
-            help="File to write, or folder/ for all of them, made if it is not there; - is standard output. If left "
-            "out, <picture>_x<scale>.png (or the input's format, see --format) in the current folder.",
         ),
     ] = None,
-    bundle: Annotated[Path | None, typer.Option("--bundle", help=FOUND_OR_PACKAGED)] = None,
+    bundle: Annotated[Path | None, FIRST(FOUND_OR_PACKAGED)] = None,
     force: Annotated[
         bool,
-        typer.Option(
-            "--force",
-            rich_help_panel=MAKING,
-            help="Make pictures again that exist already, and write over files that are not this tool's.",
-        ),
+        MAKING("Make pictures again that exist already, and write over files that are not this tool's.", "--force"),
     ] = False,
     include: Annotated[
         list[str],
-        typer.Option(
-            "--include",
-            rich_help_panel=CHOOSING,
-            help="Of folders, only files that fit this pattern, such as *.jpg or 2024/*; repeatable. If left out, "
-            "files with the suffix of a picture.",
+        CHOOSING(
+            "Of folders, only files that fit this pattern, such as *.jpg or 2024/*; repeatable. If left out, files "
+            "with the suffix of a picture."
         ),
     ] = [],
-    exclude: Annotated[
-        list[str],
-        typer.Option(
-            "--exclude",
-            rich_help_panel=CHOOSING,
-            help="Of folders, no files or folders that fit this pattern; repeatable.",
-        ),
-    ] = [],
+    exclude: Annotated[list[str], CHOOSING("Of folders, no files or folders that fit this pattern; repeatable.")] = [],
     crop: Annotated[
         str | None,
-        typer.Option(
-            "--crop",
-            metavar="X,Y,W,H",
-            rich_help_panel=CHOOSING,
-            help="Only this part of each picture, in its pixels: to try settings in seconds.",
-        ),
+        CHOOSING("Only this part of each picture, in its pixels: to try settings in seconds.", metavar="X,Y,W,H"),
     ] = None,
     samples: Annotated[
         int,
-        typer.Option(
-            "--samples",
-            rich_help_panel=CHOOSING,
-            help="So many versions of each picture, from different noise, and a sheet that shows them side by side.",
-        ),
+        CHOOSING("So many versions of each picture, from different noise, and a sheet that shows them side by side."),
     ] = 1,
     compare: Annotated[
         bool,
-        typer.Option(
+        CHOOSING(
+            "Into each file, the input enlarged by bicubic interpolation on the left, the result on the right.",
             "--compare",
-            rich_help_panel=CHOOSING,
-            help="Into each file, the input enlarged by bicubic interpolation on the left, the result on the right.",
         ),
     ] = False,
     name: Annotated[
         str | None,
-        typer.Option(
-            "--name",
-            rich_help_panel=CHOOSING,
-            help="Names of results, made of {stem}, {name} (with suffix), {ext}, {scale}, {size}, {seed} and {draw}, "
-            "such as {stem}_x{scale}{ext}.",
+        CHOOSING(
+            "Names of results, made of {stem}, {name} (with suffix), {ext}, {scale}, {size}, {seed} and {draw}, such "
+            "as {stem}_x{scale}{ext}."
         ),
     ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            rich_help_panel=MAKING,
-            help="Only say what would be made: sizes, time and memory.",
-        ),
-    ] = False,
+    dry_run: Annotated[bool, MAKING("Only say what would be made: sizes, time and memory.", "--dry-run")] = False,
     batch: Annotated[
         str,
-        typer.Option(
-            "--batch",
-            rich_help_panel=MAKING,
-            autocompletion=one_of("auto", "1", "4", "8"),
-            help="How many pictures of one size are made together. auto: what is faster, by trying it, where that "
-            "changes no byte.",
+        MAKING(
+            "How many pictures of one size are made together. auto: what is faster, by trying it, where that changes "
+            "no byte.",
+            complete=one_of("auto", "1", "4", "8"),
         ),
     ] = "auto",
     temporal_noise: Annotated[
         Literal["own", "fixed"],
-        typer.Option(
-            "--temporal-noise",
-            rich_help_panel=MAKING,
-            help="fixed: all pictures of a size are made from the same noise, so that frames of a film do not "
-            "flicker. own: each picture from its own.",
+        MAKING(
+            "fixed: all pictures of a size are made from the same noise, so that frames of a film do not flicker. own:"
+            " each picture from its own."
         ),
     ] = "own",
     preset: Preset = None,
@@ -185,45 +147,28 @@ def infer(
     steps: Steps = None,
     start: Annotated[
         float | None,
-        typer.Option(
-            "--start",
-            rich_help_panel=SAMPLING,
-            help="Noise level, 0 to 1, that the enlarged input is given to begin with, which saves steps; 0 begins "
-            "with pure noise instead.",
+        SAMPLING(
+            "Noise level, 0 to 1, that the enlarged input is given to begin with, which saves steps; 0 begins with "
+            "pure noise instead."
         ),
     ] = None,
     consistency: Annotated[
         float | None,
-        typer.Option(
-            "--consistency",
-            rich_help_panel=SAMPLING,
-            help="How strongly each step is pulled towards pictures that shrink to the input: 0 not at all, 1 fully.",
-        ),
+        SAMPLING("How strongly each step is pulled towards pictures that shrink to the input: 0 not at all, 1 fully."),
     ] = None,
-    eta: Annotated[
-        float | None,
-        typer.Option(
-            "--eta",
-            rich_help_panel=SAMPLING,
-            help="Fresh noise in each ddim step: 0 none, 1 as much as ddpm.",
-        ),
-    ] = None,
+    eta: Annotated[float | None, SAMPLING("Fresh noise in each ddim step: 0 none, 1 as much as ddpm.")] = None,
     placement: Annotated[
         str | None,
-        typer.Option(
-            "--placement",
-            rich_help_panel=SAMPLING,
-            autocompletion=one_of("uniform", "logsnr", "quadratic", "searched"),
-            help="At which noise levels the steps lie: uniform, logsnr, quadratic, searched (after `schedule`), or the "
+        SAMPLING(
+            "At which noise levels the steps lie: uniform, logsnr, quadratic, searched (after `schedule`), or the "
             "levels themselves, such as 0.05,0.3,0.8.",
+            complete=PLACEMENTS,
         ),
     ] = None,
     published: Annotated[
         bool,
-        typer.Option(
-            "--published",
-            rich_help_panel=SAMPLING,
-            help="Sample exactly as the authors' code does: all of their steps, none of the improvements.",
+        SAMPLING(
+            "Sample exactly as the authors' code does: all of their steps, none of the improvements.", "--published"
         ),
     ] = False,
     seed: Seed = 0,
@@ -234,20 +179,14 @@ def infer(
     max_memory: MaxMemory = None,
     tile: Annotated[
         int | None,
-        typer.Option(
-            "--tile",
-            rich_help_panel=ENGINE,
-            help="Make the picture in tiles of so many pixels a side, even if memory allows more. It comes out a "
-            "little different.",
+        ENGINE(
+            "Make the picture in tiles of so many pixels a side, even if memory allows more. It comes out a little "
+            "different."
         ),
     ] = None,
     max_pixels: Annotated[
         int | None,
-        typer.Option(
-            "--max-pixels",
-            rich_help_panel=ENGINE,
-            help="Most pixels of an input or output; pictures beyond it are refused. Give more to allow larger ones.",
-        ),
+        ENGINE("Most pixels of an input or output; pictures beyond it are refused. Give more to allow larger ones."),
     ] = None,
     format: Format = None,
     quality: Quality = None,

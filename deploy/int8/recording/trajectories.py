@@ -11,17 +11,17 @@ from itertools import groupby
 from math import prod
 from pathlib import Path
 from threading import Event, Lock
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.lanes import Lanes, go_on
-from calibration.observe.observer import refuse_not_finite
+from calibration.observe.observer import not_finite_error
 from calibration.passes.inputs import DenoiserInput
 from deploy.engine.graphs import DENOISE
 from deploy.engine.int8 import SAME_LEVEL
-from deploy.families.contract import NOTHING_STAYS, Keep, Subject
+from deploy.families.contract import Subject
 from deploy.families.model import Model
 from deploy.images.sizes import Size
 from deploy.images.tiles import Window, whole_tiling
@@ -220,23 +220,34 @@ class Trajectories:
     def _recorded(self, group: Group, index: int, tell: Callable[[StepProgress], None]) -> tuple[Float32, Float32]:
         """States and predicted noise, (2, steps, batch, channels, height, width), and the final state."""
         sampling, plan = self.plans.samplings[index], self.plans.plans[index]
-        graphs = self._session.graphs
-        watched = _Watched(self._session.model, len(plan), graphs.bundle.graph(DENOISE, graphs.choice.record.norm))
         subject = self._subject(group)
+        states: list[Float32] = []
+        predictions: list[Float32] = []
+
+        def keep(x: Float32, row: PlanRow, predicted: Float32) -> None:
+            if not np.isfinite(predicted).all():
+                graphs = self._session.graphs
+                where = f"step {len(states) + 1} of {len(plan)} (noise level {row.noise_level:.4g})"
+                feeds = {"x": x, **self._condition(group), **row.feeds}
+                raise not_finite_error(graphs.bundle.graph(DENOISE, graphs.choice.record.norm), feeds, where)
+            states.append(x.copy())
+            predictions.append(predicted.copy())
+
         with sampled_batch(
-            cast(Model, watched),
+            self._session.model,
             subject,
             group.size,
             plan,
             self._noise(group),
-            whole_layout(subject.state_shape, watched.stride),
+            whole_layout(subject.state_shape, self._session.model.stride),
             from_guess=sampling.from_guess,
             consistency=sampling.consistency,
             scratch=self._folder,
             progress=tell,
             notice=ignore,
+            watch=keep,
         ) as sampled:
-            return np.stack([np.stack(watched.states), np.stack(watched.predicted)]), np.array(sampled.state)
+            return np.stack([np.stack(states), np.stack(predictions)]), np.array(sampled.state)
 
     def _work(self, number: int) -> int:
         """How long a trajectory is, in pixels and steps."""
@@ -259,29 +270,6 @@ class Trajectories:
 
     def _final_path(self, number: int) -> Path:
         return self._folder / f"final-{number:04d}.npy"
-
-
-class _Watched:
-    """A model that keeps what `predict` is given and what it returns; for all else it is the model itself."""
-
-    def __init__(self, model: Model, steps: int, graph: Path) -> None:
-        self._model = model
-        self._steps = steps
-        self._graph = graph
-        self.stride = model.stride
-        self.states: list[Float32] = []
-        self.predicted: list[Float32] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def predict(self, x: Float32, condition: Mapping[str, Any], row: PlanRow, keep: Keep = NOTHING_STAYS) -> Float32:
-        noise = self._model.predict(x, condition, row, keep)
-        where = f"step {len(self.states) + 1} of {self._steps} (noise level {row.noise_level:.4g})"
-        refuse_not_finite(noise, self._graph, {"x": x, **condition, **row.feeds}, where)
-        self.states.append(x.copy())
-        self.predicted.append(noise.copy())
-        return noise
 
 
 def whole_layout(shape: tuple[int, int, int, int], stride: int) -> Layout:

@@ -1,9 +1,8 @@
-"""What is measured of a result: each measure is one line of a table."""
+"""What is measured of a result: each measure is one record of a table."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -43,13 +42,13 @@ class Result:
     draws: Sequence[Pixels] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Measure:
     """One figure of a result. `heading` is its column's, `decimals` how many of them mean something."""
 
     heading: str
-    meaning: str
     decimals: int
+    meaning: str
     of: Callable[[Result], float]
 
 
@@ -68,6 +67,10 @@ def _haarpsi(result: Result) -> float:
     return math.nan if too_small else haarpsi(result.pixels, result.original.pixels)
 
 
+def _lr_consistency(result: Result) -> float:
+    return lr_consistency(result.pixels, result.original.lr)
+
+
 def _consistency_between_scales(result: Result) -> float:
     return math.nan if result.smaller is None else consistency_between_scales(result.pixels, result.smaller)
 
@@ -84,79 +87,46 @@ def _colour_error_to_lr(result: Result) -> float:
     return mean_colour_error(result.pixels, np.moveaxis(enlarged, 0, -1))
 
 
+def _diversity(result: Result) -> float:
+    return diversity(result.draws) if len(result.draws) > 1 else math.nan
+
+
+def _to_original(measure: Callable[[Pixels, Pixels], float]) -> Callable[[Result], float]:
+    return lambda result: measure(result.pixels, result.original.pixels)
+
+
 MEASURES: Mapping[str, Measure] = {
-    PSNR: Measure(
-        heading="PSNR",
-        meaning="dB to the original, RGB",
-        decimals=2,
-        of=lambda result: psnr(result.pixels, result.original.pixels),
-    ),
-    "psnr_y": Measure(
-        heading="PSNR Y",
-        meaning="dB to the original, luma",
-        decimals=2,
-        of=lambda result: psnr_y(result.pixels, result.original.pixels),
-    ),
-    "ssim": Measure(
-        heading="SSIM",
-        meaning="structural similarity to the original",
-        decimals=4,
-        of=lambda result: ssim(result.pixels, result.original.pixels),
-    ),
+    PSNR: Measure("PSNR", 2, "dB to the original, RGB", _to_original(psnr)),
+    "psnr_y": Measure("PSNR Y", 2, "dB to the original, luma", _to_original(psnr_y)),
+    "ssim": Measure("SSIM", 4, "structural similarity to the original", _to_original(ssim)),
     SSIMULACRA2: Measure(
-        heading="SSIMULACRA2",
-        meaning="how near it looks to the original: 100 equal, 70 good, 50 middling, 30 poor",
-        decimals=1,
-        of=lambda result: ssimulacra2(result.pixels, result.original.pixels),
+        "SSIMULACRA2",
+        1,
+        "how near it looks to the original: 100 equal, 70 good, 50 middling, 30 poor",
+        _to_original(ssimulacra2),
     ),
-    "haarpsi": Measure(
-        heading="HaarPSI",
-        meaning="a second opinion on how near it looks to the original, 0 to 1",
-        decimals=4,
-        of=_haarpsi,
-    ),
+    "haarpsi": Measure("HaarPSI", 4, "a second opinion on how near it looks to the original, 0 to 1", _haarpsi),
     LR_CONSISTENCY: Measure(
-        heading="LR cons.",
-        meaning="dB between the LR picture and the result reduced to its size",
-        decimals=1,
-        of=lambda result: lr_consistency(result.pixels, result.original.lr),
+        "LR cons.", 1, "dB between the LR picture and the result reduced to its size", _lr_consistency
     ),
     "scale_consistency": Measure(
-        heading="scale cons.",
-        meaning="dB between the result, reduced, and the same LR picture and seed enlarged by the next smaller scale",
-        decimals=1,
-        of=_consistency_between_scales,
+        "scale cons.",
+        1,
+        "dB between the result, reduced, and the same LR picture and seed enlarged by the next smaller scale",
+        _consistency_between_scales,
     ),
-    "self_ssim": Measure(
-        heading="SelfSSIM",
-        meaning="SSIM between the same two, 1 where they agree",
-        decimals=3,
-        of=_self_ssim,
-    ),
-    "diversity": Measure(
-        heading="diversity",
-        meaning="standard deviation of a pixel between draws, levels of 255",
-        decimals=2,
-        of=lambda result: diversity(result.draws) if len(result.draws) > 1 else math.nan,
-    ),
+    "self_ssim": Measure("SelfSSIM", 3, "SSIM between the same two, 1 where they agree", _self_ssim),
+    "diversity": Measure("diversity", 2, "standard deviation of a pixel between draws, levels of 255", _diversity),
     DETAIL: Measure(
-        heading="detail",
-        meaning="amplitude above the LR Nyquist as a share of the original's; noise counts too",
-        decimals=2,
-        of=_detail,
+        "detail", 2, "amplitude above the LR Nyquist as a share of the original's; noise counts too", _detail
     ),
     "colour_to_lr": Measure(
-        heading="colour/LR",
-        meaning="largest difference of a channel's mean from the enlarged LR picture's, levels of 255",
-        decimals=2,
-        of=_colour_error_to_lr,
+        "colour/LR",
+        2,
+        "largest difference of a channel's mean from the enlarged LR picture's, levels of 255",
+        _colour_error_to_lr,
     ),
-    "colour": Measure(
-        heading="colour",
-        meaning="the same from the original's mean",
-        decimals=2,
-        of=lambda result: mean_colour_error(result.pixels, result.original.pixels),
-    ),
+    "colour": Measure("colour", 2, "the same from the original's mean", _to_original(mean_colour_error)),
 }
 """In the order of the table's columns."""
 
@@ -166,19 +136,11 @@ def measures_with(lpips: Lpips | None = None, dists: Dists | None = None) -> Map
     added = {}
     for name, network in (("lpips", lpips), ("dists", dists)):
         if network is not None:
-            added[name] = Measure(
-                heading=name.upper(),
-                meaning=f"perceptual distance to the original, smaller is better ({network.describe()})",
-                decimals=4,
-                of=partial(_distance, network),
-            )
+            meaning = f"perceptual distance to the original, smaller is better ({network.describe()})"
+            added[name] = Measure(name.upper(), 4, meaning, _to_original(network.distance))
     items = list(MEASURES.items())
     place = [name for name, _ in items].index(LR_CONSISTENCY)
     return dict([*items[:place], *added.items(), *items[place:]])
-
-
-def _distance(network: Lpips | Dists, result: Result) -> float:
-    return network.distance(result.pixels, result.original.pixels)
 
 
 def figures_of(result: Result, measures: Mapping[str, Measure]) -> dict[str, float]:

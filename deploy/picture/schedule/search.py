@@ -1,7 +1,7 @@
-"""Where few steps should lie for this checkpoint: searched on seeded samples, against a converged trajectory.
+"""The search for the noise levels at which few steps serve a checkpoint best, beside a run of many steps.
 
-A dense run visits many noise levels and keeps, at each, the state x and the estimate x0 of the picture. From any
-visited level i the first-order step to any later level j is then known without another evaluation,
+A dense run of each seeded sample visits many noise levels and keeps, at each, the state x and the estimate x0 of the
+picture. From any visited level i the first-order step to any later level j is then known without another evaluation,
 
     x_ij = alpha_j x0_i + sigma_j (x_i - alpha_i x0_i) / sigma_i,
 
@@ -35,7 +35,7 @@ from deploy.sampling.schedule import NoiseSchedule, log_snr_from_noise_level, no
 from engines.arrays import Float32
 
 REFERENCE_EVALUATIONS = 80
-"""Of the dense run, half placed uniformly in time and half in log-SNR."""
+"""Steps of the dense run, half of them placed uniformly in time and half in log-SNR."""
 
 REFERENCE_EQUATION = "dpmpp-2m"
 WEIGHT_EXPONENTS = (0.0, 0.5, 1.0, 2.0)
@@ -57,7 +57,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a placement is searched for, apart from the number of steps."""
+    """The way to sample that a placement is searched for, apart from the number of steps."""
 
     equation: str
     start: float | None = None
@@ -73,7 +73,7 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """The best placement for a number of steps. Distances are root mean squares to the dense run's end."""
+    """The best placement of a number of steps. Distances are root mean squares to the dense run's end."""
 
     noise_levels: Levels
     distance: float
@@ -120,7 +120,7 @@ class PlacementSearch:
         return self._trajectories
 
     def evaluations(self, steps: int) -> int:
-        """At most how many evaluations `find` makes for a number of steps, the dense runs apart."""
+        """The most evaluations that `find` makes for a number of steps, apart from those of the dense runs."""
         return len(self._samples) * steps * (len(WEIGHT_EXPONENTS) + len(PLACEMENTS) + BLEND_ROUNDS * RUNNERS_UP)
 
     @property
@@ -133,30 +133,30 @@ class PlacementSearch:
         if steps >= len(self._dense):
             raise PlanError(f"A placement is searched for fewer steps than the {len(self._dense)} of the dense run.")
         rules = {name: self._levels_of_rule(name, steps) for name in PLACEMENTS}
-        tried: dict[Levels, float] = {}
+        distances: dict[Levels, float] = {}
         for levels in (*rules.values(), *self._paths(steps)):
-            if levels not in tried:
-                tried[levels] = self.distance(levels)
-        self._try_blends(tried)
-        best = min(tried, key=lambda levels: tried[levels])
-        named = [name for name, levels in rules.items() if levels == best]
+            if levels not in distances:
+                distances[levels] = self.distance(levels)
+        self._try_blends(distances)
+        best = min(distances, key=lambda levels: distances[levels])
+        winners = [name for name, levels in rules.items() if levels == best]
         return Found(
             noise_levels=best,
-            distance=tried[best],
-            origin=named[0] if named else "search",
-            rules={name: tried[levels] for name, levels in rules.items()},
+            distance=distances[best],
+            origin=winners[0] if winners else "search",
+            rules={name: distances[levels] for name, levels in rules.items()},
         )
 
-    def _try_blends(self, tried: dict[Levels, float]) -> None:
+    def _try_blends(self, distances: dict[Levels, float]) -> None:
         """Placements between the best one and its runners-up are tried as well, while that gets anywhere."""
         for _ in range(BLEND_ROUNDS):
-            ranked = sorted(tried, key=lambda levels: tried[levels])
+            ranked = sorted(distances, key=lambda levels: distances[levels])
             best = ranked[0]
             for other in ranked[1 : 1 + RUNNERS_UP]:
                 blended = self._on_timesteps(blend(best, other, BLEND_SHARE))
-                if blended is not None and blended not in tried:
-                    tried[blended] = self.distance(blended)
-            if min(tried.values()) == tried[best]:
+                if blended is not None and blended not in distances:
+                    distances[blended] = self.distance(blended)
+            if min(distances.values()) == distances[best]:
                 return
 
     def _on_timesteps(self, levels: Levels) -> Levels | None:
@@ -224,18 +224,18 @@ class PlacementSearch:
             return self._model.predict(x.astype(np.float32, copy=False), condition, row)
 
         def adjust(estimate: Array, _: PlanRow, _step: int) -> None:
-            made: Float32 = estimate.astype(np.float32, copy=False)  # the same array: the state is float32
+            picture: Float32 = estimate.astype(np.float32, copy=False)  # the same array: the state is float32
             if self._setting.consistency:
-                sample.subject.make_consistent(made, self._setting.consistency, lambda: None)
+                sample.subject.make_consistent(picture, self._setting.consistency, lambda: None)
             if estimates is not None:
-                estimates.append(made.copy())
+                estimates.append(picture.copy())
 
         whole = slice(0, shape[2])
         noise = sample.noise.rows(shape, START_NOISE, whole)
         guess = sample.subject.first_guess(whole) if self._setting.start is not None else None
         state = starting_state(plan, noise, guess)
-        made: Float32 = run_plan(plan, predict, state, _no_noise, adjust_estimate=adjust).astype(np.float32)
-        return made
+        end: Float32 = run_plan(plan, predict, state, _no_noise, adjust_estimate=adjust).astype(np.float32)
+        return end
 
     def _paths(self, steps: int) -> list[Levels]:
         """The cheapest path of `steps` evaluations through the dense run, for each weight."""

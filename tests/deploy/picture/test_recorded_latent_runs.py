@@ -69,9 +69,9 @@ def run(bundle: Bundle, subject: str, case: str, size: tuple[int, int]) -> Itera
             scratch=Path("unused"),
             progress=ignore,
             notice=ignore,
-            after_step=lambda _, x: seen.append(x.copy()),
+            watch=lambda x, *_: seen.append(x.copy()),
         ) as sampled:
-            yield sampled, seen, model
+            yield sampled, [*seen[1:], sampled.state.copy()], model
 
 
 @pytest.mark.parametrize(

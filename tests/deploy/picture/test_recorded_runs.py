@@ -79,11 +79,11 @@ def run(bundle: Bundle, case: dict[str, Any], settings: PlanSettings, noise: Any
             scratch=Path("unused"),
             progress=ignore,
             notice=ignore,
-            after_step=lambda _, x: seen.append(x.copy()),
+            watch=lambda x, *_: seen.append(x.copy()),
         ) as sampled:
             pixels = sampled.pixels()
             assert sampled.evaluations == len(seen)
-    return seen, pixels
+            return [*seen[1:], sampled.state.copy()], pixels
 
 
 @pytest.mark.parametrize("name", DDPM)
