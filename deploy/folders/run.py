@@ -63,7 +63,7 @@ class Run:
             self._look_at_output()
             found = self._found()
             self.jobs = jobs_of(request, found.sources, self._input_of)
-            self._sheets = Sheets(request, found.sources)
+            self._sheets = Sheets(request, self.jobs)
             if self.jobs:
                 self._check_formats()
             if not is_dry:

@@ -170,7 +170,7 @@ def test_sizes_crops_and_comparisons_are_options(place: Path) -> None:
     assert size("--scale", "2", "--compare") == ((36, 12), "a_x2_compare.png")
     report = report_of(infer(place, "in/a.png", *STEPS, "--samples", "2", "-o", "draws", "--json").stdout)
     assert [Path(row["output"]).name for row in report["pictures"]] == ["a_x2_draw0.png", "a_x2_draw1.png"]
-    assert (place / "draws" / "a.png_x2_samples.png").exists()
+    assert (place / "draws" / "a_x2_samples.png").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no terminals of this kind on Windows")
