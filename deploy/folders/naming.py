@@ -109,7 +109,7 @@ class _Template:
         self._sheet_text = self._text.replace("draw{draw}", "{draw}")
         self._latest: tuple[Path, str] | None = None
         self._is_file = request.output is not None and not request.goes_into_a_folder()
-        self.names_format = self._is_file or "{ext}" not in self._text
+        self.names_format = request.names_formats()
 
     def target(
         self, source: Candidate, draw: int | None, frame: int | None = None, *, with_suffix: bool = False

@@ -73,9 +73,7 @@ def read_size(path: str | Path) -> Size:
     return read_header(path).size
 
 
-def write_image(
-    pixels: Pixels, path: str | Path, *, quality: int | None = None, note: bytes | None = None
-) -> None:
+def write_image(pixels: Pixels, path: str | Path, *, quality: int | None = None, note: bytes | None = None) -> None:
     """`path` holds the picture, in the format its suffix names, replacing what was there.
 
     pixels: uint8 (H, W, 3), or (H, W) for a grey picture of one channel. quality: 1 to 100 for formats that have one,

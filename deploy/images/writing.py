@@ -55,6 +55,16 @@ class Saving:
                 f"{_titles_with('quality')}."
             )
 
+    def check_quality_of_default(self) -> None:
+        """No quality was asked for where nothing says the format: such results keep every pixel."""
+        if self.quality is not None and self.format is None:
+            names = [name for name in WRITTEN if "quality" in _writer(name).keeps]
+            raise ImageError(
+                "Results whose format nobody names keep every pixel (PNG, or the input's format where that is "
+                f"lossless) and take no `quality`; choose a `format` that does ({_listed(names, 'or')}), or leave it "
+                "out."
+            )
+
 
 def written_format(name: str) -> Format:
     """The format of that name, if it is one that is written."""

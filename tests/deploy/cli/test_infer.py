@@ -331,7 +331,11 @@ BAD: list[tuple[list[str], str]] = [
     ),
     (["a.png", "--scale", "2", "--quality", "0"], "--quality goes from 1 to 100, found 0"),
     (["a.png", "--scale", "2", "--quality", "9", "--format", "png"], "PNG keeps every pixel and takes no --quality"),
-    (["a.png", "--scale", "2", "--quality", "9"], "PNG keeps every pixel and takes no --quality"),
+    (
+        ["a.png", "--scale", "2", "--quality", "9"],
+        "take no --quality; choose a --format that does (jpeg, webp, avif or jx",
+    ),
+    (["a.png", "--scale", "2", "--quality", "9", "-o", "x.png"], "PNG keeps every pixel and takes no --quality"),
     (["a.png", "--scale", "2", "--format", "png", "-o", "x.jpg"], "the name asks for JPEG, --format for PNG"),
     (["a.png", "--scale", "2", "--color-fix", "adain"], "--color-fix is one of none, lowfreq, wavelet, found 'adain'"),
     (["glass.png", "--scale", "2", "-o", "x.jpg"], "JPEG holds no transparency, and the picture has some. Write PNG,"),

@@ -341,6 +341,15 @@ def test_the_form_of_the_file_is_a_setting(tmp_path: Path, upscaler: Upscaler) -
     assert [found[name].frame for name in names] == [None, 1, 2, 3]
 
 
+def test_a_name_that_says_the_format_takes_a_quality(tmp_path: Path, upscaler: Upscaler) -> None:
+    make_pictures(tmp_path / "in", "a.png", size=(24, 24))
+    sizes = []
+    for quality in (20, 90):
+        (found,) = enlarged(upscaler, tmp_path / "in", tmp_path / "out", quality=quality, name="{stem}.jpg").values()
+        sizes.append(found.output.stat().st_size)
+    assert 2 * sizes[0] < sizes[1]
+
+
 def test_what_is_wrong_with_the_request_is_raised_by_the_call(tmp_path: Path, upscaler: Upscaler) -> None:
     make_pictures(tmp_path / "in", "a.png", "a.jpg")
     (tmp_path / "empty").mkdir()
@@ -353,6 +362,12 @@ def test_what_is_wrong_with_the_request_is_raised_by_the_call(tmp_path: Path, up
         (tmp_path / "in", {"temporal_noise": "none"}, r"The `temporal_noise` must be fixed or left out, found 'none'"),
         (tmp_path / "in", {"frames": 3}, r"The `frames` must be first or all, found 3"),
         (tmp_path / "in", {"format": "psd"}, r"`format` is one of png, .*, found 'psd'"),
+        (
+            tmp_path / "in",
+            {"quality": 90},
+            r"take no `quality`; choose a `format` that does \(jpeg, webp, avif or jxl\)",
+        ),
+        (tmp_path / "in", {"quality": 90, "name": "{name}.bmp"}, r"BMP keeps every pixel and takes no `quality`"),
     ):
         with pytest.raises(ImageError, match=told):
             outcomes(upscaler, pictures, tmp_path / "out", **options)
