@@ -43,6 +43,7 @@ def enlarge(
     quality: int | None = None,
     strip_metadata: bool = False,
     color_fix: str = DEFAULT_COLOR_FIX,
+    background: str | None = None,
     seed: int = 0,
     tile: int | None = None,
     batch: int | None = None,
@@ -94,7 +95,13 @@ def enlarge(
         batch=batch,
         max_pixels=max_pixels,
         force=force,
-        saving=Saving(format=format, quality=quality, strip_metadata=strip_metadata, color_fix=color_fix),
+        saving=Saving(
+            format=format,
+            quality=quality,
+            strip_metadata=strip_metadata,
+            color_fix=color_fix,
+            background=background,
+        ),
         all_frames=frames == "all",
         choices=Choices(preset=preset, steps=steps).before(choices),
     )

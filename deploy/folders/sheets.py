@@ -8,9 +8,10 @@ from deploy.errors import DeployError
 from deploy.folders.naming import Job
 from deploy.folders.outcome import Outcome
 from deploy.folders.request import Request
-from deploy.images.files import write_image
+from deploy.images.background import on_background
+from deploy.images.files import Pixels, write_image
 from deploy.images.reading import read_picture
-from deploy.images.view import srgb_on_grey
+from deploy.images.view import srgb_in_8_bits
 from deploy.measure.sheet import contact_sheet
 from deploy.picture.existing import note_of_existing
 from engines.errors import EngineError
@@ -18,6 +19,8 @@ from engines.errors import EngineError
 SIDE = 384
 """Pixels of a draw on the sheet."""
 IN_A_ROW = 4
+MIDDLE_GREY = 128, 128, 128
+"""What draws with transparency are shown on."""
 _NOTE = b'{"sheet": 1}'
 
 
@@ -50,9 +53,14 @@ class Sheets:
             return
         try:
             note_of_existing(target, force=self._force)
-            pictures = [(path.name, srgb_on_grey(read_picture(path))) for path in outputs]
+            pictures = [(path.name, _as_seen(path)) for path in outputs]
             rows = [pictures[first : first + IN_A_ROW] for first in range(0, len(pictures), IN_A_ROW)]
             write_image(contact_sheet(rows, side=SIDE), target, quality=self._quality, note=_NOTE)
             say(f"{target}: the {len(outputs)} draws side by side")
         except (DeployError, EngineError) as error:
             say(f"the sheet of draws was not made: {error}")
+
+
+def _as_seen(path: Path) -> Pixels:
+    """The picture in a file, opaque, in 8 bits of sRGB."""
+    return srgb_in_8_bits(on_background(read_picture(path), MIDDLE_GREY))

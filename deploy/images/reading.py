@@ -38,13 +38,17 @@ _DAMAGE = (*DAMAGE, struct.error, zlib.error)
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a file's header says: format, size upright, bits per channel, frames, whether it is lossless."""
+    """What a file's header says: format, size upright, bits per channel, frames, whether it is lossless.
+
+    may_be_transparent: it has alpha, which may yet be opaque everywhere, or a palette, whose colours may have some.
+    """
 
     format: Format
     size: Size
     bits: int
     frames: int
     is_lossless: bool
+    may_be_transparent: bool
 
 
 def read_picture(path: str | Path, *, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -66,6 +70,7 @@ def read_header(path: str | Path) -> Header:
             bits=opened.bits,
             frames=opened.frames,
             is_lossless=opened.is_lossless,
+            may_be_transparent=opened.mode.endswith("A") or opened.mode == "P",
         )
 
 

@@ -15,6 +15,7 @@ from deploy.cli.options import (
     ENGINE,
     FOUND_OR_PACKAGED,
     SAMPLING,
+    Background,
     ColorFix,
     Device,
     Engine,
@@ -253,6 +254,7 @@ def infer(
     quality: Quality = None,
     strip_metadata: StripMetadata = False,
     color_fix: ColorFix = "none",
+    background: Background = None,
     frames: Frames = "first",
     as_json: Json = False,
 ) -> None:
@@ -263,7 +265,13 @@ def infer(
     from deploy.packaged.places import FREE_SAMPLES, bundle_or_packaged
     from deploy.picture.upscaler import Upscaler
 
-    saving = Saving(format=format, quality=quality, strip_metadata=strip_metadata, color_fix=color_fix)
+    saving = Saving(
+        format=format,
+        quality=quality,
+        strip_metadata=strip_metadata,
+        color_fix=color_fix,
+        background=background,
+    )
     opened = Bundle.open(bundle_or_packaged(bundle, say))
     pictures = tuple(images or opened.sample_images()[:1] or FREE_SAMPLES[:1])
     place = None if output is None else Path(output)

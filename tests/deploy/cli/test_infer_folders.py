@@ -106,6 +106,19 @@ def test_a_dry_run_makes_nothing_and_says_what_it_would(place: Path) -> None:
     assert "in/a.png -> out/a_x2.png: 9x6 -> 18x12, about " in done.stdout  # the time is known from the run
 
 
+def test_a_dry_run_knows_which_formats_hold_transparency(place: Path) -> None:
+    (place / "more").mkdir()
+    glass = np.full((6, 9, 4), 255, np.uint8)
+    Image.fromarray(glass).save(place / "more" / "opaque.png")
+    glass[0, 0, 3] = 0
+    Image.fromarray(glass).save(place / "more" / "glass.png")
+    command = ["more", "-o", "out", *STEPS, "--format", "jpeg", "--dry-run"]
+    done = infer(place, *command, code=1)
+    refused = "more/glass.png -> out/glass_x2.jpg: would fail: reading more/glass.png: it has transparency, which JPEG"
+    assert refused in done.stdout and "more/opaque.png -> out/opaque_x2.jpg: 9x6 -> 18x12" in done.stdout
+    assert "would fail:" not in infer(place, *command, "--background", "white").stdout
+
+
 def test_standard_input_and_output_take_one_picture(place: Path) -> None:
     infer(place, "in/a.png", *STEPS, "-o", "a.png")
     made = (place / "a.png").read_bytes()
