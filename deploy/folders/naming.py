@@ -172,11 +172,20 @@ def _refuse_same_targets(jobs: Sequence[Job]) -> None:
         if job.target in seen:
             other = seen[job.target]
             both = f"{other.image} and {job.image}" if other.image != job.image else f"several draws of {job.image}"
-            raise ImageError(
-                f"{both} would both be written to {job.target}; enlarge them into different folders, or give a `name` "
-                "that tells them apart, such as {name}_{size}{ext}."
-            )
+            raise ImageError(f"{both} would both be written to {job.target}; {_way_out(other, job)}")
         seen[job.target] = job
+
+
+def _way_out(first: Job, second: Job) -> str:
+    """What keeps the results of two jobs apart."""
+    if first.image == second.image and first.draw != second.draw:
+        return "give a `name` that tells them apart, such as {stem}_{draw}{ext}."
+    if first.image.name != second.image.name or first.image == second.image:
+        return "give a `name` that tells them apart, such as {name}_{size}{ext}, or none."
+    return (
+        "they have one name. Enlarge the folders that they lie in, whose results are kept apart, or one after the "
+        "other, into a folder (-o) each."
+    )
 
 
 def _refuse_own_inputs(jobs: Sequence[Job]) -> None:

@@ -162,6 +162,19 @@ def test_what_cannot_be_done_is_one_sentence(place: Path, arguments: list[str], 
     assert told in done.stderr and files_in(place) == before
 
 
+def test_two_pictures_of_one_name_are_refused_with_advice_that_works(place: Path) -> None:
+    make_pictures(place, "one/a.png", "two/a.png")
+    done = infer(place, "one/a.png", "two/a.png", "-o", "out", *STEPS, code=1)
+    assert (
+        "one/a.png and two/a.png would both be written to out/a.png_x2.png; they have one name. Enlarge" in done.stderr
+    )
+    infer(place, "one", "two", "-o", "out", *STEPS)
+    assert list(files_in(place / "out")) == ["one/a_x2.png", "two/a_x2.png"]
+    done = infer(place, "one/a.png", "one/../one/a.png", "-o", "out", *STEPS)
+    assert done.stderr.splitlines().count("one/a.png is named more than once, and enlarged once") == 1
+    assert done.stdout.count("out/a_x2.png: 18x12") == 1
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--crop", "1,2,3"], ["--batch", "many"], ["--fit", "9"], ["--temporal-noise", "x"], ["--samples", "x"]],

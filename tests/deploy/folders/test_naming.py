@@ -71,11 +71,16 @@ def test_a_sheet_is_named_like_its_draws(options: dict[str, Any], names: list[st
 
 
 def test_a_template_that_collides_is_refused() -> None:
-    with pytest.raises(ImageError, match=r"IMG\.heic and IMG\.jpg would both be written to out/IMG_x4\.png; enlarge"):
+    told = (
+        r"IMG\.heic and IMG\.jpg would both be written to out/IMG_x4\.png; give a `name` .* such as {name}_{size}{ext}"
+    )
+    with pytest.raises(ImageError, match=told):
         targets("IMG.heic", "IMG.jpg", name="{stem}_x{scale}{ext}")
-    with pytest.raises(ImageError, match=r"several draws of a\.png would both be written to out/a\.png"):
+    assert targets("IMG.heic", "IMG.jpg", name="{name}_{size}{ext}") == ["IMG.heic_x4.png", "IMG.jpg_x4.png"]
+    told = r"several draws of a\.png would both be written to out/a\.png; give a `name` .* such as {stem}_{draw}{ext}"
+    with pytest.raises(ImageError, match=told):
         targets("a.png", samples=2, name="{stem}{ext}")
-    assert targets("a.png", samples=2, name="{stem}{draw}{ext}") == ["a0.png", "a1.png"]
+    assert targets("a.png", samples=2, name="{stem}_{draw}{ext}") == ["a_0.png", "a_1.png"]
 
 
 @pytest.mark.parametrize(
