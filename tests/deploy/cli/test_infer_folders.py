@@ -135,6 +135,12 @@ def test_standard_input_and_output_take_one_picture(place: Path) -> None:
     told = piped("-", given=b"no picture", code=1)
     assert b"idm-deploy: reading standard input: this is not a PNG" in told.stderr and told.stdout == b""
     assert b"`-` stands for one picture" in piped("-", "in/a.png", code=1).stderr
+    told = piped("-", "--frames", "all", given=small, code=1)
+    assert b"Standard output takes one picture, and all frames are several; name a folder" in told.stderr
+    row = json.loads(piped("-", "-o", "b.png", "--json", given=small).stdout.splitlines()[0])
+    assert (row["kind"], row["input"], row["output"]) == ("skipped", "standard input", "b.png")
+    planned = piped("-", "--dry-run", given=small).stdout.splitlines()[0]
+    assert planned.startswith(b"standard input -> standard output: 9x6 -> 18x12")
     assert piped("-", "--json", given=small, code=2).stdout == b""
     assert sorted(path.name for path in place.iterdir()) == ["a.png", "b.png", "in", "micro.bundle"]
 
