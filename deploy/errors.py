@@ -8,6 +8,7 @@ DeployError
  |- ImageError         a picture that cannot be read or written
  |- SizeError          an output size, scale or tile that cannot be honoured
  |- PlanError          an impossible choice of equation, steps or placement
+ |- ParameterError     a parameter of the Python API of another kind than it takes; a TypeError too
  |- OutputError        a network produced values that are not numbers
  |- QuantizationError  int8 that would cost more quality than was allowed
  `- MissingPackage     an optional dependency is not installed
@@ -51,6 +52,10 @@ class MissingPackage(DeployError):  # noqa: N818  a state of the installation ra
 
 class OutputError(DeployError):
     """A network produced values that are not numbers."""
+
+
+class ParameterError(DeployError, TypeError):
+    """A parameter of the Python API is of another kind than it takes."""
 
 
 class PlanError(DeployError):

@@ -174,6 +174,13 @@ ColorFix = Annotated[
         complete=one_of("none", "lowfreq", "wavelet"),
     ),
 ]
+Background = Annotated[
+    str | None,
+    FILES(
+        "Lay transparent pictures over this colour: white, black or #rrggbb, as light. For formats without "
+        "transparency, such as jpeg. If left out, results are transparent where the inputs are."
+    ),
+]
 Frames = Annotated[
     Literal["first", "all"],
     FILES("Of animations and files of several pages: the first, or all of them, each as a picture of its own."),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 OPTIONS_OF_PARAMETERS = (
+    "background",
     "batch",
     "color_fix",
     "consistency",

@@ -10,8 +10,11 @@ from deploy.errors import DeployError
 from deploy.folders.naming import Job
 from deploy.folders.request import Request
 from deploy.folders.run import Run
+from deploy.images.formats.table import format_of_suffix
+from deploy.images.reading import read_header
 from deploy.images.sizes import Size
 from deploy.picture.existing import note_of_existing
+from deploy.picture.files import result_of
 from deploy.picture.upscaler import Upscaler
 from engines.errors import EngineError
 from engines.progress import Say
@@ -103,6 +106,7 @@ class DryRun:
                 return Plan(state="would skip", input=job.image, output=job.target)
             if not run.is_ours(job.target):
                 note_of_existing(job.target, force=request.force)
+            self._refuse_lost_alpha(job, size)
             work = run.forecasts.work(lr, size)
             memory = run.upscaler.predicted_bytes(lr, size, run.sampling, request.tile)
         except (DeployError, EngineError) as error:
@@ -118,3 +122,11 @@ class DryRun:
             seconds=run.forecasts.seconds(work),
             memory_bytes=memory,
         )
+
+    def _refuse_lost_alpha(self, job: Job, size: Size) -> None:
+        """A transparent picture is not to be written in a format without transparency; only its pixels tell."""
+        saving, record = self._run.request.saving, format_of_suffix(job.target)
+        holds = record is None or record.writer is None or "alpha" in record.writer.keeps
+        if not holds and saving.background is None and read_header(job.image).may_be_transparent:
+            source = self._run.request.open(job.image, job.frame)
+            result_of(source, size, saving, job.target if job.names_format else None)

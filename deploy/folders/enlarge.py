@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from deploy.bundle import Bundle
 from deploy.errors import ImageError
@@ -15,6 +15,7 @@ from deploy.images.colour_fix import DEFAULT_COLOR_FIX
 from deploy.images.sizes import UserSize
 from deploy.images.writing import Saving
 from deploy.packaged.places import bundle_or_packaged
+from deploy.picture.parameters import check_kinds, listed, wrong_kind
 from deploy.picture.upscaler import Upscaler, ignore
 from deploy.sampling.choices import Choices
 
@@ -31,8 +32,8 @@ def enlarge(
     fit: UserSize | None = None,
     megapixels: float | None = None,
     upscaler: Upscaler | None = None,
-    include: Iterable[str] = (),
-    exclude: Iterable[str] = (),
+    include: str | Iterable[str] = (),
+    exclude: str | Iterable[str] = (),
     name: str | None = None,
     crop: Crop | None = None,
     samples: int = 1,
@@ -43,6 +44,7 @@ def enlarge(
     quality: int | None = None,
     strip_metadata: bool = False,
     color_fix: str = DEFAULT_COLOR_FIX,
+    background: str | None = None,
     seed: int = 0,
     tile: int | None = None,
     batch: int | None = None,
@@ -65,7 +67,34 @@ def enlarge(
     stays open; None opens the bundle of the current folder, else the packaged model. The other parameters are the
     options of `idm-deploy infer`. `notice` is told what a person should know, `progress` how far the run is.
     """
-    named = [pictures] if isinstance(pictures, str | PathLike) else list(pictures)
+    named: Any = listed(pictures)
+    patterns: dict[str, Any] = {"include": listed(include), "exclude": listed(exclude)}
+    check_kinds(
+        **patterns,
+        pictures=named,
+        out=out,
+        size=size,
+        fit=fit,
+        name=name,
+        crop=crop,
+        samples=samples,
+        compare=compare,
+        format=format,
+        quality=quality,
+        strip_metadata=strip_metadata,
+        color_fix=color_fix,
+        background=background,
+        tile=tile,
+        batch=batch,
+        max_pixels=max_pixels,
+        force=force,
+        choices=choices,
+        preset=preset,
+        notice=notice,
+        progress=progress,
+    )
+    if upscaler is not None and not isinstance(upscaler, Upscaler):
+        raise wrong_kind("upscaler", "an open Upscaler", upscaler)
     if temporal_noise not in (None, "fixed"):
         raise ImageError(f"The `temporal_noise` must be fixed or left out, found {temporal_noise!r}.")
     if frames not in ("first", "all"):
@@ -83,8 +112,8 @@ def enlarge(
         output_is_folder=True,
         keeps_record=True,
         name=name,
-        include=tuple(include),
-        exclude=tuple(exclude),
+        include=tuple(patterns["include"]),
+        exclude=tuple(patterns["exclude"]),
         crop=crop,
         samples=samples,
         compare=compare,
@@ -94,7 +123,13 @@ def enlarge(
         batch=batch,
         max_pixels=max_pixels,
         force=force,
-        saving=Saving(format=format, quality=quality, strip_metadata=strip_metadata, color_fix=color_fix),
+        saving=Saving(
+            format=format,
+            quality=quality,
+            strip_metadata=strip_metadata,
+            color_fix=color_fix,
+            background=background,
+        ),
         all_frames=frames == "all",
         choices=Choices(preset=preset, steps=steps).before(choices),
     )

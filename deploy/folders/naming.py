@@ -24,9 +24,8 @@ from deploy.picture.files import result_suffix
 
 FIELDS = ("stem", "name", "ext", "scale", "size", "seed", "draw")
 
-SHEET_SUFFIX = ".png"
-
-_SHEET = "{name}_{size}_samples{ext}"
+_ALL_DRAWS = "samples"
+"""Stands for the number of a draw in the name of the sheet that shows all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,7 @@ class Job:
     """A result to make: draw number `draw` of the picture `image`, to be written to `target`.
 
     frame: of a file that holds several pictures, from 0; None where nobody said. names_format: whether the name of the
-    result says its format, rather than following from that.
+    result says its format, rather than following from that. sheet: where all draws of the picture are shown together.
     """
 
     index: int
@@ -43,6 +42,7 @@ class Job:
     draw: int = 0
     frame: int | None = None
     names_format: bool = False
+    sheet: Path | None = None
 
     def __str__(self) -> str:
         return str(self.image) if self.frame is None else f"{self.image} frame {self.frame + 1}"
@@ -69,6 +69,7 @@ def jobs_of(
     jobs: list[Job] = []
     for (source, frame, draw), target in zip(named, targets, strict=True):
         keeps_suffix = counts[target] > 1 and template.is_own and made_of(target) != source.path.absolute()
+        sheet = template.target(source, None, frame, with_suffix=keeps_suffix) if request.samples > 1 else None
         jobs.append(
             Job(
                 index=len(jobs),
@@ -77,16 +78,12 @@ def jobs_of(
                 draw=draw,
                 frame=frame,
                 names_format=template.names_format,
+                sheet=sheet,
             )
         )
     _refuse_same_targets(jobs)
     _refuse_own_inputs(jobs)
     return jobs
-
-
-def sheet_target(request: Request, source: Candidate) -> Path:
-    """Where the sheet of a picture's draws goes."""
-    return _Template(request).target(source, None)
 
 
 def _frames_of(image: Path, request: Request) -> list[int | None]:
@@ -109,9 +106,10 @@ class _Template:
         drawn = "_draw{draw}" if request.samples > 1 else ""
         self._text = f"{{stem}}_{{size}}{views}{drawn}{{ext}}" if request.name is None else request.name
         _check(self._text, request)
+        self._sheet_text = self._text.replace("draw{draw}", "{draw}")
         self._latest: tuple[Path, str] | None = None
         self._is_file = request.output is not None and not request.goes_into_a_folder()
-        self.names_format = self._is_file or "{ext}" not in self._text
+        self.names_format = request.names_formats()
 
     def target(
         self, source: Candidate, draw: int | None, frame: int | None = None, *, with_suffix: bool = False
@@ -125,13 +123,13 @@ class _Template:
         values: Mapping[str, object] = {
             "stem": (image.name if with_suffix else stem) + number,
             "name": image.name + number,
-            "ext": SHEET_SUFFIX if draw is None else self._suffix(image),
+            "ext": self._suffix(image),
             "scale": "" if request.scale is None else f"{request.scale:g}",
             "size": request.size_label(),
             "seed": request.seed,
-            "draw": draw,
+            "draw": _ALL_DRAWS if draw is None else draw,
         }
-        name = (self._text if draw is not None else _SHEET).format_map(values)
+        name = (self._text if draw is not None else self._sheet_text).format_map(values)
         folder = Path() if request.output is None else request.output
         return folder / source.place / name
 
@@ -174,11 +172,20 @@ def _refuse_same_targets(jobs: Sequence[Job]) -> None:
         if job.target in seen:
             other = seen[job.target]
             both = f"{other.image} and {job.image}" if other.image != job.image else f"several draws of {job.image}"
-            raise ImageError(
-                f"{both} would both be written to {job.target}; enlarge them into different folders, or give a `name` "
-                "that tells them apart, such as {name}_{size}{ext}."
-            )
+            raise ImageError(f"{both} would both be written to {job.target}; {_way_out(other, job)}")
         seen[job.target] = job
+
+
+def _way_out(first: Job, second: Job) -> str:
+    """What keeps the results of two jobs apart."""
+    if first.image == second.image and first.draw != second.draw:
+        return "give a `name` that tells them apart, such as {stem}_{draw}{ext}."
+    if first.image.name != second.image.name or first.image == second.image:
+        return "give a `name` that tells them apart, such as {name}_{size}{ext}, or none."
+    return (
+        "they have one name. Enlarge the folders that they lie in, whose results are kept apart, or one after the "
+        "other, into a folder (-o) each."
+    )
 
 
 def _refuse_own_inputs(jobs: Sequence[Job]) -> None:

@@ -73,6 +73,8 @@ class Request:
                 "The crop must be left, top, width and height in whole pixels, such as 100,50,64,64; found "
                 f"{','.join(map(str, self.crop))}."
             )
+        if not self.names_formats():
+            self.saving.check_quality_of_default()
 
     def size_of_input(self, image: Path) -> Size:
         """The size of what is enlarged of an input, by its header."""
@@ -128,6 +130,11 @@ class Request:
             or self.output.is_dir()
             or self.images[0].is_dir()
         )
+
+    def names_formats(self) -> bool:
+        """Whether the names of the results say their formats, rather than following from these."""
+        is_file = self.output is not None and not self.goes_into_a_folder()
+        return is_file or (self.name is not None and "{ext}" not in self.name)
 
     def _way(self) -> dict[str, Any]:
         return {

@@ -63,7 +63,7 @@ class Run:
             self._look_at_output()
             found = self._found()
             self.jobs = jobs_of(request, found.sources, self._input_of)
-            self._sheets = Sheets(request, found.sources)
+            self._sheets = Sheets(request, self.jobs)
             if self.jobs:
                 self._check_formats()
             if not is_dry:
@@ -164,6 +164,9 @@ class Run:
                 f"There is no picture to enlarge in {'; '.join([named, *passed])}. In a folder, pictures are told by "
                 f"their suffix ({', '.join(READ_SUFFIXES)}); --include takes others."
             )
+        if again := list(dict.fromkeys(found.repeated)):
+            are = f"{again[0]} is" if len(again) == 1 else f"{len(again)} files are (first {again[0]})"
+            self._say(f"{are} named more than once, and enlarged once")
         return found
 
     def _is_result(self, path: Path) -> bool:

@@ -1,7 +1,7 @@
 """The pictures that are meant by the files and folders a person names."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -28,6 +28,7 @@ class Found:
 
     sources: list[Candidate] = field(default_factory=list)
     failures: dict[Path, ImageError] = field(default_factory=dict)
+    repeated: list[Path] = field(default_factory=list)  # files that were named more than once
     others: int = 0  # files whose names are not those of pictures
     results: int = 0  # pictures that are results of earlier runs
 
@@ -41,22 +42,33 @@ def find_pictures(
 ) -> Found:
     """Every picture among the files and folders that were named.
 
-    A file is taken as it is. Folders are searched with those below them, links followed, each folder once, so that
-    links in a circle end; what is hidden (.name) is passed over, and so are the folder of results `output` and folders
-    that hold results of other runs. In a folder whose results lie beside the pictures, `is_result` tells them apart.
-    Without patterns to include, a picture is a file with the suffix of one.
+    A file is taken as it is, once, however often it was named. Folders are searched with those below them, links
+    followed, each folder once, so that links in a circle end; what is hidden (.name) is passed over, and so are the
+    folder of results `output` and folders that hold results of other runs. In a folder whose results lie beside the
+    pictures, `is_result` tells them apart. Without patterns to include, a picture is a file with the suffix of one.
     """
-    folders = [path for path in named if path.is_dir()]
-    _refuse_equal_names(folders)
     found = Found()
-    search = _Search(patterns, found, output, is_result)
+    places: dict[Path, Path] = {}
     for path in named:
-        if path in folders:
+        place = path.resolve() if path.is_dir() else _place_of(path)
+        if place in places and not path.is_dir():
+            found.repeated.append(places[place])
+        places.setdefault(place, path)
+    folders = {place: path for place, path in places.items() if path.is_dir()}
+    _refuse_equal_names(list(folders.values()))
+    search = _Search(patterns, found, output, is_result, places.keys() - folders.keys())
+    for place, path in places.items():
+        if place in folders:
             # A folder that is alone is mirrored from its inside; of several each keeps its name.
-            search.walk(path, PurePath(path.resolve().name) if len(folders) > 1 else PurePath())
+            search.walk(path, PurePath(place.name) if len(folders) > 1 else PurePath())
         else:
             found.sources.append(Candidate(path, PurePath()))
     return found
+
+
+def _place_of(file: Path) -> Path:
+    """The same for all ways to name an entry of a folder; a link is an entry of its own."""
+    return file.parent.resolve() / file.name
 
 
 def _refuse_equal_names(folders: Sequence[Path]) -> None:
@@ -73,25 +85,34 @@ def _refuse_equal_names(folders: Sequence[Path]) -> None:
 
 class _Search:
     def __init__(
-        self, patterns: Patterns, found: Found, output: Path | None, is_result: Callable[[Path], bool]
+        self,
+        patterns: Patterns,
+        found: Found,
+        output: Path | None,
+        is_result: Callable[[Path], bool],
+        named: Collection[Path],
     ) -> None:
         self._patterns = patterns
         self._found = found
         self._output = None if output is None else output.resolve()
         self._is_result = is_result
+        self._named = named
         self._entered: set[tuple[int, int]] = set()
 
     def walk(self, root: Path, place: PurePath) -> None:
         """Adds the pictures in `root`, whose results go to `place`."""
         for folder, inside in self._folders(root):
             # Only files that lie among the results can be results of this folder.
-            mixed = self._output is not None and folder.resolve().is_relative_to(self._output)
+            resolved = folder.resolve()
+            mixed = self._output is not None and resolved.is_relative_to(self._output)
             for name in self._names(folder, files=True):
                 path = folder / name
                 if not self._is_meant(inside / name):
                     self._found.others += 1
                 elif mixed and self._is_result(path):
                     self._found.results += 1
+                elif self._named and resolved / name in self._named:
+                    self._found.repeated.append(path)
                 else:
                     self._found.sources.append(Candidate(path, place / inside))
 

@@ -34,6 +34,8 @@ def streamed(request: Request, stdin: BinaryIO, stdout: BinaryIO) -> Iterator[Re
     """
     if len(request.images) > 1 or request.samples > 1 or request.images[0].is_dir():
         raise ImageError("`-` stands for one picture from standard input or to standard output; name it alone.")
+    if request.all_frames and request.output in (None, STREAM):
+        raise ImageError("Standard output takes one picture, and all frames are several; name a folder with -o.")
     with tempfile.TemporaryDirectory(prefix="idm-deploy-") as place:
         image, output = request.images[0], request.output
         if image == STREAM:

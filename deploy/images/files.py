@@ -73,26 +73,26 @@ def read_size(path: str | Path) -> Size:
     return read_header(path).size
 
 
-def write_image(pixels: Pixels, path: str | Path, *, jpeg_quality: int = 95, note: bytes | None = None) -> None:
+def write_image(pixels: Pixels, path: str | Path, *, quality: int | None = None, note: bytes | None = None) -> None:
     """`path` holds the picture, in the format its suffix names, replacing what was there.
 
-    pixels: uint8 (H, W, 3), or (H, W) for a grey picture of one channel. `note` is put into the file as
-    deploy.images.notes says.
+    pixels: uint8 (H, W, 3), or (H, W) for a grey picture of one channel. quality: 1 to 100 for formats that have one,
+    None: their usual. `note` is put into the file as deploy.images.notes says.
     """
     path = Path(path)
     _check_pixels(path, pixels)
     check_output(path, Size.of(pixels))
     record = format_of_suffix(path)
     assert record is not None  # checked
-    write_picture(path, record, _outline(pixels, record.name, jpeg_quality, note), [_channels(pixels)])
+    write_picture(path, record, _outline(pixels, quality, note), [_channels(pixels)])
 
 
-def encode_image(pixels: Pixels, format: str, *, jpeg_quality: int = 95) -> bytes:
+def encode_image(pixels: Pixels, format: str) -> bytes:
     """The bytes of a file in `format` (by its name in the table) that holds the uint8 (H, W, 3) or (H, W) picture."""
     buffer = io.BytesIO()
     writer = FORMATS[format.lower()].writer
     assert writer is not None
-    writer.write(buffer, _outline(pixels, format.lower(), jpeg_quality, None), iter([_channels(pixels)]))
+    writer.write(buffer, _outline(pixels, None, None), iter([_channels(pixels)]))
     return buffer.getvalue()
 
 
@@ -116,13 +116,8 @@ def make_folder(folder: Path) -> None:
         raise ImageError(f"making the folder {folder}: {error.strerror}. Choose another with -o.") from error
 
 
-def _outline(pixels: Pixels, format: str, jpeg_quality: int, note: bytes | None) -> Outline:
-    return Outline(
-        size=Size.of(pixels),
-        grey=pixels.ndim == 2,
-        quality=jpeg_quality if format == "jpeg" else None,
-        note=note,
-    )
+def _outline(pixels: Pixels, quality: int | None, note: bytes | None) -> Outline:
+    return Outline(size=Size.of(pixels), grey=pixels.ndim == 2, quality=quality, note=note)
 
 
 def _channels(pixels: Pixels) -> Pixels:

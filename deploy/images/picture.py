@@ -24,6 +24,22 @@ BITS: dict[np.dtype[Any], int] = {np.dtype(np.uint8): 8, np.dtype(np.uint16): 16
 DTYPES: dict[int, np.dtype[Any]] = {bits: dtype for dtype, bits in BITS.items()}
 
 
+def unit_from_samples(samples: Samples) -> NDArray[np.float32]:
+    """The same as float32, full light being 1."""
+    if samples.dtype == np.float32:
+        return samples
+    return samples.astype(np.float32) / np.float32(HIGHEST[samples.dtype])
+
+
+def samples_from_unit(values: NDArray[np.floating], bits: int) -> Samples:
+    """Values from 0 to 1 rounded to samples of 8 or 16 bits, once; floats stay, with what lies beyond."""
+    if bits == 32:
+        return values.astype(np.float32)
+    dtype = DTYPES[bits]
+    samples: Samples = np.rint(np.clip(values, 0.0, 1.0).astype(np.float64) * HIGHEST[dtype]).astype(dtype)
+    return samples
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
     """What a file holds beside colours.

@@ -6,6 +6,7 @@ limit before anything is unfolded.
 
 from __future__ import annotations
 
+import logging
 import stat
 import struct
 import warnings
@@ -22,7 +23,7 @@ from PIL import Image
 
 from deploy.errors import DeployError, ImageError
 from deploy.foreign.places import refusal_of_address
-from deploy.images.formats.contract import DAMAGE, Format, Opened
+from deploy.images.formats.contract import DAMAGE, DamageError, Format, Opened
 from deploy.images.formats.table import FORMATS, format_of_content
 from deploy.images.orientation import TURNED, upright
 from deploy.images.picture import HIGHEST, Origin, Picture, Samples
@@ -33,18 +34,22 @@ MAX_PIXELS = 250_000_000
 """Largest picture read by default: 750 MB as RGB. A guard against files made to exhaust memory."""
 
 _DAMAGE = (*DAMAGE, struct.error, zlib.error)
-"""Orientations whose upright picture has rows for columns."""
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a file's header says: format, size upright, bits per channel, frames, whether it is lossless."""
+    """What a file's header says: format, size upright, bits per channel, frames, whether it is lossless.
+
+    may_be_transparent: it has alpha, which may yet be opaque everywhere, or a palette, whose colours may have some.
+    """
 
     format: Format
     size: Size
     bits: int
     frames: int
     is_lossless: bool
+    may_be_transparent: bool
 
 
 def read_picture(path: str | Path, *, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -66,6 +71,7 @@ def read_header(path: str | Path) -> Header:
             bits=opened.bits,
             frames=opened.frames,
             is_lossless=opened.is_lossless,
+            may_be_transparent=opened.mode.endswith("A") or opened.mode == "P",
         )
 
 
@@ -93,8 +99,10 @@ def _opened(path: Path, frame: int = 0) -> Iterator[tuple[Format, Opened]]:
         except MemoryError as error:
             raise ImageError(f"reading {path}: there is not enough memory for its pixels.") from error
         except _DAMAGE as error:
+            _LOG.info("reading %s: %s", path, error)
+            what = f" ({error})" if isinstance(error, DamageError) else ""
             raise ImageError(
-                f"reading {path}: the file is damaged or cut short ({error}). Get it again from its source."
+                f"reading {path}: the file is damaged or cut short{what}. Get it again from its source."
             ) from error
 
 
@@ -121,7 +129,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 def _check_size(path: Path, opened: Opened, max_pixels: int) -> None:
     if min(opened.size) < 1:
-        raise ValueError(f"its header says {opened.size} pixels")
+        raise DamageError(f"its header says {opened.size} pixels")
     if prod(opened.size) > max_pixels:
         raise ImageError(
             f"reading {path}: it has {opened.size} = {prod(opened.size)} pixels, the limit is {max_pixels}. "
@@ -133,7 +141,7 @@ def _picture(path: Path, record: Format, opened: Opened, frame: int | None) -> P
     pixels = opened.decode()
     frames = opened.frames
     if Size.of(pixels) != opened.size and not frame:
-        raise ValueError(f"its header says {opened.size}, its pixels {Size.of(pixels)}")
+        raise DamageError(f"its header says {opened.size}, its pixels {Size.of(pixels)}")
     if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
         raise ImageError(f"reading {path}: some of its values are no numbers (NaN or infinite). Repair it first.")
     changes = list(opened.changes)

@@ -14,6 +14,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from deploy.images.formats.contract import DamageError
+
 MOST_ENTRIES = 4096
 MOST_BYTES = 64 << 20
 """Of one entry's values: an ICC profile or XMP, at most."""
@@ -27,7 +29,7 @@ _UNITS_OF_VALUE = {5: 2, 10: 2}
 _INTEGERS = {1: "<u1", 3: "<u2", 4: "<u4", 6: "<i1", 8: "<i2", 9: "<i4", 13: "<u4", 16: "<u8", 17: "<i8", 18: "<u8"}
 
 
-class TagError(ValueError):
+class TagError(DamageError):
     """A directory that cannot be followed."""
 
 

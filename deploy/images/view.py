@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from deploy.images.alpha import alpha_rows, spread_colours
 from deploy.images.colour_fix import check_way, fixed_rows
-from deploy.images.picture import DTYPES, HIGHEST, Picture, Samples
+from deploy.images.picture import Picture, Samples, samples_from_unit, unit_from_samples
 from deploy.images.profiles import space_of
 from deploy.images.resize import resize_region
 from deploy.images.sizes import Size
@@ -26,7 +26,6 @@ Pixels = NDArray[np.uint8]
 
 _ROWS_AT_A_TIME = 64
 _ROUNDING = 1e-6
-MIDDLE_GREY = 128
 
 
 class View:
@@ -37,7 +36,7 @@ class View:
         self.picture = picture
         self._fix = color_fix
         self._space = space_of(picture.profile, grey=picture.is_grey)
-        self._alpha = None if picture.alpha is None else _unit(picture.alpha)
+        self._alpha = None if picture.alpha is None else unit_from_samples(picture.alpha)
         self._returns = self._space is not None and self._space.returns
         self._beyond: Float32 | None = None  # (3, H, W): what of the colours no value from 0 to 1 holds
         if picture.bits == 8 and self._space is None and self._alpha is None:
@@ -84,7 +83,7 @@ class View:
         rows: what the network made, blocks (rows, W, 3) of encoded sRGB from 0 to 1. size: of all of it.
         """
         top = 0
-        lr = _unit(self.values)
+        lr = unit_from_samples(self.values)
         for block in _in_strips(fixed_rows(self._fix, _in_strips(rows), lr, size)):
             span = top, top + len(block)
             top = span[1]
@@ -100,7 +99,7 @@ class View:
                 # Where nothing is seen, nothing is said either: files compress better.
                 colours = np.where(alpha[:, :, None] > 0, colours, 0)
                 colours = np.concatenate([colours, alpha[:, :, None]], axis=2)
-            yield _quantised(colours, bits)
+            yield samples_from_unit(colours, bits)
 
     def _three(self, colour: Samples) -> Samples:
         return np.repeat(colour[:, :, None], 3, axis=2) if colour.ndim == 2 else colour
@@ -110,7 +109,7 @@ class View:
         values = np.empty((*self.picture.colour.shape[:2], 3), np.float32)
         strips = [slice(top, top + _ROWS_AT_A_TIME) for top in range(0, len(values), _ROWS_AT_A_TIME)]
         for rows in strips:
-            part = self._three(_unit(self.picture.colour[rows]))
+            part = self._three(unit_from_samples(self.picture.colour[rows]))
             values[rows] = part if self._space is None else self._space.srgb_from(part)
         if self._alpha is not None:
             values = spread_colours(values, self._alpha)
@@ -127,36 +126,14 @@ class View:
 
 def quantised_to_8_bits(values: Pixels | Float32) -> Pixels:
     """uint8 of what a network sees."""
-    return np.asarray(values if values.dtype == np.uint8 else _quantised(np.asarray(values, np.float32), 8), np.uint8)
+    return np.asarray(
+        values if values.dtype == np.uint8 else samples_from_unit(np.asarray(values, np.float32), 8), np.uint8
+    )
 
 
 def srgb_in_8_bits(picture: Picture) -> Pixels:
     """uint8 (H, W, 3) of an opaque picture in sRGB, whatever it was."""
     return quantised_to_8_bits(View(picture).values)
-
-
-def srgb_on_grey(picture: Picture) -> Pixels:
-    """The same, of a picture with transparency as it lies on a middle grey, for looking at."""
-    pixels = srgb_in_8_bits(picture)
-    if picture.alpha is None:
-        return pixels
-    alpha = _unit(picture.alpha)[:, :, None]
-    return quantised_to_8_bits((pixels * alpha + MIDDLE_GREY * (1 - alpha)) / np.float32(255))
-
-
-def _unit(samples: Samples) -> Float32:
-    """0 to 1, as float32."""
-    if samples.dtype == np.float32:
-        return samples
-    return samples.astype(np.float32) / np.float32(HIGHEST[samples.dtype])
-
-
-def _quantised(values: NDArray[np.floating], bits: int) -> Samples:
-    if bits == 32:
-        return values.astype(np.float32)
-    dtype = DTYPES[bits]
-    samples: Samples = np.rint(np.clip(values, 0.0, 1.0).astype(np.float64) * HIGHEST[dtype]).astype(dtype)
-    return samples
 
 
 def _in_strips(rows: Iterator[Float32]) -> Iterator[Float32]:

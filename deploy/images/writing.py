@@ -12,6 +12,7 @@ from pathlib import Path
 
 from deploy.errors import ImageError
 from deploy.images import exif, xmp
+from deploy.images.background import colour_from_text
 from deploy.images.colour_fix import DEFAULT_COLOR_FIX, check_way
 from deploy.images.formats.contract import Format, Outline, Writer
 from deploy.images.formats.table import FORMATS, WRITTEN, WRITTEN_SUFFIXES, format_of_suffix
@@ -30,16 +31,20 @@ class Saving:
     """What results are like as files: all that `infer` is told of them besides their size.
 
     format: by its name in the table; None: that of the input where it is lossless, else PNG. quality: 1 to 100, for
-    formats that lose something. color_fix: see deploy.images.colour_fix.
+    formats that lose something. color_fix: see deploy.images.colour_fix. background: white, black or #rrggbb, which
+    transparent inputs are laid over; None: results are transparent too.
     """
 
     format: str | None = None
     quality: int | None = None
     strip_metadata: bool = False
     color_fix: str = DEFAULT_COLOR_FIX
+    background: str | None = None
 
     def __post_init__(self) -> None:
         check_way(self.color_fix)
+        if self.background is not None:
+            colour_from_text(self.background)
         if self.format is not None:
             written_format(self.format)
         if self.quality is not None and not 1 <= self.quality <= 100:
@@ -53,6 +58,16 @@ class Saving:
             raise ImageError(
                 f"{record.title} keeps every pixel and takes no `quality`; leave it out, or choose "
                 f"{_titles_with('quality')}."
+            )
+
+    def check_quality_of_default(self) -> None:
+        """No quality was asked for where nothing says the format: such results keep every pixel."""
+        if self.quality is not None and self.format is None:
+            names = [name for name in WRITTEN if "quality" in _writer(name).keeps]
+            raise ImageError(
+                "Results whose format nobody names keep every pixel (PNG, or the input's format where that is "
+                f"lossless) and take no `quality`; choose a `format` that does ({_listed(names, 'or')}), or leave it "
+                "out."
             )
 
 
@@ -137,8 +152,8 @@ def changes_of(picture: Picture, record: Format, saving: Saving, *, profile: byt
     writer.check()
     if picture.alpha is not None and "alpha" not in writer.keeps:
         raise ImageError(
-            f"{record.title} holds no transparency, and the picture has some. Write "
-            f"{_titles_with('alpha')}, or flatten it onto a background first."
+            f"it has transparency, which {record.title} does not hold. Lay it over a colour with `background` (white, "
+            f"black or #rrggbb), or write {_titles_with('alpha')}."
         )
     changes = []
     bits = _bits(picture, writer)

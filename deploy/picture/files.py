@@ -19,6 +19,7 @@ import numpy as np
 
 from deploy.errors import DeployError, ImageError
 from deploy.families.contract import Float32
+from deploy.images.background import colour_from_text, on_background
 from deploy.images.formats.contract import Format
 from deploy.images.formats.table import FORMATS
 from deploy.images.picture import Picture, Samples
@@ -29,7 +30,6 @@ from deploy.images.view import View
 from deploy.images.writing import (
     Saving,
     changes_of,
-    check_format,
     format_for,
     holds_profile,
     outline_for,
@@ -141,23 +141,24 @@ def open_source(
     path: Path, saving: Saving | None = None, *, frame: int | None = None, max_pixels: int | None = None
 ) -> Source:
     """The picture in a file, as the network will see it."""
+    saving = saving or Saving()
     picture = read_picture(path, frame=frame, max_pixels=MAX_PIXELS if max_pixels is None else max_pixels)
-    return Source(path=path, view=View(picture, color_fix=(saving or Saving()).color_fix), frame=frame)
+    if saving.background is not None:
+        picture = on_background(picture, colour_from_text(saving.background))
+    return Source(path=path, view=View(picture, color_fix=saving.color_fix), frame=frame)
 
 
 def result_of(source: Source, size: Size, saving: Saving, target: Path | None = None) -> Result:
     """What the source becomes; `target` is the file that was named for it, None where its name is made of its own."""
     origin = source.picture.origin
     record = format_for(target, origin.format, is_lossless=origin.is_lossless, saving=saving)
-    named = target if target is not None else source.path.with_suffix(record.suffixes[0])
-    check_format(named, size, record)
     if source.view.profile is not None and not holds_profile(record, source.picture):
         source = replace(source, view=source.view.in_srgb())
     changes = [*source.picture.changes, *source.view.changes]
     try:
         changes += changes_of(source.picture, record, saving, profile=source.view.profile)
     except ImageError as error:
-        raise ImageError(f"writing {named}: {error}") from error
+        raise ImageError(f"reading {source.path}: {error}") from error
     return Result(source=source, size=size, format=record, saving=saving, changes=tuple(changes))
 
 

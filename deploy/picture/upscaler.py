@@ -25,6 +25,7 @@ from deploy.picture.enlarged import Enlarged, samples_of_batch
 from deploy.picture.generation import NO_PICTURE, Generation, generate_pictures
 from deploy.picture.layout import Job, Layout, layout_for
 from deploy.picture.pace import Work, seconds_of_rows
+from deploy.picture.parameters import check_kinds
 from deploy.picture.room import ROOM
 from deploy.picture.run import Progress, Sampled, sampled_batch
 from deploy.picture.session import Session
@@ -91,6 +92,7 @@ class Upscaler:
         max_memory: int | str | None = None,
         device: int | None = None,
     ) -> None:
+        check_kinds(bundle=bundle, engine=engine, precision=precision, threads=threads, max_memory=max_memory)
         choice = engine_choice(bundle, engine, precision, threads, device)
         self.session = Session(bundle, choice, memory=max_memory)
 
@@ -143,7 +145,7 @@ class Upscaler:
         eta: float | None = ...,
         tile: int | None = ...,
         sample: int = ...,
-        max_pixels: int = ...,
+        max_pixels: int | None = ...,
         color_fix: str = ...,
         progress: Callable[[Progress], None] | None = ...,
         notice: Callable[[str], None] | None = ...,
@@ -170,7 +172,7 @@ class Upscaler:
         eta: float | None = ...,
         tile: int | None = ...,
         sample: int = ...,
-        max_pixels: int = ...,
+        max_pixels: int | None = ...,
         color_fix: str = ...,
         progress: Callable[[Progress], None] | None = ...,
         notice: Callable[[str], None] | None = ...,
@@ -196,7 +198,7 @@ class Upscaler:
         eta: float | None = None,
         tile: int | None = None,
         sample: int = 0,
-        max_pixels: int = MAX_PIXELS,
+        max_pixels: int | None = None,
         color_fix: str = DEFAULT_COLOR_FIX,
         progress: Callable[[Progress], None] | None = None,
         notice: Callable[[str], None] | None = None,
@@ -216,6 +218,20 @@ class Upscaler:
         from `noise(shape, step_index)`. `progress` is called with a `deploy.Progress` after each tile of each step,
         `notice` with a line for people; an exception that they raise cancels the call.
         """
+        check_kinds(
+            size=size,
+            equation=equation,
+            noise=noise,
+            choices=choices,
+            preset=preset,
+            published=published,
+            placement=placement,
+            tile=tile,
+            max_pixels=max_pixels,
+            color_fix=color_fix,
+            progress=progress,
+            notice=notice,
+        )
         parts = Choices(
             preset=preset,
             equation=equation,
@@ -232,7 +248,13 @@ class Upscaler:
         images = list(image) if isinstance(image, list | tuple) else [image]
         views = [View(picture_from_given(picture, options.notice), color_fix=color_fix) for picture in images]
         sizes = [
-            output_size(view.picture.size, scale=scale, size=size, long_edge=long_edge, max_pixels=max_pixels)
+            output_size(
+                view.picture.size,
+                scale=scale,
+                size=size,
+                long_edge=long_edge,
+                max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
+            )
             for view in views
         ]
         results = self._all_samples(views, sizes, self.sampling(parts.before(choices)), options)

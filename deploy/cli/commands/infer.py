@@ -17,6 +17,7 @@ from deploy.cli.options import (
     FOUND_OR_PACKAGED,
     PLACEMENTS,
     SAMPLING,
+    Background,
     ColorFix,
     Device,
     Engine,
@@ -192,6 +193,7 @@ def infer(
     quality: Quality = None,
     strip_metadata: StripMetadata = False,
     color_fix: ColorFix = "none",
+    background: Background = None,
     frames: Frames = "first",
     as_json: Json = False,
 ) -> None:
@@ -202,7 +204,13 @@ def infer(
     from deploy.packaged.places import FREE_SAMPLES, bundle_or_packaged
     from deploy.picture.upscaler import Upscaler
 
-    saving = Saving(format=format, quality=quality, strip_metadata=strip_metadata, color_fix=color_fix)
+    saving = Saving(
+        format=format,
+        quality=quality,
+        strip_metadata=strip_metadata,
+        color_fix=color_fix,
+        background=background,
+    )
     opened = Bundle.open(bundle_or_packaged(bundle, say))
     pictures = tuple(images or opened.sample_images()[:1] or FREE_SAMPLES[:1])
     place = None if output is None else Path(output)
@@ -254,7 +262,7 @@ def _make(upscaler: "Upscaler", request: "Request", as_json: bool) -> bool:
         later: list[str] = []
         for outcome in run.outcomes():
             if as_json:
-                typer.echo(json.dumps(outcome.as_json(), sort_keys=True))
+                typer.echo(without_places(json.dumps(outcome.as_json(), sort_keys=True)))
             elif not takes_stdout and (line := text_from_outcome(outcome)):
                 later.append(line)
                 if not _is_bar_on_stdout():
@@ -277,12 +285,17 @@ def _is_bar_on_stdout() -> bool:
 def _print_plans(upscaler: "Upscaler", request: "Request", as_json: bool) -> bool:
     """Whether any picture would fail."""
     from deploy.folders.dry_run import DryRun
+    from deploy.folders.streams import without_places
     from deploy.picture.memory import text_from_bytes
     from deploy.picture.outlook import text_from_seconds
 
-    with DryRun(upscaler, request, say=say) as dry:
+    with (
+        _files_for(request, False) as (files, _),
+        DryRun(upscaler, files, say=lambda line: say(without_places(line))) as dry,
+    ):
         for plan in dry.all_plans():
-            typer.echo(json.dumps(plan.as_json(), sort_keys=True) if as_json else text_from_plan(plan))
+            text = json.dumps(plan.as_json(), sort_keys=True) if as_json else text_from_plan(plan)
+            typer.echo(without_places(text))
         summary = dry.summary()
     if as_json:
         typer.echo(json.dumps({"kind": "plan", **summary}, sort_keys=True))

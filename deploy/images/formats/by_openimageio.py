@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +11,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from deploy.errors import ImageError
-from deploy.images.formats.contract import missing
+from deploy.images.formats.contract import DamageError, missing
 from deploy.images.picture import Samples
 
+_LOG = logging.getLogger(__name__)
 _DTYPES = {"uint8": np.uint8, "uint16": np.uint16, "half": np.float32, "float": np.float32, "double": np.float32}
 
 
@@ -42,7 +44,8 @@ def image_input(file: BinaryIO, what: str) -> Iterator[Any]:
     file.seek(0)
     reader = module.ImageInput.open(name_for_library(file), hints)
     if reader is None:
-        raise ValueError(module.geterror().strip() or "it cannot be opened")
+        _LOG.info("OpenImageIO: %s", module.geterror().strip())
+        raise DamageError("it cannot be opened")
     try:
         yield reader
     finally:
@@ -64,5 +67,6 @@ def samples(reader: Any, subimage: int, channels: int, what: str) -> Samples:
     kind = {np.dtype(np.uint8): "uint8", np.dtype(np.uint16): "uint16"}.get(dtype, "float")
     pixels = reader.read_image(subimage, 0, 0, channels, kind)
     if pixels is None:
-        raise ValueError(reader.geterror().strip() or "its pixels cannot be read")
+        _LOG.info("OpenImageIO: %s", reader.geterror().strip())
+        raise DamageError("its pixels cannot be read")
     return np.asarray(pixels, dtype).reshape(spec.height, spec.width, channels)

@@ -21,6 +21,10 @@ DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, Type
 """What decoders raise on damaged files, beside `struct.error`."""
 
 
+class DamageError(ValueError):
+    """What is wrong with a file, in words for people: of what libraries raise, only the log tells."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Opened:
     """A picture of a file, whose header was read and whose pixels were not.

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.images.formats.contract import DamageError
+
 Bytes = NDArray[np.uint8]
 
 NONE, SUB, UP, AVERAGE, PAETH = range(5)
@@ -43,7 +45,7 @@ def unfiltered(stored: Bytes, previous: Bytes, unit: int) -> Bytes:
     """Rows (R, row bytes) of what is stored (R, 1 + row bytes), each row's filter first."""
     numbers, rows = stored[:, 0], stored[:, 1:]
     if (numbers > PAETH).any():
-        raise ValueError(f"a row has the unknown filter {int(numbers.max())}")
+        raise DamageError(f"a row has the unknown filter {int(numbers.max())}")
     if (numbers <= UP).all():
         return _without_diagonals(numbers, rows, previous, unit)
     return _along_diagonals(numbers, rows, previous, unit)

@@ -5,10 +5,11 @@ OpenImageIO passes over EXIF and XMP; they stand in boxes of their own (ISO/IEC 
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from deploy.images.notes import with_box
 from deploy.images.picture import BITS, Metadata, Samples
 from deploy.images.sizes import Size
 
+_LOG = logging.getLogger(__name__)
 _WHAT = "JPEG XL"
 _CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
 _CODESTREAM = b"\xff\x0a"
@@ -105,7 +107,8 @@ def _codestream(pixels: Samples, outline: Outline) -> bytes:
         path = Path(folder) / "a.jxl"
         writer = module.ImageOutput.create(str(path))
         if writer is None or not writer.open(str(path), spec) or not writer.write_image(pixels) or not writer.close():
-            raise ImageError(_error(writer or module))
+            _LOG.info("OpenImageIO: %s", (writer or module).geterror().strip())
+            raise ImageError("JPEG XL could not be written by OpenImageIO; write another format (-v tells more).")
         with path.open("rb") as written:
             written.seek(0)
             if written.read(2) == _CODESTREAM:
@@ -125,10 +128,6 @@ def _codestream(pixels: Samples, outline: Outline) -> bytes:
 def _distance(quality: int | None) -> float:
     """As cjxl turns a quality into a distance, from 30 upwards; None is none."""
     return 0.0 if quality is None else max(0.0, 0.1 + (100 - quality) * 0.09) if quality < 100 else 0.0
-
-
-def _error(source: Any) -> str:
-    return source.geterror().strip() or "JPEG XL could not be written."
 
 
 def _check() -> None:

@@ -8,11 +8,12 @@ rows; the same picture has the same bytes however its rows are divided.
 from __future__ import annotations
 
 import hashlib
+import io
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL.PngImagePlugin import PngImageFile
@@ -20,7 +21,7 @@ from PIL.PngImagePlugin import PngImageFile
 from deploy.images.boxes import colours_taken_as_srgb
 from deploy.images.exif import exif_of
 from deploy.images.formats.by_pillow import samples_of
-from deploy.images.formats.contract import Format, Opened, Outline, Writer
+from deploy.images.formats.contract import DamageError, Format, Opened, Outline, Writer
 from deploy.images.formats.filters import Bytes, filtered, unfiltered
 from deploy.images.iptc import iptc_from_resources, resources_from_iptc
 from deploy.images.notes import PNG_END, png_chunk_from_note
@@ -45,6 +46,8 @@ _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """Of each pass the first column and row, and how far apart they are (section 8)."""
 _USUAL_GAMMA, _GAMMA_SLACK = 1 / 2.2, 0.01
+_LEFT_TO_US = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+"""Chunks that Pillow is not shown: it refuses pictures whose texts or profile are long, which are read here."""
 _NOT_MISSED = (b"software", b"creation time", b"date:create", b"date:modify", b"date:timestamp")
 """Texts that say nothing of the picture."""
 _XMP = b"XML:com.adobe.xmp"
@@ -72,6 +75,7 @@ class _Header:
     is_srgb: bool = False
     cicp: tuple[int, int] | None = None  # numbers of primaries and transfer, as ITU-T H.273 has them
     data_starts: list[tuple[int, int]] = field(default_factory=list)  # of each IDAT: where it lies, how long it is
+    shown: list[tuple[int, int]] = field(default_factory=list)  # begin and end of what Pillow is shown
 
 
 def open_png(file: BinaryIO, frame: int) -> Opened:
@@ -84,8 +88,7 @@ def open_png(file: BinaryIO, frame: int) -> Opened:
     def decode() -> Samples:
         if header.bits == 16:
             return _deep_samples(file, header)
-        file.seek(0)
-        image = PngImageFile(file)
+        image = PngImageFile(io.BufferedReader(_Parts(file, header.shown)))
         if frame:
             image.seek(frame)
         image.load()
@@ -116,30 +119,83 @@ def _header(file: BinaryIO) -> _Header:
         place = file.tell()
         if header is None:
             if kind != b"IHDR" or length != 13:
-                raise ValueError("it does not begin with a header")
+                raise DamageError("it does not begin with a header")
             header = _header_from_data(file.read(13))
+            header.shown.append((0, place + length + 4))
         elif kind == b"IDAT":
             header.data_starts.append((place, length))
         elif kind == b"IEND":
+            _extend(header.shown, place - 8, place + length + 4)
             break
         elif length <= _MOST_CHUNK and kind in _READERS:
             data = file.read(length)
             if len(data) == length and file.read(4) == struct.pack(">I", zlib.crc32(data, zlib.crc32(kind))):
                 _READERS[kind](header, data)
+        if kind not in _LEFT_TO_US:
+            _extend(header.shown, place - 8, place + length + 4)
         file.seek(place + length + 4)
     if header is None or not header.data_starts:
-        raise ValueError("it has no pixels")
+        raise DamageError("it has no pixels")
     return header
+
+
+def _extend(parts: list[tuple[int, int]], start: int, end: int) -> None:
+    """Another part of the file, joined to the one before where it follows it."""
+    if parts[-1][1] >= start:
+        parts[-1] = parts[-1][0], max(end, parts[-1][1])
+    else:
+        parts.append((start, end))
+
+
+class _Parts(io.RawIOBase):
+    """Parts of a file that is open, one after another, as if there were nothing between them."""
+
+    def __init__(self, file: BinaryIO, parts: list[tuple[int, int]]) -> None:
+        self._file = file
+        self._parts = parts
+        self._place = 0
+
+    def readable(self) -> bool:
+        """It can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """It can be read from anywhere."""
+        return True
+
+    def tell(self) -> int:
+        """Bytes before the next one."""
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """The next byte to read is that one."""
+        whole = sum(end - start for start, end in self._parts)
+        self._place = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: whole}[whence])
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        """As many bytes as fit into the buffer and lie in one part."""
+        before = 0
+        for start, end in self._parts:
+            inside = self._place - before
+            if inside < end - start:
+                self._file.seek(start + inside)
+                data = self._file.read(min(len(buffer), end - start - inside))
+                buffer[: len(data)] = data
+                self._place += len(data)
+                return len(data)
+            before += end - start
+        return 0
 
 
 def _header_from_data(data: bytes) -> _Header:
     if len(data) < 13:
-        raise ValueError("its header is cut short")
+        raise DamageError("its header is cut short")
     width, height, bits, colour, compression, filters, interlaced = struct.unpack(">IIBBBBB", data)
     if bits not in _DEPTHS.get(colour, ()) or compression or filters or interlaced > 1:
-        raise ValueError(f"its header says {bits} bits of the colour type {colour}, which PNG does not have")
+        raise DamageError(f"its header says {bits} bits of the colour type {colour}, which PNG does not have")
     if not (0 < width <= _LONGEST_SIDE and 0 < height <= _LONGEST_SIDE):
-        raise ValueError(f"its header says {width}x{height} pixels")
+        raise DamageError(f"its header says {width}x{height} pixels")
     return _Header(size=Size(height, width), bits=bits, colour=colour, is_interlaced=bool(interlaced))
 
 
@@ -291,11 +347,11 @@ class _Inflating:
             while left:
                 piece = file.read(min(left, 1 << 20))
                 if not piece:
-                    raise ValueError("the file ends among its pixels")
+                    raise DamageError("the file ends among its pixels")
                 crc = zlib.crc32(piece, crc)
                 left -= len(piece)
                 if not left and file.read(4) != struct.pack(">I", crc):
-                    raise ValueError("its pixels do not match their checksum")
+                    raise DamageError("its pixels do not match their checksum")
                 yield piece
 
     def read(self, size: int) -> bytes:
@@ -304,14 +360,14 @@ class _Inflating:
         while size:
             if not self._left:
                 if self._stream.eof:
-                    raise ValueError("it holds fewer rows than its header says")
+                    raise DamageError("it holds fewer rows than its header says")
                 self._left = next(self._pieces, b"")
                 if not self._left:
-                    raise ValueError("the file ends among its pixels")
+                    raise DamageError("the file ends among its pixels")
             try:
                 part = self._stream.decompress(self._left, size)
             except zlib.error as error:
-                raise ValueError(f"its pixels cannot be unfolded: {error}") from error
+                raise DamageError("its pixels cannot be unfolded") from error
             self._left = self._stream.unconsumed_tail
             parts.append(part)
             size -= len(part)

@@ -28,7 +28,7 @@ from deploy.images.exif import (
 )
 from deploy.images.formats.by_openimageio import image_input, openimageio, samples
 from deploy.images.formats.by_pillow import samples_of
-from deploy.images.formats.contract import Format, Opened, Outline, Writer
+from deploy.images.formats.contract import DamageError, Format, Opened, Outline, Writer
 from deploy.images.iptc import iptc_from_resources
 from deploy.images.notes import trailer_from_note
 from deploy.images.orientation import as_stored
@@ -98,7 +98,7 @@ def open_tiff(file: BinaryIO, frame: int) -> Opened:
         with image_input(file, _what(bits, is_float)) as reader:
             count = len(mode) + is_alpha
             if reader.spec(number).nchannels < count:
-                raise ValueError(f"it has {reader.spec(number).nchannels} channels, expected {count}")
+                raise DamageError(f"it has {reader.spec(number).nchannels} channels, expected {count}")
             pixels = samples(reader, number, count, "TIFF")
         if photometric == 0:  # zero is white
             pixels[:, :, 0] = HIGHEST[pixels.dtype] - pixels[:, :, 0]

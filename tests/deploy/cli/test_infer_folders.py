@@ -106,6 +106,19 @@ def test_a_dry_run_makes_nothing_and_says_what_it_would(place: Path) -> None:
     assert "in/a.png -> out/a_x2.png: 9x6 -> 18x12, about " in done.stdout  # the time is known from the run
 
 
+def test_a_dry_run_knows_which_formats_hold_transparency(place: Path) -> None:
+    (place / "more").mkdir()
+    glass = np.full((6, 9, 4), 255, np.uint8)
+    Image.fromarray(glass).save(place / "more" / "opaque.png")
+    glass[0, 0, 3] = 0
+    Image.fromarray(glass).save(place / "more" / "glass.png")
+    command = ["more", "-o", "out", *STEPS, "--format", "jpeg", "--dry-run"]
+    done = infer(place, *command, code=1)
+    refused = "more/glass.png -> out/glass_x2.jpg: would fail: reading more/glass.png: it has transparency, which JPEG"
+    assert refused in done.stdout and "more/opaque.png -> out/opaque_x2.jpg: 9x6 -> 18x12" in done.stdout
+    assert "would fail:" not in infer(place, *command, "--background", "white").stdout
+
+
 def test_standard_input_and_output_take_one_picture(place: Path) -> None:
     infer(place, "in/a.png", *STEPS, "-o", "a.png")
     made = (place / "a.png").read_bytes()
@@ -122,6 +135,12 @@ def test_standard_input_and_output_take_one_picture(place: Path) -> None:
     told = piped("-", given=b"no picture", code=1)
     assert b"idm-deploy: reading standard input: this is not a PNG" in told.stderr and told.stdout == b""
     assert b"`-` stands for one picture" in piped("-", "in/a.png", code=1).stderr
+    told = piped("-", "--frames", "all", given=small, code=1)
+    assert b"Standard output takes one picture, and all frames are several; name a folder" in told.stderr
+    row = json.loads(piped("-", "-o", "b.png", "--json", given=small).stdout.splitlines()[0])
+    assert (row["kind"], row["input"], row["output"]) == ("skipped", "standard input", "b.png")
+    planned = piped("-", "--dry-run", given=small).stdout.splitlines()[0]
+    assert planned.startswith(b"standard input -> standard output: 9x6 -> 18x12")
     assert piped("-", "--json", given=small, code=2).stdout == b""
     assert sorted(path.name for path in place.iterdir()) == ["a.png", "b.png", "in", "micro.bundle"]
 
@@ -149,6 +168,19 @@ def test_what_cannot_be_done_is_one_sentence(place: Path, arguments: list[str], 
     assert told in done.stderr and files_in(place) == before
 
 
+def test_two_pictures_of_one_name_are_refused_with_advice_that_works(place: Path) -> None:
+    make_pictures(place, "one/a.png", "two/a.png")
+    done = infer(place, "one/a.png", "two/a.png", "-o", "out", *STEPS, code=1)
+    assert (
+        "one/a.png and two/a.png would both be written to out/a.png_x2.png; they have one name. Enlarge" in done.stderr
+    )
+    infer(place, "one", "two", "-o", "out", *STEPS)
+    assert list(files_in(place / "out")) == ["one/a_x2.png", "two/a_x2.png"]
+    done = infer(place, "one/a.png", "one/../one/a.png", "-o", "out", *STEPS)
+    assert done.stderr.splitlines().count("one/a.png is named more than once, and enlarged once") == 1
+    assert done.stdout.count("out/a_x2.png: 18x12") == 1
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--crop", "1,2,3"], ["--batch", "many"], ["--fit", "9"], ["--temporal-noise", "x"], ["--samples", "x"]],
@@ -170,7 +202,7 @@ def test_sizes_crops_and_comparisons_are_options(place: Path) -> None:
     assert size("--scale", "2", "--compare") == ((36, 12), "a_x2_compare.png")
     report = report_of(infer(place, "in/a.png", *STEPS, "--samples", "2", "-o", "draws", "--json").stdout)
     assert [Path(row["output"]).name for row in report["pictures"]] == ["a_x2_draw0.png", "a_x2_draw1.png"]
-    assert (place / "draws" / "a.png_x2_samples.png").exists()
+    assert (place / "draws" / "a_x2_samples.png").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no terminals of this kind on Windows")

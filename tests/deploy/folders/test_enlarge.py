@@ -192,10 +192,30 @@ def test_samples_are_draws_with_a_sheet(tmp_path: Path, upscaler: Upscaler) -> N
         for draw in range(3):
             expected = np.asarray(upscaler.upscale(image, 2, steps=1, sample=draw))
             np.testing.assert_array_equal(pixels_of(found[f"a_x2_draw{draw}.png"].output), expected)
-    sheet = out / "a.png_x2_samples.png"
+    sheet = out / "a_x2_samples.png"
     assert pixels_of(sheet).shape[1] > 3 * 384
     sheet.unlink()
     assert set(states(enlarged(upscaler, tmp_path / "in", out, samples=3)).values()) == {"skipped"} and sheet.exists()
+
+
+def test_each_sheet_shows_the_draws_of_its_name(tmp_path: Path, upscaler: Upscaler) -> None:
+    """Other settings that give draws other names leave an earlier sheet alone; each frame has its own."""
+    make_pictures(tmp_path / "in", "a.png")
+    frames = [Image.new("L", (9, 6), 255 * number) for number in range(2)]
+    frames[0].save(tmp_path / "in" / "film.gif", save_all=True, append_images=frames[1:])
+    out = tmp_path / "out"
+    enlarged(upscaler, tmp_path / "in" / "a.png", out, samples=2)
+    before = files_in(out)
+    assert sorted(before) == ["a_x2_draw0.png", "a_x2_draw1.png", "a_x2_samples.png"]
+    enlarged(upscaler, tmp_path / "in" / "a.png", out, samples=2, crop=(0, 0, 4, 4), compare=True)
+    enlarged(upscaler, tmp_path / "in", out, samples=2, frames="all", format="jpeg", quality=40)
+    after = files_in(out)
+    assert before.items() <= after.items()
+    stems = ["a_x2_crop_compare_{}.png", "a_x2_{}.jpg", "film_0001_x2_{}.jpg", "film_0002_x2_{}.jpg"]
+    names = [stem.format(part) for stem in stems for part in ("draw0", "draw1", "samples")]
+    assert after.keys() - before.keys() == set(names)
+    sheets = [pixels_of(out / f"film_000{number}_x2_samples.jpg").mean() for number in (1, 2)]
+    assert sheets[0] < sheets[1] - 10  # a black frame, and a white one
 
 
 def test_a_sheet_shows_transparency_on_grey(tmp_path: Path, upscaler: Upscaler) -> None:
@@ -204,7 +224,7 @@ def test_a_sheet_shows_transparency_on_grey(tmp_path: Path, upscaler: Upscaler) 
     pixels[:, 8:, 3] = 0
     Image.fromarray(pixels).save(tmp_path / "in" / "a.png")
     enlarged(upscaler, tmp_path / "in", tmp_path / "out", samples=2)
-    sheet = pixels_of(tmp_path / "out" / "a.png_x2_samples.png")
+    sheet = pixels_of(tmp_path / "out" / "a_x2_samples.png")
     greys = (np.abs(sheet.astype(int) - 128) <= 1).all(axis=2)
     assert greys.sum() > 2 * 384 * 384 // 4  # about half of each of the two draws
 
@@ -321,6 +341,15 @@ def test_the_form_of_the_file_is_a_setting(tmp_path: Path, upscaler: Upscaler) -
     assert [found[name].frame for name in names] == [None, 1, 2, 3]
 
 
+def test_a_name_that_says_the_format_takes_a_quality(tmp_path: Path, upscaler: Upscaler) -> None:
+    make_pictures(tmp_path / "in", "a.png", size=(24, 24))
+    sizes = []
+    for quality in (20, 90):
+        (found,) = enlarged(upscaler, tmp_path / "in", tmp_path / "out", quality=quality, name="{stem}.jpg").values()
+        sizes.append(found.output.stat().st_size)
+    assert 2 * sizes[0] < sizes[1]
+
+
 def test_what_is_wrong_with_the_request_is_raised_by_the_call(tmp_path: Path, upscaler: Upscaler) -> None:
     make_pictures(tmp_path / "in", "a.png", "a.jpg")
     (tmp_path / "empty").mkdir()
@@ -333,6 +362,12 @@ def test_what_is_wrong_with_the_request_is_raised_by_the_call(tmp_path: Path, up
         (tmp_path / "in", {"temporal_noise": "none"}, r"The `temporal_noise` must be fixed or left out, found 'none'"),
         (tmp_path / "in", {"frames": 3}, r"The `frames` must be first or all, found 3"),
         (tmp_path / "in", {"format": "psd"}, r"`format` is one of png, .*, found 'psd'"),
+        (
+            tmp_path / "in",
+            {"quality": 90},
+            r"take no `quality`; choose a `format` that does \(jpeg, webp, avif or jxl\)",
+        ),
+        (tmp_path / "in", {"quality": 90, "name": "{name}.bmp"}, r"BMP keeps every pixel and takes no `quality`"),
     ):
         with pytest.raises(ImageError, match=told):
             outcomes(upscaler, pictures, tmp_path / "out", **options)

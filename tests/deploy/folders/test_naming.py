@@ -6,18 +6,23 @@ from typing import Any
 import pytest
 
 from deploy.errors import ImageError, SizeError
-from deploy.folders.naming import jobs_of
+from deploy.folders.naming import Job, jobs_of
 from deploy.folders.request import Request
 from deploy.folders.search import Candidate
 
 
-def targets(*names: str, made_of: Any = lambda _: None, **options: Any) -> list[str]:
-    """Where the results of such files in the current folder go, from the folder of results."""
+def jobs(*names: str, made_of: Any = lambda _: None, **options: Any) -> list[Job]:
+    """The results of such files in the current folder."""
     sources = [Candidate(Path(name), PurePath(name).parent) for name in names]
     ways = {"scale", "size", "long_edge", "fit", "megapixels"} & options.keys()
     way = {} if ways else {"scale": 4.0}
     request = Request(images=(Path("pictures"),), output=Path("out"), output_is_folder=True, **way, **options)
-    return [job.target.relative_to("out").as_posix() for job in jobs_of(request, sources, made_of)]
+    return jobs_of(request, sources, made_of)
+
+
+def targets(*names: str, **options: Any) -> list[str]:
+    """Where they go, from the folder of results."""
+    return [job.target.relative_to("out").as_posix() for job in jobs(*names, **options)]
 
 
 @pytest.mark.parametrize(
@@ -51,12 +56,31 @@ def test_names_that_would_collide_keep_their_suffix() -> None:
     assert targets("IMG.heic", "IMG.jpg", made_of=made_of) == ["IMG.heic_x4.png", "IMG_x4.png"]
 
 
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, ["a.gif_x4_samples.png", "a.png_x4_samples.png", "b_x4_samples.png"]),
+        ({"name": "{name}-{draw}{ext}"}, ["a.gif-samples.png", "a.png-samples.png", "b.png-samples.png"]),
+        ({"name": "{name}.{draw}.jpg"}, ["a.gif.samples.jpg", "a.png.samples.jpg", "b.png.samples.jpg"]),
+    ],
+)
+def test_a_sheet_is_named_like_its_draws(options: dict[str, Any], names: list[str]) -> None:
+    made = jobs("a.gif", "a.png", "b.png", samples=2, **options)
+    assert [job.sheet for job in made] == [Path("out") / name for name in names for _ in range(2)]
+    assert all(job.sheet is None for job in jobs("a.png"))
+
+
 def test_a_template_that_collides_is_refused() -> None:
-    with pytest.raises(ImageError, match=r"IMG\.heic and IMG\.jpg would both be written to out/IMG_x4\.png; enlarge"):
+    told = (
+        r"IMG\.heic and IMG\.jpg would both be written to out/IMG_x4\.png; give a `name` .* such as {name}_{size}{ext}"
+    )
+    with pytest.raises(ImageError, match=told):
         targets("IMG.heic", "IMG.jpg", name="{stem}_x{scale}{ext}")
-    with pytest.raises(ImageError, match=r"several draws of a\.png would both be written to out/a\.png"):
+    assert targets("IMG.heic", "IMG.jpg", name="{name}_{size}{ext}") == ["IMG.heic_x4.png", "IMG.jpg_x4.png"]
+    told = r"several draws of a\.png would both be written to out/a\.png; give a `name` .* such as {stem}_{draw}{ext}"
+    with pytest.raises(ImageError, match=told):
         targets("a.png", samples=2, name="{stem}{ext}")
-    assert targets("a.png", samples=2, name="{stem}{draw}{ext}") == ["a0.png", "a1.png"]
+    assert targets("a.png", samples=2, name="{stem}_{draw}{ext}") == ["a_0.png", "a_1.png"]
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,23 @@ def test_two_folders_of_one_name_are_refused(tmp_path: Path) -> None:
         found_in(tmp_path / "a/pictures", tmp_path / "b/pictures")
 
 
+def test_what_is_named_more_than_once_is_found_once(tmp_path: Path) -> None:
+    touch(tmp_path, "in/a.png", "in/sub/b.png", "other/c.png")
+    (tmp_path / "in" / "link.png").symlink_to("a.png")  # another name is another picture
+    pictures, a = tmp_path / "in", tmp_path / "in" / "a.png"
+    found = find_pictures(
+        [a, pictures / "sub" / ".." / "a.png", pictures, tmp_path / "other" / ".." / "in"], EVERYTHING
+    )
+    assert [(source.path.name, source.place.as_posix()) for source in found.sources] == [
+        ("a.png", "."), ("link.png", "."), ("b.png", "sub"),
+    ]  # fmt: skip
+    assert set(map(Path.resolve, found.repeated)) == {a}
+    # The name of the file counts, and the folder's place otherwise.
+    assert found_in(pictures, tmp_path / "other", a) == [
+        ("link.png", "in"), ("b.png", "in/sub"), ("c.png", "other"), ("a.png", "."),
+    ]  # fmt: skip
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
 def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "secret/b.png")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from deploy.errors import ImageError
 from deploy.images import exif, iptc, tags, xmp
@@ -246,3 +247,43 @@ def test_channels_and_layers_that_are_passed_over_are_named(tmp_path: Path) -> N
     tifffile.imwrite(tmp_path / "b.tif", more, photometric="rgb", extrasamples=extra)
     assert read_picture(tmp_path / "b.tif").changes == ("2 of its channels are not kept",)
     np.testing.assert_array_equal(read_picture(tmp_path / "b.tif").colour, samples(3))
+
+
+def test_long_texts_and_profiles_do_not_keep_a_png_from_being_read(tmp_path: Path) -> None:
+    """Pillow refuses texts of more than a megabyte with a name from its source; the pixels are as good as any."""
+    info = PngInfo()
+    info.add_text("Comment", "x" * 3_000_000, zip=True)
+    frames = [image_of(3), Image.fromarray(255 - np.asarray(image_of(3)))]
+    options = {"save_all": True, "append_images": frames[1:], "default_image": False}
+    frames[0].save(tmp_path / "a.png", pnginfo=info, icc_profile=bytes(3_000_000), **options)
+    first, second = (read_picture(tmp_path / "a.png", frame=number) for number in range(2))
+    np.testing.assert_array_equal(first.colour, np.asarray(frames[0]))
+    np.testing.assert_array_equal(second.colour, np.asarray(frames[1]))
+    assert first.changes == (
+        "its colour profile cannot be read, and its colours are taken as sRGB", "its comment is not kept",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.jxl", "a.heic", "a.webp", "a.gif", "a.png"])
+def test_a_damaged_file_is_told_without_the_words_of_a_library(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the library said is in the log, which -v shows."""
+    if name.endswith(("tif", "jxl")):
+        write_picture(
+            tmp_path / name,
+            FORMATS[{"tif": "tiff"}.get(name[2:], "jxl")],
+            Outline(size=Size(24, 36), bits=16),
+            [samples(3, 16)],
+        )
+    elif name.endswith("heic"):
+        pytest.importorskip("pillow_heif").from_pillow(image_of(3)).save(tmp_path / name)
+    else:
+        image_of(3).save(tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    caplog.set_level("INFO")
+    told = r"a\.\w+: the file is damaged or cut short( \((its|it|the file|a tag) [a-z ]+\))?\. Get it again"
+    with pytest.raises(ImageError, match=told):
+        read_picture(tmp_path / name)
+    assert "a." in caplog.text or "OpenImageIO" in caplog.text

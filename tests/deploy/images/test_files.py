@@ -87,7 +87,7 @@ def test_lossless_formats_bring_back_every_pixel(tmp_path: Path, suffix: str) ->
 def test_jpeg_is_close_and_quality_matters(tmp_path: Path) -> None:
     errors = []
     for quality in (95, 30):
-        write_image(SMOOTH, tmp_path / "a.jpg", jpeg_quality=quality)
+        write_image(SMOOTH, tmp_path / "a.jpg", quality=quality)
         errors.append(np.abs(read_image(tmp_path / "a.jpg").pixels.astype(int) - SMOOTH).mean())
     assert errors[0] < 1.0 < errors[1]
     assert read_image(tmp_path / "a.jpg").origin.format == "jpeg"

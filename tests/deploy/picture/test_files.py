@@ -21,7 +21,7 @@ from deploy.images.notes import note_of
 from deploy.images.reading import read_picture
 from deploy.images.resize import resize
 from deploy.images.sizes import Size
-from deploy.images.writing import Saving
+from deploy.images.writing import Saving, check_format
 from deploy.picture.files import open_source, result_of
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
@@ -266,15 +266,32 @@ def test_what_a_format_cannot_hold_is_refused_or_said(tmp_path: Path) -> None:
     Image.fromarray(disc(9, (0, 0, 0))).save(tmp_path / "disc.png")
     source = open_source(tmp_path / "disc.png")
     with pytest.raises(
-        ImageError, match=r"writing .*x\.jpg: JPEG holds no transparency, .* Write PNG, WebP, TIFF, AVIF or"
+        ImageError, match=r"reading .*disc\.png: it has transparency, which JPEG does not hold\. .* or write PNG, WebP,"
     ):
         result_of(source, Size(9, 9), Saving(), tmp_path / "x.jpg")
     with pytest.raises(ImageError, match=r"the picture is 16384x9, but this format holds at most 16383 pixels a side"):
-        result_of(source, Size(9, 16_384), Saving(format="webp"))
+        check_format(tmp_path / "x.webp", Size(9, 16_384))
     write_by_openimageio(tmp_path / "deep.png", np.zeros((4, 4, 3), np.uint16))
     result = result_of(open_source(tmp_path / "deep.png"), Size(4, 4), Saving(format="jpeg"))
     assert result.changes == ("16 bits per channel become 8 bits in JPEG",) and not result.is_streamed
     assert all(isinstance(FORMATS[name].writer, Writer) for name in WRITTEN)
+
+
+def test_a_transparent_picture_becomes_jpeg_on_a_background(tmp_path: Path, stand_in: Upscaler) -> None:
+    Image.fromarray(disc(33, (255, 0, 0))).save(tmp_path / "disc.png")
+    saving = Saving(format="jpeg", quality=100, background="#0000ff")
+    (row,) = made(stand_in, tmp_path / "disc.png", output=tmp_path / "out", output_is_folder=True, saving=saving)[
+        "pictures"
+    ]
+    assert Path(row["output"]).name == "disc_x1.jpg" and row["changes"] == []
+    pixels = read_by_another(tmp_path / "out" / "disc_x1.jpg").astype(int)
+    corner, middle = pixels[:3, :3], pixels[14:19, 14:19]
+    assert (
+        np.abs(corner - [0, 0, 255]).max() <= 2 and (middle >= 253).all()
+    )  # what JPEG at its best loses of flat colour
+    saving = Saving(background="white")
+    made(stand_in, tmp_path / "disc.png", output=tmp_path / "white.png", saving=saving)
+    assert (read_by_another(tmp_path / "white.png") == 255).all()  # white on white, without alpha: red lay below
 
 
 def test_a_format_without_profiles_gets_srgb(tmp_path: Path, stand_in: Upscaler) -> None:
