@@ -1,6 +1,6 @@
 """The jobs of `idm-deploy infer` from Python: pictures and folders in, files out, one outcome at a time."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from os import PathLike, fspath
 from pathlib import Path
@@ -51,6 +51,8 @@ def enlarge(
     choices: Choices | None = None,
     preset: str | None = None,
     steps: int | None = None,
+    stages: str | Sequence[float] | None = None,
+    draws: int | None = None,
     notice: Callable[[str], None] | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Iterator[Outcome]:
@@ -96,7 +98,7 @@ def enlarge(
         force=force,
         saving=Saving(format=format, quality=quality, strip_metadata=strip_metadata, color_fix=color_fix),
         all_frames=frames == "all",
-        choices=Choices(preset=preset, steps=steps).before(choices),
+        choices=Choices(preset=preset, steps=steps, stages=stages, draws=draws).before(choices),
     )
     with ExitStack() as stack:
         if upscaler is None:
