@@ -103,6 +103,18 @@ Equation = Annotated[
 Steps = Annotated[
     int | None, SAMPLING("How often the network is run per picture: more steps take proportionally longer.")
 ]
+Stages = Annotated[
+    str | None,
+    SAMPLING(
+        "How many times the network enlarges, one stage after the other, such as 4,3 for 12 times; the rest is done by "
+        "a filter: 4 makes 4 times by the network, then the size. once: in one go. auto: as the preset says.",
+        complete=one_of("auto", "once", "4"),
+    ),
+]
+Draws = Annotated[
+    int | None,
+    SAMPLING("The picture is the mean of so many, made from different noise: nearer to the truth, and smoother."),
+]
 Seed = Annotated[
     int,
     SAMPLING(

@@ -23,6 +23,7 @@ OPTIONS_OF_PARAMETERS = (
     "color_fix",
     "consistency",
     "device",
+    "draws",
     "engine",
     "equation",
     "eta",
@@ -41,6 +42,7 @@ OPTIONS_OF_PARAMETERS = (
     "scale",
     "seed",
     "size",
+    "stages",
     "start",
     "steps",
     "strip_metadata",
@@ -103,6 +105,18 @@ def placement_from_text(text: str) -> str | tuple[float, ...]:
         raise typer.BadParameter(
             f"{text!r} is neither a placement nor noise levels; write them like 0.05,0.3,0.8.",
             param_hint="--placement",
+        ) from None
+
+
+def stages_from_text(text: str) -> str | tuple[float, ...]:
+    """auto or once, or the magnifications that stand there."""
+    if text in ("auto", "once"):
+        return text
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no list of stages; write auto, once, or magnifications such as 4,3.", param_hint="--stages"
         ) from None
 
 
@@ -180,6 +194,8 @@ READERS: Mapping[str, Callable[[str], Any]] = {
     "consistency": float,
     "eta": float,
     "placement": placement_from_text,
+    "stages": stages_from_text,
+    "draws": int,
 }
 PUBLISHED = "published"
 OF_THE_PLACE = ("bundle", "engine", "precision")

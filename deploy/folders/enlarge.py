@@ -1,6 +1,6 @@
 """The jobs of `idm-deploy infer` from Python: pictures and folders in, files out, one outcome at a time."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from os import PathLike, fspath
 from pathlib import Path
@@ -53,6 +53,8 @@ def enlarge(
     choices: Choices | None = None,
     preset: str | None = None,
     steps: int | None = None,
+    stages: str | Sequence[float] | None = None,
+    draws: int | None = None,
     notice: Callable[[str], None] | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Iterator[Outcome]:
@@ -131,7 +133,7 @@ def enlarge(
             background=background,
         ),
         all_frames=frames == "all",
-        choices=Choices(preset=preset, steps=steps).before(choices),
+        choices=Choices(preset=preset, steps=steps, stages=stages, draws=draws).before(choices),
     )
     with ExitStack() as stack:
         if upscaler is None:

@@ -76,7 +76,7 @@ class Forecasts:
         work = self.work(lr, size)
         expected = self._pace.seconds(work)
         self._announce(f"{image} {lr} -> {target} {size}", (lr, size), work, expected)
-        timing = self._outlook.begin(work, partial(self._upscaler.seconds_of_decoding, lr, size))
+        timing = self._outlook.begin(work, partial(self._upscaler.seconds_of_decoding, lr, size, self._sampling))
         self._tell_of_all()
         return PictureForecast(timing, target, began, expected, self._say)
 
@@ -114,7 +114,9 @@ class Forecasts:
         tiles = "" if work.tile is None else f" in {work.tiles} tiles of {work.tile}"
         later = "; the first steps will tell how long it takes" if expected is None else ""
         if self._announces or (expected is not None and expected >= LONG):
-            self._say(f"{what}{about}{self._on_engine()}{tiles}{later}")
+            course = self._upscaler.course(*sizes, self._sampling).describe()
+            stages = f", {course}" if course else ""
+            self._say(f"{what}{about}{self._on_engine()}{stages}{tiles}{later}")
         for notice in self._upscaler.notices(*sizes, self._sampling):
             self.say_once(notice)
 

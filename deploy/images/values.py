@@ -45,6 +45,11 @@ def unit_from_network(values: NetworkValues, grey: Sequence[bool] = ()) -> Netwo
     return np.ascontiguousarray(np.moveaxis(unit, -3, -1))
 
 
+def limited(values: NetworkValues, grey: Sequence[bool] = ()) -> NetworkValues:
+    """Network values (..., 3, H, W) limited to [-1, 1]; else as `pixels_from_network`."""
+    return np.clip(_checked(values, grey), -1.0, 1.0)
+
+
 def _checked(values: NetworkValues, grey: Sequence[bool]) -> NetworkValues:
     """The values, finite, with neutral ones where a picture is grey."""
     if not np.isfinite(values).all():

@@ -71,6 +71,10 @@ class Making:
         """The making of any picture of a run, whose input and size are not known yet. `tile`: what was asked for."""
         manifest = upscaler.bundle.manifest
         plan = {"consistency": sampling.consistency, "from_guess": sampling.from_guess, **asdict(sampling.plan)}
+        if not sampling.stages.is_once:
+            plan["stages"] = sampling.stages.magnifications
+        if sampling.draws > 1:
+            plan["draws"] = sampling.draws
         return cls(
             model=_digest([manifest.graphs, manifest.configuration, manifest.schedule, manifest.value_range]),
             plan=_digest(plan),

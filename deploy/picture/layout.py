@@ -4,7 +4,8 @@ The prediction adds what the models say of their networks to what this process h
 measured), so it is made after the engines are open and before the first picture is touched.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import prod
 
 from deploy.errors import SizeError
@@ -24,6 +25,9 @@ SLACK_BYTES = 24 << 20
 """What strips of the state, noise, resizing and Python take meanwhile; 10 to 20 MiB were seen."""
 
 
+SHARE_COLLECTED = 8
+"""A collected picture larger than this part of the room lies on disk."""
+
 SLACK_SHARE = 0.03
 """Part of the budget left for what the allocators of engines round up."""
 
@@ -39,6 +43,9 @@ class Job:
     keeps_pixels: bool  # results are returned rather than streamed to a file
     pixel_bytes: int = 3  # of each pixel that is kept
     tile: int | None = None
+    output: Size | None = None  # of the finished picture, where this run makes a part of the way; None: `size`
+    collects: bool = False  # the picture is collected as floats, for another run or a filter
+    lr_on_disk: bool = False  # of the input, nothing but what is worked on is in memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +61,7 @@ class Layout:
     cache_bytes: int
     decode_bytes: int
     predicted_bytes: int
+    picture_on_disk: bool = False  # that is collected
     own_bytes: int = 0
     shared_bytes: int = 0
 
@@ -64,11 +72,26 @@ def layout_for(model: Model, job: Job, budget: int) -> Layout:
     if job.tile is None:
         batch = min(job.count, LARGEST_BATCH)
         while batch:
-            needed = _whole_bytes(model, job, batch)
+            collected = batch * _collected_bytes(job)
+            needed = _whole_bytes(model, job, batch) + (0 if _is_on_disk(collected, room) else collected)
             if needed <= room:
                 return _whole_layout(model, job, batch, room, budget, needed)
             batch //= 2
     return _tiled_layout(model, job, room, budget)
+
+
+def layouts_for(model: Model, jobs: Sequence[Job], budget: int) -> list[Layout]:
+    """Of runs that one batch goes through one after the other, each but the first from what the one before collects."""
+    batch = jobs[0].count
+    while True:
+        layouts: list[Layout] = []
+        for job in jobs:
+            from_disk = bool(layouts) and layouts[-1].picture_on_disk
+            layouts.append(layout_for(model, replace(job, count=batch, lr_on_disk=from_disk), budget))
+        smallest = min(layout.batch for layout in layouts)
+        if all(layout.batch == smallest for layout in layouts):
+            return layouts
+        batch = smallest
 
 
 def _state_size(model: Model, job: Job) -> Size:
@@ -81,7 +104,16 @@ def _state_bytes(model: Model, job: Job) -> int:
 
 
 def _pixel_bytes(job: Job) -> int:
-    return job.pixel_bytes * prod(job.size) if job.keeps_pixels else 0
+    return job.pixel_bytes * prod(job.output or job.size) if job.keeps_pixels else 0
+
+
+def _collected_bytes(job: Job) -> int:
+    return 12 * prod(job.size) if job.collects else 0
+
+
+def _is_on_disk(collected: int, room: int) -> bool:
+    """Whether a collected picture goes to disk: it is read and written once by rows, and a state many times."""
+    return collected > room // SHARE_COLLECTED
 
 
 def _window_bytes(model: Model, window: Size, batch: int) -> int:
@@ -91,7 +123,8 @@ def _window_bytes(model: Model, window: Size, batch: int) -> int:
 
 def _fixed_bytes(model: Model, job: Job, batch: int) -> int:
     """What does not depend on the tiles; of the input there are two float32 copies (the second for consistency)."""
-    return model.whole_picture_bytes(job.lr, job.size, batch) + 24 * prod(job.lr) * batch
+    copies = 1 if job.lr_on_disk else 2
+    return model.whole_picture_bytes(job.lr, job.size, batch) + 12 * copies * prod(job.lr) * batch
 
 
 def _whole_bytes(model: Model, job: Job, batch: int) -> int:
@@ -109,6 +142,7 @@ def _whole_layout(model: Model, job: Job, batch: int, room: int, budget: int, ne
         cache_bytes=model.condition_bytes(size, batch),
         decode_bytes=room // 2,
         predicted_bytes=budget - room + needed,
+        picture_on_disk=_is_on_disk(batch * _collected_bytes(job), room),
         own_bytes=needed,
         shared_bytes=room,
     )
@@ -116,7 +150,9 @@ def _whole_layout(model: Model, job: Job, batch: int, room: int, budget: int, ne
 
 def _tiled_layout(model: Model, job: Job, room: int, budget: int) -> Layout:
     size = _state_size(model, job)
-    fixed = _fixed_bytes(model, job, 1) + _pixel_bytes(job)
+    collected = _collected_bytes(job)
+    picture_on_disk = _is_on_disk(collected, room)
+    fixed = _fixed_bytes(model, job, 1) + _pixel_bytes(job) + (0 if picture_on_disk else collected)
     state = _state_bytes(model, job)
     on_disk = state > (room - fixed) // 4
     left = room - fixed - (0 if on_disk else state)
@@ -138,6 +174,7 @@ def _tiled_layout(model: Model, job: Job, room: int, budget: int) -> Layout:
         cache_bytes=cache if not tiling.is_whole else model.condition_bytes(size, 1),
         decode_bytes=max(left // 2, 1),
         predicted_bytes=budget - room + own,
+        picture_on_disk=picture_on_disk,
         own_bytes=own,
         shared_bytes=room,
     )

@@ -10,8 +10,8 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import median, median_low
@@ -46,7 +46,10 @@ LEAST = 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What the time of a picture depends on, in pixels: of the state, in a latent fewer, and of the output."""
+    """What the time of a picture depends on, in pixels: of the state, in a latent fewer, and of the output.
+
+    earlier: of a picture that is made in stages, those before the last one; `output` of the last is the picture's.
+    """
 
     window: int  # of the state, in the largest tile
     tile: int | None  # side of the tiles; None: the whole picture at once
@@ -54,11 +57,17 @@ class Work:
     steps: int
     state: int
     output: int
+    earlier: tuple["Work", ...] = ()
 
     @property
     def evaluations(self) -> int:
-        """How often the network is evaluated."""
-        return self.tiles * self.steps
+        """How often the network is evaluated, in all stages."""
+        return self.tiles * self.steps + sum(work.evaluations for work in self.earlier)
+
+    @property
+    def stages(self) -> tuple["Work", ...]:
+        """Each by itself."""
+        return *self.earlier, replace(self, earlier=())
 
 
 Place = tuple[str, int, int]
@@ -82,14 +91,21 @@ class Pace:
     def seconds(self, work: Work, *, again: bool = False) -> float | None:
         """What such a picture takes, the first of its size in a run or one made `again` after it; None where nothing
         of about its size was timed."""
-        step = self._near(*step_place(work))
-        if step is None:
-            return None
+        steps = [self.step(stage) for stage in work.stages]
+        evaluating = 0.0
+        for stage, step in zip(work.stages, steps, strict=True):
+            if step is None:
+                return None
+            evaluating += stage.evaluations * step
         around = self.around(work, again=again)
         if around is None and work.state == work.output:
             # What a picture has around its steps is little then: encoding, which takes less than a step, and writing.
-            around = step + WRITING_PER_PIXEL * work.output
-        return None if around is None else work.evaluations * step + around
+            around = sum(step for step in steps if step is not None) + WRITING_PER_PIXEL * work.output
+        return None if around is None else evaluating + around
+
+    def step(self, work: Work) -> float | None:
+        """What an evaluation of the last stage takes; None where nothing of about its size was timed."""
+        return self._near(*step_place(work))
 
     def around(self, work: Work, *, again: bool = False) -> float | None:
         """What such a picture takes besides its evaluations; None where that was not timed."""
@@ -105,15 +121,21 @@ class Pace:
         nearest = _nearest(windows, work.window)
         if nearest is None or (timed := self._near(STEP, nearest, nearest)) is None:
             return None
-        step = timed * work.window / nearest
-        return work.evaluations * step + step + WRITING_PER_PIXEL * work.output
+        per_pixel = timed / nearest
+        evaluating = sum((stage.evaluations + 1) * stage.window * per_pixel for stage in work.stages)
+        return evaluating + WRITING_PER_PIXEL * work.output
 
-    def add(self, work: Work, step: float, whole: float) -> None:
-        """A picture was made in `whole` seconds, an evaluation for it in `step`."""
+    def add(self, work: Work, steps: Sequence[float], whole: float) -> None:
+        """A picture was made in `whole` seconds, an evaluation of each stage in one of `steps`."""
         kind = AGAIN if self._was_made(work) else FIRST
-        rest = max(whole - work.evaluations * step, LEAST)
-        for place, seconds in ((step_place(work), step), ((kind, work.state, work.output), rest)):
-            self._timed.setdefault(place, deque(maxlen=SETTLED)).append(seconds)
+        rest = whole
+        for stage, step in zip(work.stages, steps, strict=True):
+            self._learn(step_place(stage), step)
+            rest -= stage.evaluations * step
+        self._learn((kind, work.state, work.output), max(rest, LEAST))
+
+    def _learn(self, place: Place, seconds: float) -> None:
+        self._timed.setdefault(place, deque(maxlen=SETTLED)).append(seconds)
 
     def learnt(self) -> dict[Place, float]:
         """The times of this run, as they would be on a quiet machine."""
@@ -158,13 +180,20 @@ class Timing:
         self._ending: float | None = None
         self._clock = clock
         self._began = self._marked = clock()
-        self._times: list[float] = []  # of the evaluations so far
+        self._stages = work.stages
+        self._times: list[list[float]] = [[] for _ in self._stages]  # of the evaluations so far
 
     def mark(self) -> None:
         """Another evaluation is done."""
         now = self._clock()
-        self._times.append(now - self._marked)
+        self._times[self._stage].append(now - self._marked)
         self._marked = now
+
+    @property
+    def _stage(self) -> int:
+        """The number of the stage that the next evaluation belongs to."""
+        todo = (len(times) < stage.evaluations for stage, times in zip(self._stages, self._times, strict=True))
+        return next((number for number, is_open in enumerate(todo) if is_open), len(self._stages) - 1)
 
     @property
     def elapsed(self) -> float:
@@ -174,21 +203,25 @@ class Timing:
     @property
     def is_telling(self) -> bool:
         """Whether enough is done to judge by: two evaluations, as the first also wakes the engine; of a few, one."""
-        return len(self._times) >= (1 if self.work.evaluations <= 3 else 2)
+        return sum(map(len, self._times)) >= (1 if self.work.evaluations <= 3 else 2)
 
     def left(self) -> float:
         """Seconds to the end. Before the first evaluation, what the pace says; 0 where it says nothing."""
-        if not self._times:
+        if not self._times[0]:
             return max((self._pace.about(self.work) or 0.0) - self.elapsed, 0.0)
-        step = self._step(SETTLED)
-        after = self._after() if self._around is None else self._around - max(self._times[0] - step, 0.0)
+        steps = self._steps(SETTLED)
+        after = self._after() if self._around is None else self._around - max(self._times[0][0] - steps[0], 0.0)
         since = self._clock() - self._marked
-        return max((self.work.evaluations - len(self._times)) * step + max(after, 0.0) - since, 0.0)
+        evaluating = sum(
+            (stage.evaluations - len(times)) * step
+            for stage, times, step in zip(self._stages, self._times, steps, strict=True)
+        )
+        return max(evaluating + max(after, 0.0) - since, 0.0)
 
     def finish(self) -> None:
         """The picture is written; its times are learnt."""
-        if self._times:
-            self._pace.add(self.work, self._step(len(self._times)), self.elapsed)
+        if self._times[-1]:
+            self._pace.add(self.work, self._steps(max(map(len, self._times))), self.elapsed)
 
     def _after(self) -> float:
         """Seconds after the last evaluation, where the pace does not know: tried once, in no evaluation's time."""
@@ -200,13 +233,25 @@ class Timing:
             self._marked += spent
         return self._ending
 
-    def _step(self, latest: int) -> float:
-        """The usual time of an evaluation. The first one also encodes, and so do all tiles of the first step."""
-        count = len(self._times)
-        if count <= 2:
-            return min(self._times)
-        settled = self.work.tiles if count > self.work.tiles else 1
-        return median_low(self._times[max(settled, count - latest) :])
+    def _steps(self, latest: int) -> list[float]:
+        """The usual time of an evaluation in each stage; of those to come by the pace, else by their pixels."""
+        steps: list[float] = []
+        for stage, times in zip(self._stages, self._times, strict=True):
+            if times:
+                steps.append(_usual(times, stage.tiles, latest))
+            else:
+                kept = self._pace.step(stage)
+                steps.append(steps[-1] * stage.window / self._stages[len(steps) - 1].window if kept is None else kept)
+        return steps
+
+
+def _usual(times: Sequence[float], tiles: int, latest: int) -> float:
+    """The usual time of an evaluation. The first one also encodes, and so do all tiles of the first step."""
+    count = len(times)
+    if count <= 2:
+        return min(times)
+    settled = tiles if count > tiles else 1
+    return median_low(times[max(settled, count - latest) :])
 
 
 def seconds_at(curve: Mapping[int, float], pixels: int) -> float | None:

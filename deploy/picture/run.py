@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from deploy.families.contract import Subject
 from deploy.families.model import Model
 from deploy.images.sizes import Size
-from deploy.images.values import Pixels, ValueRule, pixels_from_network, unit_from_network
+from deploy.images.values import Pixels, ValueRule, limited, pixels_from_network, unit_from_network
 from deploy.picture.layout import Layout
 from deploy.picture.memory import StateArrays
 from deploy.picture.predictor import Predictor, TileDone
@@ -30,7 +31,8 @@ class Progress:
 
     step: of `steps`, the one that the tile belongs to, from 1. tile: how many of its `tiles` are done, from 1; there
     is one where the picture is made in one piece. seconds: since the first step began. pictures: that were asked for,
-    of which `finished` were done before and `at_once` are being made together.
+    of which `finished` were done before and `at_once` are being made together. weights: of a picture that several runs
+    make (stages, draws), how long a step of each takes beside the others; the steps are those of all runs.
     """
 
     step: int
@@ -41,11 +43,16 @@ class Progress:
     pictures: int = 1
     finished: int = 0
     at_once: int = 1
+    weights: tuple[float, ...] = ()
 
     @property
     def fraction(self) -> float:
         """From 0 to 1: 1 when the last step of the last picture is done. Decoding a latent comes after that."""
         of_these = (self.step - 1 + self.tile / self.tiles) / self.steps
+        if self.weights:
+            begun = of_these * len(self.weights)  # runs, the last of them in part
+            run = min(int(begun), len(self.weights) - 1)
+            of_these = (sum(self.weights[:run]) + (begun - run) * self.weights[run]) / sum(self.weights)
         return (self.finished + self.at_once * of_these) / self.pictures
 
     @property
@@ -58,6 +65,13 @@ class Progress:
         return replace(self, pictures=pictures, finished=finished, at_once=at_once, seconds=seconds)
 
 
+class MakesRows(Protocol):
+    """What turns a finished state into a picture: a subject, or what stands for one."""
+
+    def picture_rows(self, state: Float32, room: int) -> Iterator[Float32]:
+        """As `Subject.picture_rows`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampled:
     """A finished state on its way to pixels."""
@@ -68,7 +82,7 @@ class Sampled:
     tile: int | None  # side of the tiles; None: the whole picture at once
     size: Size
     values: ValueRule
-    subject: Subject
+    subject: MakesRows
     arrays: StateArrays
     decode_bytes: int
     grey: tuple[bool, ...] = ()  # which of the batch were made of grey pictures; (): none
@@ -85,7 +99,13 @@ class Sampled:
             yield unit_from_network(block, grey=self.grey)
             self.arrays.trim()
 
-    def at_size(self, subject: Subject, size: Size) -> "Sampled":
+    def value_rows(self) -> Iterator[Float32]:
+        """The same rows as the network sees pictures, limited to [-1, 1], (batch, 3, rows, width)."""
+        for block in self.subject.picture_rows(self.state, self.decode_bytes):
+            yield limited(block, self.grey)
+            self.arrays.trim()
+
+    def at_size(self, subject: MakesRows, size: Size) -> "Sampled":
         """The finished state on its way to another size, which `subject` knows how to decode."""
         return replace(self, subject=subject, size=size)
 

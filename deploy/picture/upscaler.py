@@ -23,12 +23,13 @@ from deploy.images.values import network_from_pixels
 from deploy.images.view import View, quantised_to_8_bits
 from deploy.picture.enlarged import Enlarged, samples_of_batch
 from deploy.picture.generation import NO_PICTURE, Generation, generate_pictures
-from deploy.picture.layout import Job, Layout, layout_for
+from deploy.picture.layout import Job, Layout, layouts_for
 from deploy.picture.pace import Work, seconds_of_rows
 from deploy.picture.parameters import check_kinds
 from deploy.picture.room import ROOM
-from deploy.picture.run import Progress, Sampled, sampled_batch
+from deploy.picture.run import Progress, Sampled
 from deploy.picture.session import Session
+from deploy.picture.stages import Course, blank_rows, sampled_in_stages
 from deploy.picture.strips import state_arrays_needed
 from deploy.sampling.choices import Choices, Sampling
 from deploy.sampling.noise import image_key
@@ -142,6 +143,8 @@ class Upscaler:
         preset: str | None = ...,
         published: bool = ...,
         placement: str | Sequence[float] | None = ...,
+        stages: str | Sequence[float] | None = ...,
+        draws: int | None = ...,
         eta: float | None = ...,
         tile: int | None = ...,
         sample: int = ...,
@@ -169,6 +172,8 @@ class Upscaler:
         preset: str | None = ...,
         published: bool = ...,
         placement: str | Sequence[float] | None = ...,
+        stages: str | Sequence[float] | None = ...,
+        draws: int | None = ...,
         eta: float | None = ...,
         tile: int | None = ...,
         sample: int = ...,
@@ -195,6 +200,8 @@ class Upscaler:
         preset: str | None = None,
         published: bool = False,
         placement: str | Sequence[float] | None = None,
+        stages: str | Sequence[float] | None = None,
+        draws: int | None = None,
         eta: float | None = None,
         tile: int | None = None,
         sample: int = 0,
@@ -214,9 +221,11 @@ class Upscaler:
         Exactly one of `scale`, `size` (width, height) and `long_edge` says how large. `preset` names a way to sample,
         the bundle's default otherwise; `equation`, `steps`, `start`, `consistency`, `eta` and `placement` replace parts
         of it, `published` takes the authors' own sampler; `choices` holds all of these, and what is said besides goes
-        before it. The random numbers follow from `seed`, the picture and `sample`, the number of the draw, or come
-        from `noise(shape, step_index)`. `progress` is called with a `deploy.Progress` after each tile of each step,
-        `notice` with a line for people; an exception that they raise cancels the call.
+        before it. `stages` are the magnifications that the network makes one after the other, such as (4, 3), or "once"
+        or "auto"; `draws` the number of runs whose mean is taken. The random numbers follow from `seed`, the picture
+        and `sample`, the number of the draw, or come from `noise(shape, step_index)`. `progress` is called with a
+        `deploy.Progress` after each tile of each step, `notice` with a line for people; an exception that they raise
+        cancels the call.
         """
         check_kinds(
             size=size,
@@ -240,6 +249,8 @@ class Upscaler:
             consistency=consistency,
             eta=eta,
             placement=placement,
+            stages=stages,
+            draws=draws,
             published=published,
         )
         options = RunOptions(
@@ -295,8 +306,16 @@ class Upscaler:
 
     def notices(self, lr: Size, size: Size, sampling: Sampling) -> list[str]:
         """Warnings before the work: of a scale that training did not cover, of steps without int8 calibration."""
-        notices = [self.session.model.notice_of_scale(lr, size), self.session.notice_of_int8(sampling)]
+        stages = Course.of(lr, size, sampling).stages
+        notices = [
+            *(self.session.model.notice_of_scale(*stage) for stage in stages),
+            self.session.notice_of_int8(sampling),
+        ]
         return [line for line in notices if line is not None]
+
+    def course(self, lr: Size, size: Size, sampling: Sampling) -> Course:
+        """Through which sizes a picture of `lr` gets to `size`."""
+        return Course.of(lr, size, sampling)
 
     @contextmanager
     def sampled(
@@ -313,15 +332,17 @@ class Upscaler:
         """Pictures of one size, as many as `fits_together` says at most, sampled at once."""
         options = options or RunOptions()
         lr = Size.of(pixels[0])
-        layout = self._layout(lr, len(pixels), size, sampling, options, keeps_pixels=options.keeps_pixels)
-        with self._batch(list(pixels), size, sampling, options, layout) as sampled:
+        course = Course.of(lr, size, sampling)
+        layouts = self._layouts(course, len(pixels), sampling, options, keeps_pixels=options.keeps_pixels)
+        with self._batch(list(pixels), course, sampling, options, layouts) as sampled:
             yield sampled
 
     def fits_together(
         self, count: int, lr: Size, size: Size, sampling: Sampling, options: RunOptions | None = None
     ) -> int:
         """How many of `count` pictures of a size can be sampled at once, as memory is now."""
-        return self._layout(lr, count, size, sampling, options or RunOptions(), keeps_pixels=True).batch
+        course = Course.of(lr, size, sampling)
+        return self._layouts(course, count, sampling, options or RunOptions(), keeps_pixels=True)[0].batch
 
     @contextmanager
     def enlarged(
@@ -344,54 +365,63 @@ class Upscaler:
             for notice in self.notices(lr, size, sampling):
                 options.notice(notice)
             group_options = replace(options, pixel_bytes=pixel_bytes)
-            layout = self._layout(lr, len(members), size, sampling, group_options, keeps_pixels=True)
-            for first in range(0, len(members), layout.batch):
-                batch = members[first : first + layout.batch]
+            course = Course.of(lr, size, sampling)
+            layouts = self._layouts(course, len(members), sampling, group_options, keeps_pixels=True)
+            at_once = layouts[0].batch
+            for first in range(0, len(members), at_once):
+                batch = members[first : first + at_once]
                 batch_options = options.counted(len(views), len(results), len(batch), began)
                 pixels = [views[index].values for index in batch]
-                with self._batch(pixels, size, sampling, batch_options, layout) as sampled:
+                with self._batch(pixels, course, sampling, batch_options, layouts) as sampled:
                     samples = samples_of_batch(sampled, [views[index] for index in batch])
                 results |= dict(zip(batch, samples, strict=True))
         return [results[index] for index in range(len(views))]
 
-    def _layout(
-        self, lr: Size, count: int, size: Size, sampling: Sampling, options: RunOptions, *, keeps_pixels: bool
-    ) -> Layout:
-        """The layout for `count` pictures of `lr`."""
+    def _layouts(
+        self, course: Course, count: int, sampling: Sampling, options: RunOptions, *, keeps_pixels: bool
+    ) -> list[Layout]:
+        """The layouts of each stage for `count` pictures."""
         self.session.model.open_engines()
-        job = Job(
-            lr=lr,
-            size=size,
-            count=count,
-            state_arrays=state_arrays_needed(self.session.plan(sampling)),
-            keeps_pixels=keeps_pixels,
-            pixel_bytes=options.pixel_bytes,
-            tile=options.tile,
-        )
-        return layout_for(self.session.model, job, self.session.budget())
+        last = len(course.stages) - 1
+        jobs = [
+            Job(
+                lr=stage.lr,
+                size=stage.size,
+                count=count,
+                state_arrays=state_arrays_needed(self.session.plan(sampling)),
+                keeps_pixels=keeps_pixels and number == last,
+                pixel_bytes=options.pixel_bytes,
+                tile=options.tile,
+                output=course.size,
+                collects=course.collects(number),
+            )
+            for number, stage in enumerate(course.stages)
+        ]
+        return layouts_for(self.session.model, jobs, self.session.budget())
 
     @contextmanager
     def _batch(
         self,
         pixels: Sequence[Pixels | Float32],
-        size: Size,
+        course: Course,
         sampling: Sampling,
         options: RunOptions,
-        layout: Layout,
+        layouts: Sequence[Layout],
     ) -> Iterator[Sampled]:
         lr: Float32 = np.stack([network_from_pixels(picture, self.session.model.values) for picture in pixels])
         # The same noise for 8 and 16 bits.
         keys = [NO_PICTURE if options.one_noise else image_key(quantised_to_8_bits(picture)) for picture in pixels]
         source = NoiseSource(seed=options.seed, sample=options.sample, images=keys, custom=options.noise)
         with (
-            ROOM.given(layout.own_bytes, layout.shared_bytes),
-            sampled_batch(
+            ROOM.given(max(each.own_bytes for each in layouts), min(each.shared_bytes for each in layouts)),
+            sampled_in_stages(
                 self.session.model,
-                self.session.model.subject(lr, size, source.posterior),
-                size,
+                lr,
+                course,
                 self.session.plan(sampling),
                 source,
-                layout,
+                layouts,
+                grey=tuple(is_grey(picture) for picture in pixels),
                 from_guess=sampling.from_guess,
                 consistency=sampling.consistency,
                 scratch=options.scratch or Path(tempfile.gettempdir()),
@@ -399,26 +429,34 @@ class Upscaler:
                 notice=options.notice,
             ) as sampled,
         ):
-            yield replace(sampled, grey=tuple(is_grey(picture) for picture in pixels))
+            yield sampled
 
     def work(self, lr: Size, size: Size, sampling: Sampling, tile: int | None = None) -> Work:
         """The work that a picture takes that is streamed to a file, and its tiles, as memory is now."""
-        state = self.session.model.state_size(lr, size)
-        tiling = self._layout(lr, 1, size, sampling, RunOptions(tile=tile), keeps_pixels=False).tiling
-        return Work(
-            window=prod(tiling.largest),
-            tile=None if tiling.is_whole else tiling.tile,
-            tiles=len(tiling),
-            steps=len(self.session.plan(sampling)),
-            state=prod(state),
-            output=prod(size),
-        )
+        course = Course.of(lr, size, sampling)
+        works: list[Work] = []
+        layouts = self._layouts(course, 1, sampling, RunOptions(tile=tile), keeps_pixels=False)
+        for stage, layout in zip(course.stages, layouts, strict=True):
+            work = Work(
+                window=prod(layout.tiling.largest),
+                tile=None if layout.tiling.is_whole else layout.tiling.tile,
+                tiles=len(layout.tiling),
+                steps=len(self.session.plan(sampling)) * course.draws,
+                state=prod(self.session.model.state_size(*stage)),
+                output=prod(stage.size),
+            )
+            works.append(work)
+        return replace(works[-1], output=prod(size), earlier=tuple(works[:-1]))
 
     def predicted_bytes(self, lr: Size, size: Size, sampling: Sampling, tile: int | None = None) -> int:
         """The memory of the process while it makes a picture that is streamed to a file, as memory is now."""
         options = RunOptions(tile=tile)
-        return self._layout(lr, 1, size, sampling, options, keeps_pixels=False).predicted_bytes
+        layouts = self._layouts(Course.of(lr, size, sampling), 1, sampling, options, keeps_pixels=False)
+        return max(layout.predicted_bytes for layout in layouts)
 
-    def seconds_of_decoding(self, lr: Size, size: Size) -> float:
+    def seconds_of_decoding(self, lr: Size, size: Size, sampling: Sampling) -> float:
         """The time of turning a finished state into pixels, forecast by decoding the beginning of an empty one."""
-        return seconds_of_rows(self.session.model.blank_rows(lr, size), prod(size))
+        course = Course.of(lr, size, sampling)
+        stage = course.stages[-1]
+        seconds = seconds_of_rows(self.session.model.blank_rows(*stage), prod(stage.size))
+        return seconds + (seconds_of_rows(blank_rows(stage.size, size), prod(size)) if course.filters else 0.0)

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from deploy.bundle import Manifest
 from deploy.errors import PlanError, nearest_name
 from deploy.sampling.equations import EQUATIONS
 from deploy.sampling.plan import PlanSettings
+from deploy.sampling.stages import Stages, stages_from
 
 SEARCHED = "searched"
 """The placement that `idm-deploy schedule` found for this checkpoint, equation, number of steps and start."""
@@ -16,7 +17,10 @@ SEARCHED = "searched"
 PRESET_NAMES = ("draft", "balanced", "best")
 """The presets of every bundle, from the least work to the most."""
 
-PRESET_KEYS = ("equation", "steps", "placement", "start", "eta", "consistency")
+PRESET_KEYS = ("equation", "steps", "placement", "start", "eta", "consistency", "stages", "draws")
+
+MOST_DRAWS = 64
+"""Of one picture, whose mean is taken: beyond some, nothing changes but the time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +34,8 @@ class Choices:
     consistency: float | None = None
     eta: float | None = None
     placement: str | Sequence[float] | None = None
+    stages: str | Sequence[float] | None = None
+    draws: int | None = None
     published: bool = False
 
     def before(self, others: "Choices | None") -> "Choices":
@@ -42,12 +48,17 @@ class Choices:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """A checked way to sample. `from_guess`: the state begins at the noised enlarged input, not at pure noise."""
+    """A checked way to sample. `from_guess`: the state begins at the noised enlarged input, not at pure noise.
+
+    stages: one run of the plan each. draws: runs from different noise, whose mean the picture of a stage is.
+    """
 
     plan: PlanSettings
     consistency: float
     from_guess: bool
     preset: str | None  # None: published
+    stages: Stages = field(default_factory=Stages)
+    draws: int = 1
     searched: bool = False  # the plan's list of noise levels was found by search rather than given
 
     def describe(self) -> str:
@@ -66,6 +77,10 @@ class Sampling:
             parts.append(f"eta {plan.eta:g}")
         if self.consistency:
             parts.append(f"data consistency {self.consistency:g}")
+        if self.draws > 1:
+            parts.append(f"mean of {self.draws} draws")
+        if not self.stages.is_once:
+            parts.append(self.stages.describe())
         return ", ".join(parts)
 
 
@@ -74,9 +89,13 @@ def sampling_from(manifest: Manifest, choices: Choices) -> Sampling:
     name = choices.preset or manifest.default_preset
     values = {} if choices.published else preset_values(manifest, name)
     own = {key: getattr(choices, key) for key in PRESET_KEYS if getattr(choices, key) is not None}
+    own.pop("stages", None)
+    preset_stages = values.pop("stages", None)
     _drop_what_no_longer_fits(values, own)
     values |= own
     consistency = _checked_consistency(values.pop("consistency", None) or 0.0)
+    draws = _checked_draws(values.pop("draws", 1))
+    stages = stages_from(choices.stages, preset_stages)
     start = values.pop("start", None) or None  # 0 is pure noise, to say so against a preset
     placement = values.get("placement", "uniform")
     # The lists in presets are what `schedule` found.
@@ -95,6 +114,8 @@ def sampling_from(manifest: Manifest, choices: Choices) -> Sampling:
         consistency=consistency,
         from_guess=start is not None,
         preset=None if choices.published else name,
+        stages=stages,
+        draws=draws,
         searched=searched,
     )
 
@@ -157,6 +178,12 @@ def _listed_placement(levels: Sequence[float], start: float | None) -> tuple[flo
             "or make them equal."
         )
     return listed
+
+
+def _checked_draws(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_DRAWS:
+        raise PlanError(f"The number of `draws` whose mean is taken must be from 1 to {MOST_DRAWS}, found {value!r}.")
+    return value
 
 
 def _checked_consistency(value: float) -> float:

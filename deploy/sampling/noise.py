@@ -67,6 +67,17 @@ def image_key(pixels: NDArray[np.uint8]) -> int:
     return int.from_bytes(digest.digest()[:8], "big")
 
 
+def key_of_stage(image: int, stage: int) -> int:
+    """The key of a picture in a stage of its enlargement, from 0: its own in the first one.
+
+    In later ones the first 64 bits, big-endian, of the SHA-256 of both as little-endian 64-bit integers.
+    """
+    if stage == 0:
+        return image
+    digest = hashlib.sha256(np.array([image, stage], dtype="<u8").tobytes())
+    return int.from_bytes(digest.digest()[:8], "big")
+
+
 def normal_field(
     *, seed: int, image: int, sample: int, step: int, channels: int, rows: range, columns: range
 ) -> NDArray[np.float32]:

@@ -1,13 +1,13 @@
 """Where a run's random numbers come from: the seeded field of DESIGN's rule, or the caller's own callable."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from deploy.errors import PlanError
-from deploy.sampling.noise import POSTERIOR_NOISE, normal_field
+from deploy.sampling.noise import POSTERIOR_NOISE, key_of_stage, normal_field
 from engines.arrays import Float32
 
 Shape = tuple[int, int, int, int]
@@ -52,6 +52,11 @@ class NoiseSource:
             for image in self.images
         ]
         return np.stack(parts)
+
+    def of_run(self, stage: int, draw: int, draws: int) -> "NoiseSource":
+        """For a stage of a picture, from 0, and one of so many draws whose mean is taken: independent of the others."""
+        images = [key_of_stage(image, stage) for image in self.images]
+        return replace(self, images=images, sample=self.sample * draws + draw)
 
     def posterior(self, shape: Shape) -> Float32:
         """The noise of an encoder's draw."""

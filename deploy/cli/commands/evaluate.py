@@ -26,10 +26,11 @@ from deploy.cli.options import (
     Threads,
     engine_names,
     equation_names,
+    one_of,
 )
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import text_from_cells
-from deploy.cli.values import placement_from_text, way_from_text
+from deploy.cli.values import placement_from_text, stages_from_text, way_from_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,6 +117,14 @@ def evaluate(
             complete=PLACEMENTS,
         ),
     ] = [],
+    stages: Annotated[
+        list[str],
+        SAMPLING(
+            "Try these stages: auto, once, or how many times the network enlarges in each, such as 4 or 4,3.",
+            complete=one_of("auto", "once", "4"),
+        ),
+    ] = [],
+    draws: Annotated[list[int], SAMPLING("Try the mean of so many pictures as the picture.")] = [],
     published: Annotated[
         bool, SAMPLING("Sample exactly as the authors' code does, which takes long.", "--published")
     ] = False,
@@ -193,6 +202,8 @@ def evaluate(
         consistencies=consistency,
         etas=eta,
         placements=[placement_from_text(text) for text in placement],
+        stages=[stages_from_text(text) for text in stages],
+        draws=draws,
         published=published,
     )
     ways = _ways(offered, setting)

@@ -20,6 +20,7 @@ from deploy.cli.options import (
     Background,
     ColorFix,
     Device,
+    Draws,
     Engine,
     Equation,
     Format,
@@ -31,13 +32,21 @@ from deploy.cli.options import (
     Preset,
     Quality,
     Seed,
+    Stages,
     Steps,
     StripMetadata,
     Threads,
     one_of,
 )
 from deploy.cli.progress import shown_progress
-from deploy.cli.values import batch_from_text, crop_from_text, named_path, placement_from_text, size_from_text
+from deploy.cli.values import (
+    batch_from_text,
+    crop_from_text,
+    named_path,
+    placement_from_text,
+    size_from_text,
+    stages_from_text,
+)
 
 if TYPE_CHECKING:
     from deploy.folders.dry_run import Plan
@@ -172,6 +181,8 @@ def infer(
             "Sample exactly as the authors' code does: all of their steps, none of the improvements.", "--published"
         ),
     ] = False,
+    stages: Stages = None,
+    draws: Draws = None,
     seed: Seed = 0,
     engine: Engine = "auto",
     precision: Precision = "auto",
@@ -241,7 +252,7 @@ def infer(
         force=force,
         saving=saving,
         all_frames=frames == "all",
-        choices=_choices(preset, equation, steps, start, consistency, eta, placement, published),
+        choices=_choices(preset, equation, steps, start, consistency, eta, placement, stages, draws, published),
     )
     with Upscaler(opened, engine, precision, threads, max_memory, device) as upscaler:
         failed = _print_plans(upscaler, request, as_json) if dry_run else _make(upscaler, request, as_json)
@@ -333,6 +344,8 @@ def _choices(
     consistency: float | None,
     eta: float | None,
     placement: str | None,
+    stages: str | None,
+    draws: int | None,
     published: bool,
 ) -> "Choices":
     from deploy.sampling.choices import Choices
@@ -345,6 +358,8 @@ def _choices(
         consistency=consistency,
         eta=eta,
         placement=placement_from_text(placement) if placement is not None else None,
+        stages=stages_from_text(stages) if stages is not None else None,
+        draws=draws,
         published=published,
     )
 

@@ -32,6 +32,7 @@ from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from deploy.sampling.plan import PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
+from deploy.sampling.stages import ONCE
 from engines.arrays import Array
 from engines.contract import Step
 from engines.forms import Lease
@@ -187,12 +188,14 @@ def time_pictures(
 def _engine_contender(
     maker: PictureMaker, choice: EngineChoice, choices: Choices, pictures: Sequence[Pixels], settings: BenchSettings
 ) -> tuple[Contender, PictureRow]:
+    # What is compared is the work of one size: the published samplers enlarge in one go.
+    choices = Choices(stages=ONCE).before(choices) if choices.stages is None else choices
     sampling = maker.upscaler.sampling(choices)
     recipe = f", {choices.preset or f'plain {choices.steps}'}" if len(settings.choices) > 1 else ""
     row = PictureRow(
         timing=Timing(name=f"{choice.name}{recipe}"),
         sampling=sampling.recipe(),
-        evaluations=len(maker.upscaler.session.plan(sampling)),
+        evaluations=len(maker.upscaler.session.plan(sampling)) * sampling.draws,
         choice=choice,
         choices=choices,
     )

@@ -9,7 +9,7 @@ import numpy as np
 from deploy.images.pictures import Pixels
 from deploy.images.resize import FloatImage, back_project, upscale
 from deploy.images.sizes import Size
-from deploy.measure.evaluation.originals import pixels_from_planes
+from deploy.measure.evaluation.originals import Original, pixels_from_planes
 from deploy.picture.upscaler import Upscaler, ignore
 from deploy.sampling.choices import Choices
 
@@ -45,8 +45,8 @@ class Contender(Protocol):
     def is_random(self) -> bool:
         """Whether each draw is another picture."""
 
-    def about(self) -> About:
-        """What it does."""
+    def about(self, original: Original | None = None) -> About:
+        """What it does, to that original where the number of its evaluations depends on the scale."""
 
     def enlarged(self, lr: Pixels, size: Size, draw: int) -> Pixels:
         """The LR picture at `size`."""
@@ -60,8 +60,9 @@ class Filter:
     enlarge: Callable[[FloatImage, tuple[int, int]], FloatImage]
     is_random: bool = False
 
-    def about(self) -> About:
+    def about(self, original: Original | None = None) -> About:
         """What it does."""
+        del original
         return About(text="a filter, no model")
 
     def enlarged(self, lr: Pixels, size: Size, draw: int) -> Pixels:
@@ -90,13 +91,16 @@ class Setting:
     label: str = ""
     notice: Callable[[str], None] = ignore
 
-    def about(self) -> About:
+    def about(self, original: Original | None = None) -> About:
         """What it does."""
         choice = self.upscaler.choice
         sampling = self.upscaler.sampling(self.choices)
+        runs = sampling.draws
+        if original is not None:
+            runs = self.upscaler.course(Size.of(original.lr), original.size, sampling).runs
         return About(
             text=f"{sampling.recipe()}; {self.upscaler.bundle.path.name} on {choice.backend} {choice.precision}",
-            evaluations=len(self.upscaler.session.plan(sampling)),
+            evaluations=len(self.upscaler.session.plan(sampling)) * runs,
             counterpart=self.counterpart,
             series=self.series,
             label=self.label,

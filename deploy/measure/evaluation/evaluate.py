@@ -186,7 +186,7 @@ class _Tally:
         if self.failure is not None:
             return
         try:
-            self.about = self.about or self.contender.about()
+            self.about = self.about or self.contender.about(original)
             do(original)
         except (DeployError, EngineError) as error:
             self.failure = f"{original.name}: {error}"

@@ -40,6 +40,8 @@ class Offered:
     consistencies: Sequence[float] = ()
     etas: Sequence[float] = ()
     placements: Sequence[str | tuple[float, ...]] = ()
+    stages: Sequence[str | tuple[float, ...]] = ()
+    draws: Sequence[int] = ()
     published: bool = False
 
     def ways(self) -> list[Way]:
@@ -52,6 +54,8 @@ class Offered:
             "consistency": self.consistencies,
             "eta": self.etas,
             "placement": self.placements,
+            "stages": self.stages,
+            "draws": self.draws,
         }
         combinations = product(*(values or (None,) for values in parts.values()))
         choices = [
@@ -143,6 +147,8 @@ def description_of(way: Way, bundle: str, upscaler: Upscaler) -> Description:
         "consistency": f"consistency {sampling.consistency:g}",
         "eta": f"eta {plan.eta or 0:g}",
         "placement": plan.placement if isinstance(plan.placement, str) else ",".join(f"{x:g}" for x in plan.placement),
+        "stages": f"stages {sampling.stages}",
+        "draws": f"mean of {sampling.draws} draw{'s' if sampling.draws != 1 else ''}",
     }
     left_open = {key for key in values if key not in (*PLACES, "preset") and getattr(way.choices, key) is None}
     return Description(values=values, said=frozenset(values.keys() - left_open))

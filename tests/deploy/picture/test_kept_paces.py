@@ -23,7 +23,7 @@ def choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EngineChoice:
 
 def learnt(step: float, pixels: int = 1000) -> Pace:
     pace = Pace()
-    pace.add(whole(pixels, steps=1), step, 2 * step)
+    pace.add(whole(pixels, steps=1), [step], 2 * step)
     return pace
 
 
@@ -48,7 +48,7 @@ def test_the_sizes_of_the_latest_runs_are_kept(idm_micro: Bundle, choice: Engine
     for first in (0, SIZES // 2):
         pace = Pace()
         for index in range(SIZES // 2):
-            pace.add(whole(10 ** (first + index)), 1.0, 6.0)
+            pace.add(whole(10 ** (first + index)), [1.0], 6.0)
         keep_pace(idm_micro, choice, pace)
     kept = kept_pace(idm_micro, choice)
     assert kept.seconds(whole(10 ** (SIZES // 2 - 1))) is None

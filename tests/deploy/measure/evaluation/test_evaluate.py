@@ -45,7 +45,8 @@ class Fake:
     is_random: bool = False
     counterpart: str | None = None
 
-    def about(self) -> About:
+    def about(self, original: object = None) -> About:
+        del original
         return About(text=f"{self.name} described", evaluations=5, counterpart=self.counterpart)
 
     def enlarged(self, lr: Pixels, size: tuple[int, int], draw: int) -> Pixels:
