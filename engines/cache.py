@@ -108,7 +108,7 @@ class Cache:
                 return self._write(place, label, key, build), reason
 
     def entries(self) -> list[Entry]:
-        """Everything that is whole, the last used first."""
+        """The entries that are whole, the last used first."""
         folder = self.root / "entries"
         names = sorted(folder.iterdir()) if folder.is_dir() else []
         entries = [entry for path in names if not path.name.startswith(_UNFINISHED) and (entry := self._read(path))]

@@ -72,7 +72,7 @@ class Forms:
             return form
 
     def give_back(self, name: str, form: Form) -> None:
-        """One caller less uses the form. The last of a graph to be given back stays open for the next run."""
+        """The form has one user less. The last of a graph to be given back stays open for the next run."""
         with self._lock:
             form.users -= 1
             if form.users:

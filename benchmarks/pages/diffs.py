@@ -41,7 +41,8 @@ def main(arguments: list[str]) -> int:
     """The example is applied, or taken from the tree."""
     doing, name = arguments
     if doing == "apply":
-        return subprocess.run(["patch", "-p1"], cwd=ROOT, input=examples()[name], text=True, check=False).returncode
+        patch = ["patch", "-p1", "--no-backup-if-mismatch"]  # a backup would be part of what is taken
+        return subprocess.run(patch, cwd=ROOT, input=examples()[name], text=True, check=False).returncode
     PAGE.write_text(page_with(name, _taken()))
     return 0
 

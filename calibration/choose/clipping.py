@@ -132,7 +132,7 @@ def allowed_windows(densities: Sequence[Density], form: Form) -> NDArray[np.bool
 
 
 def scale_grid(densities: list[Density], form: Form, method: Mse) -> Float64:
-    """All 2^(i/fineness) from the scale that clips nothing of any density to 2^-octaves of the smallest such scale.
+    """The scales to try: all 2^(i/fineness) from one that clips no density to 2^-octaves of the smallest such scale.
 
     The exponents i are integers, so grids made for different densities are cut from the same one.
     """

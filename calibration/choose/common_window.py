@@ -34,7 +34,7 @@ def quantizers_of_ranges(
     form: Form,
     method: Method,
 ) -> tuple[Quantizer, ...]:
-    """One quantizer per range, for the densities of its steps.
+    """The quantizers of all ranges, each for the densities of its range's steps.
 
     Unsigned codes have one zero point for all ranges, since it is part of the graph (convolutions pad with it); forms
     whose targets have a graph per range choose for each range alone.

@@ -173,7 +173,7 @@ def _walk_back(came_from: NDArray[np.intp], ranges: int) -> tuple[int, ...]:
 
 
 def choose_partition(partitions: Sequence[Partition], count: RangeCount) -> Partition:
-    """One of the partitions of `best_partitions`, by number or by marginal gain."""
+    """The partition, among those of `best_partitions`, with the wanted number of ranges or the last that pays."""
     if isinstance(count, FixedRanges):
         if not 1 <= count.count <= len(partitions):
             raise ChoiceError(

@@ -220,11 +220,11 @@ def _round_backwards(scaled: Float64, factor: NDArray[np.float32], highest: int)
     rounded, change = np.empty_like(columns), np.zeros_like(columns)
     for high in range(columns.shape[0], 0, -_COLUMNS_AT_ONCE):
         low = max(high - _COLUMNS_AT_ONCE, 0)
-        wanted = columns[low:high] + factor[low:high, high:] @ change[high:]
+        goal = columns[low:high] + factor[low:high, high:] @ change[high:]
         for i in range(high - 1, low - 1, -1):
-            np.clip(np.rint(wanted[i - low]), -highest, highest, out=rounded[i])
+            np.clip(np.rint(goal[i - low]), -highest, highest, out=rounded[i])
             np.subtract(columns[i], rounded[i], out=change[i])
-            wanted[: i - low] += factor[low:i, i, None] * change[i]
+            goal[: i - low] += factor[low:i, i, None] * change[i]
     return rounded.T.astype(np.float64)
 
 

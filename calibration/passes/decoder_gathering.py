@@ -73,18 +73,21 @@ def gather_decoder(
     second_order: bool,
     threads: int | None,
 ) -> DecoderFindings:
-    """One pass over the feeds per group of layers whose covariances fit `memory_bytes`; without second order one."""
+    """Rounded weights, densities of inputs and extremes of outputs of a decoder's layers, over all feeds.
+
+    With second order there is a pass over the feeds per group of layers whose covariances fit `memory_bytes`, else one.
+    """
     model = read_graph(graph)
     by_weight: dict[str, list[Layer]] = {}
     for layer in layers:
         by_weight.setdefault(layer.weight, []).append(layer)
     rounded: dict[str, RoundedWeights] = {}
-    seen = _Seen(by_weight)
+    recorder = _Recorder(by_weight)
     geometries = {name: same[0].geometry for name, same in by_weight.items()}
     for weights in passes_within(geometries, memory_bytes) if second_order else [list(by_weight)]:
         part = [layer for name in weights for layer in by_weight[name]]
         covariances = {name: InputCovariance(geometries[name], most_positions=POSITIONS) for name in weights}
-        seen.observe(graph, part, feeds, covariances if second_order else {}, threads)
+        recorder.observe(graph, part, feeds, covariances if second_order else {}, threads)
         for name in weights:
             values = weights_of(model, graph.parent, by_weight[name][0])
             rounded[name] = rounded_weights(name, values, covariances.pop(name) if second_order else None)
@@ -92,9 +95,9 @@ def gather_decoder(
         graph=graph,
         layers=tuple(layers),
         rounded=rounded,
-        densities=seen.densities(layers),
-        low={node: of_output.minimum for node, of_output in seen.extremes.items()},
-        high={node: of_output.maximum for node, of_output in seen.extremes.items()},
+        densities=recorder.densities(layers),
+        low={node: of_output.minimum for node, of_output in recorder.extremes.items()},
+        high={node: of_output.maximum for node, of_output in recorder.extremes.items()},
         biases={layer.node: bias_of(model, graph.parent, layer) for layer in layers if layer.kind == CONV},
     )
 
@@ -107,7 +110,7 @@ def _positions(values: Array, layer: Layer) -> Array:
     return pixels[:: -(-pixels.shape[0] // POSITIONS)].T[None, :, None]
 
 
-class _Seen:
+class _Recorder:
     """Histograms per shared input, and extremes of the outputs of convolutions."""
 
     def __init__(self, by_weight: Mapping[str, Sequence[Layer]]) -> None:
@@ -124,7 +127,7 @@ class _Seen:
         covariances: Mapping[str, InputCovariance],
         threads: int | None,
     ) -> None:
-        """Everything that `layers` read and make, for all feeds; a tensor that was counted already is not again."""
+        """Count what `layers` read and make, for all feeds; a tensor that was counted before is passed over."""
         readers = readers_of(layers)
         makers = {layer.output: layer for layer in layers if layer.kind == CONV}
         tensors = [*readers, *makers]

@@ -19,7 +19,7 @@ from engines.arrays import Array
 from engines.new_files import new_file
 
 EVERY = 9
-"""Of the recorded steps one in so many is looked at; with 25 steps of a group of pictures always others."""
+"""One recorded step in so many is looked at; with 25 steps of a group of pictures always others."""
 
 
 def equalising_factors(
@@ -31,7 +31,7 @@ def equalising_factors(
     threads: int | None,
     progress: Callable[[str], None],
 ) -> dict[str, NDArray[np.float32]]:
-    """For each input tensor of the layers where it pays, a factor per channel; kept in `folder`.
+    """A factor for each channel of an input tensor, by its name, where factors pay; kept in `folder`.
 
     Every few recorded steps are enough: a factor need not be exact, since weights are divided by it.
     """
@@ -45,10 +45,10 @@ def equalising_factors(
         extremes = _extremes_of(graph, single, inputs, example, threads, progress)
         model = read_graph(graph)
         factors: dict[str, Any] = {}
-        for name, seen in extremes.items():
+        for name, channels in extremes.items():
             norms = np.sum([_norms(weights_of(model, graph.parent, layer)) for layer in single[name]], axis=0)
-            if (found := factors_of(seen.minimum, seen.maximum, norms)) is not None:
-                factors[name] = found
+            if (of_channels := factors_of(channels.minimum, channels.maximum, norms)) is not None:
+                factors[name] = of_channels
         with new_file(path) as file:
             np.savez(file, **factors)
     with np.load(path, allow_pickle=False) as arrays:
@@ -63,7 +63,7 @@ def _extremes_of(
     threads: int | None,
     progress: Callable[[str], None],
 ) -> dict[str, ChannelExtremes]:
-    seen: dict[str, ChannelExtremes] = {}
+    merged: dict[str, ChannelExtremes] = {}
     lanes = lanes_for(threads)
     with Observer(graph, readers, example=example, threads=lanes.threads) as observer:
 
@@ -71,15 +71,15 @@ def _extremes_of(
             tensors = observer.run(entry.feeds)
             return {name: channel_extremes_of(as_map(values, readers[name][0])) for name, values in tensors}
 
-        for found in lanes.each(extremes_in, islice(inputs, 0, None, EVERY)):
-            for name, extremes in found.items():
-                seen[name] = merge_extremes(seen[name], extremes) if name in seen else extremes
+        for of_input in lanes.each(extremes_in, islice(inputs, 0, None, EVERY)):
+            for name, extremes in of_input.items():
+                merged[name] = merge_extremes(merged[name], extremes) if name in merged else extremes
             progress("comparing the channels that each layer reads")
-    return seen
+    return merged
 
 
 def _norms(weight: Array) -> Array:
-    """Per input channel, the squares of the weights that read it, summed."""
+    """The sum of the squares of the weights that read each input channel."""
     squares: Array = np.square(weight, dtype=np.float64).sum(axis=(0, *range(2, weight.ndim)))
     return squares
 

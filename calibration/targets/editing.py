@@ -156,15 +156,15 @@ class Editor:
         return tuple(rows), heads
 
     def _replace_nodes(self, made: ModelProto, wanted: Sequence[NodeProto]) -> None:
-        used = {entry.name for entry in made.graph.output}
+        names = {entry.name for entry in made.graph.output}
         nodes = []
         for node in reversed(wanted):  # without what no output needs: Casts of weights replaced
-            if used & set(node.output):
+            if names & set(node.output):
                 nodes.append(node)
-                used |= set(node.input)
+                names |= set(node.input)
         del made.graph.node[:]
         made.graph.node.extend(nodes[::-1])
-        tensors = [tensor for tensor in made.graph.initializer if tensor.name in used]
+        tensors = [tensor for tensor in made.graph.initializer if tensor.name in names]
         del made.graph.initializer[:]
         made.graph.initializer.extend([*tensors, *self._small.values()])
         for domain in sorted(self.domains - {entry.domain for entry in made.opset_import}):

@@ -58,9 +58,9 @@ class _Chain:
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
         self._ends = ends
-        self._coded = dict(ends) | {self._layers[told.node].input: told.inputs[0] for told in recipe.layers}
+        self._coded = dict(ends) | {self._layers[entry.node].input: entry.inputs[0] for entry in recipe.layers}
         """Every ReLU output that exists as codes, and how it is coded."""
-        self._outputs = {told.node: self._activation(told.node) for told in recipe.layers}
+        self._outputs = {entry.node: self._activation(entry.node) for entry in recipe.layers}
         """Per layer, the Add of its bias and the ReLU after it."""
         self._absorbed = {id(node) for pair in self._outputs.values() for node in pair}
         problems = [*self._problems(recipe)]

@@ -107,7 +107,7 @@ class Manifest:
         return (json.dumps(self.as_json(), sort_keys=True, indent=1, allow_nan=False) + "\n").encode("ascii")
 
     def mentioned(self, names: Mapping[str, FileRecord]) -> dict[str, FileRecord]:
-        """Those of `names` that stand anywhere in this manifest, apart from the list of files itself."""
+        """The files among `names` that this manifest mentions anywhere but in its list of files."""
         strings = set(_strings(self._parts()))
         return {name: record for name, record in names.items() if name in strings}
 

@@ -158,12 +158,12 @@ class Quantization(Record, frozen=True):
         return value if isinstance(value, int | float) else None
 
     def as_json(self) -> dict[str, Any]:
-        """As bundle.json holds it, with tuples for lists."""
-        found: dict[str, Any] = msgspec.to_builtins(self)
-        return found
+        """The record as bundle.json holds it, with tuples for lists."""
+        record: dict[str, Any] = msgspec.to_builtins(self)
+        return record
 
     def with_targets(self, targets: Mapping[str, Int8Target]) -> "Quantization":
-        """The same with other targets."""
+        """The record with other targets."""
         return msgspec.structs.replace(self, targets=targets)
 
     @property

@@ -298,8 +298,8 @@ def _sheet_row(demo: Demo, image: Path, scale: float) -> list[tuple[str, Pixels]
     result = read_image(demo.folder / f"{image.stem}_x{scale:g}.png").pixels
     size = (result.shape[0], result.shape[1])
     bicubic = pixels_from_planes(upscale(np.moveaxis(lr, -1, 0).astype(np.float32), size))
-    known = SAMPLE_ORIGINALS / image.name
-    whole = read_image(known).pixels if known.exists() else None
+    original_path = SAMPLE_ORIGINALS / image.name
+    whole = read_image(original_path).pixels if original_path.exists() else None
     original = (
         Original(name=image.name, pixels=whole, lr=lr) if whole is not None and whole.shape == result.shape else None
     )

@@ -50,7 +50,7 @@ class PlanOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedBuild:
-    """One plan to be built: which graph, for whom, and how large its weights are (bytes, in the plan's precision)."""
+    """A plan to be built: its graph, its settings, and the bytes of its weights in the plan's precision."""
 
     source: Source
     settings: PlanSettings

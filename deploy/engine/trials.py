@@ -106,7 +106,7 @@ def possible_choices(
 def try_choices(
     bundle: Bundle, choices: Sequence[EngineChoice], settings: TrialSettings, progress: Progress
 ) -> list[Candidate]:
-    """One candidate per choice, in their order; the first float32 choice that runs is the reference of the others."""
+    """The measured candidates, one per choice in order; the first float32 one that runs is the others' reference."""
     answers: dict[EngineChoice, Array] = {}
     with ExitStack() as stack:
         contenders = {
@@ -193,16 +193,16 @@ class TrialStep:
 
     @property
     def feeds(self) -> dict[str, Array]:
-        """All of it by the names of inputs."""
+        """The state, the condition and the row by the names of the denoiser's inputs."""
         return {"x": self.x, **self.condition, **self.row.feeds}
 
     def predicted_noise(self, graphs: GraphSet, keep: Keep = NOTHING_STAYS) -> Array:
-        """What the denoiser makes of it."""
+        """The noise that the denoiser predicts in this trial."""
         return graphs.predicted_noise(self.x, self.condition, self.row, keep)
 
 
 def trial_step(graphs: GraphSet, settings: TrialSettings) -> TrialStep:
-    """The same step for every engine but for the rounding of what comes before the denoiser."""
+    """The step of the trial, the same on every engine but for the rounding of what comes before the denoiser."""
     manifest = graphs.bundle.manifest
     config = recorded_config(manifest.family, manifest.configuration)
     trial = family_named(manifest.family).trial(config, settings.size, settings.batch)

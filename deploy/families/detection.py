@@ -60,7 +60,7 @@ class Stored:
     def levels_of(
         self, blocks: str, *, halving: str, width: str, attention: str
     ) -> tuple[int, list[int], tuple[int, ...]]:
-        """Of the way down a U-Net: residual blocks per level, channels of each level, and the levels with attention.
+        """The levels of a U-Net's way down: residual blocks of each, channels of each, and which have attention.
 
         blocks: what stands before the numbers of its entries, of which the first is a convolution. The others are names
         within an entry: of one that halves the size, and of a residual block's weight with and without attention.

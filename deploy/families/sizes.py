@@ -40,7 +40,7 @@ class EngineSizes:
             )
 
     def lr_size(self, which: int) -> Size:
-        """Of the smallest (0), usual (1) or largest (2) input."""
+        """The size of the smallest (0), usual (1) or largest (2) input."""
         rounding: Callable[[float], int] = (math.floor, round, math.ceil)[which]
         return Size(*(max(1, rounding(side / self.scales[2 - which])) for side in self.sizes[which]))
 

@@ -65,8 +65,8 @@ def quantize(
     if unmeasured(bundle) and "denoise" in bundle.manifest.graphs:
         say(f"{bundle.path} was quantized, but not measured: it is quantized again")
         force = True
-    known = () if bundle.manifest.quantization is None else bundle.manifest.quantization.targets
-    if force and (dropped := [target for target in known if target not in settings.targets]):
+    targets = () if bundle.manifest.quantization is None else bundle.manifest.quantization.targets
+    if force and (dropped := [target for target in targets if target not in settings.targets]):
         say(f"the graphs for {' and '.join(dropped)} go, since --targets does not name them")
 
     def calibrating(doing: str, fraction: float) -> None:
@@ -80,12 +80,12 @@ def quantize(
     quantized = calibrated.bundle
     if samples or not quantized.manifest.samples:  # a bundle of an earlier version may have none
         quantized = with_samples(quantized, samples or default_samples(quantized.manifest.scale_range["trained"]))
-    stored = with_held_out_figures(quantized, results)
+    measured = with_held_out_figures(quantized, results)
     for line in filter(None, (beyond_budget(row, settings) for row in results.rows)):
         say(line)
     write_report(calibrated, results, folder, say)
     if only_int8:
-        without_float_denoiser(stored)
+        without_float_denoiser(measured)
     report = {"bundle": str(bundle.path), "report": str(folder), "only_int8": only_int8} | report_from_results(results)
     return Outcome(bundle=bundle.path, results=results, folder=folder, report=report)
 

@@ -49,7 +49,7 @@ GENERATED = 8
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Calibrated:
-    """All that a calibration found and chose, for the report and the table."""
+    """The results of a calibration, for the report and the table: what it found, and what it chose."""
 
     bundle: Bundle
     plans: CalibrationPlans
@@ -168,7 +168,7 @@ class _Work:
         record = record_of_scales(self.settings, self.plans, scales, recipes, fitted)
         if decoder:
             record["decoder"] = record_of_decoder(decoder)
-        quantized = self._write(recipes, scales, fitted, decoder, record)
+        quantized = self._write(graphs, fitted, decoder, record)
         self.say(
             f"partial results stay in {self.folder} ({text_from_bytes(bytes_in(self.folder))}) for another calibration"
             " of this bundle on these pictures; delete them when there will be none"
@@ -218,7 +218,7 @@ class _Work:
         densities = densities_of_inputs(findings)
         layers = [finding.layer for finding in findings.layers.values()]
         by_form: dict[Any, Scales] = {}
-        chosen = {}
+        scales_of_target = {}
         for target in self.settings.targets:
             form = target_named(target).codes
             if form not in by_form:
@@ -232,8 +232,8 @@ class _Work:
                     self._stage("scales"),
                 )
                 by_form[form] = with_checkpoint_scales(scales, layers, self.amax)
-            chosen[target] = by_form[form]
-        return chosen
+            scales_of_target[target] = by_form[form]
+        return scales_of_target
 
     def _corrections(self, findings: Findings, scales: dict[str, Scales]) -> dict[str, Corrections]:
         if not self.settings.correct_bias:
@@ -277,17 +277,15 @@ class _Work:
 
     def _write(
         self,
-        recipes: dict[str, Recipe],
-        scales: dict[str, Scales],
+        graphs: Sequence[TargetGraphs],
         corrections: NoiseCorrections,
         decoder: Decoder,
         record: dict[str, Any],
     ) -> Bundle:
-        int8_graphs = [graphs_of_target(self.bundle, t, recipes[t], scales[t].ranges.edges) for t in recipes]
+        decoders = {target: parts.graphs for target, parts in decoder.items()}
         with BundleWriter.update(self.bundle) as writer:
-            graphs = {target: parts.graphs for target, parts in decoder.items()}
             quantization = Quantization(
-                targets=written_targets(writer, self.bundle, int8_graphs, corrections, graphs),
+                targets=written_targets(writer, self.bundle, graphs, corrections, decoders),
                 noise_levels=self.plans.levels,
                 settings=self.settings.as_dict(),
                 calibration_sha256=hash_of_record(record),

@@ -67,7 +67,10 @@ class TrialPace:
         self._end = USUAL * (index + 1) + ranking
 
     def next_part(self, weight: float = 1.0) -> Callable[[float], float]:
-        """Of the next piece of work, the fraction of all of it at 0 to 1; half of what is left if it was unexpected."""
+        """A function from the next piece of work's own fraction to that of all work.
+
+        A piece that was not expected gets half of what is left.
+        """
         begin, left = self._done, self._end - self._done
         share = weight if weight < left else left / 2
         self._done += share

@@ -285,8 +285,8 @@ class OnnxRuntimeCudaEngine(Engine):
         self._bind(held)
         for feed, array in step.feeds.items():
             self._put(feed, np.ascontiguousarray(array).reshape(np.shape(array)))
-        made = self._run_on_device()[output]
-        update.advance(step, self._on_device[mine.name], made)
+        result = self._run_on_device()[output]
+        update.advance(step, self._on_device[mine.name], result)
 
     def _run_on_device(self) -> dict[str, Any]:
         """The outputs of what is bound, on the device; where nothing was captured, bound anew for their size."""

@@ -154,15 +154,15 @@ class OpenVinoEngine(Engine):
         # On one thread, OpenVINO 2026.4 swallows an exception met while it adapts to a new shape (an allocation that
         # fails, above all) and leaves the outputs of the run before; on two or more it raises it. So each run gets
         # new, empty output tensors: one that is still empty afterwards was not computed. No measurable cost.
-        fresh, given = {}, {**held.arrays, **feeds}
+        fresh, arrays = {}, {**held.arrays, **feeds}
         try:
-            runner = self._runner_for(given)
+            runner = self._runner_for(arrays)
             for spec, port in zip(self.outputs, runner.ports, strict=True):
                 fresh[spec.name] = self._empty_tensor(port)
                 if fresh[spec.name] is not None:
                     runner.request.set_tensor(port, fresh[spec.name])
             # share_inputs: no second copy of the conditioning maps, the largest arrays there are
-            results = runner.request.infer(given, share_inputs=True, share_outputs=True)
+            results = runner.request.infer(arrays, share_inputs=True, share_outputs=True)
         except FAILURES as error:
             raise self._run_error(error) from error
         for name, tensor in fresh.items():

@@ -56,7 +56,7 @@ class Source:
         return plain.filled(plain.label, constants) if constants else plain
 
     def filled(self, label: str, constants: Mapping[str, Array]) -> Source:
-        """This graph with these constants."""
+        """The source with these constants in place of the graph's own."""
         digests = [sha256(tensor_message(name, value)).hexdigest() for name, value in constants.items()]
         fingerprint_of_all = fingerprint([self.fingerprint, *digests])
         return Source(graph=self.graph, label=label, fingerprint=fingerprint_of_all, constants=constants)

@@ -154,12 +154,12 @@ def _configure(tensorrt: Any, config: Any, request: BuildRequest, notes: list[st
 
 def _set_profile(builder: Any, config: Any, network: Any, signature: GraphSignature, profile: Profile) -> None:
     shapes = {spec.name: profile.shapes(spec) for spec in signature.inputs}
-    built = builder.create_optimization_profile()
+    optimization = builder.create_optimization_profile()
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
         if -1 in tuple(tensor.shape):
-            built.set_shape(tensor.name, *shapes[tensor.name])
-    config.add_optimization_profile(built)
+            optimization.set_shape(tensor.name, *shapes[tensor.name])
+    config.add_optimization_profile(optimization)
 
 
 def _load_timing_cache(config: Any, request: BuildRequest, messages: Messages, notes: list[str]) -> Any:

@@ -38,6 +38,7 @@ def test_an_example_fits(name: str) -> None:
         ["git", "apply", "--check", "-C1", "-"], cwd=ROOT, input=examples()[name], capture_output=True, text=True
     )
     assert not checked.returncode, checked.stderr
+    assert ".orig" not in examples()[name]  # what `patch` leaves beside a file
 
 
 @pytest.mark.parametrize(

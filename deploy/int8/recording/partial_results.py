@@ -58,7 +58,7 @@ def bytes_in(folder: Path) -> int:
 
 
 def what_is_recorded(bundle: Bundle, groups: Sequence[Group], plans: CalibrationPlans, seed: int) -> dict[str, Any]:
-    """For `folder_for`: everything that decides on the inputs of the denoiser, and the code that makes files of them.
+    """The key for `folder_for`: all that the denoiser's inputs follow from, and the code that makes files of them.
 
     How layers are rounded and equalised is told by the names of the files that it decides on.
     """

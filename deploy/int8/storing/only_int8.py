@@ -57,7 +57,7 @@ def _stored(writer: BundleWriter, name: str, model: ModelProto, places: Mapping[
 
 
 def moved_target(target: Int8Target, renamed: Mapping[str, str], weights: str) -> Int8Target:
-    """The same with its graphs under their new names, all of which point into one file of weights."""
+    """The target with its graphs under their new names, all of which point into one file of weights."""
     decoder = target.decoder
     if decoder is not None and decoder.graphs:
         graphs = {name: renamed[file] for name, file in decoder.graphs.items()}

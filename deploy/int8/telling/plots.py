@@ -72,10 +72,10 @@ def _range_map(calibrated: Calibrated, path: Path) -> Path:
 
 def _partition_curve(calibrated: Calibrated, path: Path) -> Path:
     figure, axes = _figure(7, 4.2)
-    for number, (targets, costs, chosen) in enumerate(_curves(calibrated)):
+    for number, (targets, costs, ranges) in enumerate(_curves(calibrated)):
         counts = np.arange(1, len(costs) + 1)
         axes.plot(counts, costs, marker="o", markersize=4 + 2 * number, fillstyle="none", label=", ".join(targets))
-        axes.plot([chosen], [costs[chosen - 1]], marker="*", markersize=14, color=ACCENT, linestyle="none")
+        axes.plot([ranges], [costs[ranges - 1]], marker="*", markersize=14, color=ACCENT, linestyle="none")
     axes.set_xticks(range(1, max(len(scales.partitions) for scales in calibrated.scales.values()) + 1, 2))
     axes.set_xlabel("timestep ranges (star: chosen)")
     axes.set_ylabel("expected error, one range = 1")

@@ -44,7 +44,7 @@ Try = Callable[[frozenset[str]], Trial]
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What may be lost; None: no such demand."""
+    """How much worse int8 pictures may be than float ones; None: no such demand."""
 
     max_psnr_drop: float
     min_fidelity: float | None
@@ -88,7 +88,7 @@ def rank_layers(
     multiplications: Mapping[str, float],
     progress: Progress,
 ) -> dict[str, float]:
-    """Per layer its part of the squared error of a step, 0 to 1; first what has most of it per multiply-accumulate.
+    """Each layer's part of the squared error of a step, 0 to 1, those with most of it per multiply-accumulate first.
 
     predictions: the noise for all inputs with one layer in int8, in the order of `nodes`. Each input counts alike,
     whatever the size of its error: early steps err less than late ones, and spoil the pictures as much.
@@ -118,10 +118,10 @@ def head_of(ranking: Mapping[str, float], multiplications: Mapping[str, float], 
     head: list[str] = []
     left = share
     for node, part in ranking.items():
-        needed = multiplications[node] / total
-        if needed <= left and part >= PAYS * needed:
+        cost = multiplications[node] / total
+        if cost <= left and part >= PAYS * cost:
             head.append(node)
-            left -= needed
+            left -= cost
     return head
 
 

@@ -81,7 +81,7 @@ def int8_session(bundle: Bundle, target: str, threads: int | None = None) -> Ses
 
 
 def int8_upscaler(bundle: Bundle, target: str, threads: int | None = None) -> Upscaler:
-    """The same, to make pictures with."""
+    """The bundle's int8 graphs of one target on a CPU, to make pictures with."""
     return Upscaler.of_session(int8_session(bundle, target, threads))
 
 
@@ -177,7 +177,7 @@ def seconds_per_step(
 
 
 def _step(session: Session, side: int) -> Callable[[], object]:
-    """One evaluation of an empty picture or latent; it has run twice already."""
+    """A step to be timed, one evaluation of an empty picture or latent, which has run twice already."""
     model = session.model
     lr, output = (Size.square(length) for length in (max(side // 4, 1), side))
     size = model.state_size(lr, output)

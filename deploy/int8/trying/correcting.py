@@ -24,7 +24,7 @@ from engines.arrays import Array
 from engines.progress import Progress, part_of
 
 CORRECTING_EVERY = 6
-"""Of the recorded inputs one in so many enters the means: each of them has thousands of pixels."""
+"""One recorded input in so many enters the means: each of them has thousands of pixels."""
 
 
 def bias_corrections(
@@ -37,7 +37,7 @@ def bias_corrections(
     threads: int | None = None,
     progress: Progress,
 ) -> list[Corrections]:
-    """For each of `scales`, what every layer's output needs in each range to have the float mean."""
+    """The corrections, for each of `scales`, that give every layer's output the float mean in each range."""
     tensors = list(dict.fromkeys(gathered.layer.input for gathered in findings.layers.values()))
     readers = {
         name: [gathered for gathered in findings.layers.values() if gathered.layer.input == name] for name in tensors
@@ -47,10 +47,10 @@ def bias_corrections(
     with Observer(graph, tensors, example=example, threads=threads) as observer:
         for done, entry in enumerate(inputs.each(CORRECTING_EVERY)):
             for name, values in observer.run(entry.feeds):
-                for number, chosen in enumerate(scales):
-                    index = chosen.partition.range_of_step(entry.level_index)
-                    quantizer = chosen.quantizers[name][index]
-                    for layer in (found.layer for found in readers[name]):
+                for number, of_target in enumerate(scales):
+                    index = of_target.partition.range_of_step(entry.level_index)
+                    quantizer = of_target.quantizers[name][index]
+                    for layer in (gathered.layer for gathered in readers[name]):
                         key = (number, layer.node, index)
                         mean = means.setdefault(key, InputMean(layer.geometry))
                         mean.add(as_map(equalised(values, layer, findings.factors), layer), quantizer)
@@ -60,7 +60,7 @@ def bias_corrections(
         node: divided_weights(model, graph.parent, gathered.layer, findings.factors)
         for node, gathered in findings.layers.items()
     }
-    return [_corrections(findings, chosen, means, number, weights) for number, chosen in enumerate(scales)]
+    return [_corrections(findings, of_target, means, number, weights) for number, of_target in enumerate(scales)]
 
 
 def _corrections(

@@ -227,7 +227,7 @@ def _in_float(measured: Record) -> Iterator[Markup]:
     targets_of_layers: dict[tuple[str, ...], list[str]] = {}
     for name, entry in measured.items():
         layers = record(entry).get("in_float")
-        names = [one for one in layers if isinstance(one, str)] if isinstance(layers, list) else []
+        names = [node for node in layers if isinstance(node, str)] if isinstance(layers, list) else []
         targets_of_layers.setdefault(tuple(names), []).append(TARGETS.get(name, name))
     if not targets_of_layers:
         return

@@ -33,13 +33,13 @@ def quality_section(facts: Facts) -> Section | None:
     figures = facts.evaluation or (Figures(data=own, origin=OWN) if own else None)
     if figures is None or not records(figures.data.get("rows")):
         return None
-    known = _photographs(records(figures.data.get("originals")))
+    photographs = _photographs(records(figures.data.get("originals")))
     return Section(
         anchor="quality",
         title="Quality",
         lede=(
             "Against originals, beside what filters reach without a model. ",
-            f"Means with 95 % intervals over the {'photographs' if known else 'pictures'}."
+            f"Means with 95 % intervals over the {'photographs' if photographs else 'pictures'}."
             if figures.origin != OWN
             else "Means over few pictures: a hint.",
         ),
