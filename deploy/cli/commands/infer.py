@@ -14,6 +14,7 @@ from deploy.cli.messages import is_quiet, say
 from deploy.cli.options import (
     ENGINE,
     FOUND_OR_PACKAGED,
+    PLACEMENTS,
     SAMPLING,
     Background,
     ColorFix,
@@ -34,7 +35,14 @@ from deploy.cli.options import (
     one_of,
 )
 from deploy.cli.progress import shown_progress
-from deploy.cli.values import batch_from_text, crop_from_text, named_path, placement_from_text, size_from_text
+from deploy.cli.values import (
+    batch_from_text,
+    checked_usage,
+    crop_from_text,
+    named_path,
+    placement_from_text,
+    size_from_text,
+)
 
 if TYPE_CHECKING:
     from deploy.folders.dry_run import Plan
@@ -188,6 +196,8 @@ def infer(
         float | None,
         typer.Option(
             "--start",
+            min=0,
+            max=1,
             rich_help_panel=SAMPLING,
             help="Noise level, 0 to 1, that the enlarged input is given to begin with, which saves steps; 0 begins "
             "with pure noise instead.",
@@ -197,6 +207,8 @@ def infer(
         float | None,
         typer.Option(
             "--consistency",
+            min=0,
+            max=1,
             rich_help_panel=SAMPLING,
             help="How strongly each step is pulled towards pictures that shrink to the input: 0 not at all, 1 fully.",
         ),
@@ -205,6 +217,8 @@ def infer(
         float | None,
         typer.Option(
             "--eta",
+            min=0,
+            max=1,
             rich_help_panel=SAMPLING,
             help="Fresh noise in each ddim step: 0 none, 1 as much as ddpm.",
         ),
@@ -214,7 +228,7 @@ def infer(
         typer.Option(
             "--placement",
             rich_help_panel=SAMPLING,
-            autocompletion=one_of("uniform", "logsnr", "quadratic", "searched"),
+            autocompletion=PLACEMENTS,
             help="At which noise levels the steps lie: uniform, logsnr, quadratic, searched (after `schedule`), or the "
             "levels themselves, such as 0.05,0.3,0.8.",
         ),
@@ -237,6 +251,7 @@ def infer(
         int | None,
         typer.Option(
             "--tile",
+            min=1,
             rich_help_panel=ENGINE,
             help="Make the picture in tiles of so many pixels a side, even if memory allows more. It comes out a "
             "little different.",
@@ -246,6 +261,7 @@ def infer(
         int | None,
         typer.Option(
             "--max-pixels",
+            min=1,
             rich_help_panel=ENGINE,
             help="Most pixels of an input or output; pictures beyond it are refused. Give more to allow larger ones.",
         ),
@@ -260,50 +276,54 @@ def infer(
 ) -> None:
     """Enlarge pictures by any factor."""
     from deploy.bundle import Bundle
+    from deploy.folders.naming import check_names
     from deploy.folders.request import Request
+    from deploy.folders.streams import STREAM
     from deploy.images.writing import Saving
     from deploy.packaged.places import FREE_SAMPLES, bundle_or_packaged
     from deploy.picture.upscaler import Upscaler
 
-    saving = Saving(
-        format=format,
-        quality=quality,
-        strip_metadata=strip_metadata,
-        color_fix=color_fix,
-        background=background,
-    )
     opened = Bundle.open(bundle_or_packaged(bundle, say))
     pictures = tuple(images or opened.sample_images()[:1] or FREE_SAMPLES[:1])
     place = None if output is None else Path(output)
     is_folder = output is not None and output.endswith(("/", os.sep))
-    request = Request(
-        images=pictures,
-        are_samples=not images,
-        scale=scale,
-        size=size_from_text(size) if size is not None else None,
-        long_edge=long_edge,
-        fit=size_from_text(fit) if fit is not None else None,
-        megapixels=megapixels,
-        output=place,
-        output_is_folder=is_folder,
-        keeps_record=len(pictures) > 1 or samples > 1 or pictures[0].is_dir(),
-        name=name,
-        include=tuple(include),
-        exclude=tuple(exclude),
-        crop=crop_from_text(crop) if crop is not None else None,
-        samples=samples,
-        compare=compare,
-        one_noise=temporal_noise == "fixed",
-        batch=batch_from_text(batch),
-        precision=precision,
-        seed=seed,
-        tile=tile,
-        max_pixels=max_pixels,
-        force=force,
-        saving=saving,
-        all_frames=frames == "all",
-        choices=_choices(preset, equation, steps, start, consistency, eta, placement, published),
-    )
+    with checked_usage():
+        request = Request(
+            images=pictures,
+            are_samples=not images,
+            scale=scale,
+            size=size_from_text(size) if size is not None else None,
+            long_edge=long_edge,
+            fit=size_from_text(fit) if fit is not None else None,
+            megapixels=megapixels,
+            output=place,
+            output_is_folder=is_folder,
+            keeps_record=len(pictures) > 1 or samples > 1 or pictures[0].is_dir(),
+            name=name,
+            include=tuple(include),
+            exclude=tuple(exclude),
+            crop=crop_from_text(crop) if crop is not None else None,
+            samples=samples,
+            compare=compare,
+            one_noise=temporal_noise == "fixed",
+            batch=batch_from_text(batch),
+            precision=precision,
+            seed=seed,
+            tile=tile,
+            max_pixels=max_pixels,
+            force=force,
+            saving=Saving(
+                format=format,
+                quality=quality,
+                strip_metadata=strip_metadata,
+                color_fix=color_fix,
+                background=background,
+            ),
+            all_frames=frames == "all",
+            choices=_choices(preset, equation, steps, start, consistency, eta, placement, published),
+        )
+        if request.output != STREAM:
+            check_names(request)
     with Upscaler(opened, engine, precision, threads, max_memory, device) as upscaler:
         failed = _print_plans(upscaler, request, as_json) if dry_run else _make(upscaler, request, as_json)
     if failed:
