@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deploy.errors import DeployError
 from deploy.folders.request import Request
@@ -17,6 +18,9 @@ from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Sampling
 from engines.errors import EngineError
 from engines.progress import Say
+
+if TYPE_CHECKING:
+    from deploy.folders.reading import Ready
 
 LONG = 10.0
 """Seconds from which a picture is announced although one like it was, and from which a wrong forecast is corrected."""
@@ -71,14 +75,15 @@ class Forecasts:
         """What a picture takes, by all that is known; None where nothing is."""
         return self._pace.about(work)
 
-    def begin(self, image: str, target: Path, lr: Size, size: Size, began: float) -> "PictureForecast":
-        """The forecast of the next picture, whose reading `began` then; announced where that helps."""
+    def begin(self, ready: "Ready") -> "PictureForecast":
+        """The forecast of the next picture; announced where that helps."""
+        lr, size, target = ready.lr, ready.size, ready.job.target
         work = self.work(lr, size)
         expected = self._pace.seconds(work)
-        self._announce(f"{image} {lr} -> {target} {size}", (lr, size), work, expected)
+        self._announce(f"{ready.job} {lr} -> {target} {ready.shown_size}", (lr, size), work, expected)
         timing = self._outlook.begin(work, partial(self._upscaler.seconds_of_decoding, lr, size))
         self._tell_of_all()
-        return PictureForecast(timing, target, began, expected, self._say)
+        return PictureForecast(timing, target, ready.began, expected, self._say)
 
     def mark(self, picture: "PictureForecast") -> None:
         """Another evaluation of the picture is done."""

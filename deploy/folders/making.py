@@ -92,7 +92,7 @@ class Maker:
         job = ready.job
         try:
             make_folder(job.target.parent)
-            forecast = self._forecasts.begin(str(job), job.target, ready.lr, ready.size, ready.began)
+            forecast = self._forecasts.begin(ready)
             options = self._options(ready, forecast)
             with self._upscaler.sampled(ready.source.pixels, ready.size, self._sampling, options) as sampled:
                 self._hand_over(ready, sampled, forecast)

@@ -160,7 +160,12 @@ def _check(text: str, request: Request) -> None:
             f"The name {text!r} cannot be read: {error}. Write it like {{stem}}_x{{scale}}{{ext}}."
         ) from None
     for name, spec, conversion in fields:
-        if name not in FIELDS or spec or conversion:
+        if name in FIELDS and (spec or conversion):
+            typed = f"{{{name}{f'!{conversion}' if conversion else ''}{f':{spec}' if spec else ''}}}"
+            raise ImageError(
+                f"The name {text!r} has {typed}, but fields are taken as they are, without a form; write {{{name}}}."
+            )
+        if name not in FIELDS:
             nearest = get_close_matches(name, FIELDS, n=1, cutoff=0.0)[0]
             raise ImageError(
                 f"The name {text!r} has the field {{{name}}}, which is unknown; the nearest is {{{nearest}}} of "

@@ -24,11 +24,15 @@ WAIT = 0.5
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ready:
-    """A picture that is read, and what it becomes. `before`: what lay at its target then."""
+    """A picture that is read, and what it becomes.
+
+    shown_size: of the file, which may show more than the result. before: what lay at its target then.
+    """
 
     job: Job
     result: Result
     making: Making
+    shown_size: Size
     before: Stamp | None
     input_stamp: Stamp
     input_hash: bytes | None  # with a record alone
@@ -145,11 +149,13 @@ class Reader:
             raise ImageError(f"reading {job.image}: it was changed while it was read. Run again when it is complete.")
         size = self._request.output_size(source.size)
         result = result_of(source, size, self._request.saving, job.target if job.names_format else None)
-        check_format(job.target, self._settings.shown_size(size), result.format)
+        shown_size = self._settings.shown_size(size)
+        check_format(job.target, shown_size, result.format)
         ready = Ready(
             job=job,
             result=result,
             making=self._settings.making(result, job.draw),
+            shown_size=shown_size,
             before=before,
             input_stamp=input_stamp.if_settled(),
             input_hash=input_hash,

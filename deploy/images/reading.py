@@ -120,6 +120,10 @@ def open_regular(path: Path) -> BinaryIO:
     except FileNotFoundError as error:
         if (address := refusal_of_address(path)) is not None:
             raise ImageError(address) from error
+        if path.is_symlink():
+            raise ImageError(
+                f"reading {path}: it is a link to {path.readlink()}, which is not there. Mend or remove the link."
+            ) from error
         raise ImageError(f"reading {path}: there is no such file. Check the name and the folder.") from error
     except OSError as error:
         raise ImageError(

@@ -34,6 +34,7 @@ def test_a_folder_is_mirrored_and_what_is_bad_stops_nothing(tmp_path: Path, upsc
     bad = ["bomb_x2.png", "gone_x2.png", "text_x2.png"]
     assert states(found) == dict.fromkeys(made, "made") | dict.fromkeys(bad, "failed")
     assert sorted(files_in(tmp_path / "out")) == sorted(made) and unfinished(tmp_path / "out") == []
+    assert "gone.png: it is a link to nowhere, which is not there." in str(found["gone_x2.png"].error)
     assert "this is not a PNG" in str(found["text_x2.png"].error) and found["a_x2.png"].size == (18, 12)
     assert not any("\n" in line for line in told)  # a name cannot draw on the terminal
     # A picture alone comes out the same.
@@ -170,7 +171,9 @@ def test_a_crop_is_the_corner_alone(tmp_path: Path, upscaler: Upscaler) -> None:
 
 def test_a_comparison_shows_bicubic_and_result(tmp_path: Path, upscaler: Upscaler) -> None:
     make_pictures(tmp_path / "in", "a.png")
-    (found,) = enlarged(upscaler, tmp_path / "in", tmp_path / "out", compare=True).values()
+    told: list[str] = []
+    (found,) = enlarged(upscaler, tmp_path / "in", tmp_path / "out", compare=True, notice=told.append).values()
+    assert any("a.png 9x6 -> " in line and "a_x2_compare.png 36x12" in line for line in told)  # of the file
     both = pixels_of(found.output)
     assert found.size == (36, 12) and both.shape == (12, 36, 3)
     small = pixels_of(tmp_path / "in" / "a.png").astype(np.float32)
