@@ -45,7 +45,7 @@ class Forecasts:
         self._say = say
         self._began = time.perf_counter()
         self._pace = kept_pace(upscaler.bundle, upscaler.choice)
-        self._works: dict[tuple[Size, Size], Work] = {}
+        self._works: dict[tuple[Size, Size, bool], Work] = {}
         self._told: set[object] = set()  # sizes that were announced, and notices: what is told once
         self._is_single = count == 1
         self._announces = count <= MOST_ANNOUNCED
@@ -53,23 +53,25 @@ class Forecasts:
         self._outlook = Outlook(self._pace, [], self._began)
         self._forecast: float | None = None
 
-    def look_ahead(self, sizes: Iterable[Size]) -> None:
-        """The time of the pictures whose inputs have these sizes, told where it is known."""
+    def look_ahead(self, inputs: Iterable[tuple[Size, bool]]) -> None:
+        """The time of the pictures whose inputs have these sizes, and alpha or not, told where it is known."""
         works = []
-        for lr, count in Counter(sizes).items():
+        for (lr, has_alpha), count in Counter(inputs).items():
             with suppress(DeployError, EngineError):  # told when its turn comes
-                works += [self.work(lr, self._request.output_size(lr))] * count
+                works += [self.work(lr, self._request.output_size(lr), has_alpha=has_alpha)] * count
         self._pictures = len(works)
         self._outlook = Outlook(self._pace, works, self._began)
         self._forecast = self._outlook.known() if works else None
         if self._forecast is not None and len(works) > 1:
             self._say(f"{len(works)} pictures: about {text_from_seconds(self._forecast)}{self._on_engine()}")
 
-    def work(self, lr: Size, size: Size) -> Work:
+    def work(self, lr: Size, size: Size, *, has_alpha: bool) -> Work:
         """Looked up once for each size: the tiles of later pictures may differ as memory does, their time hardly."""
-        if (lr, size) not in self._works:
-            self._works[lr, size] = self._upscaler.work(lr, size, self._sampling, self._request.tile)
-        return self._works[lr, size]
+        kind = lr, size, has_alpha
+        if kind not in self._works:
+            tile = self._request.tile
+            self._works[kind] = self._upscaler.work(lr, size, self._sampling, tile, has_alpha=has_alpha)
+        return self._works[kind]
 
     def seconds(self, work: Work) -> float | None:
         """What a picture takes, by all that is known; None where nothing is."""
@@ -78,7 +80,7 @@ class Forecasts:
     def begin(self, ready: "Ready") -> "PictureForecast":
         """The forecast of the next picture; announced where that helps."""
         lr, size, target = ready.lr, ready.size, ready.job.target
-        work = self.work(lr, size)
+        work = self.work(lr, size, has_alpha=ready.has_alpha)
         expected = self._pace.seconds(work)
         self._announce(f"{ready.job} {lr} -> {target} {ready.shown_size}", (lr, size), work, expected)
         timing = self._outlook.begin(work, partial(self._upscaler.seconds_of_decoding, lr, size))

@@ -54,6 +54,11 @@ class Ready:
         return self.result.size
 
     @property
+    def has_alpha(self) -> bool:
+        """Whether the network is to enlarge transparency as well."""
+        return self.source.view.has_edges_of_alpha
+
+    @property
     def weight(self) -> int:
         """Bytes in memory."""
         return self.source.pixels.nbytes + self.source.picture.colour.nbytes

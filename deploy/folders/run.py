@@ -190,12 +190,12 @@ class Run:
         """The forecast of all pictures, by what their headers say of their sizes."""
         if not 1 < len(self.jobs) <= MOST_LOOKED_AT:
             return
-        sizes = []
+        inputs = []
         for job in self.jobs:
             if self.will_be_made(job):
                 with suppress(DeployError):  # told when its turn comes
-                    sizes.append(self.request.size_of_input(job.image))
-        self.forecasts.look_ahead(sizes)
+                    inputs.append(self.request.outlook_on(job.image))
+        self.forecasts.look_ahead(inputs)
 
     def tell_of_picture(self, ready: Ready, done: Progress) -> None:
         """How far the run is, from a picture in the making."""

@@ -2,8 +2,8 @@
 
 A network sees opaque pictures. Where a picture is transparent its file often holds black or anything, which would bleed
 into the edge. There the colours around are spread out instead, each weighted by its alpha and mixed as light: what is
-known as premultiplied. Alpha itself is enlarged by bicubic, within the values around each pixel, so that it neither
-rings nor leaves a haze where there was none.
+known as premultiplied. Alpha itself is made by the network too, as a grey picture, or by bicubic: within the values
+around each pixel, so that it neither rings nor leaves a haze where there was none.
 """
 
 from __future__ import annotations
@@ -56,9 +56,12 @@ def _laid_over(weighted: Float32, weight: Float32, filled: Float32) -> Float32:
     return result
 
 
-def alpha_rows(alpha: Float32, size: Size, rows: tuple[int, int]) -> Float32:
-    """Rows (half-open) of alpha (h, w) enlarged to `size`, (rows, width), 0 to 1."""
-    enlarged = resize_region(alpha[None], size, rows, (0, size.width))[0]
+def alpha_rows(alpha: Float32, size: Size, rows: tuple[int, int], made: Float32 | None = None) -> Float32:
+    """Rows (half-open) of alpha (h, w) enlarged to `size`, (rows, width), 0 to 1.
+
+    made: these rows as a network made them, to be kept within the values around; None: by bicubic.
+    """
+    enlarged = resize_region(alpha[None], size, rows, (0, size.width))[0] if made is None else made
     down = np.minimum((np.arange(*rows) * alpha.shape[0]) // size.height, alpha.shape[0] - 1)
     across = np.minimum((np.arange(size.width) * alpha.shape[1]) // size.width, alpha.shape[1] - 1)
     top, bottom = max(int(down[0]) - 1, 0), min(int(down[-1]) + 2, alpha.shape[0])

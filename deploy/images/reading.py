@@ -41,7 +41,8 @@ _LOG = logging.getLogger(__name__)
 class Header:
     """What a file's header says: format, size upright, bits per channel, frames, whether it is lossless.
 
-    may_be_transparent: it has alpha, which may yet be opaque everywhere, or a palette, whose colours may have some.
+    has_alpha: though that may be opaque everywhere. may_be_transparent: it has, or is of a palette, whose colours may
+    have some.
     """
 
     format: Format
@@ -49,6 +50,7 @@ class Header:
     bits: int
     frames: int
     is_lossless: bool
+    has_alpha: bool
     may_be_transparent: bool
 
 
@@ -71,6 +73,7 @@ def read_header(path: str | Path) -> Header:
             bits=opened.bits,
             frames=opened.frames,
             is_lossless=opened.is_lossless,
+            has_alpha=opened.mode.endswith("A"),
             may_be_transparent=opened.mode.endswith("A") or opened.mode == "P",
         )
 

@@ -49,6 +49,18 @@ class View:
         """Whether 8-bit rows as the network's family makes them are the result's own."""
         return self.picture.bits == 8 and self._space is None and self._alpha is None and self._fix == "none"
 
+    @cached_property
+    def has_edges_of_alpha(self) -> bool:
+        """Whether there is transparency, and not the same everywhere: something that a network can sharpen."""
+        return self._alpha is not None and bool(self._alpha.min() < self._alpha.max())
+
+    @property
+    def alpha_seen(self) -> Float32 | None:
+        """What the network sees of transparency, to enlarge it as well: three equal channels (H, W, 3) from 0 to 1."""
+        if self._alpha is None or not self.has_edges_of_alpha:
+            return None
+        return np.repeat(self._alpha[:, :, None], 3, axis=2)
+
     @property
     def channels(self) -> int:
         """Of the result: 1 to 4."""
@@ -77,10 +89,13 @@ class View:
         other._returns = False
         return other
 
-    def samples(self, rows: Iterator[Float32], size: Size, bits: int) -> Iterator[Samples]:
+    def samples(
+        self, rows: Iterator[Float32], size: Size, bits: int, alpha: Float32 | None = None
+    ) -> Iterator[Samples]:
         """Rows of the result, blocks (rows, W, C) of 1 to 4 channels in `bits` (8, 16 or 32).
 
-        rows: what the network made, blocks (rows, W, 3) of encoded sRGB from 0 to 1. size: of all of it.
+        rows: what the network made, blocks (rows, W, 3) of encoded sRGB from 0 to 1. size: of all of it. alpha: (H, W)
+        of that size, what the network made of `alpha_seen`; None: by bicubic.
         """
         top = 0
         lr = unit_from_samples(self.values)
@@ -95,10 +110,10 @@ class View:
             if self.picture.is_grey:
                 colours = colours.mean(axis=2, keepdims=True)
             if self._alpha is not None:
-                alpha = alpha_rows(self._alpha, size, span)
+                share = alpha_rows(self._alpha, size, span, None if alpha is None else alpha[slice(*span)])
                 # Where nothing is seen, nothing is said either: files compress better.
-                colours = np.where(alpha[:, :, None] > 0, colours, 0)
-                colours = np.concatenate([colours, alpha[:, :, None]], axis=2)
+                colours = np.where(share[:, :, None] > 0, colours, 0)
+                colours = np.concatenate([colours, share[:, :, None]], axis=2)
             yield samples_from_unit(colours, bits)
 
     def _three(self, colour: Samples) -> Samples:

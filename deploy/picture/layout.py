@@ -39,6 +39,7 @@ class Job:
     keeps_pixels: bool  # results are returned rather than streamed to a file
     pixel_bytes: int = 3  # of each pixel that is kept
     tile: int | None = None
+    has_alpha: bool = False  # which is made before the rest, and kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +77,12 @@ def _state_size(model: Model, job: Job) -> Size:
 
 
 def _state_bytes(model: Model, job: Job) -> int:
-    """Bytes of all arrays of the state's shape for one picture: 12 per pixel and array if it has three channels."""
-    return 4 * model.channels * prod(_state_size(model, job)) * job.state_arrays
+    """Bytes of all arrays of the state's shape for one picture: 12 per pixel and array if it has three channels.
+
+    Alpha takes 4 for each pixel of the result, and lies where these arrays do.
+    """
+    alpha = 4 * prod(job.size) if job.has_alpha else 0
+    return 4 * model.channels * prod(_state_size(model, job)) * job.state_arrays + alpha
 
 
 def _pixel_bytes(job: Job) -> int:

@@ -30,7 +30,8 @@ class Progress:
 
     step: of `steps`, the one that the tile belongs to, from 1. tile: how many of its `tiles` are done, from 1; there
     is one where the picture is made in one piece. seconds: since the first step began. pictures: that were asked for,
-    of which `finished` were done before and `at_once` are being made together.
+    of which `finished` were done before and `at_once` are being made together. parts: how often the steps are taken,
+    twice where pictures are transparent, of which `part` were before.
     """
 
     step: int
@@ -41,11 +42,13 @@ class Progress:
     pictures: int = 1
     finished: int = 0
     at_once: int = 1
+    part: int = 0
+    parts: int = 1
 
     @property
     def fraction(self) -> float:
         """From 0 to 1: 1 when the last step of the last picture is done. Decoding a latent comes after that."""
-        of_these = (self.step - 1 + self.tile / self.tiles) / self.steps
+        of_these = (self.part + (self.step - 1 + self.tile / self.tiles) / self.steps) / self.parts
         return (self.finished + self.at_once * of_these) / self.pictures
 
     @property
@@ -72,6 +75,11 @@ class Sampled:
     arrays: StateArrays
     decode_bytes: int
     grey: tuple[bool, ...] = ()  # which of the batch were made of grey pictures; (): none
+    alphas: tuple[Float32 | None, ...] = ()  # (height, width) of each transparent picture, as the network made it
+
+    def alpha(self, index: int) -> Float32 | None:
+        """That of one picture of the batch, if the network made it."""
+        return self.alphas[index] if self.alphas else None
 
     def rows(self) -> Iterator[Pixels]:
         """Rows of the pictures from top to bottom, uint8 (batch, rows, width, 3)."""

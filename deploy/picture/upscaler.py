@@ -24,6 +24,7 @@ from deploy.images.view import View, quantised_to_8_bits
 from deploy.picture.enlarged import Enlarged, samples_of_batch
 from deploy.picture.generation import NO_PICTURE, Generation, generate_pictures
 from deploy.picture.layout import Job, Layout, layout_for
+from deploy.picture.memory import StateArrays
 from deploy.picture.pace import Work, seconds_of_rows
 from deploy.picture.parameters import check_kinds
 from deploy.picture.room import ROOM
@@ -51,6 +52,7 @@ class RunOptions:
     scratch: Path | None = None  # where a state too large for memory goes; None: the system's temporary folder
     keeps_pixels: bool = False  # `sampled` will be asked for all pixels at once, rather than for rows
     pixel_bytes: int = 3  # what each of these pixels takes
+    has_alpha: bool = False  # the network makes that too
     progress: Callable[[Progress], None] = ignore
     notice: Callable[[str], None] = ignore
 
@@ -62,6 +64,14 @@ class RunOptions:
 
         def tell(done: Progress) -> None:
             self.progress(done.of_list(pictures, finished, at_once, time.perf_counter() - began))
+
+        return replace(self, progress=tell)
+
+    def in_part(self, part: int, parts: int, began: float) -> "RunOptions":
+        """For one of several times that the steps are taken for the same pictures: the same, with such progress."""
+
+        def tell(done: Progress) -> None:
+            self.progress(replace(done, part=part, parts=parts, seconds=time.perf_counter() - began))
 
         return replace(self, progress=tell)
 
@@ -300,21 +310,35 @@ class Upscaler:
 
     @contextmanager
     def sampled(
-        self, pixels: Pixels | Float32, size: Size, sampling: Sampling, options: RunOptions | None = None
+        self,
+        pixels: Pixels | Float32,
+        size: Size,
+        sampling: Sampling,
+        options: RunOptions | None = None,
+        alpha: Float32 | None = None,
     ) -> Iterator[Sampled]:
-        """One picture (H, W, 3), uint8 or floats from 0 to 1, sampled; its rows can be taken within the block."""
-        with self.sampled_together([pixels], size, sampling, options) as sampled:
+        """One picture (H, W, 3), uint8 or floats from 0 to 1, sampled; its rows can be taken within the block.
+
+        alpha: its transparency as the network sees it, to be sampled too.
+        """
+        with self.sampled_together([pixels], size, sampling, options, [alpha]) as sampled:
             yield sampled
 
     @contextmanager
     def sampled_together(
-        self, pixels: Sequence[Pixels | Float32], size: Size, sampling: Sampling, options: RunOptions | None = None
+        self,
+        pixels: Sequence[Pixels | Float32],
+        size: Size,
+        sampling: Sampling,
+        options: RunOptions | None = None,
+        alphas: Sequence[Float32 | None] = (),
     ) -> Iterator[Sampled]:
-        """Pictures of one size, as many as `fits_together` says at most, sampled at once."""
+        """Pictures of one size, as many as `fits_together` says at most, sampled at once, those with alpha twice."""
         options = options or RunOptions()
+        options = replace(options, has_alpha=options.has_alpha or any(alpha is not None for alpha in alphas))
         lr = Size.of(pixels[0])
         layout = self._layout(lr, len(pixels), size, sampling, options, keeps_pixels=options.keeps_pixels)
-        with self._batch(list(pixels), size, sampling, options, layout) as sampled:
+        with self._batch_with_alphas(list(pixels), alphas, size, sampling, options, layout) as sampled:
             yield sampled
 
     def fits_together(
@@ -328,7 +352,7 @@ class Upscaler:
         self, view: View, size: Size, sampling: Sampling, options: RunOptions | None = None
     ) -> Iterator[Enlarged]:
         """One picture at `size`, as rows of its own kind until the block is left."""
-        with self.sampled(view.values, size, sampling, options) as sampled:
+        with self.sampled(view.values, size, sampling, options, view.alpha_seen) as sampled:
             yield Enlarged(sampled=sampled, view=view)
 
     def _all_samples(
@@ -343,13 +367,15 @@ class Upscaler:
         for (lr, size, pixel_bytes), members in groups.items():
             for told in self.notices(lr, size, sampling):
                 options.notice(told)
-            kept = replace(options, pixel_bytes=pixel_bytes)
+            has_alpha = any(views[index].has_edges_of_alpha for index in members)
+            kept = replace(options, pixel_bytes=pixel_bytes, has_alpha=has_alpha)
             layout = self._layout(lr, len(members), size, sampling, kept, keeps_pixels=True)
             for first in range(0, len(members), layout.batch):
                 batch = members[first : first + layout.batch]
                 counted = options.counted(len(views), len(results), len(batch), began)
                 pixels = [views[index].values for index in batch]
-                with self._batch(pixels, size, sampling, counted, layout) as sampled:
+                alphas = [views[index].alpha_seen for index in batch]
+                with self._batch_with_alphas(pixels, alphas, size, sampling, counted, layout) as sampled:
                     made = samples_of_batch(sampled, [views[index] for index in batch])
                 results |= dict(zip(batch, made, strict=True))
         return [results[index] for index in range(len(views))]
@@ -367,8 +393,39 @@ class Upscaler:
             keeps_pixels=keeps_pixels,
             pixel_bytes=options.pixel_bytes,
             tile=options.tile,
+            has_alpha=options.has_alpha,
         )
         return layout_for(self.session.model, job, self.session.budget())
+
+    @contextmanager
+    def _batch_with_alphas(
+        self,
+        pixels: Sequence[Pixels | Float32],
+        alphas: Sequence[Float32 | None],
+        size: Size,
+        sampling: Sampling,
+        options: RunOptions,
+        layout: Layout,
+    ) -> Iterator[Sampled]:
+        """The pictures, sampled; of those that have alpha, that was sampled before, as grey pictures."""
+        seen = [alpha for alpha in alphas if alpha is not None]
+        if not seen:
+            with self._batch(pixels, size, sampling, options, layout) as sampled:
+                yield sampled
+            return
+        began = time.perf_counter()
+        with StateArrays(_scratch(options) if layout.state_on_disk else None) as arrays:
+            made = arrays.empty((len(seen), *size))
+            with self._batch(seen, size, sampling, options.in_part(0, 2, began), layout) as sampled:
+                evaluations, top = sampled.evaluations, 0
+                for block in sampled.unit_rows():
+                    made[:, top : top + block.shape[1]] = block[:, :, :, 0]
+                    top += block.shape[1]
+                    arrays.trim()
+            each = iter(made)
+            found = tuple(None if alpha is None else next(each) for alpha in alphas)
+            with self._batch(pixels, size, sampling, options.in_part(1, 2, began), layout) as sampled:
+                yield replace(sampled, alphas=found, evaluations=evaluations + sampled.evaluations)
 
     @contextmanager
     def _batch(
@@ -394,31 +451,41 @@ class Upscaler:
                 layout,
                 from_guess=sampling.from_guess,
                 consistency=sampling.consistency,
-                scratch=options.scratch or Path(tempfile.gettempdir()),
+                scratch=_scratch(options),
                 progress=options.progress,
                 notice=options.notice,
             ) as sampled,
         ):
             yield replace(sampled, grey=tuple(is_grey(one) for one in pixels))
 
-    def work(self, lr: Size, size: Size, sampling: Sampling, tile: int | None = None) -> Work:
+    def work(
+        self, lr: Size, size: Size, sampling: Sampling, tile: int | None = None, *, has_alpha: bool = False
+    ) -> Work:
         """How much there is to do for a picture that is streamed to a file, and in which tiles, as memory is now."""
         state = self.session.model.state_size(lr, size)
-        tiling = self._layout(lr, 1, size, sampling, RunOptions(tile=tile), keeps_pixels=False).tiling
+        options = RunOptions(tile=tile, has_alpha=has_alpha)
+        tiling = self._layout(lr, 1, size, sampling, options, keeps_pixels=False).tiling
         return Work(
             window=prod(tiling.largest),
             tile=None if tiling.is_whole else tiling.tile,
             tiles=len(tiling),
-            steps=len(self.session.plan(sampling)),
+            steps=len(self.session.plan(sampling)) * (2 if has_alpha else 1),
             state=prod(state),
             output=prod(size),
         )
 
-    def predicted_bytes(self, lr: Size, size: Size, sampling: Sampling, tile: int | None = None) -> int:
+    def predicted_bytes(
+        self, lr: Size, size: Size, sampling: Sampling, tile: int | None = None, *, has_alpha: bool = False
+    ) -> int:
         """What the process will take for a picture that is streamed to a file, as memory is now."""
-        options = RunOptions(tile=tile)
+        options = RunOptions(tile=tile, has_alpha=has_alpha)
         return self._layout(lr, 1, size, sampling, options, keeps_pixels=False).predicted_bytes
 
     def seconds_of_decoding(self, lr: Size, size: Size) -> float:
         """What turning a finished state into pixels will take, from decoding the beginning of an empty one."""
         return seconds_of_rows(self.session.model.blank_rows(lr, size), prod(size))
+
+
+def _scratch(options: RunOptions) -> Path:
+    """The folder for what is too large for memory."""
+    return options.scratch or Path(tempfile.gettempdir())
