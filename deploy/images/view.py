@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.images.alpha import alpha_rows, spread_colours
+from deploy.images.alpha import alpha_rows, flat_places, nearest_pixels, spread_colours
 from deploy.images.colour_fix import check_way, fixed_rows
 from deploy.images.picture import Picture, Samples, samples_from_unit, unit_from_samples
 from deploy.images.profiles import space_of
@@ -61,6 +61,12 @@ class View:
             return None
         return np.repeat(self._alpha[:, :, None], 3, axis=2)
 
+    @cached_property
+    def _flat(self) -> NDArray[np.bool_] | None:
+        """Where (H, W) a transparent picture is flat, and stays so; None where it is nowhere."""
+        flat = None if self._alpha is None else flat_places(unit_from_samples(self.values))
+        return flat if flat is not None and flat.any() else None
+
     @property
     def channels(self) -> int:
         """Of the result: 1 to 4."""
@@ -102,6 +108,9 @@ class View:
         for block in _in_strips(fixed_rows(self._fix, _in_strips(rows), lr, size)):
             span = top, top + len(block)
             top = span[1]
+            if self._flat is not None:
+                near = np.ix_(*nearest_pixels(self.picture.size, size, span))
+                block = np.where(self._flat[near][:, :, None], lr[near], block)
             colours = block
             if self._beyond is not None:
                 colours = colours + resize_region(self._beyond, size, span, (0, size.width)).transpose(1, 2, 0)

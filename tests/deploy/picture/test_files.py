@@ -16,7 +16,7 @@ from deploy.bundle import Bundle
 from deploy.errors import ImageError
 from deploy.folders.request import Request
 from deploy.folders.run import infer_pictures
-from deploy.images.alpha import alpha_rows, spread_colours
+from deploy.images.alpha import alpha_rows, flat_places, spread_colours
 from deploy.images.formats.contract import Writer
 from deploy.images.formats.table import FORMATS, WRITTEN
 from deploy.images.notes import note_of
@@ -172,6 +172,27 @@ def test_alpha_neither_rings_nor_leaves_a_haze() -> None:
     half[:, 5:] = 1
     large = alpha_rows(half, Size(48, 40), (0, 48))
     assert (large[:, :12] == 0).all() and (large[:, 28:] == 1).all()
+
+
+def test_flat_colours_of_a_cut_out_stay_flat(tmp_path: Path) -> None:
+    """The packaged model makes a texture of 4 levels on flat white at the preset draft, as on opaque white."""
+    Image.fromarray(disc(32, (0, 255, 0))).save(tmp_path / "disc.png")
+    with Upscaler(Bundle.open(IDM_BUNDLE), threads=1) as up:
+        made(up, tmp_path / "disc.png", scale=4, output=tmp_path / "large.png", choices=Choices(preset="draft"))
+    large = read_by_another(tmp_path / "large.png")
+    assert (large[:, :, :3][large[:, :, 3] > 0] == 255).all()
+
+
+def test_what_is_flat_is_the_same_two_pixels_around() -> None:
+    colours = np.full((9, 12, 3), 0.3, np.float32)
+    colours[:, :, 1] = 0.7
+    colours[:, 8:] = 0.5
+    colours[2, 3, 2] += np.float32(1 / 65535)  # a step of 16 bits is one
+    flat = flat_places(colours)
+    expected = np.zeros((9, 12), np.bool_)
+    expected[:, :6], expected[:, 10:], expected[:5, 1:6] = True, True, False
+    np.testing.assert_array_equal(flat, expected)
+    assert flat_places(colours + RNG.uniform(0, 1e-6, colours.shape).astype(np.float32)).sum() == expected.sum()
 
 
 class NearestModel(StubModel):
