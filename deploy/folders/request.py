@@ -79,8 +79,7 @@ class Request:
     def outlook_on(self, image: Path) -> tuple[Size, bool]:
         """The size of what is enlarged of an input, and whether it is transparent, by its header."""
         header = read_header(image)
-        has_alpha = header.has_alpha and self.saving.background is None
-        return header.size if self.crop is None else Size.from_user(self.crop[2:]), has_alpha
+        return header.size if self.crop is None else Size.from_user(self.crop[2:]), header.has_alpha
 
     def output_size(self, lr: Size) -> Size:
         """The size of the enlarged picture for an input of that size."""
@@ -109,7 +108,7 @@ class Request:
             colour=source.picture.colour[part].copy(),
             alpha=None if alpha is None else alpha[part].copy(),
         )
-        return replace(source, view=View(picture, color_fix=self.saving.color_fix))
+        return replace(source, view=View(picture, color_fix=self.saving.color_fix, background=source.background))
 
     def shown_settings(self, draw: int) -> dict[str, Any]:
         """What, beside the way of sampling, the result of an input follows from; to be hashed."""

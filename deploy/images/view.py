@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.images.alpha import alpha_rows, flat_places, nearest_pixels, spread_colours
+from deploy.images.background import Colour, laid_over, light_of, on_background
 from deploy.images.colour_fix import check_way, fixed_rows
 from deploy.images.picture import Picture, Samples, samples_from_unit, unit_from_samples
 from deploy.images.profiles import space_of
@@ -29,15 +30,21 @@ _ROUNDING = 1e-6
 
 
 class View:
-    """Of one picture, and its way to one result. color_fix: one of deploy.images.colour_fix.WAYS."""
+    """Of one picture, and its way to one result. color_fix: one of deploy.images.colour_fix.WAYS.
 
-    def __init__(self, picture: Picture, *, color_fix: str = "none") -> None:
+    background: what a transparent result is laid over, as light, once it is enlarged. `shown` is the picture as it is
+    then, whose channels and profile results have.
+    """
+
+    def __init__(self, picture: Picture, *, color_fix: str = "none", background: Colour | None = None) -> None:
         check_way(color_fix)
         self.picture = picture
+        self.shown = picture if background is None else on_background(picture, background)
+        self._ground = None if self.shown is picture or background is None else light_of(background)
         self._fix = color_fix
         self._space = space_of(picture.profile, grey=picture.is_grey)
         self._alpha = None if picture.alpha is None else unit_from_samples(picture.alpha)
-        self._returns = self._space is not None and self._space.returns
+        self._returns = self._space is not None and self._space.returns and self.shown.profile is not None
         self._beyond: Float32 | None = None  # (3, H, W): what of the colours no value from 0 to 1 holds
         if picture.bits == 8 and self._space is None and self._alpha is None:
             self.values: Pixels | Float32 = self._three(picture.colour)
@@ -70,7 +77,7 @@ class View:
     @property
     def channels(self) -> int:
         """Of the result: 1 to 4."""
-        return (1 if self.picture.is_grey else 3) + (self._alpha is not None)
+        return (1 if self.shown.is_grey else 3) + (self.shown.alpha is not None)
 
     @property
     def pixel_bytes(self) -> int:
@@ -80,7 +87,7 @@ class View:
     @property
     def profile(self) -> bytes | None:
         """Of the result."""
-        return self.picture.profile if self._space is None or self._returns else None
+        return self.shown.profile if self._space is None or self._returns else None
 
     @property
     def changes(self) -> tuple[str, ...]:
@@ -88,6 +95,12 @@ class View:
         if self._space is None or self._returns:
             return ()
         return (f"colours are converted from {self._space.name} to sRGB",)
+
+    def without_color_fix(self) -> View:
+        """The same for colours that did not drift."""
+        other = copy(self)
+        other._fix = "none"
+        return other
 
     def in_srgb(self) -> View:
         """The same on its way to a result in sRGB without a profile, for formats that hold none."""
@@ -114,15 +127,18 @@ class View:
             colours = block
             if self._beyond is not None:
                 colours = colours + resize_region(self._beyond, size, span, (0, size.width)).transpose(1, 2, 0)
+            share = None
+            if self._alpha is not None:
+                share = alpha_rows(self._alpha, size, span, None if alpha is None else alpha[slice(*span)])[:, :, None]
+            if share is not None and self._ground is not None:
+                colours = laid_over(colours, share, self._ground)
             if self._space is not None and self._returns:
                 colours = self._space.from_srgb(colours)
-            if self.picture.is_grey:
+            if self.shown.is_grey:
                 colours = colours.mean(axis=2, keepdims=True)
-            if self._alpha is not None:
-                share = alpha_rows(self._alpha, size, span, None if alpha is None else alpha[slice(*span)])
+            if share is not None and self._ground is None:
                 # Where nothing is seen, nothing is said either: files compress better.
-                colours = np.where(share[:, :, None] > 0, colours, 0)
-                colours = np.concatenate([colours, share[:, :, None]], axis=2)
+                colours = np.concatenate([np.where(share > 0, colours, 0), share], axis=2)
             yield samples_from_unit(colours, bits)
 
     def _three(self, colour: Samples) -> Samples:

@@ -31,7 +31,7 @@ from deploy.picture.run import Progress
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from tests.deploy.images.corpus import read_by_another, write_by_openimageio
-from tests.deploy.images.profiles import display_p3, grey_gamma, linear_from_srgb
+from tests.deploy.images.profiles import display_p3, grey_gamma, linear_from_srgb, srgb_from_linear
 from tests.deploy.picture.stub_model import Float32, StubModel, StubSubject
 
 RNG = np.random.default_rng(11)
@@ -369,8 +369,36 @@ def test_a_transparent_picture_becomes_jpeg_on_a_background(tmp_path: Path, stan
         np.abs(corner - [0, 0, 255]).max() <= 2 and (middle >= 253).all()
     )  # what JPEG at its best loses of flat colour
     saving = Saving(background="white")
-    made(stand_in, tmp_path / "disc.png", output=tmp_path / "white.png", saving=saving)
+    made(stand_in, tmp_path / "disc.png", scale=3, output=tmp_path / "white.png", saving=saving)
     assert (read_by_another(tmp_path / "white.png") == 255).all()  # white on white, without alpha: red lay below
+
+
+def test_a_background_is_flat_and_of_its_colour_under_any_profile(tmp_path: Path) -> None:
+    """With the packaged model, whose texture on flat colours would show there; beside bicubic too."""
+    cut = np.dstack([RNG.integers(0, 256, (24, 24, 3), np.uint8), disc(24, (0, 0, 0))[:, :, 3]])
+    Image.fromarray(cut).save(tmp_path / "a.png", icc_profile=display_p3())
+    Image.fromarray(cut[:, :, [0, 3]]).save(tmp_path / "grey.png")
+    saving = Saving(background="#ff8000")
+    with Upscaler(Bundle.open(IDM_BUNDLE), threads=1) as up:
+        for name in ("a", "grey"):
+            made(
+                up,
+                tmp_path / f"{name}.png",
+                scale=4,
+                output=tmp_path / f"{name}_large.png",
+                saving=saving,
+                compare=True,
+            )
+    large, grey = (read_picture(tmp_path / f"{name}_large.png") for name in ("a", "grey"))
+    assert large.profile == display_p3() and grey.profile is None and large.alpha is grey.alpha is None
+    # sRGB's orange in P3, by the published matrices; a level for the profile's four decimals.
+    orange = srgb_from_linear(
+        linear_from_srgb(np.array([255, 128, 0]) / 255) @ np.linalg.inv(SRGB_FROM_XYZ @ XYZ_FROM_P3).T
+    )
+    for left in (0, 96):  # bicubic, and the network
+        assert np.abs(large.colour[:12, left : left + 12] - 255 * orange).max() <= 1
+        assert (grey.colour[:12, left : left + 12] == [255, 128, 0]).all()
+    assert np.ptp(large.colour[40:56, 40:56].astype(int)) > 50  # the picture itself is there
 
 
 def test_a_format_without_profiles_gets_srgb(tmp_path: Path, stand_in: Upscaler) -> None:
