@@ -89,9 +89,9 @@ class Maker:
             yield from self._made_together(group[first : first + size])
 
     def _made_alone(self, ready: Ready) -> Iterator[Outcome]:
-        job = ready.job
+        ready = ready.taken_up()
         try:
-            make_folder(job.target.parent)
+            make_folder(ready.job.target.parent)
             forecast = self._forecasts.begin(ready)
             options = self._options(ready, forecast)
             view = ready.source.view
@@ -126,6 +126,7 @@ class Maker:
             raise
 
     def _made_together(self, group: Sequence[Ready]) -> Iterator[Outcome]:
+        group = [ready.taken_up() for ready in group]
         try:
             pixels, evaluations = self._sampled(group)
         except (DeployError, EngineError):  # each tells for itself
@@ -137,6 +138,7 @@ class Maker:
 
     def _tried(self, group: Sequence[Ready]) -> Iterator[Outcome]:
         """The pictures are made, each alone and all together, to choose between the two."""
+        group = [ready.taken_up() for ready in group]
         kind = kind_of(group[0])
         self._batches.count(kind, len(group))
         alone: list[Samples] = []

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 
@@ -26,7 +26,8 @@ WAIT = 0.5
 class Ready:
     """A picture that is read, and what it becomes.
 
-    shown_size: of the file, which may show more than the result. before: what lay at its target then.
+    shown_size: of the file, which may show more than the result. before: what lay at its target then. began, ended: by
+    `time.perf_counter`, when it was read.
     """
 
     job: Job
@@ -37,6 +38,12 @@ class Ready:
     input_stamp: Stamp
     input_hash: bytes | None  # with a record alone
     began: float
+    ended: float
+
+    def taken_up(self) -> "Ready":
+        """The same at the moment when the network comes to it, as if it had been read just before."""
+        now = time.perf_counter()
+        return replace(self, began=self.began + now - self.ended, ended=now)
 
     @property
     def source(self) -> Source:
@@ -165,6 +172,7 @@ class Reader:
             input_stamp=input_stamp.if_settled(),
             input_hash=input_hash,
             began=began,
+            ended=time.perf_counter(),
         )
         if note is None or not self._is_there(ready, note):
             return ready

@@ -2,8 +2,10 @@
 
 import os
 import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,6 +125,22 @@ def test_a_picture_that_another_run_is_at_is_waited_for(tmp_path: Path, upscaler
         ours = outcomes(upscaler, inputs, out)
         assert place_in(out, next(ours)) == "b_x2.png"
     assert [(place_in(out, each), each.state) for each in ours] == [("a_x2.png", "made")]
+
+
+def test_the_time_of_a_picture_is_its_own(tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that of those before it, while it waited, read ahead."""
+    make_pictures(tmp_path / "in", *[f"{number}.png" for number in range(4)])
+    sampled = Upscaler.sampled
+
+    def slow(*arguments: Any, **named: Any) -> Any:
+        time.sleep(0.3)
+        return sampled(*arguments, **named)
+
+    monkeypatch.setattr(Upscaler, "sampled", slow)
+    began = time.perf_counter()
+    seconds = [each.seconds or 0 for each in enlarged(upscaler, tmp_path / "in", tmp_path / "out", batch=1).values()]
+    # With the waits it would be two and a half times as much.
+    assert min(seconds) >= 0.3 and sum(seconds) < 1.5 * (time.perf_counter() - began)
 
 
 def test_pictures_made_together_are_the_ones_made_alone(
