@@ -1,9 +1,11 @@
-"""What becomes of pictures between file and file: `python -m benchmarks.files [writers] [colour] [grounds] [patches]`.
+"""What becomes of pictures between file and file: `python -m benchmarks.files [PART ..]`.
 
     writers   12 000 x 9 000 pixels of 16 bits from synthetic rows into PNG and TIFF: seconds, bytes, peak memory
     colour    --color-fix: PSNR, LR consistency and drift of colours, on the calibration photographs (which decide the
               default) and on the held-out ones
     grounds   a white disc on transparency, enlarged and laid over black, grey and white
+    cutouts   photographs cut out by masks: alpha enlarged by bicubic and by the network, PSNR of alpha and of the
+              picture on black and on white
     patches   saturated patches of Display P3, enlarged, as CIEDE2000
 
 The packaged model at 4x, two threads or as many as --threads says; --bundle takes another.
@@ -16,9 +18,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from deploy.bundle import Bundle
 from deploy.cli.tables import text_from_cells
@@ -29,7 +33,7 @@ from deploy.images.formats.table import FORMATS
 from deploy.images.picture import Origin, Picture
 from deploy.images.resize import downscale
 from deploy.images.sizes import Size
-from deploy.images.transfer import linear_from_srgb
+from deploy.images.transfer import linear_from_srgb, srgb_from_linear
 from deploy.images.view import View
 from deploy.images.writing import write_picture
 from deploy.measure.benchmark.start_up import peak_bytes
@@ -48,7 +52,7 @@ ORIGIN = Origin(format="png", mode="RGB", bits=8)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the tables that were asked for; 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.files", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=["writers", "colour", "grounds", "patches", []])
+    parser.add_argument("parts", nargs="*", choices=["writers", "colour", "grounds", "cutouts", "patches", []])
     parser.add_argument("--write", help=argparse.SUPPRESS)  # in a process of its own: the format
     parser.add_argument("--size", type=int, nargs=2, default=SIZE, metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--bundle", type=Path, default=IDM_BUNDLE)
@@ -63,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "writers": print_writers,
         "colour": print_colour,
         "grounds": print_grounds,
+        "cutouts": print_cut_outs,
         "patches": print_patches,
     }
     for name in options.parts or list(parts):
@@ -171,6 +176,102 @@ def print_grounds(options: argparse.Namespace) -> None:
         laid = np.abs(share * (light - 255)).max()  # of the same alpha, so that the ground cancels
         cells.append([name, f"{255 - seen.min():.0f}", f"{255 - seen.mean():.2f}", f"{laid:.1f}"])
     print(f"\na white disc, levels of 255 away from white wherever alpha is above 0\n\n{text_from_cells(None, cells)}")
+
+
+class CutOut(NamedTuple):
+    """How near an enlarged cut-out comes to the photograph as it was cut, in dB of PSNR."""
+
+    alpha_db: float
+    on_black_db: float
+    on_white_db: float
+
+
+def print_cut_outs(options: argparse.Namespace) -> None:
+    """Means over the first crop of each held-out photograph, per mask and over all."""
+    paths = sorted(EVALUATION_IMAGES.glob("*1.png"))[: options.pictures]
+    cells = [["preset", "mask", "alpha by", "alpha", "on black", "on white"]]
+    with Upscaler(Bundle.open(options.bundle), threads=options.threads) as upscaler:
+        for preset in options.presets:
+            found: dict[str, list[tuple[CutOut, CutOut]]] = {}
+            for path in paths:
+                for name, pair in measured_cut_outs(upscaler, preset, cut_outs(128), path).items():
+                    found.setdefault(name, []).append(pair)
+            found["all"] = [pair for pairs in found.values() for pair in pairs]
+            for name, pairs in found.items():
+                for way, figures in zip(("bicubic", "network"), np.array(pairs).mean(axis=0), strict=True):
+                    cells.append([preset, name, way, *(f"{figure:.2f}" for figure in figures)])
+    print(f"\ncut-outs of {len(paths)} photographs, {SCALE}x, PSNR in dB\n\n{text_from_cells(None, cells)}")
+
+
+def cut_outs(side: int) -> dict[str, NDArray[np.float32]]:
+    """Masks (side, side) from 0 to 1, each pixel the mean of 8x8: hard edges, thin lines, letters, a soft shadow."""
+    fine = 8 * side
+    rng = np.random.default_rng(3)
+
+    def disc(draw: ImageDraw.ImageDraw) -> None:
+        draw.ellipse([fine * 0.15, fine * 0.1, fine * 0.85, fine * 0.9], fill=255)
+
+    def star(draw: ImageDraw.ImageDraw) -> None:
+        points = [(0.2 + 0.25 * (number % 2), number * np.pi / 9) for number in range(18)]
+        draw.polygon([(fine * (0.5 + r * np.cos(t)), fine * (0.5 + r * np.sin(t))) for r, t in points], fill=255)
+
+    def hair(draw: ImageDraw.ImageDraw) -> None:
+        for left in rng.uniform(0, 1, 26):
+            line = [(fine * (left + rng.uniform(-0.03, 0.03)), fine * row / 8) for row in range(9)]
+            draw.line(line, fill=255, width=int(rng.uniform(6, 26)))
+
+    def letters(draw: ImageDraw.ImageDraw) -> None:
+        font = ImageFont.load_default(fine // 4)
+        for row, text in enumerate(("Alpha", "Rgb@", "12 xy")):
+            draw.text((fine * 0.04, fine * (0.03 + 0.32 * row)), text, fill=255, font=font)
+
+    def shadow(draw: ImageDraw.ImageDraw) -> None:
+        for level in range(64):
+            reach = fine * (0.45 - 0.003 * level)
+            draw.ellipse([fine / 2 - reach, fine / 2 - reach, fine / 2 + reach, fine / 2 + reach], fill=4 * level)
+
+    masks = {}
+    for paint in (disc, star, hair, letters, shadow):
+        image = Image.new("L", (fine, fine))
+        paint(ImageDraw.Draw(image))
+        small = image.resize((side, side), Image.Resampling.BOX)
+        masks[paint.__name__] = np.asarray(small, np.float32) / np.float32(255)
+    return masks
+
+
+def measured_cut_outs(
+    upscaler: Upscaler, preset: str, masks: dict[str, NDArray[np.float32]], path: Path
+) -> dict[str, tuple[CutOut, CutOut]]:
+    """For each mask what bicubic and what the network make of its alpha, under the same colours."""
+    original = read_image(path).pixels / np.float32(255)
+    found = {}
+    for name, mask in masks.items():
+        size = Size.of(mask)
+        lr = Size(size.height // SCALE, size.width // SCALE)
+        light = linear_from_srgb(original[: size.height, : size.width])
+        alpha = np.clip(downscale(mask[None], lr)[0], 0, 1)
+        mixed = downscale((light * mask[:, :, None]).transpose(2, 0, 1), lr).transpose(1, 2, 0)
+        colour = srgb_from_linear(np.clip(mixed / np.maximum(alpha, 1e-3)[:, :, None], 0, 1))
+        small = [np.rint(255 * values).astype(np.uint8) for values in (colour, alpha)]
+        view = View(Picture(colour=small[0], alpha=small[1], origin=ORIGIN))
+        with upscaler.enlarged(view, size, upscaler.sampling(Choices(preset=preset))) as enlarged:
+            sampled = enlarged.sampled
+            rows = np.concatenate([block[0] for block in sampled.unit_rows()])
+            ways = [np.concatenate(list(view.samples(iter([rows]), size, 8, way))) for way in (None, sampled.alpha(0))]
+        found[name] = (_cut_out(ways[0], light, mask), _cut_out(ways[1], light, mask))
+    return found
+
+
+def _cut_out(made: NDArray[np.uint8], light: NDArray[np.floating], mask: NDArray[np.float32]) -> CutOut:
+    share = made[:, :, 3:] / np.float32(255)
+    grounds = []
+    for ground in (0, 1):
+        shown, wanted = (
+            np.rint(255 * srgb_from_linear(one * alpha + ground * (1 - alpha))).astype(np.uint8)
+            for one, alpha in ((linear_from_srgb(made[:, :, :3] / np.float32(255)), share), (light, mask[:, :, None]))
+        )
+        grounds.append(psnr(shown, wanted))
+    return CutOut(psnr(made[:, :, 3], np.rint(255 * mask).astype(np.uint8)), *grounds)
 
 
 def print_patches(options: argparse.Namespace) -> None:

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from deploy.cli.values import checked_engine, checked_equation, checked_precision, checked_usage
+
 Completion = Callable[[], list[str]]
 """The words that the shell offers for an option."""
 
@@ -17,9 +19,42 @@ Completion = Callable[[], list[str]]
 class Panel(str):
     """The title of a group of options in `--help`. Called with an option's help, it makes that option."""
 
-    def __call__(self, words: str, *names: str, complete: Completion | None = None, metavar: str | None = None) -> Any:
-        """The option. Without names it is called as its parameter, with dashes; a flag needs a name."""
-        return typer.Option(*names, help=words, rich_help_panel=self or None, autocompletion=complete, metavar=metavar)
+    def __call__(
+        self,
+        words: str,
+        *names: str,
+        complete: Completion | None = None,
+        metavar: str | None = None,
+        check: Callable[[Any], object] | None = None,
+        least: float | None = None,
+        most: float | None = None,
+    ) -> Any:
+        """The option. Without names it is called as its parameter, with dashes; a flag needs a name.
+
+        What `check` refuses, or what is less or more than allowed, is wrong usage.
+        """
+        return typer.Option(
+            *names,
+            help=words,
+            rich_help_panel=self or None,
+            autocompletion=complete,
+            metavar=metavar,
+            callback=check and checking(check),
+            min=least,
+            max=most,
+        )
+
+
+def checking(check: Callable[[Any], object]) -> Callable[[Any], Any]:
+    """What typer calls with the value of an option: the value, if it was given and `check` refuses nothing."""
+
+    def checked(value: Any) -> Any:
+        if value is not None:
+            with checked_usage():
+                check(value)
+        return value
+
+    return checked
 
 
 FIRST = Panel("")
@@ -54,6 +89,36 @@ def format_names() -> list[str]:
     from deploy.images.formats.table import WRITTEN
 
     return WRITTEN
+
+
+def _checked_format(name: str) -> None:
+    from deploy.images.writing import written_format
+
+    written_format(name)
+
+
+def _checked_color_fix(way: str) -> None:
+    from deploy.images.colour_fix import check_way
+
+    check_way(way)
+
+
+def checked_seed(seed: int) -> None:
+    from deploy.sampling.noise_source import check_draw
+
+    check_draw(seed, 0)
+
+
+def _checked_memory(text: str) -> None:
+    from deploy.picture.memory import bytes_from_text
+
+    bytes_from_text(text)
+
+
+def _checked_background(text: str) -> None:
+    from deploy.images.background import colour_from_text
+
+    colour_from_text(text)
 
 
 PRESETS = one_of("draft", "balanced", "best")
@@ -98,10 +163,11 @@ Equation = Annotated[
     SAMPLING(
         "Solver that takes the steps: ddim, ddpm (draws fresh noise), dpmpp-2m or dpmpp-3m (need fewer steps).",
         complete=equation_names,
+        check=checked_equation,
     ),
 ]
 Steps = Annotated[
-    int | None, SAMPLING("How often the network is run per picture: more steps take proportionally longer.")
+    int | None, SAMPLING("How often the network is run per picture: more steps take proportionally longer.", least=1)
 ]
 Stages = Annotated[
     str | None,
@@ -119,7 +185,8 @@ Seed = Annotated[
     int,
     SAMPLING(
         "Which random noise to begin with, from 0. The same seed gives the same picture again; another seed gives "
-        "another version of its fine detail."
+        "another version of its fine detail.",
+        check=checked_seed,
     ),
 ]
 
@@ -129,6 +196,7 @@ Engine = Annotated[
         "Which library runs the network; `doctor` lists them. auto: what build-engine found fastest here, else the "
         "first that is installed.",
         complete=engine_names,
+        check=checked_engine,
     ),
 ]
 Precision = Annotated[
@@ -137,18 +205,22 @@ Precision = Annotated[
         "Number format of the network: fp32 (exact), bf16, fp16 or int8 (after `quantize`). auto: what build-engine "
         "found fastest here, else fp32.",
         complete=PRECISIONS,
+        check=checked_precision,
     ),
 ]
 Threads = Annotated[
     int | None,
-    ENGINE("How many processor threads the engine may use. If left out, the engine decides: mostly one per core."),
+    ENGINE(
+        "How many processor threads the engine may use. If left out, the engine decides: mostly one per core.", least=1
+    ),
 ]
-Device = Annotated[int | None, ENGINE("Number of the GPU to run on, 0 is the first; for GPU engines only.")]
+Device = Annotated[int | None, ENGINE("Number of the GPU to run on, 0 is the first; for GPU engines only.", least=0)]
 MaxMemory = Annotated[
     str | None,
     ENGINE(
         "Most memory that the process may take, such as 1GiB or 800MB; large pictures are then made in tiles. If left "
-        "out, 60 % of what is free."
+        "out, 60 % of what is free.",
+        check=_checked_memory,
     ),
 ]
 CacheDir = Annotated[
@@ -165,6 +237,7 @@ Format = Annotated[
         "Format of the results: png, jpeg, webp, tiff, bmp, avif or jxl. If left out, what the name given with -o "
         "says, else the input's where that loses nothing, else png.",
         complete=format_names,
+        check=_checked_format,
     ),
 ]
 Quality = Annotated[
@@ -184,13 +257,15 @@ ColorFix = Annotated[
     FILES(
         "Draw colours that drifted back to the input's: none, lowfreq (on the input's grid) or wavelet.",
         complete=one_of("none", "lowfreq", "wavelet"),
+        check=_checked_color_fix,
     ),
 ]
 Background = Annotated[
     str | None,
     FILES(
         "Lay transparent pictures over this colour: white, black or #rrggbb, as light. For formats without "
-        "transparency, such as jpeg. If left out, results are transparent where the inputs are."
+        "transparency, such as jpeg. If left out, results are transparent where the inputs are.",
+        check=_checked_background,
     ),
 ]
 Frames = Annotated[

@@ -1,14 +1,16 @@
 """What users type -> values: wrong usage, exit code 2, if it cannot be read."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from deploy.errors import nearest_name
+from calibration.errors import CalibrationError
+from deploy.errors import DeployError, MissingPackage, nearest_name
 
 if TYPE_CHECKING:
     from deploy.bundle import Bundle
@@ -53,6 +55,17 @@ OPTIONS_OF_PARAMETERS = (
 """Parameters of the Python API whose options have the same name with dashes. Messages put parameters in backticks."""
 
 
+@contextmanager
+def checked_usage() -> Iterator[None]:
+    """What is refused inside the block is wrong usage: a value that no file, bundle or machine would make right."""
+    try:
+        yield
+    except MissingPackage:
+        raise
+    except (DeployError, CalibrationError) as error:  # what an engine refuses depends on the machine
+        raise typer.BadParameter(text_with_options(str(error))) from error
+
+
 def named_path(text: str) -> Path:
     """A path that was typed; an empty one, as of a variable that is not set, is not the current folder."""
     if not text:
@@ -63,7 +76,7 @@ def named_path(text: str) -> Path:
 def size_from_text(text: str) -> tuple[int, int]:
     """(width, height) from WIDTHxHEIGHT, e.g. 1920x1080."""
     match = re.fullmatch(r"(\d+)\s*[xX×]\s*(\d+)", text.strip())
-    if match is None:
+    if match is None or 0 in map(int, match.groups()):
         raise typer.BadParameter(f"{text!r} is no size; write WIDTHxHEIGHT in pixels, such as 1920x1080.")
     return int(match[1]), int(match[2])
 
@@ -98,6 +111,10 @@ def _option(parameter: str) -> str | None:
 def placement_from_text(text: str) -> str | tuple[float, ...]:
     """A placement's name, or the noise levels that stand there."""
     if not text[:1].isdecimal() and not text.startswith("."):
+        from deploy.sampling.choices import SEARCHED
+        from deploy.sampling.placement import PLACEMENTS
+
+        _refuse_unknown("placement", text, [*PLACEMENTS, SEARCHED])
         return text
     try:
         return tuple(float(level) for level in text.split(","))
@@ -118,6 +135,35 @@ def stages_from_text(text: str) -> str | tuple[float, ...]:
         raise typer.BadParameter(
             f"{text!r} is no list of stages; write auto, once, or magnifications such as 4,3.", param_hint="--stages"
         ) from None
+
+
+def checked_equation(name: str) -> None:
+    """There is an equation of that name."""
+    from deploy.sampling.equations import EQUATIONS
+
+    _refuse_unknown("equation", name, EQUATIONS)
+
+
+def checked_engine(name: str) -> None:
+    """There is an engine of that name, whether it can run here or not."""
+    from engines.backends import BACKENDS
+
+    _refuse_unknown("engine", name, ["auto", *BACKENDS])
+
+
+def checked_precision(name: str) -> None:
+    """Some engine has that precision."""
+    from deploy.engine.graphs import INT8
+    from engines.backends import BACKENDS
+
+    every = dict.fromkeys(precision for backend in BACKENDS.values() for precision in backend.precisions)
+    _refuse_unknown("precision", name, ["auto", *every, INT8])
+
+
+def _refuse_unknown(what: str, name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        nearest = nearest_name(name, known)
+        raise typer.BadParameter(f"the {what} {name!r} is unknown, the nearest is {nearest!r} of {', '.join(known)}.")
 
 
 PREFIXES = ("", "K", "M", "G", "T")

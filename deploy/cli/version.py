@@ -60,7 +60,7 @@ def bytes_in(folder: Path) -> int:
 EXIT_CODES: Mapping[int, str] = {
     0: "everything was done",
     1: "something was refused or failed; a sentence on stderr says what and what to do",
-    2: "wrong usage",
+    2: "wrong usage: an unknown option, or a value that no file, bundle or machine would make right",
     130: "stopped with Ctrl-C",
 }
 

@@ -34,6 +34,7 @@ class Kind(NamedTuple):
     bits: int
     is_plain: bool
     keeps_bits: bool  # the result has as many
+    has_alpha: bool = False
 
     @property
     def is_for_batches(self) -> bool:
@@ -44,7 +45,8 @@ class Kind(NamedTuple):
 def kind_of(ready: Ready) -> Kind:
     """Pictures of the same kind can be made together."""
     bits = ready.source.picture.bits
-    return Kind(ready.lr, ready.size, bits, ready.source.view.is_plain, bits == ready.result.bits)
+    is_plain = ready.source.view.is_plain
+    return Kind(ready.lr, ready.size, bits, is_plain, bits == ready.result.bits, ready.has_alpha)
 
 
 class Batches:

@@ -100,15 +100,15 @@ class DryRun:
         run = self._run
         request = run.request
         try:
-            lr = request.size_of_input(job.image)
+            lr, has_alpha = request.outlook_on(job.image)
             size = request.output_size(lr)
             if not run.will_be_made(job):
                 return Plan(state="would skip", input=job.image, output=job.target)
             if not run.is_ours(job.target):
                 note_of_existing(job.target, force=request.force)
             self._refuse_lost_alpha(job, size)
-            work = run.forecasts.work(lr, size)
-            memory = run.upscaler.predicted_bytes(lr, size, run.sampling, request.tile)
+            work = run.forecasts.work(lr, size, has_alpha=has_alpha)
+            memory = run.upscaler.predicted_bytes(lr, size, run.sampling, request.tile, has_alpha=has_alpha)
         except (DeployError, EngineError) as error:
             return Plan(state="would fail", input=job.image, output=job.target, error=str(error))
         return Plan(

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deploy.errors import DeployError
 from deploy.folders.request import Request
@@ -17,6 +18,9 @@ from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Sampling
 from engines.errors import EngineError
 from engines.progress import Say
+
+if TYPE_CHECKING:
+    from deploy.folders.reading import Ready
 
 LONG = 10.0
 """Seconds from which a picture is announced although one like it was, and from which a wrong forecast is corrected."""
@@ -41,7 +45,7 @@ class Forecasts:
         self._say = say
         self._began = time.perf_counter()
         self._pace = kept_pace(upscaler.bundle, upscaler.choice)
-        self._works: dict[tuple[Size, Size], Work] = {}
+        self._works: dict[tuple[Size, Size, bool], Work] = {}
         self._told: set[object] = set()  # sizes that were announced, and notices: what is told once
         self._is_single = count == 1
         self._announces = count <= MOST_ANNOUNCED
@@ -49,36 +53,39 @@ class Forecasts:
         self._outlook = Outlook(self._pace, [], self._began)
         self._forecast: float | None = None
 
-    def look_ahead(self, sizes: Iterable[Size]) -> None:
-        """The time of the pictures whose inputs have these sizes, told where it is known."""
+    def look_ahead(self, inputs: Iterable[tuple[Size, bool]]) -> None:
+        """The time of the pictures whose inputs have these sizes, and alpha or not, told where it is known."""
         works = []
-        for lr, count in Counter(sizes).items():
+        for (lr, has_alpha), count in Counter(inputs).items():
             with suppress(DeployError, EngineError):  # told when its turn comes
-                works += [self.work(lr, self._request.output_size(lr))] * count
+                works += [self.work(lr, self._request.output_size(lr), has_alpha=has_alpha)] * count
         self._pictures = len(works)
         self._outlook = Outlook(self._pace, works, self._began)
         self._forecast = self._outlook.known() if works else None
         if self._forecast is not None and len(works) > 1:
             self._say(f"{len(works)} pictures: about {text_from_seconds(self._forecast)}{self._on_engine()}")
 
-    def work(self, lr: Size, size: Size) -> Work:
+    def work(self, lr: Size, size: Size, *, has_alpha: bool) -> Work:
         """Looked up once for each size: the tiles of later pictures may differ as memory does, their time hardly."""
-        if (lr, size) not in self._works:
-            self._works[lr, size] = self._upscaler.work(lr, size, self._sampling, self._request.tile)
-        return self._works[lr, size]
+        kind = lr, size, has_alpha
+        if kind not in self._works:
+            tile = self._request.tile
+            self._works[kind] = self._upscaler.work(lr, size, self._sampling, tile, has_alpha=has_alpha)
+        return self._works[kind]
 
     def seconds(self, work: Work) -> float | None:
         """What a picture takes, by all that is known; None where nothing is."""
         return self._pace.about(work)
 
-    def begin(self, image: str, target: Path, lr: Size, size: Size, began: float) -> "PictureForecast":
-        """The forecast of the next picture, whose reading `began` then; announced where that helps."""
-        work = self.work(lr, size)
+    def begin(self, ready: "Ready") -> "PictureForecast":
+        """The forecast of the next picture; announced where that helps."""
+        lr, size, target = ready.lr, ready.size, ready.job.target
+        work = self.work(lr, size, has_alpha=ready.has_alpha)
         expected = self._pace.seconds(work)
-        self._announce(f"{image} {lr} -> {target} {size}", (lr, size), work, expected)
+        self._announce(f"{ready.job} {lr} -> {target} {ready.shown_size}", (lr, size), work, expected)
         timing = self._outlook.begin(work, partial(self._upscaler.seconds_of_decoding, lr, size, self._sampling))
         self._tell_of_all()
-        return PictureForecast(timing, target, began, expected, self._say)
+        return PictureForecast(timing, target, ready.began, expected, self._say)
 
     def mark(self, picture: "PictureForecast") -> None:
         """Another evaluation of the picture is done."""

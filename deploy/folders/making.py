@@ -89,12 +89,13 @@ class Maker:
             yield from self._made_together(group[first : first + size])
 
     def _made_alone(self, ready: Ready) -> Iterator[Outcome]:
-        job = ready.job
+        ready = ready.taken_up()
         try:
-            make_folder(job.target.parent)
-            forecast = self._forecasts.begin(str(job), job.target, ready.lr, ready.size, ready.began)
+            make_folder(ready.job.target.parent)
+            forecast = self._forecasts.begin(ready)
             options = self._options(ready, forecast)
-            with self._upscaler.sampled(ready.source.pixels, ready.size, self._sampling, options) as sampled:
+            view = ready.source.view
+            with self._upscaler.sampled(view.values, ready.size, self._sampling, options, view.alpha_seen) as sampled:
                 self._hand_over(ready, sampled, forecast)
             self._forecasts.finish(forecast)
         except (DeployError, EngineError) as error:
@@ -125,6 +126,7 @@ class Maker:
             raise
 
     def _made_together(self, group: Sequence[Ready]) -> Iterator[Outcome]:
+        group = [ready.taken_up() for ready in group]
         try:
             pixels, evaluations = self._sampled(group)
         except (DeployError, EngineError):  # each tells for itself
@@ -136,6 +138,7 @@ class Maker:
 
     def _tried(self, group: Sequence[Ready]) -> Iterator[Outcome]:
         """The pictures are made, each alone and all together, to choose between the two."""
+        group = [ready.taken_up() for ready in group]
         kind = kind_of(group[0])
         self._batches.count(kind, len(group))
         alone: list[Samples] = []
@@ -161,9 +164,10 @@ class Maker:
         for ready in group:
             make_folder(ready.job.target.parent)
         options = self._options(group[0], None)
-        inputs = [ready.source.pixels for ready in group]
-        with self._upscaler.sampled_together(inputs, group[0].size, self._sampling, options) as sampled:
-            return samples_of_batch(sampled, [ready.source.view for ready in group]), sampled.evaluations
+        views = [ready.source.view for ready in group]
+        inputs, alphas = [view.values for view in views], [view.alpha_seen for view in views]
+        with self._upscaler.sampled_together(inputs, group[0].size, self._sampling, options, alphas) as sampled:
+            return samples_of_batch(sampled, views), sampled.evaluations
 
     def _hand_over_whole(self, ready: Ready, pixels: Samples, evaluations: int) -> None:
         rows: Channel[Samples] = Channel(1, pixels.nbytes)
@@ -188,6 +192,7 @@ class Maker:
             scratch=target.resolve().parent,
             keeps_pixels=forecast is None or not ready.result.is_streamed,
             pixel_bytes=ready.source.view.pixel_bytes if forecast is None else ready.result.pixel_bytes,
+            has_alpha=ready.has_alpha,
             progress=after_tile,
             notice=self._forecasts.say_once,
         )

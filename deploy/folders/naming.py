@@ -20,6 +20,7 @@ from deploy.errors import DeployError, ImageError
 from deploy.folders.request import Request
 from deploy.folders.search import Candidate
 from deploy.images.reading import read_header
+from deploy.images.writing import format_for
 from deploy.picture.files import result_suffix
 
 FIELDS = ("stem", "name", "ext", "scale", "size", "seed", "draw")
@@ -84,6 +85,14 @@ def jobs_of(
     _refuse_same_targets(jobs)
     _refuse_own_inputs(jobs)
     return jobs
+
+
+def check_names(request: Request) -> None:
+    """ImageError where names cannot be made as was asked, or are not those of a format that is written."""
+    template = _Template(request)
+    if template.names_format:
+        named = request.output if request.output is not None and not request.goes_into_a_folder() else None
+        format_for(named or Path(request.name or ""), "png", is_lossless=True, saving=request.saving)
 
 
 def _frames_of(image: Path, request: Request) -> list[int | None]:
@@ -151,7 +160,12 @@ def _check(text: str, request: Request) -> None:
             f"The name {text!r} cannot be read: {error}. Write it like {{stem}}_x{{scale}}{{ext}}."
         ) from None
     for name, spec, conversion in fields:
-        if name not in FIELDS or spec or conversion:
+        if name in FIELDS and (spec or conversion):
+            typed = f"{{{name}{f'!{conversion}' if conversion else ''}{f':{spec}' if spec else ''}}}"
+            raise ImageError(
+                f"The name {text!r} has {typed}, but fields are taken as they are, without a form; write {{{name}}}."
+            )
+        if name not in FIELDS:
             nearest = get_close_matches(name, FIELDS, n=1, cutoff=0.0)[0]
             raise ImageError(
                 f"The name {text!r} has the field {{{name}}}, which is unknown; the nearest is {{{nearest}}} of "

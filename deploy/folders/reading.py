@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 
@@ -24,15 +24,26 @@ WAIT = 0.5
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ready:
-    """A picture that is read, and what it becomes. `before`: what lay at its target then."""
+    """A picture that is read, and what it becomes.
+
+    shown_size: of the file, which may show more than the result. before: what lay at its target then. began, ended: by
+    `time.perf_counter`, when it was read.
+    """
 
     job: Job
     result: Result
     making: Making
+    shown_size: Size
     before: Stamp | None
     input_stamp: Stamp
     input_hash: bytes | None  # with a record alone
     began: float
+    ended: float
+
+    def taken_up(self) -> "Ready":
+        """The same at the moment when the network comes to it, as if it had been read just before."""
+        now = time.perf_counter()
+        return replace(self, began=self.began + now - self.ended, ended=now)
 
     @property
     def source(self) -> Source:
@@ -48,6 +59,11 @@ class Ready:
     def size(self) -> Size:
         """The size of what it is enlarged to."""
         return self.result.size
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the network is to enlarge transparency as well."""
+        return self.source.view.has_edges_of_alpha
 
     @property
     def weight(self) -> int:
@@ -145,15 +161,18 @@ class Reader:
             raise ImageError(f"reading {job.image}: it was changed while it was read. Run again when it is complete.")
         size = self._request.output_size(source.size)
         result = result_of(source, size, self._request.saving, job.target if job.names_format else None)
-        check_format(job.target, self._settings.shown_size(size), result.format)
+        shown_size = self._settings.shown_size(size)
+        check_format(job.target, shown_size, result.format)
         ready = Ready(
             job=job,
             result=result,
             making=self._settings.making(result, job.draw),
+            shown_size=shown_size,
             before=before,
             input_stamp=input_stamp.if_settled(),
             input_hash=input_hash,
             began=began,
+            ended=time.perf_counter(),
         )
         if note is None or not self._is_there(ready, note):
             return ready

@@ -34,6 +34,9 @@ from deploy.folders.search import OWN_FOLDER
 VERSION = 1
 """Of the tables; a record of another version is not read."""
 
+NOT_BEGUN = 0
+"""What SQLite says of a file without tables: another run has made it, and is about to write them."""
+
 PATIENCE = 60.0
 """Seconds that a run waits for others that write to the record at that moment."""
 
@@ -153,7 +156,7 @@ class RecordError(FolderError):
 
 class Known:
     """The record of one folder of results, to be looked at; a context manager. Nothing is known where there is none,
-    or a damaged one."""
+    a damaged one, or one that another run is about to begin."""
 
     def __init__(self, output: Path) -> None:
         self._place(output)
@@ -164,7 +167,11 @@ class Known:
                 address = f"{self._path.absolute().as_uri()}?mode=rw"
                 self._connection = sqlite3.connect(address, uri=True, timeout=PATIENCE, check_same_thread=False)
                 try:
-                    self._check_version(_version_of(self._connection))
+                    version = _version_of(self._connection)
+                    if version == NOT_BEGUN:
+                        self.close()
+                    else:
+                        self._check_version(version)
                 except sqlite3.OperationalError:
                     raise
                 except sqlite3.DatabaseError:
@@ -314,7 +321,7 @@ class Record(Known):
         connection = sqlite3.connect(self._path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("BEGIN IMMEDIATE")
-            if _version_of(connection) == 0:
+            if _version_of(connection) == NOT_BEGUN:
                 for statement in filter(str.strip, _TABLES.split(";")):
                     connection.execute(statement)
             connection.execute("COMMIT")

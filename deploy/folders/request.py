@@ -6,7 +6,7 @@ from typing import Any
 
 from deploy.engine.chosen import AUTO
 from deploy.errors import ImageError, SizeError
-from deploy.images.files import read_size
+from deploy.images.reading import read_header
 from deploy.images.sizes import MAX_PIXELS, Size, UserSize, check_request, label_of_size, output_size
 from deploy.images.view import View
 from deploy.images.writing import Saving
@@ -76,9 +76,10 @@ class Request:
         if not self.names_formats():
             self.saving.check_quality_of_default()
 
-    def size_of_input(self, image: Path) -> Size:
-        """The size of what is enlarged of an input, by its header."""
-        return read_size(image) if self.crop is None else Size.from_user(self.crop[2:])
+    def outlook_on(self, image: Path) -> tuple[Size, bool]:
+        """The size of what is enlarged of an input, and whether it is transparent, by its header."""
+        header = read_header(image)
+        return header.size if self.crop is None else Size.from_user(self.crop[2:]), header.has_alpha
 
     def output_size(self, lr: Size) -> Size:
         """The size of the enlarged picture for an input of that size."""
@@ -107,7 +108,7 @@ class Request:
             colour=source.picture.colour[part].copy(),
             alpha=None if alpha is None else alpha[part].copy(),
         )
-        return replace(source, view=View(picture, color_fix=self.saving.color_fix))
+        return replace(source, view=View(picture, color_fix=self.saving.color_fix, background=source.background))
 
     def shown_settings(self, draw: int) -> dict[str, Any]:
         """What, beside the way of sampling, the result of an input follows from; to be hashed."""

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from deploy.errors import DeployError, ImageError
 from deploy.folders.forecasts import MOST_ANNOUNCED, MOST_LOOKED_AT, Forecasts
-from deploy.folders.naming import Job, jobs_of
+from deploy.folders.naming import Job, check_names, jobs_of
 from deploy.folders.outcome import Outcome
 from deploy.folders.patterns import Patterns
 from deploy.folders.pipeline import Pipeline
@@ -27,7 +27,7 @@ from deploy.foreign.places import address_in
 from deploy.images.files import READ_SUFFIXES, make_folder
 from deploy.images.formats.table import WRITTEN_SUFFIXES
 from deploy.images.notes import note_of
-from deploy.images.writing import check_folder, check_format, format_for
+from deploy.images.writing import check_folder, check_format
 from deploy.picture.run import Progress
 from deploy.picture.upscaler import Upscaler
 from engines.progress import Progress as TellsProgress
@@ -183,21 +183,19 @@ class Run:
 
     def _check_formats(self) -> None:
         """The names that results get are those of a format that can be written."""
-        first = self.jobs[0]
-        if first.names_format:
-            format_for(first.target, "png", is_lossless=True, saving=self.request.saving)
-        check_format(first.target)
+        check_names(self.request)
+        check_format(self.jobs[0].target)
 
     def _look_ahead(self) -> None:
         """The forecast of all pictures, by what their headers say of their sizes."""
         if not 1 < len(self.jobs) <= MOST_LOOKED_AT:
             return
-        sizes = []
+        inputs = []
         for job in self.jobs:
             if self.will_be_made(job):
                 with suppress(DeployError):  # told when its turn comes
-                    sizes.append(self.request.size_of_input(job.image))
-        self.forecasts.look_ahead(sizes)
+                    inputs.append(self.request.outlook_on(job.image))
+        self.forecasts.look_ahead(inputs)
 
     def tell_of_picture(self, ready: Ready, done: Progress) -> None:
         """How far the run is, from a picture in the making."""

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from deploy.images.picture import HIGHEST, Samples
 from deploy.images.resize import resize_region
 from deploy.images.sizes import Size
-from deploy.images.view import View
 
 if TYPE_CHECKING:
     from deploy.folders.reading import Ready
@@ -25,7 +24,7 @@ def shown_rows(rows: Iterable[Samples], ready: Ready, request: Request) -> Itera
     if not request.compare:
         yield from rows
         return
-    view = View(ready.source.picture)
+    view = ready.source.view.without_color_fix()
     plain = view.samples(_bicubic_rows(ready.source.pixels, ready.size), ready.size, ready.result.bits)
     left: list[Samples] = []
     for block in rows:

@@ -58,7 +58,7 @@ class Writer:
             state="made",
             input=ready.job.image,
             output=target,
-            size=self._settings.shown_size(ready.size).for_user,
+            size=ready.shown_size.for_user,
             evaluations=delivery.evaluations,
             tile=delivery.tile,
             seconds=round(time.perf_counter() - ready.began, 3),
@@ -97,7 +97,7 @@ class Writer:
     def _write_to(self, place: Path, ready: Ready, rows: Iterator[Samples]) -> None:
         """The file that shows the result is at `place`."""
         note, provenance = self._settings.note(ready.making), self._settings.provenance(ready.making)
-        shown = replace(ready.result, size=self._settings.shown_size(ready.size))
+        shown = replace(ready.result, size=ready.shown_size)
         shown.write(place, rows, note=note, provenance=provenance)
 
     def _with_place_of(self, error: Exception, ready: Ready) -> Exception:

@@ -2,13 +2,14 @@
 
 A network sees opaque pictures. Where a picture is transparent its file often holds black or anything, which would bleed
 into the edge. There the colours around are spread out instead, each weighted by its alpha and mixed as light: what is
-known as premultiplied. Alpha itself is enlarged by bicubic, within the values around each pixel, so that it neither
-rings nor leaves a haze where there was none.
+known as premultiplied. Alpha itself is made by the network too, as a grey picture, or by bicubic: within the values
+around each pixel, so that it neither rings nor leaves a haze where there was none.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deploy.images.resize import resize_region
 from deploy.images.sizes import Size
@@ -17,6 +18,8 @@ from engines.arrays import Float32
 
 _TRUSTED_FROM = 1.0 / 16.0
 """Alpha from which a pixel keeps its own colour: files of 8 bits that were premultiplied once hold rubbish below."""
+_SAME = 2e-6
+"""Colours that differ by no more are the same: what float32 makes of spreading them, a seventh of a step of 16 bits."""
 _ROWS_AT_A_TIME = 64
 
 
@@ -56,16 +59,38 @@ def _laid_over(weighted: Float32, weight: Float32, filled: Float32) -> Float32:
     return result
 
 
-def alpha_rows(alpha: Float32, size: Size, rows: tuple[int, int]) -> Float32:
-    """Rows (half-open) of alpha (h, w) enlarged to `size`, (rows, width), 0 to 1."""
-    enlarged = resize_region(alpha[None], size, rows, (0, size.width))[0]
-    down = np.minimum((np.arange(*rows) * alpha.shape[0]) // size.height, alpha.shape[0] - 1)
-    across = np.minimum((np.arange(size.width) * alpha.shape[1]) // size.width, alpha.shape[1] - 1)
+def alpha_rows(alpha: Float32, size: Size, rows: tuple[int, int], made: Float32 | None = None) -> Float32:
+    """Rows (half-open) of alpha (h, w) enlarged to `size`, (rows, width), 0 to 1.
+
+    made: these rows as a network made them, to be kept within the values around; None: by bicubic.
+    """
+    enlarged = resize_region(alpha[None], size, rows, (0, size.width))[0] if made is None else made
+    down, across = nearest_pixels(Size.of(alpha), size, rows)
     top, bottom = max(int(down[0]) - 1, 0), min(int(down[-1]) + 2, alpha.shape[0])
     part = alpha[top:bottom]
     lowest, highest = _around(part, np.minimum), _around(part, np.maximum)
     near = np.ix_(down - top, across)
     return np.asarray(np.clip(enlarged, lowest[near], highest[near]), np.float32)
+
+
+def nearest_pixels(lr: Size, size: Size, rows: tuple[int, int]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """The rows and columns of a picture of `lr` pixels that rows (half-open) of a larger one and all its columns lie
+    in."""
+    down = np.minimum((np.arange(*rows) * lr.height) // size.height, lr.height - 1)
+    return down, np.minimum((np.arange(size.width) * lr.width) // size.width, lr.width - 1)
+
+
+def flat_places(colours: Float32) -> NDArray[np.bool_]:
+    """Where (H, W) colours (H, W, 3) are the same in all pixels up to two away: there is nothing to enlarge.
+
+    Cut-outs are often drawn, and what is spread under their edges is flat more often still. A network is trained on
+    photographs, and makes a texture of its own there.
+    """
+    flat = np.ones(colours.shape[:2], np.bool_)
+    for channel in np.moveaxis(colours, -1, 0):
+        highest, lowest = (_around(_around(channel, extreme), extreme) for extreme in (np.maximum, np.minimum))
+        flat &= highest - lowest <= _SAME
+    return flat
 
 
 def _halved(values: Float32) -> Float32:

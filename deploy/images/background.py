@@ -12,6 +12,7 @@ from deploy.errors import ImageError
 from deploy.images.picture import HIGHEST, Picture, Samples, samples_from_unit, unit_from_samples
 from deploy.images.profiles import ColourSpace, kind_of, space_of
 from deploy.images.transfer import linear_from_srgb, srgb_from_linear
+from engines.arrays import Float32
 
 Colour = tuple[int, int, int]
 """Red, green and blue of sRGB, from 0 to 255."""
@@ -40,7 +41,7 @@ def on_background(picture: Picture, background: Colour) -> Picture:
     space = space_of(picture.profile, grey=picture.is_grey)
     is_grey = picture.is_grey and len(set(background)) == 1
     keeps_space = space is None or (space.returns and is_grey == picture.is_grey)
-    light = linear_from_srgb(np.array(background, np.float32) / np.float32(255))
+    light = light_of(background)
     shape = (*picture.size, *(() if is_grey else (3,)))
     colour = np.empty(shape, picture.colour.dtype)
     for top in range(0, picture.size.height, _ROWS_AT_A_TIME):
@@ -59,14 +60,23 @@ def on_background(picture: Picture, background: Colour) -> Picture:
     return replace(picture, colour=colour, alpha=None, profile=profile, changes=(*picture.changes, *change))
 
 
-def _mixed(picture: Picture, rows: slice, light: Samples, space: ColourSpace | None) -> NDArray[np.floating]:
+def light_of(colour: Colour) -> Float32:
+    """Of each channel, from 0 to 1."""
+    return linear_from_srgb(np.array(colour, np.float32) / np.float32(255)).astype(np.float32)
+
+
+def laid_over(srgb: NDArray[np.floating], share: NDArray[np.floating], light: Float32) -> NDArray[np.floating]:
+    """Encoded colours (H, W, 3), of which a share (H, W, 1) is seen, over the light of a background."""
+    return srgb_from_linear(linear_from_srgb(srgb) * share + light * (1 - share))
+
+
+def _mixed(picture: Picture, rows: slice, light: Float32, space: ColourSpace | None) -> NDArray[np.floating]:
     """Encoded sRGB (rows, W, 3) of some rows over the light of a background."""
     assert picture.alpha is not None
     own: NDArray[np.floating] = unit_from_samples(picture.colour[rows])
     own = np.repeat(own[:, :, None], 3, axis=2) if own.ndim == 2 else own
     srgb = own if space is None else space.srgb_from(own)
-    share = unit_from_samples(picture.alpha[rows])[:, :, None]
-    return srgb_from_linear(linear_from_srgb(srgb) * share + light * (1 - share))
+    return laid_over(srgb, unit_from_samples(picture.alpha[rows])[:, :, None], light)
 
 
 def _like(colour: Samples, made: Samples) -> Samples:

@@ -21,6 +21,7 @@ from deploy.images.tags import (
 
 WIDTH, HEIGHT, ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x100, 0x101, 0x112, 0x11A, 0x11B, 0x128
 EXIF_PLACE, GPS_PLACE, INTEROP_PLACE = 0x8769, 0x8825, 0xA005
+DESCRIPTION = 0x10E
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xA002, 0xA003
 _THUMBNAIL_PLACE, _THUMBNAIL_LENGTH = 0x201, 0x202
 _CENTIMETRES_PER_INCH = 2.54
@@ -121,12 +122,13 @@ def dpi_of(directory: Directory) -> tuple[float, float] | None:
     return found if min(found) > 0 else None
 
 
-def resolution_entries(dpi: tuple[float, float]) -> dict[int, Entry]:
-    """The tags that say so."""
+def resolution_entries(dpi: tuple[float, float] | None) -> dict[int, Entry]:
+    """The tags that say so; of None that pixels are square and of no known size, as TIFF requires the tags."""
+    across, down = dpi or (1.0, 1.0)
     return {
-        X_RESOLUTION: Entry.rational(dpi[0]),
-        Y_RESOLUTION: Entry.rational(dpi[1]),
-        RESOLUTION_UNIT: Entry.integers(SHORT, [2]),
+        X_RESOLUTION: Entry.rational(across),
+        Y_RESOLUTION: Entry.rational(down),
+        RESOLUTION_UNIT: Entry.integers(SHORT, [1 if dpi is None else 2]),
     }
 
 
@@ -158,7 +160,20 @@ def block_from_tiff(image: Directory, camera: Directory, gps: Directory) -> byte
 
 def descriptive(image: Directory) -> dict[int, Entry]:
     """What of a first directory describes the picture rather than how its pixels lie."""
-    return {tag: image[tag] for tag in DESCRIPTIVE if tag in image}
+    found = {tag: image[tag] for tag in DESCRIPTIVE if tag in image}
+    if layout_told_by(found.get(DESCRIPTION)):
+        del found[DESCRIPTION]
+    return found
+
+
+def layout_told_by(description: Entry | None) -> str | None:
+    """Whose description of how pixels lie stands in place of one for people: it would be wrong of another size."""
+    text = b"" if description is None else description.data.strip(b"\0 ")
+    if text.startswith(b'{"shape"'):
+        return "tifffile"
+    if text.startswith(b"ImageJ="):
+        return "ImageJ"
+    return "OME" if b"<OME " in text else None
 
 
 def block_of_resolution(dpi: tuple[float, float]) -> bytes:

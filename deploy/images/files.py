@@ -15,7 +15,7 @@ from deploy.images.formats.contract import Outline
 from deploy.images.formats.table import FORMATS, SUFFIXES, format_of_suffix
 from deploy.images.picture import Origin
 from deploy.images.profiles import space_of
-from deploy.images.reading import MAX_PIXELS, read_header, read_picture
+from deploy.images.reading import MAX_PIXELS, read_picture
 from deploy.images.sizes import Size
 from deploy.images.view import srgb_in_8_bits
 from deploy.images.writing import check_folder, check_format, write_picture
@@ -66,11 +66,6 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> ReadImage:
         is_grey=picture.is_grey,
         changes=tuple(changes),
     )
-
-
-def read_size(path: str | Path) -> Size:
-    """The size of the upright picture in a file, from its header alone."""
-    return read_header(path).size
 
 
 def write_image(pixels: Pixels, path: str | Path, *, quality: int | None = None, note: bytes | None = None) -> None:

@@ -41,7 +41,8 @@ _LOG = logging.getLogger(__name__)
 class Header:
     """What a file's header says: format, size upright, bits per channel, frames, whether it is lossless.
 
-    may_be_transparent: it has alpha, which may yet be opaque everywhere, or a palette, whose colours may have some.
+    has_alpha: though that may be opaque everywhere. may_be_transparent: it has, or is of a palette, whose colours may
+    have some.
     """
 
     format: Format
@@ -49,6 +50,7 @@ class Header:
     bits: int
     frames: int
     is_lossless: bool
+    has_alpha: bool
     may_be_transparent: bool
 
 
@@ -71,6 +73,7 @@ def read_header(path: str | Path) -> Header:
             bits=opened.bits,
             frames=opened.frames,
             is_lossless=opened.is_lossless,
+            has_alpha=opened.mode.endswith("A"),
             may_be_transparent=opened.mode.endswith("A") or opened.mode == "P",
         )
 
@@ -120,6 +123,10 @@ def open_regular(path: Path) -> BinaryIO:
     except FileNotFoundError as error:
         if (address := refusal_of_address(path)) is not None:
             raise ImageError(address) from error
+        if path.is_symlink():
+            raise ImageError(
+                f"reading {path}: it is a link to {path.readlink()}, which is not there. Mend or remove the link."
+            ) from error
         raise ImageError(f"reading {path}: there is no such file. Check the name and the folder.") from error
     except OSError as error:
         raise ImageError(

@@ -32,7 +32,7 @@ class Saving:
 
     format: by its name in the table; None: that of the input where it is lossless, else PNG. quality: 1 to 100, for
     formats that lose something. color_fix: see deploy.images.colour_fix. background: white, black or #rrggbb, which
-    transparent inputs are laid over; None: results are transparent too.
+    transparent results are laid over; None: they stay transparent.
     """
 
     format: str | None = None

@@ -26,7 +26,7 @@ class Enlarged:
                 yield block[self.index, :, :, :1] if self.view.picture.is_grey else block[self.index]
         else:
             rows = (block[self.index] for block in self.sampled.unit_rows())
-            yield from self.view.samples(rows, self.sampled.size, bits)
+            yield from self.view.samples(rows, self.sampled.size, bits, self.sampled.alpha(self.index))
 
 
 def samples_of_batch(sampled: Sampled, views: Sequence[View]) -> list[Samples]:
@@ -40,10 +40,10 @@ def samples_of_batch(sampled: Sampled, views: Sequence[View]) -> list[Samples]:
         whole[:, top : top + block.shape[1]] = block
         top += block.shape[1]
     results = []
-    for view, rows in zip(views, whole, strict=True):
+    for index, (view, rows) in enumerate(zip(views, whole, strict=True)):
         made = np.empty((*sampled.size, view.channels), DTYPES[view.picture.bits])
         top = 0
-        for part in view.samples(iter([rows]), sampled.size, view.picture.bits):
+        for part in view.samples(iter([rows]), sampled.size, view.picture.bits, sampled.alpha(index)):
             made[top : top + len(part)] = part
             top += len(part)
         results.append(made)

@@ -19,7 +19,7 @@ import numpy as np
 
 from deploy.errors import DeployError, ImageError
 from deploy.families.contract import Float32
-from deploy.images.background import colour_from_text, on_background
+from deploy.images.background import Colour, colour_from_text
 from deploy.images.formats.contract import Format
 from deploy.images.formats.table import FORMATS
 from deploy.images.picture import Picture, Samples
@@ -46,6 +46,7 @@ class Source:
     path: Path
     view: View
     frame: int | None = None
+    background: Colour | None = None  # that a transparent result is laid over
 
     @property
     def picture(self) -> Picture:
@@ -75,6 +76,8 @@ class Source:
                 digest.update(f"{part.shape} {part.dtype}\n".encode())
                 digest.update(np.ascontiguousarray(part).data)
         metadata = picture.metadata
+        if self.view.shown is not picture:
+            digest.update(f"on {self.background}\n".encode())
         for data in (picture.profile, metadata.exif, metadata.xmp, metadata.iptc):
             digest.update(b"none" if data is None else hashlib.sha256(data).digest())
         digest.update(repr(metadata.dpi).encode())
@@ -97,7 +100,7 @@ class Result:
     @property
     def bits(self) -> int:
         """Of its samples: 8, 16 or 32 (floats)."""
-        return outline_for(self.source.picture, self.size, self.format, self.saving, profile=None).bits
+        return outline_for(self.source.view.shown, self.size, self.format, self.saving, profile=None).bits
 
     @property
     def is_streamed(self) -> bool:
@@ -120,7 +123,7 @@ class Result:
     ) -> None:
         """`path` holds it. rows: blocks (rows, W, C) of `bits`, as `enlarged_rows` makes them."""
         outline = outline_for(
-            self.source.picture,
+            self.source.view.shown,
             self.size,
             self.format,
             self.saving,
@@ -143,20 +146,20 @@ def open_source(
     """The picture in a file, as the network will see it."""
     saving = saving or Saving()
     picture = read_picture(path, frame=frame, max_pixels=MAX_PIXELS if max_pixels is None else max_pixels)
-    if saving.background is not None:
-        picture = on_background(picture, colour_from_text(saving.background))
-    return Source(path=path, view=View(picture, color_fix=saving.color_fix), frame=frame)
+    background = None if saving.background is None else colour_from_text(saving.background)
+    view = View(picture, color_fix=saving.color_fix, background=background)
+    return Source(path=path, view=view, frame=frame, background=background)
 
 
 def result_of(source: Source, size: Size, saving: Saving, target: Path | None = None) -> Result:
     """What the source becomes; `target` is the file that was named for it, None where its name is made of its own."""
     origin = source.picture.origin
     record = format_for(target, origin.format, is_lossless=origin.is_lossless, saving=saving)
-    if source.view.profile is not None and not holds_profile(record, source.picture):
+    if source.view.profile is not None and not holds_profile(record, source.view.shown):
         source = replace(source, view=source.view.in_srgb())
     changes = [*source.picture.changes, *source.view.changes]
     try:
-        changes += changes_of(source.picture, record, saving, profile=source.view.profile)
+        changes += changes_of(source.view.shown, record, saving, profile=source.view.profile)
     except ImageError as error:
         raise ImageError(f"reading {source.path}: {error}") from error
     return Result(source=source, size=size, format=record, saving=saving, changes=tuple(changes))

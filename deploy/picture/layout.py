@@ -46,6 +46,7 @@ class Job:
     output: Size | None = None  # of the finished picture, where this run makes a part of the way; None: `size`
     collects: bool = False  # the picture is collected as floats, for another run or a filter
     lr_on_disk: bool = False  # of the input, nothing but what is worked on is in memory
+    has_alpha: bool = False  # which is made before the rest, and kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +100,12 @@ def _state_size(model: Model, job: Job) -> Size:
 
 
 def _state_bytes(model: Model, job: Job) -> int:
-    """Bytes of all arrays of the state's shape for one picture: 12 per pixel and array if it has three channels."""
-    return 4 * model.channels * prod(_state_size(model, job)) * job.state_arrays
+    """Bytes of all arrays of the state's shape for one picture: 12 per pixel and array if it has three channels.
+
+    Alpha takes 4 for each pixel of the result, and lies where these arrays do.
+    """
+    alpha = 4 * prod(job.output or job.size) if job.has_alpha else 0
+    return 4 * model.channels * prod(_state_size(model, job)) * job.state_arrays + alpha
 
 
 def _pixel_bytes(job: Job) -> int:

@@ -32,7 +32,8 @@ class Progress:
     step: of `steps`, the one that the tile belongs to, from 1. tile: how many of its `tiles` are done, from 1; there
     is one where the picture is made in one piece. seconds: since the first step began. pictures: that were asked for,
     of which `finished` were done before and `at_once` are being made together. weights: of a picture that several runs
-    make (stages, draws), how long a step of each takes beside the others; the steps are those of all runs.
+    make (stages, draws), how long a step of each takes beside the others; the steps are those of all runs. parts: how
+    often all of these are taken, twice where pictures are transparent, of which `part` were before.
     """
 
     step: int
@@ -44,6 +45,8 @@ class Progress:
     finished: int = 0
     at_once: int = 1
     weights: tuple[float, ...] = ()
+    part: int = 0
+    parts: int = 1
 
     @property
     def fraction(self) -> float:
@@ -53,6 +56,7 @@ class Progress:
             begun = of_these * len(self.weights)  # runs, the last of them in part
             run = min(int(begun), len(self.weights) - 1)
             of_these = (sum(self.weights[:run]) + (begun - run) * self.weights[run]) / sum(self.weights)
+        of_these = (self.part + of_these) / self.parts
         return (self.finished + self.at_once * of_these) / self.pictures
 
     @property
@@ -86,6 +90,11 @@ class Sampled:
     arrays: StateArrays
     decode_bytes: int
     grey: tuple[bool, ...] = ()  # which of the batch were made of grey pictures; (): none
+    alphas: tuple[Float32 | None, ...] = ()  # (height, width) of each transparent picture, as the network made it
+
+    def alpha(self, index: int) -> Float32 | None:
+        """That of one picture of the batch, if the network made it."""
+        return self.alphas[index] if self.alphas else None
 
     def rows(self) -> Iterator[Pixels]:
         """Rows of the pictures from top to bottom, uint8 (batch, rows, width, 3)."""

@@ -24,6 +24,7 @@ from deploy.images.view import View, quantised_to_8_bits
 from deploy.picture.enlarged import Enlarged, samples_of_batch
 from deploy.picture.generation import NO_PICTURE, Generation, generate_pictures
 from deploy.picture.layout import Job, Layout, layouts_for
+from deploy.picture.memory import StateArrays
 from deploy.picture.pace import Work, seconds_of_rows
 from deploy.picture.parameters import check_kinds
 from deploy.picture.room import ROOM
@@ -52,6 +53,7 @@ class RunOptions:
     scratch: Path | None = None  # where a state too large for memory goes; None: the system's temporary folder
     keeps_pixels: bool = False  # `sampled` will be asked for all pixels at once, rather than for rows
     pixel_bytes: int = 3  # what each of these pixels takes
+    has_alpha: bool = False  # the network makes that too
     progress: Callable[[Progress], None] = ignore
     notice: Callable[[str], None] = ignore
 
@@ -63,6 +65,14 @@ class RunOptions:
 
         def tell(done: Progress) -> None:
             self.progress(done.of_list(pictures, finished, at_once, time.perf_counter() - began))
+
+        return replace(self, progress=tell)
+
+    def in_part(self, part: int, parts: int, began: float) -> "RunOptions":
+        """For one of several times that the steps are taken for the same pictures: the same, with such progress."""
+
+        def tell(done: Progress) -> None:
+            self.progress(replace(done, part=part, parts=parts, seconds=time.perf_counter() - began))
 
         return replace(self, progress=tell)
 
@@ -319,22 +329,36 @@ class Upscaler:
 
     @contextmanager
     def sampled(
-        self, pixels: Pixels | Float32, size: Size, sampling: Sampling, options: RunOptions | None = None
+        self,
+        pixels: Pixels | Float32,
+        size: Size,
+        sampling: Sampling,
+        options: RunOptions | None = None,
+        alpha: Float32 | None = None,
     ) -> Iterator[Sampled]:
-        """One picture (H, W, 3), uint8 or floats from 0 to 1, sampled; its rows can be taken within the block."""
-        with self.sampled_together([pixels], size, sampling, options) as sampled:
+        """One picture (H, W, 3), uint8 or floats from 0 to 1, sampled; its rows can be taken within the block.
+
+        alpha: its transparency as the network sees it, to be sampled too.
+        """
+        with self.sampled_together([pixels], size, sampling, options, [alpha]) as sampled:
             yield sampled
 
     @contextmanager
     def sampled_together(
-        self, pixels: Sequence[Pixels | Float32], size: Size, sampling: Sampling, options: RunOptions | None = None
+        self,
+        pixels: Sequence[Pixels | Float32],
+        size: Size,
+        sampling: Sampling,
+        options: RunOptions | None = None,
+        alphas: Sequence[Float32 | None] = (),
     ) -> Iterator[Sampled]:
-        """Pictures of one size, as many as `fits_together` says at most, sampled at once."""
+        """Pictures of one size, as many as `fits_together` says at most, sampled at once, those with alpha twice."""
         options = options or RunOptions()
+        options = replace(options, has_alpha=options.has_alpha or any(alpha is not None for alpha in alphas))
         lr = Size.of(pixels[0])
         course = Course.of(lr, size, sampling)
         layouts = self._layouts(course, len(pixels), sampling, options, keeps_pixels=options.keeps_pixels)
-        with self._batch(list(pixels), course, sampling, options, layouts) as sampled:
+        with self._batch_with_alphas(list(pixels), alphas, course, sampling, options, layouts) as sampled:
             yield sampled
 
     def fits_together(
@@ -349,7 +373,7 @@ class Upscaler:
         self, view: View, size: Size, sampling: Sampling, options: RunOptions | None = None
     ) -> Iterator[Enlarged]:
         """One picture at `size`, as rows of its own kind until the block is left."""
-        with self.sampled(view.values, size, sampling, options) as sampled:
+        with self.sampled(view.values, size, sampling, options, view.alpha_seen) as sampled:
             yield Enlarged(sampled=sampled, view=view)
 
     def _all_samples(
@@ -364,7 +388,8 @@ class Upscaler:
         for (lr, size, pixel_bytes), members in groups.items():
             for notice in self.notices(lr, size, sampling):
                 options.notice(notice)
-            group_options = replace(options, pixel_bytes=pixel_bytes)
+            has_alpha = any(views[index].has_edges_of_alpha for index in members)
+            group_options = replace(options, pixel_bytes=pixel_bytes, has_alpha=has_alpha)
             course = Course.of(lr, size, sampling)
             layouts = self._layouts(course, len(members), sampling, group_options, keeps_pixels=True)
             at_once = layouts[0].batch
@@ -372,7 +397,8 @@ class Upscaler:
                 batch = members[first : first + at_once]
                 batch_options = options.counted(len(views), len(results), len(batch), began)
                 pixels = [views[index].values for index in batch]
-                with self._batch(pixels, course, sampling, batch_options, layouts) as sampled:
+                alphas = [views[index].alpha_seen for index in batch]
+                with self._batch_with_alphas(pixels, alphas, course, sampling, batch_options, layouts) as sampled:
                     samples = samples_of_batch(sampled, [views[index] for index in batch])
                 results |= dict(zip(batch, samples, strict=True))
         return [results[index] for index in range(len(views))]
@@ -394,10 +420,41 @@ class Upscaler:
                 tile=options.tile,
                 output=course.size,
                 collects=course.collects(number),
+                has_alpha=options.has_alpha,
             )
             for number, stage in enumerate(course.stages)
         ]
         return layouts_for(self.session.model, jobs, self.session.budget())
+
+    @contextmanager
+    def _batch_with_alphas(
+        self,
+        pixels: Sequence[Pixels | Float32],
+        alphas: Sequence[Float32 | None],
+        course: Course,
+        sampling: Sampling,
+        options: RunOptions,
+        layouts: Sequence[Layout],
+    ) -> Iterator[Sampled]:
+        """The pictures, sampled; of those that have alpha, that was sampled before, as grey pictures."""
+        seen = [alpha for alpha in alphas if alpha is not None]
+        if not seen:
+            with self._batch(pixels, course, sampling, options, layouts) as sampled:
+                yield sampled
+            return
+        began = time.perf_counter()
+        with StateArrays(_scratch(options) if any(layout.state_on_disk for layout in layouts) else None) as arrays:
+            made = arrays.empty((len(seen), *course.size))
+            with self._batch(seen, course, sampling, options.in_part(0, 2, began), layouts) as sampled:
+                evaluations, top = sampled.evaluations, 0
+                for block in sampled.unit_rows():
+                    made[:, top : top + block.shape[1]] = block[:, :, :, 0]
+                    top += block.shape[1]
+                    arrays.trim()
+            each = iter(made)
+            found = tuple(None if alpha is None else next(each) for alpha in alphas)
+            with self._batch(pixels, course, sampling, options.in_part(1, 2, began), layouts) as sampled:
+                yield replace(sampled, alphas=found, evaluations=evaluations + sampled.evaluations)
 
     @contextmanager
     def _batch(
@@ -424,33 +481,38 @@ class Upscaler:
                 grey=tuple(is_grey(picture) for picture in pixels),
                 from_guess=sampling.from_guess,
                 consistency=sampling.consistency,
-                scratch=options.scratch or Path(tempfile.gettempdir()),
+                scratch=_scratch(options),
                 progress=options.progress,
                 notice=options.notice,
             ) as sampled,
         ):
             yield sampled
 
-    def work(self, lr: Size, size: Size, sampling: Sampling, tile: int | None = None) -> Work:
+    def work(
+        self, lr: Size, size: Size, sampling: Sampling, tile: int | None = None, *, has_alpha: bool = False
+    ) -> Work:
         """The work that a picture takes that is streamed to a file, and its tiles, as memory is now."""
         course = Course.of(lr, size, sampling)
         works: list[Work] = []
-        layouts = self._layouts(course, 1, sampling, RunOptions(tile=tile), keeps_pixels=False)
+        options = RunOptions(tile=tile, has_alpha=has_alpha)
+        layouts = self._layouts(course, 1, sampling, options, keeps_pixels=False)
         for stage, layout in zip(course.stages, layouts, strict=True):
             work = Work(
                 window=prod(layout.tiling.largest),
                 tile=None if layout.tiling.is_whole else layout.tiling.tile,
                 tiles=len(layout.tiling),
-                steps=len(self.session.plan(sampling)) * course.draws,
+                steps=len(self.session.plan(sampling)) * course.draws * (2 if has_alpha else 1),
                 state=prod(self.session.model.state_size(*stage)),
                 output=prod(stage.size),
             )
             works.append(work)
         return replace(works[-1], output=prod(size), earlier=tuple(works[:-1]))
 
-    def predicted_bytes(self, lr: Size, size: Size, sampling: Sampling, tile: int | None = None) -> int:
+    def predicted_bytes(
+        self, lr: Size, size: Size, sampling: Sampling, tile: int | None = None, *, has_alpha: bool = False
+    ) -> int:
         """The memory of the process while it makes a picture that is streamed to a file, as memory is now."""
-        options = RunOptions(tile=tile)
+        options = RunOptions(tile=tile, has_alpha=has_alpha)
         layouts = self._layouts(Course.of(lr, size, sampling), 1, sampling, options, keeps_pixels=False)
         return max(layout.predicted_bytes for layout in layouts)
 
@@ -460,3 +522,8 @@ class Upscaler:
         stage = course.stages[-1]
         seconds = seconds_of_rows(self.session.model.blank_rows(*stage), prod(stage.size))
         return seconds + (seconds_of_rows(blank_rows(stage.size, size), prod(size)) if course.filters else 0.0)
+
+
+def _scratch(options: RunOptions) -> Path:
+    """The folder for what is too large for memory."""
+    return options.scratch or Path(tempfile.gettempdir())

@@ -20,4 +20,5 @@ def test_the_network_takes_most_of_the_time_and_memory_stays_flat(tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["onnxruntime-cpu", "openvino-cpu"])
 def test_pictures_made_together_have_the_bytes_of_those_made_alone(engine: str) -> None:
-    assert all(same for _, same in batch_times(engine, "fp32", rounds=1).values())
+    differing = [count for count, (_, same) in batch_times(engine, "fp32", rounds=1).items() if not same]
+    assert differing == []

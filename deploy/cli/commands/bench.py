@@ -67,7 +67,9 @@ def bench(
     size: Annotated[str, CONDITIONS("Output size in pixels, such as 256x256.")] = "128x128",
     batch: Annotated[int, CONDITIONS("How many pictures a step makes at once.")] = 1,
     threads: Annotated[int, CONDITIONS("How many processor threads everything may use.")] = 2,
-    device: Annotated[int | None, CONDITIONS("Number of the GPU, 0 is the first; for GPU engines only.")] = None,
+    device: Annotated[
+        int | None, CONDITIONS("Number of the GPU, 0 is the first; for GPU engines only.", least=0)
+    ] = None,
     rounds: Annotated[
         int, CONDITIONS("How often everything is timed, in turn; the table shows the median and the spread.")
     ] = 7,
@@ -80,25 +82,26 @@ def bench(
 ) -> None:
     """Time steps, whole pictures, batches, sizes, start-up and memory on every engine beside PyTorch as published."""
     from deploy.bundle import Bundle, discover
-    from deploy.cli.values import size_from_text
+    from deploy.cli.values import checked_usage, size_from_text
     from deploy.images.sizes import Size
     from deploy.measure.benchmark.bench import bench_bundle, failures_of
     from deploy.measure.benchmark.settings import PARTS, BenchSettings
 
-    settings = BenchSettings(
-        size=Size.from_user(size_from_text(size)),
-        batch=batch,
-        threads=threads,
-        rounds=rounds,
-        parts=tuple(part) or PARTS,
-        choices=_ways_to_sample(preset, plain),
-        published_steps=published_steps,
-        batches=_numbers(batches, "--batches"),
-        sides=_numbers(sizes, "--sizes"),
-        engines=tuple(engine),
-        device=device,
-        precisions=tuple(precision),
-    )
+    with checked_usage():
+        settings = BenchSettings(
+            size=Size.from_user(size_from_text(size)),
+            batch=batch,
+            threads=threads,
+            rounds=rounds,
+            parts=tuple(part) or PARTS,
+            choices=_ways_to_sample(preset, plain),
+            published_steps=published_steps,
+            batches=_numbers(batches, "--batches"),
+            sides=_numbers(sizes, "--sizes"),
+            engines=tuple(engine),
+            device=device,
+            precisions=tuple(precision),
+        )
     if plot is not None:
         from deploy.measure.benchmark.plot import check_plot, write_plot
 

@@ -10,6 +10,7 @@ from deploy.cli.messages import say
 from deploy.cli.options import FIRST, PRECISIONS, BundleOrPackaged, CacheDir, Json, Panel, engine_names
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import print_result
+from deploy.cli.values import checked_engine, checked_precision
 
 if TYPE_CHECKING:
     from deploy.bundle import Bundle
@@ -39,6 +40,7 @@ def build_engine(
         CANDIDATES(
             "Consider only this engine, such as openvino-cpu or tensorrt; auto considers all that are here.",
             complete=engine_names,
+            check=checked_engine,
         ),
     ] = "auto",
     precision: Annotated[
@@ -46,6 +48,7 @@ def build_engine(
         CANDIDATES(
             "Consider only this number format: fp32, bf16, fp16 or int8; auto considers all.",
             complete=PRECISIONS,
+            check=checked_precision,
         ),
     ] = "auto",
     min_sqnr: Annotated[
@@ -90,7 +93,7 @@ def build_engine(
 ) -> None:
     """Build and measure what this machine can run, and keep the fastest engine that is right, with its figures."""
     from deploy.bundle import Bundle
-    from deploy.cli.values import bytes_from_text, engine_sizes_from_text, size_from_text
+    from deploy.cli.values import bytes_from_text, checked_usage, engine_sizes_from_text, size_from_text
     from deploy.engine.builds import PlanOptions
     from deploy.engine.decide import BuildOptions
     from deploy.engine.trials import TrialSettings
@@ -100,16 +103,17 @@ def build_engine(
 
     opened = Bundle.open(bundle_or_packaged(bundle, say), verify="sizes")
     cache = Cache(cache_dir)
-    trial = TrialSettings(size=Size.from_user(size_from_text(size)), batch=batch, threads=threads, rounds=rounds)
-    options = BuildOptions(
-        engine=engine,
-        precision=precision,
-        least_sqnr_db=min_sqnr,
-        max_psnr_drop=max_psnr_drop,
-        trial=trial,
-        rebuild=rebuild,
-        device=device,
-    )
+    with checked_usage():
+        trial = TrialSettings(size=Size.from_user(size_from_text(size)), batch=batch, threads=threads, rounds=rounds)
+        options = BuildOptions(
+            engine=engine,
+            precision=precision,
+            least_sqnr_db=min_sqnr,
+            max_psnr_drop=max_psnr_drop,
+            trial=trial,
+            rebuild=rebuild,
+            device=device,
+        )
     plans = PlanOptions(
         sizes=engine_sizes_from_text(opened, sizes, scale, batch),
         capability=compute_capability,

@@ -20,6 +20,7 @@ from deploy.cli.options import (
     Preset,
     Steps,
     Threads,
+    checked_seed,
 )
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import print_result
@@ -43,7 +44,7 @@ def generate(
             "sizes. If left out, the size of the training."
         ),
     ] = [],
-    count: Annotated[int, FIRST("How many different pictures to make.", "--count", "-n")] = 1,
+    count: Annotated[int, FIRST("How many different pictures to make.", "--count", "-n", least=1)] = 1,
     output: Annotated[Path, FIRST("Folder for the pictures, made if it is not there.", "--output", "-o")] = Path(),
     bundle: Annotated[Path | None, FIRST(FOUND)] = None,
     force: Annotated[bool, FIRST("Replace pictures that exist already.", "--force")] = False,
@@ -54,7 +55,8 @@ def generate(
         int,
         SAMPLING(
             "Which random noise to make the pictures from, from 0. The same seed gives the same pictures again; "
-            "another seed gives others."
+            "another seed gives others.",
+            check=checked_seed,
         ),
     ] = 0,
     engine: Engine = "auto",

@@ -41,6 +41,7 @@ from deploy.cli.options import (
 from deploy.cli.progress import shown_progress
 from deploy.cli.values import (
     batch_from_text,
+    checked_usage,
     crop_from_text,
     named_path,
     placement_from_text,
@@ -210,50 +211,54 @@ def infer(
 ) -> None:
     """Enlarge pictures by any factor."""
     from deploy.bundle import Bundle
+    from deploy.folders.naming import check_names
     from deploy.folders.request import Request
+    from deploy.folders.streams import STREAM
     from deploy.images.writing import Saving
     from deploy.packaged.places import FREE_SAMPLES, bundle_or_packaged
     from deploy.picture.upscaler import Upscaler
 
-    saving = Saving(
-        format=format,
-        quality=quality,
-        strip_metadata=strip_metadata,
-        color_fix=color_fix,
-        background=background,
-    )
     opened = Bundle.open(bundle_or_packaged(bundle, say))
     pictures = tuple(images or opened.sample_images()[:1] or FREE_SAMPLES[:1])
     place = None if output is None else Path(output)
     is_folder = output is not None and output.endswith(("/", os.sep))
-    request = Request(
-        images=pictures,
-        are_samples=not images,
-        scale=scale,
-        size=size_from_text(size) if size is not None else None,
-        long_edge=long_edge,
-        fit=size_from_text(fit) if fit is not None else None,
-        megapixels=megapixels,
-        output=place,
-        output_is_folder=is_folder,
-        keeps_record=len(pictures) > 1 or samples > 1 or pictures[0].is_dir(),
-        name=name,
-        include=tuple(include),
-        exclude=tuple(exclude),
-        crop=crop_from_text(crop) if crop is not None else None,
-        samples=samples,
-        compare=compare,
-        one_noise=temporal_noise == "fixed",
-        batch=batch_from_text(batch),
-        precision=precision,
-        seed=seed,
-        tile=tile,
-        max_pixels=max_pixels,
-        force=force,
-        saving=saving,
-        all_frames=frames == "all",
-        choices=_choices(preset, equation, steps, start, consistency, eta, placement, stages, draws, published),
-    )
+    with checked_usage():
+        request = Request(
+            images=pictures,
+            are_samples=not images,
+            scale=scale,
+            size=size_from_text(size) if size is not None else None,
+            long_edge=long_edge,
+            fit=size_from_text(fit) if fit is not None else None,
+            megapixels=megapixels,
+            output=place,
+            output_is_folder=is_folder,
+            keeps_record=len(pictures) > 1 or samples > 1 or pictures[0].is_dir(),
+            name=name,
+            include=tuple(include),
+            exclude=tuple(exclude),
+            crop=crop_from_text(crop) if crop is not None else None,
+            samples=samples,
+            compare=compare,
+            one_noise=temporal_noise == "fixed",
+            batch=batch_from_text(batch),
+            precision=precision,
+            seed=seed,
+            tile=tile,
+            max_pixels=max_pixels,
+            force=force,
+            saving=Saving(
+                format=format,
+                quality=quality,
+                strip_metadata=strip_metadata,
+                color_fix=color_fix,
+                background=background,
+            ),
+            all_frames=frames == "all",
+            choices=_choices(preset, equation, steps, start, consistency, eta, placement, stages, draws, published),
+        )
+        if request.output != STREAM:
+            check_names(request)
     with Upscaler(opened, engine, precision, threads, max_memory, device) as upscaler:
         failed = _print_plans(upscaler, request, as_json) if dry_run else _make(upscaler, request, as_json)
     if failed:

@@ -134,36 +134,39 @@ def quantize(
     from deploy.int8.installed import refuse_without_onnx, targets_here
 
     refuse_without_onnx()
+    from deploy.cli.values import checked_usage
     from deploy.int8.command import Source
     from deploy.int8.command import quantize as quantized
     from deploy.int8.settings import Places, QuantizeSettings
     from deploy.picture.memory import bytes_from_text
 
     target_names = None if targets is None else tuple(name.strip() for name in targets.split(",") if name.strip())
-    settings = QuantizeSettings(
-        scales=tuple(scale),
-        crop=crop,
-        pictures=pictures,
-        seed=seed,
-        ranges=ranges,
-        clipping=clipping,
-        activation_scales=scales,
-        rounding=rounding,
-        equalise=equalise,
-        correct_bias=correct_bias,
-        targets=targets_here(target_names, say),
-        max_psnr_drop=max_psnr_drop,
-        min_fidelity=min_fidelity,
-        float_share=float_share,
-        strict=strict,
-    )
-    places = Places(
-        calibration=calib,
-        cache=cache_dir,
-        report=report,
-        max_memory=bytes_from_text(max_memory) if max_memory else None,
-        threads=threads,
-    )
+    here = targets_here(target_names, say)
+    with checked_usage():
+        settings = QuantizeSettings(
+            scales=tuple(scale),
+            crop=crop,
+            pictures=pictures,
+            seed=seed,
+            ranges=ranges,
+            clipping=clipping,
+            activation_scales=scales,
+            rounding=rounding,
+            equalise=equalise,
+            correct_bias=correct_bias,
+            targets=here,
+            max_psnr_drop=max_psnr_drop,
+            min_fidelity=min_fidelity,
+            float_share=float_share,
+            strict=strict,
+        )
+        places = Places(
+            calibration=calib,
+            cache=cache_dir,
+            report=report,
+            max_memory=bytes_from_text(max_memory) if max_memory else None,
+            threads=threads,
+        )
     origin = Source(path=source or discover(), output=output, config=config, weights=weights, samples=tuple(sample))
     with shown_progress("quantize") as progress:
         outcome = quantized(origin, settings, places, only_int8=only == "int8", force=force, say=say, progress=progress)

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from deploy.cli.messages import say, say_error
-from deploy.cli.options import FIRST, BundleOrPackaged, Engine, Json, Panel, Threads
+from deploy.cli.options import FIRST, BundleOrPackaged, Engine, Json, Panel, Threads, checked_seed
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import print_result
+from deploy.cli.values import checked_usage
 from engines.progress import part_of
 
 FIGURES, PICTURES = Panel("Figures on the page"), Panel("Pictures on the page")
@@ -32,7 +33,7 @@ def report(
     measure: Annotated[
         bool, FIGURES("Instead of --bench: time the engines now, a minute or two.", "--measure")
     ] = False,
-    pictures: Annotated[int, PICTURES("How many pictures to enlarge and show.")] = 3,
+    pictures: Annotated[int, PICTURES("How many pictures to enlarge and show.", least=1)] = 3,
     no_pictures: Annotated[bool, PICTURES("Show no pictures; then nothing is run.", "--no-pictures")] = False,
     originals: Annotated[
         Path | None,
@@ -43,10 +44,16 @@ def report(
     ] = None,
     scale: Annotated[
         float | None,
-        PICTURES("How many times each side is enlarged. If left out, 4, or what fits the pictures.", "--scale", "-s"),
+        PICTURES(
+            "How many times each side is enlarged. If left out, 4, or what fits the pictures.", "--scale", "-s", least=1
+        ),
     ] = None,
     seed: Annotated[
-        int, PICTURES("Which random noise to begin with, from 0; another seed gives other versions of the fine detail.")
+        int,
+        PICTURES(
+            "Which random noise to begin with, from 0; another seed gives other versions of the fine detail.",
+            check=checked_seed,
+        ),
     ] = 0,
     engine: Engine = "auto",
     threads: Threads = None,
@@ -70,9 +77,10 @@ def report(
     judged = None if evaluation is None else read_figures(evaluation, "what `idm-deploy evaluate --json` printed")
     opened = Bundle.open(place)
     quantization, calibration = quantization_reports(opened)
-    settings = GallerySettings(
-        pictures=pictures, originals=originals, scale=scale, engine=engine, threads=threads, seed=seed
-    )
+    with checked_usage():
+        settings = GallerySettings(
+            pictures=pictures, originals=originals, scale=scale, engine=engine, threads=threads, seed=seed
+        )
     with shown_progress("report") as progress:
         if measure:
             timed = measured_speed(opened, threads, part_of(progress, 0, 2))

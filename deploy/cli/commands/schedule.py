@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from deploy.cli.messages import say
-from deploy.cli.options import FIRST, BundleArgument, Device, Engine, Json, Panel, Threads
+from deploy.cli.options import FIRST, BundleArgument, Device, Engine, Json, Panel, Threads, checked_seed
 from deploy.cli.progress import shown_progress
+from deploy.cli.values import checked_usage
 
 SEARCH = Panel("How the search is done")
 EXAMPLES = (
@@ -37,22 +38,26 @@ def schedule(
         ),
     ] = None,
     samples: Annotated[int, SEARCH("How many pictures to search with.")] = 2,
-    scale: Annotated[float, SEARCH("How many times the search enlarges each side.")] = 4.0,
+    scale: Annotated[float, SEARCH("How many times the search enlarges each side.", least=1)] = 4.0,
     start: Annotated[
         float | None,
         SEARCH(
             "Noise level, 0 to 1, that the enlarged input is given to begin with; 0 begins with pure noise. If left "
-            "out, that of the default preset."
+            "out, that of the default preset.",
+            least=0,
+            most=1,
         ),
     ] = None,
     consistency: Annotated[
         float | None,
         SEARCH(
             "How strongly each step is pulled towards pictures that shrink to the input, 0 to 1. If left out, that of "
-            "the default preset."
+            "the default preset.",
+            least=0,
+            most=1,
         ),
     ] = None,
-    seed: Annotated[int, SEARCH("Which random noise the search begins with, from 0.")] = 0,
+    seed: Annotated[int, SEARCH("Which random noise the search begins with, from 0.", check=checked_seed)] = 0,
     engine: Engine = "auto",
     threads: Threads = None,
     device: Device = None,
@@ -68,18 +73,19 @@ def schedule(
     from deploy.picture.schedule.presets import ScheduleRequest, schedule_bundle, text_from_entry
     from deploy.picture.upscaler import Upscaler, ignore
 
-    request = ScheduleRequest(
-        steps=counts_from_text(steps),
-        equations=tuple(name.strip() for name in equation.split(",")),
-        start=start,
-        consistency=consistency,
-        images=tuple(image),
-        samples=samples,
-        scale=scale,
-        seed=seed,
-        presets=presets,
-        force=force,
-    )
+    with checked_usage():
+        request = ScheduleRequest(
+            steps=counts_from_text(steps),
+            equations=tuple(name.strip() for name in equation.split(",")),
+            start=start,
+            consistency=consistency,
+            images=tuple(image),
+            samples=samples,
+            scale=scale,
+            seed=seed,
+            presets=presets,
+            force=force,
+        )
     with (
         Upscaler(Bundle.open(discover(explicit=bundle)), engine=engine, threads=threads, device=device) as upscaler,
         shown_progress("schedule") as progress,

@@ -17,6 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from deploy.errors import ImageError
 from deploy.images.exif import (
+    DESCRIPTION,
     EXIF_PLACE,
     GPS_PLACE,
     ORIENTATION,
@@ -24,6 +25,7 @@ from deploy.images.exif import (
     descriptive,
     dpi_of,
     exif_of,
+    layout_told_by,
     resolution_entries,
 )
 from deploy.images.formats.by_openimageio import image_input, openimageio, samples
@@ -124,6 +126,9 @@ def open_tiff(file: BinaryIO, frame: int) -> Opened:
 def _left_out(page: Directory, channels: int) -> tuple[str, ...]:
     """What of a page is passed over, in words."""
     told = [f"{channels} of its channels {'are' if channels > 1 else 'is'} not kept"] if channels > 0 else []
+    layout = layout_told_by(page.get(DESCRIPTION))
+    if layout not in (None, "tifffile"):  # which tells a shape, and nothing that would be missed
+        told.append(f"what {layout} tells of its pixels is not kept")
     return tuple(told + (["its layers are not kept"] if _LAYERS in page else []))
 
 
@@ -240,7 +245,7 @@ def _tags(outline: Outline, rows_per_strip: int) -> dict[int, Entry]:
     metadata, channels, is_float = outline.metadata, outline.channels, outline.bits == 32
     exif = exif_of(metadata.exif)
     page = descriptive(exif.image) if exif else {}
-    page |= resolution_entries(metadata.dpi) if metadata.dpi else {}
+    page |= resolution_entries(metadata.dpi)
     page |= {
         _WIDTH: Entry.integers(LONG, [outline.size.width]),
         _HEIGHT: Entry.integers(LONG, [outline.size.height]),

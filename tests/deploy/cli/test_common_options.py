@@ -245,3 +245,38 @@ def test_the_shell_completes_options_and_values() -> None:
     assert completed("idm-deploy infer --engine openvino") == ["openvino-cpu"]
     assert completed("idm-deploy quantize --rounding ") == ["second-order", "nearest"]
     assert "--install-completion" in CliRunner().invoke(app, ["--help"]).stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "infer a.png --scale 0",
+        "infer a.png --scale 2 --format gif",
+        "generate --seed -1",
+        "generate --count 0",
+        "generate --equation dimm",
+        "build-engine --engine tensort",
+        "build-engine --precision fp23",
+        "build-engine --rounds 0",
+        "bench --batch 0",
+        "bench --part stpe",
+        "schedule --samples 0",
+        "schedule --consistency 2",
+        "quantize --clipping mean",
+        "quantize --max-memory much",
+        "quantize --ranges 0",
+        "report --scale 0.5",
+        "report --pictures 0",
+        "evaluate --device -1",
+    ],
+)
+def test_a_value_that_nothing_would_make_right_is_wrong_usage(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As what typer cannot read is: exit code 2. What depends on files, bundles or the machine is a refusal, 1."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "demo.bundle").symlink_to(IDM_BUNDLE)
+    done = CliRunner().invoke(app, words.split())
+    assert done.exit_code == 2 and "Usage: " in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["demo.bundle"]

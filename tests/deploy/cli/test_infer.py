@@ -298,33 +298,45 @@ def test_an_interpreter_without_torch_and_onnx_enlarges_to_the_same_picture(plac
 
 
 BAD: list[tuple[list[str], str]] = [
-    (["a.png", "--scale", "0"], "The scale must be a number of 1 or more, such as 4 or 2.5; found 0.0"),
-    (["a.png", "--scale", "-3"], "The scale must be a number of 1 or more"),
-    (["a.png", "--scale", "nan"], "The scale must be a number of 1 or more"),
     (["a.png", "--scale", "1e12"], "raise the limit with --max-pixels"),
-    (["a.png"], "exactly one of scale, size, long edge, fit and megapixels; none of them was given"),
-    (["a.png", "--scale", "2", "--size", "30x30"], "scale and size were given"),
     (
         ["a.png", "--scale", "2", "--steps", "5000"],
         "5000 steps were asked for, but from the chosen start the schedule has",
     ),
-    (["a.png", "--scale", "2", "--seed", "-1"], "idm-deploy: The seed must be a whole number from 0 to 2^64 - 1"),
     (["a.png", "--scale", "2", "--preset", "bset"], "the nearest is 'best'; this bundle has draft, balanced, best."),
-    (["a.png", "--scale", "2", "--equation", "dimm"], "the equation 'dimm' is unknown, the nearest is 'ddim'"),
     (["a.png", "--scale", "2", "-o", "no/such/x.png"], "the folder no/such does not exist"),
-    (["a.png", "--scale", "2", "-o", "photo"], "or end the name with / if it is a folder"),
     (["a.png", "--scale", "2", "-o", "cut.png/"], "making the folder cut.png"),
     (["a.png", "text.png", "--scale", "2", "-o", "x.png"], "x.png names one picture, but several are to be written"),
     (["a.png", "--scale", "2", "-o", "/proc/x.png"], "the folder /proc cannot be written to"),
     (["a.png", "--scale", "2", "-o", "cut.png"], "cut.png: a file of that name exists, and idm-deploy did not make it"),
-    (["a.png", "--scale", "2", "--seed", str(2**64)], "The seed must be a whole number from 0 to 2^64 - 1"),
-    (["a.png", "--scale", "2", "-o", "x.gif"], "the suffix '.gif' names no format that can be written"),
     (["a.png", "--scale", "2", "-o", "a.png", "--force"], "a.png would be overwritten by its own enlargement"),
     (["a.png", "sub/a.png", "--scale", "2"], "would both be written to a.png_x2.png"),
     (["a.png", "--scale", "2", "--max-memory", "5MB"], "are allowed. Allow more with --max-memory"),
     (["a.png", "--scale", "2", "--bundle", "nowhere"], "nowhere is not a bundle"),
     (["text.png", "--scale", "2"], "JPEG XL or HEIC picture by its content"),
     (["cut.png", "--scale", "2"], "the file is damaged or cut short"),
+    (
+        ["glass.png", "--scale", "2", "-o", "x.jpg"],
+        "it has transparency, which JPEG does not hold. Lay it over a colour ",
+    ),
+    (["glass.png", "--scale", "2", "--format", "bmp"], "with --background (white, black or #rrggbb), or write PNG,"),
+    (["film.webp", "--scale", "2", "--frames", "all", "-o", "x.png"], "x.png names one picture, but several"),
+    (["bomb.png", "--scale", "2"], "the limit is 250000000. Raise the limit with --max-pixels"),
+    (["a.png", "--scale", "2", "--max-pixels", "50"], "reading a.png: it has 9x6 = 54 pixels, the limit is 50"),
+    (["a.png", "--scale", "2", "--max-pixels", "60"], "The output 18x12 has 216 pixels, the limit is 60"),
+]
+
+WRONG: list[tuple[list[str], str]] = [
+    (["a.png", "--scale", "0"], "The scale must be a number of 1 or more, such as 4 or 2.5; found 0.0"),
+    (["a.png", "--scale", "-3"], "The scale must be a number of 1 or more"),
+    (["a.png", "--scale", "nan"], "The scale must be a number of 1 or more"),
+    (["a.png"], "exactly one of scale, size, long edge, fit and megapixels; none of them was given"),
+    (["a.png", "--scale", "2", "--size", "30x30"], "scale and size were given"),
+    (["a.png", "--scale", "2", "--seed", "-1"], "The seed must be a whole number from 0 to 2^64 - 1"),
+    (["a.png", "--scale", "2", "--equation", "dimm"], "the equation 'dimm' is unknown, the nearest is 'ddim'"),
+    (["a.png", "--scale", "2", "-o", "photo"], "or end the name with / if it is a folder"),
+    (["a.png", "--scale", "2", "--seed", "18446744073709551616"], "The seed must be a whole number from 0 to 2^64 - 1"),
+    (["a.png", "--scale", "2", "-o", "x.gif"], "the suffix '.gif' names no format that can be written"),
     (
         ["a.png", "--scale", "2", "--format", "gif"],
         "--format is one of png, jpeg, webp, tiff, bmp, avif, jxl, found 'gif'",
@@ -338,17 +350,31 @@ BAD: list[tuple[list[str], str]] = [
     (["a.png", "--scale", "2", "--quality", "9", "-o", "x.png"], "PNG keeps every pixel and takes no --quality"),
     (["a.png", "--scale", "2", "--format", "png", "-o", "x.jpg"], "the name asks for JPEG, --format for PNG"),
     (["a.png", "--scale", "2", "--color-fix", "adain"], "--color-fix is one of none, lowfreq, wavelet, found 'adain'"),
-    (
-        ["glass.png", "--scale", "2", "-o", "x.jpg"],
-        "it has transparency, which JPEG does not hold. Lay it over a colour ",
-    ),
-    (["glass.png", "--scale", "2", "--format", "bmp"], "with --background (white, black or #rrggbb), or write PNG,"),
     (["a.png", "--scale", "2", "--background", "#12"], "--background is white, black or a colour such as #ffe0c0"),
-    (["film.webp", "--scale", "2", "--frames", "all", "-o", "x.png"], "x.png names one picture, but several"),
-    (["bomb.png", "--scale", "2"], "the limit is 250000000. Raise the limit with --max-pixels"),
-    (["a.png", "--scale", "2", "--max-pixels", "50"], "reading a.png: it has 9x6 = 54 pixels, the limit is 50"),
-    (["a.png", "--scale", "2", "--max-pixels", "60"], "The output 18x12 has 216 pixels, the limit is 60"),
+    (["a.png", "--scale", "2", "--name", "{stem}"], "the suffix '' names no format"),
+    (["a.png", "--scale", "2", "--name", "{stme}{ext}"], "has the field {stme}, which is unknown"),
+    (["a.png", "--scale", "2", "--samples", "0"], "The number of samples must be from 1 to 64"),
+    (["a.png", "--scale", "2", "--batch", "0"], "The batch must be a number of pictures from 1"),
+    (["a.png", "--scale", "2", "--crop", "0,0,0,4"], "The crop must be left, top, width and height"),
+    (["a.png", "--scale", "2", "--steps", "0"], "'--steps'"),
+    (["a.png", "--scale", "2", "--start", "1.5"], "'--start'"),
+    (["a.png", "--scale", "2", "--tile", "0"], "'--tile'"),
+    (["a.png", "--scale", "2", "--max-pixels", "0"], "'--max-pixels'"),
+    (["a.png", "--scale", "2", "--threads", "0"], "'--threads'"),
+    (["a.png", "--scale", "2", "--device", "-1"], "'--device'"),
+    (["a.png", "--scale", "2", "--max-memory", "much"], "'much' is no amount of memory"),
+    (["a.png", "--scale", "2", "--engine", "tensort"], "the engine 'tensort' is unknown, the nearest is 'tensorrt'"),
+    (["a.png", "--scale", "2", "--precision", "fp23"], "the precision 'fp23' is unknown, the nearest is 'fp32'"),
+    (
+        ["a.png", "--scale", "2", "--placement", "unifrom"],
+        "the placement 'unifrom' is unknown, the nearest is 'uniform'",
+    ),
+    (["a.png", "--size", "3x"], "'3x' is no size"),
+    (["a.png", "--size", "0x4"], "'0x4' is no size"),
+    (["a.png", "--scale", "2", "--placement", "0.1,x"], "is neither a placement nor noise levels"),
+    (["a.png", "--scale", "2", "--frames", "some"], "'some' is not one of 'first', 'all'"),
 ]
+"""What no file, bundle or machine would make right."""
 
 
 @pytest.fixture(scope="module")
@@ -398,9 +424,11 @@ def run_here(place: Path, arguments: list[str]) -> tuple[int, str]:
     return 0, told.getvalue()
 
 
-@pytest.mark.parametrize("arguments", [["a.png", "--size", "3x"], ["a.png", "--scale", "2", "--placement", "0.1,x"]])
-def test_wrong_usage_exits_2(bad_place: Path, arguments: list[str]) -> None:
-    assert run_here(bad_place, arguments)[0] == 2
+@pytest.mark.parametrize(("arguments", "told"), WRONG, ids=[" ".join(arguments) for arguments, _ in WRONG])
+def test_wrong_usage_exits_2(bad_place: Path, arguments: list[str], told: str) -> None:
+    code, shown = run_here(bad_place, arguments)
+    assert code == 2
+    assert told in " ".join(shown.replace("│", " ").split())  # typer draws a frame around it
 
 
 def test_a_full_disk_leaves_no_partial_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ def begun(bundle: Path, inputs: Path, out: Path, *, waits: bool = False) -> subp
     command = [sys.executable, "-m", "tests.deploy.folders.killed_run", *map(str, (bundle, inputs, out))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True, env=environment)
+    process = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
     assert process.stdout is not None and process.stdout.readline() == "begins\n"
     if not waits:
         go(process)
@@ -38,8 +38,8 @@ def go(process: subprocess.Popen[str]) -> None:
 
 def finished(process: subprocess.Popen[str]) -> list[str]:
     """What came of each picture of a run that was left alone."""
-    told, _ = process.communicate(timeout=120)
-    assert process.returncode == 0
+    told, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
     return told.split()
 
 
@@ -73,9 +73,9 @@ def killed_after(seconds: float, process: subprocess.Popen[str]) -> bool:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
-    assert process.stdin is not None and process.stdout is not None
-    process.stdin.close()
-    process.stdout.close()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        assert stream is not None
+        stream.close()
     return process.wait(30) == -signal.SIGKILL
 
 

@@ -2,8 +2,10 @@
 
 import os
 import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +36,7 @@ def test_a_folder_is_mirrored_and_what_is_bad_stops_nothing(tmp_path: Path, upsc
     bad = ["bomb_x2.png", "gone_x2.png", "text_x2.png"]
     assert states(found) == dict.fromkeys(made, "made") | dict.fromkeys(bad, "failed")
     assert sorted(files_in(tmp_path / "out")) == sorted(made) and unfinished(tmp_path / "out") == []
+    assert "gone.png: it is a link to nowhere, which is not there." in str(found["gone_x2.png"].error)
     assert "this is not a PNG" in str(found["text_x2.png"].error) and found["a_x2.png"].size == (18, 12)
     assert not any("\n" in line for line in told)  # a name cannot draw on the terminal
     # A picture alone comes out the same.
@@ -124,6 +127,22 @@ def test_a_picture_that_another_run_is_at_is_waited_for(tmp_path: Path, upscaler
     assert [(place_in(out, each), each.state) for each in ours] == [("a_x2.png", "made")]
 
 
+def test_the_time_of_a_picture_is_its_own(tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that of those before it, while it waited, read ahead."""
+    make_pictures(tmp_path / "in", *[f"{number}.png" for number in range(4)])
+    sampled = Upscaler.sampled
+
+    def slow(*arguments: Any, **named: Any) -> Any:
+        time.sleep(0.3)
+        return sampled(*arguments, **named)
+
+    monkeypatch.setattr(Upscaler, "sampled", slow)
+    began = time.perf_counter()
+    seconds = [each.seconds or 0 for each in enlarged(upscaler, tmp_path / "in", tmp_path / "out", batch=1).values()]
+    # With the waits it would be two and a half times as much.
+    assert min(seconds) >= 0.3 and sum(seconds) < 1.5 * (time.perf_counter() - began)
+
+
 def test_pictures_made_together_are_the_ones_made_alone(
     tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,7 +189,9 @@ def test_a_crop_is_the_corner_alone(tmp_path: Path, upscaler: Upscaler) -> None:
 
 def test_a_comparison_shows_bicubic_and_result(tmp_path: Path, upscaler: Upscaler) -> None:
     make_pictures(tmp_path / "in", "a.png")
-    (found,) = enlarged(upscaler, tmp_path / "in", tmp_path / "out", compare=True).values()
+    told: list[str] = []
+    (found,) = enlarged(upscaler, tmp_path / "in", tmp_path / "out", compare=True, notice=told.append).values()
+    assert any("a.png 9x6 -> " in line and "a_x2_compare.png 36x12" in line for line in told)  # of the file
     both = pixels_of(found.output)
     assert found.size == (36, 12) and both.shape == (12, 36, 3)
     small = pixels_of(tmp_path / "in" / "a.png").astype(np.float32)

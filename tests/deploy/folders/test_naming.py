@@ -87,7 +87,8 @@ def test_a_template_that_collides_is_refused() -> None:
     ("name", "told"),
     [
         ("{stme}{ext}", r"has the field {stme}, which is unknown; the nearest is {stem} of {stem}, {name}"),
-        ("{stem!r}{ext}", r"has the field {stem}, which is unknown"),
+        ("{stem!r}{ext}", r"has {stem!r}, but fields are taken as they are, without a form; write {stem}\."),
+        ("{stem:>9}{ext}", r"has {stem:>9}, but fields are taken as they are, without a form; write {stem}\."),
         ("{stem", r"The name '{stem' cannot be read: .* Write it like {stem}_x{scale}{ext}"),
         ("{0}.png", r"has the field \{0\}, which is unknown"),
         ("../{stem}{ext}", r"must be that of a file, without folders"),

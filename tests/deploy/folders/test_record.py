@@ -150,6 +150,21 @@ def test_a_damaged_record_is_set_aside_and_another_version_refused(files: tuple[
             kind(out)
 
 
+def test_a_record_that_another_run_is_about_to_begin_knows_nothing(files: tuple[Path, Path]) -> None:
+    """SQLite makes the file first, and the tables when the first change is written: two runs may begin at once."""
+    path = files[1].parent / ".idm-deploy" / "record.sqlite"
+    path.parent.mkdir()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert path.read_bytes() == b""
+    with Known(files[1].parent) as known:
+        assert known.find(files[1]) is None
+    other.execute("ROLLBACK")
+    other.close()
+    with Record(files[1].parent) as record:
+        assert record.claim(files[1])
+
+
 HALF_WRITTEN = """
 import os, sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)

@@ -1,7 +1,9 @@
 """What stands in a file beside its pixels: tags, EXIF, XMP, IPTC; corrected, kept, not believed where it is hostile."""
 
 import io
+import shutil
 import struct
+import subprocess
 import zlib
 from pathlib import Path
 
@@ -287,3 +289,48 @@ def test_a_damaged_file_is_told_without_the_words_of_a_library(
     with pytest.raises(ImageError, match=told):
         read_picture(tmp_path / name)
     assert "a." in caplog.text or "OpenImageIO" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("description", "changes"),
+    [
+        ('{"shape": [24, 36, 3]}', ()),
+        ("ImageJ=1.11a\nimages=1\nmin=0.0", ("what ImageJ tells of its pixels is not kept",)),
+        (
+            '<?xml version="1.0"?><OME xmlns="x"><Pixels SizeX="36"/></OME>',
+            ("what OME tells of its pixels is not kept",),
+        ),
+        ("a lake, sharp", ()),
+    ],
+)
+def test_descriptions_of_how_pixels_lie_are_not_carried_over(
+    tmp_path: Path, description: str, changes: tuple[str, ...]
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "a.tif", samples(3), photometric="rgb", metadata=None, description=description)
+    picture = read_picture(tmp_path / "a.tif")
+    assert picture.changes == changes
+    outline = Outline(size=Size(48, 36), metadata=picture.metadata)
+    write_picture(tmp_path / "b.tif", FORMATS["tiff"], outline, [np.repeat(samples(3), 2, axis=0)])
+    with tifffile.TiffFile(tmp_path / "b.tif") as file:
+        assert file.asarray().shape == (48, 36, 3)
+        assert file.pages[0].description == (description if "lake" in description else "")
+
+
+def test_a_tiff_has_the_tags_that_are_required(tmp_path: Path) -> None:
+    """TIFF 6.0, section 4: without a resolution, square pixels of no unit."""
+    tifffile = pytest.importorskip("tifffile")
+    from deploy.images.picture import Metadata
+
+    for dpi, told in ((None, (1.0, 1)), ((300.0, 300.0), (300.0, 2))):
+        outline = Outline(size=Size(24, 36), metadata=Metadata(dpi=dpi))
+        write_picture(tmp_path / "a.tif", FORMATS["tiff"], outline, [samples(3)])
+        with tifffile.TiffFile(tmp_path / "a.tif") as file:
+            tags_of_page = file.pages[0].tags
+            across, down = (tags_of_page[name].value for name in ("XResolution", "YResolution"))
+            assert (across[0] / across[1], tags_of_page["ResolutionUnit"].value) == told and across == down
+        assert read_picture(tmp_path / "a.tif").metadata.dpi == dpi
+        if shutil.which("exiftool"):
+            command = ["exiftool", "-validate", "-warning", "-a", str(tmp_path / "a.tif")]
+            warnings = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            assert "Missing required" not in warnings

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from deploy.errors import ImageError
-from deploy.images.files import check_output, encode_image, read_image, read_size, write_image
+from deploy.images.files import check_output, encode_image, read_image, write_image
 from deploy.images.reading import read_header, read_picture
 from deploy.images.sizes import Size
 from engines.errors import FileError
@@ -118,7 +118,7 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     picture = read_image(path)
     np.testing.assert_array_equal(picture.pixels, upright)
     assert picture.origin.orientation == orientation
-    assert read_size(path) == picture.size
+    assert read_header(path).size == picture.size
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -131,7 +131,7 @@ def test_a_page_of_a_tiff_is_turned_once(tmp_path: Path, orientation: int) -> No
     of_png, of_tiff = read_image(tmp_path / "a.png"), read_image(tmp_path / "a.tif")
     np.testing.assert_array_equal(of_tiff.pixels, of_png.pixels)
     assert of_tiff.origin.orientation == orientation
-    assert read_size(tmp_path / "a.tif") == of_png.size
+    assert read_header(tmp_path / "a.tif").size == of_png.size
 
 
 def test_a_bad_tag_does_not_cost_the_others(tmp_path: Path) -> None:

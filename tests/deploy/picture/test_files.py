@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
+from benchmarks.files import cut_outs, measured_cut_outs
 from deploy.bundle import Bundle
 from deploy.errors import ImageError
 from deploy.folders.request import Request
 from deploy.folders.run import infer_pictures
-from deploy.images.alpha import alpha_rows, spread_colours
+from deploy.images.alpha import alpha_rows, flat_places, spread_colours
 from deploy.images.formats.contract import Writer
 from deploy.images.formats.table import FORMATS, WRITTEN
 from deploy.images.notes import note_of
@@ -22,11 +24,14 @@ from deploy.images.reading import read_picture
 from deploy.images.resize import resize
 from deploy.images.sizes import Size
 from deploy.images.writing import Saving, check_format
+from deploy.packaged.places import EVALUATION_IMAGES, IDM_BUNDLE
+from deploy.picture import upscaler
 from deploy.picture.files import open_source, result_of
+from deploy.picture.run import Progress
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from tests.deploy.images.corpus import read_by_another, write_by_openimageio
-from tests.deploy.images.profiles import display_p3, grey_gamma, linear_from_srgb
+from tests.deploy.images.profiles import display_p3, grey_gamma, linear_from_srgb, srgb_from_linear
 from tests.deploy.picture.stub_model import Float32, StubModel, StubSubject
 
 RNG = np.random.default_rng(11)
@@ -169,6 +174,80 @@ def test_alpha_neither_rings_nor_leaves_a_haze() -> None:
     assert (large[:, :12] == 0).all() and (large[:, 28:] == 1).all()
 
 
+def test_flat_colours_of_a_cut_out_stay_flat(tmp_path: Path) -> None:
+    """The packaged model makes a texture of 4 levels on flat white at the preset draft, as on opaque white."""
+    Image.fromarray(disc(32, (0, 255, 0))).save(tmp_path / "disc.png")
+    with Upscaler(Bundle.open(IDM_BUNDLE), threads=1) as up:
+        made(up, tmp_path / "disc.png", scale=4, output=tmp_path / "large.png", choices=Choices(preset="draft"))
+    large = read_by_another(tmp_path / "large.png")
+    assert (large[:, :, :3][large[:, :, 3] > 0] == 255).all()
+
+
+def test_what_is_flat_is_the_same_two_pixels_around() -> None:
+    colours = np.full((9, 12, 3), 0.3, np.float32)
+    colours[:, :, 1] = 0.7
+    colours[:, 8:] = 0.5
+    colours[2, 3, 2] += np.float32(1 / 65535)  # a step of 16 bits is one
+    flat = flat_places(colours)
+    expected = np.zeros((9, 12), np.bool_)
+    expected[:, :6], expected[:, 10:], expected[:5, 1:6] = True, True, False
+    np.testing.assert_array_equal(flat, expected)
+    assert flat_places(colours + RNG.uniform(0, 1e-6, colours.shape).astype(np.float32)).sum() == expected.sum()
+
+
+class NearestModel(StubModel):
+    """A network whose result is its input, each pixel repeated."""
+
+    def subject(self, lr: Float32, size: Size, posterior: Any) -> "NearestSubject":
+        del posterior
+        return NearestSubject(lr, size)
+
+
+class NearestSubject(StubSubject):
+    def picture_rows(self, state: Float32, room: int) -> Iterator[Float32]:
+        del state, room
+        times = self._size[0] // self._lr.shape[2]
+        yield self._lr.repeat(times, axis=2).repeat(times, axis=3)
+
+
+@pytest.mark.parametrize("memory", [None, "on disk"])
+def test_the_network_makes_transparency_too(
+    idm_micro: Bundle, monkeypatch: pytest.MonkeyPatch, memory: str | None
+) -> None:
+    """As a grey picture of its own, before the colours; progress counts both."""
+    if memory == "on disk":
+        layout_for = upscaler.layout_for
+        monkeypatch.setattr(upscaler, "layout_for", lambda *given: replace(layout_for(*given), state_on_disk=True))
+    pixels = RNG.integers(16, 255, (5, 6, 4), np.uint8)  # of less alpha, colours are taken from around
+    fractions: list[float] = []
+    with Upscaler(idm_micro, threads=1) as up:
+        up.session.model = NearestModel()  # type: ignore[assignment]
+        large = up.upscale(
+            [pixels, pixels.copy()], 3, steps=2, start=0.0, progress=lambda done: fractions.append(done.fraction)
+        )
+    for one in large:
+        np.testing.assert_array_equal(one, pixels.repeat(3, axis=0).repeat(3, axis=1))
+    assert fractions == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_transparency_that_is_the_same_everywhere_costs_nothing(idm_micro: Bundle) -> None:
+    pixels = RNG.integers(0, 256, (5, 6, 4), np.uint8)
+    pixels[:, :, 3] = 100
+    told: list[Progress] = []
+    with Upscaler(idm_micro, threads=1) as up:
+        large = up.upscale(pixels, 3, steps=2, progress=told.append)
+    assert (large[:, :, 3] == 100).all() and [done.parts for done in told] == [1, 1]
+
+
+def test_a_cut_out_is_sharper_than_bicubic_makes_it() -> None:
+    """A star of which the packaged model has 32x32 pixels: 5 dB nearer to the one that was cut (docs/pictures.md)."""
+    masks = {name: alpha for name, alpha in cut_outs(128).items() if name == "star"}
+    with Upscaler(Bundle.open(IDM_BUNDLE), threads=1) as up:
+        (rows,) = measured_cut_outs(up, "balanced", masks, EVALUATION_IMAGES / "chelsea-crop1.png").values()
+    bicubic, network = rows
+    assert network.alpha_db > bicubic.alpha_db + 4 and network.on_white_db > bicubic.on_white_db + 1
+
+
 PATCHES = np.uint8(
     [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [230, 20, 200], [128, 128, 128], [40, 200, 90]]
 )
@@ -290,8 +369,36 @@ def test_a_transparent_picture_becomes_jpeg_on_a_background(tmp_path: Path, stan
         np.abs(corner - [0, 0, 255]).max() <= 2 and (middle >= 253).all()
     )  # what JPEG at its best loses of flat colour
     saving = Saving(background="white")
-    made(stand_in, tmp_path / "disc.png", output=tmp_path / "white.png", saving=saving)
+    made(stand_in, tmp_path / "disc.png", scale=3, output=tmp_path / "white.png", saving=saving)
     assert (read_by_another(tmp_path / "white.png") == 255).all()  # white on white, without alpha: red lay below
+
+
+def test_a_background_is_flat_and_of_its_colour_under_any_profile(tmp_path: Path) -> None:
+    """With the packaged model, whose texture on flat colours would show there; beside bicubic too."""
+    cut = np.dstack([RNG.integers(0, 256, (24, 24, 3), np.uint8), disc(24, (0, 0, 0))[:, :, 3]])
+    Image.fromarray(cut).save(tmp_path / "a.png", icc_profile=display_p3())
+    Image.fromarray(cut[:, :, [0, 3]]).save(tmp_path / "grey.png")
+    saving = Saving(background="#ff8000")
+    with Upscaler(Bundle.open(IDM_BUNDLE), threads=1) as up:
+        for name in ("a", "grey"):
+            made(
+                up,
+                tmp_path / f"{name}.png",
+                scale=4,
+                output=tmp_path / f"{name}_large.png",
+                saving=saving,
+                compare=True,
+            )
+    large, grey = (read_picture(tmp_path / f"{name}_large.png") for name in ("a", "grey"))
+    assert large.profile == display_p3() and grey.profile is None and large.alpha is grey.alpha is None
+    # sRGB's orange in P3, by the published matrices; a level for the profile's four decimals.
+    orange = srgb_from_linear(
+        linear_from_srgb(np.array([255, 128, 0]) / 255) @ np.linalg.inv(SRGB_FROM_XYZ @ XYZ_FROM_P3).T
+    )
+    for left in (0, 96):  # bicubic, and the network
+        assert np.abs(large.colour[:12, left : left + 12] - 255 * orange).max() <= 1
+        assert (grey.colour[:12, left : left + 12] == [255, 128, 0]).all()
+    assert np.ptp(large.colour[40:56, 40:56].astype(int)) > 50  # the picture itself is there
 
 
 def test_a_format_without_profiles_gets_srgb(tmp_path: Path, stand_in: Upscaler) -> None:

@@ -20,7 +20,9 @@ def nothing_resident(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "SLACK_SHARE", 0.0)
 
 
-def laid_out(budget: int, *, side: int = 400, count: int = 1, tile: int | None = None, keeps: bool = False) -> Layout:
+def laid_out(
+    budget: int, *, side: int = 400, count: int = 1, tile: int | None = None, keeps: bool = False, alpha: bool = False
+) -> Layout:
     job = Job(
         lr=Size.square(side // 4),
         size=Size.square(side),
@@ -28,6 +30,7 @@ def laid_out(budget: int, *, side: int = 400, count: int = 1, tile: int | None =
         state_arrays=3,
         keeps_pixels=keeps,
         tile=tile,
+        has_alpha=alpha,
     )
     return layout_for(StubModel(), job, budget)
 
@@ -49,6 +52,13 @@ def test_results_that_are_kept_count_as_well() -> None:
     assert laid_out(WHOLE, keeps=False).tiling.is_whole
     assert not laid_out(WHOLE, keeps=True).tiling.is_whole
     assert laid_out(WHOLE + 3 * 160_000, keeps=True).tiling.is_whole
+
+
+def test_transparency_is_kept_where_the_state_is() -> None:
+    """4 bytes more per pixel of the result; on disk with the state, where that goes there."""
+    assert laid_out(WHOLE).tiling.is_whole and not laid_out(WHOLE, alpha=True).tiling.is_whole
+    assert laid_out(WHOLE + 4 * 160_000, alpha=True).tiling.is_whole
+    assert not laid_out(24 * MB).state_on_disk and laid_out(24 * MB, alpha=True).state_on_disk
 
 
 def test_below_that_the_tiles_are_the_largest_that_fit() -> None:
