@@ -39,6 +39,7 @@ class Job:
     keeps_pixels: bool  # results are returned rather than streamed to a file
     pixel_bytes: int = 3  # of each pixel that is kept
     tile: int | None = None
+    consistent: bool = False  # with the input
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +91,9 @@ def _window_bytes(model: Model, window: Size, batch: int) -> int:
 
 
 def _fixed_bytes(model: Model, job: Job, batch: int) -> int:
-    """What does not depend on the tiles; of the input there are two float32 copies (the second for consistency)."""
-    return model.whole_picture_bytes(job.lr, job.size, batch) + 24 * prod(job.lr) * batch
+    """What does not depend on the tiles, with a float32 copy of the input."""
+    consistency = model.consistency_bytes(job.lr, job.size, batch) if job.consistent else 0
+    return model.whole_picture_bytes(job.lr, job.size, batch) + 12 * prod(job.lr) * batch + consistency
 
 
 def _whole_bytes(model: Model, job: Job, batch: int) -> int:

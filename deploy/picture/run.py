@@ -12,7 +12,7 @@ import numpy as np
 from deploy.families.contract import Subject
 from deploy.families.model import Model
 from deploy.images.sizes import Size
-from deploy.images.values import Pixels, ValueRule, pixels_from_network, unit_from_network
+from deploy.images.values import Pixels, ValueRule, pixels_from_network, rounded, unit_from_network
 from deploy.picture.layout import Layout
 from deploy.picture.memory import StateArrays
 from deploy.picture.predictor import Predictor, TileDone
@@ -71,19 +71,25 @@ class Sampled:
     subject: Subject
     arrays: StateArrays
     decode_bytes: int
+    consistency: float = 0.0  # that its rows are yet to get
     grey: tuple[bool, ...] = ()  # which of the batch were made of grey pictures; (): none
 
     def rows(self) -> Iterator[Pixels]:
         """Rows of the pictures from top to bottom, uint8 (batch, rows, width, 3)."""
-        for block in self.subject.picture_rows(self.state, self.decode_bytes):
-            yield pixels_from_network(block, self.values, grey=self.grey)
+        # Levels that are cut off rather than rounded would move a corrected picture away from its input again.
+        values = rounded(self.values) if self.consistency else self.values
+        for block in self._blocks():
+            yield pixels_from_network(block, values, grey=self.grey)
             self.arrays.trim()
 
     def unit_rows(self) -> Iterator[Float32]:
         """The same rows before they are rounded to 8 bits, (batch, rows, width, 3), 0 to 1."""
-        for block in self.subject.picture_rows(self.state, self.decode_bytes):
+        for block in self._blocks():
             yield unit_from_network(block, grey=self.grey)
             self.arrays.trim()
+
+    def _blocks(self) -> Iterator[Float32]:
+        return self.subject.picture_rows(self.state, self.decode_bytes, self.consistency)
 
     def at_size(self, subject: Subject, size: Size) -> "Sampled":
         """The finished state on its way to another size, which `subject` knows how to decode."""
@@ -139,8 +145,10 @@ def sampled_batch(
         def noise_rows(step_index: int, rows: Rows) -> Float32:
             return noise.rows(shape, step_index, rows)
 
+        of_estimates = 0.0 if model.agrees_when_decoded else consistency
+
         def make_consistent(estimate: Float32) -> None:
-            subject.make_consistent(estimate, consistency, arrays.trim)
+            subject.make_consistent(estimate, of_estimates, arrays.trim)
 
         with Predictor(
             model,
@@ -153,7 +161,7 @@ def sampled_batch(
             after_tile=tell,
         ) as predict:
             state = starting_state(plan, shape, arrays, noise_rows, subject.first_guess if from_guess else None)
-            interrupted = consistency or after_step is not None
+            interrupted = of_estimates or after_step is not None
             carried = None if interrupted else predict.follow(plan, state, noise_rows)
             if carried is not None:
                 state = carried
@@ -164,7 +172,7 @@ def sampled_batch(
                     state,
                     arrays,
                     noise_rows,
-                    adjust_estimate=make_consistent if consistency else None,
+                    adjust_estimate=make_consistent if of_estimates else None,
                     after_step=after_step,
                 )
         yield Sampled(
@@ -177,4 +185,5 @@ def sampled_batch(
             subject=subject,
             arrays=arrays,
             decode_bytes=layout.decode_bytes,
+            consistency=consistency - of_estimates,
         )

@@ -345,6 +345,7 @@ class Upscaler:
             keeps_pixels=keeps_pixels,
             pixel_bytes=options.pixel_bytes,
             tile=options.tile,
+            consistent=bool(sampling.consistency),
         )
         return layout_for(self.session.model, job, self.session.budget())
 
