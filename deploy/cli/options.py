@@ -179,7 +179,9 @@ Stages = Annotated[
 ]
 Draws = Annotated[
     int | None,
-    SAMPLING("The picture is the mean of so many, made from different noise: nearer to the truth, and smoother."),
+    SAMPLING(
+        "The picture is the mean of so many, made from different noise: nearer to the truth, and smoother.", least=1
+    ),
 ]
 Seed = Annotated[
     int,

@@ -121,10 +121,16 @@ class Subject(Protocol):
         """Rows of the state that a sampler may begin from, noised: the enlarged input."""
 
     def make_consistent(self, estimate: Float32, strength: float, trim: Callable[[], None]) -> None:
-        """`estimate`, changed in place, agrees with the input by `strength`; `trim` is called between its strips."""
+        """`estimate`, changed in place, agrees with the input by `strength`; `trim` is called between its strips.
 
-    def picture_rows(self, state: Float32, room: int) -> Iterator[Float32]:
-        """The pictures of a finished state from top to bottom, (batch, 3, rows, width), in about `room` bytes."""
+        Nothing is done by a model that makes its finished pictures agree instead (`Model.agrees_when_decoded`).
+        """
+
+    def picture_rows(self, state: Float32, room: int, consistency: float = 0.0) -> Iterator[Float32]:
+        """The pictures of a finished state from top to bottom, (batch, 3, rows, width), in about `room` bytes.
+
+        consistency: how strongly they are made to agree with the input, where that is not done to each estimate.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

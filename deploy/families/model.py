@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from math import prod
 
 from deploy.errors import PlanError
 from deploy.families.contract import NOTHING_STAYS, Decoder, Feeds, Generated, Graphs, Keep, NoiseOfShape, Subject
@@ -30,6 +31,8 @@ class Model(ABC):
     """Whether pictures come from noise alone; only then `generation` is asked."""
     usual_lr: int | None = None
     """The side of low-resolution pictures that memory allows whole batches of; None: any."""
+    agrees_when_decoded: bool = False
+    """Whether data consistency is for the finished picture; False: for the estimate of every step."""
 
     def __init__(self, graphs: Graphs, training_pixels: int) -> None:
         """training_pixels: of the state that the network was trained on."""
@@ -112,13 +115,18 @@ class Model(ABC):
         del lr, size, batch
         return 0
 
+    def consistency_bytes(self, lr: Size, size: Size, batch: int) -> int:
+        """Memory that data consistency takes: what differs from the input, in its size."""
+        del size
+        return 12 * batch * prod(lr)
+
     def blank_rows(self, lr: Size, size: Size) -> Iterator[Float32]:
         """The rows of the picture that an empty state becomes, for timing; none where a state is a picture already."""
         del lr, size
         return iter(())
 
     def refusal_of_consistency(self) -> str | None:
-        """Why data consistency cannot be had, as one sentence; None where it can, as where the state is the picture."""
+        """Why data consistency cannot be had, as one sentence; None where it can, as wherever there is an input."""
         return None
 
     def predict(self, x: Float32, condition: Feeds, row: PlanRow, keep: Keep = NOTHING_STAYS) -> Float32:

@@ -61,13 +61,43 @@ def resize_region(image: NDArray[np.floating], size: tuple[int, int], rows: Span
     Equal to cutting the region out of the whole result, to float32 rounding. The input may be memory-mapped.
     """
     _check_size(image, size)
+    return _region(image, 0, image.shape[-2], size, rows, columns)
+
+
+def resize_rows(strip: FloatImage, top: int, height: int, size: tuple[int, int], rows: Span) -> FloatImage:
+    """Rows (half-open) of what `resize` makes of a picture of `height` rows, of which `strip` has those from `top` on.
+
+    The strip must have all rows that `rows_read` says.
+    """
+    _check_size(strip, size)
+    read, held = rows_read(height, size[0], rows), (top, top + strip.shape[-2])
+    if read[0] < held[0] or held[1] < read[1]:
+        raise SizeError(f"resizing a strip: rows {list(read)} of the picture are read, the strip has {list(held)}.")
+    return _region(strip, top, height, size, rows, (0, size[1]))
+
+
+def rows_read(height: int, new_height: int, rows: Span) -> Span:
+    """Which rows of a picture of `height` rows these rows of it resized depend on."""
+    first, last = _reaches(height, new_height)
+    return int(first[rows[0]]), int(last[rows[1] - 1])
+
+
+def rows_ready(height: int, new_height: int, known: int) -> int:
+    """How many rows of a picture resized from `height` rows follow from its first `known` ones."""
+    return int(np.searchsorted(_reaches(height, new_height)[1], known, side="right"))
+
+
+def _region(
+    image: NDArray[np.floating], top: int, height: int, size: tuple[int, int], rows: Span, columns: Span
+) -> FloatImage:
+    """Rows and columns of a picture of `height` rows, resized; `image` has those from `top` on."""
     _check_region(size, rows, columns)
-    height, width = image.shape[-2:]
+    width = image.shape[-1]
     column_runs = _cut(width, size[1], columns)
     left, right = _reach(column_runs)
     result = np.empty((*image.shape[:-2], rows[1] - rows[0], columns[1] - columns[0]), np.float32)
     for run in _cut(height, size[0], rows):
-        strip = np.asarray(image[..., slice(*run.inputs), left:right], np.float32)
+        strip = np.asarray(image[..., run.inputs[0] - top : run.inputs[1] - top, left:right], np.float32)
         target = result[..., run.outputs[0] - rows[0] : run.outputs[1] - rows[0], :]
         columns_first = size[1] * height < size[0] * width  # the axis that shrinks more (or grows less)
         if columns_first:
@@ -115,17 +145,30 @@ def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=64)
+def _reaches(n_in: int, n_out: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each output, the first input that it reads and the one past the last: both never fall."""
+    step = n_in / n_out
+    stretch = max(step, 1.0)
+    centre = (np.arange(n_out) + 0.5) * step
+    # Pillow's rule for the reach: ends rounded half up to whole pixels, cut at the border.
+    first = np.maximum(np.floor(centre - 2.0 * stretch + 0.5).astype(np.int64), 0)
+    last = np.minimum(np.floor(centre + 2.0 * stretch + 0.5).astype(np.int64), n_in)
+    first.setflags(write=False)
+    last.setflags(write=False)
+    return first, last
+
+
+@lru_cache(maxsize=64)
 def _axis_runs(n_in: int, n_out: int) -> tuple[_Run, ...]:
     """The runs that resize an axis of n_in pixels to n_out; weights are made in float64, kept in float32."""
     step = n_in / n_out
     stretch = max(step, 1.0)
+    firsts, lasts = _reaches(n_in, n_out)
     runs = []
     for start in range(0, n_out, _RUN):
         stop = min(start + _RUN, n_out)
         centre = (np.arange(start, stop) + 0.5) * step
-        # Pillow's rule for the reach: ends rounded half up to whole pixels, cut at the border.
-        first = np.maximum(np.floor(centre - 2.0 * stretch + 0.5).astype(np.int64), 0)
-        last = np.minimum(np.floor(centre + 2.0 * stretch + 0.5).astype(np.int64), n_in)
+        first, last = firsts[start:stop], lasts[start:stop]
         low, high = int(first[0]), int(last[-1])
         pixel = np.arange(low, high)
         inside = (pixel >= first[:, None]) & (pixel < last[:, None])

@@ -1,7 +1,7 @@
 """From 8-bit pixels to the values a network works with, and back, as the published code of its family does it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,16 @@ class ValueRule:
 
     levels: NetworkValues
     level_from_value: Callable[[NetworkValues], NetworkValues]
+
+
+def rounded(rule: ValueRule) -> ValueRule:
+    """The rule with results at the nearest level, whatever the published code does with fractions of one."""
+    return replace(rule, level_from_value=_nearest_level)
+
+
+def _nearest_level(values: NetworkValues) -> NetworkValues:
+    unit = np.clip(values * np.float32(0.5) + np.float32(0.5), 0.0, 1.0)
+    return np.asarray(np.rint(unit * np.float32(255)), np.float32)
 
 
 def network_from_pixels(pixels: Pixels | NetworkValues, rule: ValueRule) -> NetworkValues:

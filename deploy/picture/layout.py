@@ -47,6 +47,7 @@ class Job:
     collects: bool = False  # the picture is collected as floats, for another run or a filter
     lr_on_disk: bool = False  # of the input, nothing but what is worked on is in memory
     has_alpha: bool = False  # which is made before the rest, and kept
+    consistent: bool = False  # with the input
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,9 +128,10 @@ def _window_bytes(model: Model, window: Size, batch: int) -> int:
 
 
 def _fixed_bytes(model: Model, job: Job, batch: int) -> int:
-    """What does not depend on the tiles; of the input there are two float32 copies (the second for consistency)."""
-    copies = 1 if job.lr_on_disk else 2
-    return model.whole_picture_bytes(job.lr, job.size, batch) + 12 * copies * prod(job.lr) * batch
+    """What does not depend on the tiles, with a float32 copy of the input, unless that is on disk."""
+    consistency = model.consistency_bytes(job.lr, job.size, batch) if job.consistent else 0
+    copy = 0 if job.lr_on_disk else 12 * prod(job.lr) * batch
+    return model.whole_picture_bytes(job.lr, job.size, batch) + copy + consistency
 
 
 def _whole_bytes(model: Model, job: Job, batch: int) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from deploy.families.contract import Subject
 from deploy.families.model import Model
 from deploy.images.sizes import Size
-from deploy.images.values import Pixels, ValueRule, limited, pixels_from_network, unit_from_network
+from deploy.images.values import Pixels, ValueRule, limited, pixels_from_network, rounded, unit_from_network
 from deploy.picture.layout import Layout
 from deploy.picture.memory import StateArrays
 from deploy.picture.predictor import Predictor, TileDone
@@ -72,7 +72,7 @@ class Progress:
 class MakesRows(Protocol):
     """What turns a finished state into a picture: a subject, or what stands for one."""
 
-    def picture_rows(self, state: Float32, room: int) -> Iterator[Float32]:
+    def picture_rows(self, state: Float32, room: int, consistency: float = 0.0) -> Iterator[Float32]:
         """As `Subject.picture_rows`."""
 
 
@@ -89,6 +89,7 @@ class Sampled:
     subject: MakesRows
     arrays: StateArrays
     decode_bytes: int
+    consistency: float = 0.0  # that its rows are yet to get
     grey: tuple[bool, ...] = ()  # which of the batch were made of grey pictures; (): none
     alphas: tuple[Float32 | None, ...] = ()  # (height, width) of each transparent picture, as the network made it
 
@@ -98,21 +99,26 @@ class Sampled:
 
     def rows(self) -> Iterator[Pixels]:
         """Rows of the pictures from top to bottom, uint8 (batch, rows, width, 3)."""
-        for block in self.subject.picture_rows(self.state, self.decode_bytes):
-            yield pixels_from_network(block, self.values, grey=self.grey)
+        # Levels that are cut off rather than rounded would move a corrected picture away from its input again.
+        values = rounded(self.values) if self.consistency else self.values
+        for block in self._blocks():
+            yield pixels_from_network(block, values, grey=self.grey)
             self.arrays.trim()
 
     def unit_rows(self) -> Iterator[Float32]:
         """The same rows before they are rounded to 8 bits, (batch, rows, width, 3), 0 to 1."""
-        for block in self.subject.picture_rows(self.state, self.decode_bytes):
+        for block in self._blocks():
             yield unit_from_network(block, grey=self.grey)
             self.arrays.trim()
 
     def value_rows(self) -> Iterator[Float32]:
         """The same rows as the network sees pictures, limited to [-1, 1], (batch, 3, rows, width)."""
-        for block in self.subject.picture_rows(self.state, self.decode_bytes):
+        for block in self._blocks():
             yield limited(block, self.grey)
             self.arrays.trim()
+
+    def _blocks(self) -> Iterator[Float32]:
+        return self.subject.picture_rows(self.state, self.decode_bytes, self.consistency)
 
     def at_size(self, subject: MakesRows, size: Size) -> "Sampled":
         """The finished state on its way to another size, which `subject` knows how to decode."""
@@ -172,8 +178,10 @@ def sampled_batch(
         def noise_rows(step_index: int, rows: Rows) -> Float32:
             return noise.rows(shape, step_index, rows)
 
+        of_estimates = 0.0 if model.agrees_when_decoded else consistency
+
         def make_consistent(estimate: Float32) -> None:
-            subject.make_consistent(estimate, consistency, arrays.trim)
+            subject.make_consistent(estimate, of_estimates, arrays.trim)
 
         with Predictor(
             model,
@@ -193,7 +201,7 @@ def sampled_batch(
                     watch(x, row, predicted)
                 return predicted
 
-            interrupted = consistency or watch is not None
+            interrupted = of_estimates or watch is not None
             carried = None if interrupted else predict.follow(plan, state, noise_rows)
             if carried is not None:
                 state = carried
@@ -204,7 +212,7 @@ def sampled_batch(
                     state,
                     arrays,
                     noise_rows,
-                    adjust_estimate=make_consistent if consistency else None,
+                    adjust_estimate=make_consistent if of_estimates else None,
                 )
         yield Sampled(
             state=state,
@@ -216,4 +224,5 @@ def sampled_batch(
             subject=subject,
             arrays=arrays,
             decode_bytes=layout.decode_bytes,
+            consistency=consistency - of_estimates,
         )

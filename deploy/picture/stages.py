@@ -78,9 +78,9 @@ class CollectedRows:
     def __init__(self, size: Size) -> None:
         self._size = size
 
-    def picture_rows(self, state: Float32, room: int) -> Iterator[Float32]:
-        """`state` is the picture, (batch, 3, height, width)."""
-        del room
+    def picture_rows(self, state: Float32, room: int, consistency: float = 0.0) -> Iterator[Float32]:
+        """`state` is the picture, (batch, 3, height, width), which agreed with its input when it was collected."""
+        del room, consistency
         height, width = self._size
         for rows in strips_of_rows((*state.shape[:2], height, width)):
             if state.shape[2:] == self._size:

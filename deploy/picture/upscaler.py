@@ -421,6 +421,7 @@ class Upscaler:
                 output=course.size,
                 collects=course.collects(number),
                 has_alpha=options.has_alpha,
+                consistent=bool(sampling.consistency),
             )
             for number, stage in enumerate(course.stages)
         ]

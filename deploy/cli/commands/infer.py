@@ -160,14 +160,22 @@ def infer(
         float | None,
         SAMPLING(
             "Noise level, 0 to 1, that the enlarged input is given to begin with, which saves steps; 0 begins with "
-            "pure noise instead."
+            "pure noise instead.",
+            least=0,
+            most=1,
         ),
     ] = None,
     consistency: Annotated[
         float | None,
-        SAMPLING("How strongly each step is pulled towards pictures that shrink to the input: 0 not at all, 1 fully."),
+        SAMPLING(
+            "How strongly each step is pulled towards pictures that shrink to the input: 0 not at all, 1 fully.",
+            least=0,
+            most=1,
+        ),
     ] = None,
-    eta: Annotated[float | None, SAMPLING("Fresh noise in each ddim step: 0 none, 1 as much as ddpm.")] = None,
+    eta: Annotated[
+        float | None, SAMPLING("Fresh noise in each ddim step: 0 none, 1 as much as ddpm.", least=0, most=1)
+    ] = None,
     placement: Annotated[
         str | None,
         SAMPLING(
@@ -194,12 +202,16 @@ def infer(
         int | None,
         ENGINE(
             "Make the picture in tiles of so many pixels a side, even if memory allows more. It comes out a little "
-            "different."
+            "different.",
+            least=1,
         ),
     ] = None,
     max_pixels: Annotated[
         int | None,
-        ENGINE("Most pixels of an input or output; pictures beyond it are refused. Give more to allow larger ones."),
+        ENGINE(
+            "Most pixels of an input or output; pictures beyond it are refused. Give more to allow larger ones.",
+            least=1,
+        ),
     ] = None,
     format: Format = None,
     quality: Quality = None,

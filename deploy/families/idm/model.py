@@ -222,9 +222,9 @@ class IdmSubject:
             estimate[:, :, rows] += resize_region(difference, self._size, span, (0, self._size[1]))
             trim()
 
-    def picture_rows(self, state: Float32, room: int) -> Iterator[Float32]:
-        """The state, which is the picture, strip by strip."""
-        del room
+    def picture_rows(self, state: Float32, room: int, consistency: float = 0.0) -> Iterator[Float32]:
+        """The state, which is the picture, strip by strip; its estimates were made consistent."""
+        del room, consistency
         for rows in strips_of_rows(state.shape):
             yield state[:, :, rows]
 

@@ -179,9 +179,9 @@ LATENT = Family(
     sampling=SAMPLING,
     published_equations=("ddim",),
     demo_presets={
-        "draft": {"equation": "dpmpp-2m", "steps": 4},
-        "balanced": {"equation": "ddim", "steps": 10},
-        "best": {"equation": "ddim", "steps": 20},
+        "draft": {"equation": "dpmpp-2m", "steps": 4, "consistency": 1.0},
+        "balanced": {"equation": "ddim", "steps": 10, "consistency": 1.0},
+        "best": {"equation": "ddim", "steps": 20, "consistency": 1.0},
     },
     model=LatentModel,
     decodes=True,

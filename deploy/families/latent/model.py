@@ -14,6 +14,7 @@ from deploy.families.latent.config import LatentConfig, UNetConfig
 from deploy.families.latent.detect import config_from_values
 from deploy.families.latent.memory import LatentMemory
 from deploy.families.model import Model
+from deploy.images.back_projection import back_projected_rows, back_projection_bytes
 from deploy.images.coordinates import (
     AxisLookup,
     covered_centres,
@@ -69,6 +70,9 @@ LARGEST_QUERY_BYTES = 64 << 20
 RATIOS = (2, 4, 8, 16)
 """Output pixels per latent pixel and side that are queried for calibration."""
 
+PASSES = 3
+"""Of back-projection on a decoded picture, each by the strength of data consistency (docs/measurements.md)."""
+
 QUERIED = 2048
 """Output pixels of each latent and size that are queried for calibration: whole rows, evenly spread."""
 
@@ -78,6 +82,7 @@ class LatentModel(Model):
 
     values = VALUES
     sampling = SAMPLING
+    agrees_when_decoded = True
 
     def __init__(self, graphs: Graphs) -> None:
         manifest = graphs.bundle.manifest
@@ -117,7 +122,7 @@ class LatentModel(Model):
         shape = (batch, channels, height, width)
         if "deviation" in maps:
             condition = condition + maps["deviation"] * posterior(shape)
-        return LatentSubject(self, condition, shape, size, self.config.covered(*lr_size))
+        return LatentSubject(self, condition, shape, size, self.config.covered(*lr_size), lr)
 
     def generation(self, count: int, state: Size | None, size: Size | None) -> Generated:
         """`count` pictures to be made from latents of that size."""
@@ -183,12 +188,15 @@ class LatentModel(Model):
         latent = self.state_size(lr, size)
         return self.memory.encode_bytes(latent, batch) + self.memory.decode_bytes(latent, batch) + LARGEST_QUERY_BYTES
 
+    def consistency_bytes(self, lr: Size, size: Size, batch: int) -> int:
+        """The rows of the decoded picture that wait for those below them, and what differs from the input."""
+        return back_projection_bytes(lr, size, batch, PASSES)
+
     def refusal_of_consistency(self) -> str | None:
-        """The estimate is a latent, and the models have no cheap way back from pixels."""
-        return (
-            "Data consistency is not possible with this latent model: its estimates are latents, and each step would "
-            "have to decode, compare with the input and encode again. Leave `consistency` out."
-        )
+        """A picture made from noise alone has nothing to agree with."""
+        if not self.generates:
+            return None
+        return "A picture made from noise alone has no input to be consistent with; leave out `consistency`."
 
     def notice_of_scale(self, lr: Size, size: Size) -> str | None:
         """What to say of a magnification past the largest of training; None up to it."""
@@ -207,6 +215,7 @@ class LatentSubject:
     state_shape: tuple[int, int, int, int]
     _size: Size
     _covered: tuple[float, float]
+    _lr: Float32 | None = None
 
     def condition(self, window: Window) -> dict[str, Array]:
         """What does not change from step to step, for one window of the latent."""
@@ -219,14 +228,16 @@ class LatentSubject:
         return self._condition[:, :, rows]
 
     def make_consistent(self, estimate: Float32, strength: float, trim: Callable[[], None]) -> None:
-        """Refused, see `LatentModel.refusal_of_consistency`."""
+        """The estimate is a latent, and there is no cheap way back from pixels: see `picture_rows`."""
         del estimate, strength, trim
-        raise PlanError(str(self._model.refusal_of_consistency()))
 
-    def picture_rows(self, state: Float32, room: int) -> Iterator[Float32]:
+    def picture_rows(self, state: Float32, room: int, consistency: float = 0.0) -> Iterator[Float32]:
         """The pictures from top to bottom, queried in chunks whose memory does not depend on the output size."""
         features = self._model.graphs.run("decode", {"z": np.ascontiguousarray(state)})["features"]
-        yield from self.rows_of_features(features, room)
+        rows = self.rows_of_features(features, room)
+        if consistency and self._lr is not None:
+            rows = back_projected_rows(rows, self._lr, self._size, strength=consistency, passes=PASSES)
+        yield from rows
 
     def rows_of_features(self, features: Float32, room: int) -> Iterator[Float32]:
         """The rows of the pictures, from the features that `decode` made of the state."""

@@ -78,7 +78,7 @@ def calibration_plans(session: Session) -> CalibrationPlans:
     """The default preset, and plain ddim from pure noise unless that is the same."""
     plain = Choices(equation="ddim", steps=PLAIN_STEPS, placement="uniform", start=0.0, consistency=0.0, eta=0.0)
     samplings = [session.sampling(), session.sampling(plain)]
-    if _same(*samplings):
+    if _same(*samplings, with_consistency=not session.model.agrees_when_decoded):
         del samplings[1]
     plans = tuple(session.plan(sampling) for sampling in samplings)
     levels: list[float] = []
@@ -88,8 +88,10 @@ def calibration_plans(session: Session) -> CalibrationPlans:
     return CalibrationPlans(samplings=tuple(samplings), plans=plans, levels=tuple(levels))
 
 
-def _same(one: Sampling, other: Sampling) -> bool:
-    return (one.plan, one.consistency, one.from_guess) == (other.plan, other.consistency, other.from_guess)
+def _same(one: Sampling, other: Sampling, *, with_consistency: bool) -> bool:
+    """Whether both take the same way to a finished state."""
+    same = (one.plan, one.from_guess) == (other.plan, other.from_guess)
+    return same and (not with_consistency or one.consistency == other.consistency)
 
 
 def groups_of_pictures(pictures: Sequence[CalibrationPicture]) -> list[Group]:

@@ -8,7 +8,7 @@ import pytest
 from deploy.errors import OutputError
 from deploy.families.idm.model import VALUES as IDM_VALUES
 from deploy.families.latent.model import VALUES as LATENT_VALUES
-from deploy.images.values import network_from_pixels, pixels_from_network
+from deploy.images.values import network_from_pixels, pixels_from_network, rounded
 
 RECORDED = Path(__file__).parents[2] / "reference" / "image_values.npz"
 
@@ -29,6 +29,7 @@ def test_idm_rounds_half_to_even_and_latent_truncates() -> None:
     values = np.array([0.0, 0.4 / 127.5, -3.0, 3.0], np.float32).reshape(1, 1, 1, 4).repeat(3, axis=1)
     assert pixels_from_network(values, IDM_VALUES)[0, 0, :, 0].tolist() == [128, 128, 0, 255]
     assert pixels_from_network(values, LATENT_VALUES)[0, 0, :, 0].tolist() == [127, 127, 0, 255]
+    assert pixels_from_network(values, rounded(LATENT_VALUES))[0, 0, :, 0].tolist() == [128, 128, 0, 255]
 
 
 def test_levels_become_the_published_network_values() -> None:

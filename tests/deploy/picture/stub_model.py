@@ -39,6 +39,7 @@ class StubModel:
     decoder = None
     channels = 3
     stride = 8
+    agrees_when_decoded = False
 
     def __init__(
         self, *, largest_pixels: int | None = None, offset_per_window: bool = False, worth_fixing: int | None = None
@@ -97,6 +98,10 @@ class StubModel:
         del lr, size, batch
         return 0
 
+    def consistency_bytes(self, lr: Size, size: Size, batch: int) -> int:
+        del size
+        return 12 * batch * prod(lr)
+
     def open_engines(self) -> None:
         pass
 
@@ -144,6 +149,6 @@ class StubSubject:
         data_consistency(estimate, self._lr, strength)
         trim()
 
-    def picture_rows(self, state: Float32, room: int) -> Iterator[Float32]:
-        del room
+    def picture_rows(self, state: Float32, room: int, consistency: float = 0.0) -> Iterator[Float32]:
+        del room, consistency
         yield state

@@ -51,8 +51,8 @@ class EnlargingModel(StubModel):
 
 
 class EnlargingSubject(StubSubject):
-    def picture_rows(self, state: Float32, room: int) -> Iterator[Float32]:
-        del state, room
+    def picture_rows(self, state: Float32, room: int, consistency: float = 0.0) -> Iterator[Float32]:
+        del state, room, consistency
         whole = np.clip(resize(self._lr, self._size), -1.0, 1.0)
         for top in range(0, self._size[0], 7):
             yield whole[:, :, top : top + 7]

@@ -20,6 +20,12 @@ def nothing_resident(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "SLACK_SHARE", 0.0)
 
 
+def test_consistency_is_counted_where_it_is_asked_for() -> None:
+    job = Job(lr=Size.square(100), size=Size.square(400), count=1, state_arrays=3, keeps_pixels=False)
+    made = layout_for(StubModel(), job, 170 * MB)
+    assert made.predicted_bytes == WHOLE - 10_000 * 12
+
+
 def laid_out(
     budget: int, *, side: int = 400, count: int = 1, tile: int | None = None, keeps: bool = False, alpha: bool = False
 ) -> Layout:
@@ -31,6 +37,7 @@ def laid_out(
         keeps_pixels=keeps,
         tile=tile,
         has_alpha=alpha,
+        consistent=True,
     )
     return layout_for(StubModel(), job, budget)
 

@@ -15,7 +15,9 @@ import deploy.engine.choice as engine_choice
 from deploy import Upscaler
 from deploy.bundle import Bundle
 from deploy.errors import BundleError, MissingPackage, OutputError, PlanError, SizeError
-from deploy.images.sizes import Size
+from deploy.families.latent.model import PASSES
+from deploy.images.resize import data_consistency, downscale, upscale
+from deploy.images.sizes import Size, output_size
 from deploy.picture.run import Progress
 from deploy.sampling.choices import Choices
 from engines.backends import BACKENDS
@@ -125,6 +127,50 @@ def test_data_consistency_brings_the_result_back_to_the_input(up: Upscaler) -> N
     plain = up.upscale(flat, 4.0, steps=3, start=0.5)
     aided = up.upscale(flat, 4.0, steps=3, start=0.5, consistency=1.0)
     assert abs(aided.mean() - 100) < 0.5 * abs(plain.mean() - 100)
+
+
+@pytest.mark.parametrize(("scale", "strength"), [(3.7, 1.0), (8.0, 0.5)])
+def test_a_decoded_picture_is_back_projected_in_rows_as_it_would_be_whole(
+    latent: Upscaler, monkeypatch: pytest.MonkeyPatch, scale: float, strength: float
+) -> None:
+    monkeypatch.setattr("deploy.families.latent.model.PIXELS_PER_THREAD", 100)  # blocks of one to three rows
+    size = output_size(Size.of(PICTURE), scale=scale)
+    made = {}
+    for consistency in (0.0, strength):
+        sampling = latent.sampling(Choices(steps=2, consistency=consistency))
+        with latent.sampled_together([PICTURE, OTHERS[0]], size, sampling) as sampled:
+            rows = sampled.subject.picture_rows(sampled.state, sampled.decode_bytes, sampled.consistency)
+            made[consistency] = sampled.state.copy(), np.concatenate(list(rows), axis=2)
+    (state, picture), (same_state, found) = made.values()
+    np.testing.assert_array_equal(state, same_state)  # what int8 is calibrated on
+    lr = np.moveaxis(np.stack([PICTURE, OTHERS[0]]) / 127.5 - 1, -1, -3).astype(np.float32)
+    for _ in range(PASSES):
+        data_consistency(picture, lr, strength)
+    # float32, of values up to a few, through weighted sums of a few hundred.
+    np.testing.assert_allclose(found, picture, atol=5e-5)
+
+
+def test_a_decoded_picture_agrees_with_its_input_in_any_depth_and_with_alpha(latent: Upscaler) -> None:
+    """The synthetic network paints beyond black and white; what is cut off is missing after any correction."""
+    smooth = upscale(GENERATOR.uniform(0.2, 0.8, (4, 3, 4)).astype(np.float32), (12, 16)).transpose(1, 2, 0)
+    for levels, dtype in ((255, np.uint8), (65535, np.uint16)):
+        image = np.rint(smooth * levels).astype(dtype)
+        told: list[float] = []
+        for consistency in (0.0, 1.0):
+            made = latent.upscale(image, 3.0, steps=2, consistency=consistency)
+            assert made.dtype == dtype and made.shape == (36, 48, 4)
+            small = downscale(np.moveaxis(made / levels, -1, 0), (12, 16))
+            told.append(float(np.abs(small - np.moveaxis(image / levels, -1, 0))[:3].mean()))
+        assert told[1] < 0.2 * told[0]
+
+
+def test_published_sampling_leaves_consistency_out_unless_it_is_asked_for(latent_sr: Bundle) -> None:
+    presets = {"balanced": {"equation": "ddim", "steps": 10, "consistency": 1.0}}
+    manifest = replace(latent_sr.manifest, presets=presets, default_preset="balanced")
+    with Upscaler(replace(latent_sr, manifest=manifest), threads=1) as upscaler:
+        assert upscaler.sampling().describe().endswith("from pure noise, data consistency 1")
+        assert upscaler.sampling(Choices(published=True)).consistency == 0.0
+        assert upscaler.sampling(Choices(published=True, consistency=0.5)).consistency == 0.5
 
 
 def test_tiles_of_flat_areas_gradients_and_textures_have_no_seams(up: Upscaler) -> None:
@@ -266,8 +312,8 @@ def test_each_family_is_asked_for_what_it_can(up: Upscaler, latent: Upscaler, ge
         generator.upscale(PICTURE, 2.0)
     with pytest.raises(PlanError, match=r"no input to begin from; leave out the start"):
         generator.generate(choices=Choices(start=0.5))
-    with pytest.raises(PlanError, match=r"Data consistency is not possible with this latent model"):
-        latent.upscale(PICTURE, 2.0, consistency=0.5)
+    with pytest.raises(PlanError, match=r"noise alone has no input to be consistent with; leave out `consistency`"):
+        generator.generate(choices=Choices(consistency=0.5))
     assert latent.upscale(PICTURE, 2.0, steps=2, start=0.5).shape == (18, 24, 3)
 
 

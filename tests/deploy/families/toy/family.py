@@ -186,8 +186,8 @@ class ToySubject:
         estimate[:] = data_consistency(estimate, self._lr, strength)
         trim()
 
-    def picture_rows(self, state: Float32, room: int) -> Iterator[Float32]:
-        del room
+    def picture_rows(self, state: Float32, room: int, consistency: float = 0.0) -> Iterator[Float32]:
+        del room, consistency
         yield state
 
 

@@ -13,7 +13,8 @@ from calibration.passes.inputs import DenoiserInput
 from deploy.bundle import Bundle, BundleWriter
 from deploy.int8.recording.pictures import calibration_pictures
 from deploy.int8.recording.trajectories import Trajectories, calibration_plans, groups_of_pictures
-from deploy.int8.settings import QuantizeSettings
+from deploy.int8.settings import PLAIN_STEPS, QuantizeSettings
+from deploy.picture.session import Session
 from deploy.picture.upscaler import Upscaler
 
 SCALES = (2.0, 4.0, 8.0)
@@ -79,3 +80,15 @@ def test_pictures_are_encoded_once_for_all_their_steps(recorded: Trajectories, m
     monkeypatch.setattr(graphs, "run", watched)
     assert len(list(recorded.inputs())) == 14
     assert encoded.count("encode") == 2
+
+
+@pytest.mark.parametrize(("of", "count"), [("latent_sr", 1), ("micro", 2)])
+def test_ways_that_differ_after_the_last_state_alone_are_recorded_once(
+    request: pytest.FixtureRequest, of: str, count: int
+) -> None:
+    """Where the decoded picture is made consistent, trajectories are the same with and without."""
+    bundle: Bundle = request.getfixturevalue(of)
+    presets = {"plain": {"equation": "ddim", "steps": PLAIN_STEPS, "consistency": 1.0}}
+    manifest = replace(bundle.manifest, presets=presets, default_preset="plain")
+    with Session(replace(bundle, manifest=manifest)) as session:
+        assert len(calibration_plans(session).plans) == count
