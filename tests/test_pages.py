@@ -69,6 +69,7 @@ def _run(block: Block, folder: Path, names: dict[str, object]) -> None:
             run_commands(block, folder)
 
 
+@pytest.mark.runs_openvino
 @pytest.mark.parametrize("block", [block for block in TO_RUN if block.slow is None], ids=lambda block: block.name)
 def test_block_runs(block: Block, copy_for: Copies, names_of_pages: dict[str, dict[str, object]]) -> None:
     _run(block, copy_for(block.page), names_of_pages.setdefault(block.page, {}))

@@ -92,6 +92,8 @@ def enlarge(
         force=force,
         choices=choices,
         preset=preset,
+        stages=stages,
+        draws=draws,
         notice=notice,
         progress=progress,
     )

@@ -84,6 +84,11 @@ PARAMETERS: Mapping[str, Kind] = {
     "preset": _TEXT,
     "equation": _TEXT,
     "placement": Kind("a name or noise levels", lambda value: isinstance(value, str) or _are(None, _is_number)(value)),
+    "stages": Kind(
+        "auto, once, or magnifications such as (4, 3)",
+        lambda value: isinstance(value, str) or _are(None, _is_number)(value),
+    ),
+    "draws": _WHOLE,
     "published": _SWITCH,
     "noise": _CALLABLE,
     "progress": _CALLABLE,

@@ -245,6 +245,8 @@ class Upscaler:
             preset=preset,
             published=published,
             placement=placement,
+            stages=stages,
+            draws=draws,
             tile=tile,
             max_pixels=max_pixels,
             color_fix=color_fix,

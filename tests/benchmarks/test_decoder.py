@@ -10,6 +10,7 @@ from deploy.bundle import Bundle
 from tests.deploy.int8.latent_decoders import tiny
 
 
+@pytest.mark.runs_openvino
 def test_every_engine_and_precision_is_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle = tiny("latent_sr_tiny", tmp_path)
     before = bundle.manifest.as_bytes()

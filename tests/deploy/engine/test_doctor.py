@@ -179,6 +179,7 @@ def test_a_refused_int8_is_told() -> None:
     )
 
 
+@pytest.mark.runs_openvino
 def test_the_report_on_this_machine() -> None:
     report = examine()
     known = {engine.int8 for engine in report.engines if engine.available and engine.name.endswith("-cpu")}
@@ -188,6 +189,7 @@ def test_the_report_on_this_machine() -> None:
     assert {engine.name for engine in report.engines} >= {"onnxruntime-cpu", "openvino-cpu"}
 
 
+@pytest.mark.runs_openvino
 def test_the_command_fits_one_screen_and_names_what_is_missing() -> None:
     done = run(COLUMNS="80")
     assert (done.returncode, done.stderr) == (0, "")

@@ -25,7 +25,7 @@ from deploy.images.resize import resize
 from deploy.images.sizes import Size
 from deploy.images.writing import Saving, check_format
 from deploy.packaged.places import EVALUATION_IMAGES, IDM_BUNDLE
-from deploy.picture import upscaler
+from deploy.picture import layout
 from deploy.picture.files import open_source, result_of
 from deploy.picture.run import Progress
 from deploy.picture.upscaler import Upscaler
@@ -204,8 +204,8 @@ class NearestModel(StubModel):
 
 
 class NearestSubject(StubSubject):
-    def picture_rows(self, state: Float32, room: int) -> Iterator[Float32]:
-        del state, room
+    def picture_rows(self, state: Float32, room: int, consistency: float = 0.0) -> Iterator[Float32]:
+        del state, room, consistency
         times = self._size[0] // self._lr.shape[2]
         yield self._lr.repeat(times, axis=2).repeat(times, axis=3)
 
@@ -216,8 +216,8 @@ def test_the_network_makes_transparency_too(
 ) -> None:
     """As a grey picture of its own, before the colours; progress counts both."""
     if memory == "on disk":
-        layout_for = upscaler.layout_for
-        monkeypatch.setattr(upscaler, "layout_for", lambda *given: replace(layout_for(*given), state_on_disk=True))
+        layout_for = layout.layout_for
+        monkeypatch.setattr(layout, "layout_for", lambda *given: replace(layout_for(*given), state_on_disk=True))
     pixels = RNG.integers(16, 255, (5, 6, 4), np.uint8)  # of less alpha, colours are taken from around
     fractions: list[float] = []
     with Upscaler(idm_micro, threads=1) as up:

@@ -8,6 +8,7 @@ from deploy.packaged.places import IDM_BUNDLE
 from engines.adapters import openvino_engine
 
 
+@pytest.mark.runs_openvino
 @pytest.mark.skipif(not openvino_engine.probe().available, reason="openvino is not installed")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_picture_is_the_same_after_a_tiny_one(precision: str) -> None:

@@ -54,6 +54,7 @@ def whole(idm_micro: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return checked("bench", result.stdout), plot
 
 
+@pytest.mark.runs_openvino
 def test_everything_of_a_bundle_as_json(whole: tuple[dict[str, Any], Path]) -> None:
     report, plot = whole
     assert report["schema"] == 2
@@ -113,6 +114,7 @@ def test_pictures_that_come_from_noise(latent_gen: Bundle) -> None:
     assert "one picture from noise at each size, onnxruntime-cpu fp32" in result.stdout
 
 
+@pytest.mark.runs_openvino
 def test_a_checkpoint_s_own_weights(tmp_path: Path) -> None:
     checkpoint = save_idm(tmp_path)
     bundle = tmp_path / "micro.bundle"
