@@ -15,6 +15,13 @@ def test_every_part_prints_its_table(capsys: pytest.CaptureFixture[str]) -> None
         assert words in printed
     (perfect,) = (line for line in printed.splitlines() if line.startswith("one that returns its input"))
     assert float(perfect.split()[5]) == 0  # the disc is white
+    (packaged,) = (line for line in printed.splitlines() if line.startswith("packaged, draft"))
+    assert float(packaged.split()[2]) <= 2  # of 255 levels
+    (bicubic,), (network,) = (
+        [row for row in printed.splitlines() if row.split()[:3] == ["draft", "all", way]]
+        for way in ("bicubic", "network")
+    )
+    assert float(network.split()[3]) > float(bicubic.split()[3]) + 1  # dB of alpha
     (red,) = (line for line in printed.splitlines() if line.startswith("255 0 0"))
     assert float(red.split()[-1]) < 1.0  # CIEDE2000
 
