@@ -197,7 +197,7 @@ def infer(
         typer.Option(
             "--consistency",
             rich_help_panel=SAMPLING,
-            help="How strongly each step is pulled towards pictures that shrink to the input: 0 not at all, 1 fully.",
+            help="How strongly pictures are pulled towards ones that shrink to the input: 0 not at all, 1 fully.",
         ),
     ] = None,
     eta: Annotated[

@@ -48,8 +48,8 @@ def schedule(
     consistency: Annotated[
         float | None,
         SEARCH(
-            "How strongly each step is pulled towards pictures that shrink to the input, 0 to 1. If left out, that of "
-            "the default preset."
+            "How strongly pictures are pulled towards ones that shrink to the input, 0 to 1. If left out, that of the "
+            "default preset."
         ),
     ] = None,
     seed: Annotated[int, SEARCH("Which random noise the search begins with, from 0.")] = 0,
