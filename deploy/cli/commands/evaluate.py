@@ -106,7 +106,7 @@ def evaluate(
         SAMPLING("Try beginning with the enlarged input at this noise level, 0 to 1; 0 begins with pure noise."),
     ] = [],
     consistency: Annotated[
-        list[float], SAMPLING("Try pulling each step so strongly towards pictures that shrink to the input, 0 to 1.")
+        list[float], SAMPLING("Try pulling pictures so strongly towards ones that shrink to the input, 0 to 1.")
     ] = [],
     eta: Annotated[list[float], SAMPLING("Try this share of fresh noise in ddim steps, 0 to 1.")] = [],
     placement: Annotated[

@@ -168,7 +168,7 @@ def infer(
     consistency: Annotated[
         float | None,
         SAMPLING(
-            "How strongly each step is pulled towards pictures that shrink to the input: 0 not at all, 1 fully.",
+            "How strongly pictures are pulled towards ones that shrink to the input: 0 not at all, 1 fully.",
             least=0,
             most=1,
         ),

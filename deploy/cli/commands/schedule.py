@@ -51,7 +51,7 @@ def schedule(
     consistency: Annotated[
         float | None,
         SEARCH(
-            "How strongly each step is pulled towards pictures that shrink to the input, 0 to 1. If left out, that of "
+            "How strongly pictures are pulled towards ones that shrink to the input, 0 to 1. If left out, that of "
             "the default preset.",
             least=0,
             most=1,

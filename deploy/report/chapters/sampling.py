@@ -44,7 +44,7 @@ def sampling_section(facts: Facts) -> Section:
         Column("steps", "evaluations of the network"),
         text_column("placed"),
         Column("begins at", "pure noise, or the enlarged input noised to this level"),
-        Column("consistency", "pull towards the low-resolution picture at each step, 0 to 1"),
+        Column("consistency", "pull towards the low-resolution picture, 0 to 1"),
     ]
     searched = sorted(manifest.placements)
     edges = facts.edges
