@@ -124,7 +124,6 @@ def evaluate(
             complete=one_of("auto", "once", "4"),
         ),
     ] = [],
-    draws: Annotated[list[int], SAMPLING("Try the mean of so many pictures as the picture.")] = [],
     published: Annotated[
         bool, SAMPLING("Sample exactly as the authors' code does, which takes long.", "--published")
     ] = False,
@@ -203,7 +202,6 @@ def evaluate(
         etas=eta,
         placements=[placement_from_text(text) for text in placement],
         stages=[stages_from_text(text) for text in stages],
-        draws=draws,
         published=published,
     )
     ways = _ways(offered, setting)

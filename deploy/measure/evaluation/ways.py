@@ -41,7 +41,6 @@ class Offered:
     etas: Sequence[float] = ()
     placements: Sequence[str | tuple[float, ...]] = ()
     stages: Sequence[str | tuple[float, ...]] = ()
-    draws: Sequence[int] = ()
     published: bool = False
 
     def ways(self) -> list[Way]:
@@ -55,7 +54,6 @@ class Offered:
             "eta": self.etas,
             "placement": self.placements,
             "stages": self.stages,
-            "draws": self.draws,
         }
         combinations = product(*(values or (None,) for values in parts.values()))
         choices = [

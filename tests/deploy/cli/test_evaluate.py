@@ -117,6 +117,7 @@ def test_rows_can_be_listed_one_by_one(bundle: Bundle, originals: Path) -> None:
         ),
         (["--against", "nobody"], r"no row is called 'nobody'; there are balanced"),
         (["--placement", "0.1,x"], r"'0\.1,x' is neither a placement nor noise levels"),
+        (["--stages", "4,x"], r"'4,x' is no list of stages; write auto, once"),
         (["--protocol", "div2k-5x"], r"there is no 'div2k-5x'; there are idm-faces-8x, div2k-4x, latent-selfssim"),
         (["--protocol", "div2k-4x", "--scale", 2, "--crop", 9], r"scales and cropping; leave out --scale and --crop"),
         (["--curve", "--scale", 2], r"it says the scales; leave out --scale"),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -141,6 +142,23 @@ def test_tiles_of_the_first_step_that_also_encode_do_not_count_for_the_others() 
             assert timing.left() == pytest.approx(5.0, abs=0.01)
     timing.finish()
     assert pace.learnt() == {(STEP, 1024, 1024): 1.0, (FIRST, 3000, 3000): pytest.approx(2.0)}
+
+
+def test_stages_have_a_time_each_and_what_is_to_come_is_known_by_its_pixels() -> None:
+    """Two steps of 1 s, then two on nine times the pixels: 9 s each, and 3 s around all of them."""
+    work = replace(whole(9216, steps=2), output=20_000, earlier=(whole(1024, steps=2),))
+    machine, pace = Machine(), Pace()
+    timing = Timing(pace, work, clock=machine.clock)
+    for seconds, left in ((2.0, 38.0), (1.0, 18.0), (9.0, 9.0), (9.0, 0.0)):
+        machine.take(seconds)
+        timing.mark()
+        assert timing.left() == pytest.approx(left, abs=0.01)
+    machine.take(2.0)
+    timing.finish()
+    assert pace.learnt() == {(STEP, 1024, 1024): 1.0, (STEP, 9216, 9216): 9.0, (FIRST, 9216, 20_000): 3.0}
+    assert pace.seconds(work, again=True) == pytest.approx(23.0) and pace.about(work) == pytest.approx(23.0)
+    # The first stage alone was never a picture: what is around it is guessed, as one more step and writing.
+    assert pace.seconds(whole(1024, steps=2)) == pytest.approx(3.0, abs=0.01)
 
 
 def test_the_second_picture_of_a_size_is_expected_without_what_the_first_needed() -> None:

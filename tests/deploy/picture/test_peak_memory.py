@@ -57,6 +57,14 @@ def test_an_idm_bundle_keeps_its_budget_at_any_scale(
 
 
 @pytest.mark.slow
+def test_stages_and_draws_keep_it_too(idm_micro: Bundle, tmp_path: Path) -> None:
+    """1024x1024 pixels at the end; what stages and draws collect is 1 and 13 MB of floats, the latter on disk."""
+    allowed = "320MiB"
+    ways = ["--scale", "16", "--steps", "1", "--stages", "4,4", "--draws", "2", "--engine", "onnxruntime-cpu"]
+    assert peak_of(idm_micro, tmp_path, "64.png", *ways, "--max-memory", allowed) < bytes_from_text(allowed)
+
+
+@pytest.mark.slow
 def test_a_latent_decodes_to_200_times_its_size_in_flat_memory(latent_sr: Bundle, tmp_path: Path) -> None:
     """3200 x 3200 pixels are 123 MB of colours alone; rows are queried and written as they come."""
     small, large = (
