@@ -29,7 +29,7 @@ from deploy.images.writing import Saving
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Sampling
 
-RECIPE = "1"
+RECIPE = "2"
 """To be changed when this tool makes other pictures of the same settings: those it made before count no more."""
 
 LONGEST_SHOWN = 40

@@ -120,7 +120,7 @@ def test_memory_counts_what_is_collected_and_lets_go_of_what_lies_on_disk(monkey
     monkeypatch.setattr(layout, "SLACK_SHARE", 0.0)
     jobs = [
         layout.Job(lr=Size.square(side // 4), size=Size.square(side), count=1, state_arrays=3, keeps_pixels=False,
-                   collects=True)
+                   collects=True, consistent=True)
         for side in (400, 1600)
     ]  # fmt: skip
     first, second = layout.layouts_for(StubModel(), jobs, 10_000 * MB)
