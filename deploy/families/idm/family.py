@@ -1,7 +1,7 @@
 """The record of IDM: pixel-space implicit diffusion."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -93,6 +93,15 @@ def trial(config: IdmConfig, size: Size, batch: int) -> Trial:
     return Trial(size=size, feeds=feeds, between=lambda _graph, _feeds: None)
 
 
+THREE_STEPS: Mapping[str, Any] = {
+    "equation": "ddim",
+    "steps": 3,
+    "placement": "logsnr",
+    "start": 0.4,
+    "consistency": 1.0,
+    "stages": [4.0],
+}
+
 IDM = Family(
     name="idm",
     title="IDM, implicit diffusion in pixel space",
@@ -117,10 +126,10 @@ IDM = Family(
     sampling=SAMPLING,
     published_equations=("ddpm", "ddim"),
     demo_presets={
-        "draft": {"equation": "ddim", "steps": 2, "start": 0.5, "consistency": 1.0},
-        # The fewest steps that keep the detail of 200; five of `ddim` have 0.6 dB more PSNR and a sixth less of it.
-        "balanced": {"equation": "dpmpp-2m", "steps": 5, "placement": "logsnr", "start": 0.5, "consistency": 1.0},
-        "best": {"equation": "ddim", "steps": 8, "placement": "logsnr", "start": 0.2, "consistency": 1.0},
+        # By the judge, on the calibration photographs (docs/measurements.md, presets of the packaged models).
+        "draft": {"equation": "ddim", "steps": 1, "start": 0.6, "consistency": 1.0, "stages": [4.0]},
+        "balanced": THREE_STEPS,
+        "best": {**THREE_STEPS, "draws": 4},
     },
     model=IdmModel,
     decodes=False,
