@@ -1,7 +1,7 @@
 """The record of the latent family: latent diffusion with an implicit neural decoder."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -143,6 +143,8 @@ def _least_scale(smallest: float, largest: float) -> float:
     return max(smallest, largest / 2)
 
 
+ONE_STEP: Mapping[str, Any] = {"equation": "ddim", "steps": 1, "start": 0.4, "consistency": 1.0}
+
 LATENT = Family(
     name="latent",
     title="latent diffusion with an implicit decoder",
@@ -179,9 +181,10 @@ LATENT = Family(
     sampling=SAMPLING,
     published_equations=("ddim",),
     demo_presets={
-        "draft": {"equation": "dpmpp-2m", "steps": 4, "consistency": 1.0},
-        "balanced": {"equation": "ddim", "steps": 10, "consistency": 1.0},
-        "best": {"equation": "ddim", "steps": 20, "consistency": 1.0},
+        # By the judge, on the calibration photographs (docs/measurements.md, presets of the packaged models).
+        "draft": ONE_STEP,
+        "balanced": {**ONE_STEP, "draws": 2},
+        "best": {"equation": "ddim", "steps": 2, "start": 0.3, "consistency": 1.0, "draws": 4},
     },
     model=LatentModel,
     decodes=True,
