@@ -39,7 +39,7 @@ from deploy.images.sizes import Size
 from deploy.measure.evaluation.contenders import MODEL_FREE, About, Contender, Setting
 from deploy.measure.evaluation.evaluate import Evaluation, Row, evaluate
 from deploy.measure.evaluation.measures import LR_CONSISTENCY, MEASURES, PSNR, SSIMULACRA2
-from deploy.measure.evaluation.originals import pixels_from_planes, read_originals
+from deploy.measure.evaluation.originals import Original, pixels_from_planes, read_originals
 from deploy.measure.evaluation.tables import text_from_interval
 from deploy.measure.evaluation.ways import Offered, opened_settings
 from deploy.packaged.places import EVALUATION_IMAGES, IDM_BUNDLE
@@ -73,8 +73,9 @@ class Peer:
         """What is imported."""
         return self.package.replace("-", "_")
 
-    def about(self) -> About:
+    def about(self, original: Original | None = None) -> About:
         """What it does; refused where it cannot be loaded."""
+        del original
         _ = self._network
         version = importlib.metadata.version(self.package)
         return About(text=f"{self.package} {version}, {self.factor}x, {self.threads} threads", evaluations=1)
