@@ -93,8 +93,8 @@ def layouts_for(model: Model, jobs: Sequence[Job], budget: int) -> list[Layout]:
             from_disk = bool(layouts) and layouts[-1].picture_on_disk
             held = max((layout.own_bytes for layout in layouts), default=0) // SHARE_HELD
             layout = layout_for(model, replace(job, count=batch, lr_on_disk=from_disk), budget - held)
-            held_too = {"own_bytes": layout.own_bytes + held, "predicted_bytes": layout.predicted_bytes + held}
-            layouts.append(replace(layout, **held_too) if held else layout)
+            own, predicted = layout.own_bytes + held, layout.predicted_bytes + held
+            layouts.append(replace(layout, own_bytes=own, predicted_bytes=predicted))
         smallest = min(layout.batch for layout in layouts)
         if all(layout.batch == smallest for layout in layouts):
             return layouts
