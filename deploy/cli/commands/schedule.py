@@ -21,7 +21,9 @@ EXAMPLES = (
 
 def schedule(
     bundle: BundleArgument = None,
-    steps: Annotated[str, FIRST("Numbers of steps to place, separated by commas; each takes a search.")] = "5,8,12,20",
+    steps: Annotated[
+        str, FIRST("Numbers of steps to place, separated by commas; each takes a search.")
+    ] = "1,2,3,5,8,12",
     equation: Annotated[str, FIRST("Solvers to place steps for, separated by commas.")] = "ddim,dpmpp-2m",
     presets: Annotated[
         bool, FIRST("Let the bundle's draft, balanced and best use what was found, or not.", "--presets/--no-presets")
@@ -40,14 +42,15 @@ def schedule(
     samples: Annotated[int, SEARCH("How many pictures to search with.")] = 2,
     scale: Annotated[float, SEARCH("How many times the search enlarges each side.", least=1)] = 4.0,
     start: Annotated[
-        float | None,
+        list[float],
         SEARCH(
-            "Noise level, 0 to 1, that the enlarged input is given to begin with; 0 begins with pure noise. If left "
-            "out, that of the default preset.",
+            "Noise level, 0 to 1, that the enlarged input is given to begin with; 0 begins with pure noise; repeatable."
+            " Placements are searched for the first. If left out, that of the default preset, and for presets also "
+            "0.3, 0.5 and 0.7.",
             least=0,
             most=1,
         ),
-    ] = None,
+    ] = [],
     consistency: Annotated[
         float | None,
         SEARCH(
@@ -65,8 +68,8 @@ def schedule(
 ) -> None:
     """Search the placement of few steps for this checkpoint and store it, with presets, in the bundle.
 
-    The presets' solvers and placements, and which preset is the default one, are chosen by how pictures look
-    (SSIMULACRA2) whose originals are known.
+    Presets are chosen by how pictures look (SSIMULACRA2) whose originals are known: draft has the fewest steps,
+    balanced, the default, the fewest from which more are not told apart, best takes the mean of several pictures.
     """
     from deploy.bundle import Bundle, discover
     from deploy.measure.evaluation.choosing import judge_for
@@ -77,7 +80,7 @@ def schedule(
         request = ScheduleRequest(
             steps=counts_from_text(steps),
             equations=tuple(name.strip() for name in equation.split(",")),
-            start=start,
+            starts=tuple(start),
             consistency=consistency,
             images=tuple(image),
             samples=samples,

@@ -1,6 +1,6 @@
 """Searched placements and measured presets, written into a bundle one by one, so that a stopped search resumes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ from deploy.images.files import read_image
 from deploy.images.sizes import Size, output_size
 from deploy.images.values import network_from_pixels
 from deploy.picture.generation import NO_PICTURE
+from deploy.picture.schedule.choosing import DEFAULT, STARTS, Chooser, Judge
 from deploy.picture.schedule.search import Found, PlacementSearch, Sample, Setting
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import PRESET_NAMES, Choices, placement_key
 from deploy.sampling.noise import image_key
 from deploy.sampling.noise_source import NoiseSource
-from deploy.sampling.placement import PLACEMENTS
 
 LARGEST_LR_SIDE = 32
 """Samples are cut to this many pixels a side: a placement does not depend on the size of the picture."""
@@ -26,11 +26,15 @@ LARGEST_LR_SIDE = 32
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleRequest:
-    """What to search. `equations` are tried against each other; start and consistency None: the default preset's."""
+    """What to search and to choose from. `equations` and `starts` are tried against each other.
 
-    steps: tuple[int, ...] = (5, 8, 12, 20)
+    starts: noise levels to begin at, 0 for pure noise; placements are searched for the first. None said: that of the
+    default preset, and for presets some beside it. consistency: None is the default preset's.
+    """
+
+    steps: tuple[int, ...] = (1, 2, 3, 5, 8, 12)
     equations: tuple[str, ...] = ("ddim", "dpmpp-2m")
-    start: float | None = None
+    starts: tuple[float, ...] = ()
     consistency: float | None = None
     images: tuple[Path, ...] = ()  # none: the bundle's samples
     samples: int = 2
@@ -42,20 +46,6 @@ class ScheduleRequest:
     def __post_init__(self) -> None:
         if not self.steps or not self.equations or self.samples < 1:
             raise PlanError("The search needs at least one number of steps, one equation and one sample.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judge:
-    """Who says how ways to sample look: `looks` gives a figure for each, more is better.
-
-    Ways that lose at most `most_lost` beside the best look the same. `name` is the figure's, `where` in words what it
-    was measured on.
-    """
-
-    name: str
-    looks: Callable[[Sequence[Choices]], Sequence[float]]
-    most_lost: float
-    where: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +69,11 @@ def schedule_bundle(
 ) -> list[Row]:
     """Every placement asked for, searched or found in the bundle; at the end the presets use them.
 
-    Which equation and placement a preset has, and which preset is the default one, the judge says. Without one, the
-    placement that ends nearest to the run of many steps is taken, and the default stays.
+    Which ways these are, the judge says. Without one, the placements that end nearest to the run of many steps are
+    taken, and the default stays.
     """
-    current = upscaler.sampling(Choices(start=request.start, consistency=request.consistency))
+    said = request.starts[0] if request.starts else None
+    current = upscaler.sampling(Choices(start=said, consistency=request.consistency))
     start = None
     if current.from_guess:
         placement = current.plan.placement
@@ -124,7 +115,7 @@ def schedule_bundle(
                 Row(key=key, equation=equation, steps=steps, entry=bundle.manifest.placements[key], resumed=resumed)
             )
     if request.presets:
-        _store_presets(bundle, rows, start, current.consistency, judge)
+        _store_presets(upscaler, bundle, request, rows, start, current.consistency, judge)
     return rows
 
 
@@ -209,23 +200,30 @@ def _with_placement(bundle: Bundle, key: str, entry: dict[str, Any]) -> Bundle:
 
 
 def _store_presets(
-    bundle: Bundle, rows: Sequence[Row], start: float | None, consistency: float, judge: Judge | None
+    upscaler: Upscaler,
+    bundle: Bundle,
+    request: ScheduleRequest,
+    rows: Sequence[Row],
+    start: float | None,
+    consistency: float,
+    judge: Judge | None,
 ) -> Bundle:
-    """draft, balanced and best have the fewest, the middle and the most steps, each in its best way."""
-    counts = sorted({row.steps for row in rows})
-    chosen = (counts[0], counts[len(counts) // 2], counts[-1])
-    aids = {"start": start, "consistency": consistency or None}
+    """The judge's draft, balanced and best; without one those of the fewest, the middle and the most steps."""
+    presets, default = dict(bundle.manifest.presets), bundle.manifest.default_preset
+    aids = {"start": start or 0.0, "consistency": consistency}
     if judge is None:
-        best = {steps: _nearest([row for row in rows if row.steps == steps]) for steps in chosen}
+        counts = sorted({row.steps for row in rows})
+        chosen = (counts[0], counts[len(counts) // 2], counts[-1])
+        nearest = {steps: _nearest([row for row in rows if row.steps == steps]) for steps in chosen}
+        said = {key: value for key, value in aids.items() if value}
+        presets |= {name: nearest[steps] | said for name, steps in zip(PRESET_NAMES, chosen, strict=True)}
+        default = default if default in presets else DEFAULT
     else:
-        best = _best_looking([row for row in rows if row.steps in chosen], aids, judge)
-    presets = dict(bundle.manifest.presets)
-    for name, steps in zip(PRESET_NAMES, chosen, strict=True):
-        presets[name] = best[steps] | {key: value for key, value in aids.items() if value is not None}
-    default = bundle.manifest.default_preset if bundle.manifest.default_preset in presets else "balanced"
-    if judge is not None:
-        looks = {name: presets[name][f"measured_{judge.name}"] for name in PRESET_NAMES}
-        default = next(name for name in PRESET_NAMES if looks[name] >= max(looks.values()) - judge.most_lost)
+        starts = request.starts or (start or 0.0, *STARTS)
+        chooser = Chooser(upscaler, judge, consistency=consistency, starts=starts)
+        searched = [_nearest([row]) | aids | {"eta": 0.0} for row in rows]
+        presets |= chooser.presets(request.equations, request.steps, searched)
+        default = DEFAULT
     with BundleWriter.update(bundle) as writer:
         return writer.commit(replace(bundle.manifest, presets=presets, default_preset=default))
 
@@ -239,30 +237,3 @@ def _nearest(rows: Sequence[Row]) -> dict[str, Any]:
         "placement": row.entry["noise_levels"],
         "measured_distance": row.entry["distance"],
     }
-
-
-def _best_looking(rows: Sequence[Row], aids: Mapping[str, Any], judge: Judge) -> dict[int, dict[str, Any]]:
-    """For every number of steps the preset that the judge likes best, of the placements found and those by rule."""
-    candidates = []
-    for row in rows:
-        placements = {"found": row.entry["noise_levels"]} | {name: name for name in PLACEMENTS}
-        for name, placement in placements.items():
-            distance = row.entry["distance"] if name == "found" else row.entry["rules"][name]
-            values = {"equation": row.equation, "steps": row.steps, "placement": placement}
-            candidates.append(values | {"measured_distance": distance})
-    ways = [
-        Choices(
-            equation=values["equation"],
-            steps=values["steps"],
-            placement=values["placement"],
-            start=aids["start"] or 0.0,
-            consistency=aids["consistency"] or 0.0,
-        )
-        for values in candidates
-    ]
-    best: dict[int, dict[str, Any]] = {}
-    for values, look in zip(candidates, judge.looks(ways), strict=True):
-        kept = best.get(values["steps"])
-        if kept is None or look > kept[f"measured_{judge.name}"]:
-            best[values["steps"]] = values | {f"measured_{judge.name}": look, "measured_on": judge.where}
-    return best

@@ -41,10 +41,14 @@ def sampling_section(facts: Facts) -> Section:
     columns = [
         text_column("preset"),
         text_column("equation"),
-        Column("steps", "evaluations of the network"),
+        Column("steps", "evaluations of the network in a run"),
         text_column("placed"),
         Column("begins at", "pure noise, or the enlarged input noised to this level"),
         Column("consistency", "pull towards the low-resolution picture, 0 to 1"),
+        Column("draws", "runs from different noise, whose mean the picture is"),
+        Column(
+            "stages", "how many times the network enlarges at most, one stage after the other; a filter does the rest"
+        ),
     ]
     searched = sorted(manifest.placements)
     edges = facts.edges
@@ -109,4 +113,6 @@ def _row(name: str, sampling: Sampling, default: bool) -> list[Child]:
         plan.placement if isinstance(plan.placement, str) else listed,
         begins,
         f"{sampling.consistency:g}" if sampling.consistency else "none",
+        str(sampling.draws),
+        str(sampling.stages),
     ]

@@ -32,43 +32,42 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return export_bundle(checkpoint, folder / "micro.bundle", samples=[folder / "sample.png"])
 
 
-def test_the_gain_is_printed_and_the_second_time_found(
-    exported: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def common(exported: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Options of a short search in a folder with a bundle, two originals to judge by, and nothing else."""
     shutil.copytree(exported.path, tmp_path / "micro.bundle")
+    (tmp_path / "mine").mkdir()
+    for name in "ab":
+        pixels = np.random.default_rng(ord(name)).integers(0, 256, (40, 30, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "mine" / f"{name}.png")
     monkeypatch.chdir(tmp_path)
-    arguments = ["--steps", "2", "--equation", "ddim", "--scale", "2", "--samples", "1", "--threads", "1"]
-    first = CliRunner().invoke(app, arguments)
+    options = "--steps 2 --equation ddim --start 0.5 --scale 2 --samples 1 --threads 1 --originals mine"
+    return options.split()
+
+
+def test_the_gain_is_printed_and_the_second_time_found(common: list[str]) -> None:
+    first = CliRunner().invoke(app, common)
     assert first.exit_code == 0 and "ddim, 2 steps: distance" in first.stdout and "nearer than uniform" in first.stdout
     assert first.output.count("ddim, 2 steps: distance") == 1  # stderr does not say it again
     assert re.search(
-        r"micro\.bundle:\n  draft: ddim, 2 steps placed .*; SSIMULACRA2 -?\d+\.\d on 6 cal.*\(default\)\n", first.stdout
+        r"micro\.bundle:\n  draft: ddim, 2 steps .*; SSIMULACRA2 -?\d+\.\d on 2 originals of mine\n"
+        r"  balanced: .*\(default\)\n  best: .*\n$",
+        first.stdout,
     )
-    again = CliRunner().invoke(app, [*arguments, "--json"])
+    again = CliRunner().invoke(app, [*common, "--json"])
     (row,) = checked("schedule", again.stdout)
-    assert row["resumed"] and row["key"] == "ddim/2/noise"
-    assert "found in the bundle" in CliRunner().invoke(app, arguments).stdout
+    assert row["resumed"] and row["key"] == "ddim/2/0.5"
+    assert "found in the bundle" in CliRunner().invoke(app, common).stdout
 
 
-def test_presets_are_judged_on_the_folder_that_is_named(
-    exported: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As `evaluate` judges them there: the stored figure is that of the default preset on these originals."""
-    shutil.copytree(exported.path, tmp_path / "micro.bundle")
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    for name in "ab":
-        Image.fromarray(np.random.default_rng(ord(name)).integers(0, 256, (40, 30, 3), np.uint8)).save(
-            folder / f"{name}.png"
-        )
-    monkeypatch.chdir(tmp_path)
-    common = ["--steps", "2", "--equation", "ddim", "--scale", "2", "--samples", "1", "--threads", "1"]
-    result = CliRunner().invoke(app, [*common, "--originals", str(folder)])
-    assert result.exit_code == 0 and "on 2 originals of mine" in result.stdout
-    judged = Bundle.open(tmp_path / "micro.bundle").manifest.presets["draft"]["measured_ssimulacra2"]
-    with Upscaler(Bundle.open(tmp_path / "micro.bundle"), threads=1) as upscaler:
-        originals = read_originals(folder, 2.0, crop=30)
-        looks = [ssimulacra2(upscaler.upscale(one.lr, size=one.size), one.pixels) for one in originals]
+def test_presets_are_judged_on_the_folder_that_is_named(common: list[str]) -> None:
+    """As `evaluate` judges them there: the stored figure is that of the preset on these originals."""
+    assert CliRunner().invoke(app, common).exit_code == 0
+    bundle = Bundle.open(Path("micro.bundle"))
+    judged = bundle.manifest.presets["best"]["measured_ssimulacra2"]
+    with Upscaler(bundle, threads=1) as upscaler:
+        originals = read_originals(Path("mine"), 2.0, crop=30)
+        looks = [ssimulacra2(upscaler.upscale(one.lr, size=one.size, preset="best"), one.pixels) for one in originals]
     assert judged == pytest.approx(sum(looks) / 2, abs=1e-9)
 
 

@@ -1,6 +1,5 @@
 """The search of step placements: exact where it claims to be, never worse than a rule, resumable."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -12,7 +11,7 @@ from PIL import Image
 
 from deploy.bundle import Bundle
 from deploy.errors import BundleError, PlanError
-from deploy.picture.schedule.presets import Judge, ScheduleRequest, schedule_bundle
+from deploy.picture.schedule.presets import ScheduleRequest, schedule_bundle
 from deploy.picture.schedule.search import PlacementSearch, Sample, Setting, blend, cheapest_path
 from deploy.picture.upscaler import Upscaler, ignore
 from deploy.sampling.choices import Choices
@@ -110,44 +109,6 @@ def test_a_stopped_search_resumes_and_infer_uses_what_was_found(
         searched = up.sampling(Choices(equation="ddim", steps=2, placement="searched"))
         assert searched.plan.placement == up.sampling(Choices(preset="draft")).plan.placement
         assert up.upscale(np.zeros((4, 4, 3), np.uint8), 2.0).shape == (8, 8, 3)
-
-
-def test_presets_are_what_the_judge_likes_best_and_the_default_the_first_of_those_that_look_alike(
-    idm_micro: Bundle, tmp_path: Path
-) -> None:
-    """It likes quadratic placements and three steps; four steps gain less than a judge tells apart."""
-    import shutil
-
-    shutil.copytree(idm_micro.path, tmp_path / "micro.bundle")
-    picture = tmp_path / "a.png"
-    Image.fromarray(np.random.default_rng(1).integers(0, 256, (6, 7, 3), np.uint8)).save(picture)
-    request = ScheduleRequest(
-        steps=(2, 3, 4), equations=("ddim", "dpmpp-2m"), images=(picture,), samples=1, scale=2.0, start=0.5
-    )
-    asked: list[Choices] = []
-
-    def looks(ways: Sequence[Choices]) -> list[float]:
-        asked.extend(ways)
-        return [
-            {2: 50.0, 3: 60.0, 4: 60.4}[way.steps or 0] + (way.placement == "quadratic") + (way.equation == "ddim")
-            for way in ways
-        ]
-
-    judge = Judge(name="taste", looks=looks, most_lost=0.5, where="nothing")
-    with Upscaler(Bundle.open(tmp_path / "micro.bundle"), threads=1) as up:
-        rows = schedule_bundle(up, request, say=ignore, progress=lambda *_: None, judge=judge)
-    manifest = Bundle.open(tmp_path / "micro.bundle").manifest
-    assert len(asked) == 3 * 2 * 4 and {way.start for way in asked} == {0.5}
-    assert manifest.default_preset == "balanced"
-    assert manifest.presets["best"] == {
-        "equation": "ddim",
-        "steps": 4,
-        "placement": "quadratic",
-        "start": 0.5,
-        "measured_distance": next(row for row in rows if row.key == "ddim/4/0.5").entry["rules"]["quadratic"],
-        "measured_taste": 62.4,
-        "measured_on": "nothing",
-    }
 
 
 def test_a_bundle_without_samples_asks_for_pictures(idm_micro: Bundle) -> None:
