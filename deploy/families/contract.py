@@ -235,7 +235,7 @@ class Family:
     sampling: SamplingRules
     published_equations: tuple[str, ...]  # of the authors' samplers
     demo_presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Those of its demo model, if it has one, chosen by `idm-deploy schedule` on the packaged calibration pictures."""
+    """Those of its demo model, if it has one, chosen by the judge on the packaged calibration pictures."""
 
     # At run time
     model: Callable[[Graphs], "Model"]
