@@ -181,7 +181,7 @@ def test_presets_are_drawn_and_one_that_cannot_be_used_says_why() -> None:
     assert "balanced default ddim 3 logsnr 0.4 1 1 4 best ddim 3 logsnr 0.4 1 4 4" in told
     assert "The denoising plan is impossible" in told or "nonsense" in told
     assert "No placement was searched" in told
-    assert "The noise levels as numbers draft 0.7 balanced 0.5, " in told
+    assert "The noise levels as numbers draft 0.6 balanced 0.4, " in told
 
 
 def test_rewrites_that_were_left_out_are_named() -> None:
