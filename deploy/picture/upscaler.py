@@ -143,6 +143,7 @@ class Upscaler:
         placement: str | Sequence[float] | None = ...,
         stages: str | Sequence[float] | None = ...,
         draws: int | None = ...,
+        blend: float | None = ...,
         eta: float | None = ...,
         tile: int | None = ...,
         sample: int = ...,
@@ -172,6 +173,7 @@ class Upscaler:
         placement: str | Sequence[float] | None = ...,
         stages: str | Sequence[float] | None = ...,
         draws: int | None = ...,
+        blend: float | None = ...,
         eta: float | None = ...,
         tile: int | None = ...,
         sample: int = ...,
@@ -200,6 +202,7 @@ class Upscaler:
         placement: str | Sequence[float] | None = None,
         stages: str | Sequence[float] | None = None,
         draws: int | None = None,
+        blend: float | None = None,
         eta: float | None = None,
         tile: int | None = None,
         sample: int = 0,
@@ -220,10 +223,10 @@ class Upscaler:
         the bundle's default otherwise; `equation`, `steps`, `start`, `consistency`, `eta` and `placement` replace parts
         of it, `published` takes the authors' own sampler; `choices` holds all of these, and what is said besides goes
         before it. `stages` are the magnifications that the network makes one after the other, such as (4, 3), or "once"
-        or "auto"; `draws` the number of runs whose mean is taken. The random numbers follow from `seed`, the picture
-        and `sample`, the number of the draw, or come from `noise(shape, step_index)`. `progress` is called with a
-        `deploy.Progress` after each tile of each step, `notice` with a line for people; an exception that they raise
-        cancels the call.
+        or "auto"; `draws` the number of runs whose mean is taken; `blend` moves the scaling factor that an IDM network
+        is told, 1 is what the widths say. The random numbers follow from `seed`, the picture and `sample`, the number
+        of the draw, or come from `noise(shape, step_index)`. `progress` is called with a `deploy.Progress` after each
+        tile of each step, `notice` with a line for people; an exception that they raise cancels the call.
         """
         said = Choices(
             preset=preset,
@@ -235,6 +238,7 @@ class Upscaler:
             placement=placement,
             stages=stages,
             draws=draws,
+            blend=blend,
             published=published,
         )
         options = RunOptions(
@@ -399,6 +403,7 @@ class Upscaler:
                 grey=tuple(is_grey(one) for one in pixels),
                 from_guess=sampling.from_guess,
                 consistency=sampling.consistency,
+                blend=sampling.blend,
                 scratch=options.scratch or Path(tempfile.gettempdir()),
                 progress=options.progress,
                 notice=options.notice,

@@ -15,6 +15,7 @@ from deploy.cli.options import (
     ENGINE,
     FOUND_OR_PACKAGED,
     SAMPLING,
+    Blend,
     ColorFix,
     Device,
     Draws,
@@ -237,6 +238,7 @@ def infer(
     ] = False,
     stages: Stages = None,
     draws: Draws = None,
+    blend: Blend = None,
     seed: Seed = 0,
     engine: Engine = "auto",
     precision: Precision = "auto",
@@ -305,7 +307,7 @@ def infer(
         force=force,
         saving=saving,
         all_frames=frames == "all",
-        choices=_choices(preset, equation, steps, start, consistency, eta, placement, stages, draws, published),
+        choices=_choices(preset, equation, steps, start, consistency, eta, placement, stages, draws, blend, published),
     )
     with Upscaler(opened, engine, precision, threads, max_memory, device) as upscaler:
         failed = _print_plans(upscaler, request, as_json) if dry_run else _make(upscaler, request, as_json)
@@ -394,6 +396,7 @@ def _choices(
     placement: str | None,
     stages: str | None,
     draws: int | None,
+    blend: float | None,
     published: bool,
 ) -> "Choices":
     from deploy.sampling.choices import Choices
@@ -408,6 +411,7 @@ def _choices(
         placement=placement_from_text(placement) if placement is not None else None,
         stages=stages_from_text(stages) if stages is not None else None,
         draws=draws,
+        blend=blend,
         published=published,
     )
 
