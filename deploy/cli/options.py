@@ -183,6 +183,12 @@ Draws = Annotated[
         "The picture is the mean of so many, made from different noise: nearer to the truth, and smoother.", least=1
     ),
 ]
+Blend = Annotated[
+    float | None,
+    SAMPLING(
+        "Times the scaling factor that an IDM network is told, 1 being what the widths say; moves its mix of features."
+    ),
+]
 Seed = Annotated[
     int,
     SAMPLING(

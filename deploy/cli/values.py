@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 OPTIONS_OF_PARAMETERS = (
     "background",
     "batch",
+    "blend",
     "color_fix",
     "consistency",
     "device",
@@ -242,6 +243,7 @@ READERS: Mapping[str, Callable[[str], Any]] = {
     "placement": placement_from_text,
     "stages": stages_from_text,
     "draws": int,
+    "blend": float,
 }
 PUBLISHED = "published"
 OF_THE_PLACE = ("bundle", "engine", "precision")

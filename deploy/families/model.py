@@ -129,6 +129,15 @@ class Model(ABC):
         """Why data consistency cannot be had, as one sentence; None where it can, as wherever there is an input."""
         return None
 
+    def refusal_of_blend(self) -> str | None:
+        """Why the network cannot be told of another magnification than its own, as one sentence; None where it can."""
+        return "This network is not told how many times it magnifies, so there is nothing to move: leave `blend` out."
+
+    def blended(self, subject: Subject, blend: float) -> Subject:
+        """The same pictures, where the network is told `blend` times their scaling factor; asked if nothing refuses."""
+        del subject, blend
+        raise PlanError(self.refusal_of_blend())
+
     def predict(self, x: Float32, condition: Feeds, row: PlanRow, keep: Keep = NOTHING_STAYS) -> Float32:
         """The noise that the network sees in `x`; `row` is one that `rows` made."""
         return self.graphs.predicted_noise(x, condition, row, keep)

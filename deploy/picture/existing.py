@@ -73,6 +73,8 @@ class Making:
         plan = {"consistency": sampling.consistency, "from_guess": sampling.from_guess, **asdict(sampling.plan)}
         if not sampling.stages.is_once:
             plan["stages"] = sampling.stages.magnifications
+        if sampling.blend != 1:
+            plan["blend"] = sampling.blend
         if sampling.draws > 1:
             plan["draws"] = sampling.draws
         return cls(

@@ -64,6 +64,9 @@ class Session:
         refusal = self.model.refusal_of_consistency()
         if sampling.consistency and refusal is not None:
             raise PlanError(refusal)
+        refusal = self.model.refusal_of_blend()
+        if sampling.blend != 1 and refusal is not None:
+            raise PlanError(refusal)
         self.plan(sampling)
         return sampling
 

@@ -107,6 +107,7 @@ def sampled_in_stages(
     grey: tuple[bool, ...],
     from_guess: bool,
     consistency: float,
+    blend: float,
     scratch: Path,
     progress: Callable[[Progress], None],
     notice: Callable[[str], None],
@@ -125,9 +126,10 @@ def sampled_in_stages(
             if draw == 0 and index:
                 assert collected is not None
                 lr = collected
+            subject = model.subject(lr, stage.size, source.posterior)
             with sampled_batch(
                 model,
-                model.subject(lr, stage.size, source.posterior),
+                subject if blend == 1 else model.blended(subject, blend),
                 stage.size,
                 plan,
                 source,

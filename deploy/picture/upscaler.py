@@ -155,6 +155,7 @@ class Upscaler:
         placement: str | Sequence[float] | None = ...,
         stages: str | Sequence[float] | None = ...,
         draws: int | None = ...,
+        blend: float | None = ...,
         eta: float | None = ...,
         tile: int | None = ...,
         sample: int = ...,
@@ -184,6 +185,7 @@ class Upscaler:
         placement: str | Sequence[float] | None = ...,
         stages: str | Sequence[float] | None = ...,
         draws: int | None = ...,
+        blend: float | None = ...,
         eta: float | None = ...,
         tile: int | None = ...,
         sample: int = ...,
@@ -212,6 +214,7 @@ class Upscaler:
         placement: str | Sequence[float] | None = None,
         stages: str | Sequence[float] | None = None,
         draws: int | None = None,
+        blend: float | None = None,
         eta: float | None = None,
         tile: int | None = None,
         sample: int = 0,
@@ -232,10 +235,10 @@ class Upscaler:
         the bundle's default otherwise; `equation`, `steps`, `start`, `consistency`, `eta` and `placement` replace parts
         of it, `published` takes the authors' own sampler; `choices` holds all of these, and what is said besides goes
         before it. `stages` are the magnifications that the network makes one after the other, such as (4, 3), or "once"
-        or "auto"; `draws` the number of runs whose mean is taken. The random numbers follow from `seed`, the picture
-        and `sample`, the number of the draw, or come from `noise(shape, step_index)`. `progress` is called with a
-        `deploy.Progress` after each tile of each step, `notice` with a line for people; an exception that they raise
-        cancels the call.
+        or "auto"; `draws` the number of runs whose mean is taken; `blend` moves the scaling factor that an IDM network
+        is told, 1 is what the widths say. The random numbers follow from `seed`, the picture and `sample`, the number
+        of the draw, or come from `noise(shape, step_index)`. `progress` is called with a `deploy.Progress` after each
+        tile of each step, `notice` with a line for people; an exception that they raise cancels the call.
         """
         check_kinds(
             size=size,
@@ -263,6 +266,7 @@ class Upscaler:
             placement=placement,
             stages=stages,
             draws=draws,
+            blend=blend,
             published=published,
         )
         options = RunOptions(
@@ -484,6 +488,7 @@ class Upscaler:
                 grey=tuple(is_grey(picture) for picture in pixels),
                 from_guess=sampling.from_guess,
                 consistency=sampling.consistency,
+                blend=sampling.blend,
                 scratch=_scratch(options),
                 progress=options.progress,
                 notice=options.notice,

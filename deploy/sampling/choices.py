@@ -17,7 +17,10 @@ SEARCHED = "searched"
 PRESET_NAMES = ("draft", "balanced", "best")
 """The presets of every bundle, from the least work to the most."""
 
-PRESET_KEYS = ("equation", "steps", "placement", "start", "eta", "consistency", "stages", "draws")
+PRESET_KEYS = ("equation", "steps", "placement", "start", "eta", "consistency", "stages", "draws", "blend")
+
+MOST_BLEND = 4
+"""Times what widths say of a scaling factor: far outside training already."""
 
 MOST_DRAWS = 64
 """Of one picture, whose mean is taken: beyond some, nothing changes but the time."""
@@ -36,6 +39,7 @@ class Choices:
     placement: str | Sequence[float] | None = None
     stages: str | Sequence[float] | None = None
     draws: int | None = None
+    blend: float | None = None
     published: bool = False
 
     def before(self, others: "Choices | None") -> "Choices":
@@ -50,7 +54,8 @@ class Choices:
 class Sampling:
     """A checked way to sample. `from_guess`: the state begins at the noised enlarged input, not at pure noise.
 
-    stages: one run of the plan each. draws: runs from different noise, whose mean the picture of a stage is.
+    stages: one run of the plan each. draws: runs from different noise, whose mean the picture of a stage is. blend: of
+    a network that is told how much it magnifies, how much of that it is told; 1 is all.
     """
 
     plan: PlanSettings
@@ -59,6 +64,7 @@ class Sampling:
     preset: str | None  # None: published
     stages: Stages = field(default_factory=Stages)
     draws: int = 1
+    blend: float = 1.0
     searched: bool = False  # the plan's list of noise levels was found by search rather than given
 
     def describe(self) -> str:
@@ -77,6 +83,8 @@ class Sampling:
             parts.append(f"eta {plan.eta:g}")
         if self.consistency:
             parts.append(f"data consistency {self.consistency:g}")
+        if self.blend != 1:
+            parts.append(f"blend {self.blend:g}")
         if self.draws > 1:
             parts.append(f"mean of {self.draws} draws")
         if not self.stages.is_once:
@@ -95,6 +103,7 @@ def sampling_from(manifest: Manifest, choices: Choices) -> Sampling:
     values |= own
     consistency = _checked_consistency(values.pop("consistency", None) or 0.0)
     draws = _checked_draws(values.pop("draws", 1))
+    blend = _checked_blend(values.pop("blend", 1.0))
     stages = stages_from(choices.stages, preset_stages)
     start = values.pop("start", None) or None  # 0 is pure noise, to say so against a preset
     placement = values.get("placement", "uniform")
@@ -116,6 +125,7 @@ def sampling_from(manifest: Manifest, choices: Choices) -> Sampling:
         preset=None if choices.published else name,
         stages=stages,
         draws=draws,
+        blend=blend,
         searched=searched,
     )
 
@@ -184,6 +194,14 @@ def _checked_draws(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_DRAWS:
         raise PlanError(f"The number of `draws` whose mean is taken must be from 1 to {MOST_DRAWS}, found {value!r}.")
     return value
+
+
+def _checked_blend(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_BLEND:
+        raise PlanError(
+            f"The `blend` must be a factor from 0 to {MOST_BLEND}, 1 is what the widths say; found {value!r}."
+        )
+    return float(value)
 
 
 def _checked_consistency(value: float) -> float:

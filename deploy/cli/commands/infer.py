@@ -18,6 +18,7 @@ from deploy.cli.options import (
     PLACEMENTS,
     SAMPLING,
     Background,
+    Blend,
     ColorFix,
     Device,
     Draws,
@@ -192,6 +193,7 @@ def infer(
     ] = False,
     stages: Stages = None,
     draws: Draws = None,
+    blend: Blend = None,
     seed: Seed = 0,
     engine: Engine = "auto",
     precision: Precision = "auto",
@@ -267,7 +269,9 @@ def infer(
                 background=background,
             ),
             all_frames=frames == "all",
-            choices=_choices(preset, equation, steps, start, consistency, eta, placement, stages, draws, published),
+            choices=_choices(
+                preset, equation, steps, start, consistency, eta, placement, stages, draws, blend, published
+            ),
         )
         if request.output != STREAM:
             check_names(request)
@@ -363,6 +367,7 @@ def _choices(
     placement: str | None,
     stages: str | None,
     draws: int | None,
+    blend: float | None,
     published: bool,
 ) -> "Choices":
     from deploy.sampling.choices import Choices
@@ -377,6 +382,7 @@ def _choices(
         placement=placement_from_text(placement) if placement is not None else None,
         stages=stages_from_text(stages) if stages is not None else None,
         draws=draws,
+        blend=blend,
         published=published,
     )
 

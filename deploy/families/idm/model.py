@@ -1,13 +1,14 @@
 """An IDM bundle at run time: what its graphs are fed, for a whole picture or for a window of one."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
+from typing import cast
 
 import numpy as np
 
-from deploy.families.contract import Graphs, NoiseOfShape
+from deploy.families.contract import Graphs, NoiseOfShape, Subject
 from deploy.families.idm.config import IdmConfig
 from deploy.families.idm.detect import config_from_values
 from deploy.families.model import Model
@@ -122,8 +123,12 @@ class IdmModel(Model):
         levels = np.array([row.noise_level for row in rows], dtype=np.float32)[:, None]
         return self.tabulated_feeds("noise_level", levels, "noise_row")
 
-    def condition(self, lr: Float32, size: Size, window: Window) -> dict[str, Array]:
-        """Everything about the picture that does not change from step to step, for one window of the output."""
+    def condition(self, lr: Float32, size: Size, window: Window, blend: float = 1.0) -> dict[str, Array]:
+        """Everything about the picture that does not change from step to step, for one window of the output.
+
+        blend: what the scaling factor is multiplied by. Of it and a small network follow s1 and s2, normalised, by
+        which every implicit layer mixes generated features with those of the input: x*s1 + shift*s2.
+        """
         axes = zip(lr.shape[2:], size, (window.top, window.left), (window.bottom, window.right), strict=True)
         crops, indices = [], []
         for count_in, count_out, first, last in axes:
@@ -131,7 +136,8 @@ class IdmModel(Model):
             low = max(0, int(index[0]) - self._reach)
             crops.append(slice(low, min(count_in, int(index[-1]) + 1 + self._reach)))
             indices.append(index - low)
-        scaler = np.full((lr.shape[0], 1), self.scaler_from_size(lr.shape[3], size[1]), dtype=np.float32)
+        factor = blend * self.scaler_from_size(lr.shape[3], size[1])
+        scaler = np.full((lr.shape[0], 1), factor, dtype=np.float32)
         feeds: dict[str, Array] = {
             "lr": np.ascontiguousarray(lr[:, :, crops[0], crops[1]]),
             "row_index": indices[0],
@@ -147,6 +153,14 @@ class IdmModel(Model):
         """The pictures on their way to `size`; this family's encoder draws nothing."""
         del posterior
         return IdmSubject(self, lr, size)
+
+    def refusal_of_blend(self) -> str | None:
+        """None: the network is told its magnification."""
+        return None
+
+    def blended(self, subject: Subject, blend: float) -> Subject:
+        """The same pictures with another scaling factor."""
+        return replace(cast(IdmSubject, subject), _blend=blend)
 
     def working_bytes(self, window: Size, batch: int) -> int:
         """Memory that the networks take for one window, from the measurements in WORKING_MEMORY."""
@@ -194,6 +208,7 @@ class IdmSubject:
     _model: IdmModel
     _lr: Float32
     _size: Size
+    _blend: float = 1.0
 
     @property
     def state_shape(self) -> tuple[int, int, int, int]:
@@ -202,7 +217,7 @@ class IdmSubject:
 
     def condition(self, window: Window) -> dict[str, Array]:
         """Everything about the pictures that does not change from step to step, for one window."""
-        return self._model.condition(self._lr, self._size, window)
+        return self._model.condition(self._lr, self._size, window, self._blend)
 
     def first_guess(self, rows: slice) -> Float32:
         """Rows of the bicubically enlarged input."""

@@ -261,7 +261,9 @@ class Trajectories:
         if not group.lr:
             return model.generation(1, group.size, group.size).subject
         lr = np.stack([network_from_pixels(picture, model.values) for picture in group.lr])
-        return model.subject(lr, group.size, self._noise(group).posterior)
+        subject = model.subject(lr, group.size, self._noise(group).posterior)
+        blend = self.plans.samplings[0].blend  # of the default preset, and so of all
+        return subject if blend == 1 else model.blended(subject, blend)
 
     def _noise(self, group: Group) -> NoiseSource:
         keys = [image_key(picture) for picture in group.lr] or [NO_PICTURE]

@@ -146,6 +146,7 @@ def description_of(way: Way, bundle: str, upscaler: Upscaler) -> Description:
         "eta": f"eta {plan.eta or 0:g}",
         "placement": plan.placement if isinstance(plan.placement, str) else ",".join(f"{x:g}" for x in plan.placement),
         "stages": f"stages {sampling.stages}",
+        "blend": f"blend {sampling.blend:g}",
         "draws": f"mean of {sampling.draws} draw{'s' if sampling.draws != 1 else ''}",
     }
     left_open = {key for key in values if key not in (*PLACES, "preset") and getattr(way.choices, key) is None}

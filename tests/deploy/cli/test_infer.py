@@ -168,7 +168,7 @@ def test_options_reach_the_sampler(place: Path) -> None:
         "--preset", "draft", "--equation", "dpmpp-2m", "--steps", "3",
         "--start", "0.5", "--consistency", "1", "--placement", "logsnr", "--seed", "5", "--threads", "1",
         "--engine", "onnxruntime-cpu", "--precision", "fp32", "--max-memory", "2GiB", "--tile", "16", "--json",
-        "--stages", "1.5", "--draws", "2",
+        "--stages", "1.5", "--draws", "2", "--blend", "0.5",
     )  # fmt: skip
     report = report_of(done.stdout)
     assert size_of(place / "x.webp") == (20, 13)
@@ -179,6 +179,7 @@ def test_options_reach_the_sampler(place: Path) -> None:
         "searched": False,
         "stages": {"magnifications": [1.5], "are_limits": False},
         "draws": 2,
+        "blend": 0.5,
         "plan": {
             "equation": "dpmpp-2m",
             "steps": 3,

@@ -15,6 +15,7 @@ from deploy.bundle import Bundle
 from deploy.errors import PlanError, SizeError
 from deploy.images.resize import resize
 from deploy.images.sizes import Size
+from deploy.images.tiles import Window
 from deploy.picture.existing import Making
 from deploy.picture.run import Progress
 from deploy.picture.stages import Course
@@ -158,10 +159,32 @@ def test_notices_are_of_the_stages_and_the_way_is_said(up: Upscaler) -> None:
 
 
 def test_stages_and_draws_are_part_of_how_a_picture_was_made(up: Upscaler) -> None:
-    ways = [{}, {"stages": (4,)}, {"stages": (4, 3)}, {"draws": 2}]
+    ways = [{}, {"stages": (4,)}, {"stages": (4, 3)}, {"draws": 2}, {"blend": 0.5}]
     plans = [Making.of_run(up, up.sampling(Choices(**way)), seed=0, tile=None).plan for way in ways]  # type: ignore[arg-type]
-    assert len(set(plans)) == 4
+    assert len(set(plans)) == 5
     assert asdict(up.sampling(Choices(published=True, steps=5)))["stages"]["magnifications"] == ()
+
+
+def test_the_scaling_factor_is_moved_by_the_blend(up: Upscaler) -> None:
+    """At 2 times it is (24 - 12) / ((8 - 1) * 12) = 1/7; told twice of it, the network sees what it is at 3 times."""
+    model = up.session.model
+    lr = np.zeros((1, 3, 9, 12), np.float32)
+    two, three = (model.subject(lr, Size(9 * times, 12 * times), np.zeros) for times in (2, 3))
+    window = Window.whole(Size(18, 24))
+    told = [subject.condition(window)["scaler"].item() for subject in (two, model.blended(two, 2.0), three)]
+    assert told == pytest.approx([1 / 7, 2 / 7, 2 / 7])
+    moved = up.upscale(PICTURE, scale=2.0, steps=1, blend=2.0)
+    assert np.abs(moved - up.upscale(PICTURE, scale=2.0, steps=1)).max() > 1e-3
+    assert "blend 2" in up.sampling(Choices(blend=2.0)).recipe()
+
+
+def test_a_blend_that_cannot_be_is_refused(up: Upscaler, latent: Upscaler) -> None:
+    for blend in (-0.1, 4.1, True, float("nan")):
+        with pytest.raises(PlanError, match="`blend` must be a factor from 0 to 4"):
+            up.sampling(Choices(blend=blend))
+    with pytest.raises(PlanError, match="nothing to move: leave `blend` out"):
+        latent.sampling(Choices(blend=0.5))
+    latent.sampling(Choices(blend=1.0))
 
 
 def test_a_request_that_cannot_be_is_refused_before_any_work(up: Upscaler) -> None:
