@@ -51,6 +51,9 @@ class StubModel:
         self.kept: list[Keep] = []
         self.lent: list[StubLease] = []
 
+    def refusal_of_blend(self) -> str | None:
+        return "There is nothing to move."
+
     def subject(self, lr: Float32, size: Size, posterior: Any) -> "StubSubject":
         del posterior
         return StubSubject(lr, size)
