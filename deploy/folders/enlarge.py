@@ -15,8 +15,9 @@ from deploy.images.colour_fix import DEFAULT_COLOR_FIX
 from deploy.images.sizes import UserSize
 from deploy.images.writing import Saving
 from deploy.packaged.places import bundle_or_packaged
+from deploy.picture.options import ignore
 from deploy.picture.parameters import check_kinds, listed, wrong_kind
-from deploy.picture.upscaler import Upscaler, ignore
+from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 
 Pictures = str | PathLike[str] | Iterable[str | PathLike[str]]

@@ -14,6 +14,7 @@ from deploy.images.sizes import Size
 from deploy.picture.kept_paces import keep_pace, kept_pace
 from deploy.picture.outlook import Outlook, text_from_seconds
 from deploy.picture.pace import Timing, Work
+from deploy.picture.stages import Course
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Sampling
 from engines.errors import EngineError
@@ -121,7 +122,7 @@ class Forecasts:
         tiles = "" if work.tile is None else f" in {work.tiles} tiles of {work.tile}"
         later = "; the first steps will tell how long it takes" if expected is None else ""
         if self._announces or (expected is not None and expected >= LONG):
-            course = self._upscaler.course(*sizes, self._sampling).describe()
+            course = Course.of(*sizes, self._sampling).describe()
             stages = f", {course}" if course else ""
             self._say(f"{what}{about}{self._on_engine()}{stages}{tiles}{later}")
         for notice in self._upscaler.notices(*sizes, self._sampling):

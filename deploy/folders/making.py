@@ -15,8 +15,9 @@ from deploy.images.files import make_folder
 from deploy.images.picture import Samples
 from deploy.picture.enlarged import samples_of_batch
 from deploy.picture.files import enlarged_rows
+from deploy.picture.options import RunOptions
 from deploy.picture.run import Progress, Sampled
-from deploy.picture.upscaler import RunOptions, Upscaler
+from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Sampling
 from engines.errors import EngineError
 

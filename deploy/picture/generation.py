@@ -21,7 +21,7 @@ from deploy.sampling.choices import Sampling
 from deploy.sampling.noise_source import NoiseSource
 
 if TYPE_CHECKING:
-    from deploy.picture.upscaler import RunOptions
+    from deploy.picture.options import RunOptions
 
 NO_PICTURE = 0
 """The noise key where there is no input picture; the sample's number tells the pictures apart."""

@@ -1,15 +1,11 @@
 """`Upscaler`, a bundle that enlarges pictures: in batches, tiles and as much memory as it is allowed."""
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
-from pathlib import Path
 from typing import Any, Self, overload
-
-import numpy as np
 
 from deploy.bundle import Bundle
 from deploy.engine.choice import AUTO, engine_choice
@@ -17,64 +13,20 @@ from deploy.engine.graphs import EngineChoice
 from deploy.families.contract import Float32
 from deploy.images.colour_fix import DEFAULT_COLOR_FIX
 from deploy.images.picture import Samples
-from deploy.images.pictures import AnyPicture, Kind, Pixels, given_from_samples, is_grey, picture_from_given
+from deploy.images.pictures import AnyPicture, Kind, Pixels, given_from_samples, picture_from_given
 from deploy.images.sizes import MAX_PIXELS, Size, UserSize, output_size
-from deploy.images.values import network_from_pixels
-from deploy.images.view import View, quantised_to_8_bits
+from deploy.images.view import View
+from deploy.picture.batches import layouts_of, sampled_with_alphas
 from deploy.picture.enlarged import Enlarged, samples_of_batch
-from deploy.picture.generation import NO_PICTURE, Generation, generate_pictures
-from deploy.picture.layout import Job, Layout, layouts_for
-from deploy.picture.memory import StateArrays
+from deploy.picture.generation import Generation, generate_pictures
+from deploy.picture.options import RunOptions, ignore
 from deploy.picture.pace import Work, seconds_of_rows
 from deploy.picture.parameters import check_kinds
-from deploy.picture.room import ROOM
 from deploy.picture.run import Progress, Sampled
 from deploy.picture.session import Session
-from deploy.picture.stages import Course, blank_rows, sampled_in_stages
-from deploy.picture.strips import state_arrays_needed
+from deploy.picture.stages import Course, blank_rows
 from deploy.sampling.choices import Choices, Sampling
-from deploy.sampling.noise import image_key
-from deploy.sampling.noise_source import NoiseCallable, NoiseSource, check_draw
-
-
-def ignore(_: Any) -> None:
-    """Do nothing with progress or a notice."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """The settings of a run besides how to sample; see `Upscaler.upscale`."""
-
-    seed: int = 0
-    sample: int = 0
-    noise: NoiseCallable | None = None
-    one_noise: bool = False  # the same for all pictures of a size, as frames of a film need it
-    tile: int | None = None
-    scratch: Path | None = None  # where a state too large for memory goes; None: the system's temporary folder
-    keeps_pixels: bool = False  # `sampled` will be asked for all pixels at once, rather than for rows
-    pixel_bytes: int = 3  # what each of these pixels takes
-    has_alpha: bool = False  # the network makes that too
-    progress: Callable[[Progress], None] = ignore
-    notice: Callable[[str], None] = ignore
-
-    def __post_init__(self) -> None:
-        check_draw(self.seed, self.sample)
-
-    def counted(self, pictures: int, finished: int, at_once: int, began: float) -> "RunOptions":
-        """The options for a few of several pictures, whose progress counts all. began: by `time.perf_counter`."""
-
-        def tell(done: Progress) -> None:
-            self.progress(done.of_list(pictures, finished, at_once, time.perf_counter() - began))
-
-        return replace(self, progress=tell)
-
-    def in_part(self, part: int, parts: int, began: float) -> "RunOptions":
-        """For one of several times that the steps are taken for the same pictures: the same, with such progress."""
-
-        def tell(done: Progress) -> None:
-            self.progress(replace(done, part=part, parts=parts, seconds=time.perf_counter() - began))
-
-        return replace(self, progress=tell)
+from deploy.sampling.noise_source import NoiseCallable
 
 
 class Upscaler:
@@ -329,10 +281,6 @@ class Upscaler:
         ]
         return [line for line in notices if line is not None]
 
-    def course(self, lr: Size, size: Size, sampling: Sampling) -> Course:
-        """Through which sizes a picture of `lr` gets to `size`."""
-        return Course.of(lr, size, sampling)
-
     @contextmanager
     def sampled(
         self,
@@ -363,8 +311,8 @@ class Upscaler:
         options = replace(options, has_alpha=options.has_alpha or any(alpha is not None for alpha in alphas))
         lr = Size.of(pixels[0])
         course = Course.of(lr, size, sampling)
-        layouts = self._layouts(course, len(pixels), sampling, options, keeps_pixels=options.keeps_pixels)
-        with self._batch_with_alphas(list(pixels), alphas, course, sampling, options, layouts) as sampled:
+        layouts = layouts_of(self.session, course, len(pixels), sampling, options, keeps_pixels=options.keeps_pixels)
+        with sampled_with_alphas(self.session, list(pixels), alphas, course, sampling, options, layouts) as sampled:
             yield sampled
 
     def fits_together(
@@ -372,7 +320,7 @@ class Upscaler:
     ) -> int:
         """How many of `count` pictures of a size can be sampled at once, as memory is now."""
         course = Course.of(lr, size, sampling)
-        return self._layouts(course, count, sampling, options or RunOptions(), keeps_pixels=True)[0].batch
+        return layouts_of(self.session, course, count, sampling, options or RunOptions(), keeps_pixels=True)[0].batch
 
     @contextmanager
     def enlarged(
@@ -397,104 +345,19 @@ class Upscaler:
             has_alpha = any(views[index].has_edges_of_alpha for index in members)
             group_options = replace(options, pixel_bytes=pixel_bytes, has_alpha=has_alpha)
             course = Course.of(lr, size, sampling)
-            layouts = self._layouts(course, len(members), sampling, group_options, keeps_pixels=True)
+            layouts = layouts_of(self.session, course, len(members), sampling, group_options, keeps_pixels=True)
             at_once = layouts[0].batch
             for first in range(0, len(members), at_once):
                 batch = members[first : first + at_once]
                 batch_options = options.counted(len(views), len(results), len(batch), began)
                 pixels = [views[index].values for index in batch]
                 alphas = [views[index].alpha_seen for index in batch]
-                with self._batch_with_alphas(pixels, alphas, course, sampling, batch_options, layouts) as sampled:
+                with sampled_with_alphas(
+                    self.session, pixels, alphas, course, sampling, batch_options, layouts
+                ) as sampled:
                     samples = samples_of_batch(sampled, [views[index] for index in batch])
                 results |= dict(zip(batch, samples, strict=True))
         return [results[index] for index in range(len(views))]
-
-    def _layouts(
-        self, course: Course, count: int, sampling: Sampling, options: RunOptions, *, keeps_pixels: bool
-    ) -> list[Layout]:
-        """The layouts of each stage for `count` pictures."""
-        self.session.model.open_engines()
-        last = len(course.stages) - 1
-        jobs = [
-            Job(
-                lr=stage.lr,
-                size=stage.size,
-                count=count,
-                state_arrays=state_arrays_needed(self.session.plan(sampling)),
-                keeps_pixels=keeps_pixels and number == last,
-                pixel_bytes=options.pixel_bytes,
-                tile=options.tile,
-                output=course.size,
-                collects=course.collects(number),
-                has_alpha=options.has_alpha,
-                consistent=bool(sampling.consistency),
-            )
-            for number, stage in enumerate(course.stages)
-        ]
-        return layouts_for(self.session.model, jobs, self.session.budget())
-
-    @contextmanager
-    def _batch_with_alphas(
-        self,
-        pixels: Sequence[Pixels | Float32],
-        alphas: Sequence[Float32 | None],
-        course: Course,
-        sampling: Sampling,
-        options: RunOptions,
-        layouts: Sequence[Layout],
-    ) -> Iterator[Sampled]:
-        """The pictures, sampled; of those that have alpha, that was sampled before, as grey pictures."""
-        seen = [alpha for alpha in alphas if alpha is not None]
-        if not seen:
-            with self._batch(pixels, course, sampling, options, layouts) as sampled:
-                yield sampled
-            return
-        began = time.perf_counter()
-        with StateArrays(_scratch(options) if any(layout.state_on_disk for layout in layouts) else None) as arrays:
-            made = arrays.empty((len(seen), *course.size))
-            with self._batch(seen, course, sampling, options.in_part(0, 2, began), layouts) as sampled:
-                evaluations, top = sampled.evaluations, 0
-                for block in sampled.unit_rows():
-                    made[:, top : top + block.shape[1]] = block[:, :, :, 0]
-                    top += block.shape[1]
-                    arrays.trim()
-            each = iter(made)
-            found = tuple(None if alpha is None else next(each) for alpha in alphas)
-            with self._batch(pixels, course, sampling, options.in_part(1, 2, began), layouts) as sampled:
-                yield replace(sampled, alphas=found, evaluations=evaluations + sampled.evaluations)
-
-    @contextmanager
-    def _batch(
-        self,
-        pixels: Sequence[Pixels | Float32],
-        course: Course,
-        sampling: Sampling,
-        options: RunOptions,
-        layouts: Sequence[Layout],
-    ) -> Iterator[Sampled]:
-        lr: Float32 = np.stack([network_from_pixels(picture, self.session.model.values) for picture in pixels])
-        # The same noise for 8 and 16 bits.
-        keys = [NO_PICTURE if options.one_noise else image_key(quantised_to_8_bits(picture)) for picture in pixels]
-        source = NoiseSource(seed=options.seed, sample=options.sample, images=keys, custom=options.noise)
-        with (
-            ROOM.given(max(each.own_bytes for each in layouts), min(each.shared_bytes for each in layouts)),
-            sampled_in_stages(
-                self.session.model,
-                lr,
-                course,
-                self.session.plan(sampling),
-                source,
-                layouts,
-                grey=tuple(is_grey(picture) for picture in pixels),
-                from_guess=sampling.from_guess,
-                consistency=sampling.consistency,
-                blend=sampling.blend,
-                scratch=_scratch(options),
-                progress=options.progress,
-                notice=options.notice,
-            ) as sampled,
-        ):
-            yield sampled
 
     def work(
         self, lr: Size, size: Size, sampling: Sampling, tile: int | None = None, *, has_alpha: bool = False
@@ -503,7 +366,7 @@ class Upscaler:
         course = Course.of(lr, size, sampling)
         works: list[Work] = []
         options = RunOptions(tile=tile, has_alpha=has_alpha)
-        layouts = self._layouts(course, 1, sampling, options, keeps_pixels=False)
+        layouts = layouts_of(self.session, course, 1, sampling, options, keeps_pixels=False)
         for stage, layout in zip(course.stages, layouts, strict=True):
             work = Work(
                 window=prod(layout.tiling.largest),
@@ -521,7 +384,7 @@ class Upscaler:
     ) -> int:
         """The memory of the process while it makes a picture that is streamed to a file, as memory is now."""
         options = RunOptions(tile=tile, has_alpha=has_alpha)
-        layouts = self._layouts(Course.of(lr, size, sampling), 1, sampling, options, keeps_pixels=False)
+        layouts = layouts_of(self.session, Course.of(lr, size, sampling), 1, sampling, options, keeps_pixels=False)
         return max(layout.predicted_bytes for layout in layouts)
 
     def seconds_of_decoding(self, lr: Size, size: Size, sampling: Sampling) -> float:
@@ -530,8 +393,3 @@ class Upscaler:
         stage = course.stages[-1]
         seconds = seconds_of_rows(self.session.model.blank_rows(*stage), prod(stage.size))
         return seconds + (seconds_of_rows(blank_rows(stage.size, size), prod(size)) if course.filters else 0.0)
-
-
-def _scratch(options: RunOptions) -> Path:
-    """The folder for what is too large for memory."""
-    return options.scratch or Path(tempfile.gettempdir())

@@ -73,8 +73,9 @@ def schedule(
     """
     from deploy.bundle import Bundle, discover
     from deploy.measure.evaluation.choosing import judge_for
+    from deploy.picture.options import ignore
     from deploy.picture.schedule.presets import ScheduleRequest, schedule_bundle, text_from_entry
-    from deploy.picture.upscaler import Upscaler, ignore
+    from deploy.picture.upscaler import Upscaler
 
     with checked_usage():
         request = ScheduleRequest(

@@ -30,10 +30,10 @@ from deploy.int8.recording.pictures import CalibrationPicture
 from deploy.int8.settings import PLAIN_STEPS
 from deploy.picture.generation import NO_PICTURE
 from deploy.picture.layout import Layout
+from deploy.picture.options import ignore
 from deploy.picture.run import Progress as StepProgress
 from deploy.picture.run import sampled_batch
 from deploy.picture.session import Session
-from deploy.picture.upscaler import ignore
 from deploy.sampling.choices import Choices, Sampling
 from deploy.sampling.noise import image_key
 from deploy.sampling.noise_source import NoiseSource

@@ -10,7 +10,9 @@ from deploy.images.pictures import Pixels
 from deploy.images.resize import FloatImage, back_project, upscale
 from deploy.images.sizes import Size
 from deploy.measure.evaluation.originals import Original, pixels_from_planes
-from deploy.picture.upscaler import Upscaler, ignore
+from deploy.picture.options import ignore
+from deploy.picture.stages import Course
+from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 
 BACK_PROJECTIONS = 5
@@ -97,7 +99,7 @@ class Setting:
         sampling = self.upscaler.sampling(self.choices)
         runs = sampling.draws
         if original is not None:
-            runs = self.upscaler.course(Size.of(original.lr), original.size, sampling).runs
+            runs = Course.of(Size.of(original.lr), original.size, sampling).runs
         return About(
             text=f"{sampling.recipe()}; {self.upscaler.bundle.path.name} on {choice.backend} {choice.precision}",
             evaluations=len(self.upscaler.session.plan(sampling)) * runs,

@@ -12,9 +12,9 @@ from deploy.families.idm.model import SAMPLING as IDM_SAMPLING
 from deploy.images.tiles import Tiling, Window, whole_tiling
 from deploy.picture.layout import Layout
 from deploy.picture.memory import StateArrays
+from deploy.picture.options import ignore
 from deploy.picture.predictor import Predictor, TileDone
 from deploy.picture.run import Progress, sampled_batch
-from deploy.picture.upscaler import ignore
 from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.plan import PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule

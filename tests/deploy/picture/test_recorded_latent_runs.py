@@ -16,8 +16,8 @@ from deploy.bundle import Bundle
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.families.latent.model import SAMPLING as LATENT_SAMPLING
 from deploy.families.latent.model import LatentModel
+from deploy.picture.options import ignore
 from deploy.picture.run import Sampled, sampled_batch
-from deploy.picture.upscaler import ignore
 from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.plan import PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule

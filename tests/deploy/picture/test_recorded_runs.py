@@ -19,8 +19,8 @@ from deploy.families.idm.model import IdmModel
 from deploy.images.tiles import whole_tiling
 from deploy.images.values import network_from_pixels, pixels_from_network
 from deploy.picture.layout import Layout
+from deploy.picture.options import ignore
 from deploy.picture.run import sampled_batch
-from deploy.picture.upscaler import ignore
 from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.plan import PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule

@@ -17,9 +17,9 @@ from deploy.images.resize import resize
 from deploy.images.sizes import Size
 from deploy.images.tiles import Window
 from deploy.picture.existing import Making
+from deploy.picture.options import RunOptions
 from deploy.picture.run import Progress
 from deploy.picture.stages import Course
-from deploy.picture.upscaler import RunOptions
 from deploy.sampling.choices import Choices
 from deploy.sampling.noise_source import NoiseSource
 from tests.deploy.picture.stub_model import StubModel

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from deploy.bundle import Bundle
+from deploy.picture.options import ignore
 from deploy.picture.schedule.choosing import ETAS, LIMITS, STARTS
 from deploy.picture.schedule.presets import ScheduleRequest, schedule_bundle
-from deploy.picture.upscaler import Upscaler, ignore
+from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 
 QUICK = ScheduleRequest(steps=(1, 2, 3, 8), equations=("ddim", "dpmpp-2m"), samples=1, scale=2.0)

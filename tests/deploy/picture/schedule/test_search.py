@@ -11,9 +11,10 @@ from PIL import Image
 
 from deploy.bundle import Bundle
 from deploy.errors import BundleError, PlanError
+from deploy.picture.options import ignore
 from deploy.picture.schedule.presets import ScheduleRequest, schedule_bundle
 from deploy.picture.schedule.search import PlacementSearch, Sample, Setting, blend, cheapest_path
-from deploy.picture.upscaler import Upscaler, ignore
+from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
 from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.schedule import NoiseSchedule
