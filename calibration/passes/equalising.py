@@ -19,7 +19,7 @@ from engines.arrays import Array
 from engines.new_files import new_file
 
 EVERY = 9
-"""One recorded step in so many is looked at; with 25 steps of a group of pictures always others."""
+"""One recorded step in so many is looked at; with 23 steps of a group of pictures always others."""
 
 
 def equalising_factors(

@@ -41,7 +41,7 @@ last, and all inputs where there is one group of pictures."""
 
 POSITIONS = 128
 """Output positions of one input, that is of up to four pictures at one step, that enter a covariance, about: they lie
-on an even lattice. The inputs of the packaged pictures with the demo model's plans are so 6 to 10 thousand positions
+on an even lattice. The inputs of the packaged pictures with the demo model's plans are so 6 to 9 thousand positions
 for at most 2304 columns; the published model has 4608. Twice as many changed the fidelity by less than 0.1 dB."""
 
 

@@ -1,27 +1,22 @@
 """Pictures from noise alone: one latent per picture, decoded to as many sizes as are asked for."""
 
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from deploy.errors import PlanError, SizeError
 from deploy.families.model import Model
 from deploy.images.pictures import Pixels
 from deploy.images.sizes import MAX_PIXELS, Size, UserSize, check_request
 from deploy.picture.layout import Job, layout_for
+from deploy.picture.options import RunOptions
 from deploy.picture.room import ROOM
 from deploy.picture.run import Sampled, sampled_batch
 from deploy.picture.session import Session
 from deploy.picture.strips import state_arrays_needed
 from deploy.sampling.choices import Sampling
 from deploy.sampling.noise_source import NoiseSource
-
-if TYPE_CHECKING:
-    from deploy.picture.options import RunOptions
 
 NO_PICTURE = 0
 """The noise key where there is no input picture; the sample's number tells the pictures apart."""
@@ -49,7 +44,7 @@ class Generation:
 
 
 def generate_pictures(
-    session: Session, wanted: Generation, sampling: Sampling, options: "RunOptions"
+    session: Session, wanted: Generation, sampling: Sampling, options: RunOptions
 ) -> list[list[Pixels]]:
     """Per picture, its pixels at each size. A picture is the same whatever the sizes and the count."""
     model = session.model
@@ -83,7 +78,7 @@ def generate_pictures(
                 plan,
                 source,
                 layout,
-                scratch=options.scratch or Path(tempfile.gettempdir()),
+                scratch=options.scratch_folder,
                 progress=counted.progress,
                 notice=options.notice,
             ) as sampled,

@@ -35,7 +35,7 @@ GENERATED = 3
 
 RANKED = 2
 """Steps on which single layers are judged: the one of the lowest noise and that of the highest. Two of each plan, which
-took twice as long, led to the same layers on the packaged IDM."""
+took a quarter longer, led to the same layers on the packaged IDM."""
 
 
 @dataclass
