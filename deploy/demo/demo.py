@@ -45,7 +45,7 @@ from deploy.packaged.places import (
     packaged_pictures,
 )
 from deploy.picture.upscaler import Upscaler
-from deploy.sampling.choices import Choices
+from deploy.sampling.choices import DEFAULT_PRESET, Choices
 from engines.backends import DEFAULT_BACKEND, backend_named
 from engines.cache import Cache
 from engines.new_files import new_file
@@ -148,7 +148,7 @@ def with_demo_presets(bundle: Bundle) -> Bundle:
     """The bundle of a demo model with its family's `demo_presets`."""
     presets = {name: dict(values) for name, values in family_named(bundle.manifest.family).demo_presets.items()}
     with BundleWriter.update(bundle) as writer:
-        return writer.commit(replace(bundle.manifest, presets=presets, default_preset="balanced"))
+        return writer.commit(replace(bundle.manifest, presets=presets, default_preset=DEFAULT_PRESET))
 
 
 def quantize_copy(demo: Demo) -> dict[str, Any]:

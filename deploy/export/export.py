@@ -20,6 +20,7 @@ from deploy.export.samples import add_samples, default_samples, read_samples
 from deploy.export.weights_file import Place, places_of, write_tensors
 from deploy.families.rewriting.ops import Part
 from deploy.families.table import family_named
+from deploy.sampling.choices import DEFAULT_PRESET
 from engines.contract import TensorSpec
 from engines.progress import Progress, silent
 
@@ -175,7 +176,7 @@ def _manifest(
         graphs=graphs,
         tables=tables,
         presets=PLAIN_PRESETS,
-        default_preset="balanced",
+        default_preset=DEFAULT_PRESET,
         source={"file": checkpoint.path.name, "sha256": checkpoint.sha256, "bytes": checkpoint.size},
         samples=samples,
         libraries={name: importlib.metadata.version(name) for name in ("numpy", "onnx")},

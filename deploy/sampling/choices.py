@@ -16,6 +16,8 @@ SEARCHED = "searched"
 
 PRESET_NAMES = ("draft", "balanced", "best")
 """The presets of every bundle, from the least work to the most."""
+DEFAULT_PRESET = "balanced"
+"""The one that a bundle says is taken if none is named."""
 
 PRESET_KEYS = ("equation", "steps", "placement", "start", "eta", "consistency", "stages", "draws", "blend")
 

@@ -15,8 +15,6 @@ from deploy.sampling.equations import EQUATIONS
 from deploy.sampling.placement import PLACEMENTS
 from deploy.sampling.stages import ONCE
 
-DEFAULT = "balanced"
-
 STARTS = (0.3, 0.5, 0.7)
 """Noise levels to begin at that are tried beside the one of the default preset."""
 

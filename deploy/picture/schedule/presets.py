@@ -13,10 +13,10 @@ from deploy.images.files import read_image
 from deploy.images.sizes import Size, output_size
 from deploy.images.values import network_from_pixels
 from deploy.picture.generation import NO_PICTURE
-from deploy.picture.schedule.choosing import DEFAULT, STARTS, Chooser, Judge
+from deploy.picture.schedule.choosing import STARTS, Chooser, Judge
 from deploy.picture.schedule.search import Found, PlacementSearch, Sample, Setting
 from deploy.picture.upscaler import Upscaler
-from deploy.sampling.choices import PRESET_NAMES, Choices, placement_key
+from deploy.sampling.choices import DEFAULT_PRESET, PRESET_NAMES, Choices, placement_key
 from deploy.sampling.noise import image_key
 from deploy.sampling.noise_source import NoiseSource
 
@@ -217,13 +217,13 @@ def _store_presets(
         nearest = {steps: _nearest([row for row in rows if row.steps == steps]) for steps in chosen}
         said = {key: value for key, value in aids.items() if value}
         presets |= {name: nearest[steps] | said for name, steps in zip(PRESET_NAMES, chosen, strict=True)}
-        default = default if default in presets else DEFAULT
+        default = default if default in presets else DEFAULT_PRESET
     else:
         starts = request.starts or (start or 0.0, *STARTS)
         chooser = Chooser(upscaler, judge, consistency=consistency, starts=starts)
         searched = [_nearest([row]) | aids | {"eta": 0.0} for row in rows]
         presets |= chooser.presets(request.equations, request.steps, searched)
-        default = DEFAULT
+        default = DEFAULT_PRESET
     with BundleWriter.update(bundle) as writer:
         return writer.commit(replace(bundle.manifest, presets=presets, default_preset=default))
 
