@@ -1,6 +1,5 @@
 """Pictures of several runs, on a bundle with synthetic weights: the same as its runs by hand, one after the other."""
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 
 import deploy.picture.layout as layout
 from deploy import Upscaler
-from deploy.bundle import Bundle
 from deploy.errors import PlanError, SizeError
 from deploy.images.resize import resize
 from deploy.images.sizes import Size
@@ -28,18 +26,6 @@ from tests.deploy.picture.test_layout import MB
 PICTURE = np.random.default_rng(7).random((9, 12, 3)).astype(np.float32)
 ULP = 4 * 2.0**-24
 """Of values up to 1: the product and sums of a filter's weights, and the way to [-1, 1] and back."""
-
-
-@pytest.fixture(scope="module")
-def up(idm_micro: Bundle) -> Iterator[Upscaler]:
-    with Upscaler(idm_micro, threads=1) as upscaler:
-        yield upscaler
-
-
-@pytest.fixture(scope="module")
-def latent(latent_sr: Bundle) -> Iterator[Upscaler]:
-    with Upscaler(latent_sr, threads=1) as upscaler:
-        yield upscaler
 
 
 def enlarged_by_filter(picture: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -34,18 +34,6 @@ def psnr(a: NDArray[Any], b: NDArray[Any]) -> float:
 
 
 @pytest.fixture(scope="module")
-def up(idm_micro: Bundle) -> Iterator[Upscaler]:
-    with Upscaler(idm_micro, threads=1) as upscaler:
-        yield upscaler
-
-
-@pytest.fixture(scope="module")
-def latent(latent_sr: Bundle) -> Iterator[Upscaler]:
-    with Upscaler(latent_sr, threads=1) as upscaler:
-        yield upscaler
-
-
-@pytest.fixture(scope="module")
 def generator(latent_gen: Bundle) -> Iterator[Upscaler]:
     with Upscaler(latent_gen, threads=1) as upscaler:
         yield upscaler
