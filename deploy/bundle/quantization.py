@@ -69,7 +69,7 @@ class Int8Decoder(Record, frozen=True):
 
 
 class HeldOut(Record, frozen=True):
-    """What the pictures of a preset lost on held-out photographs.
+    """What the pictures of a preset lost on held-out photographs, as many as `photographs` says where that was noted.
 
     psnr_drop: dB of mean PSNR against the originals, None without any; fidelity_db: mean dB from float. worst_db: of
     the worst picture, in plain sampling where that is not the preset.
@@ -80,6 +80,8 @@ class HeldOut(Record, frozen=True):
     psnr_drop: float | None
     fidelity_db: float
     worst_db: float
+    photographs: Annotated[int, Meta(ge=1)] | None = None
+    ssimulacra2_drop: float | None = None
 
 
 class Int8Target(Record, frozen=True):

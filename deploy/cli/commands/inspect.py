@@ -175,9 +175,10 @@ def _int8(record: Record) -> Table:
         rows.append([target, str(len(described["edges"]) - 1), *decoder, *texts])
     caption = None
     if evidence:
+        many = "" if evidence.get("photographs") is None else f"{evidence['photographs']} "
         caption = (
             f"picture dB: PSNR between int8 and float pictures, preset {evidence['preset']}, {evidence['pictures']}"
-            " crops of held-out photographs; worst: in plain sampling; dB lost: of PSNR against the originals"
+            f" crops of {many}held-out photographs; worst: in plain sampling; dB lost: of PSNR against the originals"
         )
     headings = ("int8 for", "ranges", *(["decoder"] if decodes else []), "picture dB", "worst", "dB lost")
     return table_of_rows(headings, rows, caption)

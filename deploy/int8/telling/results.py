@@ -112,7 +112,8 @@ def measure(calibrated: Calibrated, *, threads: int | None, seed: int, progress:
         lanes = lanes_on(backend_of_target(target), threads)
         with int8_upscaler(bundle, target, lanes.threads) as upscaler:
             results = made(upscaler, lanes, number + 1, f"in int8 for {target}")
-        fidelities = [compare(a, b, of) for a, b, of in zip(reference, results, seen_by, strict=False)]
+        compared = zip(reference, results, seen_by, (True, False), strict=False)
+        fidelities = [compare(a, b, of, looks=looks) for a, b, of, looks in compared]
         pictures[target] = tuple(results[0])
         rows.append(_row(calibrated, target, fidelities, speeds))
     return Results(
@@ -174,7 +175,7 @@ def table_from_results(results: Results) -> list[list[str]]:
     heading = ["target", "ranges", "layers in float", "MAC in float", "size", "step", "speed-up", "fidelity", "worst"]
     originals = bool(results.originals)
     plain = any(row.plain for row in results.rows)
-    heading += ["PSNR", "SSIM"] if originals else []
+    heading += ["SSIMULACRA2", "PSNR", "SSIM"] if originals else []
     heading += ["plain", "worst plain"] if plain else []
     heading += ["decoder"] if results.rows[0].decoder else []
     lines = [heading]
@@ -191,7 +192,8 @@ def table_from_results(results: Results) -> list[list[str]]:
             f"{row.preset.mean:.1f} dB",
             f"{row.preset.worst:.1f} dB",
         ]
-        cells += [_change(row.preset.psnr_drop, 3), _change(row.preset.ssim_drop, 4)] if originals else []
+        changes = ((row.preset.ssimulacra2_drop, 2), (row.preset.psnr_drop, 3), (row.preset.ssim_drop, 4))
+        cells += [_change(drop, decimals) for drop, decimals in changes] if originals else []
         cells += [f"{value:.1f} dB" for value in (row.plain.mean, row.plain.worst)] if row.plain else []
         cells += [row.decoder.in_short()] if row.decoder else []
         lines.append(cells)
@@ -200,9 +202,13 @@ def table_from_results(results: Results) -> list[list[str]]:
 
 def pictures_of(results: Results) -> str:
     """E.g. "6 crops of 6 held-out photographs"."""
-    photographs = len(set(photographs_from_originals(results.originals)))
-    crops = f"{len(results.originals)} crops of {photographs} held-out photographs"
+    crops = f"{len(results.originals)} crops of {count_of_photographs(results)} held-out photographs"
     return crops if results.originals else "generated pictures"
+
+
+def count_of_photographs(results: Results) -> int | None:
+    """How many the originals are of; None where there are none."""
+    return len(set(photographs_from_originals(results.originals))) or None
 
 
 def legend_of_table(results: Results) -> list[str]:
@@ -216,7 +222,9 @@ def legend_of_table(results: Results) -> list[str]:
         f" least of {pictures}",
     ]
     if results.originals:
-        lines.append("PSNR, SSIM: by how much the means against the originals changed, preset " + results.preset)
+        lines.append(
+            "SSIMULACRA2, PSNR, SSIM: by how much the means against the originals changed, preset " + results.preset
+        )
     if any(row.plain for row in results.rows):
         plain = f"plain: the same fidelity for ddim with {PLAIN.steps} steps from pure noise, without any aid"
         count = len(results.originals[::PLAIN_EVERY])
@@ -235,6 +243,7 @@ def report_from_results(results: Results) -> dict[str, Any]:
         "preset": results.preset,
         "float_bytes": results.float_bytes,
         "pictures": [original.name for original in results.originals],
+        "photographs": count_of_photographs(results),
         "targets": {row.target: _json(row, results) for row in results.rows},
     }
 
@@ -262,6 +271,7 @@ def _fidelity(found: Fidelity) -> dict[str, Any]:
         "values": finite,
         "psnr_change": None if found.psnr_drop is None else -found.psnr_drop,
         "ssim_change": None if found.ssim_drop is None else -found.ssim_drop,
+        "ssimulacra2_change": None if found.ssimulacra2_drop is None else -found.ssimulacra2_drop,
     }
 
 
@@ -303,11 +313,13 @@ def beyond_budget(row: TargetResult, settings: QuantizeSettings) -> str:
 
 def held_out_of_row(row: TargetResult, results: Results) -> HeldOut:
     """What the bundle keeps of the figures of a target."""
-    lost, worst = row.preset.psnr_drop, (row.plain or row.preset).worst
+    lost, worst, look = row.preset.psnr_drop, (row.plain or row.preset).worst, row.preset.ssimulacra2_drop
     return HeldOut(
         preset=results.preset,
         pictures=len(row.preset.decibels),
         psnr_drop=None if lost is None else round(lost, 4),
         fidelity_db=round(min(row.preset.mean, 200.0), 2),  # equal pictures are infinitely alike, JSON is not
         worst_db=round(min(worst, 200.0), 2),
+        photographs=count_of_photographs(results),
+        ssimulacra2_drop=None if look is None else round(look, 3),
     )

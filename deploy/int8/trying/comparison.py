@@ -22,6 +22,7 @@ from deploy.int8.installed import backend_of_target
 from deploy.int8.settings import PLAIN_STEPS
 from deploy.measure.evaluation.originals import Original
 from deploy.measure.metrics import fidelity, psnr, ssim
+from deploy.measure.ssimulacra2 import ssimulacra2
 from deploy.picture.generation import Generation
 from deploy.picture.session import Session
 from deploy.picture.upscaler import Upscaler
@@ -39,7 +40,7 @@ PLAIN = Choices(equation="ddim", steps=PLAIN_STEPS, placement="uniform", start=0
 class Fidelity:
     """dB between int8 and float pictures, per picture, and the PSNR and SSIM of both against the originals.
 
-    The last four are empty where there are no originals.
+    The last ones are empty where there are no originals, SSIMULACRA2 also where it was not asked for.
     """
 
     decibels: tuple[float, ...]
@@ -47,6 +48,8 @@ class Fidelity:
     psnr_int8: tuple[float, ...] = ()
     ssim_float: tuple[float, ...] = ()
     ssim_int8: tuple[float, ...] = ()
+    look_float: tuple[float, ...] = ()
+    look_int8: tuple[float, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -67,6 +70,11 @@ class Fidelity:
     def ssim_drop(self) -> float | None:
         """What the mean SSIM against the originals lost; None without originals."""
         return float(np.mean(self.ssim_float) - np.mean(self.ssim_int8)) if self.ssim_float else None
+
+    @property
+    def ssimulacra2_drop(self) -> float | None:
+        """What the mean SSIMULACRA2 against the originals lost; None where it was not measured."""
+        return float(np.mean(self.look_float) - np.mean(self.look_int8)) if self.look_float else None
 
 
 def float_upscaler(bundle: Bundle, threads: int | None = None) -> Upscaler:
@@ -136,15 +144,20 @@ def generated_by(
     return list(lanes.each(made_of, range(count), stop))
 
 
-def compare(in_float: Sequence[Pixels], in_int8: Sequence[Pixels], originals: Sequence[Original] = ()) -> Fidelity:
-    """What int8 changed, picture by picture."""
+def compare(
+    in_float: Sequence[Pixels], in_int8: Sequence[Pixels], originals: Sequence[Original] = (), *, looks: bool = False
+) -> Fidelity:
+    """What int8 changed, picture by picture; `looks`: also as SSIMULACRA2 sees it, which takes longest."""
     pairs = list(zip(in_float, in_int8, strict=True))
+    seen = list(zip(pairs, originals, strict=False)) if looks else []
     return Fidelity(
         decibels=tuple(fidelity(a, b) for a, b in pairs),
         psnr_float=tuple(psnr(a, o.pixels) for (a, _), o in zip(pairs, originals, strict=False)),
         psnr_int8=tuple(psnr(b, o.pixels) for (_, b), o in zip(pairs, originals, strict=False)),
         ssim_float=tuple(ssim(a, o.pixels) for (a, _), o in zip(pairs, originals, strict=False)),
         ssim_int8=tuple(ssim(b, o.pixels) for (_, b), o in zip(pairs, originals, strict=False)),
+        look_float=tuple(ssimulacra2(a, o.pixels) for (a, _), o in seen),
+        look_int8=tuple(ssimulacra2(b, o.pixels) for (_, b), o in seen),
     )
 
 

@@ -43,6 +43,7 @@ COLUMNS = (
     Column("fidelity", "dB between int8 and float pictures from the same noise, mean"),
     Column("worst", "the least of the pictures"),
     Column("plain", "the same mean for plain ddim from pure noise, without the preset's aids"),
+    Column("look", "what the mean SSIMULACRA2 against the originals changed"),
     Column("PSNR", "dB that the mean PSNR against the originals changed"),
     Column("SSIM", "what the mean SSIM against the originals changed"),
 )
@@ -62,7 +63,9 @@ def int8_section(facts: Facts) -> Section | None:
         note = "Some figures are missing: the report folder of this quantization was not found beside the bundle."
     elif facts.quantization and (pictures := listed(facts.quantization.data.get("pictures"))):
         crops = count_of(len(pictures), "crop")
-        note = f"Measured by quantize with the default preset on {crops} of held-out photographs."
+        many = number(facts.quantization.data.get("photographs"))
+        of = "held-out photographs" if many is None else f"{many:.0f} held-out photographs"
+        note = f"Measured by quantize with the default preset on {crops} of {of}."
     return Section(
         anchor="int8",
         title="In int8",
@@ -96,6 +99,8 @@ def _row(name: str, entry: Int8Target, measured: Record) -> list[Child]:
     lost = None if held_out is None else held_out.psnr_drop
     change = -lost if lost is not None else number(preset.get("psnr_change"))
     ssim = number(preset.get("ssim_change"))
+    seen = None if held_out is None else held_out.ssimulacra2_drop
+    look = -seen if seen is not None else number(preset.get("ssimulacra2_change"))
     weights = (
         None
         if size is None
@@ -111,6 +116,7 @@ def _row(name: str, entry: Int8Target, measured: Record) -> list[Child]:
         _decibels(preset.get("mean", None if held_out is None else held_out.fidelity_db)),
         _decibels(preset.get("worst")),
         _decibels(within(measured, "plain", "mean")),
+        UNKNOWN if look is None else signed(look, 2),
         UNKNOWN if change is None else signed(change, 3),
         UNKNOWN if ssim is None else signed(ssim, 4),
     ]

@@ -49,7 +49,9 @@ def _verdict(target: str, measured: HeldOut | None, allowed: float | None, least
     sentences = []
     if lost is not None:
         limit = _limit("at most a loss of", allowed)
-        sentences.append(f"PSNR against the originals changes by {signed(-lost, 3)} dB{limit}")
+        look = measured.ssimulacra2_drop
+        looks = "" if look is None else f", SSIMULACRA2 by {signed(-look, 2)}"
+        sentences.append(f"PSNR against the originals changes by {signed(-lost, 3)} dB{limit}{looks}")
     levels = 255 * 10 ** (-mean / 20)  # PSNR is 20 log10(255 / root of the mean square difference)
     sentences.append(
         f"pictures are {mean:.1f} dB from those in float, a usual difference of {levels:.2g} of 255 levels"
@@ -64,5 +66,6 @@ def _limit(words: str, limit: float | None) -> str:
 
 
 def _where(measured: HeldOut) -> str:
-    kind, of = ("picture", "") if measured.psnr_drop is None else ("crop", " of held-out photographs")
+    many = "" if measured.photographs is None else f"{measured.photographs} "
+    kind, of = ("picture", "") if measured.psnr_drop is None else ("crop", f" of {many}held-out photographs")
     return f". Measured on {count_of(measured.pictures, kind)}{of}, preset {measured.preset}"

@@ -92,7 +92,7 @@ def test_int8_is_measured_too_and_held_to_the_budget(
     assert "31.0" in shown and "1.000" in shown
     rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if line.strip()}
     assert rows["openvino"] == ["2", "31.0", "29.5", "1.000"] and rows["tensorrt"] == ["2", "-", "-", "-"]
-    assert "preset quick, 6 crops of held-out photographs" in " ".join(shown.split())
+    assert "preset quick, 6 crops of 5 held-out photographs" in " ".join(shown.split())
     again = with_held_out(quantized, {"ort": {"psnr_drop": 8.0, "fidelity_db": 20.0}})
     told = build(again, cache, "--min-sqnr", "3")
     assert "int8 lost openvino 1.0 and 31.0 dB, ort 10.0 and 20.0 dB, now openvino 1.0 and 31.0 dB, ort 8.0" in told

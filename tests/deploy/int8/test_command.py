@@ -56,7 +56,7 @@ def test_a_checkpoint_becomes_a_quantized_bundle_with_a_report(
     report = tmp_path / "idm_micro_gen-report"
     figures = json.loads((report / "quantization.json").read_text())
     named = {"bundle": "idm_micro_gen.bundle", "report": report.name, "only_int8": False}
-    told = {name: figures[name] for name in ("preset", "float_bytes", "pictures", "targets")}
+    told = {name: figures[name] for name in ("preset", "float_bytes", "pictures", "photographs", "targets")}
     checked("quantize", json.dumps(named | told))  # what --json prints; the report's file says more
     assert figures["targets"]["ort"]["ranges"] == 2
     # First and last convolution stay in float, all others are in int8.
@@ -67,6 +67,10 @@ def test_a_checkpoint_becomes_a_quantized_bundle_with_a_report(
     bundle = Bundle.open(tmp_path / "idm_micro_gen.bundle")
     assert bundle.manifest.quantization is not None
     assert record["noise_levels"] == list(bundle.manifest.quantization.noise_levels)
+    held_out = bundle.manifest.quantization.targets["ort"].held_out
+    assert held_out is not None and held_out.photographs == figures["photographs"] == 1
+    change = figures["targets"]["ort"]["preset"]["ssimulacra2_change"]
+    assert held_out.ssimulacra2_drop == pytest.approx(-change, abs=5e-4)
     plots = ("ranges-over-noise-levels.png", "partition-curve.png", "sqnr.png", "pictures-ort.png")
     assert all(read_image(report / name).pixels.std() > 10 for name in plots)
     # Every picture is linked, and every link leads somewhere.

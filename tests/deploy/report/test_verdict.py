@@ -47,10 +47,13 @@ def test_the_verdict_follows_from_the_record(held_out: Any, settings: dict[str, 
 def test_the_verdict_says_its_figures() -> None:
     """48.13 dB is a root mean square of 255 / 255 levels."""
     assert verdict(FIGURES, max_psnr_drop=0.05, min_fidelity=40).figures == (
-        "PSNR against the originals changes by −0.031 dB (at most a loss of 0.05 dB was asked), pictures are 48.1 dB "
-        "from those in float, a usual difference of 1 of 255 levels and the worst in plain sampling is 44.0 dB from "
-        "float (at least 40 dB was asked). Measured on 6 crops of held-out photographs, preset balanced."
+        "PSNR against the originals changes by −0.031 dB (at most a loss of 0.05 dB was asked), SSIMULACRA2 by −0.12, "
+        "pictures are 48.1 dB from those in float, a usual difference of 1 of 255 levels and the worst in plain "
+        "sampling is 44.0 dB from float (at least 40 dB was asked). Measured on 6 crops of 5 held-out photographs, "
+        "preset balanced."
     )
+    before = changed(FIGURES, photographs=None, ssimulacra2_drop=None)  # as earlier versions noted it
+    assert "6 crops of held-out photographs" in verdict(before).figures and "SSIMU" not in verdict(before).figures
     assert "on 6 pictures, preset" in verdict(changed(FIGURES, psnr_drop=None)).figures
 
 
