@@ -1,4 +1,4 @@
-"""LDM-SR at a small size and at the published one: configurations, networks of diffusers, and both kinds of checkpoint."""
+"""LDM-SR, small and as published: configurations, networks of diffusers, and both kinds of checkpoint."""
 
 import json
 from pathlib import Path
@@ -68,7 +68,7 @@ SCHEDULER = {
 
 
 def networks(config: LdmConfig, seed: int = 0) -> tuple[Any, Any]:
-    """The U-Net and the auto-encoder of diffusers with random weights, whose latents and codes are about one in size."""
+    """The U-Net and the auto-encoder of diffusers with random weights; latents and codes are about one in size."""
     from diffusers.models.autoencoders.vq_model import VQModel
     from diffusers.models.unets.unet_2d import UNet2DModel
 

@@ -25,7 +25,6 @@ Record = dict[str, Any]
 FIGURES_OF_INT8 = {"fidelity_db": 1, "worst_db": 1, "psnr_drop": 3}
 """What `quantize` measured on held-out pictures, in the order shown, and decimals."""
 
-TRAINED_SCALES = "{:g} to {:g} in training; more is extrapolated"
 
 EXAMPLES = (
     "idm-deploy inspect ckpt.pt",
@@ -130,11 +129,18 @@ def _facts_of_bundle(record: Record) -> Iterator[tuple[str, str]]:
     yield "family", f"{record['family']}, {record['weights']} weights"
     yield "schedule", record["schedule_text"]
     if trained := record["scale_range"].get("trained"):
-        yield "scales", TRAINED_SCALES.format(*trained)
+        yield "scales", _text_of_scales(*trained)
     yield "rewrites", ", ".join(record["rewrites"]) or "none"
     if "checkpoint_amax" in record["tables"]:
         yield "quantizers", "activation scales of the checkpoint; `quantize --scales checkpoint` uses them"
     yield "samples", ", ".join(record["samples"]) or "none"
+
+
+def _text_of_scales(smallest: float, largest: float) -> str:
+    """The magnifications of training, for people."""
+    if smallest == largest:
+        return f"{largest:g} in training; other sizes are made as `infer` says"
+    return f"{smallest:g} to {largest:g} in training; more is extrapolated"
 
 
 def _graphs(record: Record) -> Table:
@@ -248,7 +254,7 @@ def _facts_of_checkpoint(record: Record) -> Iterator[tuple[str, str]]:
         yield "quantizers", f"{origin}; `quantize --scales checkpoint` uses them"
     yield "images", "{:g} to {:g}".format(*record["value_range"])
     if record["scale_range"]:
-        yield "scales", TRAINED_SCALES.format(*record["scale_range"])
+        yield "scales", _text_of_scales(*record["scale_range"])
 
 
 def _configuration(record: Record) -> Table:
