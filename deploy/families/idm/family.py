@@ -10,12 +10,11 @@ from deploy.families.contract import Family, Rewrite
 from deploy.families.idm import detect
 from deploy.families.idm.config import IdmConfig
 from deploy.families.idm.model import SAMPLING, VALUES, IdmModel, lookup_tables
-from deploy.families.rewriting.identities import DROP_UNUSED, SPLIT_SHORTCUT
-from deploy.families.sizes import STEPS, Axes, EngineSizes
+from deploy.families.pixel_unet.model import axes_of_graphs
+from deploy.families.rewriting.identities import DROP_UNUSED, SPLIT_SHORTCUT, TABULATE_NOISE
 from deploy.images.coordinates import resize_index
 from deploy.images.sizes import Size
 from engines.arrays import Array
-from engines.plans.profiles import AxisRange
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,11 +36,7 @@ REWRITES: Mapping[str, Rewrite] = {
         "before the look-up, at the lower resolution.",
         saves="most of the decoder's multiplications",
     ),
-    "tabulate-noise": Rewrite(
-        title="Tabulate the noise level",
-        what="Everything made of the noise level is one table row per step, in float32.",
-        saves="the embedding and its layers in every step",
-    ),
+    "tabulate-noise": TABULATE_NOISE,
     "split-shortcut": SPLIT_SHORTCUT,
 }
 
@@ -56,24 +51,6 @@ def _published(network: "nn.Module", case: Trial) -> "Published":
     from deploy.families.idm.network import PublishedIdm
 
     return PublishedIdm(network, case)
-
-
-def axes_of_graphs(config: IdmConfig, sizes: EngineSizes) -> Axes:
-    """Levels of the U-Net are halves, rounded up, as its strided convolutions have them."""
-    axes: dict[str, AxisRange] = {}
-    for axis, name in enumerate(("height", "width")):
-        sides = [size[axis] for size in sizes.sizes]
-        for level in range(config.levels):
-            axes[f"{name}_{level}" if level else name] = (sides[0], sides[1], sides[2])
-            sides = [-(-side // 2) for side in sides]
-        low, usual, high = (sizes.lr_size(which)[axis] for which in range(3))
-        axes[f"lr_{name}"] = (low, usual, high)
-    axes["batch"] = sizes.batch
-
-    def of_graph(graph: str) -> dict[str, AxisRange]:
-        return axes | {"rows": STEPS if graph == "tabulate" else (1, 1, 1)}
-
-    return of_graph
 
 
 def trial(config: IdmConfig, size: Size, batch: int) -> Trial:
