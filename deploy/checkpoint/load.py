@@ -24,7 +24,7 @@ from deploy.checkpoint.weights_files import open_weights
 from deploy.errors import CheckpointError, ConfigError, MissingPackage
 from deploy.families.contract import Family
 from deploy.families.detection import Detection, Settings, Shape, Source, Stored
-from deploy.families.table import FAMILIES, family_named
+from deploy.families.table import FAMILIES, family_named, titles
 from deploy.foreign.networks import refuse_foreign_network
 from deploy.sampling.schedule import NoiseSchedule
 
@@ -166,7 +166,7 @@ def recognise(path: Path, shapes: Mapping[str, Shape]) -> Family:
     for family in FAMILIES:
         if not missing[family.name]:
             return family
-    refuse_foreign_network(path, shapes)
+    refuse_foreign_network(path, shapes, titles())
     nearest = min(FAMILIES, key=lambda family: len(missing[family.name]) / len(family.marks_of(shapes)))
     lacking = missing[nearest.name]
     raise CheckpointError(

@@ -56,7 +56,7 @@ def _published(network: "nn.Module", case: Trial) -> "Published":
 def trial(config: IdmConfig, size: Size, batch: int) -> Trial:
     """A low-resolution picture an eighth of the output's size, a noisy state, one noise level."""
     rng = np.random.default_rng(0)
-    lr_size = (max(4, -(-size[0] // 8)), max(4, -(-size[1] // 8)))
+    lr_size = Size(*(max(4, -(-side // 8)) for side in size))
     scaler = (size[1] - lr_size[1]) / ((config.s_max - 1) * lr_size[1])
     feeds: dict[str, Array] = {
         "lr": rng.uniform(-1, 1, (batch, config.out_channel, *lr_size)).astype(np.float32),
@@ -67,7 +67,7 @@ def trial(config: IdmConfig, size: Size, batch: int) -> Trial:
         "column_index": resize_index(lr_size[1], size[1]),
         **lookup_tables(size, config.levels),
     }
-    return Trial(size=size, feeds=feeds, between=lambda _graph, _feeds: None)
+    return Trial(size=size, lr_size=lr_size, feeds=feeds, between=lambda _graph, _feeds: None)
 
 
 THREE_STEPS: Mapping[str, Any] = {
