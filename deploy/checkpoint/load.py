@@ -52,6 +52,7 @@ class Checkpoint:
     title: str
     config: Any
     sources: Mapping[str, Source]
+    notes: tuple[str, ...]
     schedule: NoiseSchedule
     network: Any
     unused: Mapping[str, Shape]
@@ -134,6 +135,7 @@ def load_checkpoint(
         title=family.title,
         config=detection.config,
         sources=detection.sources,
+        notes=detection.notes,
         schedule=detection.schedule,
         network=network.eval().requires_grad_(False),
         unused={name: shape for name, shape in state.shapes.items() if name not in expected},

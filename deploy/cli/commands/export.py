@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from deploy.cli.messages import say
 from deploy.cli.options import FIRST, Config, Json, Sample, Weights
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import print_result
@@ -49,6 +50,8 @@ def export(
         bundle = export_bundle(
             loaded, place, without=no_rewrite, samples=sample, compact=compact, force=force, progress=progress
         )
+    for note in loaded.notes:
+        say(f"assumed: {note}")
     report: dict[str, Any] = {
         "bundle": str(place),
         "family": bundle.manifest.family,

@@ -215,6 +215,7 @@ def checkpoint_record(loaded: Checkpoint) -> Record:
         "title": loaded.title,
         "weights": loaded.weights,
         "configuration": loaded.configuration,
+        "notes": list(loaded.notes),
         "schedule": {**loaded.schedule.as_dict(), "source": loaded.sources["schedule"]},
         "schedule_text": str(loaded.schedule),
         "value_range": list(loaded.value_range),
@@ -241,6 +242,8 @@ def _facts_of_checkpoint(record: Record) -> Iterator[tuple[str, str]]:
     yield "family", f"{record['family']}: {record['title']}"
     yield "weights", record["weights"]
     yield "schedule", f"{record['schedule_text']} ({record['schedule']['source']})"
+    for note in record["notes"]:
+        yield "assumed", note
     if scales := record["quantizers"]:
         origin = f"activation scales of {scales['activation_scales']} layers, by {scales['library']}"
         yield "quantizers", f"{origin}; `quantize --scales checkpoint` uses them"
