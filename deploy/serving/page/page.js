@@ -1,0 +1,1 @@
+// the page is on its way
