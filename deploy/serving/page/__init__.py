@@ -1,7 +1,7 @@
 """The page of the server: what a browser fetches, from memory.
 
-It is three files and an icon. The style sheet and the script begin with those of the report's slider, so that both pages
-show pictures alike.
+It is three files and an icon. The style sheet and the script begin with those of the report's slider, so that both
+pages show pictures alike.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""The Content-Security-Policy of the page: its own files run, nothing that stands in its text, nothing from elsewhere."""
+"""The Content-Security-Policy of the page: its own files run, nothing in its text or from elsewhere."""
 
 SCRIPTS = (
     *("words.js", "zip.js", "server.js", "gathering.js", "zoom.js", "crop.js"),

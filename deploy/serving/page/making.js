@@ -31,7 +31,7 @@ function planAll() {
   const seconds = isTimed ? known.reduce((sum, forecast) => sum + forecast.seconds, 0) : null;
   const words = [];
   if (!pictures.length) words.push("No picture yet.");
-  else if (!todo.length) words.push(pictures.every((picture) => isMade(picture, settings)) ? `All are made${isBusy() ? " or being made" : ""} with these settings.` : "");
+  else if (!todo.length) words.push(pictures.every((picture) => isMade(picture, settings)) ? `All are made${isBusy() ? " or being made" : ""} with these settings.` : "None of them can be made so.");
   else if (known.length) {
     words.push(todo.length === 1 ? sizeText(known[0].width, known[0].height) : `${megapixels(pixels)} in all`);
     words.push(seconds === null ? "time not known yet" : aboutText(seconds));

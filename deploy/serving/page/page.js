@@ -22,6 +22,11 @@ async function begin() {
   try {
     offer = await server.json("v1/models");
   } catch (error) {
+    if (error.status === 503) {  // it is still starting
+      warn(error.message);
+      await pause(error.retryAfter ?? 1);
+      return begin();
+    }
     if (error.isGone) lost(error);
     else if (error.status === 401) warn("The server wants a token. Reload the page to give it.");
     else warn(error.message);
