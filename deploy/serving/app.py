@@ -1,14 +1,15 @@
 """The application: its routes under /v1, the page, and what watches over both."""
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 import deploy
@@ -16,12 +17,9 @@ from deploy.serving import jobs_routes, upscale_route
 from deploy.serving.jobs import Jobs
 from deploy.serving.metrics import Metrics
 from deploy.serving.options import ServeOptions
+from deploy.serving.page import page_files
 from deploy.serving.problems import Problem
 from deploy.serving.security import Guard
-
-PAGE = Path(__file__).parent / "page"
-
-FILES_OF_PAGE = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}
 
 
 def make_app(options: ServeOptions) -> FastAPI:
@@ -79,12 +77,16 @@ def _add_health(app: FastAPI, metrics: Metrics) -> None:
 
 
 def _add_page(app: FastAPI) -> None:
-    for address, name in FILES_OF_PAGE.items():
+    for address, file in page_files().items():
+        answer = partial(Response, file.content, media_type=file.media_type, headers={"Cache-Control": "no-cache"})
+        app.add_api_route(address, _sending(answer), include_in_schema=False, response_class=Response)
 
-        def file(name: str = name) -> FileResponse:
-            return FileResponse(PAGE / name, headers={"Cache-Control": "no-cache"})
 
-        app.add_api_route(address, lambda file=file: file(), include_in_schema=False, response_class=FileResponse)
+def _sending(answer: Callable[[], Response]) -> Callable[[], Awaitable[Response]]:
+    async def send() -> Response:
+        return answer()
+
+    return send
 
 
 def _add_problems(app: FastAPI) -> None:

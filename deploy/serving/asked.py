@@ -161,6 +161,10 @@ class Asked:
             values[name] = FIELDS[name].read(name, value)
         return cls(values=values)
 
+    def without(self, name: str) -> Self:
+        """The same but for a field."""
+        return type(self)(values={key: value for key, value in self.values.items() if key != name})
+
     @property
     def model(self) -> str | None:
         """The bundle's name, if one was given."""

@@ -18,6 +18,7 @@ from deploy.serving.metrics import Metrics
 from deploy.serving.options import ServeOptions
 from deploy.serving.pool import LANES, Event, Pool, WorkerProcess
 from deploy.serving.problems import Problem, problem_json
+from deploy.serving.views import RESULT
 from deploy.serving.waiting import Waiting
 
 WritesImage = Callable[[Path], Awaitable[None]]
@@ -284,12 +285,13 @@ class Jobs:
             with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), 1.0)  # a place in the queue changes without the job
 
-    async def plain(self, job: Job, *, is_bicubic: bool) -> Path:
-        """A PNG of the input at the size of the result."""
-        target = job.folder / ("bicubic" if is_bicubic else "plain")
+    async def shown(self, job: Job, kind: str) -> Path:
+        """A PNG of 8 bits for a browser: one of deploy.serving.views.KINDS."""
+        target = job.folder / kind
         if not target.exists():
-            order = {"op": "plain", "id": secrets.token_hex(8), "asked": job.asked.as_json(), "bicubic": is_bicubic}
-            await self.pool.ask(order | {"image": str(job.image), "target": str(target)})
+            order = {"op": "show", "id": secrets.token_hex(8), "asked": job.asked.as_json(), "kind": kind}
+            image = job.target if kind == RESULT else job.image
+            await self.pool.ask(order | {"image": str(image), "target": str(target)})
         return target
 
     def forget(self, job: Job) -> None:

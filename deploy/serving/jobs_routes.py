@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
 
-from deploy.serving.jobs import FINAL, Job
+from deploy.serving.jobs import FINAL, Job, Jobs
 from deploy.serving.problems import Problem
 from deploy.serving.upscale_route import PROBLEM, jobs_of, result_of
+from deploy.serving.views import BICUBIC, INPUT, RESULT
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEM)
 
@@ -36,28 +36,35 @@ async def events(request: Request, name: str) -> StreamingResponse:
 
 
 @router.get("/{name}/result", response_class=Response)
-async def result(request: Request, name: str) -> Response:
+async def result(
+    request: Request,
+    name: str,
+    view: Annotated[Literal["file", "png"], Query(description="png: as a browser can show it, in 8 bits.")] = "file",
+) -> Response:
     """The picture."""
-    job = jobs_of(request).find(name)
+    jobs = jobs_of(request)
+    job = jobs.find(name)
     if job.state not in FINAL:
         raise Problem(409, f"The picture is not made yet; the job is {job.state}.", {"Retry-After": "1"})
     if job.error is not None:
         raise Problem(job.error["status"], job.error["detail"])
     if job.state != "done":
         raise Problem(410, f"There is no picture any more; the job is {job.state}.")
-    return result_of(job)
+    return await _shown(jobs, job, RESULT) if view == "png" else result_of(job)
 
 
 @router.get("/{name}/input", response_class=Response)
 async def input_enlarged(request: Request, name: str) -> Response:
     """The input at the size of the result, its pixels repeated, as PNG."""
-    return await _plain(request, name, is_bicubic=False)
+    jobs = jobs_of(request)
+    return await _shown(jobs, jobs.find(name), INPUT)
 
 
 @router.get("/{name}/bicubic", response_class=Response)
 async def bicubic(request: Request, name: str) -> Response:
     """The input enlarged by bicubic interpolation, as PNG."""
-    return await _plain(request, name, is_bicubic=True)
+    jobs = jobs_of(request)
+    return await _shown(jobs, jobs.find(name), BICUBIC)
 
 
 @router.delete("/{name}")
@@ -71,14 +78,7 @@ async def cancel(request: Request, name: str) -> dict[str, Any]:
     return jobs.json_of(job)
 
 
-async def _plain(request: Request, name: str, *, is_bicubic: bool) -> Response:
-    jobs = jobs_of(request)
-    job = jobs.find(name)
-    _refuse_gone(job)
-    path: Path = await jobs.plain(job, is_bicubic=is_bicubic)
-    return FileResponse(path, media_type="image/png")
-
-
-def _refuse_gone(job: Job) -> None:
+async def _shown(jobs: Jobs, job: Job, kind: str) -> Response:
     if job.state in ("expired", "cancelled"):
         raise Problem(410, f"The picture is not kept any more; the job is {job.state}.")
+    return FileResponse(await jobs.shown(job, kind), media_type="image/png")

@@ -1,7 +1,5 @@
 """The bundles of a worker process, and a picture from its file to the file of its result, as `infer` makes it."""
 
-import base64
-import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,22 +9,16 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from deploy.bundle import Bundle
 from deploy.errors import DeployError, SizeError, nearest_name
 from deploy.folders.request import Crop, Request
 from deploy.folders.settings import Settings
-from deploy.images.formats.contract import Outline
-from deploy.images.formats.table import FORMATS
-from deploy.images.picture import HIGHEST
 from deploy.images.reading import read_header
-from deploy.images.resize import resize_region
 from deploy.images.sizes import Size, label_of_size
-from deploy.images.values import Pixels
-from deploy.images.writing import format_for, write_picture
+from deploy.images.writing import format_for
 from deploy.picture.batches import layouts_of
-from deploy.picture.files import enlarged_rows, open_source, result_of
+from deploy.picture.files import enlarged_rows, result_of
 from deploy.picture.kept_paces import kept_pace
 from deploy.picture.options import RunOptions
 from deploy.picture.pace import Timing
@@ -34,14 +26,10 @@ from deploy.picture.run import Progress, Sampled
 from deploy.picture.stages import Course
 from deploy.picture.upscaler import Upscaler
 from deploy.serving.asked import Asked
-
-PREVIEW_EDGE = 512
-"""Pixels of a preview's longer side."""
+from deploy.serving.views import preview_address
 
 MOST_PREVIEWED = 4_000_000
 """Pixels of a result of which previews are made: of more, one would take longer than it is worth."""
-
-ROWS = 64
 
 
 class Unfit(DeployError):  # noqa: N818  a state of the service rather than an error of the client
@@ -187,7 +175,7 @@ class Model:
 
         def after_step(_: int, sampled: Sampled) -> None:
             if preview is not None and step % every == 0 and prod(sampled.size) <= MOST_PREVIEWED:
-                preview(step, jpeg_address(sampled.pixels()[0]))
+                preview(step, preview_address(sampled.pixels()[0]))
 
         options = RunOptions(
             seed=request.seed,
@@ -249,34 +237,3 @@ def part_of(size: Size, crop: Crop | None) -> Size:
 def media_type(format: str) -> str:
     """Of a format by its name in the table."""
     return f"image/{format}"
-
-
-def jpeg_address(pixels: Pixels) -> str:
-    """A small picture as a data: address."""
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((PREVIEW_EDGE, PREVIEW_EDGE), Image.Resampling.BILINEAR)
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def write_plain(request: Request, target: Path, *, is_bicubic: bool) -> None:
-    """`target` is a PNG of the input at the result's size: its pixels repeated, or the bicubic enlargement."""
-    source = open_source(request.images[0], request.saving, max_pixels=request.max_pixels)
-    source = request.open(request.images[0], None) if request.crop else source
-    size = request.output_size(source.size)
-    pixels = source.pixels
-    values = np.moveaxis(pixels, -1, 0).astype(np.float32) / np.float32(HIGHEST[pixels.dtype])
-
-    def rows() -> Any:
-        columns = (np.arange(size.width) * source.size.width) // size.width
-        for top in range(0, size.height, ROWS):
-            span = top, min(top + ROWS, size.height)
-            if is_bicubic:
-                part = resize_region(values, size, span, (0, size.width))
-            else:
-                lines = (np.arange(*span) * source.size.height) // size.height
-                part = values[:, lines][:, :, columns]
-            yield np.rint(np.clip(np.moveaxis(part, 0, -1), 0, 1) * 255).astype(np.uint8)
-
-    write_picture(target, FORMATS["png"], Outline(size=size), rows())

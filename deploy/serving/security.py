@@ -17,21 +17,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from deploy.serving.logs import log_access
 from deploy.serving.metrics import Metrics
 from deploy.serving.options import ServeOptions, is_loopback
+from deploy.serving.page import POLICY, page_files
 from deploy.serving.problems import Problem
 
-OPEN = frozenset(
-    {"/", "/page.css", "/page.js", "/healthz", "/readyz", "/favicon.ico", "/v2/health/live", "/v2/health/ready"}
-)
+OPEN = frozenset({*page_files(), "/healthz", "/readyz", "/favicon.ico", "/v2/health/live", "/v2/health/ready"})
 """What needs no token: the page, which asks for one, and what looks whether the service lives."""
 
 LEAST_RATE = 8192
 """Bytes a second that an upload must bring on average, once it has had a while."""
 
 HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
+    "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",

@@ -1,7 +1,7 @@
 """A process that makes pictures for a service: orders come as lines of JSON, and so does what becomes of them.
 
 It holds the engines, and it alone looks into what clients send, so that a decoder or an engine that dies takes nobody
-with it. Orders: look (what will a picture be), make, plain (the input enlarged without a model), cancel, and the end
+with it. Orders: look (what will a picture be), make, show (a view for a browser), cancel, and the end
 of the stream. A worker whose service has gone removes the service's temporary folder and ends.
 """
 
@@ -23,8 +23,9 @@ from deploy.images.sizes import Size
 from deploy.picture.memory import resident_bytes
 from deploy.picture.run import Progress
 from deploy.serving.asked import Asked
-from deploy.serving.making import Model, Unfit, model_named, part_of, write_plain
+from deploy.serving.making import Model, Unfit, model_named, part_of
 from deploy.serving.problems import Problem, sentence_for_clients
+from deploy.serving.views import RESULT, write_view
 from engines.errors import EngineError, OutOfMemory
 
 WARM_UP_SIDE = 16
@@ -73,8 +74,8 @@ class Worker:
             case "make":
                 self._cancelled[order["id"]] = threading.Event()
                 self._makers.submit(self._guarded, self._make, order)
-            case "plain":
-                self._askers.submit(self._guarded, self._plain, order)
+            case "show":
+                self._askers.submit(self._guarded, self._show, order)
             case "look":
                 self._askers.submit(self._guarded, self._look, order)
 
@@ -97,9 +98,12 @@ class Worker:
             look = model.look_at(request)
         self._tell({"event": "answer", "id": order["id"], **look.as_json(), "model": model.name})
 
-    def _plain(self, order: dict[str, Any]) -> None:
-        request = Asked.of(order["asked"]).request(Path(order["image"]), self._settings["max_pixels"])
-        write_plain(request, Path(order["target"]), is_bicubic=order["bicubic"])
+    def _show(self, order: dict[str, Any]) -> None:
+        asked = Asked.of(order["asked"])
+        if order["kind"] == RESULT:
+            asked = asked.without("crop")
+        request = asked.request(Path(order["image"]), self._settings["max_pixels"])
+        write_view(request, Path(order["target"]), order["kind"])
         self._tell({"event": "answer", "id": order["id"]})
 
     def _make(self, order: dict[str, Any]) -> None:
