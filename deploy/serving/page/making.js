@@ -45,7 +45,7 @@ function planAll() {
 
 function enlarge(picture, settings, part = null) {
   const version = { picture, settings, part, state: "waiting", title: "", share: 0, note: "", blob: null, view: null,
-                    views: {}, preview: null, id: null, abort: new AbortController(), expected: null, seconds: null };
+                    views: {}, hasViews: false, preview: null, id: null, abort: new AbortController(), expected: null, seconds: null };
   version.title = titleOf(version);
   version.expected = forecastOf(picture, settings, part)?.seconds ?? null;
   picture.versions.push(version);
@@ -58,7 +58,8 @@ function startAll() {
   if (typeof settings === "string") return;
   const todo = pending(settings).map((picture) => enlarge(picture, settings));
   if (!todo.length) return;
-  select(shown && todo.some(({ picture }) => picture === shown) ? shown : todo[0].picture);
+  const first = todo.find(({ picture }) => picture === shown) ?? todo[0];
+  select(first.picture, first);
   say(`${countOf(todo.length, "picture")} started.`);
   changed();
   pump();

@@ -72,6 +72,7 @@ const titleOf = ({ settings, part }) => [
 ].filter(Boolean).join(" ");
 
 function settingsChanged() {
+  for (const key of asked.splice(0)) forecasts.delete(key);
   by("other-size").hidden = chosen("sizing") !== "other";
   const isLossy = LOSSY.includes(by("format").value);
   by("quality").hidden = !isLossy;
@@ -85,7 +86,7 @@ function settingsChanged() {
 
 const forecasts = new Map();  // by what was asked
 const asked = [];
-let asking = 0;
+let asking = 0, soon = null;
 
 function question(picture, settings, part) {
   const { model, preset, scale, long_edge } = settings;
@@ -106,7 +107,8 @@ function forecastOf(picture, settings, part = null) {
   if (!forecasts.has(key)) {
     forecasts.set(key, null);
     asked.push(key);
-    askForecasts();
+    clearTimeout(soon);
+    soon = setTimeout(askForecasts, 150);  // while somebody types, only what stands in the end is asked
   }
   return forecasts.get(key);
 }
