@@ -310,7 +310,8 @@ def test_what_goes_wrong_is_said_in_words(page: Page, tmp_path: Path) -> None:
     click(page, "#start")
     page.until("by('alarm').textContent.startsWith('The server does not answer.')")
     page.call("Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1)
-    page.until("document.querySelector('.versions li.failed') && document.querySelector('.versions li.done')")
+    until_done(page, 1)
+    page.until("document.querySelectorAll('.versions li.failed').length === 1")
     assert page.tell("by('alarm').hidden")
     assert (
         "cut.png" not in text(page, ".versions li.failed .note") and len(text(page, ".versions li.failed .note")) > 20
