@@ -85,8 +85,7 @@ function pump() {
     active += 1;
     run(version).finally(pump);
   }
-  if (batch.length && batch.every(({ state }) => OVER.includes(state))) finished();
-  drawTotal();
+  if (batch.length && batch.every(({ state }) => OVER.includes(state))) { finished(); drawTotal(); planAll(); }
 }
 
 function finished() {
@@ -213,18 +212,18 @@ function resultName(version, format) {
   return name;
 }
 
-function cancel(version) {
+function cancel(version, isOfMany = false) {
   const { id, state } = version;
   if (OVER.includes(state)) return;
   version.abort.abort();
   version.state = "cancelled";
   version.note = "";
   if (id) server.request(`v1/jobs/${id}`, { method: "DELETE" }).catch(() => {});
-  changed(version);
+  if (!isOfMany) changed(version);
 }
 
 function drop(version) {
-  cancel(version);
+  cancel(version, true);
   const { picture } = version;
   picture.versions.splice(picture.versions.indexOf(version), 1);
   batch = batch.filter((other) => other !== version);

@@ -54,7 +54,7 @@ def tab(tmp_path_factory: pytest.TempPathFactory, service: Service) -> Iterator[
 @pytest.fixture
 def page(tab: Page, service: Service, tmp_path: Path) -> Page:
     """The page as somebody finds it who comes for the first time."""
-    tab.tell("(() => { for (const picture of [...pictures]) remove(picture); localStorage.clear(); })()")
+    tab.tell("removeAll(), localStorage.clear()")
     tab.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     tab.resize(1280, 900)
     tab.open(f"{service.address}/")
