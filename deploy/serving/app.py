@@ -103,6 +103,11 @@ def _add_problems(app: FastAPI) -> None:
         }
         return Problem(error.status_code, details.get(error.status_code, str(error.detail)), error.headers).response()
 
+    @app.exception_handler(Exception)
+    async def broken(_: Request, error: Exception) -> Response:
+        detail = f"The service has a fault ({type(error).__name__}); its log has more."
+        return Problem(500, detail).response()  # the error goes on into the log
+
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]

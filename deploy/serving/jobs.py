@@ -1,19 +1,19 @@
 """The jobs of a service: taken, queued, given to workers, told of, and forgotten when nobody fetches them in time."""
 
 import asyncio
-import logging
-import re
 import secrets
 import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from deploy.picture.memory import text_from_bytes
 from deploy.serving.asked import Asked
+from deploy.serving.batches import Batches
+from deploy.serving.job import FINAL, Job, State
 from deploy.serving.metrics import Metrics
 from deploy.serving.options import ServeOptions
 from deploy.serving.pool import LANES, Event, Pool, WorkerProcess
@@ -24,109 +24,11 @@ from deploy.serving.waiting import Waiting
 WritesImage = Callable[[Path], Awaitable[None]]
 """Puts what a client sent into a file."""
 
-State = Literal["queued", "running", "done", "failed", "cancelled", "expired"]
-FINAL: frozenset[State] = frozenset({"done", "failed", "cancelled", "expired"})
-
 SHORT_SECONDS = 2.0
 """A picture that takes longer never keeps a worker's second place from a shorter one."""
 
-USUAL_SECONDS = 1.0
-"""Cost of a picture of which nothing is known."""
-
 MOST_FORGOTTEN = 1000
 """Jobs whose end is still told after their files have gone."""
-
-_LOG = logging.getLogger(__name__)
-
-
-@dataclass(kw_only=True, eq=False)
-class Job:
-    """One picture that was asked for. look: what the worker says of it beforehand; made: what became of it."""
-
-    id: str
-    client: str
-    asked: Asked
-    folder: Path
-    name: str  # of the client's file
-    look: Event
-    deadline: float  # by the clock of the loop
-    previews: int = 0
-    is_kept: bool = True  # its result can be fetched later, rather than being the answer of its request
-    state: State = "queued"
-    step: int = 0
-    fraction: float = 0.0
-    created: float = field(default_factory=time.monotonic)
-    began: float | None = None
-    ended: float | None = None
-    error: dict[str, Any] | None = None
-    made: Event = field(default_factory=dict)
-    preview: Event | None = None
-    worker: WorkerProcess | None = None
-    lane: int = 0
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def cost(self) -> float:
-        """Seconds that it is expected to take."""
-        seconds = self.look["seconds"]
-        return USUAL_SECONDS if seconds is None else float(seconds)
-
-    @property
-    def own_bytes(self) -> int:
-        """Memory that its making takes, with its input."""
-        width, height = self.look["input"]
-        decoded: int = 8 * width * height
-        return int(self.look["own_bytes"]) + decoded
-
-    @property
-    def image(self) -> Path:
-        """What the client sent."""
-        return self.folder / "input"
-
-    @property
-    def target(self) -> Path:
-        """The file of the result."""
-        return self.folder / "result"
-
-    @property
-    def file_name(self) -> str:
-        """What a browser calls the result: made of the client's name, and of nothing that is not a name."""
-        stem = re.sub(r"[^\w .-]+", "_", Path(self.name.replace("\\", "/")).name.rsplit(".", 1)[0]).strip(" .")[:80]
-        return f"{stem or 'picture'}_{self.look['label']}{self.made.get('suffix', '')}"
-
-    def change(self) -> None:
-        """Whoever watches looks again."""
-        self.changed.set()
-        self.changed = asyncio.Event()
-
-    def as_json(self, place: int | None) -> dict[str, Any]:
-        """What clients see of it."""
-        end = self.ended or time.monotonic()
-        address = f"/v1/jobs/{self.id}"
-        return {
-            "id": self.id,
-            "state": self.state,
-            "place": place,
-            "step": self.step,
-            "steps": self.look["steps"],
-            "fraction": round(self.fraction, 4),
-            "width": self.look["width"],
-            "height": self.look["height"],
-            "evaluations": self.made.get("evaluations", self.look["evaluations"]),
-            "seconds": None if self.began is None else round(end - self.began, 3),
-            "expected_seconds": self.look["seconds"],
-            "seed": self.asked.values.get("seed", 0),
-            "preset": self.look["preset"],
-            "model": self.look["model"],
-            "format": self.made.get("format", self.look["format"]),
-            "bytes": self.made.get("bytes"),
-            "notices": self.made.get("notices", []),
-            "error": self.error,
-            "links": {
-                "self": address,
-                **{name: f"{address}/{name}" for name in ("events", "result", "input", "bicubic")},
-            },
-        }
 
 
 class Jobs:
@@ -140,7 +42,9 @@ class Jobs:
         self._folder = folder
         self._jobs: dict[str, Job] = {}
         self._waiting: Waiting[Job] = Waiting()
-        self._running: dict[WorkerProcess, dict[int, Job]] = {worker: {} for worker in self.pool.workers}
+        self.batches = Batches(options.batch)
+        self._running: dict[WorkerProcess, dict[int, str]] = {worker: {} for worker in self.pool.workers}  # by lane
+        self._made_now: dict[str, Job] = {}
         self._arriving = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -151,14 +55,21 @@ class Jobs:
 
     async def stop(self) -> None:
         """Nothing runs any more and nothing is left on disk."""
-        for job in list(self._jobs.values()):
-            if job.state not in FINAL:
-                self._finish(job, "failed", problem_json(503, "The service was stopped before the picture was made."))
+        self.end_all()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.pool.stop(2.0)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def end_all(self) -> None:
+        """No job goes on."""
+        for job in list(self._jobs.values()):
+            if job.state in FINAL:
+                continue
+            if job.worker is not None:
+                job.worker.send({"op": "cancel", "id": job.id})
+            self._finish(job, "failed", problem_json(503, "The service was stopped before the picture was made."))
 
     @property
     def is_idle(self) -> bool:
@@ -173,7 +84,7 @@ class Jobs:
     @property
     def running(self) -> list[Job]:
         """Jobs in the making."""
-        return [job for lanes in self._running.values() for job in lanes.values()]
+        return list(self._made_now.values())
 
     def refuse_while_full(self) -> None:
         """Problem where no request can be taken now."""
@@ -319,56 +230,88 @@ class Jobs:
         """Whatever can be begun is."""
         for lane in range(LANES):
             for worker in self.pool.ready:
-                lanes = self._running[worker]
-                if lane in lanes:
-                    continue
-                taken = sum(job.own_bytes for job in lanes.values())
-                room = self.pool.memory - worker.idle_bytes
-
-                def is_fit(job: Job, lane: int = lane, taken: int = taken, room: int = room) -> bool:
-                    return (lane == 0 or job.cost <= SHORT_SECONDS) and (not taken or taken + job.own_bytes <= room)
-
-                if (job := self._waiting.pop(is_fit)) is not None:
-                    self._give(job, worker, lane)
+                if not worker.is_on_trial and lane not in self._running[worker]:
+                    self._fill(worker, lane)
         self.metrics.queue(len(self._waiting), len(self.running))
 
-    def _give(self, job: Job, worker: WorkerProcess, lane: int) -> None:
-        self._running[worker][lane] = job
-        job.worker, job.lane = worker, lane
-        job.state, job.began = "running", time.monotonic()
-        self.metrics.waited(job.began - job.created)
-        worker.send(
+    def _fill(self, worker: WorkerProcess, lane: int) -> None:
+        """A lane of a worker gets the next picture that is fit for it, and those that are made with it."""
+        taken = sum(job.own_bytes for job in self.running if job.worker is worker)
+        room = self.pool.memory - worker.idle_bytes
+
+        def is_fit(job: Job) -> bool:
+            return (lane == 0 or job.cost <= SHORT_SECONDS) and (not taken or taken + job.own_bytes <= room)
+
+        job = self._waiting.peek(is_fit)
+        if job is None:
+            return
+        kind = job.kind
+        alike = sum(other.kind == kind for other in self._waiting)
+        is_trial = self.batches.is_to_be_tried(kind, alike)
+        if is_trial and self._running[worker]:
+            return  # a trial wants the engine for itself
+        most = self.batches.most if is_trial else self.batches.size(kind)
+        group: list[Job] = []
+        while len(group) < most:
+            left = room - taken - sum(each.own_bytes for each in group)
+            nearest = self._waiting.pop(partial(_goes_with, first=job, is_first=not group, left=left))
+            if nearest is None:
+                break
+            group.append(nearest)
+        self._give(group, worker, lane, is_trial=is_trial)
+
+    def _give(self, group: list[Job], worker: WorkerProcess, lane: int, *, is_trial: bool) -> None:
+        number = secrets.token_hex(8)
+        self._running[worker][lane] = number
+        worker.is_on_trial = is_trial
+        self.metrics.batched(len(group))
+        for job in group:
+            job.worker, job.order = worker, number
+            job.state, job.began = "running", time.monotonic()
+            self.batches.count(job.kind)
+            self.metrics.waited(job.began - job.created)
+            self._made_now[job.id] = job
+            job.change()
+        pictures = [
             {
-                "op": "make",
                 "id": job.id,
                 "asked": job.asked.as_json(),
                 "image": str(job.image),
                 "target": str(job.target),
                 "previews": job.previews,
             }
-        )
-        job.change()
+            for job in group
+        ]
+        order: Event = {"op": "make", "id": number, "pictures": pictures, "is_trial": is_trial, "kind": group[0].kind}
+        worker.send(order)
 
     def _told(self, worker: WorkerProcess, event: Event) -> None:
         """An event of a worker."""
-        if event["event"] == "ready":
-            self._dispatch()
-            return
-        lanes = self._running[worker]
-        if event["event"] == "ended":
-            detail = f"The process that made this picture ended ({event['how']}). Send the request again."
-            for lost in list(lanes.values()):
-                self._free(lost)
-                self._finish(lost, "failed", problem_json(500, detail))
-            self._dispatch()
-            return
-        job = next((job for job in lanes.values() if job.id == event.get("id")), None)
-        if job is not None:
-            self._told_of(job, event)
-            self._dispatch()
+        match event["event"]:
+            case "ended":
+                worker.is_on_trial = False
+                self._running[worker].clear()
+                detail = f"The process that made this picture ended ({event['how']}). Send the request again."
+                for lost in [job for job in self.running if job.worker is worker]:
+                    self._let_go(lost)
+                    self._finish(lost, "failed", problem_json(500, detail))
+            case "free":
+                worker.is_on_trial = False
+                lanes = self._running[worker]
+                for lost in [job for job in self.running if job.order == event["id"]]:  # a bug, which the log tells
+                    self._let_go(lost)
+                    self._finish(lost, "failed", problem_json(500, "The picture could not be made; the log has more."))
+                self._running[worker] = {lane: number for lane, number in lanes.items() if number != event["id"]}
+            case "tried":
+                worker.is_on_trial = False
+                self.batches.learn(event["kind"], pays=event["pays"])
+            case _:
+                if (job := self._made_now.get(event.get("id", ""))) is not None:
+                    self._told_of(job, event)
+        self._dispatch()
 
     def _told_of(self, job: Job, event: Event) -> None:
-        """An event of a worker that makes a job."""
+        """An event of a picture in the making."""
         match event["event"]:
             case "step":
                 job.step, job.fraction = event["step"], event["fraction"]
@@ -378,21 +321,20 @@ class Jobs:
                 job.preview = {"step": event["step"], "image": event["image"]}
                 job.change()
             case "done":
-                self._free(job)
                 if job.state == "running":
                     job.made, job.step, job.fraction = event, job.look["steps"], 1.0
-                    self._finish(job, "done", None)
+                self._let_go(job)
+                self._finish(job, "done", None)
             case "failed":
-                self._free(job)
+                self._let_go(job)
                 self._finish(job, "failed", problem_json(event["status"], event["detail"]))
             case "cancelled":
-                self._free(job)
+                self._let_go(job)
 
-    def _free(self, job: Job) -> None:
-        """The worker's place is free; files of a job that nobody wants go."""
-        if job.worker is not None:
-            self._running[job.worker].pop(job.lane, None)
-            job.worker = None
+    def _let_go(self, job: Job) -> None:
+        """No worker has the job any more; files of one that nobody wants go."""
+        self._made_now.pop(job.id, None)
+        job.worker = None
         if not job.is_kept and job.state in FINAL:
             self.forget(job)
         elif job.state == "cancelled":
@@ -446,3 +388,8 @@ class Jobs:
         task: asyncio.Task[None] = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _goes_with(job: Job, *, first: Job, is_first: bool, left: int) -> bool:
+    """Whether a job is the first of a group, or one of its kind that fits into the memory that is left."""
+    return job is first if is_first else job.kind == first.kind and job.own_bytes <= left

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
 
-from deploy.serving.jobs import FINAL, Job, Jobs
+from deploy.serving.job import FINAL, Job
+from deploy.serving.jobs import Jobs
 from deploy.serving.problems import Problem
 from deploy.serving.upscale_route import PROBLEM, jobs_of, result_of
 from deploy.serving.views import BICUBIC, INPUT, RESULT

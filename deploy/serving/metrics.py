@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from deploy.picture.memory import resident_bytes
 
 if TYPE_CHECKING:
-    from deploy.serving.jobs import Job
+    from deploy.serving.job import Job
     from deploy.serving.pool import Pool
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)

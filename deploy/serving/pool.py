@@ -33,6 +33,7 @@ class WorkerProcess:
     def __init__(self, settings: dict[str, Any], number: int) -> None:
         self.number = number
         self.is_ready = False
+        self.is_on_trial = False  # takes nothing else meanwhile
         self.idle_bytes = 0
         self.resident_bytes = 0
         self._settings = settings

@@ -9,6 +9,9 @@ from fastapi.responses import JSONResponse
 
 MEDIA_TYPE = "application/problem+json"
 
+GONE = 499
+"""The status of requests whose client hung up, in the log alone; as nginx has it."""
+
 
 class Problem(Exception):  # noqa: N818  a state of the request, not of the program
     """A refusal: an HTTP status and a sentence that a person can act on."""
@@ -30,7 +33,8 @@ class Problem(Exception):  # noqa: N818  a state of the request, not of the prog
 
 def problem_json(status: int, detail: str) -> dict[str, Any]:
     """The object of a refusal."""
-    return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    title = "Client Closed Request" if status == GONE else HTTPStatus(status).phrase
+    return {"type": "about:blank", "title": title, "status": status, "detail": detail}
 
 
 def sentence_for_clients(text: str, path: str = "") -> str:

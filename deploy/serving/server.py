@@ -12,15 +12,14 @@ from deploy.serving.app import make_app
 from deploy.serving.jobs import Jobs
 from deploy.serving.options import ServeOptions
 
-HEADER_SECONDS = 15.0
-"""That a client has to send the head of a request; later ones on the same connection have to begin within them too."""
-
-READING_SECONDS = 60.0
-"""That a client may take nothing of what it asked for."""
-
 
 class PatientProtocol(H11Protocol):
-    """Connections that end where the other side neither asks nor takes what it asked for."""
+    """Connections that end where the other side neither asks nor takes what it asked for.
+
+    idle_seconds: for the head of a request, the first one or a later one, and between two takings of an answer.
+    """
+
+    idle_seconds = 20.0
 
     _waits_for_head: asyncio.TimerHandle | None = None
     _waits_for_reader: asyncio.TimerHandle | None = None
@@ -41,7 +40,7 @@ class PatientProtocol(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._waits_for_reader = self.loop.call_later(READING_SECONDS, self.transport.abort)
+        self._waits_for_reader = self.loop.call_later(self.idle_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
         if self._waits_for_reader is not None:
@@ -55,7 +54,7 @@ class PatientProtocol(H11Protocol):
             self._waits_for_head.cancel()
             self._waits_for_head = None
         elif not is_asked and self._waits_for_head is None:
-            self._waits_for_head = self.loop.call_later(HEADER_SECONDS, self.transport.abort)
+            self._waits_for_head = self.loop.call_later(self.idle_seconds, self.transport.abort)
 
 
 class Server(uvicorn.Server):
@@ -69,16 +68,17 @@ class Server(uvicorn.Server):
                 self.application,
                 host=options.host,
                 port=options.port,
-                http=PatientProtocol,
+                http=type("Protocol", (PatientProtocol,), {"idle_seconds": options.idle_seconds}),
                 ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 lifespan="on",
-                timeout_keep_alive=int(HEADER_SECONDS),
+                timeout_keep_alive=max(1, round(options.idle_seconds)),
                 timeout_graceful_shutdown=5,
             )
         )
+        self._signals = 0
         self._draining: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -89,8 +89,8 @@ class Server(uvicorn.Server):
         return jobs
 
     async def startup(self, sockets: Any = None) -> None:
-        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
 
     @property
     def address(self) -> str:
@@ -99,26 +99,29 @@ class Server(uvicorn.Server):
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal drains, the second stops."""
+        """The first signal drains, the second stops, the third asks nobody."""
         del sig, frame
-        if self._loop is None or self._draining is not None:
+        self._signals += 1
+        if self._loop is None or self._signals > 2:
             self.should_exit = self.force_exit = True
-            return
-        self._loop.call_soon_threadsafe(self._begin_to_drain)
+        else:
+            self._loop.call_soon_threadsafe(self._begin_to_drain if self._signals == 1 else self._stop_now)
 
     def _begin_to_drain(self) -> None:
-        if self._draining is None:
-            self._draining = asyncio.get_running_loop().create_task(self._drain())
+        self._draining = asyncio.get_running_loop().create_task(self._drain())
+
+    def _stop_now(self) -> None:
+        self.should_exit = True
+        self.jobs.end_all()
 
     async def _drain(self) -> None:
         """What was taken is made, as far as the time allows; nothing new is taken."""
         loop = asyncio.get_running_loop()
         ends = loop.time() + self.options.drain_seconds
-        jobs = getattr(self.application.state, "jobs", None)
-        if jobs is not None:
-            jobs.is_draining = True
-            while not jobs.is_idle and loop.time() < ends and not self.should_exit:
-                await asyncio.sleep(0.05)
+        self.jobs.is_draining = True
+        while not self.jobs.is_idle and loop.time() < ends and not self.should_exit:
+            await asyncio.sleep(0.05)
+        self.jobs.end_all()
         self.should_exit = True
 
 

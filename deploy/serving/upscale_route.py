@@ -15,8 +15,9 @@ from starlette.datastructures import FormData, UploadFile
 from deploy.images.formats.table import WRITTEN
 from deploy.images.reading import MAX_PIXELS
 from deploy.serving.asked import Asked, properties_of_schema
-from deploy.serving.jobs import Job, Jobs
-from deploy.serving.problems import MEDIA_TYPE, Problem
+from deploy.serving.job import Job
+from deploy.serving.jobs import Jobs
+from deploy.serving.problems import GONE, MEDIA_TYPE, Problem
 
 router = APIRouter(prefix="/v1", tags=["pictures"])
 
@@ -167,7 +168,7 @@ async def finished(request: Request, jobs: Jobs, job: Job) -> None:
         return
     if job.error is not None:
         raise Problem(job.error["status"], job.error["detail"])
-    raise Problem(499 if leaves.done() else 409, "The request was cancelled.")
+    raise Problem(GONE if leaves.done() else 409, "The request was cancelled.")
 
 
 def result_of(job: Job, background: BackgroundTask | None = None) -> Response:

@@ -47,6 +47,10 @@ class Waiting(Generic[Item]):
         self._held.append((start, next(self._numbers), item))
         self._held.sort(key=lambda held: held[:2])
 
+    def peek(self, is_fit: Callable[[Item], bool] = lambda _: True) -> Item | None:
+        """The first one that is fit, which stays; None if there is none."""
+        return next((item for item in self if is_fit(item)), None)
+
     def pop(self, is_fit: Callable[[Item], bool] = lambda _: True) -> Item | None:
         """The first one that is fit; None if there is none."""
         for held in self._held:

@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +24,8 @@ from deploy.images.sizes import Size
 from deploy.picture.memory import resident_bytes
 from deploy.picture.run import Progress
 from deploy.serving.asked import Asked
-from deploy.serving.making import Model, Unfit, model_named, part_of
+from deploy.serving.making import Made, Order, make_alone, pays, pixels_together
+from deploy.serving.models import Model, Unfit, model_named, part_of
 from deploy.serving.problems import Problem, sentence_for_clients
 from deploy.serving.views import RESULT, write_view
 from engines.errors import EngineError, OutOfMemory
@@ -72,7 +74,8 @@ class Worker:
                 if (event := self._cancelled.get(order["id"])) is not None:
                     event.set()
             case "make":
-                self._cancelled[order["id"]] = threading.Event()
+                for picture in order["pictures"]:
+                    self._cancelled[picture["id"]] = threading.Event()
                 self._makers.submit(self._guarded, self._make, order)
             case "show":
                 self._askers.submit(self._guarded, self._show, order)
@@ -107,33 +110,85 @@ class Worker:
         self._tell({"event": "answer", "id": order["id"]})
 
     def _make(self, order: dict[str, Any]) -> None:
-        name, cancelled = order["id"], self._cancelled[order["id"]]
-        asked = Asked.of(order["asked"])
-        model = model_named(self._models, asked.model)
-        request = asked.request(Path(order["image"]), self._settings["max_pixels"])
+        """The pictures of an order, which the service takes to be of one kind, are made: together where they are."""
+        pictures = {picture["id"]: picture for picture in order["pictures"]}
+        try:
+            opened: dict[str, Made] = {}
+            for name, picture in pictures.items():
+                self._told(name, picture["image"], partial(self._open, opened, name, picture))
+            if not opened:
+                return
+            model = self._model_of(pictures[next(iter(opened))])
+            if len(opened) > 1 and len({made.kind() for made in opened.values()}) == 1:
+                if order["is_trial"]:
+                    self._tell({"event": "tried", "kind": order["kind"], "pays": self._pays(model, opened)})
+                self._make_together(model, opened)
+                return
+            for name, made in opened.items():
+                self._told(name, str(made.order.request.images[0]), partial(make_alone, model, made))
+        finally:
+            for name in pictures:
+                self._cancelled.pop(name, None)
+            self._tell({"event": "free", "id": order["id"], "resident_bytes": resident_bytes()})
 
-        def progress(done: Progress) -> None:
+    def _pays(self, model: Model, opened: dict[str, Made]) -> bool:
+        try:
+            return pays(model, list(opened.values()))
+        except (DeployError, EngineError, Cancelled):  # each tells for itself
+            return False
+
+    def _make_together(self, model: Model, opened: dict[str, Made]) -> None:
+        try:
+            pixels, evaluations, seconds = pixels_together(model, list(opened.values()))
+        except (DeployError, EngineError, Cancelled):  # each tells for itself
+            for name, made in opened.items():
+                self._told(name, str(made.order.request.images[0]), partial(make_alone, model, made))
+            return
+        for (name, made), whole in zip(opened.items(), pixels, strict=True):
+            share = seconds / len(opened)
+            write = partial(made.write, iter([whole]), evaluations=evaluations, sampling_seconds=share)
+            self._told(name, str(made.order.request.images[0]), write)
+
+    def _open(self, opened: dict[str, Made], name: str, picture: dict[str, Any]) -> None:
+        """The picture that was read is among those that are opened."""
+        cancelled = self._cancelled[name]
+
+        def check() -> None:
             if cancelled.is_set():
                 raise Cancelled
+
+        def progress(done: Progress) -> None:
             self._tell({"event": "step", "id": name, "step": done.step, "steps": done.steps, "fraction": done.fraction})
 
         def preview(step: int, image: str) -> None:
             self._tell({"event": "preview", "id": name, "step": step, "image": image})
 
-        try:
-            if cancelled.is_set():
-                raise Cancelled
-            self._tell({"event": "begun", "id": name})
-            made = model.make(
-                request,
-                Path(order["target"]),
+        check()
+        request = Asked.of(picture["asked"]).request(Path(picture["image"]), self._settings["max_pixels"])
+        previews = picture["previews"]
+        opened[name] = Made(
+            self._model_of(picture),
+            Order(
+                request=request,
+                target=Path(picture["target"]),
+                check=check,
                 progress=progress,
-                preview=preview if order["previews"] else None,
-                every=max(order["previews"], 1),
-            )
-        finally:
-            del self._cancelled[name]
-        self._tell({"event": "done", "id": name, **made, "resident_bytes": resident_bytes()})
+                preview=preview if previews else None,
+                every=max(previews, 1),
+            ),
+        )
+
+    def _model_of(self, picture: dict[str, Any]) -> Model:
+        return model_named(self._models, picture["asked"].get("model"))
+
+    def _told(self, name: str, image: str, make: Callable[[], dict[str, Any] | None]) -> None:
+        """What becomes of one picture is told, if it is anything."""
+
+        def do(_: dict[str, Any]) -> None:
+            if (what := make()) is not None:
+                self._tell({"event": "done", "id": name, **what})
+
+        self._guarded(do, {"id": name, "image": image})
 
     def _guarded(self, do: Callable[[dict[str, Any]], None], order: dict[str, Any]) -> None:
         """What goes wrong with an order is told in a sentence; what should not is also kept in the log."""

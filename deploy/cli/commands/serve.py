@@ -65,6 +65,9 @@ def serve(
     deadline_seconds: Annotated[
         float, LIMITS("Longest time from a request to its picture, waiting included.", least=0)
     ] = 3600.0,
+    idle_seconds: Annotated[
+        float, LIMITS("How long a client may send or take nothing before its connection is closed.", least=0.1)
+    ] = 20.0,
     drain_seconds: Annotated[
         float,
         LIMITS("After the first SIGTERM or Ctrl-C, finish what was taken for so long; a second one stops.", least=0),
@@ -116,6 +119,7 @@ def serve(
             keep_seconds=keep_seconds,
             deadline_seconds=deadline_seconds,
             drain_seconds=drain_seconds,
+            idle_seconds=idle_seconds,
         )
     _serve(options, log_format, as_json)
 

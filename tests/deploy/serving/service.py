@@ -37,7 +37,7 @@ class Service:
 
     def client(self, **settings: Any) -> httpx2.Client:
         """One that asks it."""
-        return httpx2.Client(base_url=self.address, timeout=60, **settings)
+        return httpx2.Client(base_url=self.address, **{"timeout": 60, **settings})
 
     def files(self) -> list[Path]:
         """What lies in its folder, once what is to go has had the time to go."""
@@ -82,5 +82,6 @@ def served(folder: Path, *bundles: Path, options: tuple[str, ...] = ()) -> Itera
     finally:
         process.kill()
         process.wait(60)
+        assert "Traceback" not in log.read_text(), log.read_text()
         assert process.stdout is not None
         process.stdout.close()

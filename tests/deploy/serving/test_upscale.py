@@ -102,7 +102,9 @@ def test_an_estimate_is_what_becomes_of_it(service: Service) -> None:
 
 def test_cancelling_ends_within_a_step(service: Service) -> None:
     with service.client() as client:
-        job = client.post("/v1/upscale?wait=false", files=form(), data={"scale": "4", "steps": "400"}).json()
+        job = client.post(
+            "/v1/upscale?wait=false", files=form(), data={"scale": "20", "stages": "once", "draws": "64"}
+        ).json()
         assert client.delete(job["links"]["self"]).json()["state"] == "cancelled"
         last = events_of(service, job["links"]["events"])[-1][1]
         assert (last["state"], last["error"]) == ("cancelled", None)
