@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("measure",),
     ("int8", "folders"),
     ("report",),
-    ("demo",),
+    ("demo", "serving"),
     ("cli",),
 )
 """From the ground up, which is `deploy/errors.py`. `deploy/__init__.py` stands beside the house: it names what people

@@ -28,6 +28,7 @@ COMMANDS = (
     "schedule",
     "infer",
     "generate",
+    "serve",
     "evaluate",
     "bench",
     "report",
