@@ -124,9 +124,13 @@ def _value_range(where: str, value: Any) -> Iterator[str]:
 
 
 def _trained_range(where: str, value: Any) -> Iterator[str]:
-    if value is not None:  # a model that generates has no trained scale
-        one_scale = isinstance(value, list) and len(value) == 2 and value[0] == value[1] and _is_number(value[0])
-        yield from () if one_scale else _pair(where, value)
+    if value is not None and not _is_one_scale(value):  # a model that generates has no trained scale
+        yield from _pair(where, value)
+
+
+def _is_one_scale(value: Any) -> bool:
+    """Whether the two ends of a range are one positive number: a model that was trained for one scale."""
+    return isinstance(value, list) and len(value) == 2 and _is_number(value[0]) and 0 < value[0] == value[1]
 
 
 def _files(where: str, value: Any) -> Iterator[str]:

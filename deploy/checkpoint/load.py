@@ -202,6 +202,12 @@ def recognise(path: Path, shapes: Mapping[str, Shape]) -> Family:
     )
 
 
+def refuse_foreign(path: Path, shapes: Mapping[str, Shape]) -> None:
+    """A CheckpointError that names a well-known network of others; nothing for what a family takes or nobody knows."""
+    if not any(all(mark in shapes for mark in family.marks_of(shapes)) for family in FAMILIES):
+        refuse_foreign_network(path, shapes, titles())
+
+
 def _torch() -> Any:
     try:
         import torch

@@ -123,7 +123,7 @@ def bundle_record(bundle: Bundle) -> Record:
 def text_of_scales(least: float, most: float) -> str:
     """The magnifications of training, in words."""
     if least == most:
-        return f"{most:g} in training; any other is extrapolated"
+        return f"{most:g} in training; other sizes are made as `infer` says"
     return f"{least:g} to {most:g} in training; more is extrapolated"
 
 

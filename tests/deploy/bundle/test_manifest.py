@@ -108,6 +108,7 @@ MALFORMED: list[tuple[str, Any, str]] = [
     ("value_range", [1, -1], r"value_range is \[1, -1\], expected \[low, high\]"),
     ("value_range", {"image": [0]}, "value_range.image is"),
     ("scale_range", {}, "scale_range lacks 'trained'"),
+    ("scale_range", {"trained": [0, 0]}, r"scale_range.trained is \[0, 0\], expected \[low, high\]"),
     ("scale_range", {"trained": 8}, r"scale_range.trained is 8, expected \[low, high\]"),
     ("schedule", [1], r"schedule is \[1\], expected an object"),
     ("rewrites", "fold", "rewrites is 'fold', expected a list"),
@@ -142,7 +143,7 @@ def test_all_problems_are_reported_at_once() -> None:
         Manifest(**settings(family="", opset=-3, quantization=[]))
 
 
-@pytest.mark.parametrize("trained", [None, [1, 8]])
+@pytest.mark.parametrize("trained", [None, [1, 8], [4.0, 4.0]])
 def test_a_model_that_generates_has_no_trained_scale(trained: list[int] | None) -> None:
     assert Manifest(**settings(scale_range={"trained": trained})).scale_range["trained"] == trained
 
