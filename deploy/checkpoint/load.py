@@ -26,6 +26,7 @@ from deploy.families.contract import Family
 from deploy.families.detection import Detection, Settings, Shape, Source, Stored
 from deploy.families.table import FAMILIES, family_named
 from deploy.foreign.networks import refuse_foreign_network
+from deploy.hub import local_path
 from deploy.sampling.schedule import NoiseSchedule
 
 if TYPE_CHECKING:
@@ -96,12 +97,13 @@ def load_checkpoint(
 ) -> Checkpoint:
     """The network in a .pt, .pth, .ckpt or .safetensors file, ready to run in float32.
 
+    `path` may be hf://OWNER/NAME[@REVISION][/FILE], which is fetched the first time.
     `config`: the authors' JSON or YAML file, or a mapping of the same layout or of configuration fields.
     `weights`: "raw" as published inference uses them, or their moving average "ema" where the file has it.
     """
     weights_named(weights)
     torch = _torch()
-    contents = open_weights(path)
+    contents = open_weights(local_path(path))
     state = state_from_contents(contents, weights)
     family = recognise(contents.path, state.shapes)
     if weights == "raw" and state.averaged:  # only now: of another network it would be the wrong advice

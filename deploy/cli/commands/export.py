@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from deploy.cli.models import NamesModel
 from deploy.cli.options import FIRST, Config, Json, Sample, Weights
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import print_result
@@ -16,7 +17,9 @@ EXAMPLES = (
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="The checkpoint file, as its training code saved it.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="The checkpoint file, as its training code saved it."), NamesModel()
+    ],
     output: Annotated[
         Path | None, FIRST("Folder for the bundle. If left out, <checkpoint>.bundle in this folder.", "--output", "-o")
     ] = None,
