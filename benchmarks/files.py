@@ -119,7 +119,7 @@ def print_colour(options: argparse.Namespace) -> None:
                 rows = np.array([measured_fixes(upscaler, path, preset) for path in paths]).mean(axis=0)
                 for way, (db, consistency, drift, seconds) in zip(WAYS, rows, strict=True):
                     cells.append([preset, way, f"{db:.2f}", f"{consistency:.2f}", f"{drift:.3f}", f"{seconds:.3f}"])
-            print(f"\n{title}: {len(paths)} photographs, {SCALE}x\n\n{text_from_cells(None, cells)}")
+            print(f"\n{title}: {len(paths)} pictures, {SCALE}x\n\n{text_from_cells(None, cells)}")
 
 
 def measured_fixes(upscaler: Upscaler, path: Path, preset: str) -> list[tuple[float, float, float, float]]:

@@ -233,6 +233,7 @@ def _changes(found: Fidelity, photographs: Sequence[str]) -> Record:
         "psnr_change": psnr.mean,
         "psnr_change_interval": psnr.half_width,
         "ssim_change": paired_difference(found.ssim_int8, found.ssim_float).mean,
+        "ssimulacra2_change": paired_difference(found.look_int8, found.look_float).mean,
     }
 
 

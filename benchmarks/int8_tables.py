@@ -12,7 +12,8 @@ Record = dict[str, Any]
 
 def table_of_ways(report: Record) -> str:
     """Markdown: one line per way and target, plain sampling and preset beside each other."""
-    head = ["", "target", "ranges", "MAC in float", "plain, mean", "worst", report["preset"], "worst", "PSNR", "SSIM"]
+    fidelities = ["plain, mean", "worst", report["preset"], "worst"]
+    head = ["", "target", "ranges", "MAC in float", *fidelities, "PSNR", "SSIM", "SSIMULACRA2"]
     lines = [head, ["---"] * len(head)]
     rows = {(row["target"], row["way"], row["sampling"]): row for row in report["rows"]}
     for (target, way, sampling), plain in rows.items():
@@ -29,6 +30,7 @@ def table_of_ways(report: Record) -> str:
                 *(f"{row[key]:.1f}" for row in (plain, preset) for key in ("mean", "worst")),
                 f"{preset['psnr_change']:+.3f}",
                 f"{preset['ssim_change']:+.4f}",
+                f"{preset['ssimulacra2_change']:+.2f}",
             ]
         )
     return _titled(report, lines)

@@ -80,7 +80,7 @@ class Workbench:
                 self._in_float[choices] = made_by(upscaler, self.originals, choices, self.seed)
         with _opened(way, self.threads) as upscaler:
             made = made_by(upscaler, self.originals, choices, self.seed)
-        return compare(self._in_float[choices], made, self.originals)
+        return compare(self._in_float[choices], made, self.originals, looks=True)
 
     def as_quantized(self, target: str) -> Way:
         """What `quantize` wrote."""

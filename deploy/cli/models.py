@@ -1,5 +1,6 @@
 """Models that are named by hf:// addresses: fetched before a command runs, which sees the paths of their files."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from inspect import Parameter
@@ -35,13 +36,14 @@ def with_fetched_models(parameters: Mapping[str, Parameter], values: Mapping[str
 
 
 def _fetched(path: Path, mark: NamesModel) -> Path:
+    from deploy.checkpoint.folders import known_pipelines
     from deploy.hub import hub_address, local_path
 
-    address = None if path.exists() else hub_address(path)
+    address = None if os.path.lexists(path) else hub_address(path)
     if address is None:
         return path
     with shown_progress(f"pull {address.repository}") as progress:
-        place = local_path(path, progress, say)
+        place = local_path(path, progress, say, known_pipelines())
     if mark.changes_bundle and (place / "bundle.json").exists():
         raise HubError(
             f"{address} is a bundle, which this command would change; the one that was fetched stays as it is. Type "

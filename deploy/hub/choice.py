@@ -39,8 +39,10 @@ class Choice:
     notes: tuple[str, ...] = ()
 
 
-def choose(address: Address, names: Collection[str], read: ReadText) -> Choice:
-    """What to fetch of a repository that lists these names, all of them plain paths."""
+def choose(
+    address: Address, names: Collection[str], read: ReadText, pipelines: Collection[str] | None = None
+) -> Choice:
+    """What to fetch of a repository that lists these names, all plain paths; no pipelines but those given, if any are."""
     root = ""
     if address.file is not None:
         if address.file in names:
@@ -52,7 +54,7 @@ def choose(address: Address, names: Collection[str], read: ReadText) -> Choice:
     if BUNDLE_INDEX in inside:
         return _bundle(address, root, inside, read)
     if PIPELINE_INDEX in inside:
-        return _pipeline(address, root, inside, read)
+        return _pipeline(address, root, inside, read, pipelines)
     bundles = sorted(name for name in inside if name.endswith(f"/{BUNDLE_INDEX}"))
     checkpoints = _checkpoints(inside)
     if len(bundles) == 1 and not checkpoints:
@@ -106,9 +108,18 @@ def _bundle(address: Address, root: str, inside: Mapping[str, str], read: ReadTe
     )
 
 
-def _pipeline(address: Address, root: str, inside: Mapping[str, str], read: ReadText) -> Choice:
+def _pipeline(
+    address: Address, root: str, inside: Mapping[str, str], read: ReadText, known: Collection[str] | None
+) -> Choice:
     """model_index.json and, of each part that it names, settings and one form of weights."""
     index = _mapping(address, inside[PIPELINE_INDEX], read(inside[PIPELINE_INDEX]))
+    if known is not None and index.get("_class_name") not in known:
+        name = index.get("_class_name")
+        title = name[:60] if isinstance(name, str) and name.isprintable() else "of no name"
+        raise HubError(
+            f"{address} is a diffusers folder ({title}); run it with diffusers. Of such folders idm-deploy takes "
+            f"{', '.join(known) or 'none'}; no weights were fetched."
+        )
     parts = [
         name for name, value in index.items() if isinstance(value, list) and all(isinstance(v, str) for v in value)
     ]

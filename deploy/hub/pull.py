@@ -1,6 +1,7 @@
 """A model on a hub -> its files on this machine: fetched once, pinned to the commit, found again without a network."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,18 +39,21 @@ class Pulled:
     notes: tuple[str, ...] = ()
 
 
-def local_path(path: str | Path, progress: Progress = silent, say: Say | None = None) -> Path:
+def local_path(
+    path: str | Path, progress: Progress = silent, say: Say | None = None, pipelines: Collection[str] | None = None
+) -> Path:
     """The path itself, or of an hf:// address where its model lies, which is fetched the first time.
 
-    A revision stands for the commit that it was when it was fetched first; `pull` asks for a newer one.
+    A revision stands for the commit that it was when it was fetched first; `pull` asks for a newer one. `pipelines`:
+    the only ones that are worth fetching, by their names in `model_index.json`.
     """
-    address = None if Path(path).exists() else hub_address(path)  # a folder may have such a name
+    address = None if os.path.lexists(path) else hub_address(path)  # a folder may have such a name
     if address is None:
         return Path(path)
     kept = kept_model(address)
     if kept is not None:
         return kept
-    pulled = pull(address, progress)
+    pulled = pull(address, progress, pipelines)
     for line in lines_about(pulled):
         if say is not None:
             say(line)
@@ -73,7 +77,7 @@ def kept_model(address: Address) -> Path | None:
     return place if place.exists() else None
 
 
-def pull(address: Address, progress: Progress = silent) -> Pulled:
+def pull(address: Address, progress: Progress = silent, pipelines: Collection[str] | None = None) -> Pulled:
     """The model as the hub has it now, fetched as far as it is not here.
 
     Where the hub cannot be reached, what was fetched before; an UnreachableHub if that is nothing.
@@ -89,7 +93,7 @@ def pull(address: Address, progress: Progress = silent) -> Pulled:
     before = shelf.pin(address.revision)
     moved = before.commit if before and before.commit != listing.commit else None
     with refusals(address), shelf.reserved():
-        pulled = _fetched(address, listing, shelf, progress)
+        pulled = _fetched(address, listing, shelf, progress, pipelines)
     return replace(pulled, moved_from=moved)
 
 
@@ -126,8 +130,10 @@ def _kept(address: Address, path: Path, why: str) -> Pulled:
     )
 
 
-def _fetched(address: Address, listing: Listing, shelf: Shelf, progress: Progress) -> Pulled:
-    choice = choose(address, listing.files, lambda name: _small(address, listing, name))
+def _fetched(
+    address: Address, listing: Listing, shelf: Shelf, progress: Progress, pipelines: Collection[str] | None
+) -> Pulled:
+    choice = choose(address, listing.files, lambda name: _small(address, listing, name), pipelines)
     whole = address.file is None and choice.kind != "checkpoint" and choice.root == ""
     folder = address.name if whole else choice.root.rstrip("/")
     name = choice.files[0] if choice.kind == "checkpoint" else folder

@@ -119,10 +119,17 @@ def test_gains_are_paired() -> None:
 def test_a_way_is_one_line_with_both_samplings() -> None:
     row = {"target": "ort", "way": "default", "ranges": 3, "share_of_multiplications_in_float": 0.006}
     row |= {"mean": 45.04, "worst": 40.0, "psnr_change": 0.5, "ssim_change": 0.5}
-    preset = {**row, "mean": 52.0, "worst": 50.0, "psnr_change": -0.01, "ssim_change": -0.002}
+    preset = {
+        **row,
+        "mean": 52.0,
+        "worst": 50.0,
+        "psnr_change": -0.01,
+        "ssim_change": -0.002,
+        "ssimulacra2_change": -0.05,
+    }
     rows = [{**row, "sampling": "plain"}, {**preset, "sampling": "preset"}]
     report = {"bundle": "a.bundle", "pictures": ["1"], "photographs": ["1"], "preset": "balanced", "rows": rows}
-    line = "| default | ort | 3 | 0.6% | 45.0 | 40.0 | 52.0 | 50.0 | -0.010 | -0.0020 |"
+    line = "| default | ort | 3 | 0.6% | 45.0 | 40.0 | 52.0 | 50.0 | -0.010 | -0.0020 | -0.05 |"
     assert table_of_ways(report).splitlines()[-1] == line
 
 

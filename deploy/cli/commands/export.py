@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from deploy.cli.messages import say
 from deploy.cli.models import NamesModel
 from deploy.cli.options import FIRST, Config, Json, Sample, Weights
 from deploy.cli.progress import shown_progress
@@ -18,7 +19,9 @@ EXAMPLES = (
 
 def export(
     checkpoint: Annotated[
-        Path, typer.Argument(help="The checkpoint file, as its training code saved it."), NamesModel()
+        Path,
+        typer.Argument(help="The checkpoint: a file as training code saved it, or a diffusers folder."),
+        NamesModel(),
     ],
     output: Annotated[
         Path | None, FIRST("Folder for the bundle. If left out, <checkpoint>.bundle in this folder.", "--output", "-o")
@@ -52,6 +55,8 @@ def export(
         bundle = export_bundle(
             loaded, place, without=no_rewrite, samples=sample, compact=compact, force=force, progress=progress
         )
+    for remark in loaded.remarks:
+        say(remark)
     report: dict[str, Any] = {
         "bundle": str(place),
         "family": bundle.manifest.family,

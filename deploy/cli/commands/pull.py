@@ -45,6 +45,7 @@ def pull(
     It is pinned to the commit that is there now, and found again without a network wherever hf://OWNER/NAME is named.
     """
     from deploy.bundle import Bundle
+    from deploy.checkpoint.folders import known_pipelines
     from deploy.hub import address_from_text, pull
     from deploy.hub.pull import lines_about
     from deploy.hub.shelf import copy_out, refuse_taken
@@ -53,7 +54,7 @@ def pull(
     if output is not None:
         refuse_taken(output)
     with shown_progress(f"pull {address.repository}") as progress:
-        pulled = pull(address, progress)
+        pulled = pull(address, progress, known_pipelines())
     for line in lines_about(pulled):
         say(line)
     if pulled.kind == "bundle":

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from deploy.bundle import Bundle, discover
+from deploy.checkpoint.load import load_checkpoint
 from deploy.errors import HubError
 from deploy.hub import Pulled, address_from_text, local_path
 from deploy.hub.library import UnreachableHub
@@ -64,6 +65,14 @@ def test_only_what_is_needed_comes_once_and_stays_without_a_network(hub: Hub, tm
     assert (again.path, again.commit, again.fetched) == (first.path, commit, 0)
     assert "the hub cannot be asked" in again.notes[0]
     assert not leftovers(tmp_path)
+
+
+def test_of_another_pipeline_no_weights_are_fetched(hub: Hub) -> None:
+    index = {"model_index.json": b'{"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "U"]}'}
+    hub.add("a/sd", PIPELINE | index)
+    with pytest.raises(HubError, match=r"is a diffusers folder \(StableDiffusionPipeline\); run it with diffusers"):
+        load_checkpoint("hf://a/sd")
+    assert hub.fetched() == ["model_index.json"]
 
 
 def test_a_revision_that_moved_is_said_and_the_earlier_one_stays(hub: Hub) -> None:
