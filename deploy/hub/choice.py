@@ -42,7 +42,7 @@ class Choice:
 def choose(
     address: Address, names: Collection[str], read: ReadText, pipelines: Collection[str] | None = None
 ) -> Choice:
-    """What to fetch of a repository that lists these names, all plain paths; no pipelines but those given, if any are."""
+    """What to fetch of a repository that lists these names, all plain paths; of pipelines only those that are given."""
     root = ""
     if address.file is not None:
         if address.file in names:

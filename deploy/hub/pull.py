@@ -158,8 +158,15 @@ def _fetched(
         files=len(found),
         bytes=sum(file.stat().st_size for file in found),
         fetched=came,
-        notes=choice.notes,
+        notes=(*choice.notes, *_unsaid(listing, choice)),
     )
+
+
+def _unsaid(listing: Listing, choice: Choice) -> list[str]:
+    """A note where the hub's list has no hash of some files, as those of some mirrors."""
+    known = [listing.files[name] for name in choice.files if name not in choice.sha256]
+    count = sum(remote.sha256 is None and remote.git_sha1 is None for remote in known)
+    return [f"the hub lists no hash of {count} of {len(choice.files)} files"] if count else []
 
 
 def _small(address: Address, listing: Listing, name: str) -> bytes:

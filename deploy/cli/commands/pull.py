@@ -90,7 +90,7 @@ def text_from_record(record: dict[str, Any]) -> str:
     return (
         f"{record['address']}: {KINDS[record['kind']]}, {files}, {record['bytes'] / 1e6:.1f} MB, "
         f"{record['fetched_bytes'] / 1e6:.1f} MB of it fetched now\n"
-        f"commit: {record['commit']}, every hash as the hub says\n"
+        f"commit: {record['commit']}; hashes were checked when it came\n"
         f"path: {record['path']}\n"
         f"next: {record['next']}"
     )

@@ -234,7 +234,9 @@ def test_a_hub_that_lies_is_not_believed(
 def test_a_mirror_that_says_neither_sizes_nor_hashes_will_do(hub: Hub) -> None:
     hub.add("a/b", PIPELINE)
     hub.spoil = listed(lambda data: data.update(siblings=[{"rfilename": s["rfilename"]} for s in data["siblings"]]))
-    assert (pulled("a/b").path / "unet/diffusion_pytorch_model.safetensors").read_bytes() == WEIGHTS[::-1]
+    taken = pulled("a/b")
+    assert (taken.path / "unet/diffusion_pytorch_model.safetensors").read_bytes() == WEIGHTS[::-1]
+    assert taken.notes == ("the hub lists no hash of 3 of 3 files",)
     hub.add("a/c", {"x.pt": WEIGHTS})
     hub.spoil = lambda answer: (altered(answer), listed(lambda d: d.update(siblings=[{"rfilename": "x.pt"}]))(answer))[
         0
