@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from deploy.cli.models import NamesModel
 from deploy.cli.options import CHECKPOINT, ENGINE, FIRST, Config, Json
 from deploy.cli.tables import plain_console, table_of_facts, table_of_rows
 from deploy.cli.values import cells_of_candidates
@@ -33,7 +34,9 @@ EXAMPLES = (
 
 def inspect(
     file: Annotated[
-        Path, typer.Argument(help="A checkpoint (.pt, .pth, .ckpt, .safetensors, diffusers folder) or a bundle.")
+        Path,
+        typer.Argument(help="A checkpoint (.pt, .pth, .ckpt, .safetensors, diffusers folder) or a bundle."),
+        NamesModel(),
     ],
     sha256: Annotated[
         bool, FIRST("Of a checkpoint: show the SHA-256 of the file too, which reads all of it.", "--sha256")
