@@ -48,7 +48,10 @@ SAFETENSORS_DTYPES = {
 
 @dataclass(frozen=True)
 class Contents:
-    """What a checkpoint file holds: nested dictionaries, other objects, and tensors that `locate` finds."""
+    """What a checkpoint holds: nested dictionaries, other objects, and tensors that `locate` finds.
+
+    files: of a folder, those that were read. remarks: what a person should know of the choice among them.
+    """
 
     path: Path
     format: str
@@ -56,6 +59,8 @@ class Contents:
     root: Any
     metadata: Mapping[str, str] = field(default_factory=dict)
     locate: Callable[[Any], StoredTensor] = lambda stored: stored
+    files: tuple[Path, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def tensors(self, mapping: Mapping[Any, Any]) -> dict[str, StoredTensor]:
         """The tensors among the values of one of the dictionaries in `root`."""
@@ -108,7 +113,7 @@ def _readable_size(path: Path) -> int:
 def _refusal_of_folder(folder: Path) -> str:
     kind = kind_of_folder(folder)
     if kind is not None:
-        return f"{folder} is {kind}. idm-deploy takes a checkpoint file of IDM or latent diffusion."
+        return f"{folder} is {kind}. idm-deploy takes a checkpoint file, or the folder of a whole pipeline."
     if holds_manifest(folder):
         return (
             f"{folder} is a bundle, and a checkpoint is expected here; name the file that the bundle was exported from."

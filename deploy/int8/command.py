@@ -104,6 +104,8 @@ def bundle_of(source: Source, *, force: bool, say: Say, progress: Progress) -> B
 
     place = source.output or default_path(source.path)
     checkpoint = load_checkpoint(source.path, config=source.config, weights=source.weights)
+    for remark in checkpoint.remarks:
+        say(remark)
     if holds_manifest(place):
         bundle = Bundle.open(place)
         if bundle.manifest.source["sha256"] == checkpoint.sha256 and "denoise" in bundle.manifest.graphs:

@@ -34,7 +34,9 @@ EXAMPLES = (
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A checkpoint (.pt, .pth, .ckpt or .safetensors) or a bundle's folder.")],
+    file: Annotated[
+        Path, typer.Argument(help="A checkpoint (.pt, .pth, .ckpt, .safetensors, diffusers folder) or a bundle.")
+    ],
     sha256: Annotated[
         bool, FIRST("Of a checkpoint: show the SHA-256 of the file too, which reads all of it.", "--sha256")
     ] = False,
@@ -53,7 +55,9 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what a checkpoint or bundle is: family, configuration and its sources, schedule, sizes, the engine."""
-    if file.is_dir():
+    from deploy.checkpoint.folders import holds_pipeline
+
+    if file.is_dir() and not holds_pipeline(file):
         if config is not None or weights is not None or sha256:
             raise typer.BadParameter(
                 f"{file} is a folder, a bundle's; --config, --weights and --sha256 are for checkpoint files."
@@ -62,7 +66,7 @@ def inspect(
         tables = [_configuration, _graphs, _presets, _int8, _engine]
     else:
         if cache_dir is not None:
-            raise typer.BadParameter(f"{file} is a file; --cache-dir is for a bundle, whose engine was chosen.")
+            raise typer.BadParameter(f"{file} is a checkpoint; --cache-dir is for a bundle, whose engine was chosen.")
         record, facts = _checkpoint(file, config, weights or "raw", sha256), _facts_of_checkpoint
         tables = [_configuration, _parameters]
     if as_json:
@@ -216,6 +220,7 @@ def checkpoint_record(loaded: Checkpoint) -> Record:
         "scale_range": loaded.scale_range and list(loaded.scale_range),
         "parameters": loaded.parameters_by_part,
         "quantizers": _quantizers(loaded),
+        "remarks": list(loaded.remarks),
     }
 
 
@@ -230,9 +235,11 @@ def _quantizers(loaded: Checkpoint) -> Record | None:
 
 
 def _facts_of_checkpoint(record: Record) -> Iterator[tuple[str, str]]:
-    yield "file", f"{record['path']}, {record['bytes'] / 1e6:.1f} MB, {record['format']}"
+    yield "checkpoint", f"{record['path']}, {record['bytes'] / 1e6:.1f} MB, {record['format']}"
     if "sha256" in record:
         yield "SHA-256", record["sha256"]
+    for remark in record["remarks"]:
+        yield "note", remark
     yield "family", f"{record['family']}: {record['title']}"
     yield "weights", record["weights"]
     yield "schedule", f"{record['schedule_text']} ({record['schedule']['source']})"
