@@ -193,8 +193,12 @@ def _value_range(where: str, value: Any) -> Iterator[str]:
 
 def _scale_range(where: str, value: Any) -> Iterator[str]:
     yield from _is(Scales)(where, value)
-    if isinstance(value, dict) and value.get("trained") is not None:  # a model that generates has no trained scale
-        yield from _pair(f"{where}.trained", value["trained"])
+    trained = value.get("trained") if isinstance(value, dict) else None
+    if trained is not None:  # a model that generates has no trained scale
+        one_scale = (
+            isinstance(trained, list) and len(trained) == 2 and trained[0] == trained[1] and _is_number(trained[0])
+        )
+        yield from () if one_scale else _pair(f"{where}.trained", trained)
 
 
 def _schedule(where: str, value: Any) -> Iterator[str]:

@@ -26,7 +26,7 @@ from deploy.checkpoint.weights_files import Contents, open_weights
 from deploy.errors import CheckpointError, ConfigError, MissingPackage
 from deploy.families.contract import Family
 from deploy.families.detection import Detection, Settings, Shape, Source, Stored
-from deploy.families.table import FAMILIES, family_named
+from deploy.families.table import FAMILIES, family_named, titles
 from deploy.foreign.networks import refuse_foreign_network
 from deploy.sampling.schedule import NoiseSchedule
 
@@ -54,6 +54,7 @@ class Checkpoint:
     title: str
     config: Any
     sources: Mapping[str, Source]
+    notes: tuple[str, ...]
     schedule: NoiseSchedule
     network: Any
     unused: Mapping[str, Shape]
@@ -142,6 +143,7 @@ def load_checkpoint(
         title=family.title,
         config=detection.config,
         sources=detection.sources,
+        notes=detection.notes,
         schedule=detection.schedule,
         network=network.eval().requires_grad_(False),
         unused={name: shape for name, shape in state.shapes.items() if name not in expected},
@@ -191,7 +193,7 @@ def recognise(path: Path, shapes: Mapping[str, Shape]) -> Family:
     for family in FAMILIES:
         if not missing[family.name]:
             return family
-    refuse_foreign_network(path, shapes)
+    refuse_foreign_network(path, shapes, titles())
     nearest = min(FAMILIES, key=lambda family: len(missing[family.name]) / len(family.marks_of(shapes)))
     lacking = missing[nearest.name]
     raise CheckpointError(

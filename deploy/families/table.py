@@ -32,6 +32,11 @@ def family_named(name: str) -> Family:
     raise BundleError(f"There is no family of networks called {name!r} in this version; it runs {names}.")
 
 
+def titles() -> list[str]:
+    """What is taken, as people would name it."""
+    return [family.title for family in FAMILIES]
+
+
 def recorded_config(family: str, configuration: Mapping[str, Mapping[str, Any]]) -> Any:
     """The configuration that a bundle records field by field, as the class of its family."""
     values = {name: entry["value"] for name, entry in configuration.items()}

@@ -186,11 +186,11 @@ def foreign_network(names: Iterable[str]) -> ForeignNetwork | None:
     return None
 
 
-def refuse_foreign_network(path: Path, names: Iterable[str]) -> None:
-    """A CheckpointError that says what the file holds and what runs it, if the table knows it."""
+def refuse_foreign_network(path: Path, names: Iterable[str], ours: Iterable[str]) -> None:
+    """A CheckpointError that says what the file holds and what runs it, if the table knows it; `ours` are taken."""
     network = foreign_network(names)
     if network is not None:
         raise CheckpointError(
             f"{path} holds {network.title}, not a network that idm-deploy can deploy. Run it with {network.tool}; "
-            "idm-deploy takes IDM and latent diffusion with an implicit decoder."
+            f"idm-deploy takes {'; '.join(ours)}."
         )

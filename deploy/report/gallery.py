@@ -191,9 +191,9 @@ def _generated(upscalers: dict[str, Upscaler], settings: GallerySettings, progre
 
 
 def usual_scale(bundle: Bundle) -> float:
-    """4, or the largest that training saw where that is less."""
+    """4, or what is nearest to it of the scales that training saw."""
     trained = bundle.manifest.scale_range["trained"]
-    return USUAL_SCALE if trained is None else min(USUAL_SCALE, float(trained[1]))
+    return USUAL_SCALE if trained is None else min(max(USUAL_SCALE, float(trained[0])), float(trained[1]))
 
 
 def chosen_pictures(bundle: Bundle, count: int, scale: float, originals: Path | None = None) -> Chosen:

@@ -54,6 +54,8 @@ def export(
         )
     for remark in loaded.remarks:
         say(remark)
+    for note in loaded.notes:
+        say(f"assumed: {note}")
     report: dict[str, Any] = {
         "bundle": str(place),
         "family": bundle.manifest.family,

@@ -118,7 +118,8 @@ def trial(config: LatentConfig, size: Size, batch: int) -> Trial:
         for ending, lookup in _look_ups(config, side, count).items():
             feeds[f"{axis}_index{ending}"] = lookup.index
             feeds[f"{axis}_offset{ending}"] = lookup.relative
-    return Trial(size=size, feeds=feeds, between=_draw_condition)
+    lr_size = Size.square(config.lr_size or side)
+    return Trial(size=size, lr_size=lr_size, feeds=feeds, between=_draw_condition)
 
 
 def _look_ups(config: LatentConfig, side: int, count: int) -> dict[str, AxisLookup]:

@@ -94,6 +94,7 @@ def test_impossible_wishes_are_refused(count: int, scale: float, told: str) -> N
 def test_the_usual_scale_is_within_training() -> None:
     assert usual_scale(packaged_bundle()) == 4.0
     assert usual_scale(packaged_bundle(scale_range={"trained": [1.0, 3.0]})) == 3.0
+    assert usual_scale(packaged_bundle(scale_range={"trained": [8.0, 8.0]})) == 8.0
     assert usual_scale(packaged_bundle(scale_range={"trained": None})) == 4.0
 
 
