@@ -101,7 +101,7 @@ def _sentence(where: str, value: object, problem: str, place: str) -> str:
         return f"{where}{place} has the unknown key {field!r}"
     expected = problem.removeprefix("Expected ").partition(", got ")[0]
     if problem.startswith("Invalid enum value"):
-        expected = f"one of {', '.join(VALUE_SOURCES)}"
+        expected = f"one of {', '.join(VALUE_SOURCES)}" if place.endswith("source") else "one that is known"
     for theirs, ours in _WORDS.items():
         expected = expected.replace(theirs, ours)
     return f"{where}{place} is {_short(_value_at(value, place))}, expected {expected}"
