@@ -163,6 +163,16 @@ class MeasuredNoise:
     noise_levels: tuple[float, ...]
     mean_squares: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        levels, squares = self.noise_levels, self.mean_squares
+        rising = all(before < after for before, after in pairwise(levels))
+        sane = all(0 < level < 1 for level in levels) and all(0 <= square < math.inf for square in squares)
+        if not (levels and len(levels) == len(squares) and rising and sane):
+            raise PlanError(
+                f"The measured noise needs rising levels between 0 and 1 with a mean square each, found {len(levels)} "
+                f"levels and {len(squares)} squares; measure again with `idm-deploy schedule --equation analytic-dpm`."
+            )
+
     def at(self, point: Point) -> float:
         """Between the levels, linear in the log-SNR."""
         known = [log_snr_from_noise_level(level) for level in self.noise_levels]
