@@ -32,7 +32,8 @@ function fillSettings() {
 
 function fillPresets() {
   const model = modelNow();
-  const names = Object.keys(model.presets);
+  const work = (name) => model.presets[name].evaluations ?? 0;
+  const names = Object.keys(model.presets).sort((one, other) => work(one) - work(other));
   const now = names.includes(wish.preset) ? wish.preset : model.default_preset ?? names[0];
   by("presets").replaceChildren(...names.map((name) => {
     const { title, evaluations } = model.presets[name];
