@@ -1,7 +1,7 @@
 """The picture of the server's page in docs/serving.md: `python -m benchmarks.pages.serve`.
 
-The packaged model enlarges the packaged pictures, in Chromium, with the page's usual settings. What it shows of times is
-that machine's.
+The packaged model enlarges the packaged pictures, in Chromium, with the page's usual settings. The times that it shows
+are that machine's.
 """
 
 import json

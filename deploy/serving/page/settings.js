@@ -140,7 +140,7 @@ function atLeisure(act) {
   return () => {
     if (isComing) return;
     isComing = true;
-    setTimeout(() => requestAnimationFrame(() => { isComing = false; act(); }), 100);
+    setTimeout(() => { isComing = false; act(); }, 100);
   };
 }
 const drawSoon = atLeisure(() => {
