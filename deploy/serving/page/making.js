@@ -158,9 +158,10 @@ async function send(version) {
     try {
       return await server.json(`v1/upscale?wait=false${previews}`, { method: "POST", body: form, signal });
     } catch (error) {
-      if (error.status !== 429) throw error;
-      const seconds = Math.min(error.retryAfter ?? 2, 60);
-      version.note = `the server is busy, again in ${timeText(Math.max(seconds, 1))}`;
+      if (![429, 503].includes(error.status)) throw error;  // it is full, or stops for a while
+      const seconds = Math.min(Math.max(error.retryAfter ?? 2, 1), 60);
+      const why = error.status === 429 ? "the server is busy" : "the server is stopping";
+      version.note = `${why}, again in ${timeText(seconds)}`;
       changed(version);
       await pause(seconds, signal);
     }
