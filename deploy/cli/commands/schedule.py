@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli.messages import say
-from deploy.cli.options import FIRST, BundleArgument, Device, Engine, Json, Panel, Threads, checked_seed
+from deploy.cli.options import FIRST, BundleToChange, Device, Engine, Json, Panel, Threads, checked_seed
 from deploy.cli.progress import shown_progress
 from deploy.cli.values import checked_usage
 
@@ -20,7 +20,7 @@ EXAMPLES = (
 
 
 def schedule(
-    bundle: BundleArgument = None,
+    bundle: BundleToChange = None,
     steps: Annotated[
         str, FIRST("Numbers of steps to place, separated by commas; each takes a search.")
     ] = "1,2,3,5,8,12",
