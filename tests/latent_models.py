@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from deploy.families.latent.config import FirstStageConfig, Kind, LatentConfig, UNetConfig
+from deploy.families.compvis.config import UNetConfig
+from deploy.families.latent.config import FirstStageConfig, Kind, LatentConfig
 from deploy.families.latent.first_stage import FirstStage
 from deploy.families.latent.network import LatentNetwork
 from tests.recordings import recorded_json

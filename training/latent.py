@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from deploy.errors import CheckpointError
-from deploy.families.latent.config import FirstStageConfig, LatentConfig, UNetConfig
+from deploy.families.compvis.config import UNetConfig
+from deploy.families.latent.config import FirstStageConfig, LatentConfig
 from deploy.families.latent.network import LatentNetwork
 from deploy.sampling.schedule import NoiseSchedule
 from training.checks import ddim, figures, psnr, timesteps_from

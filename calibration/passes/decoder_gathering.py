@@ -30,6 +30,9 @@ POSITIONS = 1024
 """Positions of each input that enter a covariance: all of a latent of 32x32. A decoder has few inputs."""
 
 
+NORMALISATIONS = ("GroupNormalization", "InstanceNormalization")
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DecoderFindings:
     """What a graph was seen to do. rounded: by weight; densities: by input; low, high, biases: by node."""
@@ -44,12 +47,15 @@ class DecoderFindings:
 
 
 def convolutions_of_decode(graph: Path) -> list[Layer]:
-    """The layers of `decode` between the first and the last, which see the latent and make the features.
+    """The layers of `decode` behind its first normalisation, but for those that make its output.
 
-    The latent reaches them through a 1x1 and a 3x3 convolution, a few hundredths of the work.
+    The latent reaches it through one or two convolutions, a few hundredths of the work.
     """
-    layers = [layer for layer in quantizable_layers(graph) if layer.kind == CONV]
-    return layers[2:]
+    behind: set[str] = set()
+    for node in read_graph(graph).graph.node:  # in the order in which they run
+        if node.op_type in NORMALISATIONS or behind & set(node.input):
+            behind |= set(node.output)
+    return [layer for layer in quantizable_layers(graph) if layer.kind == CONV and layer.input in behind]
 
 
 def layers_of_query(graph: Path) -> list[Layer]:

@@ -125,7 +125,8 @@ def _value_range(where: str, value: Any) -> Iterator[str]:
 
 def _trained_range(where: str, value: Any) -> Iterator[str]:
     if value is not None:  # a model that generates has no trained scale
-        yield from _pair(where, value)
+        one_scale = isinstance(value, list) and len(value) == 2 and value[0] == value[1] and _is_number(value[0])
+        yield from () if one_scale else _pair(where, value)
 
 
 def _files(where: str, value: Any) -> Iterator[str]:

@@ -1,9 +1,10 @@
-"""A checkpoint file as its authors' training code saved it -> a network that computes what theirs computes.
+"""A checkpoint as training code saved it, or a folder of diffusers -> a network that computes what the authors' does.
 
-Nothing in the file is run. The family and its configuration are recognised from names and shapes; every value
+Nothing in it is run. The family and its configuration are recognised from names and shapes; every value
 is marked with where it comes from. The weights are mapped from the file, not copied, where its format allows.
 """
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -17,14 +18,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.checkpoint.folders import holds_pipeline, open_folder
 from deploy.checkpoint.settings import METADATA_KEY, settings_of
-from deploy.checkpoint.state_dicts import QUANTIZER_BUFFERS, state_from_contents
-from deploy.checkpoint.stored_tensors import FLOATS, StoredTensor
-from deploy.checkpoint.weights_files import open_weights
+from deploy.checkpoint.state_dicts import QUANTIZER_BUFFERS, State, state_from_contents
+from deploy.checkpoint.stored_tensors import FLOATS, Tensor
+from deploy.checkpoint.weights_files import Contents, open_weights
 from deploy.errors import CheckpointError, ConfigError, MissingPackage
 from deploy.families.contract import Family
 from deploy.families.detection import Detection, Settings, Shape, Source, Stored
-from deploy.families.table import FAMILIES, family_named
+from deploy.families.table import FAMILIES, family_named, titles
 from deploy.foreign.networks import refuse_foreign_network
 from deploy.sampling.schedule import NoiseSchedule
 
@@ -52,19 +54,28 @@ class Checkpoint:
     title: str
     config: Any
     sources: Mapping[str, Source]
+    notes: tuple[str, ...]
     schedule: NoiseSchedule
     network: Any
     unused: Mapping[str, Shape]
-    stored: Mapping[str, StoredTensor]
+    stored: Mapping[str, Tensor]
     weights: Weights
     value_range: tuple[float, float]
     scale_range: tuple[float, float] | None
+    files: tuple[Path, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of the file, computed on first use."""
-        with self.path.open("rb") as file:
-            return file_digest(file, "sha256").hexdigest()
+        """SHA-256 of the file, computed on first use.
+
+        Of a folder: of the list that `sha256sum` prints of its files that were read, in the order of their names.
+        """
+        if not self.files:
+            return _sha256(self.path)
+        names = sorted(file.relative_to(self.path).as_posix() for file in self.files)
+        lines = (f"{_sha256(self.path / name)}  {name}\n" for name in names)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     @property
     def configuration(self) -> dict[str, dict[str, Any]]:
@@ -94,23 +105,21 @@ class Checkpoint:
 def load_checkpoint(
     path: str | Path, config: str | Path | Mapping[str, Any] | None = None, weights: Weights = "raw"
 ) -> Checkpoint:
-    """The network in a .pt, .pth, .ckpt or .safetensors file, ready to run in float32.
+    """The network in a .pt, .pth, .ckpt or .safetensors file or in a folder of diffusers, ready to run in float32.
 
     `config`: the authors' JSON or YAML file, or a mapping of the same layout or of configuration fields.
     `weights`: "raw" as published inference uses them, or their moving average "ema" where the file has it.
     """
     weights_named(weights)
     torch = _torch()
-    contents = open_weights(path)
-    state = state_from_contents(contents, weights)
-    family = recognise(contents.path, state.shapes)
+    contents, state, family, of_folder = _opened(Path(path), weights)
     if weights == "raw" and state.averaged:  # only now: of another network it would be the wrong advice
         raise CheckpointError(f"{contents.path} holds only the moving average of the weights; use weights 'ema'.")
     tensors = (
         _averaged(contents.path, family, state.tensors) if weights == "ema" and not state.averaged else state.tensors
     )
     stored = Stored(path=contents.path, shapes=state.shapes, betas=_betas(contents.path, state.tensors))
-    settings = settings_of(family, config, contents.path, contents.metadata)
+    settings = [*settings_of(family, config, contents.path, contents.metadata), *of_folder]
     detection = _detected(family, stored, settings)
     with torch.device("meta"):
         network: nn.Module = family.build(detection.config)
@@ -134,6 +143,7 @@ def load_checkpoint(
         title=family.title,
         config=detection.config,
         sources=detection.sources,
+        notes=detection.notes,
         schedule=detection.schedule,
         network=network.eval().requires_grad_(False),
         unused={name: shape for name, shape in state.shapes.items() if name not in expected},
@@ -141,7 +151,24 @@ def load_checkpoint(
         weights=weights,
         value_range=family.value_range,
         scale_range=family.scale_range(detection.config),
+        files=contents.files,
+        remarks=contents.remarks,
     )
+
+
+def _opened(path: Path, weights: Weights) -> tuple[Contents, State, Family, list[Settings]]:
+    """What is there, its tensors under their published names, its family, and what a folder says of itself."""
+    if holds_pipeline(path):
+        folder = open_folder(path)
+        return folder.contents, State(folder.tensors(), averaged=False), folder.family, [folder.settings]
+    contents = open_weights(path)
+    state = state_from_contents(contents, weights)
+    return contents, state, recognise(contents.path, state.shapes), []
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def weights_named(name: str) -> Weights:
@@ -166,7 +193,7 @@ def recognise(path: Path, shapes: Mapping[str, Shape]) -> Family:
     for family in FAMILIES:
         if not missing[family.name]:
             return family
-    refuse_foreign_network(path, shapes)
+    refuse_foreign_network(path, shapes, titles())
     nearest = min(FAMILIES, key=lambda family: len(missing[family.name]) / len(family.marks_of(shapes)))
     lacking = missing[nearest.name]
     raise CheckpointError(
@@ -192,11 +219,11 @@ def _detected(family: Family, stored: Stored, settings: list[Settings]) -> Detec
         raise ConfigError(f"{stored.path}: {error}") from error
 
 
-def _betas(path: Path, tensors: Mapping[str, StoredTensor]) -> NDArray[np.float32] | None:
+def _betas(path: Path, tensors: Mapping[str, Tensor]) -> NDArray[np.float32] | None:
     return _read_finite(path, "betas", tensors["betas"]) if "betas" in tensors else None
 
 
-def _averaged(path: Path, family: Family, tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+def _averaged(path: Path, family: Family, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors with every live name standing for its moving average."""
     names = family.averaged_names({name: tensor.shape for name, tensor in tensors.items()})
     lost = [average for average in names.values() if average not in tensors]
@@ -242,7 +269,7 @@ def _refuse_other_shapes(
         )
 
 
-def _read_finite(path: Path, name: str, tensor: StoredTensor) -> NDArray[np.float32]:
+def _read_finite(path: Path, name: str, tensor: Tensor) -> NDArray[np.float32]:
     """The weights of one tensor in float32."""
     if tensor.dtype not in FLOATS:
         raise CheckpointError(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.checkpoint.stored_tensors import FLOATS, StoredTensor
+from deploy.checkpoint.stored_tensors import FLOATS, Tensor
 
 if TYPE_CHECKING:
     from calibration.observe.layers import Layer  # which needs onnx, and `inspect` does not
@@ -34,7 +34,7 @@ TABLE = "checkpoint_amax"
 """The table of a bundle that holds them."""
 
 
-def activation_amax(stored: Mapping[str, StoredTensor]) -> dict[str, float]:
+def activation_amax(stored: Mapping[str, Tensor]) -> dict[str, float]:
     """The largest absolute input of every layer that has a calibrated quantizer of one number, by the layer's name.
 
     A quantizer that was never calibrated (not a number, or 0) or has a number per channel is passed over.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from deploy.checkpoint.stored_tensors import StoredTensor
+from deploy.checkpoint.stored_tensors import Tensor
 from deploy.checkpoint.weights_files import Contents, is_tensor
 from deploy.errors import CheckpointError
 from deploy.families.detection import Shape
@@ -24,7 +24,7 @@ DEEPEST = 3
 class State:
     """The tensors of one state dict. `averaged`: they are the moving average, under the live names."""
 
-    tensors: dict[str, StoredTensor]
+    tensors: dict[str, Tensor]
     averaged: bool
 
     @cached_property
@@ -42,7 +42,7 @@ def state_from_contents(contents: Contents, weights: str) -> State:
             f"{contents.path} holds no state_dict: no dictionary of named tensors, at its top or under the usual keys "
             f"({', '.join(RAW_KEYS)}). A network that was saved whole has to be saved as its state_dict()."
         )
-    return State(_unwrapped(contents.tensors(place)), averaged=place is averaged)
+    return State(_unwrapped(dict(contents.tensors(place))), averaged=place is averaged)
 
 
 def _find(value: Any, keys: tuple[str, ...], depth: int = 0) -> Mapping[Any, Any] | None:
@@ -61,7 +61,7 @@ def _find_averaged(value: Any) -> Mapping[Any, Any] | None:
     return None if averaged is value else averaged
 
 
-def _unwrapped(tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors without what wrappers put before every name."""
     for prefix in WRAPPERS * 2:
         if tensors and all(name.startswith(prefix) for name in tensors):

@@ -1,11 +1,11 @@
 """Tensors that stay in their file until they are read, and are then mapped into memory where possible."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,21 @@ from deploy.checkpoint.unpickling import STORAGE_DTYPES
 # NumPy has no bfloat16: its bits are read as whole numbers and widened by hand.
 NUMPY_DTYPES = {name: np.dtype("uint16" if name == "bfloat16" else name) for name in STORAGE_DTYPES.values()}
 FLOATS = ("float64", "float32", "float16", "bfloat16")
+
+
+class Tensor(Protocol):
+    """A tensor that can be read: as a file stores it, or assembled of several."""
+
+    @property
+    def dtype(self) -> str:
+        """Of the stored numbers."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the tensor."""
+
+    def read(self) -> NDArray[Any]:
+        """The numbers."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +76,24 @@ class StoredTensor:
         if self.dtype == "bfloat16":
             return np.asarray(np.left_shift(view, 16, dtype=np.uint32)).view(np.float32)
         return view
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssembledTensor:
+    """A tensor made of others, which stay in their files until it is read."""
+
+    pieces: tuple[StoredTensor, ...]
+    shape: tuple[int, ...]
+    make: Callable[[Sequence[NDArray[Any]]], NDArray[Any]]
+
+    @property
+    def dtype(self) -> str:
+        """Of the first piece that is not of floats, which is refused then; else of the first."""
+        return next((piece.dtype for piece in self.pieces if piece.dtype not in FLOATS), self.pieces[0].dtype)
+
+    def read(self) -> NDArray[Any]:
+        """The tensor, made anew."""
+        return self.make([piece.read() for piece in self.pieces]).reshape(self.shape)
 
 
 def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:

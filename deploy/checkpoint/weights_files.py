@@ -20,6 +20,7 @@ from deploy.bundle.discovery import holds_manifest
 from deploy.checkpoint.stored_tensors import FLOATS, NUMPY_DTYPES, StoredTensor, WeightsFile, contiguous_strides
 from deploy.checkpoint.unpickling import PickledTensor, load_pickle
 from deploy.errors import CheckpointError
+from deploy.families.table import titles
 from deploy.foreign.networks import refuse_foreign_network
 from deploy.foreign.places import kind_of_file, kind_of_folder, refusal_of_address
 
@@ -48,7 +49,10 @@ SAFETENSORS_DTYPES = {
 
 @dataclass(frozen=True)
 class Contents:
-    """What a checkpoint file holds: nested dictionaries, other objects, and tensors that `locate` finds."""
+    """What a checkpoint holds: nested dictionaries, other objects, and tensors that `locate` finds.
+
+    files: of a folder, those that were read. remarks: what a person should know of the choice among them.
+    """
 
     path: Path
     format: str
@@ -56,6 +60,8 @@ class Contents:
     root: Any
     metadata: Mapping[str, str] = field(default_factory=dict)
     locate: Callable[[Any], StoredTensor] = lambda stored: stored
+    files: tuple[Path, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def tensors(self, mapping: Mapping[Any, Any]) -> dict[str, StoredTensor]:
         """The tensors among the values of one of the dictionaries in `root`."""
@@ -108,7 +114,7 @@ def _readable_size(path: Path) -> int:
 def _refusal_of_folder(folder: Path) -> str:
     kind = kind_of_folder(folder)
     if kind is not None:
-        return f"{folder} is {kind}. idm-deploy takes a checkpoint file of IDM or latent diffusion."
+        return f"{folder} is {kind}. idm-deploy takes a checkpoint file, or the folder of a whole pipeline."
     if holds_manifest(folder):
         return (
             f"{folder} is a bundle, and a checkpoint is expected here; name the file that the bundle was exported from."
@@ -244,7 +250,7 @@ def _safetensors_contents(path: Path, size: int, file: IO[bytes]) -> Contents:
     weights = WeightsFile(path, size)
     for name, entry in header.items():
         if entry["dtype"] not in SAFETENSORS_DTYPES:
-            refuse_foreign_network(path, header)
+            refuse_foreign_network(path, header, titles())
             raise CheckpointError(
                 f"{path}: tensor {name} is stored as {entry['dtype']}, expected one of {', '.join(FLOATS)}. "
                 "Convert it to one of these."

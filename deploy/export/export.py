@@ -69,8 +69,8 @@ def export_bundle(
 
 
 def default_path(checkpoint: Path) -> Path:
-    """./<stem>.bundle, where a checkpoint is exported unless told otherwise."""
-    return Path(f"{checkpoint.stem}.bundle")
+    """./<stem>.bundle, where a checkpoint is exported unless told otherwise; of a folder, ./<name>.bundle."""
+    return Path(f"{checkpoint.resolve().name if checkpoint.is_dir() else checkpoint.stem}.bundle")
 
 
 def chosen_rewrites(family: str, without: Iterable[str]) -> frozenset[str]:

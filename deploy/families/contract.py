@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from deploy.bundle import Bundle
 from deploy.families.cases import Trial
 from deploy.families.detection import Detection, Settings, Shape, Stored
+from deploy.families.folders import PipelineFolder
 from deploy.families.sizes import Axes, EngineSizes
 from deploy.images.sizes import Size
 from deploy.images.tiles import Window
@@ -216,6 +217,9 @@ class Family:
     """What published checkpoints hold although no output depends on it."""
     averaged_names: Callable[[Mapping[str, Shape]], dict[str, str]] = nothing_of
     """Live name -> name of its moving average in the same state dict."""
+
+    folder: PipelineFolder | None = None
+    """How folders of diffusers hold it; None: it comes in files only."""
 
     # The network in PyTorch, and its exact rewrites as graphs
     build: Callable[[Any], "nn.Module"]

@@ -12,8 +12,9 @@ from deploy.errors import BundleError, ConfigError
 from deploy.families.contract import Family
 from deploy.families.idm.family import IDM
 from deploy.families.latent.family import LATENT
+from deploy.families.sr3.family import SR3
 
-FAMILIES: list[Family] = [LATENT, IDM]
+FAMILIES: list[Family] = [LATENT, IDM, SR3]
 
 
 def register(family: Family) -> None:
@@ -30,6 +31,11 @@ def family_named(name: str) -> Family:
             return family
     names = ", ".join(family.name for family in FAMILIES)
     raise BundleError(f"There is no family of networks called {name!r} in this version; it runs {names}.")
+
+
+def titles() -> list[str]:
+    """What is taken, as people would name it."""
+    return [family.title for family in FAMILIES]
 
 
 def recorded_config(family: str, configuration: Mapping[str, Mapping[str, Any]]) -> Any:

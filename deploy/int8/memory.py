@@ -26,10 +26,11 @@ def bytes_for_covariances(max_memory: int | None) -> int:
 
 
 def calibrated_layers(bundle: Bundle) -> list[Layer]:
-    """The layers whose weights are rounded by a covariance: the denoiser's and, in the latent family, the decoder's."""
+    """The layers whose weights are rounded by a covariance: the denoiser's, and the decoder's if there is one."""
     layers = quantizable_layers(calibrated_graph(bundle, "denoise"))
-    if QUERY in bundle.manifest.graphs:
+    if DECODE in bundle.manifest.graphs:
         layers += convolutions_of_decode(calibrated_graph(bundle, DECODE))
+    if QUERY in bundle.manifest.graphs:
         layers += layers_of_query(calibrated_graph(bundle, QUERY))
     return layers
 

@@ -21,6 +21,13 @@ def idm_tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="session")
+def sr3_tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    from tests.deploy.exported import exported_sr3
+
+    return exported_sr3(tmp_path_factory.mktemp("sr3"))
+
+
+@pytest.fixture(scope="session")
 def idm_micro(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     from tests.deploy.exported import exported
 

@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 
+from deploy.families.compvis.config import UNetConfig
 from deploy.families.idm.config import IdmConfig
-from deploy.families.latent.config import FirstStageConfig, LatentConfig, UNetConfig
+from deploy.families.latent.config import FirstStageConfig, LatentConfig
 from training.idm import IdmBatches, IdmTask
 from training.pictures import PictureStore
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from deploy.cli.messages import say
 from deploy.cli.options import FIRST, Config, Json, Sample, Weights
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import print_result
@@ -16,7 +17,9 @@ EXAMPLES = (
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="The checkpoint file, as its training code saved it.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="The checkpoint: a file as training code saved it, or a diffusers folder.")
+    ],
     output: Annotated[
         Path | None, FIRST("Folder for the bundle. If left out, <checkpoint>.bundle in this folder.", "--output", "-o")
     ] = None,
@@ -49,6 +52,10 @@ def export(
         bundle = export_bundle(
             loaded, place, without=no_rewrite, samples=sample, compact=compact, force=force, progress=progress
         )
+    for remark in loaded.remarks:
+        say(remark)
+    for note in loaded.notes:
+        say(f"assumed: {note}")
     report: dict[str, Any] = {
         "bundle": str(place),
         "family": bundle.manifest.family,

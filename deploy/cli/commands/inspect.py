@@ -25,8 +25,6 @@ Record = dict[str, Any]
 FIGURES_OF_INT8 = {"fidelity_db": 1, "worst_db": 1, "psnr_drop": 3}
 """What `quantize` measured on held-out pictures, in the order shown, and decimals."""
 
-TRAINED_SCALES = "{:g} to {:g} in training; more is extrapolated"
-
 EXAMPLES = (
     "idm-deploy inspect ckpt.pt",
     "idm-deploy inspect ckpt.bundle",
@@ -34,7 +32,9 @@ EXAMPLES = (
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A checkpoint (.pt, .pth, .ckpt or .safetensors) or a bundle's folder.")],
+    file: Annotated[
+        Path, typer.Argument(help="A checkpoint (.pt, .pth, .ckpt, .safetensors, diffusers folder) or a bundle.")
+    ],
     sha256: Annotated[
         bool, FIRST("Of a checkpoint: show the SHA-256 of the file too, which reads all of it.", "--sha256")
     ] = False,
@@ -53,7 +53,9 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what a checkpoint or bundle is: family, configuration and its sources, schedule, sizes, the engine."""
-    if file.is_dir():
+    from deploy.checkpoint.folders import holds_pipeline
+
+    if file.is_dir() and not holds_pipeline(file):
         if config is not None or weights is not None or sha256:
             raise typer.BadParameter(
                 f"{file} is a folder, a bundle's; --config, --weights and --sha256 are for checkpoint files."
@@ -62,7 +64,7 @@ def inspect(
         tables = [_configuration, _graphs, _presets, _int8, _engine]
     else:
         if cache_dir is not None:
-            raise typer.BadParameter(f"{file} is a file; --cache-dir is for a bundle, whose engine was chosen.")
+            raise typer.BadParameter(f"{file} is a checkpoint; --cache-dir is for a bundle, whose engine was chosen.")
         record, facts = _checkpoint(file, config, weights or "raw", sha256), _facts_of_checkpoint
         tables = [_configuration, _parameters]
     if as_json:
@@ -118,6 +120,13 @@ def bundle_record(bundle: Bundle) -> Record:
     }
 
 
+def text_of_scales(least: float, most: float) -> str:
+    """The magnifications of training, in words."""
+    if least == most:
+        return f"{most:g} in training; any other is extrapolated"
+    return f"{least:g} to {most:g} in training; more is extrapolated"
+
+
 def _facts_of_bundle(record: Record) -> Iterator[tuple[str, str]]:
     tool, source = record["tool"], record["source"]
     yield "bundle", f"{record['path']}, {record['bytes'] / 1e6:.1f} MB in {len(record['files'])} files"
@@ -126,7 +135,7 @@ def _facts_of_bundle(record: Record) -> Iterator[tuple[str, str]]:
     yield "family", f"{record['family']}, {record['weights']} weights"
     yield "schedule", record["schedule_text"]
     if trained := record["scale_range"].get("trained"):
-        yield "scales", TRAINED_SCALES.format(*trained)
+        yield "scales", text_of_scales(*trained)
     yield "rewrites", ", ".join(record["rewrites"]) or "none"
     if "checkpoint_amax" in record["tables"]:
         yield "quantizers", "activation scales of the checkpoint; `quantize --scales checkpoint` uses them"
@@ -210,12 +219,14 @@ def checkpoint_record(loaded: Checkpoint) -> Record:
         "title": loaded.title,
         "weights": loaded.weights,
         "configuration": loaded.configuration,
+        "notes": list(loaded.notes),
         "schedule": {**loaded.schedule.as_dict(), "source": loaded.sources["schedule"]},
         "schedule_text": str(loaded.schedule),
         "value_range": list(loaded.value_range),
         "scale_range": loaded.scale_range and list(loaded.scale_range),
         "parameters": loaded.parameters_by_part,
         "quantizers": _quantizers(loaded),
+        "remarks": list(loaded.remarks),
     }
 
 
@@ -230,18 +241,22 @@ def _quantizers(loaded: Checkpoint) -> Record | None:
 
 
 def _facts_of_checkpoint(record: Record) -> Iterator[tuple[str, str]]:
-    yield "file", f"{record['path']}, {record['bytes'] / 1e6:.1f} MB, {record['format']}"
+    yield "checkpoint", f"{record['path']}, {record['bytes'] / 1e6:.1f} MB, {record['format']}"
     if "sha256" in record:
         yield "SHA-256", record["sha256"]
+    for remark in record["remarks"]:
+        yield "note", remark
     yield "family", f"{record['family']}: {record['title']}"
     yield "weights", record["weights"]
     yield "schedule", f"{record['schedule_text']} ({record['schedule']['source']})"
+    for note in record["notes"]:
+        yield "assumed", note
     if scales := record["quantizers"]:
         origin = f"activation scales of {scales['activation_scales']} layers, by {scales['library']}"
         yield "quantizers", f"{origin}; `quantize --scales checkpoint` uses them"
     yield "images", "{:g} to {:g}".format(*record["value_range"])
     if record["scale_range"]:
-        yield "scales", TRAINED_SCALES.format(*record["scale_range"])
+        yield "scales", text_of_scales(*record["scale_range"])
 
 
 def _configuration(record: Record) -> Table:

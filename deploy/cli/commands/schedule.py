@@ -1,7 +1,7 @@
 """`idm-deploy schedule`: find out where few steps should lie for this checkpoint."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +40,13 @@ def schedule(
         ),
     ] = None,
     samples: Annotated[int, SEARCH("How many pictures to search with.")] = 2,
-    scale: Annotated[float, SEARCH("How many times the search enlarges each side.", least=1)] = 4.0,
+    scale: Annotated[
+        float | None,
+        SEARCH(
+            "How many times the search enlarges each side. If left out, 4, or what is nearest of the training's.",
+            least=1,
+        ),
+    ] = None,
     start: Annotated[
         list[float],
         SEARCH(
@@ -72,6 +78,7 @@ def schedule(
     balanced, the default, the fewest from which more are not told apart, best takes the mean of several pictures.
     """
     from deploy.bundle import Bundle, discover
+    from deploy.bundle.manifest import USUAL_SCALE
     from deploy.measure.evaluation.choosing import judge_for
     from deploy.picture.options import ignore
     from deploy.picture.schedule.presets import ScheduleRequest, schedule_bundle, text_from_entry
@@ -85,7 +92,7 @@ def schedule(
             consistency=consistency,
             images=tuple(image),
             samples=samples,
-            scale=scale,
+            scale=USUAL_SCALE if scale is None else scale,
             seed=seed,
             presets=presets,
             force=force,
@@ -94,8 +101,10 @@ def schedule(
         Upscaler(Bundle.open(discover(explicit=bundle)), engine=engine, threads=threads, device=device) as upscaler,
         shown_progress("schedule") as progress,
     ):
+        if scale is None:
+            request = replace(request, scale=upscaler.bundle.manifest.usual_scale)
         # A person reads the results once, at the end; JSON has them beside the lines on stderr.
-        judge = judge_for(upscaler, scale, folder=originals, seed=seed, progress=progress) if presets else None
+        judge = judge_for(upscaler, request.scale, folder=originals, seed=seed, progress=progress) if presets else None
         rows = schedule_bundle(upscaler, request, say=say if as_json else ignore, progress=progress, judge=judge)
         place = upscaler.bundle.path
     if as_json:

@@ -9,6 +9,8 @@ from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from deploy.errors import ConfigError
+from deploy.families.compvis.config import UNetConfig
+from deploy.families.compvis.detect import UNET, unet_from_shapes
 from deploy.families.detection import (
     Detection,
     Resolved,
@@ -21,14 +23,12 @@ from deploy.families.detection import (
     resolve,
     section,
 )
-from deploy.families.latent.config import FirstStageConfig, Kind, LatentConfig, UNetConfig, latent_config_from_mapping
+from deploy.families.latent.config import FirstStageConfig, Kind, LatentConfig, latent_config_from_mapping
 from deploy.sampling.schedule import NoiseSchedule
 
 if TYPE_CHECKING:
     from torch import nn
 
-
-UNET = "model.diffusion_model."
 
 FIRST_STAGE_MARKS = (
     "encoder.0.conv_in.weight",
@@ -246,13 +246,6 @@ def build(config: LatentConfig) -> "nn.Module":
     return FirstStage(config.first_stage) if config.kind == "first-stage" else LatentNetwork(config)
 
 
-def averaged_names(names: Mapping[str, Shape]) -> dict[str, str]:
-    """Live name of each U-Net parameter -> name of its moving average, which has the dots removed."""
-    return {
-        name: "model_ema." + name.removeprefix("model.").replace(".", "") for name in names if name.startswith(UNET)
-    }
-
-
 def first_stage_prefix(stored: Stored) -> str:
     """What stands before the auto-encoder's names: nothing if it was saved alone."""
     inside = any(name.startswith("first_stage_model.") for name in stored.shapes)
@@ -284,19 +277,3 @@ def first_stage_from_shapes(stored: Stored, prefix: str) -> tuple[dict[str, Any]
         "cell_decode": layers[0][1] == finest + 4,
     }
     return read, tuple(attention)
-
-
-def unet_from_shapes(stored: Stored) -> tuple[dict[str, Any], tuple[int, ...]]:
-    """The fields of `UNetConfig` that shapes reveal, and the levels with attention."""
-    model_channels, in_channels = stored.shape(f"{UNET}input_blocks.0.0.weight", 4)[:2]
-    blocks, widths, attention = stored.levels_of(
-        f"{UNET}input_blocks.", halving="0.op.weight", width="0.out_layers.3.weight", attention="1.qkv.weight"
-    )
-    read = {
-        "model_channels": model_channels,
-        "in_channels": in_channels,
-        "out_channels": stored.shape(f"{UNET}out.2.weight", 4)[0],
-        "num_res_blocks": blocks,
-        "channel_mult": tuple(max(1, width // model_channels) for width in widths),
-    }
-    return read, attention

@@ -7,6 +7,7 @@ import numpy as np
 
 from deploy.errors import ConfigError, SizeError
 from deploy.families.cases import TIMESTEP, Trial
+from deploy.families.compvis.detect import UNET, averaged_names
 from deploy.families.contract import Family, Rewrite
 from deploy.families.latent import detect
 from deploy.families.latent.config import LatentConfig
@@ -117,7 +118,8 @@ def trial(config: LatentConfig, size: Size, batch: int) -> Trial:
         for ending, lookup in _look_ups(config, side, count).items():
             feeds[f"{axis}_index{ending}"] = lookup.index
             feeds[f"{axis}_offset{ending}"] = lookup.relative
-    return Trial(size=size, feeds=feeds, between=_draw_condition)
+    lr_size = Size.square(config.lr_size or side)
+    return Trial(size=size, lr_size=lr_size, feeds=feeds, between=_draw_condition)
 
 
 def _look_ups(config: LatentConfig, side: int, count: int) -> dict[str, AxisLookup]:
@@ -160,7 +162,7 @@ LATENT = Family(
         "loss.": "training loss",
     },
     live_prefixes=(
-        detect.UNET,
+        UNET,
         *(f"{place}{half}." for place in ("first_stage_model.", "") for half in ("encoder", "decoder")),
     ),
     value_range=(-1.0, 1.0),
@@ -170,7 +172,7 @@ LATENT = Family(
     settings_from_record=detect.settings_from_record,
     config_from_values=detect.config_from_values,
     scale_range=detect.scale_range,
-    averaged_names=detect.averaged_names,
+    averaged_names=averaged_names,
     build=detect.build,
     rewrites=REWRITES,
     graphs=_graphs,

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from deploy.families.compvis.autoencoder_rewrites import AutoencoderBlocks
 from deploy.families.latent.config import FirstStageConfig
-from deploy.families.latent.first_stage import LOG_VARIANCE_RANGE, NORM_EPSILON
+from deploy.families.latent.first_stage import LOG_VARIANCE_RANGE
 from deploy.families.latent.implicit_decoder import AREA_FLOOR
-from deploy.families.rewriting.ops import SAME, Array, Feeds, Ops, attended
+from deploy.families.rewriting.ops import SAME, Array, Feeds, Ops
 
 FIRST_STAGE = "first_stage_model"
 """Where a checkpoint keeps the auto-encoder."""
@@ -47,8 +48,7 @@ class FirstStageGraph:
         self.feature_channels = config.hidden_list[0] if fold else config.level_channels[0]
         self._scale = scale
         self._fold = fold
-        end = ".nin_shortcut.weight"
-        self._shortcuts = {name.removesuffix(end) for name in weights if name.endswith(end)}
+        self._blocks = AutoencoderBlocks(weights, config.norm_groups)
 
     # encode
 
@@ -58,11 +58,12 @@ class FirstStageGraph:
         h = ops.conv(image, f"{name}.conv_in", padding=SAME)
         for level in range(len(config.ch_mult)):
             attention = config.has_attention(level)
-            h = self._level(ops, h, f"{name}.down.{level}", config.num_res_blocks, level, attention=attention)
+            blocks, channels = config.num_res_blocks, config.level_channels[level]
+            h = self._blocks.level(ops, h, f"{name}.down.{level}", blocks, channels, attention=attention)
             if level < len(config.ch_mult) - 1:
                 h = ops.conv(h, f"{name}.down.{level}.downsample.conv", stride=2, padding=BELOW_AND_RIGHT)
-        h = self._middle(ops, h, f"{name}.mid")
-        h = ops.conv(self._active(ops, h, f"{name}.norm_out"), f"{name}.conv_out", padding=SAME)
+        h = self._blocks.middle(ops, h, f"{name}.mid", config.level_channels[-1])
+        h = ops.conv(self._blocks.active(ops, h, f"{name}.norm_out"), f"{name}.conv_out", padding=SAME)
         name = f"{FIRST_STAGE}.encoder.1"
         maps = ops.conv(h, name)
         if not config.double_z:
@@ -81,11 +82,13 @@ class FirstStageGraph:
         """(batch, h, w, feature_channels): pixels lie together, since `colours` copies whole pixels."""
         config, name = self.config, f"{FIRST_STAGE}.decoder.decoder"
         h = ops.conv(ops.scale(z, 1.0 / self._scale, name), f"{name}.0")
-        h = self._middle(ops, ops.conv(h, f"{name}.1.conv_in", padding=SAME), f"{name}.1.mid")
+        h = ops.conv(h, f"{name}.1.conv_in", padding=SAME)
+        h = self._blocks.middle(ops, h, f"{name}.1.mid", config.level_channels[-1])
         # All levels work at the latent's size, hence attention everywhere or nowhere.
         attention = config.has_attention(len(config.ch_mult) - 1)
         for level in reversed(range(len(config.ch_mult))):
-            h = self._level(ops, h, f"{name}.1.up.{level}", config.num_res_blocks + 1, level, attention=attention)
+            blocks, channels = config.num_res_blocks + 1, config.level_channels[level]
+            h = self._blocks.level(ops, h, f"{name}.1.up.{level}", blocks, channels, attention=attention)
         pixels = ops.transpose(h, (0, 2, 3, 1), f"{name}.pixels")
         return ops.linear(pixels, f"{_MLP}.0.features") if self._fold else pixels
 
@@ -161,45 +164,6 @@ class FirstStageGraph:
         areas = [ops.add(ops.mul(height, width, name), floor, name) for height in heights for width in widths]
         total = _sum(ops, areas, name)
         return [ops.divide(area, total, name) for area in areas]
-
-    # blocks of both sides
-
-    def _level(self, ops: Ops[Any], h: Any, name: str, blocks: int, level: int, *, attention: bool) -> Any:
-        for index in range(blocks):
-            h = self._residual(ops, h, f"{name}.block.{index}")
-            if attention:
-                h = self._attention(ops, h, f"{name}.attn.{index}", self.config.level_channels[level])
-        return h
-
-    def _middle(self, ops: Ops[Any], h: Any, name: str) -> Any:
-        h = self._residual(ops, h, f"{name}.block_1")
-        h = self._attention(ops, h, f"{name}.attn_1", self.config.level_channels[-1])
-        return self._residual(ops, h, f"{name}.block_2")
-
-    def _residual(self, ops: Ops[Any], x: Any, name: str) -> Any:
-        h = ops.conv(self._active(ops, x, f"{name}.norm1"), f"{name}.conv1", padding=SAME)
-        h = ops.conv(self._active(ops, h, f"{name}.norm2"), f"{name}.conv2", padding=SAME)
-        shortcut = ops.conv(x, f"{name}.nin_shortcut") if name in self._shortcuts else x
-        return ops.add(shortcut, h, name)
-
-    def _attention(self, ops: Ops[Any], x: Any, name: str, channels: int) -> Any:
-        """Attention with one head over all pixels."""
-        h = self._norm(ops, x, f"{name}.norm")
-        q, k, v = (
-            ops.transpose(
-                ops.reshape(ops.conv(h, f"{name}.{part}"), (0, 1, channels, -1), f"{name}.{part}"),
-                (0, 1, 3, 2),
-                f"{name}.{part}",
-            )
-            for part in "qkv"
-        )
-        return ops.add(x, ops.conv(attended(ops, x, (q, k, v), name, channels, channels), f"{name}.proj_out"), name)
-
-    def _active(self, ops: Ops[Any], h: Any, name: str) -> Any:
-        return ops.silu(self._norm(ops, h, name), name)
-
-    def _norm(self, ops: Ops[Any], h: Any, name: str) -> Any:
-        return ops.group_norm(h, name, groups=self.config.norm_groups, epsilon=NORM_EPSILON)
 
 
 def _sum(ops: Ops[Any], terms: list[Any], name: str) -> Any:

@@ -9,8 +9,9 @@ from math import prod
 import numpy as np
 
 from deploy.errors import PlanError
+from deploy.families.compvis.config import UNetConfig
 from deploy.families.contract import Feeds, Generated, Graphs, NoiseOfShape
-from deploy.families.latent.config import LatentConfig, UNetConfig
+from deploy.families.latent.config import LatentConfig
 from deploy.families.latent.detect import config_from_values
 from deploy.families.latent.memory import LatentMemory
 from deploy.families.model import Model

@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from deploy.errors import ConfigError, SizeError
 from deploy.families.cases import Trial
+from deploy.families.compvis.unet import LatentUNet
 from deploy.families.latent.config import LatentConfig
 from deploy.families.latent.first_stage import FirstStage
-from deploy.families.latent.unet import LatentUNet
 from deploy.families.published import tensors_of
 from deploy.images.coordinates import resize_index
 from deploy.sampling.schedule import NoiseSchedule

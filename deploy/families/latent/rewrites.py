@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from deploy.errors import ConfigError
+from deploy.families.compvis.layout import UNET
+from deploy.families.compvis.unet_rewrites import LatentUNetGraph
 from deploy.families.latent.config import LatentConfig
 from deploy.families.latent.first_stage_rewrites import FIRST_STAGE, FirstStageGraph
-from deploy.families.latent.layout import UNET
-from deploy.families.latent.unet_rewrites import LatentUNetGraph
 from deploy.families.rewriting.identities import split_convolution
 from deploy.families.rewriting.ops import SAME, Array, Feeds, Forward, Ops, Part
 from engines.contract import TensorSpec

@@ -1,8 +1,9 @@
 """The latent decoder in int8: as much of it as keeps its pictures, per target.
 
-Its two graphs are calibrated on the latents in which the recorded trajectories end. The convolutional decoder runs
-once per picture, the implicit one (`query`) once per output pixel. Both pay on ONNX Runtime and OpenVINO; on TensorRT
-only the convolutions of `decode` are believed to (docs/measurements.md, the latent decoder in int8).
+Its graphs are calibrated on the latents in which the recorded trajectories end. The convolutional decoder runs once per
+picture, the implicit one (`query`), which not every decoder has, once per output pixel. Both pay on ONNX Runtime and
+OpenVINO; on TensorRT only the convolutions of `decode` are believed to (docs/measurements.md, the latent decoder in
+int8).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -79,7 +80,7 @@ class TargetDecoder:
     def describe(self) -> str:
         """What was chosen and why, in one line."""
         if not self.trials:
-            return f"decoder, {self.target}: stays in float, since neither of its graphs has an int8 form"
+            return f"decoder, {self.target}: stays in float, since none of its graphs has an int8 form"
         last = self.trials[-1]
         if not self.graphs:
             tried = "; ".join(f"{' and '.join(trial.parts)} {trial.worst:.1f} dB" for trial in self.trials)
@@ -124,7 +125,7 @@ def quantized_decoder(
     say: Say,
     progress: Progress,
 ) -> Decoder:
-    """Both graphs calibrated on `latents`, and for each target what of them keeps the pictures; nothing for IDM.
+    """Every graph calibrated on `latents`, and for each target what of them keeps the pictures; nothing for IDM.
 
     model: of the float bundle. draft: a copy of it, in which candidates are tried and the chosen ones are left.
     """
@@ -160,9 +161,11 @@ def findings_of_decoder(
     *,
     second_order: bool,
 ) -> dict[str, DecoderFindings]:
-    """What the layers of both graphs were seen to do, by the name of the graph."""
+    """What the layers of each graph that the decoder has were seen to do, by the name of the graph."""
     findings = {}
     for number, (name, layers_of_graph) in enumerate(((DECODE, convolutions_of_decode), (QUERY, layers_of_query))):
+        if name not in bundle.manifest.graphs:
+            continue
         progress(f"looking inside the decoder, {name}", 0.3 * number)
         graph = calibrated_graph(bundle, name)
         feeds = partial(decoder.inputs, name, latents)
@@ -180,7 +183,7 @@ def graphs_of_decoder(
     A graph that the target has no form for is left out, and `say` is told why: it stays in float.
     """
     graphs = {}
-    for name in sorted({name for parts in target_named(target).decoder for name in parts}):
+    for name in sorted({name for parts in target_named(target).decoder for name in parts} & set(findings)):
         try:
             graphs[name] = decoder_graph(bundle, name, target, findings[name], method)
         except GraphError as error:

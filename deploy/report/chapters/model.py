@@ -58,7 +58,11 @@ def _tiles(facts: Facts) -> Iterator[tuple[str, str, str]]:
     yield "On disk", text_from_bytes(total), f"from a checkpoint of {text_from_bytes(manifest.source['bytes'])}"
     trained = manifest.scale_range["trained"]
     if trained:
-        yield "Scales in training", f"{trained[0]:g} to {trained[1]:g}×", "any other works; more is extrapolated"
+        yield (
+            "Scales in training",
+            " to ".join(f"{scale:g}" for scale in dict.fromkeys(trained)) + "×",
+            "any other works; more is extrapolated",
+        )
     sampling = sampling_from(manifest, Choices())
     yield "Default preset", str(sampling.preset), count_of(sampling.plan.steps, "evaluation") + " of the network"
     yield from _measured_tiles(facts)

@@ -34,12 +34,20 @@ async function add(found, fromFolder = false) {
   }));
 }
 
-function remove(picture) {
+function remove(picture, isOfMany = false) {
   for (const version of [...picture.versions]) drop(version);
   pictures.splice(pictures.indexOf(picture), 1);
   picture.row.item.remove();
   URL.revokeObjectURL(picture.address);
-  if (shown === picture) { shown = null; closePart(); if (pictures.length) select(pictures[0]); }
+  if (isOfMany) return;
+  if (shown === picture) { closePart(); shown = shownVersion = null; if (pictures.length) select(pictures[0]); }
+  changed();
+}
+
+function removeAll() {
+  closePart();
+  shown = shownVersion = null;
+  for (const picture of [...pictures]) remove(picture, true);
   changed();
 }
 
@@ -128,10 +136,15 @@ function drawLine(version, { item, bar, note, act, title }) {
 }
 
 function changed(version = null) {
-  if (version) drawPicture(version.picture); else for (const picture of pictures) drawPicture(picture);
-  planAll();
-  drawTotal();
-  if (!version || version === shownVersion || version.picture === shown) drawViewer();
+  if (version) {
+    drawPicture(version.picture);
+    planSoon();
+  } else {
+    for (const picture of pictures) drawPicture(picture);
+    planAll();
+    drawTotal();
+  }
+  if (!version || version.picture === shown) drawViewer();
 }
 
 const isBusy = () => batch.some(({ state }) => !OVER.includes(state));

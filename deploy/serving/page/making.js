@@ -45,7 +45,7 @@ function planAll() {
 
 function enlarge(picture, settings, part = null) {
   const version = { picture, settings, part, state: "waiting", title: "", share: 0, note: "", blob: null, view: null,
-                    views: {}, preview: null, id: null, abort: new AbortController(), expected: null, seconds: null };
+                    views: {}, hasViews: false, preview: null, id: null, abort: new AbortController(), expected: null, seconds: null };
   version.title = titleOf(version);
   version.expected = forecastOf(picture, settings, part)?.seconds ?? null;
   picture.versions.push(version);
@@ -58,7 +58,8 @@ function startAll() {
   if (typeof settings === "string") return;
   const todo = pending(settings).map((picture) => enlarge(picture, settings));
   if (!todo.length) return;
-  select(shown && todo.some(({ picture }) => picture === shown) ? shown : todo[0].picture);
+  const first = todo.find(({ picture }) => picture === shown) ?? todo[0];
+  select(first.picture, first);
   say(`${countOf(todo.length, "picture")} started.`);
   changed();
   pump();
@@ -84,8 +85,7 @@ function pump() {
     active += 1;
     run(version).finally(pump);
   }
-  if (batch.length && batch.every(({ state }) => OVER.includes(state))) finished();
-  drawTotal();
+  if (batch.length && batch.every(({ state }) => OVER.includes(state))) { finished(); drawTotal(); planAll(); }
 }
 
 function finished() {
@@ -212,18 +212,18 @@ function resultName(version, format) {
   return name;
 }
 
-function cancel(version) {
+function cancel(version, isOfMany = false) {
   const { id, state } = version;
   if (OVER.includes(state)) return;
   version.abort.abort();
   version.state = "cancelled";
   version.note = "";
   if (id) server.request(`v1/jobs/${id}`, { method: "DELETE" }).catch(() => {});
-  changed(version);
+  if (!isOfMany) changed(version);
 }
 
 function drop(version) {
-  cancel(version);
+  cancel(version, true);
   const { picture } = version;
   picture.versions.splice(picture.versions.indexOf(version), 1);
   batch = batch.filter((other) => other !== version);

@@ -95,13 +95,14 @@ for (const side of ["left", "right"]) {
   viewer.querySelector(`select.${side}`).addEventListener("change", ({ target }) => { liked[side] = target.value; });
 }
 by("cancel-all").addEventListener("click", () => {
-  for (const version of batch) cancel(version);
+  for (const version of batch) cancel(version, true);
+  changed();
   say("All cancelled.");
   pump();
   by("start").focus();
 });
 by("save-all").addEventListener("click", saveAll);
-by("remove-all").addEventListener("click", () => { for (const picture of [...pictures]) remove(picture); by("choose-files").focus(); });
+by("remove-all").addEventListener("click", () => { removeAll(); by("choose-files").focus(); });
 window.addEventListener("beforeunload", (event) => { if (isBusy()) event.preventDefault(); });
 window.addEventListener("pagehide", () => {
   for (const { id, state } of batch) if (id && !OVER.includes(state)) server.leave(`v1/jobs/${id}`);

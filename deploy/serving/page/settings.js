@@ -47,6 +47,12 @@ function fillPresets() {
 
 // What is asked of the server for a picture, or a sentence that says what is wrong with the settings.
 function settingsNow() {
+  settingsRead ??= readSettings();
+  return settingsRead;
+}
+let settingsRead = null;
+
+function readSettings() {
   const sizing = chosen("sizing");
   const isOther = sizing === "other";
   const amount = Number(isOther ? by("amount").value : sizing);
@@ -72,6 +78,8 @@ const titleOf = ({ settings, part }) => [
 ].filter(Boolean).join(" ");
 
 function settingsChanged() {
+  settingsRead = null;
+  for (const key of asked.splice(0)) forecasts.delete(key);
   by("other-size").hidden = chosen("sizing") !== "other";
   const isLossy = LOSSY.includes(by("format").value);
   by("quality").hidden = !isLossy;
@@ -85,7 +93,7 @@ function settingsChanged() {
 
 const forecasts = new Map();  // by what was asked
 const asked = [];
-let asking = 0;
+let asking = 0, soon = null;
 
 function question(picture, settings, part) {
   const { model, preset, scale, long_edge } = settings;
@@ -106,7 +114,8 @@ function forecastOf(picture, settings, part = null) {
   if (!forecasts.has(key)) {
     forecasts.set(key, null);
     asked.push(key);
-    askForecasts();
+    clearTimeout(soon);
+    soon = setTimeout(askForecasts, 150);  // while somebody types, only what stands in the end is asked
   }
   return forecasts.get(key);
 }
@@ -124,18 +133,22 @@ async function askForecasts() {
   }
 }
 
-let isDrawing = false;
-function drawSoon() {
-  if (isDrawing) return;
-  isDrawing = true;
-  requestAnimationFrame(() => {
-    isDrawing = false;
-    for (const picture of pictures) drawPicture(picture);
-    planAll();
-    planPart();
-    drawFacts();
-  });
+// At most ten times a second: there may be a thousand pictures, and each of them changes often.
+function atLeisure(act) {
+  let isComing = false;
+  return () => {
+    if (isComing) return;
+    isComing = true;
+    setTimeout(() => requestAnimationFrame(() => { isComing = false; act(); }), 100);
+  };
 }
+const drawSoon = atLeisure(() => {
+  for (const picture of pictures) drawPicture(picture);
+  planAll();
+  planPart();
+  drawFacts();
+});
+const planSoon = atLeisure(() => { planAll(); drawTotal(); });
 
 // Pace becomes known with the first picture that is made.
 function forgetForecasts() {

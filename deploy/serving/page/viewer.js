@@ -24,8 +24,8 @@ function reveal() {
 }
 
 async function fetchViews(version) {
-  if (version.views.isAsked) return;
-  version.views.isAsked = true;
+  if (version.hasViews) return;
+  version.hasViews = true;
   const { picture, id } = version;
   const wanted = { bicubic: "bicubic", ...(picture.isReadable && !version.part ? {} : { input: "input" }) };
   await Promise.all(Object.entries(wanted).map(async ([name, path]) => {
@@ -51,7 +51,7 @@ function comparison(version) {
   return ways;
 }
 
-let drawn = "";
+let drawnKey = "";
 function drawViewer() {
   if (!shown || !offer) return;
   const version = shownVersion;
@@ -59,8 +59,8 @@ function drawViewer() {
   by("shown-name").textContent = shown.name;
   drawFacts();
   viewer.classList.toggle("single", !isCompared);
-  const single = !isCompared && ((version && !OVER.includes(version.state) && version.preview && !crop.part())
-    || (shown.isReadable ? shown.address : null));
+  const isOpen = version && !OVER.includes(version.state) && !crop.part();
+  const single = isCompared ? null : (isOpen && version.preview) || (shown.isReadable ? shown.address : null);
   const isSeen = isCompared || Boolean(single);
   by("unseen-picture").hidden = isSeen;
   by("unseen-picture").textContent = shown.isReadable === null ? ""
@@ -93,8 +93,8 @@ function drawViewer() {
 // Only what is new: a list that somebody has open stays open.
 function show(ways, usual) {
   const key = JSON.stringify([ways, usual]);
-  if (key === drawn) return;
-  drawn = key;
+  if (key === drawnKey) return;
+  drawnKey = key;
   for (const select of viewer.querySelectorAll(".choices select")) select.replaceChildren();
   slider.show(ways, usual);
 }

@@ -69,6 +69,14 @@ def test_a_newer_schema_without_a_known_writer_is_refused_too() -> None:
         Manifest.from_json({"schema": 99})
 
 
+@pytest.mark.parametrize(
+    ("trained", "usual", "only"), [([1, 8], 4, None), ([1, 3], 3, None), ([8, 8], 8, 8), (None, 4, None)]
+)
+def test_the_usual_scale_is_within_training(trained: list[float] | None, usual: float, only: float | None) -> None:
+    manifest = Manifest(**settings(scale_range={"trained": trained}))
+    assert (manifest.usual_scale, manifest.only_scale) == (usual, only)
+
+
 @pytest.mark.parametrize("schema", [None, 0, -1, "1", 1.0, True])
 def test_a_schema_that_is_no_version_is_refused(schema: object) -> None:
     with pytest.raises(BundleError, match=r"schema is .*, expected a number from 1"):

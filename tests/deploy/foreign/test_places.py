@@ -78,7 +78,7 @@ FOLDERS = {
 def test_folders_of_other_tools(tmp_path: Path, kind: str) -> None:
     name, content = FOLDERS[kind]
     (tmp_path / name).write_text(json.dumps(content))
-    with pytest.raises(CheckpointError, match=f"{tmp_path} is {kind}.*takes a checkpoint file of IDM"):
+    with pytest.raises(CheckpointError, match=f"{tmp_path} is {kind}.*idm-deploy takes"):
         load_checkpoint(tmp_path)
     with pytest.raises(BundleError, match=f"{tmp_path} is not a bundle but {kind}"):
         Bundle.open(tmp_path)
@@ -86,8 +86,13 @@ def test_folders_of_other_tools(tmp_path: Path, kind: str) -> None:
 
 def test_folders_of_nobody_keep_their_message(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("[1, 2]")
-    (tmp_path / "model_index.json").write_text("no JSON")
     with pytest.raises(CheckpointError, match="is a directory; name the checkpoint file"):
+        load_checkpoint(tmp_path)
+    (tmp_path / "model_index.json").write_text("no JSON")
+    with pytest.raises(CheckpointError, match=r"model_index\.json is not JSON"):
+        load_checkpoint(tmp_path)
+    (tmp_path / "model_index.json").write_text("[1, 2]")
+    with pytest.raises(CheckpointError, match=r"model_index\.json holds list, expected an object"):
         load_checkpoint(tmp_path)
     with pytest.raises(BundleError, match=r"is not a bundle: it has no bundle\.json"):
         Bundle.open(tmp_path)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from deploy.families.latent.unet import LatentUNet, timestep_embedding
+from deploy.families.compvis.unet import LatentUNet, timestep_embedding
 from tests.latent_models import latent_config, latent_network
 from tests.recordings import recorded_case, recording
 from tests.rounding import assert_same_but_for_rounding as assert_same

@@ -177,7 +177,7 @@ def test_a_graph_without_an_int8_form_stays_in_float_and_the_other_is_tried(
 
 def test_a_decoder_without_any_int8_form_stays_in_float() -> None:
     found = chosen_decoder("ort", {}, [], lambda _: [])
-    assert found.describe() == "decoder, ort: stays in float, since neither of its graphs has an int8 form"
+    assert found.describe() == "decoder, ort: stays in float, since none of its graphs has an int8 form"
     assert (found.in_short(), found.as_json()) == ("float", {"int8": [], "trials": []})
 
 

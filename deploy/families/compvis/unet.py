@@ -1,4 +1,4 @@
-"""The latent family's diffusion U-Net (OpenAI guided-diffusion style), with the published parameter names.
+"""The U-Net of latent diffusion (OpenAI guided-diffusion style), with the published parameter names.
 
 Shapes are (batch, channels, height, width). The numbers in names such as `in_layers.2` come from the
 checkpoints and must not change: an index without parameters is an activation or a dropout, inactive here.
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deploy.families.latent.config import UNetConfig
-from deploy.families.latent.layout import UNetBlock, input_blocks, output_blocks
+from deploy.families.compvis.config import UNetConfig
+from deploy.families.compvis.layout import UNetBlock, input_blocks, output_blocks
 
 NORM_EPSILON = 1e-5
-"""Of the U-Net's group normalisation; the first stage has 1e-6."""
+"""Of the U-Net's group normalisation, as published; the auto-encoder has 1e-6."""
 
 
 def timestep_embedding(timestep: Tensor, channels: int) -> Tensor:
@@ -37,16 +37,16 @@ class TimedSequential(nn.Sequential):
 class ResBlock(nn.Module):
     """Two normalised 3x3 convolutions with the embedding added between them, beside a shortcut."""
 
-    def __init__(self, channels_in: int, channels_out: int, embedding: int, groups: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, embedding: int, groups: int, epsilon: float) -> None:
         super().__init__()
         self.in_layers = nn.Sequential(
-            nn.GroupNorm(groups, channels_in, eps=NORM_EPSILON),
+            nn.GroupNorm(groups, channels_in, eps=epsilon),
             nn.SiLU(),
             nn.Conv2d(channels_in, channels_out, 3, padding=1),
         )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, channels_out))
         self.out_layers = nn.Sequential(
-            nn.GroupNorm(groups, channels_out, eps=NORM_EPSILON),
+            nn.GroupNorm(groups, channels_out, eps=epsilon),
             nn.SiLU(),
             nn.Identity(),
             nn.Conv2d(channels_out, channels_out, 3, padding=1),
@@ -68,10 +68,10 @@ class AttentionBlock(nn.Module):
     multiplies q and k by head_channels^(-1/4) each, which is the usual division of the logits.
     """
 
-    def __init__(self, channels: int, head_channels: int, groups: int) -> None:
+    def __init__(self, channels: int, head_channels: int, groups: int, epsilon: float) -> None:
         super().__init__()
         self.head_channels = head_channels
-        self.norm = nn.GroupNorm(groups, channels, eps=NORM_EPSILON)
+        self.norm = nn.GroupNorm(groups, channels, eps=epsilon)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
         self.proj_out = nn.Conv1d(channels, channels, 1)
 
@@ -112,7 +112,7 @@ class Upsample(nn.Module):
 class LatentUNet(nn.Module):
     """Predicts the noise in a latent from the latent, the condition's channels and the timestep."""
 
-    def __init__(self, config: UNetConfig) -> None:
+    def __init__(self, config: UNetConfig, epsilon: float = NORM_EPSILON) -> None:
         super().__init__()
         self.config = config
         embedding = 4 * config.model_channels
@@ -121,18 +121,20 @@ class LatentUNet(nn.Module):
         )
         first = TimedSequential(nn.Conv2d(config.in_channels, config.model_channels, 3, padding=1))
         self.input_blocks = nn.ModuleList(
-            [first, *(_modules(block, config, embedding) for block in input_blocks(config))]
+            [first, *(_modules(block, config, embedding, epsilon) for block in input_blocks(config))]
         )
         deepest = config.level_channels[-1]
         self.middle_block = TimedSequential(
-            ResBlock(deepest, deepest, embedding, config.norm_groups),
-            AttentionBlock(deepest, config.num_head_channels, config.norm_groups),
-            ResBlock(deepest, deepest, embedding, config.norm_groups),
+            ResBlock(deepest, deepest, embedding, config.norm_groups, epsilon),
+            AttentionBlock(deepest, config.num_head_channels, config.norm_groups, epsilon),
+            ResBlock(deepest, deepest, embedding, config.norm_groups, epsilon),
         )
-        self.output_blocks = nn.ModuleList(_modules(block, config, embedding) for block in output_blocks(config))
+        self.output_blocks = nn.ModuleList(
+            _modules(block, config, embedding, epsilon) for block in output_blocks(config)
+        )
         finest = config.level_channels[0]
         self.out = nn.Sequential(
-            nn.GroupNorm(config.norm_groups, finest, eps=NORM_EPSILON),
+            nn.GroupNorm(config.norm_groups, finest, eps=epsilon),
             nn.SiLU(),
             nn.Conv2d(finest, config.out_channels, 3, padding=1),
         )
@@ -154,14 +156,14 @@ class LatentUNet(nn.Module):
         return self.out(x)
 
 
-def _modules(block: UNetBlock, config: UNetConfig, embedding: int) -> TimedSequential:
+def _modules(block: UNetBlock, config: UNetConfig, embedding: int, epsilon: float) -> TimedSequential:
     """The modules that an entry of `input_blocks` or `output_blocks` is."""
     if block.kind == "halving":
         return TimedSequential(Downsample(block.channels_in))
-    channels = block.channels_out
-    modules: list[nn.Module] = [ResBlock(block.channels_in + block.skip, channels, embedding, config.norm_groups)]
+    channels, groups = block.channels_out, config.norm_groups
+    modules: list[nn.Module] = [ResBlock(block.channels_in + block.skip, channels, embedding, groups, epsilon)]
     if block.attention:
-        modules.append(AttentionBlock(channels, config.num_head_channels, config.norm_groups))
+        modules.append(AttentionBlock(channels, config.num_head_channels, groups, epsilon))
     if block.doubling:
         modules.append(Upsample(channels))
     return TimedSequential(*modules)

@@ -1,13 +1,13 @@
-"""The latent family's U-Net and its exact rewrites, described over `Ops`."""
+"""The U-Net of latent diffusion and its exact rewrites, described over `Ops`."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from deploy.families.latent.config import UNetConfig
-from deploy.families.latent.layout import UNET, UNetBlock, input_blocks, output_blocks, residual_names
-from deploy.families.latent.unet import NORM_EPSILON
+from deploy.families.compvis.config import UNetConfig
+from deploy.families.compvis.layout import UNET, UNetBlock, input_blocks, output_blocks, residual_names
+from deploy.families.compvis.unet import NORM_EPSILON
 from deploy.families.rewriting.identities import split_convolution
 from deploy.families.rewriting.ops import SAME, Array, Ops, attended
 
@@ -20,8 +20,11 @@ def planar_attention(weights: Mapping[str, Array]) -> dict[str, Array]:
 class LatentUNetGraph:
     """Describes the U-Net: from the timestep to what residual blocks add, and from the latent to the noise."""
 
-    def __init__(self, config: UNetConfig, weights: Mapping[str, Array], *, split: bool) -> None:
+    def __init__(
+        self, config: UNetConfig, weights: Mapping[str, Array], *, split: bool, epsilon: float = NORM_EPSILON
+    ) -> None:
         self.config = config
+        self._epsilon = epsilon
         self.residuals = residual_names(config)
         """Name -> channels of every block that the timestep reaches, in order."""
         self.total = sum(self.residuals.values())
@@ -104,7 +107,7 @@ class LatentUNetGraph:
         return ops.silu(self._norm(ops, h, name), name)
 
     def _norm(self, ops: Ops[Any], h: Any, name: str) -> Any:
-        return ops.group_norm(h, name, groups=self.config.norm_groups, epsilon=NORM_EPSILON)
+        return ops.group_norm(h, name, groups=self.config.norm_groups, epsilon=self._epsilon)
 
     def _attended(self, ops: Ops[Any], block: UNetBlock, h: Any) -> Any:
         return self._attention(ops, h, f"{block.name}.1", block.channels_out) if block.attention else h

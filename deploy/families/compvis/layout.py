@@ -1,9 +1,9 @@
-"""The order in which the latent family's U-Net runs its blocks, as lists that a description can walk."""
+"""The order in which the U-Net runs its blocks, as lists that a description can walk."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from deploy.families.latent.config import UNetConfig
+from deploy.families.compvis.config import UNetConfig
 
 UNET = "model.diffusion_model"
 """Where a checkpoint keeps the U-Net."""

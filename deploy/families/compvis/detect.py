@@ -1,0 +1,31 @@
+"""What the shapes of a checkpoint reveal of the U-Net."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from deploy.families.detection import Shape, Stored
+
+UNET = "model.diffusion_model."
+
+
+def averaged_names(names: Mapping[str, Shape]) -> dict[str, str]:
+    """Live name of each U-Net parameter -> name of its moving average, which has the dots removed."""
+    return {
+        name: "model_ema." + name.removeprefix("model.").replace(".", "") for name in names if name.startswith(UNET)
+    }
+
+
+def unet_from_shapes(stored: Stored) -> tuple[dict[str, Any], tuple[int, ...]]:
+    """The fields of `UNetConfig` that shapes reveal, and the levels with attention."""
+    model_channels, in_channels = stored.shape(f"{UNET}input_blocks.0.0.weight", 4)[:2]
+    blocks, widths, attention = stored.levels_of(
+        f"{UNET}input_blocks.", halving="0.op.weight", width="0.out_layers.3.weight", attention="1.qkv.weight"
+    )
+    read = {
+        "model_channels": model_channels,
+        "in_channels": in_channels,
+        "out_channels": stored.shape(f"{UNET}out.2.weight", 4)[0],
+        "num_res_blocks": blocks,
+        "channel_mult": tuple(max(1, width // model_channels) for width in widths),
+    }
+    return read, attention
