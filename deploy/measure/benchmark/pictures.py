@@ -149,13 +149,8 @@ def split_from(total: float, seconds: Mapping[str, float]) -> Split:
 
 
 def lr_size_of(bundle: Bundle, settings: BenchSettings) -> Size:
-    """(height, width) of the input: the training's for the latent family, an eighth of the output for IDM."""
-    trial = trial_of(bundle, settings)
-    if "lr" in trial.feeds:
-        height, width = trial.feeds["lr"].shape[2:]
-        return Size(int(height), int(width))
-    side = int(bundle.manifest.configuration.get("lr_size", {}).get("value") or 16)
-    return Size.square(side)
+    """(height, width) of the input, as the family's trial has it."""
+    return trial_of(bundle, settings).lr_size
 
 
 def random_pictures(size: Size, count: int) -> list[Pixels]:
