@@ -21,6 +21,8 @@ USUAL_SCALE = 4.0
 """Of what is shown and searched where nobody says another."""
 
 QUANTIZATION = "quantization"
+MOST_TOLD = 5
+"""Problems that one message lists."""
 OPTIONAL = (QUANTIZATION, "calibration_images")
 """Keys that bundle.json lacks until a command has something to say there."""
 
@@ -82,7 +84,7 @@ class Manifest:
         if not problems:
             problems = list(_problems(self))
         if problems:
-            raise BundleError(f"bundle.json is not valid: {'; '.join(problems)}.")
+            raise _invalid(problems)
         if self.quantization is not None:
             object.__setattr__(self, QUANTIZATION, quantization_from_json(self.quantization))
 
@@ -109,7 +111,7 @@ class Manifest:
             raise BundleError(f"bundle.json is not valid: schema is {schema!r}, expected a number from 1 to {SCHEMA}.")
         problems = list(_key_problems(data)) + list(CHECKS["files"]("files", data.get("files", {})))
         if problems:
-            raise BundleError(f"bundle.json is not valid: {'; '.join(problems)}.")
+            raise _invalid(problems)
         return cls(**{**data, "files": {name: FileRecord(**record) for name, record in data["files"].items()}})
 
     def as_json(self) -> dict[str, Any]:
@@ -147,12 +149,19 @@ class Manifest:
         yield from self.quantization.files if self.quantization is not None else ()
 
 
+def _invalid(problems: Sequence[str]) -> BundleError:
+    """The first few of them; a file that is wrong in a thousand places is not better known by all."""
+    more = f"; and {len(problems) - MOST_TOLD} more" if len(problems) > MOST_TOLD else ""
+    return BundleError(f"bundle.json is not valid: {'; '.join(problems[:MOST_TOLD])}{more}.")
+
+
 def _problems(manifest: Manifest) -> Iterator[str]:
     data = manifest.as_json()
     for name, value in data.items():
         yield from CHECKS[name](name, value)
-    if isinstance(manifest.presets, dict) and manifest.default_preset not in manifest.presets:
-        yield f"default_preset {manifest.default_preset!r} is none of the presets ({', '.join(manifest.presets)})"
+    presets, default = manifest.presets, manifest.default_preset
+    if isinstance(presets, dict) and isinstance(default, str) and default not in presets:
+        yield f"default_preset {default!r} is none of the presets ({', '.join(presets) or 'there are none'})"
 
 
 def refuse_newer_schema(data: object) -> None:

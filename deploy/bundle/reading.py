@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deploy.bundle.discovery import refusal_of_bundle
+from deploy.bundle.limits import LARGEST_MANIFEST_BYTES
 from deploy.bundle.locking import DirectoryLock
 from deploy.bundle.manifest import FileRecord, Manifest, refuse_newer_schema
 from deploy.bundle.naming import MANIFEST_NAME
@@ -22,7 +23,6 @@ from deploy.hub import local_path
 
 _LOG = logging.getLogger(__name__)
 
-_LARGEST_MANIFEST_BYTES = 64 << 20
 _NOT_AN_ARRAY = (ValueError, SyntaxError, tokenize.TokenError)  # what NumPy raises at a malformed header
 _CURE = "Copy the bundle here again, or export the checkpoint again with --force."
 
@@ -141,7 +141,7 @@ def _parsed(path: Path) -> object:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode):
             raise BundleError(f"{MANIFEST_NAME} is not a plain file, and links are not followed.")
-        if status.st_size > _LARGEST_MANIFEST_BYTES:
+        if status.st_size > LARGEST_MANIFEST_BYTES:
             raise BundleError(f"{MANIFEST_NAME} has {status.st_size} bytes, more than any bundle needs.")
         return json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):

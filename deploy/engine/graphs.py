@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
 from deploy.engine.int8 import Int8Denoiser, int8_decoder_graph, target_of_backend
+from deploy.families.bundles import check_bundle
 from deploy.families.contract import NOTHING_STAYS, Array, Keep
 from deploy.sampling.plan import PlanRow
 from engines.backends import DEFAULT_BACKEND, backend_named, open_engine
@@ -73,6 +74,7 @@ class GraphSet:
     """
 
     def __init__(self, bundle: Bundle, choice: EngineChoice) -> None:
+        check_bundle(bundle)
         self.bundle = bundle
         self.choice = choice
         self.int8 = Int8Denoiser(bundle, self._int8_target) if choice.precision == INT8 else None

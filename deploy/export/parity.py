@@ -14,10 +14,11 @@ from deploy.checkpoint.weights_files import open_weights
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.errors import BundleError
 from deploy.export.export import parts_of
+from deploy.families.bundles import recorded_config
 from deploy.families.cases import chain
 from deploy.families.rewriting.ops import Part
 from deploy.families.rewriting.torch_ops import PartRunner
-from deploy.families.table import family_named, recorded_config
+from deploy.families.table import family_named
 from deploy.images.sizes import Size
 from engines.arrays import Array
 from engines.progress import Progress, silent

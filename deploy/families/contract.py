@@ -222,6 +222,9 @@ class Family:
     """The configuration in JSON's types."""
     config_from_values: Callable[[Mapping[str, Any]], Any]
     """The configuration from the fields and values that a checkpoint's or a bundle's `configuration` lists."""
+    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Least and most that a number of the configuration, or each in a list, may be for a bundle to be run: far beyond
+    any network, and little enough for what is computed of it. By field or property, `unet.stride` of a part."""
     scale_range: Callable[[Any], tuple[float, float] | None]
     """The magnifications seen in training; beyond them the network extrapolates. None: it magnifies nothing."""
     unused_shapes: Callable[[Any], dict[str, Shape]] = nothing_of

@@ -13,9 +13,10 @@ from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, TrialStep, trial_step
 from deploy.engine.turns import Contender
 from deploy.errors import DeployError, MissingPackage
+from deploy.families.bundles import recorded_config
 from deploy.families.cases import BEFORE_STEP, Trial, chain
 from deploy.families.contract import Peer
-from deploy.families.table import family_named, recorded_config
+from deploy.families.table import family_named
 from deploy.measure.benchmark.settings import STEP, BenchSettings
 from deploy.picture.session import Session
 from engines.errors import EngineError, short_words
