@@ -138,7 +138,7 @@ class Model(ABC):
     def blended(self, subject: Subject, blend: float) -> Subject:
         """The same pictures, where the network is told `blend` times their scaling factor; asked if nothing refuses."""
         del subject, blend
-        raise PlanError(self.refusal_of_blend())
+        raise PlanError(str(self.refusal_of_blend()))
 
     def predict(self, x: Float32, condition: Feeds, row: PlanRow, keep: Keep = NOTHING_STAYS) -> Float32:
         """The noise that the network sees in `x`; `row` is one that `rows` made."""
