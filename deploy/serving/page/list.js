@@ -22,7 +22,8 @@ async function add(found, fromFolder = false) {
   warn(isGone ? by("alarm").textContent : left);
   if (!added.length) return;
   say(`${countOf(added.length, "picture")} added.`);
-  if (!shown) select(added[0], null); else changed();
+  if (!shown) select(added[0], null);
+  changed();
   const queue = [...added];
   await Promise.all(Array.from({ length: 4 }, async () => {
     for (let picture = queue.shift(); picture; picture = queue.shift()) {

@@ -7,8 +7,9 @@ const samePart = (one, other) => sameSettings(one.part, other.part);
 function select(picture, version = latestOf(picture)) {
   if (picture !== shown) { zoomReset = true; closePart(); }
   if (version !== shownVersion) liked.right = null;
+  const before = shown;
   [shown, shownVersion] = [picture, version];
-  for (const other of pictures) drawPicture(other);
+  for (const other of new Set([before, picture])) if (pictures.includes(other)) drawPicture(other);
   planAll();
   drawViewer();
 }
