@@ -117,8 +117,8 @@ async def batch(request: Request) -> dict[str, Any]:
     """Pictures, enlarged."""
     given = await json_of(request)
     listed = given.get("imageList")
-    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-        raise Problem(422, "imageList must be a list of objects with data and name.")
+    if not isinstance(listed, list) or not listed or not all(isinstance(each, dict) for each in listed):
+        raise Problem(422, "imageList must be a list of objects with data and name, one or more.")
     results = await _enlarged(request, given, [each.get("data") for each in listed])
     return {"html_info": results[0][1], "images": [image for image, _ in results]}
 

@@ -93,7 +93,7 @@ def test_tensors_that_do_not_fit_are_refused(
         assert client.post("/v2/models/other/infer", json=message).status_code == 404
 
 
-def test_webuiapi_gets_the_same_pixels(service: Service, made: bytes) -> None:
+def test_webuiapi_gets_the_same_pixels(service: Service) -> None:
     import webuiapi
 
     place = urlsplit(service.address)
