@@ -27,8 +27,9 @@ async function add(found, fromFolder = false) {
   const queue = [...added];
   await Promise.all(Array.from({ length: 4 }, async () => {
     for (let picture = queue.shift(); picture; picture = queue.shift()) {
-      picture.size = await sizeFromAddress(picture.address);
-      picture.isReadable = picture.size !== null;
+      const size = await sizeFromAddress(picture.address);
+      picture.size = size ?? await sizeFromHeader(picture.file);
+      picture.isReadable = size !== null;
       if (picture === shown) drawViewer();
       drawSoon();
     }

@@ -65,10 +65,10 @@ function drawViewer() {
   const isSeen = isCompared || Boolean(single);
   by("unseen-picture").hidden = isSeen;
   by("unseen-picture").textContent = shown.isReadable === null ? ""
-    : "The browser cannot show this format. The result can be seen once it is made.";
+    : "The browser does not show this format. The result can be seen once it is made.";
   slider.pair.hidden = !isSeen;
   slider.stage.tabIndex = isCompared ? -1 : 0;
-  by("try-part").disabled = !shown.size || Boolean(shown.trouble);
+  by("try-part").disabled = !shown.isReadable || Boolean(shown.trouble);
   const settings = settingsNow();
   by("only-this").hidden = pictures.length < 2;
   by("only-this").disabled = typeof settings === "string" || Boolean(shown.trouble) || isMade(shown, settings);
@@ -112,7 +112,7 @@ function drawFacts() {
 }
 
 function openPart() {
-  if (!shown?.size) return;
+  if (!shown?.isReadable) return;
   by("part").hidden = false;
   by("try-part").setAttribute("aria-expanded", "true");
   crop.open(shown.size, shown.lastPart);
