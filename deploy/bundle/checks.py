@@ -194,11 +194,13 @@ def _value_range(where: str, value: Any) -> Iterator[str]:
 def _scale_range(where: str, value: Any) -> Iterator[str]:
     yield from _is(Scales)(where, value)
     trained = value.get("trained") if isinstance(value, dict) else None
-    if trained is not None:  # a model that generates has no trained scale
-        one_scale = (
-            isinstance(trained, list) and len(trained) == 2 and trained[0] == trained[1] and _is_number(trained[0])
-        )
-        yield from () if one_scale else _pair(f"{where}.trained", trained)
+    if trained is not None and not _is_one_scale(trained):  # a model that generates has no trained scale
+        yield from _pair(f"{where}.trained", trained)
+
+
+def _is_one_scale(value: Any) -> bool:
+    """Whether the two ends of a range are one positive number: a model that was trained for one scale."""
+    return isinstance(value, list) and len(value) == 2 and _is_number(value[0]) and 0 < value[0] == value[1]
 
 
 def _schedule(where: str, value: Any) -> Iterator[str]:

@@ -17,6 +17,9 @@ from deploy.errors import BundleError
 SCHEMA = 1
 """The version of bundle.json that this tool writes, and the newest that it reads."""
 
+USUAL_SCALE = 4.0
+"""Of what is shown and searched where nobody says another."""
+
 QUANTIZATION = "quantization"
 MOST_TOLD = 5
 """Problems that one message lists."""
@@ -84,6 +87,18 @@ class Manifest:
             raise _invalid(problems)
         if self.quantization is not None:
             object.__setattr__(self, QUANTIZATION, quantization_from_json(self.quantization))
+
+    @property
+    def usual_scale(self) -> float:
+        """4, or what is nearest to it of the scales that training saw."""
+        trained = self.scale_range["trained"]
+        return USUAL_SCALE if trained is None else min(max(USUAL_SCALE, float(trained[0])), float(trained[1]))
+
+    @property
+    def only_scale(self) -> float | None:
+        """The one magnification of training, if it was one."""
+        trained = self.scale_range["trained"]
+        return float(trained[0]) if trained is not None and trained[0] == trained[1] else None
 
     @classmethod
     def from_json(cls, data: object) -> "Manifest":

@@ -19,6 +19,7 @@ from deploy.bundle.locking import DirectoryLock
 from deploy.bundle.manifest import FileRecord, Manifest, refuse_newer_schema
 from deploy.bundle.naming import MANIFEST_NAME
 from deploy.errors import BundleError
+from deploy.hub import local_path
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,11 +38,12 @@ class Bundle:
     def open(cls, path: str | Path, *, verify: Literal["full", "sizes"] = "full") -> "Bundle":
         """The bundle at `path`, once every listed file is there and has its recorded SHA-256.
 
+        `path` may be hf://OWNER/NAME[@REVISION], which is fetched the first time.
         `verify="sizes"` compares sizes only, for a caller that has just written or verified it.
         """
         if verify not in ("full", "sizes"):
             raise ValueError(f"verify is {verify!r}, expected 'full' or 'sizes'")
-        folder = Path(path)
+        folder = local_path(path)
         manifest = read_manifest(folder)
         damage = list(_damage(folder, manifest, hashes=verify == "full"))
         if damage:

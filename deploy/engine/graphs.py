@@ -24,8 +24,9 @@ from engines.forms import Forms, Lease, Shapes
 from engines.onnx_files.graph_file import read_signature
 from engines.saturation import constants_without_saturation
 
-FLOAT_GRAPHS = frozenset({"tabulate", "encode", "condition"})
-"""Run once per plan or picture, where float32 costs nothing and a rounding error would stay for every step."""
+FLOAT_GRAPHS = frozenset({"tabulate", "encode", "condition", "codes"})
+"""Run once per plan or picture, where float32 costs nothing and a rounding error would stay for every step, or choose
+another code of a quantizer."""
 
 INT8 = "int8"
 """The precision of a denoiser that was quantized; see `engines.contract.Backend.around_int8` for the rest."""

@@ -166,6 +166,17 @@ class Rewrite:
     saves: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """Another package that runs the networks of a family, for comparison.
+
+    published: (network, trial) -> the same network there. Its weights may be random: the time does not depend on them.
+    """
+
+    package: str
+    published: Callable[[Any, Trial], "Published"]
+
+
 def mapping_of(config: Any) -> dict[str, Any]:
     """The fields of a configuration and of its parts in JSON's types."""
     return {name: _plain(value) for name, value in asdict(config).items()}
@@ -241,6 +252,10 @@ class Family:
     values: ValueRule
     sampling: SamplingRules
     published_equations: tuple[str, ...]  # of the authors' samplers
+    published_ddim_steps: int = 200
+    """How many the authors ask for, of DDIM."""
+    peer: Peer | None = None
+    """What people run the network with in place of the authors' code: then the baseline of `bench`, if installed."""
     demo_presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Those of its demo model, if it has one, chosen by the judge on the packaged calibration pictures."""
 

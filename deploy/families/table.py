@@ -9,8 +9,10 @@ from deploy.errors import BundleError, ConfigError
 from deploy.families.contract import Family
 from deploy.families.idm.family import IDM
 from deploy.families.latent.family import LATENT
+from deploy.families.ldm.family import LDM
+from deploy.families.sr3.family import SR3
 
-FAMILIES: list[Family] = [LATENT, IDM]
+FAMILIES: list[Family] = [LATENT, IDM, SR3, LDM]
 
 
 def register(family: Family) -> None:

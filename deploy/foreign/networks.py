@@ -108,14 +108,13 @@ FOREIGN_NETWORKS = (
         ),
     ),
     ForeignNetwork(
-        title="SR3 (Image-Super-Resolution-via-Iterative-Refinement), which knows one scale only",
+        title="the DDPM network of Image-Super-Resolution-via-Iterative-Refinement, which is not SR3",
         tool="its authors' code",
         marks=(
             r"^denoise_fn\.downs\.0\.weight$",
-            r"^denoise_fn\.noise_level_mlp\.1\.weight$",
-            r"^denoise_fn\.final_conv\.block\.3\.weight$",
+            r"^denoise_fn\.time_mlp\.1\.weight$",
+            r"^denoise_fn\.downs\.1\.res_block\.mlp\.1\.weight$",
         ),
-        without=r"^(encoder|imnet)\.|^denoise_fn\.(conv_body_first|imnet)",  # an IDM of which a part was lost
     ),
     ForeignNetwork(
         title="ESRGAN or Real-ESRGAN (RRDB)",

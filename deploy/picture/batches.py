@@ -112,6 +112,7 @@ def _sampled(
             scratch=options.scratch_folder,
             progress=options.progress,
             notice=options.notice,
+            preview=options.preview,
         ) as sampled,
     ):
         yield sampled

@@ -1,14 +1,14 @@
 """`idm-deploy schedule`: find out where few steps should lie for this checkpoint."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from deploy.cli.messages import say
-from deploy.cli.options import FIRST, BundleArgument, Device, Engine, Json, Panel, Threads, checked_seed
+from deploy.cli.options import FIRST, BundleToChange, Device, Engine, Json, Panel, Threads, checked_seed
 from deploy.cli.progress import shown_progress
 from deploy.cli.values import checked_usage
 
@@ -20,7 +20,7 @@ EXAMPLES = (
 
 
 def schedule(
-    bundle: BundleArgument = None,
+    bundle: BundleToChange = None,
     steps: Annotated[
         str, FIRST("Numbers of steps to place, separated by commas; each takes a search.")
     ] = "1,2,3,5,8,12",
@@ -40,7 +40,13 @@ def schedule(
         ),
     ] = None,
     samples: Annotated[int, SEARCH("How many pictures to search with.")] = 2,
-    scale: Annotated[float, SEARCH("How many times the search enlarges each side.", least=1)] = 4.0,
+    scale: Annotated[
+        float | None,
+        SEARCH(
+            "How many times the search enlarges each side. If left out, 4, or what is nearest of the training's.",
+            least=1,
+        ),
+    ] = None,
     start: Annotated[
         list[float],
         SEARCH(
@@ -72,7 +78,8 @@ def schedule(
     balanced, the default, the fewest from which more are not told apart, best takes the mean of several pictures.
     """
     from deploy.bundle import Bundle, discover
-    from deploy.measure.evaluation.choosing import judge_for
+    from deploy.bundle.manifest import USUAL_SCALE
+    from deploy.measure.evaluation.choosing import judge_for, known_pictures
     from deploy.picture.options import ignore
     from deploy.picture.schedule.presets import ScheduleRequest, schedule_bundle, text_from_entry
     from deploy.picture.upscaler import Upscaler
@@ -85,7 +92,7 @@ def schedule(
             consistency=consistency,
             images=tuple(image),
             samples=samples,
-            scale=scale,
+            scale=USUAL_SCALE if scale is None else scale,
             seed=seed,
             presets=presets,
             force=force,
@@ -94,9 +101,14 @@ def schedule(
         Upscaler(Bundle.open(discover(explicit=bundle)), engine=engine, threads=threads, device=device) as upscaler,
         shown_progress("schedule") as progress,
     ):
+        if scale is None:
+            request = replace(request, scale=upscaler.bundle.manifest.usual_scale)
         # A person reads the results once, at the end; JSON has them beside the lines on stderr.
-        judge = judge_for(upscaler, scale, folder=originals, seed=seed, progress=progress) if presets else None
-        rows = schedule_bundle(upscaler, request, say=say if as_json else ignore, progress=progress, judge=judge)
+        judges = presets and request.measured != request.equations
+        judge = judge_for(upscaler, request.scale, folder=originals, seed=seed, progress=progress) if judges else None
+        known = known_pictures(upscaler, request.scale, folder=originals) if request.measured else ()
+        heard = say if as_json or request.measured else ignore
+        rows = schedule_bundle(upscaler, request, say=heard, progress=progress, judge=judge, known=known)
         place = upscaler.bundle.path
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=1, sort_keys=True))
@@ -104,7 +116,7 @@ def schedule(
     for row in rows:
         remark = " (found in the bundle; --force searches again)" if row.resumed else ""
         typer.echo(text_from_entry(row.equation, row.steps, row.entry) + remark)
-    if presets:
+    if judges:
         _print_presets(place)
 
 

@@ -70,6 +70,14 @@ def test_a_newer_schema_without_a_known_writer_is_refused_too() -> None:
         Manifest.from_json({"schema": 99})
 
 
+@pytest.mark.parametrize(
+    ("trained", "usual", "only"), [([1, 8], 4, None), ([1, 3], 3, None), ([8, 8], 8, 8), (None, 4, None)]
+)
+def test_the_usual_scale_is_within_training(trained: list[float] | None, usual: float, only: float | None) -> None:
+    manifest = Manifest(**settings(scale_range={"trained": trained}))
+    assert (manifest.usual_scale, manifest.only_scale) == (usual, only)
+
+
 @pytest.mark.parametrize("schema", [None, 0, -1, "1", 1.0, True])
 def test_a_schema_that_is_no_version_is_refused(schema: object) -> None:
     with pytest.raises(BundleError, match=r"schema is .*, expected a number from 1"):
@@ -102,6 +110,7 @@ MALFORMED: list[tuple[str, Any, str]] = [
     ("value_range", [1, -1], r"value_range is \[1, -1\], expected \[low, high\]"),
     ("value_range", {"image": [0]}, "value_range.image is"),
     ("scale_range", {}, "scale_range lacks 'trained'"),
+    ("scale_range", {"trained": [0, 0]}, r"scale_range.trained is \[0, 0\], expected \[low, high\]"),
     ("scale_range", {"trained": 8}, r"scale_range.trained is 8, expected \[low, high\]"),
     ("schedule", [1], r"schedule is \[1\], expected an object"),
     ("rewrites", "fold", "rewrites is 'fold', expected a list"),
@@ -165,7 +174,7 @@ def test_all_problems_are_reported_at_once() -> None:
         Manifest(**settings(tables={f"a{number}": 1 for number in range(1000)}))
 
 
-@pytest.mark.parametrize("trained", [None, [1, 8]])
+@pytest.mark.parametrize("trained", [None, [1, 8], [4.0, 4.0]])
 def test_a_model_that_generates_has_no_trained_scale(trained: list[int] | None) -> None:
     assert Manifest(**settings(scale_range={"trained": trained})).scale_range["trained"] == trained
 
