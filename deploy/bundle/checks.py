@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from deploy.bundle.fitted import fitted_from_json
 from deploy.bundle.naming import digits_of_name
 from deploy.bundle.quantization import quantization_from_json
 
@@ -165,6 +166,14 @@ def _quantization(where: str, value: Any) -> Iterator[str]:
         yield str(error)
 
 
+def _fitted(where: str, value: Any) -> Iterator[str]:
+    del where
+    try:
+        fitted_from_json(value)
+    except ValueError as error:
+        yield str(error)
+
+
 CHECKS: dict[str, Check] = {
     "schema": _positive,
     "tool": _record({"name": _text, "version": _text}, open_ended=False),
@@ -185,6 +194,7 @@ CHECKS: dict[str, Check] = {
     "samples": _list_of(_text),
     "source": _record({"file": _bare_name, "sha256": _digest, "bytes": _count}, open_ended=False),
     "quantization": _quantization,
+    "fitted": _fitted,
     "calibration_images": _each(_digest),
     "files": _files,
 }

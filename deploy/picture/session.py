@@ -11,6 +11,7 @@ from deploy.errors import PlanError, SizeError
 from deploy.families.table import family_named
 from deploy.picture.memory import bytes_from_text, default_budget
 from deploy.sampling.choices import Choices, Sampling, sampling_from
+from deploy.sampling.fitted import check_int8
 from deploy.sampling.plan import Plan, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 
@@ -67,7 +68,13 @@ class Session:
         refusal = self.model.refusal_of_blend()
         if sampling.blend != 1 and refusal is not None:
             raise PlanError(refusal)
-        self.plan(sampling)
+        if sampling.fitted is not None:
+            int8 = self.graphs.int8
+            if int8 is not None:
+                check_int8(sampling.fitted, int8.target, int8.digest)
+        refusal = self.model.refusal_of_turns()
+        if self.plan(sampling).turns and refusal is not None:
+            raise PlanError(refusal)
         return sampling
 
     def plan(self, sampling: Sampling) -> Plan:

@@ -8,17 +8,20 @@ the correction that int8 needs there.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.bundle.fitted import FittedStep
 from deploy.errors import PlanError, nearest_name
 from deploy.sampling.equations import EQUATIONS, Coefficients, Step
 from deploy.sampling.placement import PLACEMENTS, Placement, Point, place, place_explicitly, place_published
 from deploy.sampling.schedule import NoiseSchedule
+from deploy.sampling.turns import AS_IT_IS, Turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,7 @@ class PlanSettings:
     eta: float = 0.0  # share of the ancestral noise in DDIM
     clip: bool | None = None  # limit the estimate to [-1, 1]; None: as suits the family
     published: bool = False  # the authors' own grid, without its last step and without clipping in DDIM
+    fitted: tuple[FittedStep, ...] = ()  # the rows of a fitted equation, whose noise levels are the placement
 
     def __post_init__(self) -> None:
         problems = [*_equation_problems(self), *_placement_problems(self)]
@@ -42,7 +46,7 @@ class PlanSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """A JSON-ready record of every setting."""
-        return asdict(self)
+        return asdict(self) | {"fitted": msgspec.to_builtins(self.fitted)}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "PlanSettings":
@@ -55,6 +59,7 @@ class PlanSettings:
         values = dict(record)
         if isinstance(values.get("placement"), list):
             values["placement"] = tuple(values["placement"])
+        values["fitted"] = msgspec.convert(values.get("fitted", ()), tuple[FittedStep, ...])
         return cls(**values)
 
 
@@ -98,6 +103,7 @@ class PlanRow:
     x0: tuple[float, ...]
     noise: float
     clip: bool
+    turn: Turn = AS_IT_IS  # how the network is shown the picture
     range_index: int = 0  # of the engine in int8 that serves this noise level, where there is one per range
     correction: Correction | None = field(default=None, compare=False)  # of the predicted noise, in int8
     feeds: Mapping[str, Array] = field(default_factory=dict, compare=False, repr=False)
@@ -141,6 +147,11 @@ class Plan:
         """How many estimates of the picture, the newest included, the loop must keep."""
         return max(len(row.x0) for row in self.rows)
 
+    @property
+    def turns(self) -> bool:
+        """Whether some step shows the network the picture turned."""
+        return any(row.turn != AS_IT_IS for row in self.rows)
+
 
 def make_plan(schedule: NoiseSchedule, settings: PlanSettings | None = None, *, rules: SamplingRules) -> Plan:
     """The plan for a network that was trained on `schedule`, by the rules of its family."""
@@ -149,6 +160,9 @@ def make_plan(schedule: NoiseSchedule, settings: PlanSettings | None = None, *, 
     clip = settings.clip
     if clip is None:
         clip = rules.clip and not (settings.published and settings.equation == "ddim")
+    if settings.fitted:
+        rows = [_fitted_row(*pair, clip) for pair in zip(placed.points, settings.fitted, strict=True)]
+        return Plan(rows=tuple(rows), end_noise_level=placed.end.alpha, rules=rules, settings=settings)
     levels = (*placed.points, placed.end)
     rows = []
     for index, point in enumerate(placed.points):
@@ -173,6 +187,10 @@ def _row(point: Point, factors: Coefficients, clip: bool) -> PlanRow:
         noise=factors.noise,
         clip=clip,
     )
+
+
+def _fitted_row(point: Point, step: FittedStep, clip: bool) -> PlanRow:
+    return replace(_row(point, Coefficients(x=step.x, x0=step.x0, noise=step.noise), clip), turn=step.turn)
 
 
 def _placement(schedule: NoiseSchedule, settings: PlanSettings, rules: SamplingRules) -> Placement:
@@ -205,7 +223,10 @@ def _equation_problems(settings: PlanSettings) -> list[str]:
     """What is wrong with the equation and its own options, one phrase each."""
     problems = []
     equation = EQUATIONS.get(settings.equation)
-    if equation is None:
+    if settings.fitted:
+        if tuple(step.noise_level for step in settings.fitted) != settings.placement:
+            problems.append("the placement of a fitted equation is its noise levels")
+    elif equation is None:
         nearest = nearest_name(settings.equation, EQUATIONS)
         problems.append(
             f"the equation {settings.equation!r} is unknown, the nearest is {nearest!r} (known: {', '.join(EQUATIONS)})"

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from deploy.cli.messages import say
@@ -16,14 +17,26 @@ SEARCH = Panel("How the search is done")
 EXAMPLES = (
     "idm-deploy schedule ckpt.bundle",
     "idm-deploy schedule ckpt.bundle --steps 8,12 --equation ddim",
+    "idm-deploy schedule ckpt.bundle --fit",
 )
 
 
 def schedule(
     bundle: BundleArgument = None,
     steps: Annotated[
-        str, FIRST("Numbers of steps to place, separated by commas; each takes a search.")
-    ] = "1,2,3,5,8,12",
+        str | None,
+        FIRST(
+            "Numbers of steps, separated by commas; each takes a search. If left out, 1,2,3,5,8,12, and with --fit 2,3."
+        ),
+    ] = None,
+    fit: Annotated[
+        bool,
+        FIRST(
+            "Fit the steps' coefficients themselves to pictures whose originals are known, as equations fitted-2, "
+            "fitted-3, and let balanced and best use them where that looks better.",
+            "--fit",
+        ),
+    ] = False,
     equation: Annotated[str, FIRST("Solvers to place steps for, separated by commas.")] = "ddim,dpmpp-2m",
     presets: Annotated[
         bool, FIRST("Let the bundle's draft, balanced and best use what was found, or not.", "--presets/--no-presets")
@@ -77,9 +90,32 @@ def schedule(
     from deploy.picture.schedule.presets import ScheduleRequest, schedule_bundle, text_from_entry
     from deploy.picture.upscaler import Upscaler
 
+    if fit:
+        if image or len(start) > 1:
+            raise typer.BadParameter(
+                "--fit takes no --image, it needs pictures whose originals are known (--originals), and one --start.",
+                param_hint="--fit",
+            )
+        counts = counts_from_text("2,3" if steps is None else steps)
+        fit_equations(
+            discover(explicit=bundle),
+            counts,
+            start,
+            consistency,
+            scale,
+            seed,
+            originals,
+            presets,
+            force,
+            as_json,
+            engine,
+            threads,
+            device,
+        )
+        return
     with checked_usage():
         request = ScheduleRequest(
-            steps=counts_from_text(steps),
+            steps=counts_from_text("1,2,3,5,8,12" if steps is None else steps),
             equations=tuple(name.strip() for name in equation.split(",")),
             starts=tuple(start),
             consistency=consistency,
@@ -104,6 +140,68 @@ def schedule(
     for row in rows:
         remark = " (found in the bundle; --force searches again)" if row.resumed else ""
         typer.echo(text_from_entry(row.equation, row.steps, row.entry) + remark)
+    if presets:
+        _print_presets(place)
+
+
+def fit_equations(
+    place: Path,
+    counts: tuple[int, ...],
+    start: list[float],
+    consistency: float | None,
+    scale: float,
+    seed: int,
+    originals: Path | None,
+    presets: bool,
+    force: bool,
+    as_json: bool,
+    engine: str,
+    threads: int | None,
+    device: int | None,
+) -> None:
+    """Fit equations, store them in the bundle, and let its presets use them where that looks better."""
+    from deploy.bundle import Bundle
+    from deploy.errors import PlanError
+    from deploy.measure.evaluation.choosing import judge_for
+    from deploy.measure.ssimulacra2 import ssimulacra2
+    from deploy.picture.options import ignore
+    from deploy.picture.schedule.fits import fit_bundle, prefer_fitted, requests_for, text_from_fitted
+    from deploy.picture.schedule.fitting import Fitter, Pair
+    from deploy.picture.upscaler import Upscaler
+
+    with shown_progress("schedule") as progress:
+        with Upscaler(Bundle.open(place), engine=engine, threads=threads, device=device) as upscaler:
+            judge = judge_for(upscaler, scale, folder=originals, seed=seed, progress=progress)
+            if judge is None:
+                raise PlanError("This model generates pictures, which have no originals that rows could be fitted to.")
+            with checked_usage():
+                requests = requests_for(
+                    upscaler,
+                    counts,
+                    start=start[0] if start else None,
+                    consistency=consistency,
+                    scale=scale,
+                    seed=seed,
+                )
+            pairs = {
+                each: [Pair(lr=original.lr, original=original.pixels) for original in judge.originals(each)]
+                for each in requests[0].scales
+            }
+            fitter = Fitter(upscaler.session, pairs, ssimulacra2, progress)
+            rows = fit_bundle(upscaler, fitter, requests, force=force, say=say if as_json else ignore)
+        if presets:
+            # Opened again: the bundle holds the equations now.
+            with Upscaler(Bundle.open(place), engine=engine, threads=threads, device=device) as upscaler:
+                judge = judge_for(upscaler, scale, folder=originals, seed=seed, progress=progress)
+                assert judge is not None
+                prefer_fitted(upscaler, judge)
+    if as_json:
+        printed = [{"equation": row.key, **asdict(row), "entry": msgspec.to_builtins(row.entry)} for row in rows]
+        typer.echo(json.dumps(printed, indent=1, sort_keys=True))
+        return
+    for row in rows:
+        remark = " (found in the bundle; --force fits again)" if row.resumed else ""
+        typer.echo(text_from_fitted(row.key, row.entry) + remark)
     if presets:
         _print_presets(place)
 

@@ -18,6 +18,7 @@ from deploy.images.sizes import Size
 from deploy.images.tiles import Window, strips_of_rows
 from deploy.images.values import NetworkValues, ValueRule
 from deploy.sampling.plan import PlanRow, SamplingRules
+from deploy.sampling.turns import Turn, turned
 from engines.arrays import Array, Float32
 from engines.contract import Memory
 
@@ -161,6 +162,15 @@ class IdmModel(Model):
     def blended(self, subject: Subject, blend: float) -> Subject:
         """The same pictures with another scaling factor."""
         return replace(cast(IdmSubject, subject), _blend=blend)
+
+    def refusal_of_turns(self) -> str | None:
+        """None: the state is the picture."""
+        return None
+
+    def turned(self, subject: Subject, turn: Turn) -> Subject:
+        """The same pictures turned."""
+        mine = cast(IdmSubject, subject)
+        return replace(mine, _lr=np.ascontiguousarray(turned(mine._lr, turn)))
 
     def working_bytes(self, window: Size, batch: int) -> int:
         """Memory that the networks take for one window, from the measurements in WORKING_MEMORY."""
