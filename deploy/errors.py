@@ -5,6 +5,7 @@ DeployError
  |- ConfigError        a configuration that is malformed or contradicts the weights
  |- BundleError        a bundle that is missing, altered, newer than this tool, or would be overwritten
  |- FolderError        an output folder that cannot be used
+ |- HubError           a model on a hub that cannot be fetched or uploaded
  |- ImageError         a picture that cannot be read or written
  |- SizeError          an output size, scale or tile that cannot be honoured
  |- PlanError          an impossible choice of equation, steps or placement
@@ -40,6 +41,10 @@ class ConfigError(DeployError):
 
 class FolderError(DeployError):
     """An output folder cannot be used: it is not empty, or cannot be written to."""
+
+
+class HubError(DeployError):
+    """A model on a hub cannot be fetched or uploaded."""
 
 
 class ImageError(DeployError):

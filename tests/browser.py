@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from select import select
@@ -36,7 +36,10 @@ os.execv(sys.argv[3], sys.argv[3:])
 """
 """Chromium reads commands from descriptor 3 and writes answers to 4."""
 
-KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "Home": 36, "End": 35, "Tab": 9}
+KEYS = {
+    **{"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Home": 36, "End": 35},
+    **{"Tab": 9, "Enter": 13, "Escape": 27, "Space": 32, "+": 187, "-": 189},
+}
 
 
 def find_browser() -> str | None:
@@ -76,10 +79,10 @@ class Page:
                 return result
             self._note(answer)
 
-    def open(self, path: Path) -> Self:
-        """The file is loaded."""
+    def open(self, page: Path | str) -> Self:
+        """The file or the address is loaded."""
         self._events.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
             self._note(self._next())
         return self
@@ -91,10 +94,34 @@ class Page:
             raise RuntimeError(f"{expression}: {found['exceptionDetails']}")
         return found["result"].get("value")
 
-    def press(self, key: str) -> None:
+    def until(self, expression: str, patience_s: float = PATIENCE_S) -> None:
+        """The JavaScript expression is true."""
+        end = monotonic() + patience_s
+        while not self.tell(expression):
+            if monotonic() > end:
+                raise TimeoutError(f"after {patience_s:.0f} s it is still not so: {expression}")
+            sleep(0.03)
+
+    def press(self, key: str, *, shift: bool = False) -> None:
         """A key goes down and up."""
-        for kind in ("rawKeyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=KEYS[key])
+        typed = {"Enter": "\r", "Space": " "}.get(key, key if len(key) == 1 else "")
+        about = {"key": typed if key == "Space" else key, "code": key, "modifiers": 8 if shift else 0}
+        code = KEYS[key] if key in KEYS else ord(key.upper())
+        for kind in ("keyDown" if typed else "rawKeyDown", "keyUp"):
+            text = typed if kind == "keyDown" else ""
+            self.call("Input.dispatchKeyEvent", type=kind, text=text, windowsVirtualKeyCode=code, **about)
+
+    def give(self, selector: str, paths: Sequence[Path]) -> None:
+        """The files are chosen in an input for files."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in paths])
+
+    def drop(self, paths: Sequence[Path], x: float, y: float) -> None:
+        """Files and folders are dragged to a place of the window and let go."""
+        data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
 
     def mouse(self, kind: str, x: float, y: float) -> None:
         """mousePressed, mouseMoved or mouseReleased at a place of the window."""

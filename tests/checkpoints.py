@@ -13,6 +13,15 @@ from tests.synthetic import make
 IDM_SCHEDULE = NoiseSchedule.from_kind("linear", 2000, 1e-6, 1e-2)
 
 
+def sr3_state(name: str = "sr3_tiny") -> dict[str, torch.Tensor]:
+    """The state dict of SR3's `<name>_gen.pth`: schedule tables and parameters."""
+    tables = IDM_SCHEDULE.training_tables()
+    return {
+        tensor: torch.from_numpy(tables[tensor].astype(np.float32) if tensor in tables else make(tensor, shape))
+        for tensor, (shape, _) in manifest(name).items()
+    }
+
+
 def idm_state(name: str, *, unused: bool = True) -> dict[str, torch.Tensor]:
     """The state dict of `<name>_gen.pth`: schedule tables, live and unused parameters."""
     tables = IDM_SCHEDULE.training_tables()
@@ -26,6 +35,13 @@ def idm_state(name: str, *, unused: bool = True) -> dict[str, torch.Tensor]:
         elif unused or not tensor.startswith(("imnet.", "denoise_fn.final_down", "denoise_fn.final_linear")):
             state[tensor] = torch.from_numpy(make(tensor, shape))
     return state
+
+
+def save_sr3(folder: Path, name: str = "sr3_tiny") -> Path:
+    """An SR3 checkpoint file in `folder`."""
+    path = folder / f"{name}_gen.pth"
+    torch.save(sr3_state(name), path)
+    return path
 
 
 def save_idm(folder: Path, name: str = "idm_micro") -> Path:

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("foreign",),
+    ("foreign", "hub"),
     ("bundle", "images"),
     ("sampling",),
     ("families",),
@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("measure",),
     ("int8", "folders"),
     ("report",),
-    ("demo",),
+    ("demo", "serving"),
     ("cli",),
 )
 """From the ground up, which is `deploy/errors.py`. `deploy/__init__.py` stands beside the house: it names what people

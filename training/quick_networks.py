@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deploy.families.idm.layers import Block, Blur, FeatureWiseAffine, ImplicitLayer
+from deploy.families.idm.layers import Blur, ImplicitLayer
 from deploy.families.idm.network import Encoder, IdmNetwork
+from deploy.families.pixel_unet.layers import Block, FeatureWiseAffine
 from deploy.images.coordinates import AxisLookup, axis_lookup, resize_index
 
 Axis = tuple[Tensor, Tensor]

@@ -9,19 +9,24 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from deploy.bundle.quantization import Digest, Name, Record, record_from_json
+from deploy.bundle.limits import MOST_ENTRIES, MOST_IN_LIST
+from deploy.bundle.quantization import Record, record_from_json
+from deploy.bundle.records import Digest, Level, Name
 
 PREFIX = "fitted-"
 """Before the number of steps in the name of a fitted equation."""
+
+
+Factor = Annotated[float, Meta(ge=-1000.0, le=1000.0)]
 
 
 class FittedStep(Record, frozen=True):
     """A row of the plan: x_next = x*state + x0[0]*estimate + x0[1]*previous estimate + ... + noise*normal."""
 
     noise_level: Annotated[float, Meta(gt=0.0, lt=1.0)]
-    x: float
-    x0: Annotated[tuple[float, ...], Meta(min_length=1)]
-    noise: Annotated[float, Meta(ge=0.0)] = 0.0
+    x: Factor
+    x0: Annotated[tuple[Factor, ...], Meta(min_length=1, max_length=MOST_IN_LIST)]
+    noise: Level = 0.0
     turn: Literal["as it is", "half", "left-right", "upside-down"] = "as it is"
 
 
@@ -36,7 +41,7 @@ class FittedTo(Record, frozen=True):
     engine: Name
     precision: Name
     pictures: Annotated[int, Meta(ge=2)]
-    scales: Annotated[tuple[float, ...], Meta(min_length=1)]
+    scales: Annotated[tuple[Annotated[float, Meta(ge=1.0)], ...], Meta(min_length=1, max_length=MOST_IN_LIST)]
     seed: int
     int8_target: Name | None = None
     int8_sha256: Digest | None = None
@@ -51,9 +56,9 @@ class FittedTo(Record, frozen=True):
 class FittedEquation(Record, frozen=True):
     """Rows in their order. from_guess: they begin at the noised enlarged input, not at pure noise."""
 
-    steps: Annotated[tuple[FittedStep, ...], Meta(min_length=1)]
+    steps: Annotated[tuple[FittedStep, ...], Meta(min_length=1, max_length=MOST_IN_LIST)]
     from_guess: bool
-    consistency: Annotated[float, Meta(ge=0.0, le=1.0)]
+    consistency: Level
     fitted_to: FittedTo
 
     def __post_init__(self) -> None:
@@ -66,8 +71,8 @@ class FittedEquation(Record, frozen=True):
 
 def fitted_from_json(value: object) -> dict[str, FittedEquation]:
     """The records that JSON's types hold; a ValueError says at which place they hold something else."""
-    if not isinstance(value, Mapping):
-        raise ValueError(f"fitted is {type(value).__name__}, expected an object")
+    if not isinstance(value, Mapping) or len(value) > MOST_ENTRIES:
+        raise ValueError(f"fitted is {type(value).__name__}, expected an object of {MOST_ENTRIES} entries at most")
     equations = {
         str(name): record_from_json(record, FittedEquation, f"fitted.{name}") for name, record in value.items()
     }

@@ -20,8 +20,13 @@ from deploy.errors import BundleError
 SCHEMA = 1
 """The version of bundle.json that this tool writes, and the newest that it reads."""
 
+USUAL_SCALE = 4.0
+"""Of what is shown and searched where nobody says another."""
+
 QUANTIZATION = "quantization"
 FITTED = "fitted"
+MOST_TOLD = 5
+"""Problems that one message lists."""
 OPTIONAL = (QUANTIZATION, FITTED, "calibration_images")
 """Keys that bundle.json lacks until a command has something to say there."""
 
@@ -85,11 +90,23 @@ class Manifest:
         if not problems:
             problems = list(_problems(self))
         if problems:
-            raise BundleError(f"bundle.json is not valid: {'; '.join(problems)}.")
+            raise _invalid(problems)
         if self.quantization is not None:
             object.__setattr__(self, QUANTIZATION, quantization_from_json(self.quantization))
         if self.fitted is not None:
             object.__setattr__(self, FITTED, fitted_from_json(self.fitted))
+
+    @property
+    def usual_scale(self) -> float:
+        """4, or what is nearest to it of the scales that training saw."""
+        trained = self.scale_range["trained"]
+        return USUAL_SCALE if trained is None else min(max(USUAL_SCALE, float(trained[0])), float(trained[1]))
+
+    @property
+    def only_scale(self) -> float | None:
+        """The one magnification of training, if it was one."""
+        trained = self.scale_range["trained"]
+        return float(trained[0]) if trained is not None and trained[0] == trained[1] else None
 
     @classmethod
     def from_json(cls, data: object) -> "Manifest":
@@ -102,7 +119,7 @@ class Manifest:
             raise BundleError(f"bundle.json is not valid: schema is {schema!r}, expected a number from 1 to {SCHEMA}.")
         problems = list(_key_problems(data)) + list(CHECKS["files"]("files", data.get("files", {})))
         if problems:
-            raise BundleError(f"bundle.json is not valid: {'; '.join(problems)}.")
+            raise _invalid(problems)
         return cls(**{**data, "files": {name: FileRecord(**record) for name, record in data["files"].items()}})
 
     def as_json(self) -> dict[str, Any]:
@@ -145,12 +162,19 @@ class Manifest:
         yield from self.quantization.files if self.quantization is not None else ()
 
 
+def _invalid(problems: Sequence[str]) -> BundleError:
+    """The first few of them; a file that is wrong in a thousand places is not better known by all."""
+    more = f"; and {len(problems) - MOST_TOLD} more" if len(problems) > MOST_TOLD else ""
+    return BundleError(f"bundle.json is not valid: {'; '.join(problems[:MOST_TOLD])}{more}.")
+
+
 def _problems(manifest: Manifest) -> Iterator[str]:
     data = manifest.as_json()
     for name, value in data.items():
         yield from CHECKS[name](name, value)
-    if isinstance(manifest.presets, dict) and manifest.default_preset not in manifest.presets:
-        yield f"default_preset {manifest.default_preset!r} is none of the presets ({', '.join(manifest.presets)})"
+    presets, default = manifest.presets, manifest.default_preset
+    if isinstance(presets, dict) and isinstance(default, str) and default not in presets:
+        yield f"default_preset {default!r} is none of the presets ({', '.join(presets) or 'there are none'})"
 
 
 def refuse_newer_schema(data: object) -> None:

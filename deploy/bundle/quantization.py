@@ -14,11 +14,13 @@ from msgspec import Meta, Struct
 
 from calibration.choose.ranges import TimestepRanges
 from calibration.errors import RangeError
+from deploy.bundle.limits import LARGEST_NUMBER, MOST_CHANNELS, MOST_ENTRIES, MOST_STEPS
+from deploy.bundle.records import Digest, Level, Name
 
-Level = Annotated[float, Meta(ge=0.0, le=1.0)]
-FileName = Annotated[str, Meta(min_length=1)]
-Name = Annotated[str, Meta(min_length=1)]
-Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+FileName = Name
+Names = Annotated[tuple[Name, ...], Meta(max_length=MOST_ENTRIES)]
+Levels = Annotated[tuple[Level, ...], Meta(max_length=MOST_STEPS)]
+PerChannel = Annotated[tuple[float, ...], Meta(min_length=1, max_length=MOST_CHANNELS)]
 Setting = None | bool | int | float | str | tuple[int | float | str, ...]
 
 
@@ -45,7 +47,7 @@ class RangeFiles(Record, frozen=True):
 class ConstantFiles(Record, frozen=True):
     """Initializers whose values differ between ranges, one for each segment of the rows."""
 
-    names: tuple[Name, ...]
+    names: Annotated[tuple[Name, ...], Meta(max_length=MOST_CHANNELS)]
     rows: RangeFiles
 
 
@@ -57,16 +59,16 @@ class LevelCorrection(Record, frozen=True):
     """
 
     noise_level: Level
-    gain: Annotated[tuple[float, ...], Meta(min_length=1)]
-    offset: Annotated[tuple[float, ...], Meta(min_length=1)]
-    estimate_variance: Annotated[float, Meta(ge=0.0)]
+    gain: PerChannel
+    offset: PerChannel
+    estimate_variance: Annotated[float, Meta(ge=0.0, le=LARGEST_NUMBER)]
 
 
 class Int8Decoder(Record, frozen=True):
     """The graphs of the latent decoder that are in int8, `decode` and `query`; what is absent stays in float."""
 
-    graphs: Mapping[Name, FileName]
-    weights: tuple[FileName, ...]
+    graphs: Annotated[Mapping[Name, FileName], Meta(max_length=MOST_ENTRIES)]
+    weights: Names
 
 
 class HeldOut(Record, frozen=True):
@@ -93,11 +95,11 @@ class Int8Target(Record, frozen=True):
     """
 
     graph: FileName
-    edges: tuple[Level, ...]
+    edges: Levels
     rows: Mapping[Name, RangeFiles]
     constants: Mapping[Name, ConstantFiles]
-    weights: tuple[FileName, ...]
-    noise_corrections: tuple[LevelCorrection, ...]
+    weights: Names
+    noise_corrections: Annotated[tuple[LevelCorrection, ...], Meta(max_length=MOST_STEPS)]
     decoder: Int8Decoder | None = None
     held_out: HeldOut | None = None
 
@@ -140,11 +142,11 @@ class Quantization(Record, frozen=True):
     three.
     """
 
-    targets: Mapping[Name, Int8Target]
-    noise_levels: tuple[Level, ...]
-    settings: Mapping[Name, Setting] = {}
+    targets: Annotated[Mapping[Name, Int8Target], Meta(max_length=MOST_ENTRIES)]
+    noise_levels: Levels
+    settings: Annotated[Mapping[Name, Setting], Meta(max_length=MOST_ENTRIES)] = {}
     calibration_sha256: Digest | None = None
-    equations: tuple[Name, ...] = ()
+    equations: Names = ()
 
     def __post_init__(self) -> None:
         for name in ("max_psnr_drop", "min_fidelity"):

@@ -20,6 +20,7 @@ from deploy.bundle.discovery import holds_manifest
 from deploy.checkpoint.stored_tensors import FLOATS, NUMPY_DTYPES, StoredTensor, WeightsFile, contiguous_strides
 from deploy.checkpoint.unpickling import PickledTensor, load_pickle
 from deploy.errors import CheckpointError
+from deploy.families.table import titles
 from deploy.foreign.networks import refuse_foreign_network
 from deploy.foreign.places import kind_of_file, kind_of_folder, refusal_of_address
 
@@ -249,7 +250,7 @@ def _safetensors_contents(path: Path, size: int, file: IO[bytes]) -> Contents:
     weights = WeightsFile(path, size)
     for name, entry in header.items():
         if entry["dtype"] not in SAFETENSORS_DTYPES:
-            refuse_foreign_network(path, header)
+            refuse_foreign_network(path, header, titles())
             raise CheckpointError(
                 f"{path}: tensor {name} is stored as {entry['dtype']}, expected one of {', '.join(FLOATS)}. "
                 "Convert it to one of these."

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
 from deploy.engine.int8 import Int8Denoiser, int8_decoder_graph, target_of_backend
+from deploy.families.bundles import check_bundle
 from deploy.families.contract import NOTHING_STAYS, Array, Keep
 from deploy.sampling.plan import PlanRow
 from engines.backends import DEFAULT_BACKEND, backend_named, open_engine
@@ -21,8 +22,9 @@ from engines.forms import Forms, Lease, Shapes
 from engines.onnx_files.graph_file import read_signature
 from engines.saturation import constants_without_saturation
 
-FLOAT_GRAPHS = frozenset({"tabulate", "encode", "condition"})
-"""Run once per plan or picture, where float32 costs nothing and a rounding error would stay for every step."""
+FLOAT_GRAPHS = frozenset({"tabulate", "encode", "condition", "codes"})
+"""Run once per plan or picture, where float32 costs nothing and a rounding error would stay for every step, or choose
+another code of a quantizer."""
 
 INT8 = "int8"
 """The precision of a denoiser that was quantized; see `engines.contract.Backend.around_int8` for the rest."""
@@ -72,6 +74,7 @@ class GraphSet:
     """
 
     def __init__(self, bundle: Bundle, choice: EngineChoice) -> None:
+        check_bundle(bundle)
         self.bundle = bundle
         self.choice = choice
         self.int8 = Int8Denoiser(bundle, self._int8_target) if choice.precision == INT8 else None

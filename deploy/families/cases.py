@@ -25,9 +25,11 @@ class Trial:
     """A case at one output size (height, width) and batch.
 
     `feeds` holds the inputs that no graph makes; `between` adds what the run time computes after a graph.
+    lr_size: of the low-resolution picture that leads to such an output.
     """
 
     size: Size
+    lr_size: Size = Size.square(16)
     feeds: Mapping[str, Array]
     between: Callable[[str, dict[str, Array]], None]
 

@@ -106,6 +106,8 @@ class Detection:
     config: Any
     sources: dict[str, Source]
     schedule: NoiseSchedule
+    notes: tuple[str, ...] = ()
+    """What a person should know of assumed values, a sentence each: where they come from, what a wrong one does."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ class Model(ABC):
     """Whether pictures come from noise alone; only then `generation` is asked."""
     usual_lr: int | None = None
     """The side of low-resolution pictures that memory allows whole batches of; None: any."""
+    notice_of_depth: str | None = None
+    """What to tell where a picture has more than 8 bits; None: the network sees all of them."""
     agrees_when_decoded: bool = False
     """Whether data consistency is for the finished picture; False: for the estimate of every step."""
 

@@ -108,14 +108,13 @@ FOREIGN_NETWORKS = (
         ),
     ),
     ForeignNetwork(
-        title="SR3 (Image-Super-Resolution-via-Iterative-Refinement), which knows one scale only",
+        title="the DDPM network of Image-Super-Resolution-via-Iterative-Refinement, which is not SR3",
         tool="its authors' code",
         marks=(
             r"^denoise_fn\.downs\.0\.weight$",
-            r"^denoise_fn\.noise_level_mlp\.1\.weight$",
-            r"^denoise_fn\.final_conv\.block\.3\.weight$",
+            r"^denoise_fn\.time_mlp\.1\.weight$",
+            r"^denoise_fn\.downs\.1\.res_block\.mlp\.1\.weight$",
         ),
-        without=r"^(encoder|imnet)\.|^denoise_fn\.(conv_body_first|imnet)",  # an IDM of which a part was lost
     ),
     ForeignNetwork(
         title="ESRGAN or Real-ESRGAN (RRDB)",
@@ -186,11 +185,11 @@ def foreign_network(names: Iterable[str]) -> ForeignNetwork | None:
     return None
 
 
-def refuse_foreign_network(path: Path, names: Iterable[str]) -> None:
-    """A CheckpointError that says what the file holds and what runs it, if the table knows it."""
+def refuse_foreign_network(path: Path, names: Iterable[str], ours: Iterable[str]) -> None:
+    """A CheckpointError that says what the file holds and what runs it, if the table knows it; `ours` are taken."""
     network = foreign_network(names)
     if network is not None:
         raise CheckpointError(
             f"{path} holds {network.title}, not a network that idm-deploy can deploy. Run it with {network.tool}; "
-            "idm-deploy takes IDM and latent diffusion with an implicit decoder."
+            f"idm-deploy takes {'; '.join(ours)}."
         )

@@ -78,13 +78,13 @@ def resize_rows(strip: FloatImage, top: int, height: int, size: tuple[int, int],
 
 def rows_read(height: int, new_height: int, rows: Span) -> Span:
     """Which rows of a picture of `height` rows these rows of it resized depend on."""
-    first, last = _reaches(height, new_height)
+    first, last = reaches(height, new_height)
     return int(first[rows[0]]), int(last[rows[1] - 1])
 
 
 def rows_ready(height: int, new_height: int, known: int) -> int:
     """How many rows of a picture resized from `height` rows follow from its first `known` ones."""
-    return int(np.searchsorted(_reaches(height, new_height)[1], known, side="right"))
+    return int(np.searchsorted(reaches(height, new_height)[1], known, side="right"))
 
 
 def _region(
@@ -145,7 +145,7 @@ def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=64)
-def _reaches(n_in: int, n_out: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def reaches(n_in: int, n_out: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Of each output, the first input that it reads and the one past the last: both never fall."""
     step = n_in / n_out
     stretch = max(step, 1.0)
@@ -163,7 +163,7 @@ def _axis_runs(n_in: int, n_out: int) -> tuple[_Run, ...]:
     """The runs that resize an axis of n_in pixels to n_out; weights are made in float64, kept in float32."""
     step = n_in / n_out
     stretch = max(step, 1.0)
-    firsts, lasts = _reaches(n_in, n_out)
+    firsts, lasts = reaches(n_in, n_out)
     runs = []
     for start in range(0, n_out, _RUN):
         stop = min(start + _RUN, n_out)

@@ -1,6 +1,6 @@
 """What `idm-deploy quantize` does: export if needed, calibrate, measure, report."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,6 +65,10 @@ def quantize(
     if unmeasured(bundle) and "denoise" in bundle.manifest.graphs:
         say(f"{bundle.path} was quantized, but not measured: it is quantized again")
         force = True
+    only = bundle.manifest.only_scale
+    if only is not None and settings.scales == QuantizeSettings().scales:
+        settings = replace(settings, scales=(only,))
+        say(f"calibrating at {only:g} times, the one magnification of the training; --scale names others")
     targets = () if bundle.manifest.quantization is None else bundle.manifest.quantization.targets
     if force and (dropped := [target for target in targets if target not in settings.targets]):
         say(f"the graphs for {' and '.join(dropped)} go, since --targets does not name them")

@@ -91,6 +91,8 @@ def _sampled(
     layouts: Sequence[Layout],
 ) -> Iterator[Sampled]:
     lr: Float32 = np.stack([network_from_pixels(picture, session.model.values) for picture in pixels])
+    if session.model.notice_of_depth and any(picture.dtype != np.uint8 for picture in pixels):
+        options.notice(session.model.notice_of_depth)
     # The same noise for 8 and 16 bits.
     keys = [NO_PICTURE if options.one_noise else image_key(quantised_to_8_bits(picture)) for picture in pixels]
     source = NoiseSource(seed=options.seed, sample=options.sample, images=keys, custom=options.noise)
@@ -110,6 +112,7 @@ def _sampled(
             scratch=options.scratch_folder,
             progress=options.progress,
             notice=options.notice,
+            preview=options.preview,
         ) as sampled,
     ):
         yield sampled

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deploy.picture.run import Progress
+from deploy.picture.run import Preview, Progress
 from deploy.sampling.noise_source import NoiseCallable, check_draw
 
 
@@ -30,6 +30,7 @@ class RunOptions:
     has_alpha: bool = False  # the network makes that too
     progress: Callable[[Progress], None] = ignore
     notice: Callable[[str], None] = ignore
+    preview: Preview | None = None  # is shown the picture as far as it is, after each step; see `sampled_batch`
 
     def __post_init__(self) -> None:
         check_draw(self.seed, self.sample)

@@ -20,6 +20,7 @@ from deploy.picture.predictor import Predictor, TileDone
 from deploy.picture.strips import Rows, run_in_strips, starting_state
 from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.plan import Plan, PlanRow
+from deploy.sampling.step import estimate_picture
 from deploy.sampling.turns import turned
 from engines.arrays import Float32
 
@@ -135,6 +136,10 @@ class Sampled:
         return list(whole)
 
 
+Preview = Callable[[int, Sampled], None]
+"""Is shown a picture in the making after a step."""
+
+
 @contextmanager
 def sampled_batch(
     model: Model,
@@ -150,11 +155,13 @@ def sampled_batch(
     progress: Callable[[Progress], None],
     notice: Callable[[str], None],
     watch: Callable[[Float32, PlanRow, Float32], None] | None = None,
+    preview: Preview | None = None,
 ) -> Iterator[Sampled]:
     """The sampled state of the subject's pictures, to become pixels at `size`, alive while the block runs.
 
     `watch(x, row, predicted)` is called at every step with what the network was given and the noise that it predicted,
-    both valid during the call.
+    both valid during the call. `preview(step, sampled)` is given what would come out if that step, from 1, were the
+    last: a picture that can be decoded during the call. An engine that carries the state itself lets it go for both.
     """
     began = time.perf_counter()
 
@@ -196,13 +203,29 @@ def sampled_batch(
         ) as predict:
             state = starting_state(plan, shape, arrays, noise_rows, subject.first_guess if from_guess else None)
 
+            def finished(state: Float32) -> Sampled:
+                return Sampled(
+                    state=state,
+                    evaluations=len(plan),
+                    seconds=time.perf_counter() - began,
+                    tile=None if predict.tiling.is_whole else predict.tiling.tile,
+                    size=size,
+                    values=model.values,
+                    subject=subject,
+                    arrays=arrays,
+                    decode_bytes=layout.decode_bytes,
+                    consistency=consistency - of_estimates,
+                )
+
             def predicted_noise(x: Float32, row: PlanRow, step_index: int) -> Float32:
                 predicted = predict(x, row, step_index)
                 if watch is not None:
                     watch(turned(x, row.turn), row, turned(predicted, row.turn))
+                if preview is not None and not layout.state_on_disk:
+                    preview(step_index + 1, finished(_estimate(x, row, predicted)))
                 return predicted
 
-            interrupted = of_estimates or watch is not None
+            interrupted = of_estimates or watch is not None or preview is not None
             carried = None if interrupted else predict.follow(plan, state, noise_rows)
             if carried is not None:
                 state = carried
@@ -215,15 +238,11 @@ def sampled_batch(
                     noise_rows,
                     adjust_estimate=make_consistent if of_estimates else None,
                 )
-        yield Sampled(
-            state=state,
-            evaluations=len(plan),
-            seconds=time.perf_counter() - began,
-            tile=None if predict.tiling.is_whole else predict.tiling.tile,
-            size=size,
-            values=model.values,
-            subject=subject,
-            arrays=arrays,
-            decode_bytes=layout.decode_bytes,
-            consistency=consistency - of_estimates,
-        )
+        yield finished(state)
+
+
+def _estimate(x: Float32, row: PlanRow, predicted: Float32) -> Float32:
+    """The picture that a step takes its input for, limited as its row says."""
+    estimate, scratch = np.empty_like(x), np.empty_like(x)
+    estimate_picture(row, x, predicted, out=estimate, scratch=scratch)
+    return np.clip(estimate, -1, 1) if row.clip else estimate

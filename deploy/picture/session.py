@@ -10,6 +10,7 @@ from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.errors import PlanError, SizeError
 from deploy.families.table import family_named
 from deploy.picture.memory import bytes_from_text, default_budget
+from deploy.picture.room import ROOM
 from deploy.sampling.choices import Choices, Sampling, sampling_from
 from deploy.sampling.fitted import check_int8
 from deploy.sampling.plan import Plan, PlanSettings, make_plan
@@ -90,6 +91,10 @@ class Session:
     def budget(self) -> int:
         """Bytes that may be resident now."""
         return self._memory or default_budget()
+
+    def room(self) -> int:
+        """Bytes that a picture may take to be read, beside what this process holds without its runs; below 0: none."""
+        return self.budget() - ROOM.resident_besides_runs()
 
     def notice_of_int8(self, sampling: Sampling) -> str | None:
         """What to tell of a way to sample that int8 was not calibrated for; None otherwise."""

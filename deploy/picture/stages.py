@@ -20,7 +20,7 @@ from deploy.images.sizes import Size
 from deploy.images.tiles import strips_of_rows
 from deploy.picture.layout import Layout
 from deploy.picture.memory import StateArrays
-from deploy.picture.run import Progress, Sampled, sampled_batch
+from deploy.picture.run import Preview, Progress, Sampled, sampled_batch
 from deploy.sampling.choices import Sampling
 from deploy.sampling.fitted import check_scale
 from deploy.sampling.noise_source import NoiseSource
@@ -115,6 +115,7 @@ def sampled_in_stages(
     scratch: Path,
     progress: Callable[[Progress], None],
     notice: Callable[[str], None],
+    preview: Preview | None = None,
 ) -> Iterator[Sampled]:
     """The pictures of a batch (batch, 3, h, w) at the end of their course, to become pixels while the block runs.
 
@@ -143,6 +144,7 @@ def sampled_in_stages(
                 scratch=scratch,
                 progress=_counted(progress, works, number, seconds),
                 notice=notice,
+                preview=preview,
             ) as sampled:
                 evaluations, seconds = evaluations + sampled.evaluations, seconds + sampled.seconds
                 sampled = replace(sampled, evaluations=evaluations, seconds=seconds, grey=grey)

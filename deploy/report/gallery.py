@@ -37,8 +37,6 @@ FLOAT, ORIGINAL, INPUT = "float32", "original", "input"
 LONGEST_SIDE = 384
 """Pixels a side of a picture on the page; of larger ones the middle is shown."""
 
-USUAL_SCALE = 4.0
-
 T = TypeVar("T")
 
 
@@ -116,7 +114,7 @@ def make_gallery(bundle: Bundle, settings: GallerySettings, progress: Progress) 
             Setting(name=name, upscaler=upscaler, choices=Choices(), seed=settings.seed, counterpart=reference)
             for name, upscaler in upscalers.items()
         ]
-        scale = usual_scale(bundle) if settings.scale is None else settings.scale
+        scale = bundle.manifest.usual_scale if settings.scale is None else settings.scale
         pictures = chosen_pictures(bundle, settings.pictures, scale, settings.originals)
         return _enlarged(pictures, ways, scale, progress)
 
@@ -188,12 +186,6 @@ def _generated(upscalers: dict[str, Upscaler], settings: GallerySettings, progre
     ]
     ways = {name: upscalers[name].sampling().recipe() for name in pictures_of}
     return Gallery(scenes=tuple(scenes), origin="generated from noise", scale=None, ways=ways, failures=failures)
-
-
-def usual_scale(bundle: Bundle) -> float:
-    """4, or the largest that training saw where that is less."""
-    trained = bundle.manifest.scale_range["trained"]
-    return USUAL_SCALE if trained is None else min(USUAL_SCALE, float(trained[1]))
 
 
 def chosen_pictures(bundle: Bundle, count: int, scale: float, originals: Path | None = None) -> Chosen:

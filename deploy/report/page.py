@@ -41,7 +41,7 @@ def sections(facts: Facts) -> Iterator[Section]:
 
 def page_from_facts(facts: Facts) -> str:
     """The whole document. The same facts give the same text."""
-    style, script = (files("deploy.report").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
+    style, script = look("page.css"), behaviour("page.js")
     chapters = list(sections(facts))
     links = [tag("a", chapter.title, href=f"#{chapter.anchor}") for chapter in chapters]
     head = tag(
@@ -63,6 +63,16 @@ def page_from_facts(facts: Facts) -> str:
         raw("script", script),
     )
     return f"<!DOCTYPE html>\n{joined([tag('html', head, body, lang='en')])}\n"
+
+
+def look(*own: str) -> str:
+    """The style sheet of a page: what all pages share, then the files `own` of this room."""
+    return _joined("look.css", "slider.css", *own)
+
+
+def behaviour(*own: str) -> str:
+    """The script of a page: the slider over two pictures, then the files `own` of this room."""
+    return _joined("slider.js", *own)
 
 
 def write_page(page: str, path: Path) -> None:
@@ -88,6 +98,10 @@ def refuse_page_in_the_way(path: Path, *, force: bool) -> None:
 def _policy(style: str, script: str) -> str:
     """The browser runs this tool's own style and script and no others, and fetches nothing, whatever stands here."""
     return f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'"
+
+
+def _joined(*names: str) -> str:
+    return "".join(files("deploy.report").joinpath(name).read_text("utf-8") for name in names)
 
 
 def _hash(content: str) -> str:

@@ -69,7 +69,8 @@ class SamplingRules:
 
     integer_timesteps: bool  # conditioned on timesteps, rather than on the noise level itself
     clip: bool  # x0 is a picture in [-1, 1], rather than a latent without limits
-    published_grid: Callable[[int, int], list[int]]  # (timesteps, count) -> those of the authors' sampler, descending
+    published_grid: Callable[[int, int], list[int]] | None
+    """(timesteps, count) -> those of the authors' DDIM sampler, descending; None: they have none."""
 
 
 Array = NDArray[Any]
@@ -197,6 +198,11 @@ def _placement(schedule: NoiseSchedule, settings: PlanSettings, rules: SamplingR
     if isinstance(settings.placement, tuple):
         return place_explicitly(schedule, settings.placement, rules.integer_timesteps)
     if settings.published and settings.equation == "ddim":
+        if rules.published_grid is None:
+            raise PlanError(
+                "The authors of this network sample by the ancestral equation alone: ask for `ddpm`, or leave out "
+                "`published`."
+            )
         return place_published(schedule, settings.steps, rules.published_grid)
     if settings.published and settings.steps != schedule.timesteps:
         raise PlanError(

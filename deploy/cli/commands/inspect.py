@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from deploy.cli.models import NamesModel
 from deploy.cli.options import CHECKPOINT, ENGINE, FIRST, Config, Json
 from deploy.cli.tables import plain_console, table_of_facts, table_of_rows
 from deploy.cli.values import cells_of_candidates
@@ -25,8 +26,6 @@ Record = dict[str, Any]
 FIGURES_OF_INT8 = {"fidelity_db": 1, "worst_db": 1, "psnr_drop": 3}
 """What `quantize` measured on held-out pictures, in the order shown, and decimals."""
 
-TRAINED_SCALES = "{:g} to {:g} in training; more is extrapolated"
-
 EXAMPLES = (
     "idm-deploy inspect ckpt.pt",
     "idm-deploy inspect ckpt.bundle",
@@ -35,7 +34,9 @@ EXAMPLES = (
 
 def inspect(
     file: Annotated[
-        Path, typer.Argument(help="A checkpoint (.pt, .pth, .ckpt, .safetensors, diffusers folder) or a bundle.")
+        Path,
+        typer.Argument(help="A checkpoint (.pt, .pth, .ckpt, .safetensors, diffusers folder) or a bundle."),
+        NamesModel(),
     ],
     sha256: Annotated[
         bool, FIRST("Of a checkpoint: show the SHA-256 of the file too, which reads all of it.", "--sha256")
@@ -122,6 +123,13 @@ def bundle_record(bundle: Bundle) -> Record:
     }
 
 
+def text_of_scales(least: float, most: float) -> str:
+    """The magnifications of training, in words."""
+    if least == most:
+        return f"{most:g} in training; other sizes are made as `infer` says"
+    return f"{least:g} to {most:g} in training; more is extrapolated"
+
+
 def _facts_of_bundle(record: Record) -> Iterator[tuple[str, str]]:
     tool, source = record["tool"], record["source"]
     yield "bundle", f"{record['path']}, {record['bytes'] / 1e6:.1f} MB in {len(record['files'])} files"
@@ -130,7 +138,7 @@ def _facts_of_bundle(record: Record) -> Iterator[tuple[str, str]]:
     yield "family", f"{record['family']}, {record['weights']} weights"
     yield "schedule", record["schedule_text"]
     if trained := record["scale_range"].get("trained"):
-        yield "scales", TRAINED_SCALES.format(*trained)
+        yield "scales", text_of_scales(*trained)
     yield "rewrites", ", ".join(record["rewrites"]) or "none"
     if "checkpoint_amax" in record["tables"]:
         yield "quantizers", "activation scales of the checkpoint; `quantize --scales checkpoint` uses them"
@@ -214,6 +222,7 @@ def checkpoint_record(loaded: Checkpoint) -> Record:
         "title": loaded.title,
         "weights": loaded.weights,
         "configuration": loaded.configuration,
+        "notes": list(loaded.notes),
         "schedule": {**loaded.schedule.as_dict(), "source": loaded.sources["schedule"]},
         "schedule_text": str(loaded.schedule),
         "value_range": list(loaded.value_range),
@@ -243,12 +252,14 @@ def _facts_of_checkpoint(record: Record) -> Iterator[tuple[str, str]]:
     yield "family", f"{record['family']}: {record['title']}"
     yield "weights", record["weights"]
     yield "schedule", f"{record['schedule_text']} ({record['schedule']['source']})"
+    for note in record["notes"]:
+        yield "assumed", note
     if scales := record["quantizers"]:
         origin = f"activation scales of {scales['activation_scales']} layers, by {scales['library']}"
         yield "quantizers", f"{origin}; `quantize --scales checkpoint` uses them"
     yield "images", "{:g} to {:g}".format(*record["value_range"])
     if record["scale_range"]:
-        yield "scales", TRAINED_SCALES.format(*record["scale_range"])
+        yield "scales", text_of_scales(*record["scale_range"])
 
 
 def _configuration(record: Record) -> Table:

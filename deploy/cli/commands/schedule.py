@@ -1,17 +1,24 @@
 """`idm-deploy schedule`: find out where few steps should lie for this checkpoint."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
 from deploy.cli.messages import say
-from deploy.cli.options import FIRST, BundleArgument, Device, Engine, Json, Panel, Threads, checked_seed
+from deploy.cli.options import FIRST, BundleToChange, Device, Engine, Json, Panel, Threads, checked_seed
 from deploy.cli.progress import shown_progress
 from deploy.cli.values import checked_usage
+
+if TYPE_CHECKING:
+    from deploy.bundle import Bundle
+    from deploy.picture.schedule.fits import FitAsked
+    from deploy.picture.upscaler import Upscaler
 
 SEARCH = Panel("How the search is done")
 EXAMPLES = (
@@ -22,7 +29,7 @@ EXAMPLES = (
 
 
 def schedule(
-    bundle: BundleArgument = None,
+    bundle: BundleToChange = None,
     steps: Annotated[
         str | None,
         FIRST(
@@ -53,7 +60,13 @@ def schedule(
         ),
     ] = None,
     samples: Annotated[int, SEARCH("How many pictures to search with.")] = 2,
-    scale: Annotated[float, SEARCH("How many times the search enlarges each side.", least=1)] = 4.0,
+    scale: Annotated[
+        float | None,
+        SEARCH(
+            "How many times the search enlarges each side. If left out, 4, or what is nearest of the training's.",
+            least=1,
+        ),
+    ] = None,
     start: Annotated[
         list[float],
         SEARCH(
@@ -85,8 +98,10 @@ def schedule(
     balanced, the default, the fewest from which more are not told apart, best takes the mean of several pictures.
     """
     from deploy.bundle import Bundle, discover
+    from deploy.bundle.manifest import USUAL_SCALE
     from deploy.measure.evaluation.choosing import judge_for
     from deploy.picture.options import ignore
+    from deploy.picture.schedule.fits import FitAsked
     from deploy.picture.schedule.presets import ScheduleRequest, schedule_bundle, text_from_entry
     from deploy.picture.upscaler import Upscaler
 
@@ -96,22 +111,17 @@ def schedule(
                 "--fit takes no --image, it needs pictures whose originals are known (--originals), and one --start.",
                 param_hint="--fit",
             )
-        counts = counts_from_text("2,3" if steps is None else steps)
-        fit_equations(
-            discover(explicit=bundle),
-            counts,
-            start,
-            consistency,
-            scale,
-            seed,
-            originals,
-            presets,
-            force,
-            as_json,
-            engine,
-            threads,
-            device,
+        asked = FitAsked(
+            steps=counts_from_text("2,3" if steps is None else steps),
+            start=start[0] if start else None,
+            consistency=consistency,
+            scale=scale,
+            seed=seed,
+            force=force,
         )
+        place = discover(explicit=bundle)
+        opened = partial(Upscaler, engine=engine, threads=threads, device=device)
+        _fit(place, asked, opened, originals=originals, presets=presets, as_json=as_json)
         return
     with checked_usage():
         request = ScheduleRequest(
@@ -121,7 +131,7 @@ def schedule(
             consistency=consistency,
             images=tuple(image),
             samples=samples,
-            scale=scale,
+            scale=USUAL_SCALE if scale is None else scale,
             seed=seed,
             presets=presets,
             force=force,
@@ -130,8 +140,10 @@ def schedule(
         Upscaler(Bundle.open(discover(explicit=bundle)), engine=engine, threads=threads, device=device) as upscaler,
         shown_progress("schedule") as progress,
     ):
+        if scale is None:
+            request = replace(request, scale=upscaler.bundle.manifest.usual_scale)
         # A person reads the results once, at the end; JSON has them beside the lines on stderr.
-        judge = judge_for(upscaler, scale, folder=originals, seed=seed, progress=progress) if presets else None
+        judge = judge_for(upscaler, request.scale, folder=originals, seed=seed, progress=progress) if presets else None
         rows = schedule_bundle(upscaler, request, say=say if as_json else ignore, progress=progress, judge=judge)
         place = upscaler.bundle.path
     if as_json:
@@ -144,55 +156,42 @@ def schedule(
         _print_presets(place)
 
 
-def fit_equations(
+def _fit(
     place: Path,
-    counts: tuple[int, ...],
-    start: list[float],
-    consistency: float | None,
-    scale: float,
-    seed: int,
+    asked: "FitAsked",
+    opened: "Callable[[Bundle], Upscaler]",
+    *,
     originals: Path | None,
     presets: bool,
-    force: bool,
     as_json: bool,
-    engine: str,
-    threads: int | None,
-    device: int | None,
 ) -> None:
     """Fit equations, store them in the bundle, and let its presets use them where that looks better."""
     from deploy.bundle import Bundle
-    from deploy.errors import PlanError
     from deploy.measure.evaluation.choosing import judge_for
     from deploy.measure.ssimulacra2 import ssimulacra2
     from deploy.picture.options import ignore
     from deploy.picture.schedule.fits import fit_bundle, prefer_fitted, requests_for, text_from_fitted
-    from deploy.picture.schedule.fitting import Fitter, Pair
-    from deploy.picture.upscaler import Upscaler
+    from deploy.picture.schedule.fitting import Fitter, Pair, check_model
 
     with shown_progress("schedule") as progress:
-        with Upscaler(Bundle.open(place), engine=engine, threads=threads, device=device) as upscaler:
-            judge = judge_for(upscaler, scale, folder=originals, seed=seed, progress=progress)
-            if judge is None:
-                raise PlanError("This model generates pictures, which have no originals that rows could be fitted to.")
+        with opened(Bundle.open(place)) as upscaler:
+            check_model(upscaler.session.model)
+            scale = asked.scale or upscaler.bundle.manifest.usual_scale
+            judge = judge_for(upscaler, scale, folder=originals, seed=asked.seed, progress=progress)
+            assert judge is not None
             with checked_usage():
-                requests = requests_for(
-                    upscaler,
-                    counts,
-                    start=start[0] if start else None,
-                    consistency=consistency,
-                    scale=scale,
-                    seed=seed,
-                )
+                requests = requests_for(upscaler, asked)
             pairs = {
                 each: [Pair(lr=original.lr, original=original.pixels) for original in judge.originals(each)]
                 for each in requests[0].scales
             }
-            fitter = Fitter(upscaler.session, pairs, ssimulacra2, progress)
-            rows = fit_bundle(upscaler, fitter, requests, force=force, say=say if as_json else ignore)
+            fitter = Fitter(upscaler.session, pairs, ssimulacra2)
+            said = say if as_json else ignore
+            rows = fit_bundle(upscaler, fitter, requests, force=asked.force, say=said, progress=progress)
         if presets:
             # Opened again: the bundle holds the equations now.
-            with Upscaler(Bundle.open(place), engine=engine, threads=threads, device=device) as upscaler:
-                judge = judge_for(upscaler, scale, folder=originals, seed=seed, progress=progress)
+            with opened(Bundle.open(place)) as upscaler:
+                judge = judge_for(upscaler, scale, folder=originals, seed=asked.seed, progress=progress)
                 assert judge is not None
                 prefer_fitted(upscaler, judge)
     if as_json:

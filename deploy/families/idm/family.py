@@ -10,12 +10,11 @@ from deploy.families.contract import Family, Rewrite
 from deploy.families.idm import detect
 from deploy.families.idm.config import IdmConfig
 from deploy.families.idm.model import SAMPLING, VALUES, IdmModel, lookup_tables
-from deploy.families.rewriting.identities import DROP_UNUSED, SPLIT_SHORTCUT
-from deploy.families.sizes import STEPS, Axes, EngineSizes
+from deploy.families.pixel_unet.model import axes_of_graphs
+from deploy.families.rewriting.identities import DROP_UNUSED, SPLIT_SHORTCUT, TABULATE_NOISE
 from deploy.images.coordinates import resize_index
 from deploy.images.sizes import Size
 from engines.arrays import Array
-from engines.plans.profiles import AxisRange
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,11 +36,7 @@ REWRITES: Mapping[str, Rewrite] = {
         "before the look-up, at the lower resolution.",
         saves="most of the decoder's multiplications",
     ),
-    "tabulate-noise": Rewrite(
-        title="Tabulate the noise level",
-        what="Everything made of the noise level is one table row per step, in float32.",
-        saves="the embedding and its layers in every step",
-    ),
+    "tabulate-noise": TABULATE_NOISE,
     "split-shortcut": SPLIT_SHORTCUT,
 }
 
@@ -58,28 +53,10 @@ def _published(network: "nn.Module", case: Trial) -> "Published":
     return PublishedIdm(network, case)
 
 
-def axes_of_graphs(config: IdmConfig, sizes: EngineSizes) -> Axes:
-    """Levels of the U-Net are halves, rounded up, as its strided convolutions have them."""
-    axes: dict[str, AxisRange] = {}
-    for axis, name in enumerate(("height", "width")):
-        sides = [size[axis] for size in sizes.sizes]
-        for level in range(config.levels):
-            axes[f"{name}_{level}" if level else name] = (sides[0], sides[1], sides[2])
-            sides = [-(-side // 2) for side in sides]
-        low, usual, high = (sizes.lr_size(which)[axis] for which in range(3))
-        axes[f"lr_{name}"] = (low, usual, high)
-    axes["batch"] = sizes.batch
-
-    def of_graph(graph: str) -> dict[str, AxisRange]:
-        return axes | {"rows": STEPS if graph == "tabulate" else (1, 1, 1)}
-
-    return of_graph
-
-
 def trial(config: IdmConfig, size: Size, batch: int) -> Trial:
     """A low-resolution picture an eighth of the output's size, a noisy state, one noise level."""
     rng = np.random.default_rng(0)
-    lr_size = (max(4, -(-size[0] // 8)), max(4, -(-size[1] // 8)))
+    lr_size = Size(*(max(4, -(-side // 8)) for side in size))
     scaler = (size[1] - lr_size[1]) / ((config.s_max - 1) * lr_size[1])
     feeds: dict[str, Array] = {
         "lr": rng.uniform(-1, 1, (batch, config.out_channel, *lr_size)).astype(np.float32),
@@ -90,7 +67,7 @@ def trial(config: IdmConfig, size: Size, batch: int) -> Trial:
         "column_index": resize_index(lr_size[1], size[1]),
         **lookup_tables(size, config.levels),
     }
-    return Trial(size=size, feeds=feeds, between=lambda _graph, _feeds: None)
+    return Trial(size=size, lr_size=lr_size, feeds=feeds, between=lambda _graph, _feeds: None)
 
 
 FOUR_TIMES: Mapping[str, Any] = {"equation": "ddim", "consistency": 1.0, "stages": [4.0]}
@@ -107,6 +84,19 @@ IDM = Family(
     detect=detect.detect,
     settings_from_mapping=detect.settings_from_mapping,
     config_from_values=detect.config_from_values,
+    limits={
+        "image_size": (1, 1 << 14),
+        "inner_channel": (2, 1 << 14),
+        "channel_multiplier": (1, 256),
+        "levels": (1, 12),
+        "attn_res": (1, 1 << 14),
+        "implicit_hidden": (1, 1 << 16),
+        "n_feats": (1, 1 << 14),
+        "n_resblocks": (1, 1 << 12),
+        "out_channel": (1, 64),
+        "res_blocks": (1, 256),
+        "s_max": (1.001, 1 << 14),
+    },
     scale_range=lambda config: (1.0, config.s_max),
     unused_shapes=detect.unused_shapes,
     build=detect.build,
@@ -119,7 +109,7 @@ IDM = Family(
     sampling=SAMPLING,
     published_equations=("ddpm", "ddim"),
     demo_presets={
-        # As `schedule` chose them on the calibration photographs (docs/measurements.md, presets of the packaged models).
+        # As `schedule` chose them on the calibration photographs (docs/measurements.md).
         "draft": {**FOUR_TIMES, "steps": 1, "start": 0.7},
         "balanced": {**FOUR_TIMES, "steps": 2, "placement": "quadratic", "start": 0.5, "eta": 1.0},
         "best": {**FOUR_TIMES, "steps": 3, "placement": "logsnr", "start": 0.5, "eta": 1.0, "draws": 4},

@@ -12,18 +12,9 @@ from torch import Tensor, nn
 
 from deploy.families.cases import Trial
 from deploy.families.idm.config import IdmConfig
-from deploy.families.idm.layers import (
-    AttentionResnetBlock,
-    Block,
-    Blur,
-    Downsample,
-    EqualConv2d,
-    EqualLinear,
-    FusedLeakyReLU,
-    ImplicitLayer,
-    NoiseLevelEncoding,
-)
-from deploy.families.idm.layout import Layer, down_layers, mid_layers, up_layers
+from deploy.families.idm.layers import Blur, EqualConv2d, EqualLinear, FusedLeakyReLU, ImplicitLayer
+from deploy.families.pixel_unet.layers import AttentionResnetBlock, Block, module_of, noise_level_mlp
+from deploy.families.pixel_unet.layout import Layer, down_layers, mid_layers, up_layers
 from deploy.families.published import tensors_of
 from deploy.images.coordinates import resize_index
 from engines.arrays import Array
@@ -72,9 +63,7 @@ class Unet(nn.Module):
     def __init__(self, config: IdmConfig) -> None:
         super().__init__()
         inner = config.inner_channel
-        self.noise_level_mlp = nn.Sequential(
-            NoiseLevelEncoding(inner), nn.Linear(inner, 4 * inner), nn.SiLU(), nn.Linear(4 * inner, inner)
-        )
+        self.noise_level_mlp = noise_level_mlp(inner)
         self._build_condition(config)
         first = nn.Conv2d(config.in_channel, inner, 3, padding=1)
         self.downs = nn.ModuleList([first, *(_module(layer, config) for layer in down_layers(config))])
@@ -185,7 +174,7 @@ def unused_shapes(config: IdmConfig) -> dict[str, tuple[int, ...]]:
     }
     for name in ("condition_scale1", "condition_scale2"):
         unet |= {f"{name}.0.weight": (channels[0], 1), f"{name}.0.bias": (channels[0],)}
-    for implicit in (layer for layer in up_layers(config) if layer.kind == "implicit"):
+    for implicit in (layer for layer in up_layers(config) if layer.kind == "doubling"):
         style, width = f"{implicit.name}.style", implicit.channels_in
         unet |= {
             f"{style}.weight": (1,),
@@ -198,13 +187,9 @@ def unused_shapes(config: IdmConfig) -> dict[str, tuple[int, ...]]:
 
 def _module(layer: Layer, config: IdmConfig) -> nn.Module:
     """The module that a layer of the U-Net is."""
-    if layer.kind == "halving":
-        return Downsample(layer.channels_in)
-    if layer.kind == "implicit":
+    if layer.kind == "doubling":
         return ImplicitLayer(layer.channels_in, config.implicit_hidden)
-    channels_in = layer.channels_in + layer.skip
-    groups, attention = config.norm_groups, layer.attention
-    return AttentionResnetBlock(channels_in, layer.channels_out, config.inner_channel, groups, attention=attention)
+    return module_of(layer, config)
 
 
 class PublishedIdm:

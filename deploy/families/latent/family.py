@@ -118,7 +118,8 @@ def trial(config: LatentConfig, size: Size, batch: int) -> Trial:
         for ending, lookup in _look_ups(config, side, count).items():
             feeds[f"{axis}_index{ending}"] = lookup.index
             feeds[f"{axis}_offset{ending}"] = lookup.relative
-    return Trial(size=size, feeds=feeds, between=_draw_condition)
+    lr_size = Size.square(config.lr_size or side)
+    return Trial(size=size, lr_size=lr_size, feeds=feeds, between=_draw_condition)
 
 
 def _look_ups(config: LatentConfig, side: int, count: int) -> dict[str, AxisLookup]:
@@ -170,6 +171,24 @@ LATENT = Family(
     settings_from_mapping=detect.settings_from_mapping,
     settings_from_record=detect.settings_from_record,
     config_from_values=detect.config_from_values,
+    limits={
+        "channels": (1, 1 << 10),
+        "default_output_size": (1, 1 << 16),
+        "first_stage.ch": (1, 1 << 14),
+        "first_stage.ch_mult": (1, 256),
+        "first_stage.hidden_list": (1, 1 << 16),
+        "first_stage.num_res_blocks": (1, 256),
+        "first_stage.resolution": (1, 1 << 16),
+        "first_stage.stride": (1, 1 << 10),
+        "image_size": (1, 1 << 14),
+        "inp_size": (1, 1 << 16),
+        "lr_size": (1, 1 << 16),
+        "timesteps": (1, 100_000),
+        "unet.channel_mult": (1, 256),
+        "unet.model_channels": (1, 1 << 14),
+        "unet.num_res_blocks": (1, 256),
+        "unet.stride": (1, 1 << 10),
+    },
     scale_range=detect.scale_range,
     averaged_names=averaged_names,
     build=detect.build,

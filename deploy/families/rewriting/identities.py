@@ -18,6 +18,12 @@ SPLIT_SHORTCUT = Rewrite(
     saves="the joining; and each half has an int8 scale of its own, where one would serve both badly",
 )
 
+TABULATE_NOISE = Rewrite(
+    title="Tabulate the noise level",
+    what="Everything made of the noise level is one table row per step, in float32.",
+    saves="the embedding and its layers in every step",
+)
+
 
 def split_convolution(
     weights: Mapping[str, Array], name: str, first: int, *, bias: Literal["a", "b"]

@@ -149,7 +149,7 @@ class Chooser:
         scales = [scale for scale in STAGED_SCALES if self._judge.can_judge(scale)]
         if trained is None or not scales:
             return list(manifest.presets[manifest.default_preset].get("stages", []))
-        limits = [limit for limit in LIMITS if limit <= trained[1]]
+        limits = [limit for limit in LIMITS if trained[0] <= limit <= trained[1]]
         candidates = [*([limit] for limit in limits), [], *([limit, limit] for limit in limits)]
         sums = [0.0] * len(candidates)
         for scale in scales:

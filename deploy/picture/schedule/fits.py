@@ -2,17 +2,32 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from deploy.bundle import BundleWriter
 from deploy.bundle.fitted import FittedEquation
-from deploy.errors import PlanError
 from deploy.picture.schedule.choosing import MOST_EVALUATIONS, Judge, Preset
 from deploy.picture.schedule.fitting import FitRequest, Fitter
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import DEFAULT_PRESET, PRESET_NAMES, Choices
 from deploy.sampling.fitted import describe, fitted_name
 from deploy.sampling.stages import ONCE
+
+SHARES_OF_SCALE = (1.0, 0.5)
+"""At 4 times rows are fitted to pictures at 4 and 2 times, so that they hold for both and what lies between."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitAsked:
+    """What the caller said. start: 0 is pure noise. start, consistency, scale: None is as the default preset has it."""
+
+    steps: tuple[int, ...]
+    start: float | None = None
+    consistency: float | None = None
+    scale: float | None = None
+    seed: int = 0
+    force: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,25 +41,37 @@ class FittedRow:
 
 
 def fit_bundle(
-    upscaler: Upscaler, fitter: Fitter, requests: Sequence[FitRequest], *, force: bool, say: Callable[[str], None]
+    upscaler: Upscaler,
+    fitter: Fitter,
+    requests: Sequence[FitRequest],
+    *,
+    force: bool,
+    say: Callable[[str], None],
+    progress: Callable[[str, float], None],
 ) -> list[FittedRow]:
     """Every equation asked for, fitted or found in the bundle, which is updated in place after each."""
     bundle, rows = upscaler.bundle, []
+    whole, before = sum(request.steps for request in requests), 0
     for request in requests:
         name = fitted_name(request.steps)
         known = (bundle.manifest.fitted or {}).get(name)
         resumed = known is not None and not force and known.fitted_to.pictures == fitter.pictures
         resumed = resumed and known is not None and _is_as_asked(known, request, upscaler)
         if not resumed:
-            entry = fitter.fit(request)
+            entry = fitter.fit(request, partial(_tell_part, progress, before / whole, request.steps / whole))
             with BundleWriter.update(bundle) as writer:
                 fitted = {**(bundle.manifest.fitted or {}), name: entry}
                 bundle = writer.commit(replace(bundle.manifest, fitted=fitted))
             say(text_from_fitted(name, entry))
+        before += request.steps
         rows.append(
             FittedRow(key=name, steps=request.steps, entry=(bundle.manifest.fitted or {})[name], resumed=resumed)
         )
     return rows
+
+
+def _tell_part(progress: Callable[[str, float], None], before: float, share: float, doing: str, done: float) -> None:
+    progress(doing, before + share * done)
 
 
 def text_from_fitted(name: str, entry: FittedEquation) -> str:
@@ -118,24 +145,19 @@ def _is_as_asked(known: FittedEquation, request: FitRequest, upscaler: Upscaler)
     )
 
 
-def requests_for(
-    upscaler: Upscaler, steps: Sequence[int], *, start: float | None, consistency: float | None, scale: float, seed: int
-) -> list[FitRequest]:
-    """One for each number of steps. start, consistency: None is the default preset's; a start of 0 is pure noise."""
-    current = upscaler.sampling(Choices(equation="ddim", start=start, consistency=consistency))
+def requests_for(upscaler: Upscaler, asked: FitAsked) -> list[FitRequest]:
+    """One for each number of steps, with what nobody said in full."""
+    current = upscaler.sampling(Choices(equation="ddim", start=asked.start, consistency=asked.consistency))
     begin = None
     if current.from_guess:
         placement = current.plan.placement
         begin = current.plan.start if isinstance(placement, str) else placement[0]
-    most = upscaler.session.schedule.timesteps
-    if max(steps) > most:
-        raise PlanError(f"{max(steps)} steps were asked for, the schedule has {most} timesteps; ask for fewer.")
-    scales = tuple(dict.fromkeys(max(scale * share, 1.0) for share in SHARES_OF_SCALE))
+    manifest = upscaler.bundle.manifest
+    scale = asked.scale or manifest.usual_scale
+    trained = manifest.scale_range["trained"]
+    least = 1.0 if trained is None else min(float(trained[0]), scale)
+    scales = tuple(dict.fromkeys(max(scale * share, least) for share in SHARES_OF_SCALE))
     return [
-        FitRequest(steps=count, start=begin, consistency=current.consistency, scales=scales, seed=seed)
-        for count in steps
+        FitRequest(steps=count, start=begin, consistency=current.consistency, scales=scales, seed=asked.seed)
+        for count in asked.steps
     ]
-
-
-SHARES_OF_SCALE = (1.0, 0.5)
-"""At 4 times rows are fitted to pictures at 4 and 2 times, so that they hold for both and what lies between."""

@@ -111,8 +111,7 @@ class _Run:
 class Fitter:
     """Fits equations to the model of a session.
 
-    pairs: by scale, as many of each. look: how like its original a picture is, more is better. progress: what is done,
-    and its share.
+    pairs: by scale, as many of each. look: how like its original a picture is, more is better.
     """
 
     def __init__(
@@ -120,28 +119,21 @@ class Fitter:
         session: Session,
         pairs: Mapping[float, Sequence[Pair]],
         look: Callable[[Pixels, Pixels], float],
-        progress: Callable[[str, float], None],
     ) -> None:
-        model = session.model
-        if model.decoder is not None or model.generates:
-            raise PlanError(
-                "Rows are fitted to originals as states of the sampler, but the state of this model is a latent: no "
-                "original is known of it. Choose an equation by rule."
-            )
+        check_model(session.model)
         check_pairs(next(iter(pairs.values())))
         self._session = session
-        self._model: Model = model
+        self._model = session.model
         self._pairs = pairs
         self._look = look
-        self._progress = progress
 
     @property
     def pictures(self) -> int:
         """How many rows are fitted to."""
         return len(next(iter(self._pairs.values())))
 
-    def fit(self, request: FitRequest) -> FittedEquation:
-        """The equation of so many steps that looks best."""
+    def fit(self, request: FitRequest, progress: Callable[[str, float], None]) -> FittedEquation:
+        """The equation of so many steps that looks best. progress: what is being done, and how much is done."""
         candidates = placements(self._session.schedule, request.steps, request.start, self._model)
         usual = self._pairs[request.scales[0]]
         few = [usual[index * len(usual) // FIRST_LOOK] for index in range(min(FIRST_LOOK, len(usual)))]
@@ -150,7 +142,7 @@ class Fitter:
         whole = len(candidates) * len(few) + FINALISTS * sum(len(pairs) for pairs in self._pairs.values())
         done = 0
         for candidate in candidates:
-            self._progress(f"{name}: {len(candidates)} placements on {len(few)} pictures", done / whole)
+            progress(f"{name}: {len(candidates)} placements on {len(few)} pictures", done / whole)
             _, look = self._fitted(candidate, [few], request)
             looks.append((look, candidate))
             done += len(few)
@@ -158,7 +150,7 @@ class Fitter:
         every = [self._pairs[scale] for scale in request.scales]
         best: tuple[float, tuple[FittedStep, ...]] | None = None
         for candidate in finalists:
-            self._progress(f"{name}: the best on all pictures and scales", done / whole)
+            progress(f"{name}: the best on all pictures and scales", done / whole)
             steps, look = self._fitted(candidate, every, request)
             best = max(best or (look, steps), (look, steps), key=lambda entry: entry[0])
             done += sum(map(len, every))
@@ -255,6 +247,15 @@ class Fitter:
     def _normal(self, run: _Run, step_index: int) -> Float32:
         shape = run.subject.state_shape
         return run.source.rows(shape, step_index, slice(0, shape[2]))
+
+
+def check_model(model: Model) -> None:
+    """PlanError unless originals can be states of the model's sampler."""
+    if model.decoder is not None or model.generates:
+        raise PlanError(
+            "Rows are fitted to originals as states of the sampler, but the state of this model is a latent: no "
+            "original is known of it. Choose an equation by rule."
+        )
 
 
 def check_pairs(pairs: Sequence[Pair]) -> None:

@@ -246,7 +246,7 @@ def test_levels_with_different_numbers_of_blocks() -> None:
 
 
 def test_another_network_is_told_what_it_lacks() -> None:
-    # SR3's U-Net alone would be named; with one of IDM's own layers it is nobody's.
+    # With one of IDM's own layers it is no SR3, whose names are IDM's too.
     part = {
         name: shape
         for name, shape in stored("idm_tiny").shapes.items()
@@ -258,7 +258,9 @@ def test_another_network_is_told_what_it_lacks() -> None:
     )
     with pytest.raises(CheckpointError, match=message):
         recognise(Path("part.pth"), part)
-    with pytest.raises(CheckpointError, match=r"holds another network \(tensors: 1\).*Known families: latent, idm"):
+    with pytest.raises(
+        CheckpointError, match=r"holds another network \(tensors: 1\).*Known families: latent, idm, sr3"
+    ):
         recognise(Path("resnet.pth"), {"fc.weight": (10, 512)})
 
 

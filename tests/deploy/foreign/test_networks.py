@@ -62,10 +62,13 @@ NAMES: list[tuple[str, tuple[str, ...]]] = [
     ("a latent diffusion model .LDM.", ("model.diffusion_model.input_blocks.0.0.weight", *FIRST_STAGE)),
     ("an image auto-encoder", VAE),
     (
-        "SR3",
+        "the DDPM network of Image-Super-Resolution-via-Iterative-Refinement, which is not SR3",
         (
             "denoise_fn.downs.0.weight",
-            "denoise_fn.noise_level_mlp.1.weight",
+            "denoise_fn.time_mlp.1.weight",
+            "denoise_fn.time_mlp.0.inv_freq",
+            "denoise_fn.downs.1.res_block.mlp.1.weight",
+            "denoise_fn.ups.3.conv.weight",
             "denoise_fn.final_conv.block.3.weight",
             "betas",
         ),

@@ -36,6 +36,7 @@ class StubModel:
     sampling = SAMPLING
     generates = False
     usual_lr = None
+    notice_of_depth: str | None = None
     decoder = None
     channels = 3
     stride = 8

@@ -18,7 +18,6 @@ from deploy.report.gallery import (
     chosen_pictures,
     kinds_of_engine,
     make_gallery,
-    usual_scale,
 )
 from engines.errors import EngineError
 from tests.deploy.quantizations import int8_target, quantization
@@ -89,12 +88,6 @@ def test_named_originals_come_first_and_are_spread(originals: Path) -> None:
 def test_impossible_wishes_are_refused(count: int, scale: float, told: str) -> None:
     with pytest.raises(SizeError, match=told):
         chosen_pictures(packaged_bundle(), count, scale)
-
-
-def test_the_usual_scale_is_within_training() -> None:
-    assert usual_scale(packaged_bundle()) == 4.0
-    assert usual_scale(packaged_bundle(scale_range={"trained": [1.0, 3.0]})) == 3.0
-    assert usual_scale(packaged_bundle(scale_range={"trained": None})) == 4.0
 
 
 def test_kinds_of_engine_are_what_the_bundle_has() -> None:

@@ -70,6 +70,13 @@ def test_the_published_ddim_misses_the_last_step_and_does_not_clip() -> None:
     assert not any(row.clip for row in (*idm.rows, *latent.rows))
 
 
+def test_a_ddim_that_authors_do_not_have_is_refused() -> None:
+    with pytest.raises(
+        PlanError, match="authors of this network sample by the ancestral equation alone: ask for `ddpm`"
+    ):
+        make_plan(IDM, PlanSettings(published=True), rules=replace(IDM_SAMPLING, published_grid=None))
+
+
 def test_the_published_ancestral_plan_makes_every_step() -> None:
     plan = plan_of("idm", equation="ddpm", steps=2000, published=True)
     assert [row.timestep for row in plan.rows] == list(range(1999, -1, -1))

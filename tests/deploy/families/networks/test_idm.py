@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from deploy.families.idm.config import IdmConfig
 from deploy.families.idm.layers import ImplicitLayer
-from deploy.families.idm.layout import up_layers
 from deploy.families.idm.network import IdmNetwork, unused_shapes
+from deploy.families.pixel_unet.layout import up_layers
 from tests.idm_models import filled, idm_config, idm_network
 from tests.recordings import manifest, recorded_case, recorded_json, recording
 from tests.rounding import assert_same_but_for_rounding as assert_same
@@ -126,7 +126,7 @@ def test_implicit_layer(case: str) -> None:
 
 
 def test_implicit_layers_are_numbered_as_recorded() -> None:
-    layers = {layer.name: layer.channels_in for layer in up_layers(idm_config("idm_tiny")) if layer.kind == "implicit"}
+    layers = {layer.name: layer.channels_in for layer in up_layers(idm_config("idm_tiny")) if layer.kind == "doubling"}
     assert layers == {"ups.2": 256, "ups.5": 256, "ups.8": 128, "ups.11": 64}
 
 
@@ -179,6 +179,6 @@ def test_a_batch_equals_its_items() -> None:
 def test_one_level_has_no_implicit_layer() -> None:
     config = idm_config("idm_micro", channel_multiplier=(1,), attn_res=())
     network = filled(config)
-    assert not [layer for layer in up_layers(config) if layer.kind == "implicit"]
+    assert not [layer for layer in up_layers(config) if layer.kind == "doubling"]
     noise = torch.zeros(1, 3, 7, 9)
     assert network.denoise(noise, noise, torch.ones(1, 1), torch.ones(1, 1)).shape == noise.shape

@@ -1,16 +1,16 @@
-"""The order in which IDM's U-Net runs its layers, as a list that a description can walk."""
+"""The order in which the U-Net runs its layers, as a list that a description can walk."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from deploy.families.idm.config import IdmConfig
+from deploy.families.pixel_unet.config import UnetConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
     """One entry of `downs`, `mid` or `ups`. `level` is where its output lives; `skip` counts channels joined to it."""
 
-    kind: Literal["block", "halving", "implicit"]
+    kind: Literal["block", "halving", "doubling"]
     name: str
     channels_in: int
     channels_out: int
@@ -24,7 +24,7 @@ class Layer:
         return self.kind == "block" and self.channels_in + self.skip != self.channels_out
 
 
-def down_layers(config: IdmConfig) -> list[Layer]:
+def down_layers(config: UnetConfig) -> list[Layer]:
     """The way down after the first convolution; every output is kept for the way up."""
     layers: list[Layer] = []
     current = config.inner_channel
@@ -38,15 +38,15 @@ def down_layers(config: IdmConfig) -> list[Layer]:
     return layers
 
 
-def mid_layers(config: IdmConfig) -> list[Layer]:
+def mid_layers(config: UnetConfig) -> list[Layer]:
     """The two blocks at the coarsest level; the first always has attention."""
     channels, level = config.level_channels[-1], config.levels - 1
     block = Layer(kind="block", name="mid.0", channels_in=channels, channels_out=channels, level=level, attention=True)
     return [block, replace(block, name="mid.1", attention=False)]
 
 
-def up_layers(config: IdmConfig) -> list[Layer]:
-    """The way up: blocks that each join one kept feature map, then an implicit layer to the next level."""
+def up_layers(config: UnetConfig) -> list[Layer]:
+    """The way up: blocks that each join one kept feature map, then what doubles the size for the next level."""
     skips = [config.inner_channel, *(layer.channels_out for layer in down_layers(config))]
     layers: list[Layer] = []
     current = config.level_channels[-1]
@@ -57,11 +57,11 @@ def up_layers(config: IdmConfig) -> list[Layer]:
             current = channels
         if level > 0:
             name = f"ups.{len(layers)}"
-            layers.append(Layer(kind="implicit", name=name, channels_in=current, channels_out=current, level=level - 1))
+            layers.append(Layer(kind="doubling", name=name, channels_in=current, channels_out=current, level=level - 1))
     return layers
 
 
-def _block(name: str, channels_in: int, channels_out: int, level: int, config: IdmConfig, skip: int = 0) -> Layer:
+def _block(name: str, channels_in: int, channels_out: int, level: int, config: UnetConfig, skip: int = 0) -> Layer:
     return Layer(
         kind="block",
         name=name,

@@ -1,0 +1,143 @@
+"""`idm-deploy serve`: pictures enlarged over HTTP, and a page to drop them on, on one machine."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from deploy.cli.messages import is_quiet, say
+from deploy.cli.options import ENGINE, FIRST, Engine, Json, MaxMemory, Panel, Precision
+from deploy.cli.values import batch_from_text, bytes_from_text, checked_usage, named_path
+
+if TYPE_CHECKING:
+    from deploy.serving.options import ServeOptions
+    from deploy.serving.server import Server
+
+EXAMPLES = (
+    "idm-deploy serve",
+    "idm-deploy serve photos.bundle faces.bundle --port 9000",
+    "idm-deploy serve --host 0.0.0.0 --token-file tokens.txt --max-memory 4GiB",
+)
+
+ACCESS = Panel("Who may ask")
+LIMITS = Panel("How much is taken")
+
+
+def serve(
+    bundles: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            parser=named_path,
+            metavar="[bundles]...",
+            help="Folders of bundles, which requests call by the folders' names; the first is the default. If left "
+            "out, the one bundle in the current folder, else the packaged demo model.",
+        ),
+    ] = None,
+    host: Annotated[
+        str, FIRST("Address to listen at. Any other than this machine's own needs --token-file, or --no-auth.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, FIRST("Port to listen at; 0 takes any that is free, and says which.", least=0, most=65535)
+    ] = 8080,
+    workers: Annotated[
+        int, ENGINE("Processes that make pictures, each with the bundles in memory; each makes two at once.", least=1)
+    ] = 1,
+    token_file: Annotated[
+        Path | None,
+        ACCESS("File with a token a line, of which clients must show one as `Authorization: Bearer TOKEN`."),
+    ] = None,
+    no_auth: Annotated[bool, ACCESS("Let everybody who reaches the host use the service.", "--no-auth")] = False,
+    allow_host: Annotated[
+        list[str],
+        ACCESS("Name by which clients may call this service, such as that of a reverse proxy before it; repeatable."),
+    ] = [],
+    max_queue: Annotated[
+        int, LIMITS("Most pictures that wait; of more, clients are told when to come again.", least=1)
+    ] = 64,
+    max_pixels: Annotated[
+        int, LIMITS("Most pixels of an input or output; pictures beyond it are refused.", least=1)
+    ] = 64_000_000,
+    max_upload: Annotated[str, LIMITS("Most bytes of a request, such as 64MiB.")] = "64MiB",
+    max_kept: Annotated[str, LIMITS("Most bytes of results that wait to be fetched; the oldest go first.")] = "2GiB",
+    keep_seconds: Annotated[float, LIMITS("How long a result can be fetched.", least=0)] = 900.0,
+    deadline_seconds: Annotated[
+        float, LIMITS("Longest time from a request to its picture, waiting included.", least=0)
+    ] = 3600.0,
+    idle_seconds: Annotated[
+        float, LIMITS("How long a client may send or take nothing before its connection is closed.", least=0.1)
+    ] = 20.0,
+    drain_seconds: Annotated[
+        float,
+        LIMITS("After the first SIGTERM or Ctrl-C, finish what was taken for so long; a second one stops.", least=0),
+    ] = 30.0,
+    batch: Annotated[
+        str, ENGINE("How many pictures of one kind are made together. auto: what is faster, by trying it.")
+    ] = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "auto",
+    threads: Annotated[
+        int | None,
+        ENGINE("Processor threads of each worker's engine. If left out, all cores, shared among workers.", least=1),
+    ] = None,
+    max_memory: MaxMemory = None,
+    log_format: Annotated[Literal["text", "json"], FIRST("How the log on stderr is written.")] = "text",
+    as_json: Json = False,
+) -> None:
+    """Serve pictures over HTTP, with a page for a browser, until a signal ends it."""
+    from deploy.errors import MissingPackage
+    from deploy.packaged.places import bundle_or_packaged
+    from deploy.picture.memory import bytes_from_text as memory_from_text
+    from deploy.serving.options import ServeOptions, named_bundles, tokens_in
+    from engines.packages import is_importable
+
+    for package in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
+        if not is_importable(package):
+            raise MissingPackage(f"Serving needs the package {package}. Type pip install 'idm-deploy[serve]'.")
+    found = bundles or [bundle_or_packaged(None, say)]
+    tokens = None if token_file is None else tokens_in(token_file)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with checked_usage():
+        options = ServeOptions(
+            bundles=named_bundles(found),
+            host=host,
+            port=port,
+            hosts=tuple(allow_host),
+            tokens=tokens,
+            needs_no_token=no_auth,
+            max_queue=max_queue,
+            max_pixels=max_pixels,
+            max_upload=bytes_from_text(max_upload),
+            max_kept=bytes_from_text(max_kept),
+            workers=workers,
+            threads=threads if threads is not None or workers == 1 else max(1, cores // workers),
+            max_memory=None if max_memory is None else memory_from_text(max_memory),
+            engine=engine,
+            precision=precision,
+            batch=batch_from_text(batch),
+            keep_seconds=keep_seconds,
+            deadline_seconds=deadline_seconds,
+            drain_seconds=drain_seconds,
+            idle_seconds=idle_seconds,
+        )
+    _serve(options, log_format, as_json)
+
+
+def _serve(options: "ServeOptions", log_format: Literal["text", "json"], as_json: bool) -> None:
+    from deploy.serving.logs import log_to_stderr
+    from deploy.serving.server import serve as listen
+
+    log_to_stderr(log_format, quiet=is_quiet())
+
+    def on_ready(server: "Server") -> None:
+        models: list[dict[str, Any]] = server.jobs.pool.models
+        if as_json:
+            listed = [{key: model[key] for key in ("name", "engine", "precision")} for model in models]
+            typer.echo(json.dumps({"kind": "ready", "address": server.address, "models": listed}))
+            return
+        names = ", ".join(f"{model['name']} on {model['engine']} {model['precision']}" for model in models)
+        typer.echo(f"serving {names}")
+        typer.echo(f"the page and the API are at {server.address}, Ctrl-C ends both")
+
+    listen(options, on_ready)

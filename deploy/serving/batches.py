@@ -1,0 +1,50 @@
+"""How many pictures of one kind a worker is given together: as many as was said, or as many as are faster here.
+
+Like `deploy.folders.batches`, which knows its pictures beforehand: after some of a kind, while several wait, they are
+made both ways. Together is chosen where it is faster and gives the same bytes.
+"""
+
+from collections import Counter
+
+TRIED_AFTER = 32
+"""Pictures of a kind that are made before a trial: whoever asked for so many mostly asks for more."""
+
+MOST = 4
+"""Pictures together: beyond, little is gained, and each waits for all."""
+
+MOST_KINDS = 1000
+"""Kinds that are counted: a service that runs for months forgets the others."""
+
+
+class Batches:
+    """The choice for each kind of picture. asked: how many together; None: as the trial shows."""
+
+    def __init__(self, asked: int | None) -> None:
+        self._asked = asked
+        self._made: Counter[str] = Counter()
+        self._chosen: dict[str, int] = {}
+
+    @property
+    def most(self) -> int:
+        """Pictures that may ever be made at once."""
+        return MOST if self._asked is None else self._asked
+
+    def size(self, kind: str) -> int:
+        """How many pictures of this kind to make together now."""
+        return self._asked if self._asked is not None else self._chosen.get(kind, 1)
+
+    def is_to_be_tried(self, kind: str, waiting: int) -> bool:
+        """Whether the next pictures of this kind, of which so many wait, should be made both ways."""
+        is_open = self._asked is None and kind not in self._chosen
+        return is_open and self._made[kind] >= TRIED_AFTER and waiting >= MOST
+
+    def count(self, kind: str) -> None:
+        """Another one is made."""
+        if len(self._made) > MOST_KINDS:
+            self._made.clear()
+            self._chosen.clear()
+        self._made[kind] += 1
+
+    def learn(self, kind: str, *, pays: bool) -> None:
+        """What a trial has shown."""
+        self._chosen[kind] = MOST if pays else 1

@@ -1,0 +1,1 @@
+"""What other tools speak, as thin layers over the same jobs."""

@@ -1,0 +1,96 @@
+"""How a service begins and ends, and what becomes of the pictures of a worker that dies."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.deploy.serving.service import Service, served
+from tests.deploy.serving.test_upscale import form
+
+LONG = {"scale": "12", "stages": "once", "draws": "4"}
+
+
+def start(service: Service, fields: dict[str, str]) -> dict[str, Any]:
+    with service.client() as client:
+        job: dict[str, Any] = client.post("/v1/upscale?wait=false", files=form(), data=fields).json()
+    return job
+
+
+def until(service: Service, address: str, states: set[str], seconds: float) -> dict[str, Any]:
+    ends = time.monotonic() + seconds
+    with service.client() as client:
+        while time.monotonic() < ends:
+            job: dict[str, Any] = client.get(address).json()
+            if job["state"] in states:
+                return job
+            time.sleep(0.02)
+    raise AssertionError(f"the job is {job['state']} after {seconds} s")
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_its_pictures_alone_and_a_signal_lets_the_rest_be_made(tmp_path: Path) -> None:
+    """The next picture comes soon after the kill; a drained service has made what it took, and left nothing."""
+    with served(tmp_path / "tmp") as service:
+        jobs = [start(service, LONG) for _ in range(2)]
+        until(service, jobs[0]["links"]["self"], {"running"}, 10)
+        (worker,) = service.workers()
+        os.kill(worker, signal.SIGKILL)
+        killed = time.monotonic()
+        lost = until(service, jobs[0]["links"]["self"], {"failed"}, 5)
+        assert "killed by SIGKILL" in lost["error"]["detail"] and lost["error"]["status"] == 500
+        with service.client() as client:
+            assert client.post("/v1/upscale", files=form(), data={"scale": "2"}).status_code == 200
+            # On a machine where nothing else runs: 2 s.
+            assert time.monotonic() - killed < 20
+            assert "idm_worker_restarts 1.0" in client.get("/metrics").text
+        until(service, jobs[1]["links"]["self"], {"done"}, 30)
+        assert service.workers() != [worker]
+
+        answers: list[httpx2.Response] = []
+
+        def wait_for_one() -> None:
+            with service.client() as client:
+                answers.append(client.post("/v1/upscale", files=form(), data=LONG))
+
+        waiting = threading.Thread(target=wait_for_one)
+        waiting.start()
+        with service.client() as client:
+            while "idm_running 1.0" not in client.get("/metrics").text:
+                time.sleep(0.01)
+            service.process.send_signal(signal.SIGTERM)
+            while client.get("/readyz").json()["status"] != "draining":
+                time.sleep(0.01)
+            refused = client.post("/v1/upscale", files=form(), data={"scale": "2"})
+            assert (refused.status_code, "being stopped" in refused.json()["detail"]) == (503, True)
+        waiting.join(60)
+        assert [answer.status_code for answer in answers] == [200]
+        assert service.process.wait(30) == 0
+        assert list(service.folder.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_second_signal_stops_and_a_dead_service_leaves_no_file(tmp_path: Path) -> None:
+    with served(tmp_path / "one") as service:
+        start(service, LONG | {"draws": "64"})
+        service.process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        began = time.monotonic()
+        assert service.stop() == 0
+        assert time.monotonic() - began < 5
+        assert list(service.folder.iterdir()) == []
+    with served(tmp_path / "two") as service:
+        start(service, LONG | {"draws": "64"})
+        workers = service.workers()
+        service.process.kill()
+        for _ in range(200):
+            alive = [number for number in workers if Path(f"/proc/{number}").exists()]
+            if not alive and not list(service.folder.iterdir()):
+                break
+            time.sleep(0.05)
+        assert (alive, list(service.folder.iterdir())) == ([], [])
