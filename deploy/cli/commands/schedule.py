@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from deploy.picture.schedule.fits import FitAsked
     from deploy.picture.upscaler import Upscaler
 
+SEARCHED_EQUATIONS = "ddim,dpmpp-2m"
+SEARCH_SAMPLES = 2
 SEARCH = Panel("How the search is done")
 EXAMPLES = (
     "idm-deploy schedule ckpt.bundle",
@@ -59,7 +61,7 @@ def schedule(
             "calibration pictures."
         ),
     ] = None,
-    samples: Annotated[int, SEARCH("How many pictures to search with.")] = 2,
+    samples: Annotated[int, SEARCH("How many pictures to search with.")] = SEARCH_SAMPLES,
     scale: Annotated[
         float | None,
         SEARCH(
@@ -106,9 +108,10 @@ def schedule(
     from deploy.picture.upscaler import Upscaler
 
     if fit:
-        if image or len(start) > 1:
+        if image or len(start) > 1 or equation != SEARCHED_EQUATIONS or samples != SEARCH_SAMPLES:
             raise typer.BadParameter(
-                "--fit takes no --image, it needs pictures whose originals are known (--originals), and one --start.",
+                "--fit needs pictures whose originals are known (--originals) and one --start; it takes no --image, "
+                "--samples or --equation.",
                 param_hint="--fit",
             )
         asked = FitAsked(
