@@ -11,7 +11,9 @@ from deploy.errors import PlanError, SizeError
 from deploy.families.table import family_named
 from deploy.picture.memory import bytes_from_text, default_budget
 from deploy.picture.room import ROOM
+from deploy.picture.schedule.measuring import measured_noise_of
 from deploy.sampling.choices import Choices, Sampling, sampling_from
+from deploy.sampling.equations import EQUATIONS
 from deploy.sampling.fitted import check_int8
 from deploy.sampling.plan import Plan, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
@@ -82,7 +84,9 @@ class Session:
         """The steps of a way to sample; the last ones that were asked for are kept."""
         planned = self._planned
         if planned is None or planned[0] != sampling.plan:
-            plan = make_plan(self.schedule, sampling.plan, rules=self.model.sampling)
+            equation = EQUATIONS.get(sampling.plan.equation)  # None: fitted
+            measured = measured_noise_of(self.bundle) if equation is not None and equation.is_measured else None
+            plan = make_plan(self.schedule, sampling.plan, rules=self.model.sampling, measured=measured)
             int8 = self.graphs.int8
             planned = sampling.plan, plan if int8 is None else int8.plan_with_own_noise(plan)
             self._planned = planned

@@ -67,5 +67,5 @@ def run_in_strips(
 
 
 def state_arrays_needed(plan: Plan) -> int:
-    """How many arrays of the state's shape a run holds: the state, also turned, the estimates and the prediction."""
-    return 2 + plan.history + plan.turns
+    """How many arrays of the state's shape a run holds: the state (also turned), what steps keep, the prediction."""
+    return 2 + plan.history + plan.earlier_noises + plan.turns

@@ -19,6 +19,7 @@ from deploy.serving.metrics import Metrics
 from deploy.serving.options import ServeOptions
 from deploy.serving.page import page_files
 from deploy.serving.problems import Problem
+from deploy.serving.protocols import automatic, v2
 from deploy.serving.security import Guard
 
 
@@ -49,6 +50,8 @@ def make_app(options: ServeOptions) -> FastAPI:
     app.state.options = options
     app.include_router(upscale_route.router)
     app.include_router(jobs_routes.router)
+    app.include_router(v2.router)
+    app.include_router(automatic.router)
     _add_health(app, metrics)
     _add_page(app)
     _add_problems(app)

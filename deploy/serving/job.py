@@ -29,6 +29,7 @@ class Job:
     look: Event
     deadline: float  # by the clock of the loop
     previews: int = 0
+    via: str = "v1"  # the interface that it came over
     is_kept: bool = True  # its result can be fetched later, rather than being the answer of its request
     state: State = "queued"
     step: int = 0

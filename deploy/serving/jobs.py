@@ -86,6 +86,11 @@ class Jobs:
         """Jobs in the making."""
         return list(self._made_now.values())
 
+    @property
+    def unfinished(self) -> list[Job]:
+        """Jobs that wait or are in the making."""
+        return [job for job in self._jobs.values() if job.state not in FINAL]
+
     def refuse_while_full(self) -> None:
         """Problem where no request can be taken now."""
         if self.is_draining:
@@ -121,6 +126,7 @@ class Jobs:
         previews: int = 0,
         deadline_seconds: float | None = None,
         is_kept: bool = True,
+        via: str = "v1",
     ) -> Job:
         """A job in the queue. Problem where it is refused, after which nothing of it is left."""
         self.refuse_while_full()
@@ -142,6 +148,7 @@ class Jobs:
                 deadline=time.monotonic() + limit,
                 previews=previews,
                 is_kept=is_kept,
+                via=via,
             )
             self._refuse_unfit(job)
         except BaseException:

@@ -101,7 +101,7 @@ def schedule(
     """
     from deploy.bundle import Bundle, discover
     from deploy.bundle.manifest import USUAL_SCALE
-    from deploy.measure.evaluation.choosing import judge_for
+    from deploy.measure.evaluation.choosing import judge_for, known_pictures
     from deploy.picture.options import ignore
     from deploy.picture.schedule.fits import FitAsked
     from deploy.picture.schedule.presets import ScheduleRequest, schedule_bundle, text_from_entry
@@ -146,8 +146,11 @@ def schedule(
         if scale is None:
             request = replace(request, scale=upscaler.bundle.manifest.usual_scale)
         # A person reads the results once, at the end; JSON has them beside the lines on stderr.
-        judge = judge_for(upscaler, request.scale, folder=originals, seed=seed, progress=progress) if presets else None
-        rows = schedule_bundle(upscaler, request, say=say if as_json else ignore, progress=progress, judge=judge)
+        judges = presets and request.measured != request.equations
+        judge = judge_for(upscaler, request.scale, folder=originals, seed=seed, progress=progress) if judges else None
+        known = known_pictures(upscaler, request.scale, folder=originals) if request.measured else ()
+        heard = say if as_json or request.measured else ignore
+        rows = schedule_bundle(upscaler, request, say=heard, progress=progress, judge=judge, known=known)
         place = upscaler.bundle.path
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=1, sort_keys=True))
@@ -155,7 +158,7 @@ def schedule(
     for row in rows:
         remark = " (found in the bundle; --force searches again)" if row.resumed else ""
         typer.echo(text_from_entry(row.equation, row.steps, row.entry) + remark)
-    if presets:
+    if judges:
         _print_presets(place)
 
 

@@ -2,10 +2,12 @@
 // What is to be done, and each version's way through the server.
 
 const sameSettings = (one, other) => JSON.stringify(one) === JSON.stringify(other);
-const isMade = (picture, settings) => picture.versions.some((version) => !version.part
-  && version.state !== "failed" && version.state !== "cancelled" && sameSettings(version.settings, settings));
+const ofSettings = (picture, settings) => picture.versions.filter((version) => !version.part && sameSettings(version.settings, settings));
+const isMade = (picture, settings) => ofSettings(picture, settings).some(({ state }) => state !== "failed" && state !== "cancelled");
+const hasFailed = (picture, settings) => ofSettings(picture, settings).some(({ state }) => state === "failed");
+// What has failed waits to be asked for again by hand.
 const pending = (settings) => pictures.filter((picture) => !picture.trouble && !isMade(picture, settings)
-  && !forecastOf(picture, settings)?.trouble);
+  && !hasFailed(picture, settings) && !forecastOf(picture, settings)?.trouble);
 
 function planAll() {
   if (!offer) return;
@@ -31,8 +33,12 @@ function planAll() {
   const seconds = isTimed ? known.reduce((sum, forecast) => sum + forecast.seconds, 0) : null;
   const words = [];
   if (!pictures.length) words.push("No picture yet.");
-  else if (!todo.length) words.push(pictures.every((picture) => isMade(picture, settings)) ? `All are made${isBusy() ? " or being made" : ""} with these settings.` : "None of them can be made so.");
-  else if (known.length) {
+  else if (!todo.length) {
+    const left = pictures.filter((picture) => !isMade(picture, settings)).length;
+    words.push(left === pictures.length ? "None of them can be made; the list says why."
+      : left ? `${countOf(left, "picture")} cannot be made; the list says why.`
+      : `All are made${isBusy() ? " or being made" : ""} with these settings.`);
+  } else if (known.length) {
     words.push(todo.length === 1 ? sizeText(known[0].width, known[0].height) : `${megapixels(pixels)} in all`);
     words.push(seconds === null ? "time not known yet" : aboutText(seconds));
     if (known.length < todo.length) words.push(`${todo.length - known.length} not known yet`);
@@ -152,9 +158,10 @@ async function send(version) {
     try {
       return await server.json(`v1/upscale?wait=false${previews}`, { method: "POST", body: form, signal });
     } catch (error) {
-      if (error.status !== 429) throw error;
-      const seconds = Math.min(error.retryAfter ?? 2, 60);
-      version.note = `the server is busy, again in ${timeText(Math.max(seconds, 1))}`;
+      if (![429, 503].includes(error.status)) throw error;  // it is full, or stops for a while
+      const seconds = Math.min(Math.max(error.retryAfter ?? 2, 1), 60);
+      const why = error.status === 429 ? "the server is busy" : "the server is stopping";
+      version.note = `${why}, again in ${timeText(seconds)}`;
       changed(version);
       await pause(seconds, signal);
     }

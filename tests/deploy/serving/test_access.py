@@ -55,6 +55,7 @@ def test_without_a_token_only_the_page_is_to_be_had(strict: Service) -> None:
         page = client.get("/")
         assert "default-src 'none'" in page.headers["content-security-policy"]
         assert client.get("/v1/models", headers=bearer()).status_code == 200
+        assert client.get("/v1/models", auth=("whoever", TOKEN)).status_code == 200
         assert "access-control-allow-origin" not in client.get("/v1/models", headers=bearer()).headers
     assert TOKEN not in strict.log.read_text()
 

@@ -25,6 +25,7 @@ pytestmark = [
 
 TOKEN = "a token of the page's tests"
 WIDTHS = (1280, 400)
+HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture(scope="module")
@@ -119,12 +120,12 @@ def assert_quiet(page: Page, service: Service) -> None:
 def test_what_is_dropped_is_enlarged_and_saved_as_one_zip(page: Page, service: Service, tmp_path: Path) -> None:
     folder = tmp_path / "holiday"
     (folder / "below").mkdir(parents=True)
-    shutil.copy(SAMPLE_IMAGES / "chelsea.png", folder / "below" / "cat.png")
+    shutil.copy(SAMPLE_IMAGES / "chelsea.png", folder / "below" / f"{HOSTILE}.png")
     Image.open(SAMPLE_IMAGES / "coffee.png").save(folder / "cup.tif")
     (folder / "notes.txt").write_text("no picture")
     page.drop([folder, SAMPLE_IMAGES / "flower.png"], 300, 400)
     page.until("document.querySelectorAll('.pictures > li').length === 3")
-    assert sorted(texts(page, ".name")) == ["flower.png", "holiday/below/cat.png", "holiday/cup.tif"]
+    assert sorted(texts(page, ".name")) == ["flower.png", f"holiday/below/{HOSTILE}.png", "holiday/cup.tif"]
     assert text(page, "#alarm") == "1 file left out: no picture that can be read."
     # The exact size, and the time, before anything was sent; of a TIFF the browser knows neither.
     page.until("document.querySelector('#plan').textContent.includes('1 not known yet')")
@@ -141,7 +142,10 @@ def test_what_is_dropped_is_enlarged_and_saved_as_one_zip(page: Page, service: S
     with zipfile.ZipFile(downloaded(tmp_path, "enlarged.zip")) as archive:
         assert archive.testzip() is None
         found = {name: archive.read(name) for name in archive.namelist()}
-    sources = {"holiday/below/cat_x4.png": "holiday/below/cat.png", "holiday/cup_x4.tif": "holiday/cup.tif"}
+    sources = {
+        f"holiday/below/{HOSTILE}_x4.png": f"holiday/below/{HOSTILE}.png",
+        "holiday/cup_x4.tif": "holiday/cup.tif",
+    }
     assert set(found) == {*sources, "flower_x4.png"}
     shutil.copy(SAMPLE_IMAGES / "flower.png", tmp_path / "flower.png")
     (tmp_path / "by-infer").mkdir()
@@ -180,6 +184,21 @@ def test_cancelling_ends_the_work_of_the_service(page: Page, service: Service) -
     page.until("!by('start').disabled")
     click(page, "#start")
     until_done(page, 3)
+
+
+def test_a_pasted_picture_is_enlarged_too(page: Page, service: Service) -> None:
+    page.tell(
+        "(async () => { const canvas = Object.assign(document.createElement('canvas'), { width: 20, height: 12 });"
+        " canvas.getContext('2d').fillRect(3, 3, 9, 5);"
+        " const blob = await new Promise((made) => canvas.toBlob(made)), transfer = new DataTransfer();"
+        " transfer.items.add(new File([blob], 'image.png', { type: 'image/png' }));"
+        " window.dispatchEvent(new ClipboardEvent('paste', { clipboardData: transfer, cancelable: true })); })()"
+    )
+    page.until("!by('start').disabled")
+    click(page, "#start")
+    until_done(page, 1)
+    assert "80\u2009×\u200948" in text(page, "#shown-facts")
+    assert_quiet(page, service)
 
 
 def test_the_slider_compares_any_two_and_goes_down_to_pixels(page: Page, service: Service) -> None:
