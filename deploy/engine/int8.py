@@ -73,6 +73,11 @@ class Int8Denoiser:
         return int8_graph_file(self.bundle, self.target)
 
     @property
+    def digest(self) -> str:
+        """The SHA-256 of what decides what the graphs compute."""
+        return self._record.digest
+
+    @property
     def engines(self) -> int:
         """How many engines serve all ranges: one, or as many as there are ranges."""
         return len(self._ranges) if self._constants else 1
@@ -96,7 +101,7 @@ class Int8Denoiser:
         docs/measurements.md, fresh noise beside int8.
         """
         corrections = self._record.noise_corrections
-        if not corrections:
+        if not corrections or plan.settings.fitted:  # fitted rows say what was best with int8 as it is
             return plan
         levels, variances = zip(*((entry.noise_level, entry.estimate_variance) for entry in corrections), strict=True)
         measured_with_clip = plan.rules.clip
