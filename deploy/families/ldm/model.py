@@ -60,7 +60,7 @@ DISTANCES = 4
 """Arrays of distances that a backend holds at once."""
 
 TAKEN_BY_PICTURE = {Memory.LEAN: 8.5, Memory.ROOMY: 16.0}
-"""Multiples of 4 bytes per pixel and channel of the decoder's finest level: 7.5 and 13.5 were seen, encoding takes less."""
+"""Multiples of 4 bytes per pixel and channel of the finest level: 7.5 and 13.5 were seen, less when encoding."""
 
 PASSES = 3
 """Of back-projection on a decoded picture (docs/measurements.md)."""
