@@ -148,7 +148,7 @@ class Model(ABC):
     def turned(self, subject: Subject, turn: Turn) -> Subject:
         """The same pictures turned, as is their state; asked if nothing refuses."""
         del subject, turn
-        raise PlanError(self.refusal_of_turns())
+        raise PlanError(str(self.refusal_of_turns()))
 
     def predict(self, x: Float32, condition: Feeds, row: PlanRow, keep: Keep = NOTHING_STAYS) -> Float32:
         """The noise that the network sees in `x`; `row` is one that `rows` made."""
