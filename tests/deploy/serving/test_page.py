@@ -355,8 +355,15 @@ def test_what_goes_wrong_is_said_in_words(page: Page, tmp_path: Path) -> None:
     click(page, "#usual")
     page.until("!by('start').disabled")
     page.problems.clear()  # the browser itself notes that a request was refused
+    # A service that is full for a moment is waited for, and one that does not answer too.
+    page.tell(
+        "(() => { const ask = fetch, full = new Response('{}', { status: 429, headers: { 'Retry-After': '1' } });"
+        " let left = 1; fetch = (...asked) => (String(asked[0]).includes('upscale') && left-- > 0"
+        " ? Promise.resolve(full) : ask(...asked)); })()"
+    )
     page.call("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1)
     click(page, "#start")
+    page.until("document.querySelector('.note').textContent === 'the server is busy, again in 1 s'")
     page.until("by('alarm').textContent.startsWith('The server does not answer.')")
     page.call("Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1)
     until_done(page, 1)
