@@ -17,6 +17,7 @@ from deploy.cli.models import NamesModel, with_fetched_models
 from deploy.cli.options import FIRST, JsonSchema, Quiet, Verbose
 from deploy.cli.values import text_with_options
 from deploy.cli.version import exit_codes_and_variables
+from deploy.errors import readable
 
 COMMANDS = (
     "doctor",
@@ -146,7 +147,7 @@ def main() -> None:
         message = (
             f"the results cannot be written to standard output ({error.strerror}). Files that were named are complete."
             if isinstance(error, OSError)
-            else text_with_options(str(error))
+            else text_with_options(readable(str(error)))
         )
         typer.echo(f"idm-deploy: {message}", err=True)
         if isinstance(error, OSError):  # what is still buffered would fail again when the interpreter ends
