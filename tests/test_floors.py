@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("foreign",),
+    ("foreign", "hub"),
     ("bundle", "images"),
     ("sampling",),
     ("families",),

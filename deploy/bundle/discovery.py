@@ -6,6 +6,7 @@ from pathlib import Path
 from deploy.bundle.naming import MANIFEST_NAME
 from deploy.errors import BundleError
 from deploy.foreign.places import kind_of_folder, refusal_of_address
+from deploy.hub import local_path
 
 
 def discover(
@@ -17,9 +18,10 @@ def discover(
     may have left one.
     """
     if explicit is not None:
-        if not holds_manifest(Path(explicit)):
-            raise BundleError(refusal_of_bundle(Path(explicit)))
-        return Path(explicit)
+        place = local_path(explicit)
+        if not holds_manifest(place):
+            raise BundleError(refusal_of_bundle(place))
+        return place
     here = Path.cwd() if folder is None else Path(folder)
     if holds_manifest(here):
         return here

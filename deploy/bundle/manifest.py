@@ -9,8 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import msgspec
+
 import deploy
 from deploy.bundle.checks import CHECKS, plain_json
+from deploy.bundle.fitted import FittedEquation, fitted_from_json
 from deploy.bundle.quantization import Quantization, quantization_from_json
 from deploy.errors import BundleError
 
@@ -21,7 +24,10 @@ USUAL_SCALE = 4.0
 """Of what is shown and searched where nobody says another."""
 
 QUANTIZATION = "quantization"
-OPTIONAL = (QUANTIZATION, "calibration_images")
+FITTED = "fitted"
+MOST_TOLD = 5
+"""Problems that one message lists."""
+OPTIONAL = (QUANTIZATION, FITTED, "calibration_images")
 """Keys that bundle.json lacks until a command has something to say there."""
 
 
@@ -69,6 +75,8 @@ class Manifest:
     """{package: version} of what wrote the graphs."""
     tool: Mapping[str, str] = field(default_factory=lambda: {"name": "idm-deploy", "version": deploy.__version__})
     quantization: Quantization | None = None
+    fitted: Mapping[str, FittedEquation] | None = None
+    """{"fitted-3": rows found for this bundle}."""
     calibration_images: Mapping[str, str] | None = None
     """{file name: SHA-256}."""
     files: Mapping[str, FileRecord] = field(default_factory=dict)
@@ -82,9 +90,11 @@ class Manifest:
         if not problems:
             problems = list(_problems(self))
         if problems:
-            raise BundleError(f"bundle.json is not valid: {'; '.join(problems)}.")
+            raise _invalid(problems)
         if self.quantization is not None:
             object.__setattr__(self, QUANTIZATION, quantization_from_json(self.quantization))
+        if self.fitted is not None:
+            object.__setattr__(self, FITTED, fitted_from_json(self.fitted))
 
     @property
     def usual_scale(self) -> float:
@@ -109,7 +119,7 @@ class Manifest:
             raise BundleError(f"bundle.json is not valid: schema is {schema!r}, expected a number from 1 to {SCHEMA}.")
         problems = list(_key_problems(data)) + list(CHECKS["files"]("files", data.get("files", {})))
         if problems:
-            raise BundleError(f"bundle.json is not valid: {'; '.join(problems)}.")
+            raise _invalid(problems)
         return cls(**{**data, "files": {name: FileRecord(**record) for name, record in data["files"].items()}})
 
     def as_json(self) -> dict[str, Any]:
@@ -137,6 +147,11 @@ class Manifest:
         parts = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "files"}
         if isinstance(self.quantization, Quantization):
             parts[QUANTIZATION] = self.quantization.as_json()
+        if isinstance(self.fitted, Mapping):
+            parts[FITTED] = {
+                name: msgspec.to_builtins(equation) if isinstance(equation, FittedEquation) else equation
+                for name, equation in self.fitted.items()
+            }
         return parts
 
     def _needed(self) -> Iterator[tuple[str, str]]:
@@ -147,12 +162,19 @@ class Manifest:
         yield from self.quantization.files if self.quantization is not None else ()
 
 
+def _invalid(problems: Sequence[str]) -> BundleError:
+    """The first few of them; a file that is wrong in a thousand places is not better known by all."""
+    more = f"; and {len(problems) - MOST_TOLD} more" if len(problems) > MOST_TOLD else ""
+    return BundleError(f"bundle.json is not valid: {'; '.join(problems[:MOST_TOLD])}{more}.")
+
+
 def _problems(manifest: Manifest) -> Iterator[str]:
     data = manifest.as_json()
     for name, value in data.items():
         yield from CHECKS[name](name, value)
-    if isinstance(manifest.presets, dict) and manifest.default_preset not in manifest.presets:
-        yield f"default_preset {manifest.default_preset!r} is none of the presets ({', '.join(manifest.presets)})"
+    presets, default = manifest.presets, manifest.default_preset
+    if isinstance(presets, dict) and isinstance(default, str) and default not in presets:
+        yield f"default_preset {default!r} is none of the presets ({', '.join(presets) or 'there are none'})"
 
 
 def refuse_newer_schema(data: object) -> None:

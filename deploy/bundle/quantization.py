@@ -4,20 +4,23 @@ Files are named, never described: what lies in them is read by `deploy.engine.in
 value of another type and a number out of its range are refused. What is not known yet is left out of bundle.json.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
 from calibration.choose.ranges import TimestepRanges
 from calibration.errors import RangeError
+from deploy.bundle.limits import LARGEST_NUMBER, MOST_CHANNELS, MOST_ENTRIES, MOST_STEPS
+from deploy.bundle.records import Digest, Level, Name
 
-Level = Annotated[float, Meta(ge=0.0, le=1.0)]
-FileName = Annotated[str, Meta(min_length=1)]
-Name = Annotated[str, Meta(min_length=1)]
-Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+FileName = Name
+Names = Annotated[tuple[Name, ...], Meta(max_length=MOST_ENTRIES)]
+Levels = Annotated[tuple[Level, ...], Meta(max_length=MOST_STEPS)]
+PerChannel = Annotated[tuple[float, ...], Meta(min_length=1, max_length=MOST_CHANNELS)]
 Setting = None | bool | int | float | str | tuple[int | float | str, ...]
 
 
@@ -44,7 +47,7 @@ class RangeFiles(Record, frozen=True):
 class ConstantFiles(Record, frozen=True):
     """Initializers whose values differ between ranges, one for each segment of the rows."""
 
-    names: tuple[Name, ...]
+    names: Annotated[tuple[Name, ...], Meta(max_length=MOST_CHANNELS)]
     rows: RangeFiles
 
 
@@ -56,16 +59,16 @@ class LevelCorrection(Record, frozen=True):
     """
 
     noise_level: Level
-    gain: Annotated[tuple[float, ...], Meta(min_length=1)]
-    offset: Annotated[tuple[float, ...], Meta(min_length=1)]
-    estimate_variance: Annotated[float, Meta(ge=0.0)]
+    gain: PerChannel
+    offset: PerChannel
+    estimate_variance: Annotated[float, Meta(ge=0.0, le=LARGEST_NUMBER)]
 
 
 class Int8Decoder(Record, frozen=True):
     """The graphs of the latent decoder that are in int8, `decode` and `query`; what is absent stays in float."""
 
-    graphs: Mapping[Name, FileName]
-    weights: tuple[FileName, ...]
+    graphs: Annotated[Mapping[Name, FileName], Meta(max_length=MOST_ENTRIES)]
+    weights: Names
 
 
 class HeldOut(Record, frozen=True):
@@ -92,11 +95,11 @@ class Int8Target(Record, frozen=True):
     """
 
     graph: FileName
-    edges: tuple[Level, ...]
+    edges: Levels
     rows: Mapping[Name, RangeFiles]
     constants: Mapping[Name, ConstantFiles]
-    weights: tuple[FileName, ...]
-    noise_corrections: tuple[LevelCorrection, ...]
+    weights: Names
+    noise_corrections: Annotated[tuple[LevelCorrection, ...], Meta(max_length=MOST_STEPS)]
     decoder: Int8Decoder | None = None
     held_out: HeldOut | None = None
 
@@ -118,6 +121,12 @@ class Int8Target(Record, frozen=True):
         return [self.graph, *([] if self.decoder is None else self.decoder.graphs.values())]
 
     @property
+    def digest(self) -> str:
+        """The SHA-256 of all that decides what its graphs compute: files are named by their content."""
+        computes = msgspec.structs.replace(self, held_out=None)
+        return hashlib.sha256(msgspec.json.encode(computes, order="deterministic")).hexdigest()
+
+    @property
     def files(self) -> list[str]:
         """Every file that this target needs, some more than once."""
         rows = [*self.rows.values(), *(constants.rows for constants in self.constants.values())]
@@ -133,11 +142,11 @@ class Quantization(Record, frozen=True):
     three.
     """
 
-    targets: Mapping[Name, Int8Target]
-    noise_levels: tuple[Level, ...]
-    settings: Mapping[Name, Setting] = {}
+    targets: Annotated[Mapping[Name, Int8Target], Meta(max_length=MOST_ENTRIES)]
+    noise_levels: Levels
+    settings: Annotated[Mapping[Name, Setting], Meta(max_length=MOST_ENTRIES)] = {}
     calibration_sha256: Digest | None = None
-    equations: tuple[Name, ...] = ()
+    equations: Names = ()
 
     def __post_init__(self) -> None:
         for name in ("max_psnr_drop", "min_fidelity"):
@@ -179,12 +188,16 @@ def quantization_from_json(value: object) -> Quantization:
     """The record that JSON's types hold; a ValueError says at which place they hold something else."""
     targets = value.get("targets") if isinstance(value, Mapping) else None
     for name, target in targets.items() if isinstance(targets, Mapping) else ():
-        _converted(target, Int8Target, f"quantization.targets.{name}")  # for its name: msgspec says which key of none
-    quantization: Quantization = _converted(value, Quantization, "quantization")
-    return quantization
+        # For its name: msgspec says which key of none.
+        record_from_json(target, Int8Target, f"quantization.targets.{name}")
+    return record_from_json(value, Quantization, "quantization")
 
 
-def _converted(value: object, kind: type[Any], place: str) -> Any:
+Kind = TypeVar("Kind", bound=Record)
+
+
+def record_from_json(value: object, kind: type[Kind], place: str) -> Kind:
+    """The record of that kind; a ValueError names the place in bundle.json that holds something else."""
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

@@ -14,14 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from deploy.bundle.discovery import refusal_of_bundle
+from deploy.bundle.limits import LARGEST_MANIFEST_BYTES
 from deploy.bundle.locking import DirectoryLock
 from deploy.bundle.manifest import FileRecord, Manifest, refuse_newer_schema
 from deploy.bundle.naming import MANIFEST_NAME
 from deploy.errors import BundleError
+from deploy.hub import local_path
 
 _LOG = logging.getLogger(__name__)
 
-_LARGEST_MANIFEST_BYTES = 64 << 20
 _NOT_AN_ARRAY = (ValueError, SyntaxError, tokenize.TokenError)  # what NumPy raises at a malformed header
 _CURE = "Copy the bundle here again, or export the checkpoint again with --force."
 
@@ -37,11 +38,12 @@ class Bundle:
     def open(cls, path: str | Path, *, verify: Literal["full", "sizes"] = "full") -> "Bundle":
         """The bundle at `path`, once every listed file is there and has its recorded SHA-256.
 
+        `path` may be hf://OWNER/NAME[@REVISION], which is fetched the first time.
         `verify="sizes"` compares sizes only, for a caller that has just written or verified it.
         """
         if verify not in ("full", "sizes"):
             raise ValueError(f"verify is {verify!r}, expected 'full' or 'sizes'")
-        folder = Path(path)
+        folder = local_path(path)
         manifest = read_manifest(folder)
         damage = list(_damage(folder, manifest, hashes=verify == "full"))
         if damage:
@@ -139,7 +141,7 @@ def _parsed(path: Path) -> object:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode):
             raise BundleError(f"{MANIFEST_NAME} is not a plain file, and links are not followed.")
-        if status.st_size > _LARGEST_MANIFEST_BYTES:
+        if status.st_size > LARGEST_MANIFEST_BYTES:
             raise BundleError(f"{MANIFEST_NAME} has {status.st_size} bytes, more than any bundle needs.")
         return json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):

@@ -82,6 +82,11 @@ class OpenedFolder:
         return tensors
 
 
+def known_pipelines() -> tuple[str, ...]:
+    """The pipelines whose folders some family reads, by their names in `model_index.json`."""
+    return tuple(family.folder.pipeline for family in FAMILIES if family.folder is not None)
+
+
 def holds_pipeline(path: Path) -> bool:
     """Whether this is a folder that claims to be a pipeline of diffusers."""
     return os.path.isdir(path) and os.path.isfile(path / INDEX)  # noqa: PTH112, PTH113  False of what cannot be looked at
@@ -132,7 +137,7 @@ def _family_of(path: Path, index: Mapping[str, Any]) -> Family:
     for family in FAMILIES:
         if family.folder is not None and family.folder.pipeline == pipeline:
             return family
-    known = ", ".join(family.folder.pipeline for family in FAMILIES if family.folder is not None)
+    known = ", ".join(known_pipelines())
     raise CheckpointError(f"{path} is {kind_of_folder(path)}. Of such folders idm-deploy takes {known or 'none'}.")
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.checkpoint.folders import holds_pipeline, open_folder
+from deploy.checkpoint.folders import holds_pipeline, known_pipelines, open_folder
 from deploy.checkpoint.settings import METADATA_KEY, settings_of
 from deploy.checkpoint.state_dicts import QUANTIZER_BUFFERS, State, state_from_contents
 from deploy.checkpoint.stored_tensors import FLOATS, Tensor
@@ -28,6 +28,7 @@ from deploy.families.contract import Family
 from deploy.families.detection import Detection, Settings, Shape, Source, Stored
 from deploy.families.table import FAMILIES, family_named, titles
 from deploy.foreign.networks import refuse_foreign_network
+from deploy.hub import local_path
 from deploy.sampling.schedule import NoiseSchedule
 
 if TYPE_CHECKING:
@@ -107,12 +108,13 @@ def load_checkpoint(
 ) -> Checkpoint:
     """The network in a .pt, .pth, .ckpt or .safetensors file or in a folder of diffusers, ready to run in float32.
 
+    `path` may be hf://OWNER/NAME[@REVISION][/FILE], which is fetched the first time.
     `config`: the authors' JSON or YAML file, or a mapping of the same layout or of configuration fields.
     `weights`: "raw" as published inference uses them, or their moving average "ema" where the file has it.
     """
     weights_named(weights)
     torch = _torch()
-    contents, state, family, of_folder = _opened(Path(path), weights)
+    contents, state, family, of_folder = _opened(local_path(path, pipelines=known_pipelines()), weights)
     if weights == "raw" and state.averaged:  # only now: of another network it would be the wrong advice
         raise CheckpointError(f"{contents.path} holds only the moving average of the weights; use weights 'ema'.")
     tensors = (
@@ -200,6 +202,12 @@ def recognise(path: Path, shapes: Mapping[str, Shape]) -> Family:
         f"{path} holds another network (tensors: {len(shapes)}); the nearest known family is {nearest.title}, of "
         f"which it lacks {_some(lacking)}. Known families: {', '.join(family.name for family in FAMILIES)}."
     )
+
+
+def refuse_foreign(path: Path, shapes: Mapping[str, Shape]) -> None:
+    """A CheckpointError that names a well-known network of others; nothing for what a family takes or nobody knows."""
+    if not any(all(mark in shapes for mark in family.marks_of(shapes)) for family in FAMILIES):
+        refuse_foreign_network(path, shapes, titles())
 
 
 def _torch() -> Any:

@@ -13,12 +13,15 @@ from typing import Annotated, Any
 import typer
 
 from deploy.cli.messages import shown_messages
+from deploy.cli.models import NamesModel, with_fetched_models
 from deploy.cli.options import FIRST, JsonSchema, Quiet, Verbose
 from deploy.cli.values import text_with_options
 from deploy.cli.version import exit_codes_and_variables
+from deploy.errors import readable
 
 COMMANDS = (
     "doctor",
+    "pull",
     "inspect",
     "export",
     "quantize",
@@ -32,6 +35,7 @@ COMMANDS = (
     "evaluate",
     "bench",
     "report",
+    "push",
     "demo",
 )
 """In the order of `--help`, which is the order in which a user needs them. Each is deploy.cli.commands.<name>."""
@@ -101,14 +105,15 @@ def _with_common_options(command: Callable[..., None]) -> Callable[..., None]:
         if quiet and verbose:
             raise typer.BadParameter("say one of --quiet and --verbose.", param_hint="--quiet")
         with shown_messages(quiet=quiet, verbose=verbose):
-            command(**values)
+            command(**with_fetched_models(own.parameters, values))
 
     own = signature(command, eval_str=True)
     for parameter in own.parameters.values():
         for option in parameter.annotation.__metadata__:
             # Typer would call a path that may not be read wrong usage; it is a refusal, in our words and with exit
             # code 1.
-            option.readable = False
+            if not isinstance(option, NamesModel):
+                option.readable = False
     shared = (("json_schema", JsonSchema, False), ("quiet", Quiet, False), ("verbose", Verbose, 0))
     parameters = [
         Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context),
@@ -142,7 +147,7 @@ def main() -> None:
         message = (
             f"the results cannot be written to standard output ({error.strerror}). Files that were named are complete."
             if isinstance(error, OSError)
-            else text_with_options(str(error))
+            else text_with_options(readable(str(error)))
         )
         typer.echo(f"idm-deploy: {message}", err=True)
         if isinstance(error, OSError):  # what is still buffered would fail again when the interpreter ends

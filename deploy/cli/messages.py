@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import typer
 
 from deploy.cli.values import text_with_options
+from deploy.errors import readable
 
 PACKAGES = ("deploy", "calibration", "engines")
 """Their records are the ones that --verbose shows first."""
@@ -70,8 +71,9 @@ class _Format(logging.Formatter):
     """Messages as they are, errors with the name of the tool, log records with time and module."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
+        message = readable(record.message)
         if record.levelno >= logging.ERROR:
-            return f"idm-deploy: {text_with_options(record.message)}"
+            return f"idm-deploy: {text_with_options(message)}"
         if record.name == _MESSAGES.name:
-            return text_with_options(record.message)
-        return f"{self.formatTime(record, self.datefmt)} {record.levelname.lower()} {record.name}: {record.message}"
+            return text_with_options(message)
+        return f"{self.formatTime(record, self.datefmt)} {record.levelname.lower()} {record.name}: {message}"

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from deploy.cli.models import NamesModel
 from deploy.cli.values import checked_engine, checked_equation, checked_precision, checked_usage
 
 Completion = Callable[[], list[str]]
@@ -129,8 +130,11 @@ PRECISIONS = one_of("auto", "fp32", "bf16", "fp16", "int8")
 FOUND = "Folder of the bundle. If left out, the one bundle in the current folder."
 FOUND_OR_PACKAGED = f"{FOUND[:-1]}, else the packaged demo model."
 
-BundleArgument = Annotated[Path | None, typer.Argument(help=FOUND)]
-BundleOrPackaged = Annotated[Path | None, typer.Argument(help=FOUND_OR_PACKAGED)]
+BundleArgument = Annotated[Path | None, typer.Argument(help=FOUND), NamesModel()]
+BundleToChange = Annotated[Path | None, typer.Argument(help=FOUND), NamesModel(changes_bundle=True)]
+BundleOrPackaged = Annotated[Path | None, typer.Argument(help=FOUND_OR_PACKAGED), NamesModel()]
+BundleOption = Annotated[Path | None, FIRST(FOUND), NamesModel()]
+BundleOptionOrPackaged = Annotated[Path | None, FIRST(FOUND_OR_PACKAGED), NamesModel()]
 
 Sample = Annotated[
     list[Path],

@@ -141,7 +141,10 @@ def stages_from_text(text: str) -> str | tuple[float, ...]:
 def checked_equation(name: str) -> None:
     """There is an equation of that name."""
     from deploy.sampling.equations import EQUATIONS
+    from deploy.sampling.fitted import is_fitted
 
+    if is_fitted(name):
+        return  # the bundle says which it has
     _refuse_unknown("equation", name, EQUATIONS)
 
 

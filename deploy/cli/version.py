@@ -74,9 +74,16 @@ VARIABLES: Mapping[str, str] = {
     "OMP_NUM_THREADS": "threads of PyTorch, which `export` and `verify --against` use",
     "CUDA_VISIBLE_DEVICES": "which NVIDIA GPUs are seen",
     "ONEDNN_MAX_CPU_ISA": "instructions that OpenVINO and PyTorch may use; without AVX-512 bf16 is refused",
+    "HF_HOME": "the cache of models from a hub; else ~/.cache/huggingface",
+    "HF_ENDPOINT": "the hub; else https://huggingface.co",
+    "HF_HUB_OFFLINE": "set to 1, no hub is asked",
+    "HF_HUB_DISABLE_TELEMETRY": "set to 1 for the hub's package unless you set it",
     "ORT_DISABLE_TELEMETRY": "set to 1 for ONNX Runtime unless you set it",
 }
-"""Read by this package or by the libraries under it. There is none of our own: settings are options."""
+"""Read by this package or by the libraries under it. There is none of our own: settings are options.
+
+HF_TOKEN is read as well, and left out here: a bug report has them all.
+"""
 
 
 def exit_codes_and_variables() -> str:

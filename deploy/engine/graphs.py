@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
-from deploy.engine.int8 import Int8Denoiser, int8_decoder_graph, target_of_backend
+from deploy.engine.graph_files import graph_file, int8_decoder_graph
+from deploy.engine.int8 import Int8Denoiser, target_of_backend
+from deploy.errors import BundleError
+from deploy.families.bundles import check_bundle
 from deploy.families.contract import NOTHING_STAYS, Array, Keep
 from deploy.sampling.plan import PlanRow
 from engines.backends import DEFAULT_BACKEND, backend_named, open_engine
@@ -21,8 +24,9 @@ from engines.forms import Forms, Lease, Shapes
 from engines.onnx_files.graph_file import read_signature
 from engines.saturation import constants_without_saturation
 
-FLOAT_GRAPHS = frozenset({"tabulate", "encode", "condition"})
-"""Run once per plan or picture, where float32 costs nothing and a rounding error would stay for every step."""
+FLOAT_GRAPHS = frozenset({"tabulate", "encode", "condition", "codes"})
+"""Run once per plan or picture, where float32 costs nothing and a rounding error would stay for every step, or choose
+another code of a quantizer."""
 
 INT8 = "int8"
 """The precision of a denoiser that was quantized; see `engines.contract.Backend.around_int8` for the rest."""
@@ -72,6 +76,7 @@ class GraphSet:
     """
 
     def __init__(self, bundle: Bundle, choice: EngineChoice) -> None:
+        check_bundle(bundle)
         self.bundle = bundle
         self.choice = choice
         self.int8 = Int8Denoiser(bundle, self._int8_target) if choice.precision == INT8 else None
@@ -132,7 +137,7 @@ class GraphSet:
     def _graph(self, name: str) -> Path:
         """The file of a graph other than the int8 denoiser: in int8 too if the decoder has it."""
         int8_graph = int8_decoder_graph(self.bundle, self._int8_target, name) if self.choice.precision == INT8 else None
-        return int8_graph or self.bundle.graph(name, self.choice.record.norm)
+        return int8_graph or graph_file(self.bundle, name, self.choice.record.norm)
 
     def _constants(self, name: str, graph: Path, index: int) -> dict[str, Array]:
         """What replaces the constants of a graph: those of a range, and what this CPU needs for right int8 sums."""
@@ -167,7 +172,8 @@ class GraphSet:
             engine = lease.engine(name, self._shapes(name, {**kept, **feeds}, fixed=fixed), index)
             held = lease.held(name, index, engine, kept)
             names = [spec.name for spec in engine.inputs if spec.name not in kept]
-            return engine.run({name: feeds[name] for name in names if name in feeds}, held)
+            outputs = engine.run({name: feeds[name] for name in names if name in feeds}, held)
+        return _Outputs(outputs, name)
 
     def _shapes(self, name: str, feeds: Mapping[str, Array], *, fixed: bool) -> Shapes | None:
         """The shapes that the engine for these feeds is compiled for; None: any size."""
@@ -221,6 +227,20 @@ class GraphSet:
     def close(self) -> None:
         """The memory of all graphs is freed, now or when the runs end that use them; later runs open them again."""
         self._forms.close()
+
+
+class _Outputs(dict[str, Array]):
+    """What a graph made, by name; a name that it does not have is a refusal, as bundles come from strangers."""
+
+    def __init__(self, outputs: Mapping[str, Array], graph: str) -> None:
+        super().__init__(outputs)
+        self._graph = graph
+
+    def __missing__(self, name: str) -> Array:
+        raise BundleError(
+            f"The graph {self._graph} of this bundle makes {', '.join(self) or 'nothing'}, expected {name} too. Export "
+            "the checkpoint again with this version."
+        )
 
 
 def shapes_of(feeds: Mapping[str, Array]) -> Shapes:

@@ -17,6 +17,7 @@ from calibration.targets.range_rows import RangeConstants, RangeRows
 from calibration.targets.table import target_of_form
 from deploy.bundle import Bundle
 from deploy.bundle.quantization import RangeFiles
+from deploy.engine.graph_files import int8_graph_file
 from deploy.errors import BundleError
 from deploy.sampling.plan import Correction, Plan, PlanRow
 from engines.arrays import Array
@@ -69,7 +70,12 @@ class Int8Denoiser:
     @property
     def graph(self) -> Path:
         """The graph of all ranges."""
-        return self.bundle.file(self._record.graph)
+        return int8_graph_file(self.bundle, self.target)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what decides what the graphs compute."""
+        return self._record.digest
 
     @property
     def engines(self) -> int:
@@ -95,7 +101,7 @@ class Int8Denoiser:
         docs/measurements.md, fresh noise beside int8.
         """
         corrections = self._record.noise_corrections
-        if not corrections:
+        if not corrections or plan.settings.fitted:  # fitted rows say what was best with int8 as it is
             return plan
         levels, variances = zip(*((entry.noise_level, entry.estimate_variance) for entry in corrections), strict=True)
         measured_with_clip = plan.rules.clip
@@ -155,14 +161,6 @@ class Int8Denoiser:
             for table in tables
         )
         return Correction(gain=gain, offset=offset)
-
-
-def int8_decoder_graph(bundle: Bundle, target: str, name: str) -> Path | None:
-    """The int8 form of a graph of the latent decoder; None where it stays in float."""
-    record = None if bundle.manifest.quantization is None else bundle.manifest.quantization.targets.get(target)
-    if record is None or record.decoder is None or name not in record.decoder.graphs:
-        return None
-    return bundle.file(record.decoder.graphs[name])
 
 
 def read_array(path: Path) -> Array:

@@ -8,8 +8,9 @@ user gives three output sizes and three scales, and every axis follows by the ru
 from collections.abc import Iterable, Mapping, Sequence
 
 from deploy.bundle import Bundle
+from deploy.families.bundles import recorded_config
 from deploy.families.sizes import EngineSizes
-from deploy.families.table import family_named, recorded_config
+from deploy.families.table import family_named
 from deploy.images.sizes import Size
 from engines.plans.profiles import Profile
 

@@ -15,9 +15,10 @@ from deploy.engine.graphs import INT8, EngineChoice, GraphSet
 from deploy.engine.int8 import target_of_backend
 from deploy.engine.turns import Contender, measure
 from deploy.errors import DeployError
+from deploy.families.bundles import recorded_config
 from deploy.families.cases import BEFORE_STEP, NOISE_LEVEL, TIMESTEP, chain
 from deploy.families.contract import NOTHING_STAYS, Keep
-from deploy.families.table import family_named, recorded_config
+from deploy.families.table import family_named
 from deploy.images.sizes import Size
 from deploy.sampling.plan import PlanRow
 from deploy.sampling.schedule import NoiseSchedule

@@ -117,6 +117,9 @@ class OnnxOps:
     def take(self, x: str, index: str, name: str, *, axis: int) -> str:
         return self._node("Gather", [x, index], name, axis=axis)
 
+    def index_of_least(self, x: str, name: str) -> str:
+        return self._node("ArgMin", [x], name, axis=-1, keepdims=0)
+
     def concat(self, parts: Sequence[str], name: str, *, axis: int) -> str:
         return self._node("Concat", list(parts), name, axis=axis)
 

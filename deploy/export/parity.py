@@ -8,17 +8,17 @@ import numpy as np
 
 from deploy.bundle import Bundle
 from deploy.checkpoint.folders import holds_pipeline, open_folder
-from deploy.checkpoint.load import Checkpoint, load_checkpoint, weights_named
+from deploy.checkpoint.load import Checkpoint, load_checkpoint, refuse_foreign, weights_named
 from deploy.checkpoint.state_dicts import state_from_contents
 from deploy.checkpoint.weights_files import open_weights
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.errors import BundleError
 from deploy.export.export import parts_of
+from deploy.families.bundles import recorded_config
 from deploy.families.cases import chain
 from deploy.families.rewriting.ops import Part
 from deploy.families.rewriting.torch_ops import PartRunner
-from deploy.families.table import family_named, recorded_config, titles
-from deploy.foreign.networks import refuse_foreign_network
+from deploy.families.table import family_named
 from deploy.images.sizes import Size
 from engines.arrays import Array
 from engines.progress import Progress, silent
@@ -124,7 +124,7 @@ def load_origin(bundle: Bundle, path: Path) -> Checkpoint:
         if open_folder(path).contents.size != manifest.source["bytes"]:
             raise _another_file(bundle, path, "sizes")
     elif path.is_file() and path.stat().st_size != manifest.source["bytes"]:
-        refuse_foreign_network(path, state_from_contents(open_weights(path), manifest.weights).shapes, titles())
+        refuse_foreign(path, state_from_contents(open_weights(path), manifest.weights).shapes)
         raise _another_file(bundle, path, "sizes")
     config = family_named(manifest.family).as_mapping(recorded_config(manifest.family, manifest.configuration))
     checkpoint = load_checkpoint(path, config=config, weights=weights_named(manifest.weights))

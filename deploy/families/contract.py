@@ -166,6 +166,17 @@ class Rewrite:
     saves: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """Another package that runs the networks of a family, for comparison.
+
+    published: (network, trial) -> the same network there. Its weights may be random: the time does not depend on them.
+    """
+
+    package: str
+    published: Callable[[Any, Trial], "Published"]
+
+
 def mapping_of(config: Any) -> dict[str, Any]:
     """The fields of a configuration and of its parts in JSON's types."""
     return {name: _plain(value) for name, value in asdict(config).items()}
@@ -211,6 +222,9 @@ class Family:
     """The configuration in JSON's types."""
     config_from_values: Callable[[Mapping[str, Any]], Any]
     """The configuration from the fields and values that a checkpoint's or a bundle's `configuration` lists."""
+    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Least and most that a number of the configuration, or each in a list, may be for a bundle to be run: far beyond
+    any network, and little enough for what is computed of it. By field or property, `unet.stride` of a part."""
     scale_range: Callable[[Any], tuple[float, float] | None]
     """The magnifications seen in training; beyond them the network extrapolates. None: it magnifies nothing."""
     unused_shapes: Callable[[Any], dict[str, Shape]] = nothing_of
@@ -238,6 +252,10 @@ class Family:
     values: ValueRule
     sampling: SamplingRules
     published_equations: tuple[str, ...]  # of the authors' samplers
+    published_ddim_steps: int = 200
+    """How many the authors ask for, of DDIM."""
+    peer: Peer | None = None
+    """What people run the network with in place of the authors' code: then the baseline of `bench`, if installed."""
     demo_presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Those of its demo model, if it has one, chosen by the judge on the packaged calibration pictures."""
 

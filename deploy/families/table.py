@@ -5,16 +5,14 @@ names. So a family never misses a checkpoint of its own, and one whose marks are
 it.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from deploy.errors import BundleError, ConfigError
 from deploy.families.contract import Family
 from deploy.families.idm.family import IDM
 from deploy.families.latent.family import LATENT
+from deploy.families.ldm.family import LDM
 from deploy.families.sr3.family import SR3
 
-FAMILIES: list[Family] = [LATENT, IDM, SR3]
+FAMILIES: list[Family] = [LATENT, IDM, SR3, LDM]
 
 
 def register(family: Family) -> None:
@@ -36,9 +34,3 @@ def family_named(name: str) -> Family:
 def titles() -> list[str]:
     """What is taken, as people would name it."""
     return [family.title for family in FAMILIES]
-
-
-def recorded_config(family: str, configuration: Mapping[str, Mapping[str, Any]]) -> Any:
-    """The configuration that a bundle records field by field, as the class of its family."""
-    values = {name: entry["value"] for name, entry in configuration.items()}
-    return family_named(family).config_from_values(values)

@@ -100,7 +100,7 @@ class DryRun:
         run = self._run
         request = run.request
         try:
-            lr, has_alpha = request.outlook_on(job.image)
+            lr, has_alpha = request.outlook_on(job.image, run.upscaler.session.room())
             size = request.output_size(lr)
             if not run.will_be_made(job):
                 return Plan(state="would skip", input=job.image, output=job.target)
@@ -128,5 +128,5 @@ class DryRun:
         saving, record = self._run.request.saving, format_of_suffix(job.target)
         holds = record is None or record.writer is None or "alpha" in record.writer.keeps
         if not holds and saving.background is None and read_header(job.image).may_be_transparent:
-            source = self._run.request.open(job.image, job.frame)
+            source = self._run.request.open(job.image, job.frame, self._run.upscaler.session.room())
             result_of(source, size, saving, job.target if job.names_format else None)

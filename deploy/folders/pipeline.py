@@ -107,7 +107,15 @@ class Pipeline:
 
     def _read(self) -> None:
         run = self._run
-        reader = Reader(run.jobs, run.request, run.settings, run.record, self._stopped, run.tell_of_existing)
+        reader = Reader(
+            run.jobs,
+            run.request,
+            run.settings,
+            run.record,
+            self._stopped,
+            run.upscaler.session.room,
+            run.tell_of_existing,
+        )
         try:
             for outcome in reader.outcomes():
                 if not self._ready.give(outcome, outcome.weight if isinstance(outcome, Ready) else 0):

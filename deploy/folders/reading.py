@@ -72,7 +72,10 @@ class Ready:
 
 
 class Reader:
-    """Makes pictures ready, in order; those that another run is at come last, if they are still to be made then."""
+    """Makes pictures ready, in order; those that another run is at come last, if they are still to be made then.
+
+    room: bytes that a picture may take now.
+    """
 
     def __init__(
         self,
@@ -81,6 +84,7 @@ class Reader:
         settings: Settings,
         record: Record | None,
         stopped: Event,
+        room: Callable[[], int],
         say: Callable[[str], None],
     ) -> None:
         self._jobs = jobs
@@ -88,6 +92,7 @@ class Reader:
         self._settings = settings
         self._record = record
         self._stopped = stopped
+        self._room = room
         self._say = say
         self._inputs: frozenset[Path] | None = None
 
@@ -155,7 +160,7 @@ class Reader:
         if before is not None and self._request.force:
             self._refuse_input(job.target)
         input_stamp = _stamp(job.image)
-        source = self._request.open(job.image, job.frame)
+        source = self._request.open(job.image, job.frame, self._room())
         input_hash = hash_of_file(job.image) if self._record is not None else None
         if _stamp(job.image) != input_stamp or input_stamp is None:
             raise ImageError(f"reading {job.image}: it was changed while it was read. Run again when it is complete.")

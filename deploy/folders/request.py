@@ -6,6 +6,7 @@ from typing import Any
 
 from deploy.engine.chosen import AUTO
 from deploy.errors import ImageError, SizeError
+from deploy.images.reading import MAX_PIXELS as MAX_INPUT_PIXELS
 from deploy.images.reading import read_header
 from deploy.images.sizes import MAX_PIXELS, Size, UserSize, check_request, label_of_size, output_size
 from deploy.images.view import View
@@ -76,9 +77,12 @@ class Request:
         if not self.names_formats():
             self.saving.check_quality_of_default()
 
-    def outlook_on(self, image: Path) -> tuple[Size, bool]:
-        """The size of what is enlarged of an input, and whether it is transparent, by its header."""
-        header = read_header(image)
+    def outlook_on(self, image: Path, room: int | None = None) -> tuple[Size, bool]:
+        """The size of what is enlarged of an input, and whether it is transparent, by its header.
+
+        room: bytes of memory that looking may take; None: any.
+        """
+        header = read_header(image, room=room, max_pixels=self.max_pixels or MAX_INPUT_PIXELS)
         return header.size if self.crop is None else Size.from_user(self.crop[2:]), header.has_alpha
 
     def output_size(self, lr: Size) -> Size:
@@ -90,9 +94,9 @@ class Request:
         """The size that is asked for, as it stands in names of files, such as x4."""
         return label_of_size(**self._way())
 
-    def open(self, image: Path, frame: int | None) -> Source:
-        """An input as the network sees it: the part of it that is asked for."""
-        source = open_source(image, self.saving, frame=frame, max_pixels=self.max_pixels)
+    def open(self, image: Path, frame: int | None, room: int | None = None) -> Source:
+        """An input as the network sees it: the part of it that is asked for. room: bytes it may take; None: any."""
+        source = open_source(image, self.saving, frame=frame, max_pixels=self.max_pixels, room=room)
         if self.crop is None:
             return source
         left, top, width, height = self.crop

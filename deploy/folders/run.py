@@ -194,7 +194,7 @@ class Run:
         for job in self.jobs:
             if self.will_be_made(job):
                 with suppress(DeployError):  # told when its turn comes
-                    inputs.append(self.request.outlook_on(job.image))
+                    inputs.append(self.request.outlook_on(job.image, self.upscaler.session.room()))
         self.forecasts.look_ahead(inputs)
 
     def tell_of_picture(self, ready: Ready, done: Progress) -> None:

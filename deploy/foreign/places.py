@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/+(?P<rest>.*)")
-_HUB_PAGE = re.compile(r"(?:www\.)?huggingface\.co/(?P<name>[^/]+/[^/]+)/?$")
+_HUB_PAGE = re.compile(r"(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<name>[^/]+/[^/]+)/?$")
 
 # How files begin that are neither checkpoints nor text, and what to call them.
 _BEGINNINGS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
@@ -43,15 +43,17 @@ def refusal_of_address(path: Path) -> str | None:
     if address is None:
         return None
     scheme, _, rest = address.partition("://")
-    on_hub = rest.strip("/") if scheme.lower() == "hf" else None
+    if scheme.lower() == "hf":
+        return (
+            f"{address} is an address; such a one stands only where a checkpoint or a bundle is named. Download what "
+            f"it means, for instance with `hf download {'/'.join(rest.strip('/').split('/')[:2])}`, and name the file."
+        )
     if (page := _HUB_PAGE.fullmatch(rest)) is not None:
-        on_hub = page["name"]
-    if on_hub is not None:
-        how = f"`hf download {'/'.join(on_hub.split('/')[:2])}`"
-    elif scheme.lower() in ("http", "https", "ftp"):
-        how = f"`curl -LO {address}`"
-    else:
-        how = "the tool for such addresses"
+        return (
+            f"{address} is a web page; write hf://{page['name']} where a checkpoint or a bundle is named, which "
+            f"fetches it, or type `idm-deploy pull {page['name']}`."
+        )
+    how = f"`curl -LO {address}`" if scheme.lower() in ("http", "https", "ftp") else "the tool for such addresses"
     return (
         f"{address} is an address, and idm-deploy reads only files on this machine. Download it, for instance with "
         f"{how}, and name the file."

@@ -1,7 +1,7 @@
 """Picture files in: any format of the table, as one record, with all bits, upright, nothing left out without a word.
 
 What a file is taken for depends on its content, not on its name. Its size is read from the header and held against the
-limit before anything is unfolded.
+limits, of pixels and of memory, before anything is unfolded.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ from deploy.images.picture import HIGHEST, Origin, Picture, Samples
 from deploy.images.profiles import srgb_from_cmyk, usable_profile
 from deploy.images.sizes import Size
 
+NEVER_REFUSED = 16 << 20
+"""Bytes that a picture may take to read whatever memory is left: whether it can be enlarged is known later, and more
+exactly."""
+
 MAX_PIXELS = 250_000_000
 """Largest picture read by default: 750 MB as RGB. A guard against files made to exhaust memory."""
 
@@ -54,18 +58,26 @@ class Header:
     may_be_transparent: bool
 
 
-def read_picture(path: str | Path, *, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
-    """The picture in a file. frame: of an animation or of several pages, from 0; None: the first, said in `changes`."""
-    with _opened(Path(path), frame or 0) as (record, opened):
-        _check_size(Path(path), opened, max_pixels)
+def read_picture(
+    path: str | Path, *, frame: int | None = None, max_pixels: int = MAX_PIXELS, room: int | None = None
+) -> Picture:
+    """The picture in a file. frame: of an animation or of several pages, from 0; None: the first, said in `changes`.
+
+    room: bytes of memory that reading may take; None: as many as it needs.
+    """
+    with _opened(Path(path), frame or 0, max_pixels, room) as (record, opened):
+        check_room(path, opened.size, _bytes_to_read(opened), room)
         if frame is not None and not 0 <= frame < opened.frames:
             raise ImageError(f"reading {path}: it has {opened.frames} frames, and no number {frame} among them.")
         return _picture(Path(path), record, opened, frame)
 
 
-def read_header(path: str | Path) -> Header:
-    """What can be known of the picture in a file without unfolding it."""
-    with _opened(Path(path)) as (record, opened):
+def read_header(path: str | Path, *, max_pixels: int = MAX_PIXELS, room: int | None = None) -> Header:
+    """What can be known of the picture in a file without unfolding it. The limits are for formats whose libraries do.
+
+    room: bytes of memory that they may take for that; None: as many as they need.
+    """
+    with _opened(Path(path), 0, max_pixels, room) as (record, opened):
         height, width = opened.size
         return Header(
             format=record,
@@ -79,7 +91,7 @@ def read_header(path: str | Path) -> Header:
 
 
 @contextmanager
-def _opened(path: Path, frame: int = 0) -> Iterator[tuple[Format, Opened]]:
+def _opened(path: Path, frame: int, max_pixels: int, room: int | None) -> Iterator[tuple[Format, Opened]]:
     """The format and the header; what a decoder raises about damage inside the block becomes a sentence."""
     with open_regular(path) as file, warnings.catch_warnings():
         # Pillow warns about damaged metadata; what matters here is whether the pixels can be read.
@@ -92,7 +104,12 @@ def _opened(path: Path, frame: int = 0) -> Iterator[tuple[Format, Opened]]:
                     f"reading {path}: this is not a {', '.join(titles[:-1])} or {titles[-1]} picture by its content, "
                     "whatever its name says. Convert it to one of these."
                 )
-            yield record, record.open(file, frame)
+            if (canvas := record.canvas(file)) is not None:
+                _check_size(path, canvas, max_pixels)
+                check_room(path, canvas, 3 * prod(canvas), room)
+            opened = record.open(file, frame)
+            _check_size(path, opened.size, max_pixels)
+            yield record, opened
         except DeployError as error:
             if str(path) in str(error):
                 raise
@@ -134,14 +151,33 @@ def open_regular(path: Path) -> BinaryIO:
         ) from error
 
 
-def _check_size(path: Path, opened: Opened, max_pixels: int) -> None:
-    if min(opened.size) < 1:
-        raise DamageError(f"its header says {opened.size} pixels")
-    if prod(opened.size) > max_pixels:
+def _check_size(path: Path, size: Size, max_pixels: int) -> None:
+    if min(size) < 1:
+        raise DamageError(f"its header says {size} pixels")
+    if prod(size) > max_pixels:
         raise ImageError(
-            f"reading {path}: it has {opened.size} = {prod(opened.size)} pixels, the limit is {max_pixels}. "
+            f"reading {path}: it has {size} = {prod(size)} pixels, the limit is {max_pixels}. "
             "Raise the limit with `max_pixels` if you trust the file and have the memory."
         )
+
+
+def check_room(path: str | Path, size: Size, needed: int, room: int | None) -> None:
+    """ImageError if a picture of that size needs more bytes than there is room for."""
+    if room is not None and needed > max(room, NEVER_REFUSED):
+        raise ImageError(
+            f"reading {path}: its {size} pixels take about {needed / 2**20:.0f} MiB of memory, of which "
+            f"{max(room, 0) / 2**20:.0f} MiB may be taken. Allow more with `max_memory`, or make the picture smaller "
+            "or cut it before."
+        )
+
+
+def _bytes_to_read(opened: Opened) -> int:
+    """The memory that is taken at the peak of reading: while the pixels are unfolded, or while they are converted."""
+    channels = 3 if opened.mode == "P" else len(opened.mode)
+    held = channels * (1 if opened.bits <= 8 else opened.bits // 8)
+    # Turning a picture and taking its alpha apart copy it, and so does what converts CMYK, several times.
+    copies = 6 if opened.mode == "CMYK" else 2 if opened.orientation != 1 or opened.mode.endswith("A") else 1
+    return prod(opened.size) * max(opened.decoding_bytes or 2 * held, copies * held)
 
 
 def _picture(path: Path, record: Format, opened: Opened, frame: int | None) -> Picture:
@@ -199,7 +235,9 @@ def _apart(pixels: Samples, *, premultiplied: bool) -> tuple[Samples, Samples | 
             divided = np.where(share > 0, colour / share, 0)
         colour = divided if pixels.dtype == np.float32 else np.rint(np.clip(divided, 0, highest))
     # One channel apart from the others would keep all of them in memory.
-    return np.ascontiguousarray(colour.astype(pixels.dtype)), None if alpha is None else np.ascontiguousarray(alpha)
+    return np.ascontiguousarray(
+        colour.astype(pixels.dtype, copy=False)
+    ), None if alpha is None else np.ascontiguousarray(alpha)
 
 
 def _in_8_bits(pixels: Samples) -> Samples:

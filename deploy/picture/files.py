@@ -24,9 +24,9 @@ from deploy.images.formats.contract import Format
 from deploy.images.formats.table import FORMATS
 from deploy.images.picture import Picture, Samples
 from deploy.images.pictures import Pixels
-from deploy.images.reading import MAX_PIXELS, read_header, read_picture
+from deploy.images.reading import MAX_PIXELS, check_room, read_header, read_picture
 from deploy.images.sizes import Size
-from deploy.images.view import View
+from deploy.images.view import View, bytes_for_view
 from deploy.images.writing import (
     Saving,
     changes_of,
@@ -141,11 +141,17 @@ class Result:
 
 
 def open_source(
-    path: Path, saving: Saving | None = None, *, frame: int | None = None, max_pixels: int | None = None
+    path: Path,
+    saving: Saving | None = None,
+    *,
+    frame: int | None = None,
+    max_pixels: int | None = None,
+    room: int | None = None,
 ) -> Source:
-    """The picture in a file, as the network will see it."""
+    """The picture in a file, as the network will see it. room: bytes of memory that it may take; None: any."""
     saving = saving or Saving()
-    picture = read_picture(path, frame=frame, max_pixels=MAX_PIXELS if max_pixels is None else max_pixels)
+    picture = read_picture(path, frame=frame, max_pixels=MAX_PIXELS if max_pixels is None else max_pixels, room=room)
+    check_room(path, picture.size, bytes_for_view(picture), room)
     background = None if saving.background is None else colour_from_text(saving.background)
     view = View(picture, color_fix=saving.color_fix, background=background)
     return Source(path=path, view=view, frame=frame, background=background)

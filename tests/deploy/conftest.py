@@ -1,8 +1,41 @@
 """What tests of several folders share; torch, which most tests do without, is imported by what needs it."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from deploy.bundle import Bundle
+from tests.hub_server import Hub, running_hub
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub on loopback that huggingface_hub asks, with caches in `tmp_path`/home.
+
+    The package reads its variables when it is imported, which other tests of this process may have done.
+    """
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    home = tmp_path / "home"
+    with running_hub() as server:
+        values = {
+            "ENDPOINT": server.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_URL_HOSTS": frozenset({"127.0.0.1"}),
+            "HF_HUB_CACHE": str(home / "hub"),
+            "HF_ASSETS_CACHE": str(home / "assets"),
+            "HF_TOKEN_PATH": str(home / "token"),
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_TELEMETRY": True,
+        }
+        for name, value in values.items():
+            monkeypatch.setattr(constants, name, value, raising=False)  # earlier versions lack some
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield server
+        huggingface_hub.close_session()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.cli.models import NamesModel
 from deploy.cli.options import FIRST, PRESETS, BundleArgument, Json, Panel, engine_names, one_of
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import print_result, text_from_cells
@@ -37,6 +38,7 @@ def bench(
             "The checkpoint that the bundle was made from, to run in PyTorch. If left out, random weights, which take "
             "the same time."
         ),
+        NamesModel(),
     ] = None,
     plot: Annotated[Path | None, FIRST("PNG file to draw the figures into.")] = None,
     engine: Annotated[

@@ -12,6 +12,7 @@ import typer
 
 from deploy.cli.commands.bench import load_and_cores, note_from_load
 from deploy.cli.messages import say
+from deploy.cli.models import NamesModel
 from deploy.cli.options import (
     ENGINE,
     FIRST,
@@ -71,6 +72,7 @@ def evaluate(
             "Folder of a bundle to judge; repeatable. If left out, the one in the current folder, else the packaged "
             "one."
         ),
+        NamesModel(),
     ] = [],
     scale: Annotated[
         list[float],

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from deploy.cli.messages import say
+from deploy.cli.models import NamesModel
 from deploy.cli.options import FIRST, Config, Json, Sample, Weights
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import print_result
@@ -18,7 +19,9 @@ EXAMPLES = (
 
 def export(
     checkpoint: Annotated[
-        Path, typer.Argument(help="The checkpoint: a file as training code saved it, or a diffusers folder.")
+        Path,
+        typer.Argument(help="The checkpoint: a file as training code saved it, or a diffusers folder."),
+        NamesModel(),
     ],
     output: Annotated[
         Path | None, FIRST("Folder for the bundle. If left out, <checkpoint>.bundle in this folder.", "--output", "-o")

@@ -9,8 +9,8 @@ import typer
 from deploy.cli.messages import say
 from deploy.cli.options import (
     FIRST,
-    FOUND,
     SAMPLING,
+    BundleOption,
     Device,
     Engine,
     Equation,
@@ -46,7 +46,7 @@ def generate(
     ] = [],
     count: Annotated[int, FIRST("How many different pictures to make.", "--count", "-n", least=1)] = 1,
     output: Annotated[Path, FIRST("Folder for the pictures, made if it is not there.", "--output", "-o")] = Path(),
-    bundle: Annotated[Path | None, FIRST(FOUND)] = None,
+    bundle: BundleOption = None,
     force: Annotated[bool, FIRST("Replace pictures that exist already.", "--force")] = False,
     preset: Preset = None,
     equation: Equation = None,

@@ -14,11 +14,11 @@ from deploy.cli.messages import is_quiet, say
 from deploy.cli.options import (
     ENGINE,
     FIRST,
-    FOUND_OR_PACKAGED,
     PLACEMENTS,
     SAMPLING,
     Background,
     Blend,
+    BundleOptionOrPackaged,
     ColorFix,
     Device,
     Draws,
@@ -103,7 +103,7 @@ def infer(
             metavar="PATH",
         ),
     ] = None,
-    bundle: Annotated[Path | None, FIRST(FOUND_OR_PACKAGED)] = None,
+    bundle: BundleOptionOrPackaged = None,
     force: Annotated[
         bool,
         MAKING("Make pictures again that exist already, and write over files that are not this tool's.", "--force"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from deploy.cli.models import NamesModel
 from deploy.cli.options import CHECKPOINT, ENGINE, FIRST, Config, Json
 from deploy.cli.tables import plain_console, table_of_facts, table_of_rows
 from deploy.cli.values import cells_of_candidates
@@ -33,7 +34,9 @@ EXAMPLES = (
 
 def inspect(
     file: Annotated[
-        Path, typer.Argument(help="A checkpoint (.pt, .pth, .ckpt, .safetensors, diffusers folder) or a bundle.")
+        Path,
+        typer.Argument(help="A checkpoint (.pt, .pth, .ckpt, .safetensors, diffusers folder) or a bundle."),
+        NamesModel(),
     ],
     sha256: Annotated[
         bool, FIRST("Of a checkpoint: show the SHA-256 of the file too, which reads all of it.", "--sha256")
@@ -123,7 +126,7 @@ def bundle_record(bundle: Bundle) -> Record:
 def text_of_scales(least: float, most: float) -> str:
     """The magnifications of training, in words."""
     if least == most:
-        return f"{most:g} in training; any other is extrapolated"
+        return f"{most:g} in training; other sizes are made as `infer` says"
     return f"{least:g} to {most:g} in training; more is extrapolated"
 
 

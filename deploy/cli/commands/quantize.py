@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from deploy.cli.messages import say
+from deploy.cli.models import NamesModel
 from deploy.cli.options import ENGINE, FIRST, Config, Json, Panel, Sample, Threads, Weights, one_of
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import print_result, text_from_cells
@@ -28,6 +29,7 @@ def quantize(
         typer.Argument(
             help="A bundle, or a checkpoint, which is exported first. If left out, the one bundle in this folder."
         ),
+        NamesModel(changes_bundle=True),
     ] = None,
     output: Annotated[
         Path | None,

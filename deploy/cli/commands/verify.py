@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.cli.models import NamesModel
 from deploy.cli.options import ENGINE, FIRST, BundleArgument, Json
 from deploy.cli.tables import print_result
 
@@ -28,6 +29,7 @@ def verify(
             "The checkpoint that the bundle was made from: also run every graph and compare its results with the "
             "network as published."
         ),
+        NamesModel(),
     ] = None,
     clean: Annotated[bool, FIRST("Delete files in the folder that do not belong to the bundle.", "--clean")] = False,
     engine: Annotated[

@@ -6,6 +6,8 @@ Shapes are (batch, channels, height, width).
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deploy.families.compvis.config import AutoencoderSizes
+
 NORM_EPSILON = 1e-6
 """Of the auto-encoder's group normalisation; the U-Net has 1e-5."""
 
@@ -97,3 +99,32 @@ class Middle(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.block_2(self.attn_1(self.block_1(x)))
+
+
+class Encoder(nn.Module):
+    """Image -> maps at 1/stride of its size."""
+
+    def __init__(self, config: AutoencoderSizes) -> None:
+        super().__init__()
+        groups, channels = config.norm_groups, config.ch
+        self.conv_in = nn.Conv2d(config.in_channels, channels, 3, padding=1)
+        self.down = nn.Sequential()
+        for level, level_channels in enumerate(config.level_channels):
+            self.down.append(
+                Level(
+                    channels,
+                    level_channels,
+                    config.num_res_blocks,
+                    groups,
+                    attention=config.has_attention(level),
+                    downsample=level < len(config.ch_mult) - 1,
+                )
+            )
+            channels = level_channels
+        self.mid = Middle(channels, groups)
+        self.norm_out = nn.GroupNorm(groups, channels, eps=NORM_EPSILON)
+        self.conv_out = nn.Conv2d(channels, config.map_channels, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        h = self.mid(self.down(self.conv_in(image)))
+        return self.conv_out(functional.silu(self.norm_out(h)))

@@ -4,7 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from deploy.families.compvis.autoencoder import NORM_EPSILON
+from deploy.families.compvis.config import AutoencoderSizes
 from deploy.families.rewriting.ops import SAME, Array, Ops, attended
+
+BELOW_AND_RIGHT = (0, 0, 1, 1)
+"""How the encoder's convolutions of stride 2 are padded."""
 
 
 class AutoencoderBlocks:
@@ -14,6 +18,17 @@ class AutoencoderBlocks:
         self.norm_groups = norm_groups
         end = ".nin_shortcut.weight"
         self._shortcuts = {name.removesuffix(end) for name in weights if name.endswith(end)}
+
+    def encoded(self, ops: Ops[Any], image: Any, name: str, config: AutoencoderSizes) -> Any:
+        """The maps that the encoder called `name` makes of a picture."""
+        h = ops.conv(image, f"{name}.conv_in", padding=SAME)
+        for level, channels in enumerate(config.level_channels):
+            attention = config.has_attention(level)
+            h = self.level(ops, h, f"{name}.down.{level}", config.num_res_blocks, channels, attention=attention)
+            if level < len(config.ch_mult) - 1:
+                h = ops.conv(h, f"{name}.down.{level}.downsample.conv", stride=2, padding=BELOW_AND_RIGHT)
+        h = self.middle(ops, h, f"{name}.mid", config.level_channels[-1])
+        return ops.conv(self.active(ops, h, f"{name}.norm_out"), f"{name}.conv_out", padding=SAME)
 
     def level(self, ops: Ops[Any], h: Any, name: str, blocks: int, channels: int, *, attention: bool) -> Any:
         """Residual blocks, each followed by attention where the level has it."""
@@ -38,16 +53,15 @@ class AutoencoderBlocks:
 
     def attention(self, ops: Ops[Any], x: Any, name: str, channels: int) -> Any:
         """Attention with one head over all pixels."""
-        h = self.norm(ops, x, f"{name}.norm")
-        q, k, v = (
-            ops.transpose(
-                ops.reshape(ops.conv(h, f"{name}.{part}"), (0, 1, channels, -1), f"{name}.{part}"),
-                (0, 1, 3, 2),
-                f"{name}.{part}",
-            )
-            for part in "qkv"
-        )
+        q, k, v = self.asked(ops, x, name, channels)
         return ops.add(x, ops.conv(attended(ops, x, (q, k, v), name, channels, channels), f"{name}.proj_out"), name)
+
+    def asked(self, ops: Ops[Any], x: Any, name: str, channels: int) -> list[Any]:
+        """Queries, keys and values of an attention over all pixels, (batch, 1, pixels, channels) each."""
+        h = self.norm(ops, x, f"{name}.norm")
+        parts = [ops.reshape(ops.conv(h, f"{name}.{part}"), (0, 1, channels, -1), f"{name}.{part}") for part in "qkv"]
+        named = zip(parts, "qkv", strict=True)
+        return [ops.transpose(tensor, (0, 1, 3, 2), f"{name}.{part}") for tensor, part in named]
 
     def active(self, ops: Ops[Any], h: Any, name: str) -> Any:
         """Normalised, then x * sigmoid(x)."""

@@ -4,6 +4,7 @@ Names follow the authors' YAML files, which is what a user has in hand.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from deploy.errors import ConfigError
 
@@ -91,3 +92,38 @@ class UNetConfig:
     def has_attention(self, level: int) -> bool:
         """Whether the residual blocks of this level (0 is the finest) are followed by attention."""
         return 1 << level in self.attention_resolutions
+
+
+class AutoencoderSizes(Protocol):
+    """What encoder and decoder ask of the configuration of an auto-encoder."""
+
+    @property
+    def in_channels(self) -> int:
+        """Of the picture."""
+
+    @property
+    def ch(self) -> int:
+        """Channels of the first convolution."""
+
+    @property
+    def ch_mult(self) -> tuple[int, ...]:
+        """Channels of each level, in multiples of those."""
+
+    @property
+    def num_res_blocks(self) -> int:
+        """Of each level of the encoder; the decoder has one more."""
+
+    @property
+    def norm_groups(self) -> int:
+        """Of every normalisation."""
+
+    @property
+    def level_channels(self) -> tuple[int, ...]:
+        """Channels of each level, finest first."""
+
+    @property
+    def map_channels(self) -> int:
+        """Channels that the encoder returns."""
+
+    def has_attention(self, level: int) -> bool:
+        """Whether the blocks of this level are followed by attention."""

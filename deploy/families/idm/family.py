@@ -10,6 +10,7 @@ from deploy.families.contract import Family, Rewrite
 from deploy.families.idm import detect
 from deploy.families.idm.config import IdmConfig
 from deploy.families.idm.model import SAMPLING, VALUES, IdmModel, lookup_tables
+from deploy.families.pixel_unet.config import LIMITS
 from deploy.families.pixel_unet.model import axes_of_graphs
 from deploy.families.rewriting.identities import DROP_UNUSED, SPLIT_SHORTCUT, TABULATE_NOISE
 from deploy.images.coordinates import resize_index
@@ -84,6 +85,13 @@ IDM = Family(
     detect=detect.detect,
     settings_from_mapping=detect.settings_from_mapping,
     config_from_values=detect.config_from_values,
+    limits={
+        **LIMITS,
+        "implicit_hidden": (1, 1 << 16),
+        "n_feats": (1, 1 << 14),
+        "n_resblocks": (1, 1 << 12),
+        "s_max": (1.001, 1 << 14),
+    },
     scale_range=lambda config: (1.0, config.s_max),
     unused_shapes=detect.unused_shapes,
     build=detect.build,

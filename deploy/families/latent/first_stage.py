@@ -6,44 +6,14 @@ itself: `scale_factor`, which belongs to the diffusion, is applied in `deploy.fa
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from deploy.families.compvis.autoencoder import NORM_EPSILON, Level, Middle
+from deploy.families.compvis.autoencoder import Encoder, Level, Middle
 from deploy.families.latent.config import FirstStageConfig
 from deploy.families.latent.implicit_decoder import ImplicitDecoder
 from engines.arrays import Float32
 
 LOG_VARIANCE_RANGE = (-30.0, 20.0)
 """Limits on the encoder's log-variance maps before they become a standard deviation."""
-
-
-class Encoder(nn.Module):
-    """Image -> maps at 1/stride of its size."""
-
-    def __init__(self, config: FirstStageConfig) -> None:
-        super().__init__()
-        groups, channels = config.norm_groups, config.ch
-        self.conv_in = nn.Conv2d(config.in_channels, channels, 3, padding=1)
-        self.down = nn.Sequential()
-        for level, level_channels in enumerate(config.level_channels):
-            self.down.append(
-                Level(
-                    channels,
-                    level_channels,
-                    config.num_res_blocks,
-                    groups,
-                    attention=config.has_attention(level),
-                    downsample=level < len(config.ch_mult) - 1,
-                )
-            )
-            channels = level_channels
-        self.mid = Middle(channels, groups)
-        self.norm_out = nn.GroupNorm(groups, channels, eps=NORM_EPSILON)
-        self.conv_out = nn.Conv2d(channels, config.map_channels, 3, padding=1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        h = self.mid(self.down(self.conv_in(image)))
-        return self.conv_out(functional.silu(self.norm_out(h)))
 
 
 class FeatureDecoder(nn.Module):

@@ -14,7 +14,6 @@ from deploy.families.rewriting.ops import SAME, Array, Feeds, Ops
 FIRST_STAGE = "first_stage_model"
 """Where a checkpoint keeps the auto-encoder."""
 
-BELOW_AND_RIGHT = (0, 0, 1, 1)
 _MLP = f"{FIRST_STAGE}.decoder.inr.imnet.layers"
 
 
@@ -55,15 +54,7 @@ class FirstStageGraph:
     def latent(self, ops: Ops[Any], image: Any) -> dict[str, Any]:
         """`mean`, times scale_factor; with a posterior also `deviation` = scale_factor * exp(log variance / 2)."""
         config, name = self.config, f"{FIRST_STAGE}.encoder.0"
-        h = ops.conv(image, f"{name}.conv_in", padding=SAME)
-        for level in range(len(config.ch_mult)):
-            attention = config.has_attention(level)
-            blocks, channels = config.num_res_blocks, config.level_channels[level]
-            h = self._blocks.level(ops, h, f"{name}.down.{level}", blocks, channels, attention=attention)
-            if level < len(config.ch_mult) - 1:
-                h = ops.conv(h, f"{name}.down.{level}.downsample.conv", stride=2, padding=BELOW_AND_RIGHT)
-        h = self._blocks.middle(ops, h, f"{name}.mid", config.level_channels[-1])
-        h = ops.conv(self._blocks.active(ops, h, f"{name}.norm_out"), f"{name}.conv_out", padding=SAME)
+        h = self._blocks.encoded(ops, image, name, config)
         name = f"{FIRST_STAGE}.encoder.1"
         maps = ops.conv(h, name)
         if not config.double_z:

@@ -18,6 +18,8 @@ from deploy.images.picture import Samples
 
 QUALITY = 90
 _LONGEST_SIDE = 65_535
+_DECODER_BYTES = 13
+"""Of each pixel: the library's planes, its picture, and that as bytes."""
 _START = 64 << 10
 """Bytes in which the description of the picture stands, before its data."""
 
@@ -34,7 +36,7 @@ def open_avif(file: BinaryIO, frame: int) -> Opened:
             "with avifdec -d 16."
         )
     file.seek(0)
-    opened = opened_by_pillow(AvifImageFile(file), frame, is_lossless=False)
+    opened = opened_by_pillow(AvifImageFile(file), frame, is_lossless=False, decoder_bytes=_DECODER_BYTES)
     colours = colours_of_box(start) if opened.profile is None else None
     told = colours_taken_as_srgb(*colours) if colours else None
     return replace(opened, changes=(told,)) if told else opened

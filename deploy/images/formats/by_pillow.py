@@ -20,12 +20,29 @@ from deploy.images.sizes import Size
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 """What Pillow calls pictures of one channel, with or without alpha."""
 
+MOST_OF_PILLOW = 2 * 89_478_485
+"""Pixels beyond which Pillow's own readers of some formats refuse, unless a setting of the whole process is changed."""
+
+_STRIP_PIXELS = 1 << 19
+_WIDE_MODES = 4
+"""Bytes in which Pillow keeps a pixel of more than one channel, or of one with more than 8 bits."""
+
 _EXIF_LABEL = b"Exif\0\0"
 _IPTC = 0x0404
 
 
-def opened_by_pillow(image: ImageFile.ImageFile, frame: int, *, is_lossless: bool, frames: int | None = None) -> Opened:
-    """Pillow's reader, opened on a file of 8 bits per channel."""
+def opened_by_pillow(
+    image: ImageFile.ImageFile,
+    frame: int,
+    *,
+    is_lossless: bool,
+    frames: int | None = None,
+    decoder_bytes: int = 0,
+) -> Opened:
+    """Pillow's reader, opened on a file of 8 bits per channel.
+
+    decoder_bytes: of each pixel, what the decoder takes for itself while it unfolds the picture.
+    """
     metadata = metadata_of(image)
     exif = exif_of(metadata.exif)
 
@@ -40,12 +57,18 @@ def opened_by_pillow(image: ImageFile.ImageFile, frame: int, *, is_lossless: boo
         mode=mode_of(image),
         bits=8,
         decode=decode,
+        decoding_bytes=decoding_bytes(mode_of(image), decoder_bytes),
         frames=getattr(image, "n_frames", 1) if frames is None else frames,
         orientation=exif.orientation if exif else 1,
         is_lossless=is_lossless,
         profile=image.info.get("icc_profile") or None,
         metadata=metadata,
     )
+
+
+def decoding_bytes(mode: str, decoder_bytes: int = 0) -> int:
+    """Of each pixel, the memory that Pillow takes while it unfolds a picture and its samples are copied from there."""
+    return (1 if mode in ("L", "P") else _WIDE_MODES) + max(decoder_bytes, 4 if mode == "P" else len(mode))
 
 
 def mode_of(image: Image.Image) -> str:
@@ -63,7 +86,23 @@ def has_alpha(image: Image.Image) -> bool:
 
 
 def samples_of(image: Image.Image) -> Samples:
-    """uint8 (H, W, C) of an image that is loaded: 1 to 4 channels, four without alpha being CMYK."""
+    """uint8 (H, W, C) of an image that is loaded: 1 to 4 channels, four without alpha being CMYK.
+
+    Some rows at a time: Pillow's copies of all of them would take as much memory again, three times over.
+    """
+    width, height = image.size
+    at_once = max(1, _STRIP_PIXELS // max(1, width))
+    whole: Samples | None = None
+    for top in range(0, height, at_once):
+        end = min(top + at_once, height)
+        strip = _samples_of_strip(image.crop((0, top, width, end)))
+        if whole is None:
+            whole = np.empty((height, width, strip.shape[2]), np.uint8)
+        whole[top:end] = strip
+    return np.empty((height, width, 1), np.uint8) if whole is None else whole
+
+
+def _samples_of_strip(image: Image.Image) -> Samples:
     if image.mode == "CMYK":
         return np.asarray(image)
     alpha = has_alpha(image)

@@ -30,7 +30,8 @@ class Opened:
     """A picture of a file, whose header was read and whose pixels were not.
 
     size: as stored, before it is turned. mode: L, LA, RGB, RGBA or CMYK, what `decode` gives, or P where these come
-    from a palette. decode: (H, W, C) uint8, uint16 or float32, full light being the highest value. frames: how many
+    from a palette. decode: (H, W, C) uint8, uint16 or float32, full light being the highest value. decoding_bytes: of
+    each pixel, the memory that `decode` takes at its peak, samples included; None: the samples twice. frames: how many
     pictures the file holds. `premultiplied`: the colours are multiplied with alpha.
     """
 
@@ -38,6 +39,7 @@ class Opened:
     mode: str
     bits: int
     decode: Callable[[], Samples]
+    decoding_bytes: int | None = None
     frames: int = 1
     orientation: int = 1
     is_lossless: bool = False
@@ -104,6 +106,7 @@ class Format:
     """One format of picture files.
 
     begins: whether a file is one that starts so, with these first 64 bytes. open: (file, number of a frame or page).
+    canvas: the size that a file says, where opening it takes memory for pixels already; None where it does not say one.
     """
 
     name: str  # as on the command line
@@ -111,6 +114,7 @@ class Format:
     suffixes: tuple[str, ...]
     begins: Callable[[bytes], bool]
     open: Callable[[BinaryIO, int], Opened]
+    canvas: Callable[[BinaryIO], Size | None] = lambda _: None
     writer: Writer | None = None
 
 

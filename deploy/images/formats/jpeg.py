@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -10,6 +11,7 @@ from typing import BinaryIO
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
+from deploy.errors import ImageError
 from deploy.images.formats.by_pillow import exif_argument, opened_by_pillow
 from deploy.images.formats.contract import Format, Opened, Outline, Writer, whole_picture
 from deploy.images.iptc import resources_from_iptc
@@ -20,14 +22,65 @@ QUALITY = 95
 _LONGEST_SIDE = 65_500
 """The limit of libjpeg."""
 _MOST_IN_SEGMENT = 65_533
+MOST_SCANS = 64
+"""Of a picture: programs write about ten. Each takes as long as the whole picture of an ordinary file."""
+_COUNTED_SCANS = 1000
+_COEFFICIENT_BYTES = 8
+"""Of each pixel, at most: 16 bits for each of four channels."""
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+_BLOCK_BYTES = 1 << 20
 _PHOTOSHOP = b"Photoshop 3.0\0"
 
 
 def open_jpeg(file: BinaryIO, frame: int) -> Opened:
     """The header of a JPEG file. Made directly: Image.open takes one with a second picture inside, as phones write
-    them, for an animation."""
+    them, for an animation. Files of more scans than anybody needs are refused: each goes over all of the picture."""
+    scans = _scans(file)
+    if scans > MOST_SCANS:
+        raise ImageError(
+            f"it has {scans if scans <= _COUNTED_SCANS else f'more than {_COUNTED_SCANS}'} scans, expected at most "
+            f"{MOST_SCANS}: unfolding so many takes very long. Save it again with another program."
+        )
     file.seek(0)
-    return opened_by_pillow(JpegImageFile(file), frame, is_lossless=False, frames=1)
+    # A file of one scan is unfolded row by row, one of several from the coefficients of the whole picture.
+    decoder_bytes = _COEFFICIENT_BYTES if scans > 1 else 0
+    return opened_by_pillow(JpegImageFile(file), frame, is_lossless=False, frames=1, decoder_bytes=decoder_bytes)
+
+
+def _scans(file: BinaryIO) -> int:
+    """How many scans the first picture of a file has, but none beyond `_COUNTED_SCANS` + 1.
+
+    Headers are stepped over by their lengths, coded data to the next marker: in these, no other byte follows 0xFF than
+    0 and the marks of restarts (ITU-T T.81, B.1.1).
+    """
+    file.seek(2)
+    scans = 0
+    while scans <= _COUNTED_SCANS:
+        head = file.read(4)
+        if len(head) < 4 or head[0] != 0xFF or head[1] == 0xD9:
+            break
+        if head[1] == 0xFF:  # a marker may have any number of these before it
+            file.seek(-3, 1)
+            continue
+        file.seek(int.from_bytes(head[2:], "big") - 2, 1)
+        if head[1] == 0xDA:
+            scans += 1
+            if not _seek_marker(file):
+                break
+    return scans
+
+
+def _seek_marker(file: BinaryIO) -> bool:
+    """Whether coded data end in a marker, which is read next."""
+    place, left = file.tell(), b""
+    while block := file.read(_BLOCK_BYTES):
+        found = _MARKER.search(left + block)
+        if found is not None:
+            file.seek(place - len(left) + found.start())
+            return True
+        place += len(block)
+        left = b"\xff" if block.endswith(b"\xff") else b""
+    return False
 
 
 def write_jpeg(file: BinaryIO, outline: Outline, rows: Iterator[Samples]) -> None:

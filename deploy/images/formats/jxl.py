@@ -29,6 +29,12 @@ _FILE_TYPE = b"\0\0\0\x14ftypjxl \0\0\0\0jxl "
 _LONGEST_SIDE = 1 << 18
 """Of the standard's level 5, which every decoder reads."""
 _MOST_METADATA = 16 << 20
+_SIZE_BYTES = 16
+"""Of the coded picture, more than its size takes."""
+_SIDE_BITS = (9, 13, 18, 30)
+_RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
+_COPIES = 3.3
+"""How often the library holds the samples at its peak: of 3 and of 6 bytes a pixel, 9.8 and 18.9 were seen."""
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _KINDS = {8: "uint8", 16: "uint16", 32: "float"}
 
@@ -52,11 +58,48 @@ def open_jxl(file: BinaryIO, frame: int) -> Opened:
         mode=_MODES[channels],
         bits=bits,
         decode=decode,
+        decoding_bytes=round(_COPIES * channels * bits / 8),
         is_lossless=True,
         profile=bytes(np.asarray(profile, np.uint8)) if profile is not None else None,
         metadata=metadata,
         changes=changes,
     )
+
+
+def canvas_of_jxl(file: BinaryIO) -> Size | None:
+    """The size at the start of the coded picture (ISO/IEC 18181-1, annex D): OpenImageIO unfolds it to open a file."""
+    file.seek(0)
+    start = file.read(_SIZE_BYTES)
+    if start[:2] != _CODESTREAM:
+        start = b""
+        for kind, _, data, _ in boxes(file):
+            if kind in (b"jxlc", b"jxlp"):
+                file.seek(data + (4 if kind == b"jxlp" else 0))
+                start = file.read(_SIZE_BYTES)
+                break
+    if start[:2] != _CODESTREAM or len(start) < _SIZE_BYTES:
+        return None
+    bits = _Bits(int.from_bytes(start[2:], "little"))
+    in_eights = bits.take(1)
+
+    def side() -> int:
+        return 8 * (bits.take(5) + 1) if in_eights else bits.take(_SIDE_BITS[bits.take(2)]) + 1
+
+    height = side()
+    ratio = bits.take(3)
+    return Size(height, height * _RATIOS[ratio][0] // _RATIOS[ratio][1] if ratio else side())
+
+
+class _Bits:
+    """Numbers of some bits each, the lowest bit of the first byte first."""
+
+    def __init__(self, whole: int) -> None:
+        self._left = whole
+
+    def take(self, count: int) -> int:
+        number = self._left & ((1 << count) - 1)
+        self._left >>= count
+        return number
 
 
 def _metadata(file: BinaryIO) -> tuple[Metadata, tuple[str, ...]]:
@@ -140,6 +183,7 @@ JXL = Format(
     suffixes=(".jxl",),
     begins=lambda start: start.startswith((_CONTAINER, _CODESTREAM)),
     open=open_jxl,
+    canvas=canvas_of_jxl,
     writer=Writer(
         write=write_jxl,
         bits=(8, 16, 32),

@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from deploy.images.boxes import colours_taken_as_srgb
 from deploy.images.exif import exif_of
-from deploy.images.formats.by_pillow import samples_of
+from deploy.images.formats.by_pillow import decoding_bytes, samples_of
 from deploy.images.formats.contract import DamageError, Format, Opened, Outline, Writer
 from deploy.images.formats.filters import Bytes, filtered, unfiltered
 from deploy.images.iptc import iptc_from_resources, resources_from_iptc
@@ -99,6 +99,7 @@ def open_png(file: BinaryIO, frame: int) -> Opened:
         mode=colours if colours == "P" else colours + ("A" if has_alpha else ""),
         bits=header.bits,
         decode=decode,
+        decoding_bytes=None if header.bits == 16 else decoding_bytes(colours + ("A" if has_alpha else "")),
         frames=1 if header.bits == 16 else header.frames,
         orientation=exif.orientation if exif else 1,
         is_lossless=True,

@@ -29,7 +29,7 @@ from deploy.images.exif import (
     resolution_entries,
 )
 from deploy.images.formats.by_openimageio import image_input, openimageio, samples
-from deploy.images.formats.by_pillow import samples_of
+from deploy.images.formats.by_pillow import MOST_OF_PILLOW, decoding_bytes, samples_of
 from deploy.images.formats.contract import DamageError, Format, Opened, Outline, Writer
 from deploy.images.iptc import iptc_from_resources
 from deploy.images.notes import trailer_from_note
@@ -53,8 +53,6 @@ _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 25
 _STRIP_PLACES, _CHANNELS, _ROWS_PER_STRIP, _STRIP_BYTES = 273, 277, 278, 279
 _PREDICTOR, _EXTRA, _SAMPLE_FORMAT, _XMP, _IPTC, _PHOTOSHOP, _PROFILE = 317, 338, 339, 700, 33723, 34377, 34675
 _MOST_PAGES = 10_000
-_MOST_OF_PILLOW = 2 * 89_478_485
-"""Pixels of a TIFF beyond which Pillow refuses it, unless a setting of the whole process is changed."""
 _LAYERS = 37724  # of Photoshop
 _DEFLATE = 8
 _LEVEL = 6
@@ -86,7 +84,7 @@ def open_tiff(file: BinaryIO, frame: int) -> Opened:
     is_alpha = extra in (1, 2) and mode in ("L", "RGB") and channels > len(mode)
 
     size = Size(_first(page, _HEIGHT, 0), _first(page, _WIDTH, 0))
-    is_beyond_pillow = mode in ("L", "RGB") and prod(size) > _MOST_OF_PILLOW
+    is_beyond_pillow = mode in ("L", "RGB") and prod(size) > MOST_OF_PILLOW
     others = channels - len(mode) - is_alpha if mode != "P" else 0
     needs_more = bits > 8 or is_float or is_beyond_pillow or (others > 1 and mode in ("L", "RGB"))
 
@@ -113,6 +111,7 @@ def open_tiff(file: BinaryIO, frame: int) -> Opened:
         mode=mode + ("A" if is_alpha else ""),
         bits=32 if is_float else bits,
         decode=decode,
+        decoding_bytes=None if needs_more else decoding_bytes(mode + ("A" if is_alpha else "")),
         frames=len(pages),
         orientation=_orientation(page),
         is_lossless=_first(page, _COMPRESSION, 1) not in (6, 7),  # JPEG
@@ -134,7 +133,7 @@ def _left_out(page: Directory, channels: int) -> tuple[str, ...]:
 
 def _what(bits: int, is_float: bool) -> str:
     if bits <= 8 and not is_float:
-        return f"TIFF of so many channels, or of more than {_MOST_OF_PILLOW} pixels,"
+        return f"TIFF of so many channels, or of more than {MOST_OF_PILLOW} pixels,"
     return "TIFF of floating-point numbers" if is_float else f"TIFF of {bits} bits per channel"
 
 

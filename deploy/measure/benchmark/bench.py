@@ -9,7 +9,7 @@ from typing import Any
 
 from deploy.bundle import Bundle
 from deploy.engine.turns import Timing, measure, ratios, timing_of
-from deploy.families.table import recorded_config
+from deploy.families.bundles import recorded_config
 from deploy.images.sizes import Size
 from deploy.measure.benchmark.pictures import PictureRow, SweepRow, fastest, lr_size_of, speed_ups, sweep, time_pictures
 from deploy.measure.benchmark.roofline import RooflineRow, refusal_of_roofline, time_products

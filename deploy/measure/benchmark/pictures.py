@@ -20,7 +20,6 @@ from deploy.images.pictures import Pixels
 from deploy.images.sizes import Size
 from deploy.measure.benchmark.settings import BenchSettings
 from deploy.measure.benchmark.steps import (
-    PUBLISHED_NAME,
     Baseline,
     failing_as_engine,
     runnable_choices,
@@ -45,12 +44,12 @@ PART_OF_GRAPH = {
     "condition": ENCODE,
     "denoise": DENOISE,
     "decode": DECODE,
+    "codes": DECODE,
+    "features": DECODE,
+    "attend": DECODE,
     "query": DECODE,
 }
 """What runs once before the loop, in each of its steps, and once after it."""
-
-PUBLISHED_DDIM_STEPS = 200
-"""What both repositories ask for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +210,7 @@ def published_contender(baseline: Baseline, steps: int, clock: Callable[[], floa
         decoded = clock()
         return Split({ENCODE: encoded - began, DENOISE: (denoised - encoded) / steps, DECODE: decoded - denoised})
 
-    return Contender(PUBLISHED_NAME, failing_as_engine(turn))
+    return Contender(baseline.name, failing_as_engine(turn))
 
 
 def published_rows(contender: Contender, bundle: Bundle, settings: BenchSettings) -> list[PictureRow]:
@@ -222,7 +221,7 @@ def published_rows(contender: Contender, bundle: Bundle, settings: BenchSettings
         if timing.failure is None:
             parts = tuple({**turn, DENOISE: turn[DENOISE] * evaluations} for turn in timing.parts_ms)
             timing = Timing(
-                name=f"{PUBLISHED_NAME}, {label}", times_ms=tuple(sum(turn.values()) for turn in parts), parts_ms=parts
+                name=f"{contender.name}, {label}", times_ms=tuple(sum(turn.values()) for turn in parts), parts_ms=parts
             )
         timed = settings.rounds * settings.published_steps
         rows.append(PictureRow(timing=timing, sampling=label, evaluations=evaluations, timed_steps=timed))
@@ -235,7 +234,7 @@ def published_samplers(bundle: Bundle) -> list[tuple[str, int]]:
     schedule = NoiseSchedule.from_dict(bundle.manifest.schedule)
     samplers = []
     for equation in family.published_equations:
-        steps = schedule.timesteps if equation == "ddpm" else PUBLISHED_DDIM_STEPS
+        steps = schedule.timesteps if equation == "ddpm" else family.published_ddim_steps
         try:
             plan = make_plan(
                 schedule, PlanSettings(equation=equation, steps=steps, published=True), rules=family.sampling

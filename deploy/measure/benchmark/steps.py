@@ -13,8 +13,10 @@ from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, TrialStep, trial_step
 from deploy.engine.turns import Contender
 from deploy.errors import DeployError, MissingPackage
+from deploy.families.bundles import recorded_config
 from deploy.families.cases import BEFORE_STEP, Trial, chain
-from deploy.families.table import family_named, recorded_config
+from deploy.families.contract import Peer
+from deploy.families.table import family_named
 from deploy.measure.benchmark.settings import STEP, BenchSettings
 from deploy.picture.session import Session
 from engines.errors import EngineError, short_words
@@ -28,15 +30,30 @@ DECODE = "decode"
 
 @dataclass(frozen=True)
 class Baseline:
-    """The network as published, in PyTorch; `network` may have random weights, which take the same time."""
+    """The network as published, in PyTorch; `network` may have random weights, which take the same time.
+
+    Where people run it with another package and that is installed, it is timed there.
+    """
 
     network: Any
     trial: Trial
     family: str
 
+    @property
+    def peer(self) -> Peer | None:
+        """The other package, if it is here."""
+        peer = family_named(self.family).peer
+        return peer if peer is not None and find_spec(peer.package) is not None else None
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return PUBLISHED_NAME if self.peer is None else f"{self.peer.package}, eager"
+
     def encoded(self) -> Any:
         """The network on the trial, whose picture is encoded now: `step` and `finish` are what follows."""
-        return family_named(self.family).published(self.network, self.trial)
+        published = family_named(self.family).published if self.peer is None else self.peer.published
+        return published(self.network, self.trial)
 
 
 def step_contenders(
@@ -129,12 +146,12 @@ def torch_contenders(bundle: Bundle, baseline: Baseline) -> dict[str, list[Conte
 
     groups = {
         STEP: [
-            Contender(PUBLISHED_NAME, failing_as_engine(lambda: published().step())),
+            Contender(baseline.name, failing_as_engine(lambda: published().step())),
             Contender(REWRITTEN_NAME, failing_as_engine(rewritten_step)),
         ]
     }
     if family_named(baseline.family).decodes:
-        groups[DECODE] = [Contender(PUBLISHED_NAME, failing_as_engine(lambda: published().finish()))]
+        groups[DECODE] = [Contender(baseline.name, failing_as_engine(lambda: published().finish()))]
     return groups
 
 

@@ -58,11 +58,10 @@ def _tiles(facts: Facts) -> Iterator[tuple[str, str, str]]:
     yield "On disk", text_from_bytes(total), f"from a checkpoint of {text_from_bytes(manifest.source['bytes'])}"
     trained = manifest.scale_range["trained"]
     if trained:
-        yield (
-            "Scales in training",
-            " to ".join(f"{scale:g}" for scale in dict.fromkeys(trained)) + "×",
-            "any other works; more is extrapolated",
-        )
+        if trained[0] == trained[1]:
+            yield "Scale in training", f"{trained[1]:g}×", "any other works: `infer` says how"
+        else:
+            yield "Scales in training", f"{trained[0]:g} to {trained[1]:g}×", "any other works; more is extrapolated"
     sampling = sampling_from(manifest, Choices())
     yield "Default preset", str(sampling.preset), count_of(sampling.plan.steps, "evaluation") + " of the network"
     yield from _measured_tiles(facts)

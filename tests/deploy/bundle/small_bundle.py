@@ -20,7 +20,7 @@ def settings(**changes: Any) -> dict[str, Any]:
         "configuration": {"inner_channel": {"value": 64, "source": "weights"}},
         "value_range": [-1.0, 1.0],
         "scale_range": {"trained": [1, 8]},
-        "schedule": {"kind": "linear", "length": 2000, "start": 1e-6, "end": 0.01},
+        "schedule": {"kind": "linear", "timesteps": 2000, "start": 1e-6, "end": 0.01},
         "rewrites": ["drop-unused"],
         "opset": 18,
         "graphs": {"denoise": graph},

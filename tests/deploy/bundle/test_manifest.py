@@ -29,9 +29,10 @@ def as_json(**changes: Any) -> dict[str, Any]:
     return Manifest(**settings()).as_json() | changes
 
 
-@given(schedule=st.dictionaries(st.text(), json_values, max_size=3), told=st.none() | st.just(QUANTIZED))
-def test_writing_and_reading_is_identity(schedule: dict[str, Any], told: Quantization | None) -> None:
-    manifest = Manifest(**settings(schedule=schedule, quantization=told))
+@given(measured=st.dictionaries(st.text(max_size=9), json_values, max_size=3), told=st.none() | st.just(QUANTIZED))
+def test_writing_and_reading_is_identity(measured: dict[str, Any], told: Quantization | None) -> None:
+    entry = {"noise_levels": [0.5], "rules": measured}
+    manifest = Manifest(**settings(placements={"ddim/1/noise": entry}, quantization=told))
     assert Manifest.from_json(json.loads(manifest.as_bytes())) == manifest
 
 
@@ -99,6 +100,7 @@ def test_unknown_and_missing_keys_are_named_at_once() -> None:
 
 
 GRAPH = settings()["graphs"]["denoise"]
+PRESET = settings()["presets"]["balanced"]
 MALFORMED: list[tuple[str, Any, str]] = [
     ("family", "", "family is '', expected a name"),
     ("weights", "best", "weights is 'best', expected one of raw, ema"),
@@ -108,23 +110,51 @@ MALFORMED: list[tuple[str, Any, str]] = [
     ("value_range", [1, -1], r"value_range is \[1, -1\], expected \[low, high\]"),
     ("value_range", {"image": [0]}, "value_range.image is"),
     ("scale_range", {}, "scale_range lacks 'trained'"),
+    ("scale_range", {"trained": [0, 0]}, r"scale_range.trained is \[0, 0\], expected \[low, high\]"),
     ("scale_range", {"trained": 8}, r"scale_range.trained is 8, expected \[low, high\]"),
     ("schedule", [1], r"schedule is \[1\], expected an object"),
     ("rewrites", "fold", "rewrites is 'fold', expected a list"),
     ("opset", 0, "opset is 0, expected a whole number above 0"),
     ("opset", 99, "opset is 99, this version of idm-deploy runs graphs up to opset 21"),
     ("graphs", {"denoise": GRAPH | {"forms": ["x"]}}, "graphs.denoise.forms is"),
-    ("graphs", {"denoise": {"forms": {}}}, "graphs.denoise lacks 'inputs'.*lacks 'outputs'.*lacks 'weights'"),
-    ("graphs", {"denoise": GRAPH | {"inputs": [{"name": "x", "dtype": "f", "shape": [-1]}]}}, r"inputs\[0\].shape is"),
-    ("tables", {"t": 3}, "tables.t is 3, expected a name"),
-    ("presets", {"balanced": {"equation": "ddim", "steps": 0}}, "presets.balanced.steps is 0"),
+    ("graphs", {"denoise": {"forms": {}}}, "graphs.denoise lacks 'inputs'"),
+    (
+        "graphs",
+        {"denoise": GRAPH | {"inputs": [{"name": "x", "dtype": "f", "shape": [-1]}]}},
+        r"graphs.denoise.inputs\[0\].shape\[0\] is -1, expected a whole number, not negative",
+    ),
+    ("graphs", {"denoise": GRAPH | {"weights": ["w"] * 1001}}, r"denoise.weights is \['w', .*, expected a list of le"),
+    ("graphs", {"g" + str(number): GRAPH for number in range(65)}, "graphs has 65 entries, expected at most 64"),
+    ("tables", {"t": 3}, "tables.t is 3, expected a text"),
+    ("tables", {"": "x"}, "tables has the key '', expected a name"),
+    ("presets", {"balanced": {"equation": "ddim", "steps": 0}}, "presets.balanced.steps is 0, expected a whole number"),
+    ("presets", {"balanced": PRESET | {"placement": 3}}, "presets.balanced.placement is 3, expected"),
+    ("presets", {"balanced": PRESET | {"start": 1.5}}, "presets.balanced.start is 1.5, expected a number <= 1.0"),
+    ("presets", {"balanced": PRESET | {"measured_dists": "x"}}, "balanced.measured_dists is 'x', expected a number"),
+    ("placements", {"ddim/1/noise": {"noise_levels": []}}, r"noise_levels is \[\], expected a list of length >= 1"),
+    ("default_preset", [], r"default_preset is \[\], expected a text"),
     ("default_preset", "best", r"default_preset 'best' is none of the presets \(balanced\)"),
     ("source", {"file": "/home/me/a.pt", "sha256": "0" * 64, "bytes": 1}, "file name without its folder"),
-    ("source", {"file": "a.pt", "sha256": "0" * 63, "bytes": -1}, "64 hexadecimal digits.*not negative"),
+    (
+        "source",
+        {"file": "a.pt", "sha256": "0" * 63, "bytes": -1},
+        "source.sha256 is '0.*, expected 64 hexadecimal digits",
+    ),
     ("calibration_images", {"a.png": "x"}, "calibration_images.a.png is 'x'"),
     ("quantization", [], "quantization: expected `object`, got `array`"),
     ("quantization", {"targets": {}}, "quantization: .* missing required field `noise_levels`"),
     ("tool", {"name": "idm-deploy"}, "tool lacks 'version'"),
+    ("schedule", {"kind": "linear"}, "schedule lacks 'timesteps'"),
+    ("schedule", {"kind": "linear", "timesteps": 10**8}, "timesteps is 100000000, expected a whole number <= 100000"),
+    ("schedule", {"kind": "linear", "timesteps": 10, "end": 10**400}, "schedule.end is .*, expected a number"),
+    ("schedule", {"betas": [0.1, 2.0]}, r"schedule.betas\[1\] is 2.0, expected a number <= 1.0"),
+    (
+        "configuration",
+        {"s_max": {"value": 10**400, "source": "weights"}},
+        "s_max.value is a number of 1329 bits, expec",
+    ),
+    ("configuration", {"a": {"value": [1] * 65, "source": "weights"}}, "configuration.a.value is .* at most 64 values"),
+    ("configuration", {"a": {"value": "x" * 201, "source": "weights"}}, "at most 200 letters"),
     ("schedule", {"start": float("nan")}, "schedule.start is nan, and JSON has no such number"),
     ("schedule", {"steps": np.int64(3)}, r"schedule.steps is np.int64\(3\) \(int64\), which JSON cannot hold"),
     ("schedule", {"a": ["x" * 99, {1: 2}]}, r"schedule.a\[1\] is \{1: 2\} \(dict\)"),
@@ -140,9 +170,11 @@ def test_a_malformed_value_is_named_with_its_place(key: str, value: Any, sentenc
 def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(BundleError, match=r"family is .*opset is.*quantization: "):
         Manifest(**settings(family="", opset=-3, quantization=[]))
+    with pytest.raises(BundleError, match=r"a0 is .*a4 is .*; and 995 more\.$"):
+        Manifest(**settings(tables={f"a{number}": 1 for number in range(1000)}))
 
 
-@pytest.mark.parametrize("trained", [None, [1, 8]])
+@pytest.mark.parametrize("trained", [None, [1, 8], [4.0, 4.0]])
 def test_a_model_that_generates_has_no_trained_scale(trained: list[int] | None) -> None:
     assert Manifest(**settings(scale_range={"trained": trained})).scale_range["trained"] == trained
 
@@ -162,7 +194,9 @@ def test_a_listed_name_belongs_to_its_hash() -> None:
 
 
 def test_a_record_has_a_hash_and_a_size() -> None:
-    with pytest.raises(BundleError, match=r"lacks 'bytes'.*sha256 is 'x'"):
+    with pytest.raises(BundleError, match="bin lacks 'bytes'"):
+        Manifest.from_json(as_json(files={NAME: {"sha256": "0" * 64}}))
+    with pytest.raises(BundleError, match="sha256 is 'x', expected 64 hexadecimal"):
         Manifest.from_json(as_json(files={NAME: {"sha256": "x"}}))
 
 

@@ -3,8 +3,9 @@
 import pytest
 
 from deploy.errors import BundleError
+from deploy.families.bundles import recorded_config
 from deploy.families.contract import Family
-from deploy.families.table import FAMILIES, family_named, recorded_config
+from deploy.families.table import FAMILIES, family_named
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)

@@ -25,10 +25,9 @@ PAGE = "https://github.com/xinntao/Real-ESRGAN/releases/download/v0.1.0/RealESRG
     [
         (PAGE, f"^{PAGE} is an address, .*for instance with `curl -LO {PAGE}`, and name the file"),
         (
-            "hf://stabilityai/sdxl-vae/a.pt",
-            "^hf://stabilityai/sdxl-vae/a.pt is .* with `hf download stabilityai/sdxl-vae`",
+            "https://huggingface.co/stabilityai/sdxl-vae",
+            "page; write hf://stabilityai/sdxl-vae where .*`idm-deploy pull st",
         ),
-        ("https://huggingface.co/stabilityai/sdxl-vae", "with `hf download stabilityai/sdxl-vae`"),
         ("s3://bucket/idm.pt", "^s3://bucket/idm.pt is an address, .* with the tool for such addresses"),
     ],
 )
@@ -45,15 +44,25 @@ def test_an_address_is_named_as_it_was_typed_with_the_way_to_download_it(typed: 
         read_config(typed)
 
 
-def test_what_only_looks_like_an_address_is_a_path(tmp_path: Path) -> None:
+def test_a_model_on_a_hub_is_neither_a_picture_nor_a_configuration() -> None:
+    told = "^hf://a/b/x.png is an address; .* with `hf download a/b`, and name the file"
+    with pytest.raises(ImageError, match=told):
+        read_image("hf://a/b/x.png")
+    with pytest.raises(ConfigError, match=told):
+        read_config("hf://a/b/x.png")
+
+
+def test_what_only_looks_like_an_address_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert address_in(Path("C:/models/idm.pt")) is None
     assert address_in(Path("a:b/idm.pt")) is None
     # A folder may have such a name: what is there is read.
-    folder = tmp_path / "s3:"
-    folder.mkdir()
-    torch.save({"conv.weight": torch.zeros(1)}, folder / "a.pth")
-    with pytest.raises(CheckpointError, match="holds another network"):
-        load_checkpoint(folder / "a.pth")
+    for name in ("s3:", "hf:"):
+        folder = tmp_path / name
+        folder.mkdir()
+        torch.save({"conv.weight": torch.zeros(1)}, folder / "a.pth")
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(CheckpointError, match="holds another network"):
+            load_checkpoint(f"{name}/a.pth")
 
 
 FOLDERS = {

@@ -264,6 +264,74 @@ def test_a_decompression_bomb_is_refused_before_it_unfolds(tmp_path: Path) -> No
     assert read_image(tmp_path / "a.png", max_pixels=108).size == Size(12, 9)
 
 
+def _webp_of_one_chunk(width: int, height: int) -> bytes:
+    """42 bytes: a picture without loss whose size is all that there is."""
+    stream = b"\x2f" + struct.pack("<I", (width - 1) | (height - 1) << 14) + bytes(17)
+    return b"RIFF" + struct.pack("<I", 12 + len(stream)) + b"WEBPVP8L" + struct.pack("<I", len(stream)) + stream
+
+
+@pytest.mark.parametrize(("side", "said"), [(14_000, "WebP is read up to 178956970"), (16_384, "limit is 250000000")])
+def test_a_webp_of_42_bytes_is_refused_in_words_of_ours(tmp_path: Path, side: int, said: str) -> None:
+    path = tmp_path / "a.webp"
+    path.write_bytes(_webp_of_one_chunk(side, side))
+    assert path.stat().st_size == 42
+    for reads in (read_image, read_header):
+        with pytest.raises(ImageError, match=f"a.webp: it has {side}x{side} = {side**2} pixels, .*{said}"):
+            reads(path)
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_unfolds(tmp_path: Path) -> None:
+    # The data are damaged: whoever unfolded them would say so instead.
+    damaged = (tmp_path / "a.png", struct.pack(">IIBBBBB", 9_000, 9_000, 8, 2, 0, 0, 0), b"rows")
+    path = _png(*damaged)
+    with pytest.raises(ImageError, match="9000x9000 pixels take about 541 MiB of memory, of which 400 MiB may be tak"):
+        read_picture(path, room=400 << 20)
+    with pytest.raises(ImageError, match="damaged or cut short"):
+        read_picture(path, room=600 << 20)
+    assert read_picture(_saved(tmp_path / "small.png", Image.fromarray(NOISE)), room=-1).size == Size(12, 9)
+
+
+def test_the_memory_to_read_a_picture_is_not_more_than_is_said(tmp_path: Path) -> None:
+    """Of every kind of file that Pillow unfolds; a strip that is converted and what libraries hold come on top."""
+    rgba = Image.fromarray(np.arange(1200, dtype=np.uint8)[:, None, None].repeat(1200, axis=1).repeat(4, axis=2))
+    rgb = rgba.convert("RGB")
+    _saved(tmp_path / "rgb.png", rgb)
+    _saved(tmp_path / "p.png", rgb.quantize(16))
+    _saved(tmp_path / "rgba.png", rgba)
+    _saved(tmp_path / "scans.jpg", rgb, progressive=True, subsampling=0)
+    _saved(tmp_path / "rgb.webp", rgb)
+    _saved(tmp_path / "rgb.tif", rgb)
+    code = (
+        "import sys; from pathlib import Path; from deploy.images import reading as r\n"
+        "status = lambda key: int(Path('/proc/self/status').read_text().split(key + ':')[1].split()[0]) * 1024\n"
+        "for path in map(Path, sys.argv[1:]):\n"
+        "    with r._opened(path, 0, r.MAX_PIXELS, None) as (_, opened): said = r._bytes_to_read(opened)\n"
+        "    Path('/proc/self/clear_refs').write_text('5'); before = status('VmRSS')\n"
+        "    r.read_picture(path); print(path.name, status('VmHWM') - before, said)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, *sorted(map(str, tmp_path.iterdir()))], capture_output=True, text=True, check=True
+    )
+    for line in run.stdout.splitlines():
+        name, taken, said = line.split()
+        assert int(taken) < int(said) * 1.1 + (12 << 20), name
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_before_it_unfolds(tmp_path: Path) -> None:
+    path = _saved(tmp_path / "a.jpg", Image.fromarray(SMOOTH), progressive=True)
+    whole = path.read_bytes()
+    last = whole.rindex(b"\xff\xda")
+    scan = whole[last:-2]
+    path.write_bytes(whole[:-2] + 20 * scan + b"\xff\xd9")
+    assert read_image(path).size == Size(40, 24)
+    path.write_bytes(whole[:-2] + 200 * scan + b"\xff\xd9")
+    with pytest.raises(ImageError, match=r"a.jpg: it has 210 scans, expected at most 64: .* Save it again"):
+        read_image(path)
+    path.write_bytes(whole[:-2] + 2000 * scan + b"\xff\xd9")
+    with pytest.raises(ImageError, match="it has more than 1000 scans"):
+        read_header(path)
+
+
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "page.png").write_bytes(b"<!doctype html><title>404</title>")
     (tmp_path / "empty.png").touch()
