@@ -130,6 +130,7 @@ def test_what_is_dropped_is_enlarged_and_saved_as_one_zip(page: Page, service: S
     shutil.copy(SAMPLE_IMAGES / "chelsea.png", folder / "below" / f"{HOSTILE}.png")
     Image.open(SAMPLE_IMAGES / "coffee.png").save(folder / "cup.tif")
     (folder / "notes.txt").write_text("no picture")
+    click(page, "input[name=preset][value=draft]")
     page.drop([folder, SAMPLE_IMAGES / "flower.png"], 300, 400)
     page.until("document.querySelectorAll('.pictures > li').length === 3")
     assert sorted(texts(page, ".name")) == ["flower.png", f"holiday/below/{HOSTILE}.png", "holiday/cup.tif"]
@@ -150,8 +151,9 @@ def test_what_is_dropped_is_enlarged_and_saved_as_one_zip(page: Page, service: S
         assert archive.testzip() is None
         found = {name: archive.read(name) for name in archive.namelist()}
     # `infer` names them so too, below the folder that is asked for.
-    infer(str(folder), "--scale", "4", "-o", f"{tmp_path / 'by-infer' / 'holiday'}/")
-    infer(str(SAMPLE_IMAGES / "flower.png"), "--scale", "4", "-o", f"{tmp_path / 'by-infer'}/")
+    settings = ("--scale", "4", "--preset", "draft")
+    infer(str(folder), *settings, "-o", f"{tmp_path / 'by-infer' / 'holiday'}/")
+    infer(str(SAMPLE_IMAGES / "flower.png"), *settings, "-o", f"{tmp_path / 'by-infer'}/")
     pictures = [path for path in (tmp_path / "by-infer").rglob("*_x4.*") if path.is_file()]
     assert len(pictures) == 3
     assert found == {path.relative_to(tmp_path / "by-infer").as_posix(): path.read_bytes() for path in pictures}
