@@ -18,6 +18,7 @@ from deploy.serving.metrics import Metrics
 from deploy.serving.options import ServeOptions
 from deploy.serving.pool import LANES, Event, Pool, WorkerProcess
 from deploy.serving.problems import Problem, problem_json
+from deploy.serving.tracing import current_context, trace_job
 from deploy.serving.views import RESULT
 from deploy.serving.waiting import Waiting
 
@@ -149,6 +150,7 @@ class Jobs:
                 previews=previews,
                 is_kept=is_kept,
                 via=via,
+                context=current_context(),
             )
             self._refuse_unfit(job)
         except BaseException:
@@ -225,12 +227,13 @@ class Jobs:
             job.is_kept = False
 
     def _refuse_unfit(self, job: Job) -> None:
-        room = self.pool.memory
-        if job.look["bytes"] + job.own_bytes - job.look["own_bytes"] > room:
+        """Problem where the input alone would take more memory than there is; results are cut into tiles that fit."""
+        room = self.pool.memory - max((worker.idle_bytes for worker in self.pool.ready), default=0)
+        if job.input_bytes > room:
             raise Problem(
                 413,
-                f"This picture needs about {text_from_bytes(job.look['bytes'])} of memory, and this service may take "
-                f"{text_from_bytes(room)}. Ask for a smaller one.",
+                f"This picture takes about {text_from_bytes(job.input_bytes)} of memory before it is enlarged, and "
+                f"there is room for {text_from_bytes(room)}. Send a smaller one.",
             )
 
     def _dispatch(self) -> None:
@@ -353,6 +356,7 @@ class Jobs:
         self._waiting.remove(job)
         job.state, job.error, job.ended = state, error, time.monotonic()
         self.metrics.finished(job)
+        trace_job(job)
         if state == "cancelled" and job.worker is None:
             shutil.rmtree(job.folder, ignore_errors=True)
         job.change()

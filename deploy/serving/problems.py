@@ -41,4 +41,6 @@ def sentence_for_clients(text: str, path: str = "") -> str:
     """An error of the tool without the places of this machine, and with fields for parameters."""
     if path:
         text = text.replace(f"reading {path}: ", "The picture cannot be read: ").replace(path, "the picture")
+    text = re.sub(r" Allow more with `max_memory`[^.]*\.", " Ask for a smaller picture.", text)
+    text = text.replace(", or raise the limit with `max_pixels`", "")
     return re.sub(r"`([a-z]+(?:_[a-z]+)*)`", r"\1", text).strip()
