@@ -25,10 +25,11 @@ from deploy.images.sizes import Size
 from deploy.picture.memory import resident_bytes
 from deploy.picture.run import Progress
 from deploy.serving.asked import Asked
+from deploy.serving.kinds import RESULT
 from deploy.serving.making import Made, Order, make_alone, pays, pixels_together
 from deploy.serving.models import Model, Unfit, model_named
 from deploy.serving.problems import Problem, sentence_for_clients
-from deploy.serving.views import RESULT, write_view
+from deploy.serving.views import write_view
 from engines.errors import EngineError, OutOfMemory
 
 WARM_UP_SIDE = 16

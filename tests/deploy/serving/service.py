@@ -41,7 +41,7 @@ class Service:
 
     def files(self) -> list[Path]:
         """What lies in its folder, once what is to go has had the time to go."""
-        for _ in range(100):
+        for _ in range(500):
             left = [path for path in self.folder.rglob("*") if path.is_file()]
             if not left:
                 break

@@ -82,7 +82,7 @@ def test_a_large_picture_stops_no_small_one_and_memory_is_set_aside(tmp_path: Pa
             client.delete(jobs[1]["links"]["self"])
             wide = encode_image(np.zeros((6000, 6000, 3), np.uint8), "png")
             for crop, sentence in (
-                ("", "needs about [0-9.]+ MiB of memory, 240.0 MiB are allowed. Ask for a smaller picture"),
+                ("", "needs about [0-9.]+ GiB of memory, 240.0 MiB are allowed. Ask for a smaller picture"),
                 ("0,0,8,8", "takes about 274.7 MiB of memory before it is enlarged"),
             ):
                 refused = client.post("/v1/upscale", files=form(wide), data={"scale": "1", "crop": crop})
