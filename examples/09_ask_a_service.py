@@ -26,7 +26,8 @@ def form_of(picture: Path, **fields: object) -> tuple[bytes, dict[str, str]]:
 
 
 # --port 0 takes any port that is free; --json says which, once pictures can be asked for.
-command = ["idm-deploy", "serve", sys.argv[1], "--port", "0", "--json", "--quiet"]
+tool = Path(sys.executable).with_name("idm-deploy")  # as it was installed beside this Python
+command = [tool, "serve", sys.argv[1], "--port", "0", "--json", "--quiet"]
 service = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 try:
     address = json.loads(service.stdout.readline())["address"]

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 import typer
 
-from deploy.cli.values import text_of_error, text_with_options, visible
+from deploy.cli.values import text_of_error, text_with_options
+from deploy.errors import readable
 
 PACKAGES = ("deploy", "calibration", "engines")
 """Their records are the ones that --verbose shows first."""
@@ -81,9 +82,9 @@ class _Format(logging.Formatter):
     """Messages as they are, errors with the name of the tool, log records with time and module."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
+        message = readable(record.message)
         if record.levelno >= logging.ERROR:
-            return f"idm-deploy: {text_of_error(record.message)}"
+            return f"idm-deploy: {text_of_error(message)}"
         if record.name == _MESSAGES.name:
-            return visible(text_with_options(record.message))
-        head = f"{self.formatTime(record, self.datefmt)} {record.levelname.lower()} {record.name}"
-        return f"{head}: {visible(record.message)}"
+            return text_with_options(message)
+        return f"{self.formatTime(record, self.datefmt)} {record.levelname.lower()} {record.name}: {message}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from calibration.errors import CalibrationError
-from deploy.errors import DeployError, MissingPackage, nearest_name
+from deploy.errors import DeployError, MissingPackage, nearest_name, readable
 
 if TYPE_CHECKING:
     from deploy.bundle import Bundle
@@ -104,24 +104,17 @@ def text_with_options(text: str) -> str:
     return re.sub(r"`([a-z]+(?:_[a-z]+)*)`", lambda name: _option(name[1]) or name[0], text)
 
 
-LONGEST_MESSAGE = 300
+LONGEST_LINE = 300
 """Letters of an error as the terminal shows it: of a longer one, the middle is left out, as its end says what to do."""
 LONGEST_WORD = 120
 """Letters without a space, a path or a name: of a longer one, the middle is left out."""
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
-"""Control characters, those that turn the direction of writing or show nothing, and halves of characters."""
-
-
-def visible(text: str) -> str:
-    """The text with what a terminal would obey, or not show, written out: names in files of strangers may hold it."""
-    return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def text_of_error(text: str) -> str:
     """A refusal for someone who types: with options, on one line, nothing hidden, and not longer than can be read."""
-    told = visible(text_with_options(text)).replace("\n", "\\n").replace("\t", " ")
+    told = readable(text_with_options(text)).replace("\n", "\\n")
     words = " ".join(_shortened(word, LONGEST_WORD) for word in told.split(" "))
-    return _shortened(words, LONGEST_MESSAGE)
+    return _shortened(words, LONGEST_LINE)
 
 
 def _shortened(text: str, limit: int) -> str:
@@ -169,7 +162,10 @@ def stages_from_text(text: str) -> str | tuple[float, ...]:
 def checked_equation(name: str) -> None:
     """There is an equation of that name."""
     from deploy.sampling.equations import EQUATIONS
+    from deploy.sampling.fitted import is_fitted
 
+    if is_fitted(name):
+        return  # the bundle says which it has
     _refuse_unknown("equation", name, EQUATIONS)
 
 

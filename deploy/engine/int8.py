@@ -68,8 +68,13 @@ class Int8Denoiser:
 
     @property
     def graph(self) -> Path:
-        """The graph of all ranges; whoever gives it to an engine looks at it first, see `graph_files.int8_graph_file`."""
+        """The graph of all ranges; an engine is given it by `graph_files.int8_graph_file`, which looks at it."""
         return self.bundle.file(self._record.graph)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what decides what the graphs compute."""
+        return self._record.digest
 
     @property
     def engines(self) -> int:
@@ -95,7 +100,7 @@ class Int8Denoiser:
         docs/measurements.md, fresh noise beside int8.
         """
         corrections = self._record.noise_corrections
-        if not corrections:
+        if not corrections or plan.settings.fitted:  # fitted rows say what was best with int8 as it is
             return plan
         levels, variances = zip(*((entry.noise_level, entry.estimate_variance) for entry in corrections), strict=True)
         measured_with_clip = plan.rules.clip

@@ -12,13 +12,16 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.bundle.fitted import FittedStep
 from deploy.errors import PlanError, nearest_name
 from deploy.sampling.equations import EQUATIONS, Coefficients, Step
 from deploy.sampling.placement import PLACEMENTS, Placement, Point, place, place_explicitly, place_published
 from deploy.sampling.schedule import NoiseSchedule, log_snr_from_noise_level
+from deploy.sampling.turns import AS_IT_IS, Turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,7 @@ class PlanSettings:
     eta: float = 0.0  # share of the ancestral noise in DDIM
     clip: bool | None = None  # limit the estimate to [-1, 1]; None: as suits the family
     published: bool = False  # the authors' own grid, without its last step and without clipping in DDIM
+    fitted: tuple[FittedStep, ...] = ()  # the rows of a fitted equation, whose noise levels are the placement
 
     def __post_init__(self) -> None:
         problems = [*_equation_problems(self), *_placement_problems(self)]
@@ -42,7 +46,7 @@ class PlanSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """A JSON-ready record of every setting."""
-        return asdict(self)
+        return asdict(self) | {"fitted": msgspec.to_builtins(self.fitted)}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "PlanSettings":
@@ -55,6 +59,7 @@ class PlanSettings:
         values = dict(record)
         if isinstance(values.get("placement"), list):
             values["placement"] = tuple(values["placement"])
+        values["fitted"] = msgspec.convert(values.get("fitted", ()), tuple[FittedStep, ...])
         return cls(**values)
 
 
@@ -102,6 +107,7 @@ class PlanRow:
     noise: float
     clip: bool
     eps: tuple[float, ...] = ()
+    turn: Turn = AS_IT_IS  # how the network is shown the picture
     range_index: int = 0  # of the engine in int8 that serves this noise level, where there is one per range
     correction: Correction | None = field(default=None, compare=False)  # of the predicted noise, in int8
     feeds: Mapping[str, Array] = field(default_factory=dict, compare=False, repr=False)
@@ -151,6 +157,11 @@ class Plan:
         return max(len(row.x0) for row in self.rows)
 
     @property
+    def turns(self) -> bool:
+        """Whether some step shows the network the picture turned."""
+        return any(row.turn != AS_IT_IS for row in self.rows)
+
+    @property
     def earlier_noises(self) -> int:
         """Of how many earlier steps the loop must keep the noise."""
         return max(len(row.eps) for row in self.rows)
@@ -191,6 +202,8 @@ def make_plan(
     measured: of this network, for equations that rest on it.
     """
     settings = settings or PlanSettings()
+    if settings.fitted:
+        return _fitted_plan(schedule, settings, rules)
     equation = EQUATIONS[settings.equation]
     corrects = equation.corrects_start and isinstance(settings.placement, str) and settings.steps > 2
     placed = _placement(schedule, replace(settings, steps=settings.steps - 1) if corrects else settings, rules)
@@ -224,6 +237,16 @@ def _row(point: Point, factors: Coefficients, clip: bool) -> PlanRow:
         clip=clip,
         eps=factors.eps,
     )
+
+
+def _fitted_plan(schedule: NoiseSchedule, settings: PlanSettings, rules: SamplingRules) -> Plan:
+    placed = _placement(schedule, settings, rules)
+    clip = rules.clip if settings.clip is None else settings.clip
+    rows = [
+        replace(_row(point, Coefficients(x=step.x, x0=step.x0, noise=step.noise), clip), turn=step.turn)
+        for point, step in zip(placed.points, settings.fitted, strict=True)
+    ]
+    return Plan(rows=tuple(rows), end_noise_level=placed.end.alpha, rules=rules, settings=settings)
 
 
 def _placement(schedule: NoiseSchedule, settings: PlanSettings, rules: SamplingRules) -> Placement:
@@ -261,7 +284,10 @@ def _equation_problems(settings: PlanSettings) -> list[str]:
     """What is wrong with the equation and its own options, one phrase each."""
     problems = []
     equation = EQUATIONS.get(settings.equation)
-    if equation is None:
+    if settings.fitted:
+        if tuple(step.noise_level for step in settings.fitted) != settings.placement:
+            problems.append("the placement of a fitted equation is its noise levels")
+    elif equation is None:
         nearest = nearest_name(settings.equation, EQUATIONS)
         problems.append(
             f"the equation {settings.equation!r} is unknown, the nearest is {nearest!r} (known: {', '.join(EQUATIONS)})"

@@ -1,7 +1,7 @@
 """The server around the application: connections that are too slow end, and a signal lets it finish what it has."""
 
 import asyncio
-import tempfile
+import socket
 from types import FrameType
 from typing import Any
 
@@ -10,7 +10,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from deploy.serving.app import make_app
 from deploy.serving.jobs import Jobs
-from deploy.serving.options import ServeOptions
+from deploy.serving.options import ServeError, ServeOptions
 
 
 class PatientProtocol(H11Protocol):
@@ -78,6 +78,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=5,
             )
         )
+        self.refusal: str | None = None  # why no worker can start
         self._signals = 0
         self._draining: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -131,17 +132,40 @@ def serve(options: ServeOptions, on_ready: Any) -> None:
 
     async def run() -> None:
         telling = asyncio.create_task(_tell_when_ready(server, on_ready))
-        await server.serve()
+        await server.serve(sockets=[listening])
         telling.cancel()
 
-    before = tempfile.tempdir
-    try:
+    with listening_socket(options.host, options.port) as listening:
         asyncio.run(run())
-    finally:
-        tempfile.tempdir = before
+    if server.refusal is not None:
+        raise ServeError(server.refusal)
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A socket at that address. ServeError where another program listens there, or this machine has no such address."""
+    name = host.strip("[]")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ServeError(f"The address {host} is unknown here ({error.strerror}).") from error
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        listening.close()
+        raise ServeError(
+            f"Nothing can listen at {host}, port {port} ({error.strerror}). Name another with --port; 0 takes any that "
+            "is free."
+        ) from error
+    return listening
 
 
 async def _tell_when_ready(server: Server, on_ready: Any) -> None:
     while not server.started or not (server.jobs.pool.ready or server.jobs.pool.refusal):
         await asyncio.sleep(0.02)
-    on_ready(server)
+    if server.jobs.pool.refusal is None:
+        on_ready(server)
+    else:
+        server.refusal = server.jobs.pool.refusal
+        server.should_exit = True

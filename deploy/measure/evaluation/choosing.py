@@ -67,6 +67,10 @@ class BySsimulacra2:
             values.append(float(np.mean([self._look(original, way) for original in originals])))
         return values
 
+    def originals(self, scale: float) -> list[Original]:
+        """All of them at a scale."""
+        return self._originals(scale, None)
+
     def _originals(self, scale: float, pictures: int | None) -> list[Original]:
         """Cut to what low-resolution pictures of the usual side enlarge to, as far as they are as large."""
         limit = min(self._count, MOST_PICTURES if pictures is None else pictures)

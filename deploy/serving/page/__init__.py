@@ -17,7 +17,7 @@ POLICY = (
 """The Content-Security-Policy of the page: its own files run, nothing in its text or from elsewhere."""
 
 SCRIPTS = (
-    *("words.js", "zip.js", "server.js", "gathering.js", "zoom.js", "crop.js"),
+    *("words.js", "zip.js", "server.js", "gathering.js", "headers.js", "zoom.js", "crop.js"),
     *("state.js", "settings.js", "making.js", "list.js", "viewer.js", "page.js"),
 )
 """In this order one script: first what stands alone, then the page itself."""

@@ -124,7 +124,7 @@ async function run(version) {
     else if (job.state === "cancelled") version.state = "cancelled";
     else throw new Trouble(sentenceOf(job), { status: 500 });
   } catch (error) {
-    if (error.name === "AbortError") version.state = "cancelled";
+    if (signal.aborted) version.state = "cancelled";
     else if (error.isGone) { version.state = "waiting"; lost(error); }
     else { version.state = "failed"; version.note = error.message; say(`${version.picture.name}: ${error.message}`); }
   }
@@ -156,7 +156,11 @@ async function send(version) {
   const previews = shown === picture && evaluations > 1 ? `&previews=${Math.ceil(evaluations / 6)}` : "";
   for (;;) {
     try {
-      return await server.json(`v1/upscale?wait=false${previews}`, { method: "POST", body: form, signal });
+      // Not ended halfway: the server might have begun a job whose number nobody knows.
+      const job = await server.json(`v1/upscale?wait=false${previews}`, { method: "POST", body: form });
+      if (signal.aborted) forget(job.id);
+      signal.throwIfAborted();
+      return job;
     } catch (error) {
       if (![429, 503].includes(error.status)) throw error;  // it is full, or stops for a while
       const seconds = Math.min(Math.max(error.retryAfter ?? 2, 1), 60);
@@ -192,13 +196,14 @@ async function take(version, job) {
     URL.revokeObjectURL(address);
     version.view = URL.createObjectURL(await server.blob(`v1/jobs/${job.id}/result?view=png`, { signal }));
   }
+  signal.throwIfAborted();
   version.state = "done";
   version.share = 1;
   version.note = version.seconds === null ? "" : timeText(version.seconds);
   version.name = resultName(version, job.format);
   version.made = new Date();
   if (version.preview) version.preview = null;
-  forgetForecasts();
+  paceIsBetterKnown();
   say(`${picture.name}, ${version.title}, is done.`);
   if (shown === picture && (!shownVersion || shownVersion.state !== "done" || shownVersion === version)) select(picture, version);
 }
@@ -219,13 +224,15 @@ function resultName(version, format) {
   return name;
 }
 
+const forget = (id) => { server.request(`v1/jobs/${id}`, { method: "DELETE" }).catch(() => {}); };
+
 function cancel(version, isOfMany = false) {
   const { id, state } = version;
   if (OVER.includes(state)) return;
   version.abort.abort();
   version.state = "cancelled";
   version.note = "";
-  if (id) server.request(`v1/jobs/${id}`, { method: "DELETE" }).catch(() => {});
+  if (id) forget(id);
   if (!isOfMany) changed(version);
 }
 

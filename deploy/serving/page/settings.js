@@ -64,7 +64,7 @@ function readSettings() {
   if (!Number.isInteger(seed) || seed < 0) return "The seed has to be a whole number from 0.";
   const settings = { model: modelNow().name, preset: chosen("preset"), [unit]: amount, seed };
   if (by("format").value) settings.format = by("format").value;
-  if (by("quality").value && !by("quality").closest("label, .fields").hidden && LOSSY.includes(by("format").value)) {
+  if (by("quality").value && LOSSY.includes(by("format").value)) {
     const quality = Number(by("quality").value);
     if (!(quality >= 1 && quality <= 100)) return "The quality has to be a number from 1 to 100.";
     settings.quality = quality;
@@ -151,8 +151,11 @@ const drawSoon = atLeisure(() => {
 });
 const planSoon = atLeisure(() => { planAll(); drawTotal(); });
 
-// Pace becomes known with the first picture that is made.
-function forgetForecasts() {
+// The server learns its pace from what it makes, at first more than later.
+let measured = 0;
+function paceIsBetterKnown() {
+  measured += 1;
+  if (measured & (measured - 1)) return;
   for (const [key, forecast] of forecasts) if (forecast && !forecast.trouble) forecasts.delete(key);
 }
 

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, version 2 over HTTP, with its extension for binary tensors: what Triton and KServe speak.
+"""The Open Inference Protocol, version 2 over HTTP, with its binary tensors: what Triton and KServe speak.
 
 A model has one input, `image`: UINT8 of shape [H, W, 3] or [N, H, W, 3], or BYTES of shape [N], files of pictures. Its
 output `image` is of the same kind; of files it is PNG. The fields of /v1/upscale are parameters of the request.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.cli.values import LONGEST_MESSAGE, text_of_error, visible
+from deploy.cli.values import LONGEST_LINE, text_of_error
 from tests.deploy.bundle.small_bundle import write_bundle
 
 RUN = "import sys; from deploy.cli.main import main; sys.argv[0] = 'idm-deploy'; main()"
@@ -20,13 +20,13 @@ def _run(*arguments: str, cwd: Path, redirected: str = "") -> subprocess.Complet
 
 def test_an_error_keeps_its_beginning_and_its_end() -> None:
     text = text_of_error(f"reading {'x' * 10**6}.png: {'a b ' * 1000}. Allow more with `max_memory`.")
-    assert len(text) == LONGEST_MESSAGE
+    assert len(text) == LONGEST_LINE
     assert text.startswith("reading xxx") and text.endswith("Allow more with --max-memory.") and "…" in text
     assert text_of_error("reading a.png: it is empty.") == "reading a.png: it is empty."
 
 
 def test_what_a_terminal_would_obey_is_written_out() -> None:
-    assert visible("a\x1b[31m\x07\x9b\u202eb\ud800é 中") == r"a\x1b[31m\x07\x9b\u202eb\ud800é 中"
+    assert text_of_error("a\x1b[31m\x07\x9b\u202eb\ud800é 中") == r"a\x1b[31m\x07\x9b\u202eb\ud800é 中"
     assert text_of_error("one\ntwo\rthree") == r"one\ntwo\rthree"
 
 
@@ -38,7 +38,7 @@ def test_hostile_names_are_one_short_line_and_exit_code_1(tmp_path: Path) -> Non
         done = _run(*arguments, cwd=tmp_path)
         assert done.returncode == 1, done.stderr
         assert done.stderr.startswith("idm-deploy: ") and done.stderr.count("\n") == 1, done.stderr
-        assert len(done.stderr) <= LONGEST_MESSAGE + len("idm-deploy: \n") and "\x1b" not in done.stderr
+        assert len(done.stderr) <= LONGEST_LINE + len("idm-deploy: \n") and "\x1b" not in done.stderr
     shown = _run("inspect", str(bundle.path), cwd=tmp_path)
     assert shown.returncode == 0 and "\x1b[31m" not in shown.stdout and r"\x1b[31m" in shown.stdout
 

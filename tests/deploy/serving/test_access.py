@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from deploy.cli.main import app
 from deploy.serving.options import ServeError, ServeOptions, named_bundles, tokens_in
+from deploy.serving.server import listening_socket
 from tests.deploy.serving.service import Service, served
 from tests.deploy.serving.test_upscale import form
 
@@ -172,6 +173,12 @@ def test_wrong_options_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bytes").write_bytes(b"\xff")
     with pytest.raises(ServeError, match="it is no text"):
         tokens_in(tmp_path / "bytes")
+    with pytest.raises(ServeError, match=r"The address no-such-host.invalid is unknown here"):
+        listening_socket("no-such-host.invalid", 80)
+    with listening_socket("127.0.0.1", 0) as taken:
+        taken.listen()
+        with pytest.raises(ServeError, match=r"Nothing can listen at 127.0.0.1, port .*--port; 0 takes any"):
+            listening_socket("127.0.0.1", taken.getsockname()[1])
     refused = CliRunner().invoke(app, ["serve", "--host", "192.0.2.1"])
     assert refused.exit_code == 2 and "--no-auth" in refused.stderr.replace("\n", " ")
 

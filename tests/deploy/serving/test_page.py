@@ -8,11 +8,18 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from typer.testing import CliRunner
 
 from deploy.cli.main import app
+from deploy.images.formats.contract import Outline
+from deploy.images.formats.table import FORMATS
+from deploy.images.reading import read_header
+from deploy.images.sizes import Size
+from deploy.images.writing import write_picture
 from deploy.packaged.places import IDM_BUNDLE, SAMPLE_IMAGES
 from tests.browser import Page, find_browser, opened_browser
 from tests.deploy.serving.service import Service, served
@@ -127,8 +134,8 @@ def test_what_is_dropped_is_enlarged_and_saved_as_one_zip(page: Page, service: S
     page.until("document.querySelectorAll('.pictures > li').length === 3")
     assert sorted(texts(page, ".name")) == ["flower.png", f"holiday/below/{HOSTILE}.png", "holiday/cup.tif"]
     assert text(page, "#alarm") == "1 file left out: no picture that can be read."
-    # The exact size, and the time, before anything was sent; of a TIFF the browser knows neither.
-    page.until("document.querySelector('#plan').textContent.includes('1 not known yet')")
+    # The exact size before anything was sent, of the TIFF too, which the browser does not show.
+    page.until("document.querySelector('#plan').textContent.startsWith('0.2 megapixels in all, ')")
     assert "64\u2009×\u200964 → 256\u2009×\u2009256" in text(page, ".pictures > li:last-child .facts")
     assert not [url for url in page.requests if "upscale" in url]
 
@@ -159,12 +166,35 @@ def test_what_is_dropped_is_enlarged_and_saved_as_one_zip(page: Page, service: S
     assert_quiet(page, service)
 
 
+def test_sizes_of_what_the_browser_cannot_show_are_known_before_it_is_sent(page: Page, tmp_path: Path) -> None:
+    pytest.importorskip("OpenImageIO")
+    heif = pytest.importorskip("pillow_heif")
+    picture, turned = Image.open(SAMPLE_IMAGES / "coffee.png").convert("RGB").resize((53, 37)), Image.Exif()
+    turned[274] = 6
+    picture.save(tmp_path / "plain.tif")
+    picture.save(tmp_path / "turned.tif", exif=turned)
+    tifffile.imwrite(tmp_path / "big-endian.tif", np.asarray(picture), byteorder=">")
+    heif.from_pillow(picture).save(tmp_path / "part-of-64x64.heic")
+    for width, height in ((53, 37), (64, 48), (3000, 40)):
+        noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        write_picture(tmp_path / f"{width}.jxl", FORMATS["jxl"], Outline(size=Size(height, width), bits=8), [noise])
+    known = {path: read_header(path).size for path in sorted(tmp_path.iterdir())}
+    cut = tmp_path / "cut.tif"
+    cut.write_bytes((tmp_path / "plain.tif").read_bytes()[:6])
+    page.give("#files", [*known, cut])
+    page.until("pictures.every(({ isReadable }) => isReadable !== null)")
+    # Also of those that this browser can show.
+    found = page.tell("Promise.all(pictures.map(({ file }) => sizeFromHeader(file)))")
+    assert found == [*({"width": size.width, "height": size.height} for size in known.values()), None]
+    page.until("by('pictures').lastChild.textContent.includes('size known once it is made')")
+    assert page.problems == []
+
+
 def test_cancelling_ends_the_work_of_the_service(page: Page, service: Service) -> None:
-    Image.open(SAMPLE_IMAGES / "coffee.png").resize((120, 120)).save(service.folder.parent / "large.png")
-    page.give(
-        "#files", [service.folder.parent / "large.png", SAMPLE_IMAGES / "chelsea.png", SAMPLE_IMAGES / "flower.png"]
-    )
-    click(page, "input[name=sizing][value='8']")
+    large = [service.folder.parent / f"large{number}.png" for number in range(3)]
+    for path in large:
+        Image.open(SAMPLE_IMAGES / "coffee.png").resize((100, 100)).save(path)
+    page.give("#files", large)
     click(page, "input[name=preset][value=best]")
     page.until("document.querySelector('#plan').textContent.includes('megapixels')")
     click(page, "#start")
@@ -172,8 +202,8 @@ def test_cancelling_ends_the_work_of_the_service(page: Page, service: Service) -
     number = page.tell("pictures[0].versions[0].id")
     click(page, ".versions .act")
     assert text(page, ".versions .note") == "cancelled"
-    page.until(f"server.json('v1/jobs/{number}').then(({{ state }}) => state === 'cancelled')", 10)
-    page.until("pictures[1].versions[0].state === 'running'", 20)
+    page.until(f"server.json('v1/jobs/{number}').then(({{ state }}) => state === 'cancelled')")
+    page.until("pictures[1].versions[0].state === 'running'")
     click(page, "#cancel-all")
     assert page.tell("pictures.map(({ versions: [{ state }] }) => state)") == ["cancelled"] * 3
     assert page.tell("by('total').hidden") and text(page, "#said") == "All cancelled."
