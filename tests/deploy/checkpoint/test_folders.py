@@ -149,6 +149,9 @@ REFUSED: dict[str, Callable[[Path], object]] = {
     r"attn_norm_num_groups is 4, and only norm_num_groups, 8, is run": lambda folder: changed(
         folder / UNET, attn_norm_num_groups=4
     ),
+    r"freq_shift is 1 and mid_block_scale_factor 1, and only 0 and 1 are run": lambda folder: changed(
+        folder / UNET, freq_shift=1
+    ),
     r"block_out_channels \[16, 24\] are not multiples": lambda folder: changed(
         folder / UNET, block_out_channels=[16, 24]
     ),
