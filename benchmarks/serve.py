@@ -192,7 +192,7 @@ def seconds_of_codecs(pictures: dict[int, bytes], folder: Path) -> dict[int, flo
 
 
 def cancel_steps(load: Load) -> float:
-    """Times of a step that a running job goes on after it was cancelled: by the figures of a worker that is free again."""
+    """Times of a step that a running job goes on after it was cancelled, until its worker is free again."""
     connection = load.connection()
     body = body_of(encode_image(np.zeros((64, 64, 3), np.uint8), "png"), size="512x512", stages="once", draws="16")
     kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
@@ -300,7 +300,7 @@ def under_load(
     watch.ends.set()
     watch.join()
     spent, own = sum(map(cpu_of, watch.processes)) - cpu, time.process_time() - own
-    time.sleep(1.0)
+    time.sleep(12.0)  # threads that wait for files end after 10
     after = figures_of(load)
     cores = len(os.sched_getaffinity(0))
     work, work_cpu = (sum(count * each[side] for side, count in load.made.items()) for each in bench)
