@@ -16,6 +16,27 @@ _PARTIAL = re.compile(r"\.[0-9a-f]{16}\.partial")
 
 
 @contextmanager
+def new_folder(path: Path) -> Iterator[None]:
+    """The folder is there for the block to fill; what the block leaves empty after a failure is gone, if it was new."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):  # others may have put something there
+                folder.rmdir()
+        raise
+
+
+def write_text(path: Path, text: str) -> Path:
+    """`path`, which holds the text and a newline, complete or not at all."""
+    with new_file(path) as file:
+        file.write(f"{text}\n".encode())
+    return path
+
+
+@contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which becomes `path` once everything is on the disk, and vanishes after any failure.
 

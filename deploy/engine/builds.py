@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.bundle import Bundle
-from deploy.engine.graph_files import graph_file, int8_decoder_graph
+from deploy.engine.graph_files import graph_file, int8_decoder_graph, int8_graph_file
 from deploy.engine.graphs import DENOISE, FLOAT_GRAPHS, INT8
 from deploy.engine.int8 import Int8Denoiser, has_int8, target_of_backend
 from deploy.engine.profiles import profile_of_graph, profiles_of_graphs
@@ -135,9 +135,10 @@ def planned_builds(
                 "`idm-deploy quantize --targets tensorrt`."
             )
         int8 = Int8Denoiser(bundle, target_of_backend(package.backend))
-        shapes = [spec.shape for spec in read_signature(int8.graph).inputs]
+        graph = int8_graph_file(bundle, target_of_backend(package.backend))
+        shapes = [spec.shape for spec in read_signature(graph).inputs]
         profile = profile_of_graph(bundle, options.sizes, DENOISE, shapes)
-        plain = _planned(bundle, "denoise int8", [int8.graph.name], replace(settings, profile=profile))
+        plain = _planned(bundle, "denoise int8", [graph.name], replace(settings, profile=profile))
         for index in range(int8.engines):
             source = plain.source.filled(f"{plain.source.label} {index}", int8.constants(index))
             builds.append(replace(plain, source=source))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
-from deploy.engine.graph_files import graph_file, int8_decoder_graph
+from deploy.engine.graph_files import graph_file, int8_decoder_graph, int8_graph_file
 from deploy.engine.int8 import Int8Denoiser, target_of_backend
 from deploy.errors import BundleError
 from deploy.families.bundles import check_bundle
@@ -122,7 +122,7 @@ class GraphSet:
     def _open_engine(self, name: str, shapes: Shapes | None, index: int) -> Engine:
         choice = self.choice
         precision = choice.precision_of_engines
-        graph = self.int8.graph if name == DENOISE and self.int8 is not None else self._graph(name)
+        graph = self._graph(name)
         return open_engine(
             graph,
             backend=choice.backend,
@@ -135,7 +135,9 @@ class GraphSet:
         )
 
     def _graph(self, name: str) -> Path:
-        """The file of a graph other than the int8 denoiser: in int8 too if the decoder has it."""
+        """The file of a graph, in int8 if that is wanted and there; it is as bundle.json says."""
+        if name == DENOISE and self.int8 is not None:
+            return int8_graph_file(self.bundle, self._int8_target)
         int8_graph = int8_decoder_graph(self.bundle, self._int8_target, name) if self.choice.precision == INT8 else None
         return int8_graph or graph_file(self.bundle, name, self.choice.record.norm)
 

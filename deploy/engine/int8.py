@@ -17,7 +17,6 @@ from calibration.targets.range_rows import RangeConstants, RangeRows
 from calibration.targets.table import target_of_form
 from deploy.bundle import Bundle
 from deploy.bundle.quantization import RangeFiles
-from deploy.engine.graph_files import int8_graph_file
 from deploy.errors import BundleError
 from deploy.sampling.plan import Correction, Plan, PlanRow
 from engines.arrays import Array
@@ -69,8 +68,8 @@ class Int8Denoiser:
 
     @property
     def graph(self) -> Path:
-        """The graph of all ranges."""
-        return int8_graph_file(self.bundle, self.target)
+        """The graph of all ranges; an engine is given it by `graph_files.int8_graph_file`, which looks at it."""
+        return self.bundle.file(self._record.graph)
 
     @property
     def digest(self) -> str:

@@ -19,7 +19,7 @@ from deploy.report.facts import Facts
 from deploy.report.html.markup import Markup, joined, raw, tag
 from deploy.report.html.parts import Section, code
 from deploy.report.looks import behaviour, look
-from engines.new_files import new_file
+from engines.new_files import new_file, new_folder
 
 
 def sections(facts: Facts) -> Iterator[Section]:
@@ -68,8 +68,7 @@ def page_from_facts(facts: Facts) -> str:
 def write_page(page: str, path: Path) -> None:
     """The page is at `path`, complete or not at all."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(path) as file:
+        with new_folder(path.parent), new_file(path) as file:
             file.write(page.encode("utf-8"))
     except OSError as error:
         raise FolderError(f"writing the page to {path}: {error.strerror}. Choose another place with -o.") from error
