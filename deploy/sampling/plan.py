@@ -134,7 +134,8 @@ class Plan:
             raise PlanError("A plan needs at least one row.")
         levels = [*(row.noise_level for row in self.rows), self.end_noise_level]
         for index, (before, after) in enumerate(pairwise(levels)):
-            again = before == after and EQUATIONS[self.settings.equation].corrects_start
+            equation = EQUATIONS.get(self.settings.equation)  # None: fitted
+            again = before == after and equation is not None and equation.corrects_start
             if not (0 < before < after <= 1 or again):
                 raise PlanError(f"Row {index} of the plan leads from noise level {before:g} to {after:g}, not upwards.")
         for index, row in enumerate(self.rows):

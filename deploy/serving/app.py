@@ -1,10 +1,8 @@
 """The application: its routes under /v1, the page, and what watches over both."""
 
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -18,19 +16,19 @@ from deploy.serving.jobs import Jobs
 from deploy.serving.metrics import Metrics
 from deploy.serving.options import ServeOptions
 from deploy.serving.page import page_files
+from deploy.serving.pool import Pool
 from deploy.serving.problems import Problem
 from deploy.serving.protocols import automatic, v2
 from deploy.serving.security import Guard
 
 
-def make_app(options: ServeOptions) -> FastAPI:
-    """A service with these settings; its workers start when it does, and end with it."""
+def make_app(options: ServeOptions, pool: Pool) -> FastAPI:
+    """A service with these settings, whose workers have been started; they end with it."""
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        folder = Path(tempfile.mkdtemp(prefix="idm-deploy-serve-"))
-        app.state.jobs = jobs = Jobs(options, folder, metrics)
+        app.state.jobs = jobs = Jobs(options, pool, metrics)
         metrics.watch(jobs.pool)
         jobs.start()
         try:

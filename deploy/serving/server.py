@@ -1,7 +1,6 @@
 """The server around the application: connections that are too slow end, and a signal lets it finish what it has."""
 
 import asyncio
-import socket
 from types import FrameType
 from typing import Any
 
@@ -10,7 +9,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from deploy.serving.app import make_app
 from deploy.serving.jobs import Jobs
-from deploy.serving.options import ServeError, ServeOptions
+from deploy.serving.options import ServeOptions
+from deploy.serving.pool import Pool
 
 
 class PatientProtocol(H11Protocol):
@@ -60,9 +60,9 @@ class PatientProtocol(H11Protocol):
 class Server(uvicorn.Server):
     """Uvicorn's server with two ways to stop: the first signal lets what was taken be made, the second does not."""
 
-    def __init__(self, options: ServeOptions) -> None:
+    def __init__(self, options: ServeOptions, pool: Pool) -> None:
         self.options = options
-        self.application = make_app(options)
+        self.application = make_app(options, pool)
         super().__init__(
             uvicorn.Config(
                 self.application,
@@ -124,48 +124,3 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.05)
         self.jobs.end_all()
         self.should_exit = True
-
-
-def serve(options: ServeOptions, on_ready: Any) -> None:
-    """Listen until a signal ends it; `on_ready(server)` is called once the first picture can be asked for."""
-    server = Server(options)
-
-    async def run() -> None:
-        telling = asyncio.create_task(_tell_when_ready(server, on_ready))
-        await server.serve(sockets=[listening])
-        telling.cancel()
-
-    with listening_socket(options.host, options.port) as listening:
-        asyncio.run(run())
-    if server.refusal is not None:
-        raise ServeError(server.refusal)
-
-
-def listening_socket(host: str, port: int) -> socket.socket:
-    """A socket at that address. ServeError where another program listens there, or this machine has no such address."""
-    name = host.strip("[]")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ServeError(f"The address {host} is unknown here ({error.strerror}).") from error
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-    except OSError as error:
-        listening.close()
-        raise ServeError(
-            f"Nothing can listen at {host}, port {port} ({error.strerror}). Name another with --port; 0 takes any that "
-            "is free."
-        ) from error
-    return listening
-
-
-async def _tell_when_ready(server: Server, on_ready: Any) -> None:
-    while not server.started or not (server.jobs.pool.ready or server.jobs.pool.refusal):
-        await asyncio.sleep(0.02)
-    if server.jobs.pool.refusal is None:
-        on_ready(server)
-    else:
-        server.refusal = server.jobs.pool.refusal
-        server.should_exit = True

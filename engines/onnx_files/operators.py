@@ -21,7 +21,7 @@ MICROSOFT: Final = "com.microsoft"
 
 OPERATORS: Final = {
     ONNX: frozenset(
-        {"Abs", "Add", "Cast", "Clip", "Concat", "Conv", "Cos", "DequantizeLinear", "Div", "Exp", "Gather"}
+        {"Abs", "Add", "ArgMin", "Cast", "Clip", "Concat", "Conv", "Cos", "DequantizeLinear", "Div", "Exp", "Gather"}
         | {"GroupNormalization", "Identity", "InstanceNormalization", "LeakyRelu", "MatMul", "Mul", "Pad"}
         | {"QLinearConv", "QuantizeLinear", "Reciprocal", "Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Sin"}
         | {"Softmax", "Split", "Sqrt", "Sub", "Transpose"}

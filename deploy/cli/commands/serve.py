@@ -128,7 +128,7 @@ def serve(
 
 def _serve(options: "ServeOptions", log_format: Literal["text", "json"], as_json: bool) -> None:
     from deploy.serving.logs import log_to_stderr
-    from deploy.serving.server import serve as listen
+    from deploy.serving.start import serve as listen
 
     log_to_stderr(log_format, quiet=is_quiet())
 

@@ -157,7 +157,7 @@ def entry_from_found(found: Found, request: ScheduleRequest, consistency: float,
 
 def text_from_noise(equations: Sequence[str], noise: MeasuredNoise, pictures: int) -> str:
     """What was measured, in one line."""
-    where = f"measured on {pictures} pictures at {len(noise.noise_levels)} levels"
+    where = f"measured on {pictures} picture{'s' if pictures > 1 else ''} at {len(noise.noise_levels)} levels"
     squares = f"{noise.mean_squares[0]:.4f} at the noisiest and {noise.mean_squares[-1]:.4f} at the cleanest"
     return f"{', '.join(equations)}: the predicted noise, {where}, has a mean square of {squares}"
 

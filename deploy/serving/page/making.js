@@ -35,7 +35,7 @@ function planAll() {
   if (!pictures.length) words.push("No picture yet.");
   else if (!todo.length) {
     const left = pictures.filter((picture) => !isMade(picture, settings)).length;
-    words.push(left === pictures.length ? "None of them can be made; the list says why."
+    words.push(left === pictures.length ? `${left === 1 ? "It cannot" : "None of them can"} be made; the list says why.`
       : left ? `${countOf(left, "picture")} cannot be made; the list says why.`
       : `All are made${isBusy() ? " or being made" : ""} with these settings.`);
   } else if (known.length) {

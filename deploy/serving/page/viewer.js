@@ -128,6 +128,7 @@ function closePart() {
   by("part").hidden = true;
   by("try-part").setAttribute("aria-expanded", "false");
   drawViewer();
+  zoom.place();
 }
 
 function planPart() {

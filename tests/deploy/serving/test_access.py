@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from deploy.cli.main import app
 from deploy.serving.options import ServeError, ServeOptions, named_bundles, tokens_in
-from deploy.serving.server import listening_socket
+from deploy.serving.start import listening_socket
 from tests.deploy.serving.service import Service, served
 from tests.deploy.serving.test_upscale import form
 

@@ -14,6 +14,7 @@ from deploy.bundle import Bundle, BundleWriter
 from deploy.cli.main import app
 from deploy.errors import PlanError
 from deploy.families.idm.model import SAMPLING, VALUES
+from deploy.images.files import write_image
 from deploy.picture.schedule.measuring import KnownPicture, measure_noise, measured_noise_of
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.plan import MeasuredNoise
@@ -72,9 +73,12 @@ def test_schedule_measures_and_the_equation_is_refused_before(
         pytest.raises(PlanError, match="run `idm-deploy schedule --equation analytic-dpm`"),
     ):
         upscaler.upscale(PIXELS[:4, :4], scale=2.0, equation="analytic-dpm", steps=2)
-    done = CliRunner().invoke(app, ["schedule", "--equation", "analytic-dpm", "--scale", "2", "--threads", "1"])
+    (tmp_path / "mine").mkdir()
+    write_image(PIXELS[:24, :24], tmp_path / "mine" / "a.png")
+    asked = ["schedule", "--equation", "analytic-dpm", "--scale", "2", "--threads", "1", "--originals", "mine"]
+    done = CliRunner().invoke(app, asked)
     assert done.exit_code == 0, done.output
-    assert "analytic-dpm: the predicted noise, measured on 8 pictures at" in done.output
+    assert "analytic-dpm: the predicted noise, measured on 1 picture at" in done.output
     measured = Bundle.open(bundle.path)
     noise = measured_noise_of(measured)
     assert noise is not None and all(0 < square < 10 for square in noise.mean_squares)
