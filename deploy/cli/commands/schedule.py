@@ -149,8 +149,15 @@ def schedule(
         judges = presets and request.measured != request.equations
         judge = judge_for(upscaler, request.scale, folder=originals, seed=seed, progress=progress) if judges else None
         known = known_pictures(upscaler, request.scale, folder=originals) if request.measured else ()
-        heard = say if as_json or request.measured else ignore
-        rows = schedule_bundle(upscaler, request, say=heard, progress=progress, judge=judge, known=known)
+        rows = schedule_bundle(
+            upscaler,
+            request,
+            say=say if as_json else ignore,
+            say_measured=say,
+            progress=progress,
+            judge=judge,
+            known=known,
+        )
         place = upscaler.bundle.path
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=1, sort_keys=True))
