@@ -23,7 +23,19 @@ OPERATORS: Final = {
     ONNX: frozenset(
         {"Abs", "Add", "ArgMin", "Cast", "Clip", "Concat", "Conv", "Cos", "DequantizeLinear", "Div", "Exp", "Gather"}
         | {"GroupNormalization", "Identity", "InstanceNormalization", "LeakyRelu", "MatMul", "Mul", "Pad"}
-        | {"QLinearConv", "QuantizeLinear", "Reciprocal", "Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Sin"}
+        | {
+            "QLinearConv",
+            "QuantizeLinear",
+            "Reciprocal",
+            "ReduceMax",
+            "ReduceSum",
+            "Relu",
+            "Reshape",
+            "Resize",
+            "Shape",
+            "Sigmoid",
+            "Sin",
+        }
         | {"Softmax", "Split", "Sqrt", "Sub", "Transpose"}
     ),
     MICROSOFT: frozenset({"MatMulIntegerToFloat"}),

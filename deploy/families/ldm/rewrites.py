@@ -166,7 +166,7 @@ class LdmParts:
 
         def run(ops: Ops[Any], feeds: Feeds) -> dict[str, Any]:
             parts = (feeds["queries"], feeds["keys"], feeds["values"])
-            return {"mixed": ops.attention(*parts, name, scale=self._deepest**-0.5)}
+            return {"mixed": ops.attention(*parts, name, scale=self._deepest**-0.5, late=True)}
 
         inputs = [self._pixels("queries", "asking"), self._pixels("keys"), self._pixels("values")]
         return self._part("attend", inputs, [self._pixels("mixed", "asking")], run)

@@ -93,8 +93,11 @@ class Ops(Protocol[T]):
     def transpose(self, x: T, order: Sequence[int], name: str) -> T:
         """The axes in another order."""
 
-    def attention(self, q: T, k: T, v: T, name: str, *, scale: float) -> T:
-        """softmax(scale * q k^T) v over (batch, heads, pixels, features)."""
+    def attention(self, q: T, k: T, v: T, name: str, *, scale: float, late: bool = False) -> T:
+        """softmax(scale * q k^T) v over (batch, heads, pixels, features).
+
+        late: the sum of the exponentials divides the product with v, where there are very many keys.
+        """
 
     def unflatten(self, x: T, like: T, channels: int, name: str) -> T:
         """(batch, channels, pixels) as a feature map of the height and width of `like`."""

@@ -95,7 +95,7 @@ class TorchOps:
     def transpose(self, x: Tensor, order: Sequence[int], name: str) -> Tensor:
         return x.permute(list(order))
 
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, name: str, *, scale: float) -> Tensor:
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, name: str, *, scale: float, late: bool = False) -> Tensor:
         return functional.scaled_dot_product_attention(q, k, v, scale=scale)
 
     def unflatten(self, x: Tensor, like: Tensor, channels: int, name: str) -> Tensor:
