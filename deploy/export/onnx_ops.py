@@ -23,6 +23,10 @@ _SMALL = 64
 """Arrays of at most this many bytes, and all integers, stay inside the graph file: shape inference reads them there."""
 
 
+FAR = 1e30
+"""What makes a difference of float32 values near one larger than any index, and none of them infinite."""
+
+
 class OnnxOps:
     """`Ops` whose values are names of ONNX tensors. Collects nodes and the initializers they use."""
 
@@ -117,8 +121,18 @@ class OnnxOps:
     def take(self, x: str, index: str, name: str, *, axis: int) -> str:
         return self._node("Gather", [x, index], name, axis=axis)
 
-    def index_of_least(self, x: str, name: str) -> str:
-        return self._node("ArgMin", [x], name, axis=-1, keepdims=0)
+    def index_of_least(self, x: str, name: str, count: int) -> str:
+        """Not ArgMin, which OpenVINO makes of a sort: the least number of those whose distance to the least is 0.
+
+        Any other distance, times FAR, is larger than every number.
+        """
+        last = self._small(np.array([-1], dtype=np.int64), "axes.-1")
+        above = self._node("Sub", [x, self._node("ReduceMin", [x, last], name, keepdims=1)], name)
+        numbers = self.constant(np.arange(count, dtype=np.float32), f"{name}.numbers")
+        numbered = self.add(self.scale(above, FAR, name), numbers, name)
+        return self._node(
+            "Cast", [self._node("ReduceMin", [numbered, last], name, keepdims=0)], name, to=TensorProto.INT64
+        )
 
     def concat(self, parts: Sequence[str], name: str, *, axis: int) -> str:
         return self._node("Concat", list(parts), name, axis=axis)

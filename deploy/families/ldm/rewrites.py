@@ -143,7 +143,7 @@ class LdmParts:
             square = ops.mul(difference, difference, _CODEBOOK)
             total = square if total is None else ops.add(total, square, _CODEBOOK)
         table = f"{_CODEBOOK}.folded" if self.fold else f"{_CODEBOOK}.weight"
-        chosen = ops.index_of_least(total, _CODEBOOK)
+        chosen = ops.index_of_least(total, _CODEBOOK, len(codes))
         return {"codes": ops.take(ops.constant(self.weights[table], table), chosen, _CODEBOOK, axis=0)}
 
     def _features_part(self) -> Part:

@@ -78,8 +78,8 @@ class Ops(Protocol[T]):
     def take(self, x: T, index: T, name: str, *, axis: int) -> T:
         """The entries of x along one axis that an int64 vector names."""
 
-    def index_of_least(self, x: T, name: str) -> T:
-        """For each row along the last axis the int64 index of its least value; of several, the first."""
+    def index_of_least(self, x: T, name: str, count: int) -> T:
+        """For each row of `count` values along the last axis the int64 index of the least; of several, the first."""
 
     def concat(self, parts: Sequence[T], name: str, *, axis: int) -> T:
         """The parts one after the other."""

@@ -80,7 +80,7 @@ class TorchOps:
     def take(self, x: Tensor, index: Tensor, name: str, *, axis: int) -> Tensor:
         return x.index_select(axis, index)
 
-    def index_of_least(self, x: Tensor, name: str) -> Tensor:
+    def index_of_least(self, x: Tensor, name: str, count: int) -> Tensor:
         return x.argmin(dim=-1)
 
     def concat(self, parts: Sequence[Tensor], name: str, *, axis: int) -> Tensor:
