@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reas
 
 
 def test_nothing_is_found_in_half_a_minute(tmp_path: Path) -> None:
-    """In a process of its own: engines that tests before this one opened have threads, and those do not outlive a fork."""
+    """In a process of its own: engines that earlier tests opened have threads, and those do not outlive a fork."""
     found = tmp_path / "found.json"
     command = [sys.executable, "-m", "benchmarks.hostile", "--minutes", "0.4", "--output", str(found)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
