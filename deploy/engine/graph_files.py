@@ -13,7 +13,7 @@ from engines.onnx_files.graph_file import GraphSignature
 from engines.onnx_files.operators import checked_signature
 
 OWN_FOLDER = Path(deploy.__file__).parent
-"""Of this package: a bundle in it is as trusted as the code, and looking at it would only make the first picture late."""
+"""Of this package: a bundle in it is as trusted as the code, and looking at it would make the first picture late."""
 _CURE = "Copy the bundle here again, or export the checkpoint again"
 
 
