@@ -9,8 +9,8 @@ of 32x32 to 128x128. Printed are, as JSON:
 - waiting: the mean time in the queue, against the mean length of the queue over the rate (Little's law).
 - memory of service and workers (last quarter against the second), descriptors, threads and files left.
 - bytes: how many answers differed from those of a request that was alone.
-- ready_s and first_s: from start to ready, and the first picture after that. cancel_steps: how many steps a cancelled
-  job went on.
+- ready_s and first_s: from start to ready, and the first picture after that. cancel_steps: how long a cancelled job
+  went on, in times of a step.
 """
 
 import argparse
@@ -191,8 +191,8 @@ def seconds_of_codecs(pictures: dict[int, bytes], folder: Path) -> dict[int, flo
     return seconds
 
 
-def cancel_steps(load: Load) -> int:
-    """Steps that a running job goes on after it was cancelled: by the figures of a worker that is free again."""
+def cancel_steps(load: Load) -> float:
+    """Times of a step that a running job goes on after it was cancelled, until its worker is free again."""
     connection = load.connection()
     body = body_of(encode_image(np.zeros((64, 64, 3), np.uint8), "png"), size="512x512", stages="once", draws="16")
     kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
@@ -210,7 +210,7 @@ def cancel_steps(load: Load) -> int:
     while figures_of(load)["idm_running"]:
         time.sleep(0.005)
     connection.close()
-    return round((time.monotonic() - cancelled) / a_step + 0.49)
+    return (time.monotonic() - cancelled) / a_step
 
 
 def main() -> None:
@@ -218,6 +218,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--warm", type=float, default=15.0, help="seconds of load before anything is measured")
     parser.add_argument("--rounds", type=int, default=5, help="of bench, for each size and batch")
     parser.add_argument("options", nargs="*", help="of idm-deploy serve, after --")
     arguments = parser.parse_args()
@@ -286,7 +287,8 @@ def under_load(
         assert status == 200, answer
         load.digests[side] = hashlib.sha256(answer).hexdigest()
     steps = cancel_steps(load)
-    run_clients(load, 2.0, arguments.clients)  # what threads and descriptors are kept is there then
+    # What threads and descriptors are kept is there then, and which pictures are made together.
+    run_clients(load, arguments.warm, arguments.clients)
     for seen in (load.made, load.statuses, load.latencies):
         seen.clear()
     watch = Watch(process, load)
@@ -298,7 +300,7 @@ def under_load(
     watch.ends.set()
     watch.join()
     spent, own = sum(map(cpu_of, watch.processes)) - cpu, time.process_time() - own
-    time.sleep(1.0)
+    time.sleep(12.0)  # threads that wait for files end after 10
     after = figures_of(load)
     cores = len(os.sched_getaffinity(0))
     work, work_cpu = (sum(count * each[side] for side, count in load.made.items()) for each in bench)
@@ -319,6 +321,7 @@ def under_load(
         "throughput": work / (wall - (own + coding) / cores),
         "throughput_by_cpu": work_cpu / (spent - coding),
         "bench_s": bench[0],
+        "batches": {name: after[name] for name in after if name.startswith("idm_batch_size_bucket")},
         "cpu_s": {"service": spent, "front": cpu_of(process) - front, "clients": own, "codecs": coding},
         "latency_s": {"median": median(load.latencies), "worst": max(load.latencies)},
         "waiting_s": {"seen": waited, "by_queue_length": mean(watch.queue) / rate},

@@ -28,8 +28,7 @@ def form_of(picture: Path, **fields: object) -> tuple[bytes, dict[str, str]]:
 # --port 0 takes any port that is free; --json says which, once pictures can be asked for.
 tool = Path(sys.executable).with_name("idm-deploy")  # as it was installed beside this Python
 command = [tool, "serve", sys.argv[1], "--port", "0", "--json", "--quiet"]
-service = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-try:
+with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as service:
     address = json.loads(service.stdout.readline())["address"]
     body, headers = form_of(Path(sys.argv[2]), scale=2, steps=2, seed=1)
     with urlopen(Request(f"{address}/v1/upscale?wait=false", body, headers)) as answer:
@@ -42,6 +41,4 @@ try:
     with urlopen(address + job["links"]["result"]) as answer:
         Path("photo-by-service.png").write_bytes(answer.read())
     print(f"photo-by-service.png: {job['width']}x{job['height']} in {job['seconds']:.1f} s")
-finally:
     service.terminate()  # what runs is finished first
-    service.wait()

@@ -338,13 +338,29 @@ def _append_bytes(unpickler: Any) -> None:
     unpickler.append(bytearray(unpickler.read(count)))
 
 
-def _count_arguments(unpickler: TensorUnpickler) -> None:
-    """Before a call, which copies its arguments, and may copy what they hold."""
-    for argument in unpickler.stack[-2:]:
-        if isinstance(argument, tuple | list | dict):
-            unpickler.steps.spend(len(argument))
-            inside = argument if isinstance(argument, tuple) else ()
-            unpickler.steps.spend(sum(len(part) for part in inside if isinstance(part, tuple | list | dict)))
+def _check_call(unpickler: TensorUnpickler) -> None:
+    """Before stack[-2](*stack[-1])."""
+    _check_arguments(unpickler, *unpickler.stack[-2:])
+
+
+def _check_call_with_options(unpickler: TensorUnpickler) -> None:
+    """Before stack[-3](*stack[-2], **stack[-1])."""
+    called, arguments, options = unpickler.stack[-3:]
+    if not isinstance(options, dict) or not all(isinstance(name, str) for name in options):
+        raise pickle.UnpicklingError("options of a call are no dictionary of names")
+    unpickler.steps.spend(len(options))
+    _check_arguments(unpickler, called, arguments)
+
+
+def _check_arguments(unpickler: TensorUnpickler, called: object, arguments: object) -> None:
+    """What is called is one of ours, with a tuple: of anything else Python's own refusal shows the text, without end.
+
+    A call copies its arguments, and may copy what they hold: both are counted.
+    """
+    if not isinstance(called, type | Inert | _Reconstruction) or not isinstance(arguments, tuple):
+        raise pickle.UnpicklingError("a call of something else than a class or a function")
+    parts = [part for part in arguments if isinstance(part, tuple | list | dict)]
+    unpickler.steps.spend(len(arguments) + sum(map(len, parts)))
 
 
 CHECKED = dict(pickle._Unpickler.dispatch) | {
@@ -355,9 +371,9 @@ CHECKED = dict(pickle._Unpickler.dispatch) | {
         (pickle.DICT, _check_pairs),
         (pickle.ADDITEMS, _check_members),
         (pickle.FROZENSET, _check_members),
-        (pickle.REDUCE, _count_arguments),
-        (pickle.NEWOBJ, _count_arguments),
-        (pickle.NEWOBJ_EX, _count_arguments),
+        (pickle.REDUCE, _check_call),
+        (pickle.NEWOBJ, _check_call),
+        (pickle.NEWOBJ_EX, _check_call_with_options),
     )
 }
 CHECKED[pickle.BYTEARRAY8[0]] = _append_bytes

@@ -180,7 +180,11 @@ def _manifest(
         tables=tables,
         presets=PLAIN_PRESETS,
         default_preset=DEFAULT_PRESET,
-        source={"file": checkpoint.path.name, "sha256": checkpoint.sha256, "bytes": checkpoint.size},
+        source={
+            "file": checkpoint.path.name or checkpoint.path.resolve().name,
+            "sha256": checkpoint.sha256,
+            "bytes": checkpoint.size,
+        },
         samples=samples,
         libraries={name: importlib.metadata.version(name) for name in ("numpy", "onnx")},
     )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from deploy.bundle import Manifest
@@ -75,6 +75,12 @@ class Sampling:
     def describe(self) -> str:
         """One line for people, e.g. "balanced: ddim, 20 steps placed uniform, from pure noise"."""
         return f"{self.preset or 'published'}: {self.recipe()}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON-ready record; of a fitted equation the rows, which are the plan's."""
+        record = asdict(replace(self, fitted=None)) | {"plan": self.plan.as_dict()}
+        del record["fitted"]
+        return record
 
     def recipe(self) -> str:
         """The line without the preset's name, whose values the caller's choices may have replaced."""

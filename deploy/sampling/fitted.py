@@ -11,6 +11,7 @@ from typing import Any
 
 from deploy.bundle import Manifest
 from deploy.bundle.fitted import PREFIX, FittedEquation
+from deploy.bundle.quantization import Quantization
 from deploy.errors import PlanError
 
 FALLBACK = "ddim"
@@ -81,6 +82,32 @@ def describe(equation: FittedEquation) -> str:
     return f"{count} step{'' if count == 1 else 's'}, {start}, consistency {equation.consistency:g}"
 
 
+def text_from_fitted(equation: FittedEquation) -> str:
+    """What it was fitted with, where and to what, in one line."""
+    levels = ", ".join(f"{step.noise_level:.4g}" for step in equation.steps)
+    fitted = equation.fitted_to
+    look = "" if fitted.look is None else f"; SSIMULACRA2 {fitted.look:.1f} there"
+    scales = ", ".join(f"{scale:g}" for scale in fitted.scales)
+    return (
+        f"{describe(equation)}, at noise levels {levels}, on {fitted.pictures} pictures at {scales} times, "
+        f"{fitted.engine} {fitted.precision}{look}"
+    )
+
+
+def command_to_fit(equation: FittedEquation) -> str:
+    """That fits as many steps again."""
+    return f"`idm-deploy schedule --fit --steps {len(equation.steps)}`"
+
+
+def is_stale(equation: FittedEquation, quantization: Quantization | None) -> bool:
+    """Whether the rows were fitted to int8 graphs that a bundle does not have."""
+    fitted = equation.fitted_to
+    if fitted.int8_target is None:
+        return False
+    targets = {} if quantization is None else quantization.targets
+    return fitted.int8_target not in targets or targets[fitted.int8_target].digest != fitted.int8_sha256
+
+
 def _clashes(equation: FittedEquation, own: Mapping[str, Any]) -> list[str]:
     """What the caller said that does not go with the equation."""
     start = equation.steps[0].noise_level if equation.from_guess else 0.0
@@ -115,7 +142,7 @@ def check_int8(equation: FittedEquation, target: str, digest: str) -> None:
         steps = len(equation.steps)
         raise PlanError(
             f"The equation {fitted_name(steps)!r} was fitted to int8 graphs that this bundle no longer has. Run "
-            f"`idm-deploy schedule --fit --steps {steps}`, choose another precision or another equation."
+            f"{command_to_fit(equation)}, choose another precision or another equation."
         )
 
 

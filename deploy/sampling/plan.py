@@ -46,7 +46,10 @@ class PlanSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """A JSON-ready record of every setting."""
-        return asdict(self) | {"fitted": msgspec.to_builtins(self.fitted)}
+        record = asdict(self) | {"fitted": msgspec.to_builtins(self.fitted)}
+        if not self.fitted:
+            del record["fitted"]
+        return record
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "PlanSettings":

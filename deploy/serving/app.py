@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 import deploy
 from deploy.serving import jobs_routes, upscale_route
@@ -17,7 +18,7 @@ from deploy.serving.metrics import Metrics
 from deploy.serving.options import ServeOptions
 from deploy.serving.page import page_files
 from deploy.serving.pool import Pool
-from deploy.serving.problems import Problem
+from deploy.serving.problems import GONE, Problem
 from deploy.serving.protocols import automatic, v2
 from deploy.serving.security import Guard
 
@@ -103,6 +104,11 @@ def _add_problems(app: FastAPI) -> None:
             400: f"The request cannot be read: {error.detail}",
         }
         return Problem(error.status_code, details.get(error.status_code, str(error.detail)), error.headers).response()
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, error: ClientDisconnect) -> Response:
+        del error
+        return Problem(GONE, "The client hung up before its request was complete.").response()
 
     @app.exception_handler(Exception)
     async def broken(_: Request, error: Exception) -> Response:

@@ -52,8 +52,8 @@ def listening_socket(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise ServeError(
-            f"Nothing can listen at {host}, port {port} ({error.strerror}). Name another with --port; 0 takes any that "
-            "is free."
+            f"Nothing can listen at {host}, port {port} ({error.strerror}). Name another --port, of which 0 takes any "
+            "that is free, or another --host."
         ) from error
     return listening
 

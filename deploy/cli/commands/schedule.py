@@ -149,8 +149,15 @@ def schedule(
         judges = presets and request.measured != request.equations
         judge = judge_for(upscaler, request.scale, folder=originals, seed=seed, progress=progress) if judges else None
         known = known_pictures(upscaler, request.scale, folder=originals) if request.measured else ()
-        heard = say if as_json or request.measured else ignore
-        rows = schedule_bundle(upscaler, request, say=heard, progress=progress, judge=judge, known=known)
+        rows = schedule_bundle(
+            upscaler,
+            request,
+            say=say if as_json else ignore,
+            say_measured=say,
+            progress=progress,
+            judge=judge,
+            known=known,
+        )
         place = upscaler.bundle.path
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=1, sort_keys=True))
@@ -176,8 +183,9 @@ def _fit(
     from deploy.measure.evaluation.choosing import judge_for
     from deploy.measure.ssimulacra2 import ssimulacra2
     from deploy.picture.options import ignore
-    from deploy.picture.schedule.fits import fit_bundle, prefer_fitted, requests_for, text_from_fitted
+    from deploy.picture.schedule.fits import fit_bundle, prefer_fitted, requests_for
     from deploy.picture.schedule.fitting import Fitter, Pair, check_model
+    from deploy.sampling.fitted import text_from_fitted
 
     with shown_progress("schedule") as progress:
         with opened(Bundle.open(place)) as upscaler:
@@ -206,7 +214,7 @@ def _fit(
         return
     for row in rows:
         remark = " (found in the bundle; --force fits again)" if row.resumed else ""
-        typer.echo(text_from_fitted(row.key, row.entry) + remark)
+        typer.echo(f"{row.key}: {text_from_fitted(row.entry)}{remark}")
     if presets:
         _print_presets(place)
 

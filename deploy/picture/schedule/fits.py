@@ -11,7 +11,7 @@ from deploy.picture.schedule.choosing import MOST_EVALUATIONS, Judge, Preset
 from deploy.picture.schedule.fitting import FitRequest, Fitter
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import DEFAULT_PRESET, PRESET_NAMES, Choices
-from deploy.sampling.fitted import describe, fitted_name
+from deploy.sampling.fitted import fitted_name, text_from_fitted
 from deploy.sampling.stages import ONCE
 
 SHARES_OF_SCALE = (1.0, 0.5)
@@ -62,7 +62,7 @@ def fit_bundle(
             with BundleWriter.update(bundle) as writer:
                 fitted = {**(bundle.manifest.fitted or {}), name: entry}
                 bundle = writer.commit(replace(bundle.manifest, fitted=fitted))
-            say(text_from_fitted(name, entry))
+            say(f"{name}: {text_from_fitted(entry)}")
         before += request.steps
         rows.append(
             FittedRow(key=name, steps=request.steps, entry=(bundle.manifest.fitted or {})[name], resumed=resumed)
@@ -72,18 +72,6 @@ def fit_bundle(
 
 def _tell_part(progress: Callable[[str, float], None], before: float, share: float, doing: str, done: float) -> None:
     progress(doing, before + share * done)
-
-
-def text_from_fitted(name: str, entry: FittedEquation) -> str:
-    """What was fitted, in one line."""
-    levels = ", ".join(f"{step.noise_level:.4g}" for step in entry.steps)
-    fitted = entry.fitted_to
-    look = "" if fitted.look is None else f"; SSIMULACRA2 {fitted.look:.1f} there"
-    scales = ", ".join(f"{scale:g}" for scale in fitted.scales)
-    return (
-        f"{name}: {describe(entry)}, at noise levels {levels}, on {fitted.pictures} pictures at {scales} times, "
-        f"{fitted.engine} {fitted.precision}{look}"
-    )
 
 
 def prefer_fitted(upscaler: Upscaler, judge: Judge) -> None:

@@ -75,10 +75,12 @@ def schedule_bundle(
     progress: Callable[[str, float], None],
     judge: Judge | None = None,
     known: Sequence[KnownPicture] = (),
+    say_measured: Callable[[str], None] | None = None,
 ) -> list[Row]:
     """Every placement asked for, searched or found in the bundle; at the end the presets use them.
 
-    Of equations that rest on the predicted noise nothing is searched: that noise is measured, on `known` pictures.
+    Of equations that rest on the predicted noise nothing is searched: that noise is measured, on `known` pictures, and
+    told to `say_measured`, or to `say`.
 
     Which ways these are, the judge says. Without one, the placements that end nearest to the run of many steps are
     taken, and the default stays.
@@ -88,7 +90,7 @@ def schedule_bundle(
             upscaler.session.model, upscaler.session.schedule, known, seed=request.seed, progress=progress
         )
         bundle = with_measured_noise(upscaler.bundle, noise)
-        say(text_from_noise(measured, noise, len(known)))
+        (say_measured or say)(text_from_noise(measured, noise, len(known)))
         searched = tuple(equation for equation in request.equations if equation not in measured)
         if not searched:
             return []

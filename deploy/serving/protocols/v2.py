@@ -37,13 +37,13 @@ async def server() -> dict[str, Any]:
     return {"name": "idm-deploy", "version": deploy.__version__, "extensions": ["binary_tensor_data"]}
 
 
-@router.get("/health/live")
+@router.get("/health/live", response_class=Response)
 async def live() -> Response:
     """The process answers."""
     return Response()
 
 
-@router.get("/health/ready")
+@router.get("/health/ready", response_class=Response)
 async def ready(request: Request) -> Response:
     """Pictures can be made."""
     jobs = jobs_of(request)
@@ -59,8 +59,8 @@ async def metadata(request: Request, name: str, version: str = VERSION) -> dict[
     return {"name": name, "versions": [VERSION], "platform": "idm-deploy", "inputs": [tensor], "outputs": [tensor]}
 
 
-@router.get("/models/{name}/ready")
-@router.get("/models/{name}/versions/{version}/ready")
+@router.get("/models/{name}/ready", response_class=Response)
+@router.get("/models/{name}/versions/{version}/ready", response_class=Response)
 async def model_ready(request: Request, name: str, version: str = VERSION) -> Response:
     """The model can be asked."""
     _check_model(request, name, version)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from deploy import load_checkpoint
 from deploy.errors import CheckpointError, ConfigError, DeployError
+from deploy.export.export import default_path, export_bundle
 from tests.ldm_models import SMALL, networks, save_folder
 
 WEIGHTS = "diffusion_pytorch_model"
@@ -148,6 +149,9 @@ REFUSED: dict[str, Callable[[Path], object]] = {
     r"attn_norm_num_groups is 4, and only norm_num_groups, 8, is run": lambda folder: changed(
         folder / UNET, attn_norm_num_groups=4
     ),
+    r"freq_shift is 1 and mid_block_scale_factor 1, and only 0 and 1 are run": lambda folder: changed(
+        folder / UNET, freq_shift=1
+    ),
     r"block_out_channels \[16, 24\] are not multiples": lambda folder: changed(
         folder / UNET, block_out_channels=[16, 24]
     ),
@@ -178,3 +182,10 @@ def test_betas_that_are_listed_are_the_schedule(folder: Path) -> None:
     assert checkpoint.schedule.timesteps == checkpoint.config.timesteps == 3
     changed(folder / SCHEDULER, trained_betas=..., beta_schedule="linear", num_train_timesteps=10)
     assert str(load_checkpoint(folder).schedule).startswith("linear, 10 timesteps, beta 0.0015 to 0.0155")
+
+
+def test_the_current_folder_may_be_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    place = default_path(Path())
+    assert place == Path("ldm-sr.bundle")
+    assert export_bundle(load_checkpoint("."), folder.parent / place).manifest.source["file"] == "ldm-sr"

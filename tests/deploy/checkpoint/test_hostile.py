@@ -53,6 +53,18 @@ def test_records_of_storages_that_nest_are_not_shown(entry: bytes) -> None:
         load_pickle(io.BytesIO(b"\x80\x02(" + entry + b"Q."), "model.pth")
 
 
+@pytest.mark.parametrize("end", [b"cx\ny\nR", b")R", b")\x81", b"cx\ny\n\x81", b")}\x92", b"N}\x92"])
+def test_what_is_called_is_a_class_or_one_of_our_functions(end: bytes) -> None:
+    with pytest.raises(CheckpointError, match="a call of something else than a class or a function"):
+        load_pickle(io.BytesIO(b"\x80\x04N" + NESTED + end + b"."), "model.pth")
+
+
+@pytest.mark.parametrize("options", [b"N", b"}K\x01Ns"])
+def test_options_of_a_call_are_names(options: bytes) -> None:
+    with pytest.raises(CheckpointError, match="options of a call are no dictionary of names"):
+        load_pickle(io.BytesIO(b"\x80\x04cx\ny\n)" + options + b"\x92."), "model.pth")
+
+
 def test_keys_that_checkpoints_have_are_taken() -> None:
     content = {"a": 1, 3: 2, 0.5: 3, None: 4, b"x": 5, ("train", 0): 6, True: 7}
     assert load_pickle(io.BytesIO(pickle.dumps(content)), "model.pth")[0] == content

@@ -1,10 +1,12 @@
 """LDM-SR through the commands, from a folder and from CompVis' file: what is recognised, refused and said."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from typer.testing import CliRunner
 
 from deploy import Bundle, load_checkpoint
@@ -56,9 +58,10 @@ def test_a_folder_becomes_an_int8_picture(tmp_path: Path, monkeypatch: pytest.Mo
     runs(f"{enlarge} --scale 4 --start 0.5 --consistency 1 -o started.png")
     shapes = [read_image(Path(name)).pixels.shape for name in ("four.png", "three.png", "started.png")]
     assert shapes == [(72, 88, 3), (54, 66, 3), (72, 88, 3)]
-    runs(
-        "bench ldm-sr.v1.bundle --part step --part picture --size 64x64 --rounds 1 --engine onnxruntime-cpu --threads 1"
-    )
+    timing = "bench ldm-sr.v1.bundle --part step --part picture --size 64x96 --rounds 1 --engine onnxruntime-cpu"
+    said = runs(f"{timing} --threads 1")
+    assert "24x16 to 96x64" in said or "16x24 to 64x96" in said
+    assert "diffusers, eager, DDIM-100" in said
     result = CliRunner().invoke(app, ["verify", "ldm-sr.v1.bundle", "--against", "other.ckpt"])
     assert "was exported from another file than other.ckpt" in str(result.exception)
 
@@ -84,9 +87,37 @@ def test_configurations_that_fit_nothing_are_refused() -> None:
         settings_from_mapping({"model": {"params": {}}}, "other.yaml")
 
 
+PUBLISHED_YAML = """
+model:
+  target: ldm.models.diffusion.ddpm.LatentDiffusion
+  params:
+    linear_start: 0.0015
+    linear_end: 0.0155
+    timesteps: 1000
+    first_stage_key: image
+    image_size: 64
+    channels: 3
+    unet_config:
+      params: {image_size: 64, in_channels: 6, out_channels: 3, model_channels: 160, attention_resolutions: [16, 8],
+        num_res_blocks: 2, channel_mult: [1, 2, 2, 4], num_head_channels: 32}
+    first_stage_config:
+      params:
+        embed_dim: 3
+        n_embed: 8192
+        ddconfig: {double_z: false, z_channels: 3, resolution: 256, in_channels: 3, out_ch: 3, ch: 128,
+          ch_mult: [1, 2, 4], num_res_blocks: 2, attn_resolutions: [], dropout: 0.0}
+    cond_stage_config: {target: torch.nn.Identity}
+"""
+"""The values of CompVis' models/ldm/bsr_sr/config.yaml."""
+
+
 def test_the_published_configuration_follows_from_the_shapes(tmp_path: Path) -> None:
     with torch.device("meta"):
         shapes = {name: tuple(value.shape) for name, value in LdmNetwork(FULL).state_dict().items()}
     found = detect(Stored(path=tmp_path / "model.ckpt", shapes=shapes), [])
     assert found.config == FULL and found.sources["unet.num_head_channels"] == "assumed"
     assert found.schedule == NoiseSchedule.from_kind("sqrtlinear", 1000, 0.0015, 0.0155)
+    settings = settings_from_mapping(yaml.safe_load(PUBLISHED_YAML), "config.yaml")
+    given = detect(Stored(path=tmp_path / "model.ckpt", shapes=shapes), [settings])
+    assert given.config == replace(FULL, unet=replace(FULL.unet, attention_resolutions=(16, 8)))  # 16 is of no level
+    assert given.schedule == found.schedule and given.sources["unet.num_head_channels"] == "config"

@@ -12,9 +12,10 @@ import pytest
 from deploy.bundle import Bundle, BundleWriter, Manifest
 from deploy.bundle.fitted import FittedEquation, FittedStep, FittedTo
 from deploy.errors import BundleError, PlanError
+from deploy.picture.existing import Making
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices, sampling_from
-from deploy.sampling.fitted import check_int8, without_fits_to_int8
+from deploy.sampling.fitted import check_int8, is_stale, without_fits_to_int8
 from deploy.sampling.plan import Plan, PlanSettings, make_plan
 
 LEVELS = (0.5, 0.75, 0.9)
@@ -63,10 +64,13 @@ def test_rows_of_an_equation_by_rule_make_its_picture_and_survive_in_a_bundle(
         by_rule = Choices(equation="ddim", placement=LEVELS, start=0.5, eta=1.0, consistency=0.5)
         assert np.array_equal(fitted, upscaler.upscale(LR, scale=2.0, choices=by_rule))
         sampling = upscaler.sampling()
+        # What folders are told by, and what `infer --json` says.
+        assert Making.of_run(upscaler, sampling, seed=0, tile=None).plan
     assert sampling.describe() == (
         "balanced: fitted-3, 3 steps as fitted on onnxruntime-cpu fp32, from the enlarged input noised to level 0.5, "
         "data consistency 0.5"
     )
+    assert msgspec.json.decode(msgspec.json.encode(sampling.as_dict()))["plan"]["fitted"][1]["noise_level"] == 0.75
     settings = sampling.plan
     assert PlanSettings.from_dict(msgspec.json.decode(msgspec.json.encode(settings.as_dict()))) == settings
 
@@ -133,6 +137,7 @@ def test_rows_fitted_to_other_int8_graphs_are_refused_and_go_with_them(manifest:
     check_int8(equation, "b", "1" * 64)  # other graphs of another target: not those that were made anew
     with pytest.raises(PlanError, match=r"int8 graphs that this bundle no longer has\. Run `idm-deploy schedule --fit"):
         check_int8(equation, "a", "1" * 64)
+    assert is_stale(equation, None)
     both = {"fitted-3": equation, "fitted-1": msgspec.structs.replace(equation, steps=equation.steps[:1], fitted_to=TO)}
     without, gone = without_fits_to_int8(replace(manifest, fitted=both))
     assert gone == ["fitted-3"] and list(without.fitted or {}) == ["fitted-1"]

@@ -59,7 +59,8 @@ def check_networks(config: LdmConfig, unet: Any, first_stage: Any, network: Any,
     with torch.inference_mode():
         for timestep in (1, 731):
             expected = unet(torch.cat([z, lr], dim=1), timestep).sample
-            assert (network.denoise(z, lr, torch.full((2,), timestep)) - expected).abs().max() < TOLERANCE
+            for given in (timestep, torch.tensor(timestep), torch.full((2,), timestep)):
+                assert (network.denoise(z, lr, given) - expected).abs().max() < TOLERANCE
         assert not different_codes(network, z, first_stage, z)
         assert (network.decode(z) - first_stage.decode(z).sample).abs().max() < TOLERANCE
         assert (network.encode(image) - first_stage.encode(image).latents).abs().max() < TOLERANCE
