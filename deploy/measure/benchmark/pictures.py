@@ -122,6 +122,7 @@ class PictureMaker:
 
     def __init__(self, bundle: Bundle, choice: EngineChoice, stack: ExitStack) -> None:
         checked = engine_choice(bundle, choice.backend, choice.precision, choice.threads, choice.device)
+        checked = replace(checked, around=choice.around, normalisation=choice.normalisation)
         self.graphs = WatchedGraphs(bundle, checked)
         self._session = stack.enter_context(Session(bundle, checked, graphs=self.graphs))
         self.upscaler = Upscaler.of_session(self._session)
