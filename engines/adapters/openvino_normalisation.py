@@ -147,8 +147,16 @@ class _Writer:
     def _observed(self, x: Any) -> tuple[Any, Any]:
         ops, sides = self._ops, np.array([2, 3], np.int64)
         mean = ops.reduce_mean(x, sides, keep_dims=True)
-        from_mean = ops.subtract(x, mean)
-        return mean, ops.reduce_mean(ops.multiply(from_mean, from_mean), sides, keep_dims=True)
+        # The length of the deviations rather than their squares' mean: where sizes are open, OpenVINO would write the
+        # squares out first.
+        length = ops.reduce_l2(ops.subtract(x, mean), sides, keep_dims=True)
+        return mean, ops.divide(ops.multiply(length, length), self._pixels(x))
+
+    def _pixels(self, x: Any) -> Any:
+        """How many pixels an array has."""
+        ops, first, last = self._ops, np.array([2], np.int64), np.array([4], np.int64)
+        sides = ops.slice(ops.shape_of(x, "i64"), first, last, np.array([1], np.int64))
+        return ops.convert(ops.reduce_prod(sides, np.array([0], np.int64), keep_dims=True), "f32")
 
     def _group_mean(self, values: Any, norm: GroupNorm) -> Any:
         """The mean over the channels of each group, given to each of them: a 1x1 convolution."""
