@@ -1,8 +1,8 @@
 """Bundles of the published sizes with random weights, for timing: `python -m benchmarks.full_size NAME FOLDER`.
 
 Their pictures mean nothing, but time, memory and size do not depend on the values. NAME is a configuration of
-tests/reference/configs.json, such as idm_ffhq_16_128 or latent_sr_ffhq_16_128; FOLDER gets the checkpoint as its
-training code saves it, and the bundle beside it.
+tests/reference/configs.json, such as idm_ffhq_16_128, sr3_16_128 or latent_sr_ffhq_16_128, or ldm_64_256; FOLDER gets
+the checkpoint as its training code saves it (of the last, the folder of diffusers), and the bundle beside it.
 """
 
 import argparse
@@ -15,8 +15,9 @@ import torch
 from deploy.checkpoint.load import load_checkpoint
 from deploy.errors import DeployError
 from deploy.export.export import export_bundle
-from tests.checkpoints import save_idm
+from tests.checkpoints import save_idm, save_sr3
 from tests.latent_checkpoints import latent_state
+from tests.ldm_models import FULL, networks, save_folder
 from tests.recordings import recorded_json
 
 
@@ -27,7 +28,17 @@ def save_latent(folder: Path, name: str) -> Path:
     return path
 
 
-SAVERS: dict[str, Callable[[Path, str], Path]] = {"idm": save_idm, "latent": save_latent}
+def save_ldm(folder: Path, name: str) -> Path:
+    """The folder of the published LDM-SR."""
+    return save_folder(folder / name, *networks(FULL))
+
+
+SAVERS: dict[str, Callable[[Path, str], Path]] = {
+    "idm": save_idm,
+    "latent": save_latent,
+    "ldm": save_ldm,
+    "sr3": save_sr3,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def published_names() -> list[str]:
     """The configurations whose checkpoints can be made and exported."""
-    return sorted(name for name in recorded_json("configs.json") if name.startswith(("idm_", "latent_sr_ffhq")))
+    recorded = (name for name in recorded_json("configs.json") if name.startswith(("idm_", "latent_sr_ffhq", "sr3_")))
+    return sorted([*recorded, "ldm_64_256"])
 
 
 if __name__ == "__main__":

@@ -22,9 +22,24 @@ packages below) is a bug and keeps its traceback.
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST_MESSAGE = 2000
+"""Characters of a message; of a longer one, which quotes a stranger's file, the middle is left out."""
+
+
+def readable(text: str) -> str:
+    """Text as a terminal may have it: no control characters, and not without end."""
+    if len(text) > LONGEST_MESSAGE:
+        text = f"{text[: 3 * LONGEST_MESSAGE // 4]} ... {text[-LONGEST_MESSAGE // 4 :]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text)
+
 
 class DeployError(Exception):
-    """Base of every error that deploy raises on purpose."""
+    """Base of every error that deploy raises on purpose; its message can be shown on a terminal, whatever it quotes."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(readable(message))
 
 
 class BundleError(DeployError):
@@ -77,4 +92,4 @@ class SizeError(DeployError):
 
 def nearest_name(name: object, known: Iterable[str]) -> str:
     """Of the known names the one that a person who wrote `name` most probably meant, however unlike it is."""
-    return get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
+    return get_close_matches(str(name)[:100], known, n=1, cutoff=0.0)[0]

@@ -15,7 +15,7 @@ from engines.adapters import onnxruntime_cuda_engine, onnxruntime_engine, openvi
 from engines.adapters.tensorrt_engine import TENSORRT_BACKEND, TENSORRT_RTX_BACKEND
 from engines.arrays import Array
 from engines.contract import Availability, Backend, Engine, Opening, refuse_device
-from engines.errors import EngineError
+from engines.errors import STRANGE_FAILURES, EngineError, failed_opening
 from engines.machine.cuda import find_device
 
 _LOG = logging.getLogger(__name__)
@@ -76,7 +76,10 @@ def open_engine(
         normalisation=normalisation,
     )
     record.check(graph, opening)
-    engine = record.open_engine(graph, opening)
+    try:
+        engine = record.open_engine(graph, opening)
+    except STRANGE_FAILURES as error:  # beside what each backend says it raises: of a graph that a stranger made
+        raise failed_opening(graph, backend, error) from error
     seconds = time.perf_counter() - began
     using = "threads of its choice" if threads is None else f"{threads} threads"
     _LOG.info("opened %s on %s %s %s, %s, in %.2f s", graph.name, backend, state.version, precision, using, seconds)

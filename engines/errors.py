@@ -28,6 +28,10 @@ class FileError(EngineError):
     """A file could not be written; nothing of it is left."""
 
 
+STRANGE_FAILURES = (ValueError, OSError, TypeError, LookupError, ArithmeticError)
+"""What the bindings of engines raise, beside RuntimeError and their own, of graphs that nobody thought of: a name that
+is no text (UnicodeDecodeError is a ValueError), a path that no system takes."""
+
 NOISE = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed:"
     r"|Exception from\s|Check '[^']*' failed at\s|FrontEnd API failed with \w+:|\S+\.(?:cc|cpp|h|hpp):\d+:?(?=\s|$)"

@@ -8,7 +8,10 @@ import torch
 from safetensors.torch import save_file
 
 from deploy.families.compvis.config import UNetConfig
+from deploy.families.detection import Settings
 from deploy.families.ldm.config import LdmConfig, QuantizedConfig
+from deploy.families.ldm.diffusers_folder import assembled
+from deploy.families.ldm.network import LdmNetwork
 from deploy.families.ldm.peer import arguments
 from deploy.sampling.schedule import NoiseSchedule
 
@@ -108,9 +111,27 @@ def save_compvis(path: Path, network: Any) -> Path:
         if name.startswith("model."):
             state["model_ema." + name.removeprefix("model.").replace(".", "")] = tensor + 1
     schedule = NoiseSchedule.from_kind("sqrtlinear", 1000, 0.0015, 0.0155)
-    state |= {name: torch.from_numpy(table).float() for name, table in schedule.training_tables().items()}
+    state |= {name: torch.tensor(table).float() for name, table in schedule.training_tables().items()}
     if path.suffix == ".safetensors":
         save_file(state, path)
     else:
         torch.save({"state_dict": state, "epoch": 3}, path)
     return path
+
+
+def our_network(config: LdmConfig, unet: Any, first_stage: Any) -> LdmNetwork:
+    """Our network with the tensors of diffusers' two, as a folder of them would give it."""
+    both = {"unet": unet, "vqvae": first_stage}
+    stored = {f"{part}.{name}": value for part, network in both.items() for name, value in network.state_dict().items()}
+    settings = Settings(source="config", label="", values={"unet.num_head_channels": config.unet.num_head_channels})
+    recipes = assembled({name: tuple(value.shape) for name, value in stored.items()}, settings)
+    with torch.device("meta"):
+        network = LdmNetwork(config)
+    arrays = {
+        name: recipe.make([stored[piece].numpy() for piece in recipe.pieces]).reshape(recipe.shape)
+        for name, recipe in recipes.items()
+    }
+    network.load_state_dict(
+        {name: torch.from_numpy(array) for name, array in arrays.items()}, strict=False, assign=True
+    )
+    return network.eval().requires_grad_(False)

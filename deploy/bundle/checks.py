@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from deploy.bundle import limits
+from deploy.bundle.fitted import fitted_from_json
 from deploy.bundle.naming import digits_of_name
 from deploy.bundle.quantization import quantization_from_json
 from deploy.bundle.records import (
@@ -247,6 +248,14 @@ def _quantization(where: str, value: Any) -> Iterator[str]:
         yield str(error)
 
 
+def _fitted(where: str, value: Any) -> Iterator[str]:
+    del where
+    try:
+        fitted_from_json(value)
+    except ValueError as error:
+        yield str(error)
+
+
 _names = _is(Annotated[tuple[Name, ...], Meta(max_length=limits.MOST_ENTRIES)])
 
 CHECKS: dict[str, Check] = {
@@ -269,6 +278,7 @@ CHECKS: dict[str, Check] = {
     "samples": _names,
     "source": _is(Source),
     "quantization": _quantization,
+    "fitted": _fitted,
     "calibration_images": _each(_is(Digest), limits.MOST_PICTURES),
     "files": _files,
 }

@@ -9,8 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import msgspec
+
 import deploy
 from deploy.bundle.checks import CHECKS, plain_json
+from deploy.bundle.fitted import FittedEquation, fitted_from_json
 from deploy.bundle.quantization import Quantization, quantization_from_json
 from deploy.errors import BundleError
 
@@ -21,9 +24,10 @@ USUAL_SCALE = 4.0
 """Of what is shown and searched where nobody says another."""
 
 QUANTIZATION = "quantization"
+FITTED = "fitted"
 MOST_TOLD = 5
 """Problems that one message lists."""
-OPTIONAL = (QUANTIZATION, "calibration_images")
+OPTIONAL = (QUANTIZATION, FITTED, "calibration_images")
 """Keys that bundle.json lacks until a command has something to say there."""
 
 
@@ -71,6 +75,8 @@ class Manifest:
     """{package: version} of what wrote the graphs."""
     tool: Mapping[str, str] = field(default_factory=lambda: {"name": "idm-deploy", "version": deploy.__version__})
     quantization: Quantization | None = None
+    fitted: Mapping[str, FittedEquation] | None = None
+    """{"fitted-3": rows found for this bundle}."""
     calibration_images: Mapping[str, str] | None = None
     """{file name: SHA-256}."""
     files: Mapping[str, FileRecord] = field(default_factory=dict)
@@ -87,6 +93,8 @@ class Manifest:
             raise _invalid(problems)
         if self.quantization is not None:
             object.__setattr__(self, QUANTIZATION, quantization_from_json(self.quantization))
+        if self.fitted is not None:
+            object.__setattr__(self, FITTED, fitted_from_json(self.fitted))
 
     @property
     def usual_scale(self) -> float:
@@ -139,6 +147,11 @@ class Manifest:
         parts = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "files"}
         if isinstance(self.quantization, Quantization):
             parts[QUANTIZATION] = self.quantization.as_json()
+        if isinstance(self.fitted, Mapping):
+            parts[FITTED] = {
+                name: msgspec.to_builtins(equation) if isinstance(equation, FittedEquation) else equation
+                for name, equation in self.fitted.items()
+            }
         return parts
 
     def _needed(self) -> Iterator[tuple[str, str]]:

@@ -4,9 +4,10 @@ Files are named, never described: what lies in them is read by `deploy.engine.in
 value of another type and a number out of its range are refused. What is not known yet is left out of bundle.json.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -120,6 +121,12 @@ class Int8Target(Record, frozen=True):
         return [self.graph, *([] if self.decoder is None else self.decoder.graphs.values())]
 
     @property
+    def digest(self) -> str:
+        """The SHA-256 of all that decides what its graphs compute: files are named by their content."""
+        computes = msgspec.structs.replace(self, held_out=None)
+        return hashlib.sha256(msgspec.json.encode(computes, order="deterministic")).hexdigest()
+
+    @property
     def files(self) -> list[str]:
         """Every file that this target needs, some more than once."""
         rows = [*self.rows.values(), *(constants.rows for constants in self.constants.values())]
@@ -181,12 +188,16 @@ def quantization_from_json(value: object) -> Quantization:
     """The record that JSON's types hold; a ValueError says at which place they hold something else."""
     targets = value.get("targets") if isinstance(value, Mapping) else None
     for name, target in targets.items() if isinstance(targets, Mapping) else ():
-        _converted(target, Int8Target, f"quantization.targets.{name}")  # for its name: msgspec says which key of none
-    quantization: Quantization = _converted(value, Quantization, "quantization")
-    return quantization
+        # For its name: msgspec says which key of none.
+        record_from_json(target, Int8Target, f"quantization.targets.{name}")
+    return record_from_json(value, Quantization, "quantization")
 
 
-def _converted(value: object, kind: type[Any], place: str) -> Any:
+Kind = TypeVar("Kind", bound=Record)
+
+
+def record_from_json(value: object, kind: type[Kind], place: str) -> Kind:
+    """The record of that kind; a ValueError names the place in bundle.json that holds something else."""
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 from deploy.errors import ConfigError, MissingPackage
 from deploy.families.contract import Family
-from deploy.families.detection import Settings, Source, refuse_unknown, section
+from deploy.families.detection import Settings, Source, plain, refuse_unknown, section
 from deploy.foreign.places import refusal_of_address
 from deploy.sampling.schedule import NoiseSchedule
 
@@ -39,6 +39,8 @@ def _settings_from_metadata(family: Family, path: Path, metadata: Mapping[str, s
     label = f"the metadata of {path}"
     try:
         record = json.loads(metadata[METADATA_KEY])
+    except RecursionError as error:
+        raise ConfigError(f"{label} are damaged: key {METADATA_KEY} is nested too deeply.") from error
     except ValueError as error:
         raise ConfigError(f"{label} are damaged: key {METADATA_KEY} is not JSON ({error}).") from error
     if not isinstance(record, dict):
@@ -50,7 +52,7 @@ def _settings_from_record(family: Family, record: Mapping[str, Any], label: str,
     """What `metadata_for` wrote."""
     refuse_unknown(label, record, RECORD_KEYS)
     if record.get("family", family.name) != family.name:
-        raise ConfigError(f"{label} says the family is {record['family']!r}, the weights are of {family.name!r}.")
+        raise ConfigError(f"{label} says the family is {plain(record['family'])}, the weights are of {family.name!r}.")
     values = family.settings_from_record(section(label, record, "config"))
     refuse_unknown(label, values, family.fields)
     schedule = section(label, record, "schedule")
@@ -83,6 +85,8 @@ def _json(path: Path, text: str) -> Any:
     without_comments = "\n".join(line.partition("//")[0] for line in text.splitlines())
     try:
         return json.loads(without_comments)
+    except RecursionError as error:
+        raise ConfigError(f"The configuration {path} is nested too deeply.") from error
     except ValueError as error:
         raise ConfigError(f"The configuration {path} is not JSON (with // comments): {error}.") from error
 
@@ -94,5 +98,7 @@ def _yaml(path: Path, text: str) -> Any:
         raise MissingPackage(f"Reading {path} needs PyYAML: pip install 'idm-deploy[export]'.") from error
     try:
         return yaml.safe_load(text)
+    except RecursionError as error:
+        raise ConfigError(f"The configuration {path} is nested too deeply.") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"The configuration {path} is not YAML: {str(error).splitlines()[0]}.") from error

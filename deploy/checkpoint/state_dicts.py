@@ -17,6 +17,8 @@ WRAPPERS = ("module.", "_orig_mod.")
 """What distributed training and torch.compile put before every name."""
 QUANTIZER_BUFFERS = ("_amax", "._scale", "._zero_point", "._pre_quant_scale")
 """What quantization-aware training (pytorch-quantization, ModelOpt) adds beside the weights."""
+OPTIMIZER = "optimizer"
+"""The key of a training's state in what training codes save."""
 DEEPEST = 3
 
 
@@ -37,6 +39,11 @@ def state_from_contents(contents: Contents, weights: str) -> State:
     """The state dict to read: for "ema" a separate one if there is one, else the raw one, else what there is."""
     raw, averaged = _find(contents.root, RAW_KEYS), _find_averaged(contents.root)
     place = averaged if averaged is not None and (weights == "ema" or raw is None) else raw
+    if place is None and isinstance(contents.root, Mapping) and OPTIMIZER in contents.root:
+        raise CheckpointError(
+            f"{contents.path} holds the state of an optimizer, to go on training with, and no network; name the file "
+            "that was saved beside it (of x_opt.pth, x_gen.pth)."
+        )
     if place is None:
         raise CheckpointError(
             f"{contents.path} holds no state_dict: no dictionary of named tensors, at its top or under the usual keys "

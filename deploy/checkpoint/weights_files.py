@@ -10,15 +10,16 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 
 from deploy.bundle.discovery import holds_manifest
 from deploy.checkpoint.stored_tensors import FLOATS, NUMPY_DTYPES, StoredTensor, WeightsFile, contiguous_strides
-from deploy.checkpoint.unpickling import PickledTensor, load_pickle
+from deploy.checkpoint.unpickling import MOST_PICKLE_BYTES, PickledTensor, load_pickle
 from deploy.errors import CheckpointError
 from deploy.families.table import titles
 from deploy.foreign.networks import refuse_foreign_network
@@ -33,6 +34,11 @@ ZIP_LOCAL_HEADER = 30
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, ValueError, RuntimeError, OverflowError)
 MOST_HEADER_BYTES = 100_000_000
 """Of a safetensors header, by its specification."""
+MOST_TIMES_THE_FILE = 4
+"""Networks whose parts share weights have tensors of up to twice the numbers that are stored."""
+FREE_BYTES = 1 << 20
+MOST_REPEATED = 4096
+"""Numbers that a tensor may have beyond those of its storage, as an expanded buffer of a few does."""
 SAFETENSORS_DTYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -64,8 +70,15 @@ class Contents:
     remarks: tuple[str, ...] = ()
 
     def tensors(self, mapping: Mapping[Any, Any]) -> dict[str, StoredTensor]:
-        """The tensors among the values of one of the dictionaries in `root`."""
-        return {name: self.locate(value) for name, value in mapping.items() if is_tensor(name, value)}
+        """The tensors among the values of one of the dictionaries in `root`; together not many times the file."""
+        tensors = {name: self.locate(value) for name, value in mapping.items() if is_tensor(name, value)}
+        stated = sum(prod(tensor.shape) * NUMPY_DTYPES[tensor.dtype].itemsize for tensor in tensors.values())
+        if stated > MOST_TIMES_THE_FILE * self.size + FREE_BYTES:
+            raise CheckpointError(
+                f"{self.path} has {self.size} bytes, and its tensors would have {stated}: many are views of the same "
+                "numbers. Save the state_dict with tensors of its own (clone them)."
+            )
+        return tensors
 
 
 def is_tensor(name: object, value: object) -> bool:
@@ -161,6 +174,11 @@ class StoragePlaces:
         odd = len(tensor.shape) != len(tensor.strides) or min((tensor.offset, *tensor.shape, *tensor.strides)) < 0
         if odd or (0 not in tensor.shape and (last + 1) * width > length):
             raise _damaged(self.file.path, f"a tensor reaches outside storage {storage.key}")
+        if prod(tensor.shape) > max(length // width, MOST_REPEATED):
+            raise CheckpointError(
+                f"{self.file.path} holds a tensor of {prod(tensor.shape)} numbers of which storage {storage.key} has "
+                f"{length // width}, repeated; no network is saved so. Save it with tensors of its own (clone them)."
+            )
         return StoredTensor(
             file=self.file,
             dtype=storage.dtype,
@@ -176,12 +194,13 @@ def _zip_contents(path: Path, size: int, file: IO[bytes]) -> Contents:
             records = {info.filename: info for info in archive.infolist()}
             prefix = _zip_prefix(path, records)
             order = f"{prefix}byteorder"
-            if order in records and archive.read(order).strip() == b"big":
+            _refuse_packed(path, records.values(), records[f"{prefix}data.pkl"])
+            if order in records and archive.open(order).read(16).strip() == b"big":
                 raise CheckpointError(f"{path} was saved on a big-endian machine; load and save it on a common one.")
             with archive.open(f"{prefix}data.pkl") as pickled:
                 root, storages = load_pickle(pickled, str(path))
         infos = {key: records[name] for key in storages if (name := f"{prefix}data/{key}") in records}
-        places = {key: (_first_byte(path, file, info), info.file_size) for key, info in infos.items()}
+        places = {key: (_first_byte(file, info), info.file_size) for key, info in infos.items()}
     except ZIP_DAMAGE as error:
         raise _damaged(path, error) from error
     return Contents(path, "torch zip", size, root, locate=StoragePlaces(WeightsFile(path, size), places).locate)
@@ -200,10 +219,19 @@ def _zip_prefix(path: Path, records: Collection[str]) -> str:
     return pickles[0].removesuffix("data.pkl")
 
 
-def _first_byte(path: Path, file: IO[bytes], info: zipfile.ZipInfo) -> int:
-    """Position of a record's own bytes; the header before them has two parts of variable length."""
-    if info.compress_type != zipfile.ZIP_STORED:
+def _refuse_packed(path: Path, records: Iterable[zipfile.ZipInfo], pickled: zipfile.ZipInfo) -> None:
+    """A CheckpointError before anything is unpacked: a megabyte may become a thousand."""
+    if any(info.compress_type != zipfile.ZIP_STORED for info in records):
         raise CheckpointError(f"{path} is a compressed archive, which torch.save never writes; load and save it again.")
+    if pickled.file_size > MOST_PICKLE_BYTES:
+        raise CheckpointError(
+            f"{path}: the list of its tensors alone has {pickled.file_size} bytes, more than any checkpoint needs "
+            f"({MOST_PICKLE_BYTES}). Save the network's state_dict()."
+        )
+
+
+def _first_byte(file: IO[bytes], info: zipfile.ZipInfo) -> int:
+    """Position of a record's own bytes; the header before them has two parts of variable length."""
     file.seek(info.header_offset)
     name_length, extra_length = struct.unpack("<HH", file.read(ZIP_LOCAL_HEADER)[26:30])
     return info.header_offset + ZIP_LOCAL_HEADER + int(name_length) + int(extra_length)
@@ -223,8 +251,8 @@ def _pickle_contents(path: Path, size: int, file: IO[bytes]) -> Contents:
     places: dict[str, tuple[int, int]] = {}
     for key in keys if isinstance(keys, list) else []:
         count = int.from_bytes(file.read(8), "little")
-        if key not in storages:
-            raise _damaged(path, f"storage {key!r:.20} belongs to no tensor")
+        if not isinstance(key, str) or key not in storages:
+            raise _damaged(path, "a storage belongs to no tensor")
         length = count * NUMPY_DTYPES[storages[key].dtype].itemsize
         places[key] = (file.tell(), length)
         file.seek(min(length, size), os.SEEK_CUR)  # a damaged count may be beyond any file

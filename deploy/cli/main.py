@@ -8,14 +8,14 @@ from functools import wraps
 from importlib import import_module
 from inspect import Parameter, getdoc, signature
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeGuard
 
 import typer
 
-from deploy.cli.messages import shown_messages
+from deploy.cli.messages import echo_error, shown_messages
 from deploy.cli.models import NamesModel, with_fetched_models
 from deploy.cli.options import FIRST, JsonSchema, Quiet, Verbose
-from deploy.cli.values import text_with_options
+from deploy.cli.values import text_of_error
 from deploy.cli.version import exit_codes_and_variables
 
 COMMANDS = (
@@ -129,6 +129,7 @@ for _name in COMMANDS:
 
 def main() -> None:
     """Run the command; a refusal is one message and exit code 1, Ctrl-C is 130, a bug keeps its traceback."""
+    _fill_closed_streams()
     try:
         try:
             app()
@@ -138,25 +139,43 @@ def main() -> None:
     except (KeyboardInterrupt, SystemExit) as ended:
         if isinstance(ended, SystemExit) and ended.code != INTERRUPTED:
             raise
-        typer.echo("interrupted", err=True)
+        echo_error("interrupted")
         sys.exit(INTERRUPTED)
     except Exception as error:
+        if _is_impossible_name(error):
+            echo_error(f"idm-deploy: {text_of_error(f'{error.filename}: {error.strerror}. Check the path.')}")
+            sys.exit(1)
         if not _is_refusal(error) and not _is_full_output(error):
             raise
         message = (
             f"the results cannot be written to standard output ({error.strerror}). Files that were named are complete."
             if isinstance(error, OSError)
-            else text_with_options(str(error))
+            else text_of_error(str(error))
         )
-        typer.echo(f"idm-deploy: {message}", err=True)
+        echo_error(f"idm-deploy: {message}")
         if isinstance(error, OSError):  # what is still buffered would fail again when the interpreter ends
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
 
+def _fill_closed_streams() -> None:
+    """Numbers 0 to 2 are open: where one was closed (`2>&-`), the next file would get it, and what libraries write to
+    it would end in that file."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
 def _is_full_output(error: Exception) -> bool:
     """Whether standard output takes no more, as on a full disk: of a file, the error would name it."""
     return isinstance(error, OSError) and error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _is_impossible_name(error: Exception) -> TypeGuard[OSError]:
+    """Whether a path was named that no file can have: nothing of this system can be asked of it."""
+    return isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 import typer
 
-from deploy.cli.values import text_with_options
+from deploy.cli.values import text_of_error, text_with_options
+from deploy.errors import readable
 
 PACKAGES = ("deploy", "calibration", "engines")
 """Their records are the ones that --verbose shows first."""
@@ -56,22 +57,34 @@ def shown_messages(*, quiet: bool, verbose: int) -> Iterator[None]:
         logging.getLogger().removeHandler(handler)
 
 
+def echo_error(text: str) -> None:
+    """The text on stderr, where that takes it."""
+    try:
+        typer.echo(text, err=True)
+    except BrokenPipeError:
+        raise
+    except OSError:  # a full disk: nowhere is left to tell of it
+        return
+
+
 class _ToStderr(logging.Handler):
     """Writes to what stderr is at that moment: progress bars and tests put something else there.
 
-    A closed stderr is no error, and one whose reader has gone ends the command like a closed stdout.
+    A closed stderr is no error, nor is one on a full disk: what is asked for is made without a word. One whose reader
+    has gone ends the command like a closed stdout.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        typer.echo(self.format(record), err=True)
+        echo_error(self.format(record))
 
 
 class _Format(logging.Formatter):
     """Messages as they are, errors with the name of the tool, log records with time and module."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
+        message = readable(record.message)
         if record.levelno >= logging.ERROR:
-            return f"idm-deploy: {text_with_options(record.message)}"
+            return f"idm-deploy: {text_of_error(message)}"
         if record.name == _MESSAGES.name:
-            return text_with_options(record.message)
-        return f"{self.formatTime(record, self.datefmt)} {record.levelname.lower()} {record.name}: {record.message}"
+            return text_with_options(message)
+        return f"{self.formatTime(record, self.datefmt)} {record.levelname.lower()} {record.name}: {message}"

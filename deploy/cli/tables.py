@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from deploy.errors import readable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -52,7 +54,7 @@ def table_of_facts(facts: Iterable[tuple[str, ...]]) -> Table:
 
     table = Table.grid(padding=(0, 2))
     for row in facts:
-        table.add_row(*row)
+        table.add_row(*map(readable, row))
     return table
 
 
@@ -62,5 +64,5 @@ def table_of_rows(headings: Sequence[str], rows: Iterable[Sequence[str]], captio
 
     table = Table(*headings, box=None, pad_edge=False, padding=(0, 2, 0, 0), caption=caption, caption_justify="left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(readable, row))
     return table

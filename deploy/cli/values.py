@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from calibration.errors import CalibrationError
-from deploy.errors import DeployError, MissingPackage, nearest_name
+from deploy.errors import DeployError, MissingPackage, nearest_name, readable
 
 if TYPE_CHECKING:
     from deploy.bundle import Bundle
@@ -105,6 +105,27 @@ def text_with_options(text: str) -> str:
     return re.sub(r"`([a-z]+(?:_[a-z]+)*)`", lambda name: _option(name[1]) or name[0], text)
 
 
+LONGEST_LINE = 300
+"""Letters of an error as the terminal shows it: of a longer one, the middle is left out, as its end says what to do."""
+LONGEST_WORD = 120
+"""Letters without a space, a path or a name: of a longer one, the middle is left out."""
+
+
+def text_of_error(text: str) -> str:
+    """A refusal for someone who types: with options, on one line, nothing hidden, and not longer than can be read."""
+    told = readable(text_with_options(text)).replace("\n", "\\n")
+    words = " ".join(_shortened(word, LONGEST_WORD) for word in told.split(" "))
+    return _shortened(words, LONGEST_LINE)
+
+
+def _shortened(text: str, limit: int) -> str:
+    """The text with so many letters at most, its middle left out where there are more."""
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) // 2
+    return f"{text[: limit - 1 - tail]}…{text[-tail:]}"
+
+
 def _option(parameter: str) -> str | None:
     """The option that stands for a parameter of the Python API; None where there is none."""
     return f"--{parameter.replace('_', '-')}" if parameter in OPTIONS_OF_PARAMETERS else None
@@ -142,7 +163,10 @@ def stages_from_text(text: str) -> str | tuple[float, ...]:
 def checked_equation(name: str) -> None:
     """There is an equation of that name."""
     from deploy.sampling.equations import EQUATIONS
+    from deploy.sampling.fitted import is_fitted
 
+    if is_fitted(name):
+        return  # the bundle says which it has
     _refuse_unknown("equation", name, EQUATIONS)
 
 

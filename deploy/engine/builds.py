@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from deploy.bundle import Bundle
+from deploy.engine.graph_files import graph_file, int8_decoder_graph, int8_graph_file
 from deploy.engine.graphs import DENOISE, FLOAT_GRAPHS, INT8
-from deploy.engine.int8 import Int8Denoiser, has_int8, int8_decoder_graph, target_of_backend
+from deploy.engine.int8 import Int8Denoiser, has_int8, target_of_backend
 from deploy.engine.profiles import profile_of_graph, profiles_of_graphs
 from deploy.errors import BundleError
 from deploy.families.sizes import EngineSizes
@@ -124,7 +125,7 @@ def planned_builds(
             continue
         kind = "fp32" if name in FLOAT_GRAPHS or precision == "fp32" else "fp16"
         coded = int8_decoder_graph(bundle, target_of_backend(package.backend), name) if precision == INT8 else None
-        files = [bundle.manifest.graphs[name]["forms"][form]] if coded is None else [coded.name]
+        files = [(coded or graph_file(bundle, name, form)).name]
         label = name if coded is None else f"{name} int8"
         builds.append(_planned(bundle, label, files, replace(settings, precision=kind, profile=profile)))
     if precision == INT8:
@@ -134,9 +135,10 @@ def planned_builds(
                 "`idm-deploy quantize --targets tensorrt`."
             )
         int8 = Int8Denoiser(bundle, target_of_backend(package.backend))
-        shapes = [spec.shape for spec in read_signature(int8.graph).inputs]
+        graph = int8_graph_file(bundle, target_of_backend(package.backend))
+        shapes = [spec.shape for spec in read_signature(graph).inputs]
         profile = profile_of_graph(bundle, options.sizes, DENOISE, shapes)
-        plain = _planned(bundle, "denoise int8", [int8.graph.name], replace(settings, profile=profile))
+        plain = _planned(bundle, "denoise int8", [graph.name], replace(settings, profile=profile))
         for index in range(int8.engines):
             source = plain.source.filled(f"{plain.source.label} {index}", int8.constants(index))
             builds.append(replace(plain, source=source))

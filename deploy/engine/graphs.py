@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
-from deploy.engine.int8 import Int8Denoiser, int8_decoder_graph, target_of_backend
+from deploy.engine.graph_files import graph_file, int8_decoder_graph, int8_graph_file
+from deploy.engine.int8 import Int8Denoiser, target_of_backend
+from deploy.errors import BundleError
 from deploy.families.bundles import check_bundle
 from deploy.families.contract import NOTHING_STAYS, Array, Keep
 from deploy.sampling.plan import PlanRow
@@ -133,7 +135,7 @@ class GraphSet:
     def _open_engine(self, name: str, shapes: Shapes | None, index: int) -> Engine:
         choice = self.choice
         precision = choice.precision_of_engines
-        graph = self.int8.graph if name == DENOISE and self.int8 is not None else self._graph(name)
+        graph = self._graph(name)
         return open_engine(
             graph,
             backend=choice.backend,
@@ -147,9 +149,11 @@ class GraphSet:
         )
 
     def _graph(self, name: str) -> Path:
-        """The file of a graph other than the int8 denoiser: in int8 too if the decoder has it."""
+        """The file of a graph, in int8 if that is wanted and there; it is as bundle.json says."""
+        if name == DENOISE and self.int8 is not None:
+            return int8_graph_file(self.bundle, self._int8_target)
         int8_graph = int8_decoder_graph(self.bundle, self._int8_target, name) if self.choice.precision == INT8 else None
-        return int8_graph or self.bundle.graph(name, self.choice.record.norm)
+        return int8_graph or graph_file(self.bundle, name, self.choice.record.norm)
 
     def _constants(self, name: str, graph: Path, index: int) -> dict[str, Array]:
         """What replaces the constants of a graph: those of a range, and what this CPU needs for right int8 sums."""
@@ -184,7 +188,8 @@ class GraphSet:
             engine = lease.engine(name, self._shapes(name, {**kept, **feeds}, fixed=fixed), index)
             held = lease.held(name, index, engine, kept)
             names = [spec.name for spec in engine.inputs if spec.name not in kept]
-            return engine.run({name: feeds[name] for name in names if name in feeds}, held)
+            outputs = engine.run({name: feeds[name] for name in names if name in feeds}, held)
+        return _Outputs(outputs, name)
 
     def _shapes(self, name: str, feeds: Mapping[str, Array], *, fixed: bool) -> Shapes | None:
         """The shapes that the engine for these feeds is compiled for; None: any size."""
@@ -238,6 +243,20 @@ class GraphSet:
     def close(self) -> None:
         """The memory of all graphs is freed, now or when the runs end that use them; later runs open them again."""
         self._forms.close()
+
+
+class _Outputs(dict[str, Array]):
+    """What a graph made, by name; a name that it does not have is a refusal, as bundles come from strangers."""
+
+    def __init__(self, outputs: Mapping[str, Array], graph: str) -> None:
+        super().__init__(outputs)
+        self._graph = graph
+
+    def __missing__(self, name: str) -> Array:
+        raise BundleError(
+            f"The graph {self._graph} of this bundle makes {', '.join(self) or 'nothing'}, expected {name} too. Export "
+            "the checkpoint again with this version."
+        )
 
 
 def shapes_of(feeds: Mapping[str, Array]) -> Shapes:

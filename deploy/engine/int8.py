@@ -68,8 +68,13 @@ class Int8Denoiser:
 
     @property
     def graph(self) -> Path:
-        """The graph of all ranges."""
+        """The graph of all ranges; an engine is given it by `graph_files.int8_graph_file`, which looks at it."""
         return self.bundle.file(self._record.graph)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what decides what the graphs compute."""
+        return self._record.digest
 
     @property
     def engines(self) -> int:
@@ -95,7 +100,7 @@ class Int8Denoiser:
         docs/measurements.md, fresh noise beside int8.
         """
         corrections = self._record.noise_corrections
-        if not corrections:
+        if not corrections or plan.settings.fitted:  # fitted rows say what was best with int8 as it is
             return plan
         levels, variances = zip(*((entry.noise_level, entry.estimate_variance) for entry in corrections), strict=True)
         measured_with_clip = plan.rules.clip
@@ -155,14 +160,6 @@ class Int8Denoiser:
             for table in tables
         )
         return Correction(gain=gain, offset=offset)
-
-
-def int8_decoder_graph(bundle: Bundle, target: str, name: str) -> Path | None:
-    """The int8 form of a graph of the latent decoder; None where it stays in float."""
-    record = None if bundle.manifest.quantization is None else bundle.manifest.quantization.targets.get(target)
-    if record is None or record.decoder is None or name not in record.decoder.graphs:
-        return None
-    return bundle.file(record.decoder.graphs[name])
 
 
 def read_array(path: Path) -> Array:

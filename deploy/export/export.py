@@ -22,6 +22,7 @@ from deploy.families.rewriting.ops import Part
 from deploy.families.table import family_named
 from deploy.sampling.choices import DEFAULT_PRESET
 from engines.contract import TensorSpec
+from engines.onnx_files.operators import refuse_unknown_parts
 from engines.progress import Progress, silent
 
 FORMS: tuple[NormForm, ...] = get_args(NormForm)
@@ -136,7 +137,9 @@ def _write_graphs(
         for form in FORMS:
             model, names = graphs[part.name, form]
             attach_weights(model, weights, {name: places[name] for name in names})
-            forms[form] = writer.add_bytes(part.name, "onnx", model.SerializeToString(deterministic=True))
+            content = model.SerializeToString(deterministic=True)
+            refuse_unknown_parts(part.name, content)
+            forms[form] = writer.add_bytes(part.name, "onnx", content)
         described[part.name] = {
             "forms": forms,
             "inputs": [_spec_json(spec) for spec in part.inputs],
@@ -177,7 +180,11 @@ def _manifest(
         tables=tables,
         presets=PLAIN_PRESETS,
         default_preset=DEFAULT_PRESET,
-        source={"file": checkpoint.path.name, "sha256": checkpoint.sha256, "bytes": checkpoint.size},
+        source={
+            "file": checkpoint.path.name or checkpoint.path.resolve().name,
+            "sha256": checkpoint.sha256,
+            "bytes": checkpoint.size,
+        },
         samples=samples,
         libraries={name: importlib.metadata.version(name) for name in ("numpy", "onnx")},
     )

@@ -17,6 +17,8 @@ from deploy.errors import CheckpointError, ConfigError, nearest_name
 from deploy.sampling.schedule import NoiseSchedule
 
 Shape = tuple[int, ...]
+LONGEST_SHOWN = 200
+"""Characters of a configuration's value in a message."""
 Source = Literal["config", "metadata", "weights", "assumed"]
 
 
@@ -46,7 +48,9 @@ class Stored:
     def numbers_after(self, prefix: str) -> list[int]:
         """The numbers n for which a name starts with `prefix` and then n and a dot, rising."""
         tails = (name.removeprefix(prefix) for name in self.shapes if name.startswith(prefix))
-        return sorted({int(number) for tail in tails if (number := tail.partition(".")[0]).isdecimal()})
+        return sorted(
+            {int(number) for tail in tails if (number := tail.partition(".")[0]).isdecimal() and len(number) < 10}
+        )
 
     def common_count(self, what: str, counts: Sequence[int]) -> int:
         """The number of blocks, which every level must share."""
@@ -176,7 +180,7 @@ def typed(setting: Settings, name: str, value: Any, example: Any) -> Any:
     if isinstance(example, float) and not isinstance(value, bool):
         try:
             return float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise wrong from None
     if example is not None and type(value) is not type(example):
         raise wrong
@@ -184,8 +188,12 @@ def typed(setting: Settings, name: str, value: Any, example: Any) -> Any:
 
 
 def plain(value: Any) -> str:
-    """A value as a configuration file would show it."""
-    return str(list(value)) if isinstance(value, tuple) else repr(value)
+    """A value as a configuration file would show it, the beginning of a long one."""
+    try:
+        text = str(list(value)) if isinstance(value, tuple) else repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or nested without end
+        return f"a {type(value).__name__} too long to show"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def refuse_unknown(label: str, keys: Iterable[Any], known: Iterable[str]) -> None:

@@ -11,6 +11,7 @@ from deploy.images.sizes import Size
 from deploy.images.tiles import Window
 from deploy.images.values import ValueRule
 from deploy.sampling.plan import PlanRow, SamplingRules
+from deploy.sampling.turns import Turn
 from engines.arrays import Array, Float32
 from engines.contract import Step
 from engines.forms import Lease
@@ -138,7 +139,16 @@ class Model(ABC):
     def blended(self, subject: Subject, blend: float) -> Subject:
         """The same pictures, where the network is told `blend` times their scaling factor; asked if nothing refuses."""
         del subject, blend
-        raise PlanError(self.refusal_of_blend())
+        raise PlanError(str(self.refusal_of_blend()))
+
+    def refusal_of_turns(self) -> str | None:
+        """Why the network cannot be shown the picture turned, as one sentence; None where it can."""
+        return "The state of this network is no picture, so that it cannot be turned."
+
+    def turned(self, subject: Subject, turn: Turn) -> Subject:
+        """The same pictures turned, as is their state; asked if nothing refuses."""
+        del subject, turn
+        raise PlanError(str(self.refusal_of_turns()))
 
     def predict(self, x: Float32, condition: Feeds, row: PlanRow, keep: Keep = NOTHING_STAYS) -> Float32:
         """The noise that the network sees in `x`; `row` is one that `rows` made."""

@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -98,7 +97,7 @@ class Run:
             "engine": self.upscaler.choice.backend,
             "precision": self.upscaler.choice.precision,
             "seed": self.request.seed,
-            "sampling": asdict(self.sampling),
+            "sampling": self.sampling.as_dict(),
         }
 
     def will_be_made(self, job: Job) -> bool:

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from deploy.bundle import Bundle
 from deploy.bundle.discovery import holds_manifest
-from deploy.export.samples import default_samples, read_samples, with_samples
+from deploy.export.samples import Sample, default_samples, read_samples, with_samples
 from deploy.int8.pipeline import quantize_bundle, refuse_unfit
+from deploy.int8.recording.partial_results import alone_with
 from deploy.int8.settings import Places, QuantizeSettings
 from deploy.int8.storing.only_int8 import without_float_denoiser
 from deploy.int8.telling.report import refuse_unwritable, write_report
@@ -57,11 +58,30 @@ def quantize(
     say: Say,
     progress: Progress,
 ) -> Outcome:
-    """The bundle, quantized in place, with a report beside it."""
+    """The bundle, quantized in place, with a report beside it; of two at the same bundle the second waits."""
     samples = read_samples(source.samples)
     bundle = bundle_of(source, force=force, say=say, progress=progress)
+    refuse_unwritable(places.report or default_report(bundle.path))
+    with alone_with(bundle, places.cache, say):
+        here = Bundle.open(bundle.path, verify="sizes")  # another may have changed it while this one waited
+        return _quantized(
+            here, settings, places, samples=samples, only_int8=only_int8, force=force, say=say, progress=progress
+        )
+
+
+def _quantized(
+    bundle: Bundle,
+    settings: QuantizeSettings,
+    places: Places,
+    *,
+    samples: list[Sample],
+    only_int8: bool,
+    force: bool,
+    say: Say,
+    progress: Progress,
+) -> Outcome:
+    """The bundle, quantized and measured, while no other quantizes it."""
     folder = places.report or default_report(bundle.path)
-    refuse_unwritable(folder)
     if unmeasured(bundle) and "denoise" in bundle.manifest.graphs:
         say(f"{bundle.path} was quantized, but not measured: it is quantized again")
         force = True

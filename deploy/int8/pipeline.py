@@ -41,6 +41,7 @@ from deploy.packaged.places import CALIBRATION_IMAGES
 from deploy.picture.memory import text_from_bytes
 from deploy.picture.session import Session
 from deploy.picture.upscaler import Upscaler
+from deploy.sampling.fitted import without_fits_to_int8
 from engines.progress import Progress, Say
 
 GENERATED = 8
@@ -81,6 +82,13 @@ def quantize_bundle(
 ) -> Calibrated:
     """The bundle, updated in place, with int8 graphs for the targets asked for."""
     refuse_unfit(bundle, force=force)
+    manifest, gone = without_fits_to_int8(bundle.manifest)
+    if gone:
+        bundle = replace(bundle, manifest=manifest)
+        say(
+            f"{', '.join(gone)}: fitted to the int8 graphs that are replaced, and taken out with them; presets take "
+            "ddim until `idm-deploy schedule --fit` has fitted them again"
+        )
     with Session(bundle, EngineChoice(threads=lanes_for(places.threads).threads)) as session:
         plans = calibration_plans(session)
         if settings.ranges is not None and settings.ranges > len(plans.levels):

@@ -70,7 +70,7 @@ class Making:
     def of_run(cls, upscaler: Upscaler, sampling: Sampling, *, seed: int, tile: int | None) -> Self:
         """The making of any picture of a run, whose input and size are not known yet. `tile`: what was asked for."""
         manifest = upscaler.bundle.manifest
-        plan = {"consistency": sampling.consistency, "from_guess": sampling.from_guess, **asdict(sampling.plan)}
+        plan = {"consistency": sampling.consistency, "from_guess": sampling.from_guess, **sampling.plan.as_dict()}
         if not sampling.stages.is_once:
             plan["stages"] = sampling.stages.magnifications
         if sampling.blend != 1:

@@ -14,6 +14,7 @@ from deploy.picture.memory import StateArrays
 from deploy.picture.strips import RowsOfNoise
 from deploy.sampling.plan import Plan, PlanRow
 from deploy.sampling.step import steps_on_device
+from deploy.sampling.turns import AS_IT_IS, Turn, turned
 from engines.arrays import Float32
 from engines.errors import OutOfMemory
 
@@ -33,6 +34,7 @@ class Predictor:
     The condition of a whole picture is made once; those of tiles are kept from step to step as far as `cache_bytes`
     go, and made again otherwise. When an engine runs out of memory the tiles are halved, `notice` is told, and the
     step goes on from its beginning: the state is only read here, so nothing is lost. steps: that it will be called for.
+    Where a step turns the picture, its condition is made again, so that there is one at a time.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class Predictor:
         self.tiling = tiling
         self._model = model
         self._subject = subject
+        self._as_it_is = subject
+        self._turn: Turn = AS_IT_IS
         self._steps = steps
         self._arrays = arrays
         self._cache_bytes = cache_bytes
@@ -62,9 +66,10 @@ class Predictor:
 
     def __call__(self, x: Float32, row: PlanRow, step_index: int) -> Float32:
         """The predicted noise of the whole state `x`. The result is valid until the next call."""
+        self._turn_to(row.turn)
         while True:
             try:
-                return self._predict(x, row, step_index)
+                return turned(self._predict(turned(x, row.turn), row, step_index), row.turn)
             except (OutOfMemory, MemoryError):
                 smaller = self.tiling.halved()
                 if smaller is None:
@@ -80,10 +85,10 @@ class Predictor:
     def follow(self, plan: Plan, x: Float32, noise: RowsOfNoise) -> Float32 | None:
         """The state after all steps, taken by an engine that carries it itself; None where step by step is the way.
 
-        Which it is for tiles, for an engine without a device, and where this way ran out of memory or came to values
-        that are no numbers: step by step finds a size that fits, or names the step.
+        Which it is for tiles, for steps that turn the picture, for an engine without a device, and where this way ran
+        out of memory or came to values that are no numbers: step by step finds a size that fits, or names the step.
         """
-        if not (self.tiling.is_whole and self._model.carries_state):
+        if plan.turns or not (self.tiling.is_whole and self._model.carries_state):
             return None
 
         def begun(index: int) -> None:
@@ -110,6 +115,13 @@ class Predictor:
         self._lease.close()
         self._blended = None
 
+    def _turn_to(self, turn: Turn) -> None:
+        """The next conditions are those of the picture turned so."""
+        if turn != self._turn:
+            self._conditions.clear()
+            self._turn = turn
+            self._subject = self._as_it_is if turn == AS_IT_IS else self._model.turned(self._as_it_is, turn)
+
     def _what_stays(self) -> Keep:
         """The condition of a whole picture; the size where all tiles have the same and there is enough to do."""
         heights, widths = (
@@ -126,7 +138,8 @@ class Predictor:
     def _predict(self, x: Float32, row: PlanRow, step_index: int) -> Float32:
         if self.tiling.is_whole:
             window = Window.whole(Size(*x.shape[2:]))
-            predicted = self._model.predict(x, self._condition(window), row, self._keep)
+            whole = np.ascontiguousarray(x)
+            predicted = self._model.predict(whole, self._condition(window), row, self._keep)
             self._after_tile(TileDone(step_index=step_index, tile=1, tiles=1))
             return predicted
         if self._blended is None:

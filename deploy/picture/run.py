@@ -21,6 +21,7 @@ from deploy.picture.strips import Rows, run_in_strips, starting_state
 from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.plan import Plan, PlanRow
 from deploy.sampling.step import estimate_picture
+from deploy.sampling.turns import turned
 from engines.arrays import Float32
 
 _LOG = logging.getLogger(__name__)
@@ -219,7 +220,7 @@ def sampled_batch(
             def predicted_noise(x: Float32, row: PlanRow, step_index: int) -> Float32:
                 predicted = predict(x, row, step_index)
                 if watch is not None:
-                    watch(x, row, predicted)
+                    watch(turned(x, row.turn), row, turned(predicted, row.turn))
                 if preview is not None and not layout.state_on_disk:
                     preview(step_index + 1, finished(_estimate(x, row, predicted)))
                 return predicted

@@ -11,7 +11,10 @@ from deploy.errors import PlanError, SizeError
 from deploy.families.table import family_named
 from deploy.picture.memory import bytes_from_text, default_budget
 from deploy.picture.room import ROOM
+from deploy.picture.schedule.measuring import measured_noise_of
 from deploy.sampling.choices import Choices, Sampling, sampling_from
+from deploy.sampling.equations import EQUATIONS
+from deploy.sampling.fitted import check_int8
 from deploy.sampling.plan import Plan, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 
@@ -68,14 +71,22 @@ class Session:
         refusal = self.model.refusal_of_blend()
         if sampling.blend != 1 and refusal is not None:
             raise PlanError(refusal)
-        self.plan(sampling)
+        if sampling.fitted is not None:
+            int8 = self.graphs.int8
+            if int8 is not None:
+                check_int8(sampling.fitted, int8.target, int8.digest)
+        refusal = self.model.refusal_of_turns()
+        if self.plan(sampling).turns and refusal is not None:
+            raise PlanError(refusal)
         return sampling
 
     def plan(self, sampling: Sampling) -> Plan:
         """The steps of a way to sample; the last ones that were asked for are kept."""
         planned = self._planned
         if planned is None or planned[0] != sampling.plan:
-            plan = make_plan(self.schedule, sampling.plan, rules=self.model.sampling)
+            equation = EQUATIONS.get(sampling.plan.equation)  # None: fitted
+            measured = measured_noise_of(self.bundle) if equation is not None and equation.is_measured else None
+            plan = make_plan(self.schedule, sampling.plan, rules=self.model.sampling, measured=measured)
             int8 = self.graphs.int8
             planned = sampling.plan, plan if int8 is None else int8.plan_with_own_noise(plan)
             self._planned = planned

@@ -22,6 +22,7 @@ from deploy.picture.layout import Layout
 from deploy.picture.memory import StateArrays
 from deploy.picture.run import Preview, Progress, Sampled, sampled_batch
 from deploy.sampling.choices import Sampling
+from deploy.sampling.fitted import check_scale
 from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.plan import Plan
 from engines.arrays import Float32
@@ -48,6 +49,9 @@ class Course:
         """For a way to sample."""
         sizes = sampling.stages.sizes(lr, size)
         stages = tuple(Stage(*pair) for pair in zip((lr, *sizes), sizes, strict=False))
+        if sampling.fitted is not None:
+            for stage in stages:
+                check_scale(sampling.fitted, max(after / before for before, after in zip(*stage, strict=True)))
         return cls(lr=lr, size=size, draws=sampling.draws, stages=stages)
 
     @property

@@ -67,5 +67,5 @@ def run_in_strips(
 
 
 def state_arrays_needed(plan: Plan) -> int:
-    """How many arrays of the state's shape a run holds: the state, the estimates and the predicted noise."""
-    return 2 + plan.history
+    """How many arrays of the state's shape a run holds: the state (also turned), what steps keep, the prediction."""
+    return 2 + plan.history + plan.earlier_noises + plan.turns

@@ -3,7 +3,6 @@
 from base64 import b64encode
 from collections.abc import Iterator
 from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
 
 import deploy
@@ -19,7 +18,8 @@ from deploy.report.chapters.unmeasured import unmeasured_section
 from deploy.report.facts import Facts
 from deploy.report.html.markup import Markup, joined, raw, tag
 from deploy.report.html.parts import Section, code
-from engines.new_files import new_file
+from deploy.report.looks import behaviour, look
+from engines.new_files import new_file, new_folder
 
 
 def sections(facts: Facts) -> Iterator[Section]:
@@ -65,21 +65,10 @@ def page_from_facts(facts: Facts) -> str:
     return f"<!DOCTYPE html>\n{joined([tag('html', head, body, lang='en')])}\n"
 
 
-def look(*own: str) -> str:
-    """The style sheet of a page: what all pages share, then the files `own` of this room."""
-    return _joined("look.css", "slider.css", *own)
-
-
-def behaviour(*own: str) -> str:
-    """The script of a page: the slider over two pictures, then the files `own` of this room."""
-    return _joined("slider.js", *own)
-
-
 def write_page(page: str, path: Path) -> None:
     """The page is at `path`, complete or not at all."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(path) as file:
+        with new_folder(path.parent), new_file(path) as file:
             file.write(page.encode("utf-8"))
     except OSError as error:
         raise FolderError(f"writing the page to {path}: {error.strerror}. Choose another place with -o.") from error
@@ -98,10 +87,6 @@ def refuse_page_in_the_way(path: Path, *, force: bool) -> None:
 def _policy(style: str, script: str) -> str:
     """The browser runs this tool's own style and script and no others, and fetches nothing, whatever stands here."""
     return f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'"
-
-
-def _joined(*names: str) -> str:
-    return "".join(files("deploy.report").joinpath(name).read_text("utf-8") for name in names)
 
 
 def _hash(content: str) -> str:

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from deploy.bundle import Manifest
+from deploy.bundle.fitted import FittedEquation
 from deploy.errors import PlanError, nearest_name
 from deploy.sampling.equations import EQUATIONS
+from deploy.sampling.fitted import chosen_fitted
 from deploy.sampling.plan import PlanSettings
 from deploy.sampling.stages import Stages, stages_from
 
@@ -68,15 +70,24 @@ class Sampling:
     draws: int = 1
     blend: float = 1.0
     searched: bool = False  # the plan's list of noise levels was found by search rather than given
+    fitted: FittedEquation | None = None  # whose rows the plan has
 
     def describe(self) -> str:
         """One line for people, e.g. "balanced: ddim, 20 steps placed uniform, from pure noise"."""
         return f"{self.preset or 'published'}: {self.recipe()}"
 
+    def as_dict(self) -> dict[str, Any]:
+        """A JSON-ready record; of a fitted equation the rows, which are the plan's."""
+        record = asdict(replace(self, fitted=None)) | {"plan": self.plan.as_dict()}
+        del record["fitted"]
+        return record
+
     def recipe(self) -> str:
         """The line without the preset's name, whose values the caller's choices may have replaced."""
         plan = self.plan
         listed = "placed by search" if self.searched else "placed as listed"
+        if self.fitted is not None:
+            listed = f"as fitted on {self.fitted.fitted_to.engine} {self.fitted.fitted_to.precision}"
         placed = listed if isinstance(plan.placement, tuple) else f"placed {plan.placement}"
         start = plan.start if isinstance(plan.placement, str) else plan.placement[0]
         origin = f"from the enlarged input noised to level {start:.4g}" if self.from_guess else "from pure noise"
@@ -103,6 +114,7 @@ def sampling_from(manifest: Manifest, choices: Choices) -> Sampling:
     preset_stages = values.pop("stages", None)
     _drop_what_no_longer_fits(values, own)
     values |= own
+    fitted = chosen_fitted(manifest, values, own)
     consistency = _checked_consistency(values.pop("consistency", None) or 0.0)
     draws = _checked_draws(values.pop("draws", 1))
     blend = _checked_blend(values.pop("blend", 1.0))
@@ -119,6 +131,7 @@ def sampling_from(manifest: Manifest, choices: Choices) -> Sampling:
     plan = PlanSettings(
         **{**values, "placement": placement, "start": start if isinstance(placement, str) else None},
         published=choices.published,
+        fitted=() if fitted is None else fitted.steps,
     )
     return Sampling(
         plan=plan,
@@ -129,6 +142,7 @@ def sampling_from(manifest: Manifest, choices: Choices) -> Sampling:
         draws=draws,
         blend=blend,
         searched=searched,
+        fitted=fitted,
     )
 
 

@@ -2,11 +2,12 @@
 
 Every step of every sampler here is
 
-    x_next = a*x + b[0]*x0 + b[1]*x0_previous + ... + d*noise,    x0 = (x - sigma*eps)/alpha,
+    x_next = a*x + b[0]*x0 + b[1]*x0_previous + ... + c[0]*eps_previous + ... + d*noise,    x0 = (x - sigma*eps)/alpha,
 
 with eps the noise that the network predicts, alpha = sqrt(alpha_bar) and sigma = sqrt(1 - alpha_bar) of the
 current level, and x0 optionally clipped to the range of pictures before it is used. Where a paper writes
-the update with eps, eps = (x - alpha*x0)/sigma of the clipped x0 stands for it, so that x and x0 stay consistent.
+the update with eps, eps = (x - alpha*x0)/sigma of the clipped x0 stands for it, so that x and x0 stay consistent; the
+same is kept of earlier steps where an equation looks back at their noise rather than at their x0.
 
 The half log-SNR lambda = log(alpha/sigma) is the time of the multistep equations; h is a stride of it.
 A new equation is one function and one line of EQUATIONS.
@@ -16,27 +17,33 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from deploy.errors import PlanError
 from deploy.sampling.placement import Point
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coefficients:
-    """Factors of one update: of x, of x0 and its predecessors (newest first), and of fresh noise."""
+    """Factors of one update: of x, of x0 and its predecessors, of the eps before (newest first), and of fresh noise."""
 
     x: float
     x0: tuple[float, ...]
     noise: float = 0.0
+    eps: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step to make: from levels[-1] to `next`, after the levels[:-1] that were left behind."""
+    """One step to make: from levels[-1] to `next`, after evaluations at the levels[:-1].
+
+    `next` is levels[-1] itself where the step before is only made again, better (`Equation.corrects_start`).
+    """
 
     levels: tuple[Point, ...]
     next: Point
     steps_after: int  # how many more steps will follow this one
-    eta: float  # share of the ancestral noise; only DDIM asks
+    eta: float  # share of the ancestral noise
     beta: float  # 1 - alpha^2/alpha_next^2: the variance that the forward process adds between the two levels
+    mean_square: float | None = None  # of the noise that the network predicts at this level, where it was measured
 
     @property
     def now(self) -> Point:
@@ -72,6 +79,61 @@ def ddim(step: Step) -> Coefficients:
     deviation = step.eta * _ancestral_deviation(step)
     of_eps = math.sqrt(max(after.sigma**2 - deviation**2, 0.0))
     return Coefficients(x=of_eps / now.sigma, x0=(after.alpha - of_eps * now.alpha / now.sigma,), noise=deviation)
+
+
+def pndm(step: Step) -> Coefficients:
+    """Pseudo linear multistep, PLMS (Liu et al. 2022, "PNDM", equations 11 to 13): Adams-Bashforth in the noise.
+
+    DDIM's step with eps' = the weighted sum of up to four predicted noises. At the start, where there are none yet,
+    the second evaluation is used twice: first to make the first step again with the mean of both its ends' noise
+    (x + B*(eps - eps_first)/2, with B the factor of eps in DDIM's step), which no later step looks back at.
+    """
+    now = step.now
+    if step.next == now:
+        half = _factor_of_eps(step.levels[-2], now) / 2
+        return Coefficients(x=1.0 + half / now.sigma, x0=(-half * now.alpha / now.sigma,), eps=(-half,))
+    # Newest first: which of the earlier evaluations count.
+    counts = [level != after for level, after in zip(step.levels[:-1], step.levels[1:], strict=True)][::-1]
+    weights = ADAMS_BASHFORTH[min(sum(counts), 3)]
+    factor = _factor_of_eps(now, step.next)
+    earlier = iter(weights[1:])
+    eps = [factor * next(earlier, 0.0) if counted else 0.0 for counted in counts]
+    while eps and eps[-1] == 0.0:
+        eps.pop()
+    own = factor * weights[0]
+    return Coefficients(
+        x=step.next.alpha / now.alpha + own / now.sigma, x0=(-own * now.alpha / now.sigma,), eps=tuple(eps)
+    )
+
+
+ADAMS_BASHFORTH = (
+    (1.0,),
+    (3 / 2, -1 / 2),
+    (23 / 12, -16 / 12, 5 / 12),
+    (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+)
+"""Weights of the newest value and of those before it, by how many there are before it."""
+
+
+def analytic_dpm(step: Step) -> Coefficients:
+    """DDIM's mean with the variance that is optimal for this network (Bao et al. 2022, "Analytic-DPM", equation 8).
+
+    s^2 + (sigma*alpha_next/alpha - sqrt(sigma_next^2 - s^2))^2 * (1 - E[eps^2]), s = eta*ancestral deviation: what
+    `ddim` adds, and what the posterior of x0 is wide, of which the mean square of the predicted noise tells. Onto the
+    clean picture leads the mean alone.
+    """
+    if step.mean_square is None:
+        raise PlanError(
+            "analytic-dpm needs the mean square of the noise that the network predicts at each level, which is not "
+            "measured yet: run `idm-deploy schedule --equation analytic-dpm`, which stores it in the bundle."
+        )
+    now, after = step.now, step.next
+    mean = ddim(step)
+    if after.sigma == 0:
+        return mean
+    of_eps = math.sqrt(max(after.sigma**2 - mean.noise**2, 0.0))
+    width = (now.sigma * after.alpha / now.alpha - of_eps) ** 2 * (1 - min(max(step.mean_square, 0.0), 1.0))
+    return Coefficients(x=mean.x, x0=mean.x0, noise=math.sqrt(mean.noise**2 + width))
 
 
 def dpmpp_2m(step: Step) -> Coefficients:
@@ -123,13 +185,18 @@ class Equation:
 
     coefficients: Callable[[Step], Coefficients]
     uses_eta: bool = False
-    has_published_grid: bool = False  # the authors of the two systems ship this sampler
+    has_published_grid: bool = False  # the authors of published systems ship this sampler
+    adds_noise: bool = False  # always, so that no placement can be searched by where single runs end
+    corrects_start: bool = False  # the first step is made again, from the second evaluation; see `pndm`
+    is_measured: bool = False  # coefficients rest on the network's own noise, which `schedule` measures
 
 
 # In the order in which they are shown to users.
 EQUATIONS: dict[str, Equation] = {
-    "ddpm": Equation(coefficients=ddpm, has_published_grid=True),
+    "ddpm": Equation(coefficients=ddpm, has_published_grid=True, adds_noise=True),
     "ddim": Equation(coefficients=ddim, uses_eta=True, has_published_grid=True),
+    "pndm": Equation(coefficients=pndm, corrects_start=True),
+    "analytic-dpm": Equation(coefficients=analytic_dpm, uses_eta=True, adds_noise=True, is_measured=True),
     "dpmpp-2m": Equation(coefficients=dpmpp_2m),
     "dpmpp-3m": Equation(coefficients=dpmpp_3m),
 }
@@ -139,6 +206,11 @@ def _first_order(step: Step) -> Coefficients:
     """DDIM without noise, which is the first-order data-prediction step (DPM-Solver++, section 4)."""
     ratio = step.next.sigma / step.now.sigma
     return Coefficients(x=ratio, x0=(step.next.alpha - ratio * step.now.alpha,))
+
+
+def _factor_of_eps(now: Point, after: Point) -> float:
+    """B of x_next = (alpha_next/alpha)*x + B*eps, DDIM's step without noise in x and eps."""
+    return after.sigma - after.alpha * now.sigma / now.alpha
 
 
 def _ancestral_deviation(step: Step) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.sampling.plan import Plan, PlanRow
-from deploy.sampling.step import advance, check_finite, estimate_picture
+from deploy.sampling.step import advance, check_finite, estimate_picture, noise_in_state
 
 Array = NDArray[np.floating[Any]]
 PredictNoise = Callable[[Array, PlanRow, int], Array]
@@ -62,7 +62,9 @@ def take_steps(
     """
     # The newest estimate is made in the array of the oldest, which no later step needs.
     estimates = [empty(x) for _ in range(plan.history)]
+    noises = [empty(x) for _ in range(plan.earlier_noises)]
     scratch = np.empty_like(x[strips[0]], order="C")
+    left = np.empty_like(scratch) if noises else scratch
     for index, row in enumerate(plan.rows):
         predicted = predict_noise(x, row, index)
         newest = estimates.pop()
@@ -79,8 +81,15 @@ def take_steps(
         for strip in strips:
             part = x[strip]
             fresh = noise(index, strip) if row.noise else None
-            advance(row, part, [estimate[strip] for estimate in estimates], fresh, _room(scratch, part))
+            if noises:
+                own = _room(left, part)
+                noise_in_state(row, part, newest[strip], out=own, scratch=_room(scratch, part))
+            earlier = [before[strip] for before in noises]
+            advance(row, part, [estimate[strip] for estimate in estimates], fresh, _room(scratch, part), earlier)
+            if noises:
+                noises[-1][strip] = own  # in the array of the oldest, which no later step needs
             after_strip()
+        noises = noises[-1:] + noises[:-1]
 
 
 def _room(scratch: Array, part: Array) -> Array:

@@ -8,17 +8,20 @@ the correction that int8 needs there.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.bundle.fitted import FittedStep
 from deploy.errors import PlanError, nearest_name
 from deploy.sampling.equations import EQUATIONS, Coefficients, Step
 from deploy.sampling.placement import PLACEMENTS, Placement, Point, place, place_explicitly, place_published
-from deploy.sampling.schedule import NoiseSchedule
+from deploy.sampling.schedule import NoiseSchedule, log_snr_from_noise_level
+from deploy.sampling.turns import AS_IT_IS, Turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,7 @@ class PlanSettings:
     eta: float = 0.0  # share of the ancestral noise in DDIM
     clip: bool | None = None  # limit the estimate to [-1, 1]; None: as suits the family
     published: bool = False  # the authors' own grid, without its last step and without clipping in DDIM
+    fitted: tuple[FittedStep, ...] = ()  # the rows of a fitted equation, whose noise levels are the placement
 
     def __post_init__(self) -> None:
         problems = [*_equation_problems(self), *_placement_problems(self)]
@@ -42,7 +46,10 @@ class PlanSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """A JSON-ready record of every setting."""
-        return asdict(self)
+        record = asdict(self) | {"fitted": msgspec.to_builtins(self.fitted)}
+        if not self.fitted:
+            del record["fitted"]
+        return record
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "PlanSettings":
@@ -55,6 +62,7 @@ class PlanSettings:
         values = dict(record)
         if isinstance(values.get("placement"), list):
             values["placement"] = tuple(values["placement"])
+        values["fitted"] = msgspec.convert(values.get("fitted", ()), tuple[FittedStep, ...])
         return cls(**values)
 
 
@@ -89,6 +97,8 @@ class Correction:
 class PlanRow:
     """One evaluation and its update: x_next = x*state + x0[0]*estimate + x0[1]*previous estimate + ... + noise*normal.
 
+    eps: factors of the noise of earlier steps, newest first, each as (state - noise_level*estimate)/sigma of its step.
+
     The estimate of the picture is (state - sigma*predicted noise)/noise_level, limited to [-1, 1] if `clip`.
     """
 
@@ -99,6 +109,8 @@ class PlanRow:
     x0: tuple[float, ...]
     noise: float
     clip: bool
+    eps: tuple[float, ...] = ()
+    turn: Turn = AS_IT_IS  # how the network is shown the picture
     range_index: int = 0  # of the engine in int8 that serves this noise level, where there is one per range
     correction: Correction | None = field(default=None, compare=False)  # of the predicted noise, in int8
     feeds: Mapping[str, Array] = field(default_factory=dict, compare=False, repr=False)
@@ -125,13 +137,19 @@ class Plan:
             raise PlanError("A plan needs at least one row.")
         levels = [*(row.noise_level for row in self.rows), self.end_noise_level]
         for index, (before, after) in enumerate(pairwise(levels)):
-            if not 0 < before < after <= 1:
+            equation = EQUATIONS.get(self.settings.equation)  # None: fitted
+            again = before == after and equation is not None and equation.corrects_start
+            if not (0 < before < after <= 1 or again):
                 raise PlanError(f"Row {index} of the plan leads from noise level {before:g} to {after:g}, not upwards.")
         for index, row in enumerate(self.rows):
-            if not all(math.isfinite(value) for value in (row.x, *row.x0, row.noise)):
+            if not all(math.isfinite(value) for value in (row.x, *row.x0, *row.eps, row.noise)):
                 raise PlanError(f"Row {index} of the plan has a coefficient that is not a number: {row}.")
             if not 1 <= len(row.x0) <= index + 1:
                 raise PlanError(f"Row {index} of the plan uses {len(row.x0)} estimates, but {index + 1} exist by then.")
+            if len(row.eps) > index:
+                raise PlanError(f"Row {index} of the plan uses the noise of {len(row.eps)} earlier steps, not {index}.")
+        if self.history > 1 and self.earlier_noises:
+            raise PlanError("A plan looks back at estimates or at noise, not at both.")
 
     def __len__(self) -> int:
         """The number of evaluations of the network."""
@@ -142,25 +160,73 @@ class Plan:
         """How many estimates of the picture, the newest included, the loop must keep."""
         return max(len(row.x0) for row in self.rows)
 
+    @property
+    def turns(self) -> bool:
+        """Whether some step shows the network the picture turned."""
+        return any(row.turn != AS_IT_IS for row in self.rows)
 
-def make_plan(schedule: NoiseSchedule, settings: PlanSettings | None = None, *, rules: SamplingRules) -> Plan:
-    """The plan for a network that was trained on `schedule`, by the rules of its family."""
+    @property
+    def earlier_noises(self) -> int:
+        """Of how many earlier steps the loop must keep the noise."""
+        return max(len(row.eps) for row in self.rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredNoise:
+    """The mean square of the noise that a network predicts, per number, at some noise levels, which rise."""
+
+    noise_levels: tuple[float, ...]
+    mean_squares: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        levels, squares = self.noise_levels, self.mean_squares
+        rising = all(before < after for before, after in pairwise(levels))
+        sane = all(0 < level < 1 for level in levels) and all(0 <= square < math.inf for square in squares)
+        if not (levels and len(levels) == len(squares) and rising and sane):
+            raise PlanError(
+                f"The measured noise needs rising levels between 0 and 1 with a mean square each, found {len(levels)} "
+                f"levels and {len(squares)} squares; measure again with `idm-deploy schedule --equation analytic-dpm`."
+            )
+
+    def at(self, point: Point) -> float:
+        """Between the levels, linear in the log-SNR."""
+        known = [log_snr_from_noise_level(level) for level in self.noise_levels]
+        return float(np.interp(point.log_snr, known, self.mean_squares))
+
+
+def make_plan(
+    schedule: NoiseSchedule,
+    settings: PlanSettings | None = None,
+    *,
+    rules: SamplingRules,
+    measured: MeasuredNoise | None = None,
+) -> Plan:
+    """The plan for a network that was trained on `schedule`, by the rules of its family.
+
+    measured: of this network, for equations that rest on it.
+    """
     settings = settings or PlanSettings()
-    placed = _placement(schedule, settings, rules)
+    if settings.fitted:
+        return _fitted_plan(schedule, settings, rules)
+    equation = EQUATIONS[settings.equation]
+    corrects = equation.corrects_start and isinstance(settings.placement, str) and settings.steps > 2
+    placed = _placement(schedule, replace(settings, steps=settings.steps - 1) if corrects else settings, rules)
     clip = settings.clip
     if clip is None:
         clip = rules.clip and not (settings.published and settings.equation == "ddim")
-    levels = (*placed.points, placed.end)
+    points = placed.points[:1] + placed.points[1:2] + placed.points[1:] if corrects else placed.points
+    levels = (*points, placed.end)
     rows = []
-    for index, point in enumerate(placed.points):
+    for index, point in enumerate(points):
         step = Step(
             levels=levels[: index + 1],
             next=levels[index + 1],
-            steps_after=len(placed.points) - 1 - index,
+            steps_after=len(points) - 1 - index,
             eta=settings.eta,
             beta=_beta(schedule, point, levels[index + 1]),
+            mean_square=None if measured is None else measured.at(point),
         )
-        rows.append(_row(point, EQUATIONS[settings.equation].coefficients(step), clip))
+        rows.append(_row(point, equation.coefficients(step), clip))
     return Plan(rows=tuple(rows), end_noise_level=placed.end.alpha, rules=rules, settings=settings)
 
 
@@ -173,7 +239,18 @@ def _row(point: Point, factors: Coefficients, clip: bool) -> PlanRow:
         x0=factors.x0,
         noise=factors.noise,
         clip=clip,
+        eps=factors.eps,
     )
+
+
+def _fitted_plan(schedule: NoiseSchedule, settings: PlanSettings, rules: SamplingRules) -> Plan:
+    placed = _placement(schedule, settings, rules)
+    clip = rules.clip if settings.clip is None else settings.clip
+    rows = [
+        replace(_row(point, Coefficients(x=step.x, x0=step.x0, noise=step.noise), clip), turn=step.turn)
+        for point, step in zip(placed.points, settings.fitted, strict=True)
+    ]
+    return Plan(rows=tuple(rows), end_noise_level=placed.end.alpha, rules=rules, settings=settings)
 
 
 def _placement(schedule: NoiseSchedule, settings: PlanSettings, rules: SamplingRules) -> Placement:
@@ -211,7 +288,10 @@ def _equation_problems(settings: PlanSettings) -> list[str]:
     """What is wrong with the equation and its own options, one phrase each."""
     problems = []
     equation = EQUATIONS.get(settings.equation)
-    if equation is None:
+    if settings.fitted:
+        if tuple(step.noise_level for step in settings.fitted) != settings.placement:
+            problems.append("the placement of a fitted equation is its noise levels")
+    elif equation is None:
         nearest = nearest_name(settings.equation, EQUATIONS)
         problems.append(
             f"the equation {settings.equation!r} is unknown, the nearest is {nearest!r} (known: {', '.join(EQUATIONS)})"

@@ -21,6 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 from deploy.errors import ConfigError, nearest_name
 from deploy.sampling.beta_rules import BETA_RULES, OTHER_NAMES, SCHEDULE_KINDS, BetaRule, Float64Array
 
+MOST_TIMESTEPS = 100_000
+"""Of training; published models have 1000 to 4000. A file may say any number, and tables are made of it."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NoiseSchedule:
@@ -62,11 +65,15 @@ class NoiseSchedule:
         `start` and `end` are the first and last beta. The authors' configuration files always carry both;
         kinds without such a parameter ("const": no start; "jsd" and "cosine": neither) do not look at it.
         """
+        if not isinstance(kind, str):
+            raise ConfigError(
+                f"The noise schedule kind is {_shown(kind)}, expected one of {', '.join(SCHEDULE_KINDS)}."
+            )
         name = OTHER_NAMES.get(kind, kind)
         if name not in BETA_RULES:
             nearest = nearest_name(kind, SCHEDULE_KINDS)
             raise ConfigError(
-                f"The noise schedule kind {kind!r} is unknown, the nearest is {nearest!r}; "
+                f"The noise schedule kind {_shown(kind)} is unknown, the nearest is {nearest!r}; "
                 f"known are {', '.join(SCHEDULE_KINDS)}."
             )
         rule = BETA_RULES[name]
@@ -104,7 +111,7 @@ class NoiseSchedule:
                 nearest = nearest_name(key, keys)
                 raise ConfigError(f"The noise schedule record has an unknown key {key!r}; did you mean {nearest!r}?")
         if "betas" in record:
-            return cls(betas=np.array(record["betas"], dtype=np.float64))
+            return cls(betas=_betas_from_record(record["betas"]))
         missing = [key for key in ("kind", "timesteps") if key not in record]
         if missing:
             raise ConfigError(
@@ -224,13 +231,35 @@ def _read_only(table: NDArray[Any]) -> Float64Array:
     return table
 
 
+def _betas_from_record(listed: object) -> Float64Array:
+    """The numbers of a list that a file holds."""
+    numbers = isinstance(listed, list | tuple) and all(isinstance(beta, int | float | np.floating) for beta in listed)
+    if not numbers or len(listed) > MOST_TIMESTEPS:  # type: ignore[arg-type]
+        raise ConfigError(f"The noise schedule's betas are {_shown(listed)}, expected up to {MOST_TIMESTEPS} numbers.")
+    try:
+        return np.array(listed, dtype=np.float64)
+    except OverflowError as error:
+        raise ConfigError(
+            "The noise schedule's betas must lie between 0 and 1, and one has hundreds of digits."
+        ) from error
+
+
+def _shown(value: object) -> str:
+    """The beginning of a value of which nothing is known."""
+    try:
+        return repr(value)[:100]
+    except (ValueError, RecursionError):  # a number of thousands of digits, or nested without end
+        return f"a {type(value).__name__} too long to show"
+
+
 def _parameter_problems(rule: BetaRule, timesteps: object, start: object, end: object) -> list[str]:
     """What is wrong with the parameters of a named kind, one phrase each."""
     problems = []
-    if isinstance(timesteps, bool) or not isinstance(timesteps, int | np.integer) or timesteps < 1:
-        problems.append(f"the number of timesteps must be a positive integer, found {timesteps!r}")
+    whole = isinstance(timesteps, int | np.integer) and not isinstance(timesteps, bool)
+    if not whole or not 1 <= timesteps <= MOST_TIMESTEPS:  # type: ignore[operator]
+        problems.append(f"the number of timesteps must be from 1 to {MOST_TIMESTEPS}, found {_shown(timesteps)}")
     for name, value, used in (("start", start, rule.uses_start), ("end", end, rule.uses_end)):
         number = isinstance(value, int | float | np.floating) and not isinstance(value, bool)
-        if used and not (number and 0 < float(value) <= 1):  # type: ignore[arg-type]
-            problems.append(f"beta {name} must be a number above 0 and at most 1, found {value!r}")
+        if used and not (number and 0 < value <= 1):  # type: ignore[operator]
+            problems.append(f"beta {name} must be a number above 0 and at most 1, found {_shown(value)}")
     return problems

@@ -2,9 +2,10 @@
 
 From the state x and the predicted noise y comes the estimate of the picture e = (x - sigma y) / noise_level, kept
 within [-1, 1] where the row says so, and from the estimates the next state k x + s0 e + s1 e(of the step before) + ...
-+ noise. In numbers: noise level 0.5 and sigma 0.5 make of x = 1, y = 0.5 the estimate 1.5, kept at 1; with k = 0.5
-and s0 = 0.5 the next state is 0.5 + 0.5 = 1. All arithmetic is in the type of the state (float32 in production);
-coefficients are float64 until they meet it.
++ noise. A plan that looks back at noise has w1 n(of the step before) + ... in place of earlier estimates, with n =
+(x - noise_level e) / sigma. In numbers: noise level 0.5 and sigma 0.5 make of x = 1, y = 0.5 the estimate 1.5, kept at
+1; with k = 0.5 and s0 = 0.5 the next state is 0.5 + 0.5 = 1. All arithmetic is in the type of the state (float32 in
+production); coefficients are float64 until they meet it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -35,11 +36,26 @@ def estimate_picture(row: PlanRow, x: Array, predicted: Array, *, out: Array, sc
         out += scratch
 
 
-def advance(row: PlanRow, x: Array, estimates: Sequence[Array], noise: Array | None, scratch: Array) -> None:
-    """`x` holds the state after the step; `estimates` are newest first."""
+def noise_in_state(row: PlanRow, x: Array, estimate: Array, *, out: Array, scratch: Array) -> None:
+    """`out` holds (x - noise_level*estimate)/sigma: the noise that is left beside the estimate."""
+    np.multiply(x, 1.0 / row.sigma, out=out)
+    np.multiply(estimate, -row.noise_level / row.sigma, out=scratch)
+    out += scratch
+
+
+def advance(
+    row: PlanRow,
+    x: Array,
+    estimates: Sequence[Array],
+    noise: Array | None,
+    scratch: Array,
+    earlier_noises: Sequence[Array] = (),
+) -> None:
+    """`x` holds the state after the step; `estimates` and `earlier_noises` are newest first."""
     x *= x.dtype.type(row.x)
-    for factor, estimate in zip(row.x0, estimates, strict=False):  # later steps may look further back than this one
-        np.multiply(estimate, factor, out=scratch)
+    terms = [*zip(row.x0, estimates, strict=False), *zip(row.eps, earlier_noises, strict=False)]
+    for factor, value in terms:  # later steps may look further back than this one
+        np.multiply(value, factor, out=scratch)
         x += scratch
     if noise is not None:
         np.multiply(noise, row.noise, out=scratch)
@@ -68,32 +84,46 @@ def steps_on_device(plan: Plan, noise: Callable[[int], Array], begun: Callable[[
     """
     for index, row in enumerate(plan.rows):
         begun(index)
-        # As many estimates as there are by now, so that a later step can look as far back as it needs.
-        depth = min(plan.history, index + 1)
+        # As many earlier values as there are by now, so that a later step can look as far back as it needs.
+        past = min(plan.earlier_noises, index)
+        depth = 1 if plan.earlier_noises else min(plan.history, index + 1)
         shares = (*row.x0[:depth], *[0.0] * (depth - len(row.x0)))
         bound = 1.0 if row.clip else NO_BOUND
         numbers = {"p": 1.0 / row.noise_level, "q": -row.sigma / row.noise_level, "low": -bound, "high": bound}
         numbers |= {"k": row.x} | {f"s{at}": share for at, share in enumerate(shares)}
+        if plan.earlier_noises:
+            weights = (*row.eps, *[0.0] * (past - len(row.eps)))
+            numbers |= {"u": 1.0 / row.sigma, "v": -row.noise_level / row.sigma}
+            numbers |= {f"w{at}": weight for at, weight in enumerate(weights, start=1)}
         given: dict[str, Any] = {name: np.asarray(value, np.float32) for name, value in numbers.items()}
         if row.noise:
             given["f"] = noise(index) * np.float32(row.noise)
-        yield Step(feeds=row.feeds, update=update_graph(depth, fresh="f" in given), given=given, earlier=depth - 1)
+        update = update_graph(depth, fresh="f" in given, noises=past if plan.earlier_noises else None)
+        yield Step(feeds=row.feeds, update=update, given=given, earlier=past or depth - 1)
 
 
 @cache
-def update_graph(estimates: int, *, fresh: bool) -> bytes:
+def update_graph(estimates: int, *, fresh: bool, noises: int | None = None) -> bytes:
     """An ONNX model of one step: `next` and `kept`, the estimate, from x, y, the estimates e1.. before and the numbers.
 
+    noises: of so many earlier steps the noise is what is kept and given as e1.., rather than the estimates.
     Only its last node writes `next`, after every node that reads x: both may share their memory.
     """
     shares = [f"s{index}" for index in range(estimates)]
-    older = [f"e{index}" for index in range(1, estimates)]
+    also = () if noises is None else ("u", "v")
+    older = [f"e{index}" for index in range(1, estimates if noises is None else noises + 1)]
+    if noises is not None:
+        shares += [f"w{index}" for index in range(1, noises + 1)]
     arrays = ["x", "y", *older, *(["f"] if fresh else [])]
     nodes = [("Mul", ["y", "q"], "qy"), ("Mul", ["x", "p"], "px"), ("Add", ["qy", "px"], "raw")]
-    nodes += [("Clip", ["raw", "low", "high"], "kept"), ("Mul", ["x", "k"], "sum")]
+    estimate = "kept" if noises is None else "estimate"
+    nodes.append(("Clip", ["raw", "low", "high"], estimate))
+    if noises is not None:
+        nodes += [("Mul", ["x", "u"], "ux"), ("Mul", [estimate, "v"], "ve"), ("Add", ["ux", "ve"], "kept")]
+    nodes.append(("Mul", ["x", "k"], "sum"))
     terms = []
-    for estimate, share in zip(["kept", *older], shares, strict=True):
-        nodes.append(("Mul", [estimate, share], f"{share}e"))
+    for value, share in zip([estimate, *older], shares, strict=True):
+        nodes.append(("Mul", [value, share], f"{share}e"))
         terms.append(f"{share}e")
     terms += ["f"] if fresh else []
     total = "sum"
@@ -103,7 +133,7 @@ def update_graph(estimates: int, *, fresh: bool) -> bytes:
         total = made
     body = b"".join(bytes_field(1, _node(*node)) for node in nodes) + text_field(2, "update")
     body += b"".join(bytes_field(11, _value(name, 4)) for name in arrays)
-    body += b"".join(bytes_field(11, _value(name, 0)) for name in ("p", "q", "low", "high", "k", *shares))
+    body += b"".join(bytes_field(11, _value(name, 0)) for name in ("p", "q", "low", "high", "k", *also, *shares))
     body += b"".join(bytes_field(12, _value(name, 4)) for name in ("next", "kept"))
     opset = bytes_field(8, number_field(2, 17))
     return number_field(1, 8) + bytes_field(7, body) + opset

@@ -1,16 +1,15 @@
 """The application: its routes under /v1, the page, and what watches over both."""
 
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 import deploy
 from deploy.serving import jobs_routes, upscale_route
@@ -18,18 +17,19 @@ from deploy.serving.jobs import Jobs
 from deploy.serving.metrics import Metrics
 from deploy.serving.options import ServeOptions
 from deploy.serving.page import page_files
-from deploy.serving.problems import Problem
+from deploy.serving.pool import Pool
+from deploy.serving.problems import GONE, Problem
+from deploy.serving.protocols import automatic, v2
 from deploy.serving.security import Guard
 
 
-def make_app(options: ServeOptions) -> FastAPI:
-    """A service with these settings; its workers start when it does, and end with it."""
+def make_app(options: ServeOptions, pool: Pool) -> FastAPI:
+    """A service with these settings, whose workers have been started; they end with it."""
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        folder = Path(tempfile.mkdtemp(prefix="idm-deploy-serve-"))
-        app.state.jobs = jobs = Jobs(options, folder, metrics)
+        app.state.jobs = jobs = Jobs(options, pool, metrics)
         metrics.watch(jobs.pool)
         jobs.start()
         try:
@@ -49,6 +49,8 @@ def make_app(options: ServeOptions) -> FastAPI:
     app.state.options = options
     app.include_router(upscale_route.router)
     app.include_router(jobs_routes.router)
+    app.include_router(v2.router)
+    app.include_router(automatic.router)
     _add_health(app, metrics)
     _add_page(app)
     _add_problems(app)
@@ -102,6 +104,11 @@ def _add_problems(app: FastAPI) -> None:
             400: f"The request cannot be read: {error.detail}",
         }
         return Problem(error.status_code, details.get(error.status_code, str(error.detail)), error.headers).response()
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, error: ClientDisconnect) -> Response:
+        del error
+        return Problem(GONE, "The client hung up before its request was complete.").response()
 
     @app.exception_handler(Exception)
     async def broken(_: Request, error: Exception) -> Response:

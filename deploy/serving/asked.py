@@ -5,15 +5,17 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from deploy.errors import nearest_name
-from deploy.folders.request import Request
 from deploy.images.formats.table import WRITTEN
 from deploy.images.writing import Saving
 from deploy.sampling.choices import Choices
 from deploy.sampling.equations import EQUATIONS
 from deploy.serving.problems import Problem
+
+if TYPE_CHECKING:
+    from deploy.folders.request import Request
 
 LONGEST = 2000
 """Characters of a field."""
@@ -171,8 +173,10 @@ class Asked:
         name = self.values.get("model")
         return None if name is None else str(name)
 
-    def request(self, image: Path, max_pixels: int) -> Request:
+    def request(self, image: Path, max_pixels: int) -> "Request":
         """The same for `infer`'s own code. DeployError where it makes no sense."""
+        from deploy.folders.request import Request  # which workers alone need: without it a service starts sooner
+
         choices = {name: self.values[name] for name in _OF_CHOICES if name in self.values}
         saving = {name: self.values[name] for name in _OF_SAVING if name in self.values}
         size = {name: self.values[name] for name in _OF_SIZE if name in self.values}

@@ -6,11 +6,14 @@ made both ways. Together is chosen where it is faster and gives the same bytes.
 
 from collections import Counter
 
-TRIED_AFTER = 32
+TRIED_AFTER = 8
 """Pictures of a kind that are made before a trial: whoever asked for so many mostly asks for more."""
 
-MOST = 4
-"""Pictures together: beyond, little is gained, and each waits for all."""
+MOST = 8
+"""Pictures together: beyond, nothing is gained, and each waits for all."""
+
+ENOUGH = 4
+"""Pictures that must wait for a trial."""
 
 MOST_KINDS = 1000
 """Kinds that are counted: a service that runs for months forgets the others."""
@@ -36,7 +39,7 @@ class Batches:
     def is_to_be_tried(self, kind: str, waiting: int) -> bool:
         """Whether the next pictures of this kind, of which so many wait, should be made both ways."""
         is_open = self._asked is None and kind not in self._chosen
-        return is_open and self._made[kind] >= TRIED_AFTER and waiting >= MOST
+        return is_open and self._made[kind] >= TRIED_AFTER and waiting >= ENOUGH
 
     def count(self, kind: str) -> None:
         """Another one is made."""

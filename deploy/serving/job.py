@@ -29,6 +29,8 @@ class Job:
     look: Event
     deadline: float  # by the clock of the loop
     previews: int = 0
+    context: Any = None  # of the trace that it belongs to
+    via: str = "v1"  # the interface that it came over
     is_kept: bool = True  # its result can be fetched later, rather than being the answer of its request
     state: State = "queued"
     step: int = 0
@@ -51,10 +53,14 @@ class Job:
 
     @property
     def own_bytes(self) -> int:
-        """Memory that its making takes, with its input."""
+        """Memory that its making takes."""
+        return int(self.look["own_bytes"])
+
+    @property
+    def input_bytes(self) -> int:
+        """Memory that its decoded input takes, with what the network sees of it."""
         width, height = self.look["input"]
-        decoded: int = 8 * width * height
-        return int(self.look["own_bytes"]) + decoded
+        return int(8 * width * height)
 
     @property
     def kind(self) -> str:

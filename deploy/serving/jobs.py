@@ -14,11 +14,12 @@ from deploy.picture.memory import text_from_bytes
 from deploy.serving.asked import Asked
 from deploy.serving.batches import Batches
 from deploy.serving.job import FINAL, Job, State
+from deploy.serving.kinds import RESULT
 from deploy.serving.metrics import Metrics
 from deploy.serving.options import ServeOptions
 from deploy.serving.pool import LANES, Event, Pool, WorkerProcess
 from deploy.serving.problems import Problem, problem_json
-from deploy.serving.views import RESULT
+from deploy.serving.tracing import current_context, trace_job
 from deploy.serving.waiting import Waiting
 
 WritesImage = Callable[[Path], Awaitable[None]]
@@ -34,12 +35,13 @@ MOST_FORGOTTEN = 1000
 class Jobs:
     """All jobs of a service, on the loop that runs it."""
 
-    def __init__(self, options: ServeOptions, folder: Path, metrics: Metrics) -> None:
+    def __init__(self, options: ServeOptions, pool: Pool, metrics: Metrics) -> None:
         self.options = options
         self.metrics = metrics
-        self.pool = Pool(options, folder, self._told)
+        self.pool = pool
+        pool.on_event = self._told
         self.is_draining = False
-        self._folder = folder
+        self._folder = pool.folder
         self._jobs: dict[str, Job] = {}
         self._waiting: Waiting[Job] = Waiting()
         self.batches = Batches(options.batch)
@@ -49,8 +51,7 @@ class Jobs:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """Workers start, and what expires is removed from now on."""
-        self.pool.start()
+        """What expires is removed from now on."""
         self._spawn(self._tidy())
 
     async def stop(self) -> None:
@@ -60,7 +61,6 @@ class Jobs:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.pool.stop(2.0)
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def end_all(self) -> None:
         """No job goes on."""
@@ -85,6 +85,11 @@ class Jobs:
     def running(self) -> list[Job]:
         """Jobs in the making."""
         return list(self._made_now.values())
+
+    @property
+    def unfinished(self) -> list[Job]:
+        """Jobs that wait or are in the making."""
+        return [job for job in self._jobs.values() if job.state not in FINAL]
 
     def refuse_while_full(self) -> None:
         """Problem where no request can be taken now."""
@@ -121,6 +126,7 @@ class Jobs:
         previews: int = 0,
         deadline_seconds: float | None = None,
         is_kept: bool = True,
+        via: str = "v1",
     ) -> Job:
         """A job in the queue. Problem where it is refused, after which nothing of it is left."""
         self.refuse_while_full()
@@ -142,6 +148,8 @@ class Jobs:
                 deadline=time.monotonic() + limit,
                 previews=previews,
                 is_kept=is_kept,
+                via=via,
+                context=current_context(),
             )
             self._refuse_unfit(job)
         except BaseException:
@@ -197,7 +205,7 @@ class Jobs:
                 await asyncio.wait_for(changed.wait(), 1.0)  # a place in the queue changes without the job
 
     async def shown(self, job: Job, kind: str) -> Path:
-        """A PNG of 8 bits for a browser: one of deploy.serving.views.KINDS."""
+        """A PNG of 8 bits for a browser: one of deploy.serving.kinds."""
         target = job.folder / kind
         if not target.exists():
             order = {"op": "show", "id": secrets.token_hex(8), "asked": job.asked.as_json(), "kind": kind}
@@ -218,12 +226,13 @@ class Jobs:
             job.is_kept = False
 
     def _refuse_unfit(self, job: Job) -> None:
-        room = self.pool.memory
-        if job.look["bytes"] + job.own_bytes - job.look["own_bytes"] > room:
+        """Problem where the input alone would take more memory than there is; results are cut into tiles that fit."""
+        room = self.pool.memory - max((worker.idle_bytes for worker in self.pool.ready), default=0)
+        if job.input_bytes > room:
             raise Problem(
                 413,
-                f"This picture needs about {text_from_bytes(job.look['bytes'])} of memory, and this service may take "
-                f"{text_from_bytes(room)}. Ask for a smaller one.",
+                f"This picture takes about {text_from_bytes(job.input_bytes)} of memory before it is enlarged, and "
+                f"there is room for {text_from_bytes(room)}. Send a smaller one.",
             )
 
     def _dispatch(self) -> None:
@@ -346,6 +355,7 @@ class Jobs:
         self._waiting.remove(job)
         job.state, job.error, job.ended = state, error, time.monotonic()
         self.metrics.finished(job)
+        trace_job(job)
         if state == "cancelled" and job.worker is None:
             shutil.rmtree(job.folder, ignore_errors=True)
         job.change()

@@ -9,9 +9,9 @@ from fastapi.responses import FileResponse, Response, StreamingResponse
 
 from deploy.serving.job import FINAL, Job
 from deploy.serving.jobs import Jobs
+from deploy.serving.kinds import BICUBIC, INPUT, RESULT
 from deploy.serving.problems import Problem
 from deploy.serving.upscale_route import PROBLEM, jobs_of, result_of
-from deploy.serving.views import BICUBIC, INPUT, RESULT
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=PROBLEM)
 

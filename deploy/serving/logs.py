@@ -3,16 +3,17 @@
 import json
 import logging
 import sys
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from starlette.types import Scope
+if TYPE_CHECKING:
+    from starlette.types import Scope
 
 ACCESS = logging.getLogger("deploy.serving.access")
 
 LogFormat = Literal["text", "json"]
 
 
-def log_access(scope: Scope, *, request_id: str, status: int, seconds: float) -> None:
+def log_access(scope: "Scope", *, request_id: str, status: int, seconds: float) -> None:
     """A request was answered."""
     client = scope.get("client")
     fields = {

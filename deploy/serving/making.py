@@ -106,7 +106,9 @@ def make_alone(model: Model, made: Made) -> dict[str, Any]:
     """The file of a result is written; returns what became of it. Its times are learnt."""
     order, source, size = made.order, made.result.source, made.result.size
     view = source.view
-    work = model.upscaler.work(source.size, size, made.sampling, has_alpha=view.has_edges_of_alpha)
+    has_alpha = view.has_edges_of_alpha
+    work = model.upscaler.work(source.size, size, made.sampling, has_alpha=has_alpha)
+    upscaler = model.upscaler_for(source.size, size, made.sampling, has_alpha=has_alpha)
     with model.pacing:
         timing = Timing(model.pace, work)
     step = 0
@@ -123,7 +125,7 @@ def make_alone(model: Model, made: Made) -> dict[str, Any]:
             order.preview(step, preview_address(sampled.pixels()[0]))
 
     options = made.options(after_tile, None if order.preview is None else after_step)
-    with model.upscaler.sampled(view.values, size, made.sampling, options, view.alpha_seen) as sampled:
+    with upscaler.sampled(view.values, size, made.sampling, options, view.alpha_seen) as sampled:
         rows = enlarged_rows(sampled, source, made.result.bits)
         what = made.write(rows, evaluations=sampled.evaluations, sampling_seconds=sampled.seconds)
     with model.pacing:
@@ -144,8 +146,10 @@ def pixels_together(model: Model, group: Sequence[Made]) -> tuple[list[Samples],
     views = [made.result.source.view for made in group]
     inputs, alphas = [view.values for view in views], [view.alpha_seen for view in views]
     options = first.options(after_tile)
-    size = first.result.size
-    with model.upscaler.sampled_together(inputs, size, first.sampling, options, alphas) as sampled:
+    lr, size = first.result.source.size, first.result.size
+    has_alpha = any(alpha is not None for alpha in alphas)
+    upscaler = model.upscaler_for(lr, size, first.sampling, has_alpha=has_alpha, count=len(group))
+    with upscaler.sampled_together(inputs, size, first.sampling, options, alphas) as sampled:
         return samples_of_batch(sampled, views), sampled.evaluations, sampled.seconds
 
 

@@ -17,11 +17,18 @@ from deploy.images.sizes import Size, label_of_size
 from deploy.images.writing import format_for
 from deploy.picture.batches import layouts_of
 from deploy.picture.kept_paces import kept_pace
+from deploy.picture.layout import Layout
 from deploy.picture.options import RunOptions
 from deploy.picture.pace import Timing
+from deploy.picture.session import Session
 from deploy.picture.stages import Course
 from deploy.picture.upscaler import Upscaler
+from deploy.sampling.choices import Sampling
 from deploy.serving.asked import Asked
+
+SHARE_FOR_SMALL = 0.25
+MOST_FOR_SMALL = 1 << 30
+"""Part of the memory, and bytes at most, that are kept from large pictures."""
 
 
 class Unfit(DeployError):  # noqa: N818  a state of the service rather than an error of the client
@@ -35,7 +42,7 @@ class Look:
     kind: the same for pictures that might be made together.
     """
 
-    lr: Size
+    input: Size
     size: Size
     evaluations: int
     steps: int
@@ -50,16 +57,25 @@ class Look:
     def as_json(self) -> dict[str, Any]:
         """For the process that asked."""
         values = {name: getattr(self, name) for name in ("evaluations", "steps", "seconds", "bytes", "own_bytes")}
-        values |= {"width": self.size.width, "height": self.size.height, "input": list(self.lr.for_user)}
+        values |= {"width": self.size.width, "height": self.size.height, "input": list(self.input.for_user)}
         return values | {"preset": self.preset, "format": self.format, "label": self.label, "kind": self.kind}
 
 
 class Model:
-    """One bundle that is served: its upscaler, and the times that pictures took."""
+    """One bundle that is served: its networks, the memory that pictures may take, and the times that they took.
+
+    memory: bytes that the process may have resident. A part of it is kept from large pictures, which are cut into tiles
+    as large as they may be, so that small ones find room beside them.
+    """
 
     def __init__(self, name: str, path: Path, *, engine: str, precision: str, threads: int | None, memory: int) -> None:
         self.name = name
-        self.upscaler = Upscaler(Bundle.open(path), engine, precision, threads, memory)
+        self._kept_for_small = min(int(SHARE_FOR_SMALL * memory), MOST_FOR_SMALL)
+        self.upscaler = Upscaler(Bundle.open(path), engine, precision, threads, memory - self._kept_for_small)
+        session = self.upscaler.session
+        self._of_small = Upscaler.of_session(
+            Session(session.bundle, session.choice, memory=memory, graphs=session.graphs)
+        )
         self.pace = kept_pace(self.upscaler.bundle, self.upscaler.choice)
         self.pacing = Lock()  # pictures are made on several threads
 
@@ -98,23 +114,23 @@ class Model:
             "precision": choice.precision,
         }
 
-    def look(self, request: Request, lr: Size, *, has_alpha: bool, format: str | None) -> Look:
-        """What a picture of that size will be and take."""
+    def look(self, request: Request, whole: Size, *, has_alpha: bool, format: str | None) -> Look:
+        """What the request will make of a picture of that size, and take."""
         upscaler = self.upscaler
+        lr = part_of(whole, request.crop)
         size = request.output_size(lr)
         sampling = upscaler.sampling(request.choices)
         try:
             work = upscaler.work(lr, size, sampling, has_alpha=has_alpha)
-            course = Course.of(lr, size, sampling)
-            options = RunOptions(has_alpha=has_alpha)
-            layouts = layouts_of(upscaler.session, course, 1, sampling, options, keeps_pixels=False)
+            layouts = self._layouts(lr, size, sampling, has_alpha=has_alpha)
         except SizeError as error:
             raise Unfit(str(error)) from error
         with self.pacing:
             seconds = self.pace.about(work, again=True)
+        course = Course.of(lr, size, sampling)
         steps = len(upscaler.session.plan(sampling)) * len(course.stages) * course.draws
         return Look(
-            lr=lr,
+            input=whole,
             size=size,
             evaluations=work.evaluations,
             steps=steps,
@@ -139,9 +155,20 @@ class Model:
         limit = request.max_pixels or 0
         if prod(header.size) > limit:
             raise Unfit(f"The picture has {header.size} = {prod(header.size)} pixels; this service takes {limit}.")
-        lr = part_of(header.size, request.crop)
         record = format_for(None, header.format.name, is_lossless=header.is_lossless, saving=request.saving)
-        return self.look(request, lr, has_alpha=header.has_alpha, format=record.name)
+        return self.look(request, header.size, has_alpha=header.has_alpha, format=record.name)
+
+    def upscaler_for(self, lr: Size, size: Size, sampling: Sampling, *, has_alpha: bool, count: int = 1) -> Upscaler:
+        """The one that so many pictures of that size are made with: both make the same of a picture that is small."""
+        layouts = self._layouts(lr, size, sampling, has_alpha=has_alpha)
+        is_whole = all(layout.tiling.is_whole and not layout.state_on_disk for layout in layouts)
+        own = count * max(layout.own_bytes for layout in layouts)
+        return self._of_small if is_whole and own <= self._kept_for_small else self.upscaler
+
+    def _layouts(self, lr: Size, size: Size, sampling: Sampling, *, has_alpha: bool) -> list[Layout]:
+        options = RunOptions(has_alpha=has_alpha)
+        course = Course.of(lr, size, sampling)
+        return layouts_of(self.upscaler.session, course, 1, sampling, options, keeps_pixels=False)
 
     def close(self) -> None:
         """The engines' memory is free. Times of pictures that were made beside others are not kept for `infer`."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from deploy.engine.chosen import AUTO
 from deploy.errors import DeployError
 from deploy.picture.memory import default_budget
 
@@ -42,8 +41,8 @@ class ServeOptions:
     workers: int = 1
     threads: int | None = None
     max_memory: int | None = None
-    engine: str = AUTO
-    precision: str = AUTO
+    engine: str = "auto"
+    precision: str = "auto"
     batch: int | None = None
     keep_seconds: float = 900.0
     deadline_seconds: float = 3600.0

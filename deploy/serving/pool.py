@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -120,9 +121,12 @@ class WorkerProcess:
 
 
 class Pool:
-    """All workers. `on_event(worker, event)` is called for what they tell, with event "ended" where one has died."""
+    """All workers. folder: for their files, and those of whoever uses them; it goes with `stop`.
 
-    def __init__(self, options: ServeOptions, folder: Path, on_event: Callable[[WorkerProcess, Event], None]) -> None:
+    `on_event(worker, event)` is called for what they tell, with event "ended" where one has died.
+    """
+
+    def __init__(self, options: ServeOptions, folder: Path) -> None:
         self.memory = options.worker_memory()
         settings = {
             "bundles": {name: str(path.resolve()) for name, path in options.bundles.items()},
@@ -138,12 +142,14 @@ class Pool:
         self.models: list[dict[str, Any]] = []
         self.refusal: str | None = None
         self.restarts = 0
-        self._on_event = on_event
+        self.folder = folder
+        self.on_event: Callable[[WorkerProcess, Event], None] = lambda *_: None
         self._tasks: list[asyncio.Task[None]] = []
         self._turns = 0
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Each worker runs, and is started again when it dies, until `stop`."""
+        await asyncio.gather(*(worker.start() for worker in self.workers))
         self._tasks = [asyncio.create_task(self._keep(worker)) for worker in self.workers]
 
     @property
@@ -168,12 +174,11 @@ class Pool:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(worker.stop(seconds) for worker in self.workers))
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     async def _keep(self, worker: WorkerProcess) -> None:
         delay = 0.0
         while True:
-            await asyncio.sleep(delay)
-            await worker.start()
 
             def told(event: Event) -> None:
                 nonlocal delay
@@ -182,13 +187,15 @@ class Pool:
                     delay = 0.0
                 if event["event"] == "unable":
                     self.refusal = event["detail"]
-                self._on_event(worker, event)
+                self.on_event(worker, event)
 
             ended = await worker.listen(told)
             _LOG.error("worker %d ended (%s)", worker.number, ended)
             self.restarts += 1
             delay = min(2 * delay + 0.25, SLOWEST_RESTART)
-            self._on_event(worker, {"event": "ended", "how": ended})
+            self.on_event(worker, {"event": "ended", "how": ended})
+            await asyncio.sleep(delay)
+            await worker.start()
 
 
 def how_it_ended(code: int) -> str:

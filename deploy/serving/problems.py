@@ -3,9 +3,10 @@
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastapi.responses import JSONResponse
+if TYPE_CHECKING:
+    from fastapi.responses import JSONResponse
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -26,8 +27,10 @@ class Problem(Exception):  # noqa: N818  a state of the request, not of the prog
         """The object that a client gets."""
         return problem_json(self.status, self.detail)
 
-    def response(self) -> JSONResponse:
+    def response(self) -> "JSONResponse":
         """The whole answer."""
+        from fastapi.responses import JSONResponse  # workers have no use for it
+
         return JSONResponse(self.as_json(), self.status, self.headers, MEDIA_TYPE)
 
 
@@ -41,4 +44,6 @@ def sentence_for_clients(text: str, path: str = "") -> str:
     """An error of the tool without the places of this machine, and with fields for parameters."""
     if path:
         text = text.replace(f"reading {path}: ", "The picture cannot be read: ").replace(path, "the picture")
+    text = re.sub(r" Allow more with `max_memory`[^.]*\.", " Ask for a smaller picture.", text)
+    text = text.replace(", or raise the limit with `max_pixels`", "")
     return re.sub(r"`([a-z]+(?:_[a-z]+)*)`", r"\1", text).strip()

@@ -5,11 +5,13 @@ A page on the internet must not reach a service on a person's own machine: the n
 """
 
 import asyncio
+import base64
 import hashlib
 import hmac
 import json
 import secrets
 import time
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -104,9 +106,12 @@ class Guard:
 
     def _client(self, authorization: str) -> str:
         kind, _, token = authorization.partition(" ")
+        if kind.lower() == "basic":  # as clients of other services send it: name:token
+            with suppress(ValueError):
+                token = base64.b64decode(token, validate=True).decode("latin-1").partition(":")[2]
         shown = _digest(token.strip().encode("latin-1"))
         known = [hmac.compare_digest(shown, digest) for digest in self._tokens or ()]  # all, in the same time
-        if kind.lower() != "bearer" or not any(known):
+        if kind.lower() not in ("bearer", "basic") or not any(known):
             raise Problem(
                 401,
                 "This service asks for a token: send it as `Authorization: Bearer TOKEN`.",

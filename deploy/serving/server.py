@@ -1,7 +1,6 @@
 """The server around the application: connections that are too slow end, and a signal lets it finish what it has."""
 
 import asyncio
-import tempfile
 from types import FrameType
 from typing import Any
 
@@ -11,6 +10,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from deploy.serving.app import make_app
 from deploy.serving.jobs import Jobs
 from deploy.serving.options import ServeOptions
+from deploy.serving.pool import Pool
 
 
 class PatientProtocol(H11Protocol):
@@ -60,9 +60,9 @@ class PatientProtocol(H11Protocol):
 class Server(uvicorn.Server):
     """Uvicorn's server with two ways to stop: the first signal lets what was taken be made, the second does not."""
 
-    def __init__(self, options: ServeOptions) -> None:
+    def __init__(self, options: ServeOptions, pool: Pool) -> None:
         self.options = options
-        self.application = make_app(options)
+        self.application = make_app(options, pool)
         super().__init__(
             uvicorn.Config(
                 self.application,
@@ -78,6 +78,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=5,
             )
         )
+        self.refusal: str | None = None  # why no worker can start
         self._signals = 0
         self._draining: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -123,25 +124,3 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.05)
         self.jobs.end_all()
         self.should_exit = True
-
-
-def serve(options: ServeOptions, on_ready: Any) -> None:
-    """Listen until a signal ends it; `on_ready(server)` is called once the first picture can be asked for."""
-    server = Server(options)
-
-    async def run() -> None:
-        telling = asyncio.create_task(_tell_when_ready(server, on_ready))
-        await server.serve()
-        telling.cancel()
-
-    before = tempfile.tempdir
-    try:
-        asyncio.run(run())
-    finally:
-        tempfile.tempdir = before
-
-
-async def _tell_when_ready(server: Server, on_ready: Any) -> None:
-    while not server.started or not (server.jobs.pool.ready or server.jobs.pool.refusal):
-        await asyncio.sleep(0.02)
-    on_ready(server)

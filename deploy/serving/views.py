@@ -4,11 +4,11 @@ import base64
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from deploy.folders.request import Request
 from deploy.images.formats.contract import Outline
 from deploy.images.formats.table import FORMATS
 from deploy.images.picture import HIGHEST, Samples
@@ -17,9 +17,10 @@ from deploy.images.sizes import Size
 from deploy.images.values import Pixels
 from deploy.images.view import View
 from deploy.images.writing import write_picture
+from deploy.serving.kinds import BICUBIC, RESULT
 
-INPUT, BICUBIC, RESULT = "plain", "bicubic", "shown"
-KINDS = (INPUT, BICUBIC, RESULT)
+if TYPE_CHECKING:
+    from deploy.folders.request import Request
 
 PREVIEW_EDGE = 512
 """Pixels of a preview's longer side."""
@@ -36,7 +37,7 @@ def preview_address(pixels: Pixels) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def write_view(request: Request, target: Path, kind: str) -> None:
+def write_view(request: "Request", target: Path, kind: str) -> None:
     """`target` is an opaque PNG of 8 bits, as a network sees pictures: in sRGB.
 
     INPUT: the pixels of the request's picture repeated, at the size of its result. BICUBIC: enlarged by interpolation.

@@ -5,6 +5,7 @@ with it. Orders: look (what will a picture be), make, show (a view for a browser
 of the stream. A worker whose service has gone removes the service's temporary folder and ends.
 """
 
+import faulthandler
 import json
 import os
 import shutil
@@ -24,10 +25,11 @@ from deploy.images.sizes import Size
 from deploy.picture.memory import resident_bytes
 from deploy.picture.run import Progress
 from deploy.serving.asked import Asked
+from deploy.serving.kinds import RESULT
 from deploy.serving.making import Made, Order, make_alone, pays, pixels_together
-from deploy.serving.models import Model, Unfit, model_named, part_of
+from deploy.serving.models import Model, Unfit, model_named
 from deploy.serving.problems import Problem, sentence_for_clients
-from deploy.serving.views import RESULT, write_view
+from deploy.serving.views import write_view
 from engines.errors import EngineError, OutOfMemory
 
 WARM_UP_SIDE = 16
@@ -95,8 +97,7 @@ class Worker:
         model = model_named(self._models, asked.model)
         request = asked.request(image or Path("picture"), self._settings["max_pixels"])
         if image is None:
-            lr = part_of(Size(order["height"], order["width"]), request.crop)
-            look = model.look(request, lr, has_alpha=False, format=None)
+            look = model.look(request, Size(order["height"], order["width"]), has_alpha=False, format=None)
         else:
             look = model.look_at(request)
         self._tell({"event": "answer", "id": order["id"], **look.as_json(), "model": model.name})
@@ -234,6 +235,7 @@ def main() -> None:
     """Read the settings from the first line of standard input, then orders until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the service says when to end
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    faulthandler.register(signal.SIGUSR1)  # what each thread does, for whoever wonders
     orders = sys.stdin.buffer
     # Whatever a library prints must not come between the lines.
     events = os.fdopen(os.dup(1), "wb")

@@ -20,7 +20,7 @@ from engines.contract import (
     Opening,
     check_request,
 )
-from engines.errors import EngineError, failed_opening, short_words
+from engines.errors import STRANGE_FAILURES, EngineError, failed_opening, short_words
 from engines.onnx_files.graph_constants import with_constants
 from engines.onnx_files.graph_file import GraphSignature, read_signature, signature_of_model
 from engines.packages import installed_version, is_importable
@@ -170,7 +170,7 @@ def failures_of(onnxruntime: Any) -> tuple[type[Exception], ...]:
     """Every exception of ONNX Runtime: they share no base class but Exception. RuntimeError is pybind11's own."""
     names = vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
     own = {kind for kind in names if isinstance(kind, type) and issubclass(kind, Exception)}
-    return (RuntimeError, MemoryError, *sorted(own, key=lambda kind: kind.__name__))
+    return (RuntimeError, MemoryError, *STRANGE_FAILURES, *sorted(own, key=lambda kind: kind.__name__))
 
 
 BACKEND = Backend(

@@ -14,7 +14,7 @@ from engines.adapters.openvino_normalisation import (
 )
 from engines.arrays import Array
 from engines.contract import REFUSE, SCALED_QDQ, Availability, Backend, Engine, Held, Memory, Opening
-from engines.errors import EngineError, OutOfMemory, failed_opening, short_words
+from engines.errors import STRANGE_FAILURES, EngineError, OutOfMemory, failed_opening, short_words
 from engines.machine.host import find_cpu
 from engines.onnx_files.graph_file import GraphSignature, read_signature
 from engines.packages import installed_version, is_importable
@@ -39,8 +39,8 @@ TINY = 8
 for one pixel, and computes something else, or NaN in bf16, with it once pictures are larger: a run at 4x4 pixels
 spoiled all later ones."""
 
-FAILURES = (RuntimeError, MemoryError)
-"""OpenVINO raises RuntimeError for everything."""
+FAILURES = (RuntimeError, MemoryError, *STRANGE_FAILURES)
+"""OpenVINO raises RuntimeError for nearly everything."""
 
 
 def probe() -> Availability:

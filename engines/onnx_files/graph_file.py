@@ -152,9 +152,14 @@ def _note_weights(tensor: memoryview, graph: Path, needs: dict[Path, int]) -> No
 
 def _check_weights(needs: dict[Path, int], graph: Path) -> None:
     for path, size in needs.items():
-        if not path.is_file():
+        try:
+            length = path.stat().st_size if path.is_file() else None
+        except (OSError, ValueError) as error:  # a name that no system takes
+            raise EngineError(
+                f"Opening {graph}: its weights file {path.name[:60]} cannot be read ({error})."
+            ) from error
+        if length is None:
             raise EngineError(f"Opening {graph}: its weights file {path.name} is missing. Put it beside the graph.")
-        length = path.stat().st_size
         if length < size:
             raise EngineError(
                 f"Opening {graph}: its weights file {path.name} has {length} bytes where {size} are needed. "

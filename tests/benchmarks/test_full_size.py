@@ -18,4 +18,6 @@ def test_a_bundle_beside_its_checkpoint(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_the_published_sizes_have_names() -> None:
-    assert {"idm_ffhq_16_128", "latent_sr_ffhq_16_128"} <= set(full_size.published_names())
+    assert {"idm_ffhq_16_128", "latent_sr_ffhq_16_128", "ldm_64_256", "sr3_16_128", "sr3_64_512"} <= set(
+        full_size.published_names()
+    )

@@ -77,7 +77,10 @@ def evaluate(
     scale: Annotated[
         list[float],
         FIRST(
-            "How many times the originals are reduced and enlarged again; repeatable. If left out, 4.", "--scale", "-s"
+            "How many times the originals are reduced and enlarged again; repeatable. If left out, 4, or the nearest "
+            "scale of the training where all bundles have the same.",
+            "--scale",
+            "-s",
         ),
     ] = [],
     output: Annotated[
@@ -214,6 +217,9 @@ def evaluate(
         if any(setting.upscaler.session.model.generates for setting in settings):
             _evaluate_generation(settings, folder, samples, inception, output, as_json=as_json)
             return
+        usual = {setting.upscaler.bundle.manifest.usual_scale for setting in settings}
+        if protocol is None and not scale and not curve and len(usual) == 1:
+            prepared = replace(prepared, scales=tuple(usual))
         if folder is None and prepared.data is not None:
             raise typer.BadParameter(
                 f"name the folder of your own copy of the data: {prepared.data}.", param_hint="--protocol"

@@ -64,7 +64,7 @@ def inspect(
                 f"{file} is a folder, a bundle's; --config, --weights and --sha256 are for checkpoint files."
             )
         record, facts = _bundle(file, cache_dir), _facts_of_bundle
-        tables = [_configuration, _graphs, _presets, _int8, _engine]
+        tables = [_configuration, _graphs, _presets, *([_fitted] if record.get("fitted") else []), _int8, _engine]
     else:
         if cache_dir is not None:
             raise typer.BadParameter(f"{file} is a checkpoint; --cache-dir is for a bundle, whose engine was chosen.")
@@ -170,6 +170,25 @@ def _presets(record: Record) -> Table:
             for name, settings in presets.items()
         ),
     )
+
+
+def _fitted(record: Record) -> Table:
+    """The equations whose rows were fitted to the bundle, and whether they still fit it."""
+    from deploy.bundle.fitted import fitted_from_json
+    from deploy.bundle.quantization import quantization_from_json
+    from deploy.sampling.fitted import command_to_fit, is_stale, text_from_fitted
+
+    quantized = record.get("quantization")
+    quantization = None if quantized is None else quantization_from_json(quantized)
+    rows = []
+    for name, equation in sorted(fitted_from_json(record["fitted"]).items()):
+        stale = (
+            ""
+            if not is_stale(equation, quantization)
+            else f"; stale, its int8 graphs are gone: {command_to_fit(equation)}"
+        )
+        rows.append((name, text_from_fitted(equation) + stale))
+    return table_of_rows(("equation", "fitted with"), rows)
 
 
 def _int8(record: Record) -> Table:

@@ -1,10 +1,13 @@
 """`idm-deploy schedule`: find out where few steps should lie for this checkpoint."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from deploy.cli.messages import say
@@ -12,18 +15,37 @@ from deploy.cli.options import FIRST, BundleToChange, Device, Engine, Json, Pane
 from deploy.cli.progress import shown_progress
 from deploy.cli.values import checked_usage
 
+if TYPE_CHECKING:
+    from deploy.bundle import Bundle
+    from deploy.picture.schedule.fits import FitAsked
+    from deploy.picture.upscaler import Upscaler
+
+SEARCHED_EQUATIONS = "ddim,dpmpp-2m"
+SEARCH_SAMPLES = 2
 SEARCH = Panel("How the search is done")
 EXAMPLES = (
     "idm-deploy schedule ckpt.bundle",
     "idm-deploy schedule ckpt.bundle --steps 8,12 --equation ddim",
+    "idm-deploy schedule ckpt.bundle --fit",
 )
 
 
 def schedule(
     bundle: BundleToChange = None,
     steps: Annotated[
-        str, FIRST("Numbers of steps to place, separated by commas; each takes a search.")
-    ] = "1,2,3,5,8,12",
+        str | None,
+        FIRST(
+            "Numbers of steps, separated by commas; each takes a search. If left out, 1,2,3,5,8,12, and with --fit 2,3."
+        ),
+    ] = None,
+    fit: Annotated[
+        bool,
+        FIRST(
+            "Fit the steps' coefficients themselves to pictures whose originals are known, as equations fitted-2, "
+            "fitted-3, and let balanced and best use them where that looks better.",
+            "--fit",
+        ),
+    ] = False,
     equation: Annotated[str, FIRST("Solvers to place steps for, separated by commas.")] = "ddim,dpmpp-2m",
     presets: Annotated[
         bool, FIRST("Let the bundle's draft, balanced and best use what was found, or not.", "--presets/--no-presets")
@@ -39,7 +61,7 @@ def schedule(
             "calibration pictures."
         ),
     ] = None,
-    samples: Annotated[int, SEARCH("How many pictures to search with.")] = 2,
+    samples: Annotated[int, SEARCH("How many pictures to search with.")] = SEARCH_SAMPLES,
     scale: Annotated[
         float | None,
         SEARCH(
@@ -79,14 +101,34 @@ def schedule(
     """
     from deploy.bundle import Bundle, discover
     from deploy.bundle.manifest import USUAL_SCALE
-    from deploy.measure.evaluation.choosing import judge_for
+    from deploy.measure.evaluation.choosing import judge_for, known_pictures
     from deploy.picture.options import ignore
+    from deploy.picture.schedule.fits import FitAsked
     from deploy.picture.schedule.presets import ScheduleRequest, schedule_bundle, text_from_entry
     from deploy.picture.upscaler import Upscaler
 
+    if fit:
+        if image or len(start) > 1 or equation != SEARCHED_EQUATIONS or samples != SEARCH_SAMPLES:
+            raise typer.BadParameter(
+                "--fit needs pictures whose originals are known (--originals) and one --start; it takes no --image, "
+                "--samples or --equation.",
+                param_hint="--fit",
+            )
+        asked = FitAsked(
+            steps=counts_from_text("2,3" if steps is None else steps),
+            start=start[0] if start else None,
+            consistency=consistency,
+            scale=scale,
+            seed=seed,
+            force=force,
+        )
+        place = discover(explicit=bundle)
+        opened = partial(Upscaler, engine=engine, threads=threads, device=device)
+        _fit(place, asked, opened, originals=originals, presets=presets, as_json=as_json)
+        return
     with checked_usage():
         request = ScheduleRequest(
-            steps=counts_from_text(steps),
+            steps=counts_from_text("1,2,3,5,8,12" if steps is None else steps),
             equations=tuple(name.strip() for name in equation.split(",")),
             starts=tuple(start),
             consistency=consistency,
@@ -104,8 +146,18 @@ def schedule(
         if scale is None:
             request = replace(request, scale=upscaler.bundle.manifest.usual_scale)
         # A person reads the results once, at the end; JSON has them beside the lines on stderr.
-        judge = judge_for(upscaler, request.scale, folder=originals, seed=seed, progress=progress) if presets else None
-        rows = schedule_bundle(upscaler, request, say=say if as_json else ignore, progress=progress, judge=judge)
+        judges = presets and request.measured != request.equations
+        judge = judge_for(upscaler, request.scale, folder=originals, seed=seed, progress=progress) if judges else None
+        known = known_pictures(upscaler, request.scale, folder=originals) if request.measured else ()
+        rows = schedule_bundle(
+            upscaler,
+            request,
+            say=say if as_json else ignore,
+            say_measured=say,
+            progress=progress,
+            judge=judge,
+            known=known,
+        )
         place = upscaler.bundle.path
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=1, sort_keys=True))
@@ -113,6 +165,56 @@ def schedule(
     for row in rows:
         remark = " (found in the bundle; --force searches again)" if row.resumed else ""
         typer.echo(text_from_entry(row.equation, row.steps, row.entry) + remark)
+    if judges:
+        _print_presets(place)
+
+
+def _fit(
+    place: Path,
+    asked: "FitAsked",
+    opened: "Callable[[Bundle], Upscaler]",
+    *,
+    originals: Path | None,
+    presets: bool,
+    as_json: bool,
+) -> None:
+    """Fit equations, store them in the bundle, and let its presets use them where that looks better."""
+    from deploy.bundle import Bundle
+    from deploy.measure.evaluation.choosing import judge_for
+    from deploy.measure.ssimulacra2 import ssimulacra2
+    from deploy.picture.options import ignore
+    from deploy.picture.schedule.fits import fit_bundle, prefer_fitted, requests_for
+    from deploy.picture.schedule.fitting import Fitter, Pair, check_model
+    from deploy.sampling.fitted import text_from_fitted
+
+    with shown_progress("schedule") as progress:
+        with opened(Bundle.open(place)) as upscaler:
+            check_model(upscaler.session.model)
+            scale = asked.scale or upscaler.bundle.manifest.usual_scale
+            judge = judge_for(upscaler, scale, folder=originals, seed=asked.seed, progress=progress)
+            assert judge is not None
+            with checked_usage():
+                requests = requests_for(upscaler, asked)
+            pairs = {
+                each: [Pair(lr=original.lr, original=original.pixels) for original in judge.originals(each)]
+                for each in requests[0].scales
+            }
+            fitter = Fitter(upscaler.session, pairs, ssimulacra2)
+            said = say if as_json else ignore
+            rows = fit_bundle(upscaler, fitter, requests, force=asked.force, say=said, progress=progress)
+        if presets:
+            # Opened again: the bundle holds the equations now.
+            with opened(Bundle.open(place)) as upscaler:
+                judge = judge_for(upscaler, scale, folder=originals, seed=asked.seed, progress=progress)
+                assert judge is not None
+                prefer_fitted(upscaler, judge)
+    if as_json:
+        printed = [{"equation": row.key, **asdict(row), "entry": msgspec.to_builtins(row.entry)} for row in rows]
+        typer.echo(json.dumps(printed, indent=1, sort_keys=True))
+        return
+    for row in rows:
+        remark = " (found in the bundle; --force fits again)" if row.resumed else ""
+        typer.echo(f"{row.key}: {text_from_fitted(row.entry)}{remark}")
     if presets:
         _print_presets(place)
 

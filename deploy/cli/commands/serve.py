@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from deploy.cli.messages import is_quiet, say
+from deploy.cli.models import NamesModel
 from deploy.cli.options import ENGINE, FIRST, Engine, Json, MaxMemory, Panel, Precision
 from deploy.cli.values import batch_from_text, bytes_from_text, checked_usage, named_path
 
@@ -34,6 +35,7 @@ def serve(
             help="Folders of bundles, which requests call by the folders' names; the first is the default. If left "
             "out, the one bundle in the current folder, else the packaged demo model.",
         ),
+        NamesModel(),
     ] = None,
     host: Annotated[
         str, FIRST("Address to listen at. Any other than this machine's own needs --token-file, or --no-auth.")
@@ -126,7 +128,7 @@ def serve(
 
 def _serve(options: "ServeOptions", log_format: Literal["text", "json"], as_json: bool) -> None:
     from deploy.serving.logs import log_to_stderr
-    from deploy.serving.server import serve as listen
+    from deploy.serving.start import serve as listen
 
     log_to_stderr(log_format, quiet=is_quiet())
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "idm-deploy verify ckpt.bundle",
     "idm-deploy verify ckpt.bundle --against ckpt.pt",
+    "idm-deploy verify stranger.bundle --deadline 60",
 )
 
 
@@ -32,13 +33,21 @@ def verify(
         NamesModel(),
     ] = None,
     clean: Annotated[bool, FIRST("Delete files in the folder that do not belong to the bundle.", "--clean")] = False,
+    deadline: Annotated[
+        float | None,
+        FIRST(
+            "Also run every graph once, in a process of its own that is ended after so many seconds: for a bundle of a "
+            "stranger.",
+            least=1,
+        ),
+    ] = None,
     engine: Annotated[
-        str, ENGINE("Which library runs the graphs for --against; `doctor` lists them.")
+        str, ENGINE("Which library runs the graphs for --against and --deadline; `doctor` lists them.")
     ] = "onnxruntime-cpu",
     device: Annotated[int | None, ENGINE("Number of the GPU for --against, 0 is the first.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Check every file of a bundle against its SHA-256, and with --against its graphs against their checkpoint."""
+    """Check every file of a bundle against its SHA-256; with --against also its graphs against their checkpoint."""
     from deploy.bundle import Bundle, discover
 
     if against is None and device is not None:
@@ -46,6 +55,9 @@ def verify(
     opened = Bundle.open(discover(explicit=bundle), verify="full")
     report = files_report(opened, clean=clean)
     lines = text_from_files_report(report)
+    if deadline is not None:
+        report["ran"] = graphs_that_ran(opened, engine, deadline)
+        lines.append(f"ran on {engine} within {deadline:g} seconds: {', '.join(report['ran'])}")
     rows = [] if against is None else parity_rows(opened, against, engine, device)
     if against is not None:
         report["parity"] = [asdict(row) for row in rows]
@@ -55,6 +67,16 @@ def verify(
         from deploy.export.parity import refuse_other_results
 
         refuse_other_results(opened, rows)  # after the report, which shows more
+
+
+def graphs_that_ran(bundle: "Bundle", engine: str, deadline: float) -> list[str]:
+    """Their names, each run once in another process."""
+    from deploy.engine.choice import engine_choice
+    from deploy.engine.rehearsal import rehearse
+    from deploy.picture.memory import default_budget
+
+    choice = engine_choice(bundle, engine, "fp32")
+    return rehearse(bundle, choice, deadline_s=deadline, memory=default_budget())
 
 
 def files_report(bundle: "Bundle", *, clean: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from deploy.families.contract import Family, Rewrite
 from deploy.families.idm import detect
 from deploy.families.idm.config import IdmConfig
 from deploy.families.idm.model import SAMPLING, VALUES, IdmModel, lookup_tables
+from deploy.families.pixel_unet.config import LIMITS
 from deploy.families.pixel_unet.model import axes_of_graphs
 from deploy.families.rewriting.identities import DROP_UNUSED, SPLIT_SHORTCUT, TABULATE_NOISE
 from deploy.images.coordinates import resize_index
@@ -85,16 +86,10 @@ IDM = Family(
     settings_from_mapping=detect.settings_from_mapping,
     config_from_values=detect.config_from_values,
     limits={
-        "image_size": (1, 1 << 14),
-        "inner_channel": (2, 1 << 14),
-        "channel_multiplier": (1, 256),
-        "levels": (1, 12),
-        "attn_res": (1, 1 << 14),
+        **LIMITS,
         "implicit_hidden": (1, 1 << 16),
         "n_feats": (1, 1 << 14),
         "n_resblocks": (1, 1 << 12),
-        "out_channel": (1, 64),
-        "res_blocks": (1, 256),
         "s_max": (1.001, 1 << 14),
     },
     scale_range=lambda config: (1.0, config.s_max),

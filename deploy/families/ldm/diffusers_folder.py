@@ -34,9 +34,9 @@ class UNetFile(msgspec.Struct):
     norm_eps: float = 1e-5
     center_input_sample: Literal[False] = False
     time_embedding_type: Literal["positional"] = "positional"
-    freq_shift: Literal[0] = 0
+    freq_shift: float = 0.0
     flip_sin_to_cos: Literal[True] = True
-    mid_block_scale_factor: Literal[1] = 1
+    mid_block_scale_factor: float = 1.0
     downsample_padding: Literal[1] = 1
     downsample_type: Literal["conv"] = "conv"
     upsample_type: Literal["conv"] = "conv"
@@ -68,7 +68,10 @@ class FirstStageFile(msgspec.Struct):
 
 
 class SchedulerFile(msgspec.Struct):
-    """`scheduler/scheduler_config.json`, of whatever scheduler: the noise schedule of the training."""
+    """`scheduler/scheduler_config.json`, of whatever scheduler: the noise schedule of the training.
+
+    Steps, their spacing, the limits on estimates: those are the sampler's, which is chosen here, and not read.
+    """
 
     num_train_timesteps: int = 1000
     beta_start: float = 0.0001
@@ -76,8 +79,6 @@ class SchedulerFile(msgspec.Struct):
     beta_schedule: Literal["linear", "scaled_linear"] = "linear"
     trained_betas: list[float] | None = None
     prediction_type: Literal["epsilon"] = "epsilon"
-    clip_sample: Literal[False] = False
-    thresholding: Literal[False] = False
     rescale_betas_zero_snr: Literal[False] = False
 
 
@@ -94,6 +95,11 @@ def settings(configs: Mapping[str, Mapping[str, Any]], label: str) -> Settings:
         raise ConfigError(
             f"{label}/unet/config.json: attention_head_dim is null, one head of all channels, and such a U-Net is not "
             "run; LDM-SR as published has heads of 32."
+        )
+    if (unet.freq_shift, unet.mid_block_scale_factor) != (0, 1):
+        raise ConfigError(
+            f"{label}/unet/config.json: freq_shift is {unet.freq_shift:g} and mid_block_scale_factor "
+            f"{unet.mid_block_scale_factor:g}, and only 0 and 1 are run."
         )
     if unet.attn_norm_num_groups not in (None, unet.norm_num_groups):
         raise ConfigError(

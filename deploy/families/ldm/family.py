@@ -92,7 +92,8 @@ def axes_of_graphs(config: LdmConfig, sizes: EngineSizes) -> Axes:
 def trial(config: LdmConfig, size: Size, batch: int) -> Trial:
     """A low-resolution picture of the size that becomes `size`, padded, beside a noisy latent; one timestep."""
     rng = np.random.default_rng(0)
-    latent = config.padded(Size(*(-(-side // config.scale) for side in size)))
+    lr_size = Size(*(-(-side // config.scale) for side in size))
+    latent = config.padded(lr_size)
     first_stage = config.first_stage
     shape = (batch, first_stage.embed_dim, *latent)
     z = rng.standard_normal(shape).astype(np.float32)
@@ -110,7 +111,7 @@ def trial(config: LdmConfig, size: Size, batch: int) -> Trial:
             maps = feeds["codes"].reshape(batch, *latent, -1)
             feeds["quantized"] = np.ascontiguousarray(np.moveaxis(maps, -1, 1))
 
-    return Trial(size=size, feeds=feeds, between=between)
+    return Trial(size=size, lr_size=lr_size, feeds=feeds, between=between)
 
 
 LDM = Family(

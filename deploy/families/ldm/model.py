@@ -18,6 +18,7 @@ from deploy.images.tiles import Window, strips_of_rows
 from deploy.images.values import NetworkValues, ValueRule
 from deploy.sampling.plan import PlanRow, SamplingRules
 from engines.arrays import Array, Float32
+from engines.contract import Memory
 
 
 def _levels() -> NetworkValues:
@@ -58,6 +59,9 @@ BLOCK_BYTES = 8 << 20
 DISTANCES = 4
 """Arrays of distances that a backend holds at once."""
 
+TAKEN_BY_PICTURE = {Memory.LEAN: 8.5, Memory.ROOMY: 16.0}
+"""Multiples of 4 bytes per pixel and channel of the finest level: 7.5 and 13.5 were seen, less when encoding."""
+
 PASSES = 3
 """Of back-projection on a decoded picture (docs/measurements.md)."""
 
@@ -76,8 +80,8 @@ class LdmModel(Model):
         super().__init__(graphs, training_pixels=self.config.image_size**2)
         self.channels = self.config.first_stage.embed_dim
         self.usual_lr = self.config.image_size
-        memory = graphs.choice.record.memory
-        self._taken = TAKEN[memory]
+        self._memory = graphs.choice.record.memory
+        self._taken = TAKEN[self._memory]
         self._again = int(self._taken.weights_again * sum(record.bytes for record in manifest.files.values()))
 
     @property
@@ -165,7 +169,7 @@ class LdmModel(Model):
         del size
         first_stage, latent = self.config.first_stage, prod(self.config.padded(lr))
         finest = 4 * batch * first_stage.ch * latent * first_stage.stride**2
-        return int(self._taken.decode * finest) + DISTANCES * BLOCK_BYTES
+        return int(TAKEN_BY_PICTURE[self._memory] * finest) + DISTANCES * BLOCK_BYTES
 
     def consistency_bytes(self, lr: Size, size: Size, batch: int) -> int:
         """The rows of the decoded picture that wait for those below them, and what differs from the input."""

@@ -131,8 +131,8 @@ class LdmNetwork(nn.Module):
         # 1 unless a training measured it; only the checkpoint knows. Not on "meta": files need not have it.
         self.register_buffer("scale_factor", torch.ones((), device="cpu"))
 
-    def denoise(self, z: Tensor, lr: Tensor, timestep: Tensor) -> Tensor:
-        """(B, latent channels, h, w), the low-resolution picture (B, 3, h, w), (B,) -> the predicted noise."""
+    def denoise(self, z: Tensor, lr: Tensor, timestep: Tensor | int) -> Tensor:
+        """(B, latent channels, h, w), the low-resolution picture (B, 3, h, w), one timestep or (B,) -> the noise."""
         unet = self.model.diffusion_model
         stride, (height, width) = unet.config.stride, z.shape[2:]
         if height % stride or width % stride or lr.shape[2:] != z.shape[2:]:
@@ -140,7 +140,8 @@ class LdmNetwork(nn.Module):
                 f"Cannot denoise a latent of {width}x{height} beside a picture of {lr.shape[3]}x{lr.shape[2]}: both "
                 f"need one size, whose sides divide by {stride}; pad the picture as `LdmConfig.padded` says."
             )
-        return unet(torch.cat([z, lr], dim=1), timestep)
+        timesteps = torch.as_tensor(timestep, device=z.device).reshape(-1).expand(z.shape[0])
+        return unet(torch.cat([z, lr], dim=1), timesteps)
 
     def quantize(self, z: Tensor) -> Tensor:
         """A latent as the sampler leaves it -> the nearest vectors of the codebook."""

@@ -1,8 +1,20 @@
 """The hyper-parameters of the U-Net, under the names that the authors' configuration files use."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deploy.errors import ConfigError
+
+LIMITS: Mapping[str, tuple[float, float]] = {
+    "image_size": (1, 1 << 14),
+    "inner_channel": (2, 1 << 14),
+    "channel_multiplier": (1, 256),
+    "levels": (1, 12),
+    "attn_res": (1, 1 << 14),
+    "out_channel": (1, 64),
+    "res_blocks": (1, 256),
+}
+"""Of the U-Net's numbers in a bundle that is run; see `deploy.families.contract.Family`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,18 +1,20 @@
 """What bundles with this U-Net answer alike at run time, and the axes of their graphs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
+from typing import cast
 
 import numpy as np
 
-from deploy.families.contract import Graphs
+from deploy.families.contract import Graphs, Subject
 from deploy.families.model import Model
 from deploy.families.pixel_unet.config import UnetConfig
-from deploy.families.pixel_unet.subject import PIXEL_VALUES
+from deploy.families.pixel_unet.subject import PIXEL_VALUES, PixelSubject
 from deploy.families.sizes import STEPS, Axes, EngineSizes
 from deploy.images.sizes import Size
 from deploy.sampling.plan import PlanRow
+from deploy.sampling.turns import Turn, turned
 from engines.arrays import Array
 from engines.contract import Memory
 from engines.plans.profiles import AxisRange
@@ -56,6 +58,15 @@ class PixelModel(Model):
     def stride(self) -> int:
         """Windows must start at multiples of this for the levels of a tile to lie on those of the picture."""
         return int(2 ** (self.levels - 1))
+
+    def refusal_of_turns(self) -> str | None:
+        """None: the state is the picture."""
+        return None
+
+    def turned(self, subject: Subject, turn: Turn) -> Subject:
+        """The same pictures turned."""
+        pixels = cast(PixelSubject, subject)
+        return cast(Subject, replace(pixels, _lr=np.ascontiguousarray(turned(pixels._lr, turn))))
 
     def feeds_of_rows(self, rows: Sequence[PlanRow]) -> list[dict[str, Array]]:
         """What each step feeds besides state and condition: this network looks at the noise level only."""

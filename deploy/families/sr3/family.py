@@ -7,6 +7,7 @@ import numpy as np
 
 from deploy.families.cases import NOISE_LEVEL, Trial
 from deploy.families.contract import Family, Rewrite
+from deploy.families.pixel_unet.config import LIMITS
 from deploy.families.pixel_unet.model import axes_of_graphs
 from deploy.families.pixel_unet.subject import PIXEL_VALUES
 from deploy.families.rewriting.identities import DROP_UNUSED, SPLIT_SHORTCUT, TABULATE_NOISE
@@ -74,6 +75,7 @@ SR3 = Family(
     detect=detect.detect,
     settings_from_mapping=detect.settings_from_mapping,
     config_from_values=detect.config_from_values,
+    limits={**LIMITS, "scale": (1.001, 1 << 14)},
     scale_range=lambda config: (config.scale, config.scale),
     build=detect.build,
     rewrites=REWRITES,

@@ -42,7 +42,11 @@ PACKAGES: Final = (
 def folder_for(described: Mapping[str, Any], cache: Path | None) -> Path:
     """The folder, there now, that is named after all that partial results depend on; cache None: the user's."""
     key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
-    folder = (cache or default_cache_dir()) / "calibrations" / key
+    return _made((cache or default_cache_dir()) / "calibrations" / key)
+
+
+def _made(folder: Path) -> Path:
+    """The folder, there now."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -111,22 +115,36 @@ def _hashes_of_float_graphs(bundle: Bundle) -> list[str]:
 
 
 @contextmanager
-def alone_in(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+def alone_with(bundle: Bundle, cache: Path | None, say: Callable[[str], None]) -> Iterator[None]:
+    """No other process with the same cache is in the block with the same bundle; who comes later waits, and is told so.
+
+    The bundle's own lock would not do: it is taken anew for each of the changes that are made to it inside.
+    """
+    name = hashlib.sha256(str(bundle.path.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    folder = _made((cache or default_cache_dir()) / "quantizing" / name)
+    with alone_in(folder, say, f"another `idm-deploy quantize` of {bundle.path}"):
+        yield
+
+
+@contextmanager
+def alone_in(
+    folder: Path, say: Callable[[str], None], another: str = "another calibration with the same settings"
+) -> Iterator[None]:
     """No other process that asks for it is in the block with the same folder; who comes later waits, and is told so."""
-    lock = _waited_for(folder, say)
+    lock = _waited_for(folder, say, another)
     try:
         yield
     finally:
         lock.release()
 
 
-def _waited_for(folder: Path, say: Callable[[str], None]) -> DirectoryLock:
+def _waited_for(folder: Path, say: Callable[[str], None], another: str) -> DirectoryLock:
     is_told = False
     while True:
         try:
             return DirectoryLock(folder)
         except BlockingIOError:
             if not is_told:
-                say(f"waiting for another calibration with the same settings, which works in {folder}")
+                say(f"waiting for {another}, which works in {folder}")
             is_told = True
             time.sleep(LOOK_EVERY_S)

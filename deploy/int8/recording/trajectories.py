@@ -7,6 +7,7 @@ is stored already is not recorded again.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import groupby
 from math import prod
 from pathlib import Path
@@ -38,6 +39,7 @@ from deploy.sampling.choices import Choices, Sampling
 from deploy.sampling.noise import image_key
 from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.plan import Plan, PlanRow
+from deploy.sampling.turns import AS_IT_IS, Turn
 from engines.arrays import Float32
 from engines.new_files import new_file
 from engines.progress import Progress
@@ -165,9 +167,9 @@ class Trajectories:
         needs more inputs, because there are fewer groups, there are more.
         """
         for group, members in groupby(enumerate(self._all), key=lambda one: one[1][0]):
-            condition = self._condition(self.groups[group])
+            conditions = self._conditions(self.groups[group])
             for number, (_, index) in members:
-                yield from self._inputs_of(number, condition, self._steps(group, index, every))
+                yield from self._inputs_of(number, conditions, self._steps(group, index, every))
 
     def _steps(self, group: int, index: int, every: int) -> range:
         """Of a plan, those that one in `every` inputs takes of a group."""
@@ -185,7 +187,7 @@ class Trajectories:
         """So many inputs of the smallest picture, from the lowest noise to the highest of all plans' steps."""
         chosen = min(range(len(self.groups)), key=lambda index: (prod(self.groups[index].size), index))
         first = replace(self.groups[chosen], names=self.groups[chosen].names[:1], lr=self.groups[chosen].lr[:1])
-        condition = self._condition(first)
+        conditions = self._conditions(first)
         steps = sorted(
             (row.noise_level, number, step)
             for number, (group, index) in enumerate(self._all)
@@ -193,29 +195,38 @@ class Trajectories:
             for step, row in enumerate(self.plans.plans[index].rows)
         )
         places = np.unique(np.linspace(0, len(steps) - 1, count).round().astype(int))
-        return [entry for at in places for entry in self._inputs_of(steps[at][1], condition, [steps[at][2]], slice(1))]
+        return [entry for at in places for entry in self._inputs_of(steps[at][1], conditions, [steps[at][2]], slice(1))]
 
     def example(self) -> Mapping[str, NDArray[Any]]:
         """Feeds of the largest input."""
         number, (group, _) = max(enumerate(self._all), key=lambda one: _pixels(self.groups[one[1][0]]))
-        return next(self._inputs_of(number, self._condition(self.groups[group]), [0])).feeds
+        return next(self._inputs_of(number, self._conditions(self.groups[group]), [0])).feeds
 
-    def _condition(self, group: Group) -> Mapping[str, Any]:
-        """What all steps of all plans are fed of the pictures."""
+    def _conditions(self, group: Group) -> Callable[[Turn], Mapping[str, Any]]:
+        """What all steps of all plans are fed of the pictures, by how they are turned; each is made once."""
+        return cache(lambda turn: self._condition(group, turn))
+
+    def _condition(self, group: Group, turn: Turn) -> Mapping[str, Any]:
         subject = self._subject(group)
+        if turn != AS_IT_IS:
+            subject = self._session.model.turned(subject, turn)
         return subject.condition(Window.whole(Size(*subject.state_shape[2:])))
 
     def _inputs_of(
-        self, number: int, condition: Mapping[str, Any], steps: Iterable[int], pictures: slice = ALL
+        self,
+        number: int,
+        conditions: Callable[[Turn], Mapping[str, Any]],
+        steps: Iterable[int],
+        pictures: slice = ALL,
     ) -> Iterator[DenoiserInput]:
-        """Of one trajectory, and those of its pictures that the condition is of."""
+        """Of one trajectory, and those of its pictures that the conditions are of."""
         plan = self.plans.plans[self._all[number][1]]
         rows = self._session.model.rows(plan.rows)
         stored = np.load(self._path(number), mmap_mode="r", allow_pickle=False)
         for step in steps:
             yield DenoiserInput(
                 level_index=self.plans.level_index(plan.rows[step].noise_level),
-                feeds={"x": np.array(stored[0, step, pictures]), **condition, **rows[step].feeds},
+                feeds={"x": np.array(stored[0, step, pictures]), **conditions(rows[step].turn), **rows[step].feeds},
                 predicted=np.array(stored[1, step, pictures]),
             )
 
@@ -230,7 +241,7 @@ class Trajectories:
             if not np.isfinite(predicted).all():
                 graphs = self._session.graphs
                 where = f"step {len(states) + 1} of {len(plan)} (noise level {row.noise_level:.4g})"
-                feeds = {"x": x, **self._condition(group), **row.feeds}
+                feeds = {"x": x, **self._condition(group, row.turn), **row.feeds}
                 raise not_finite_error(graphs.bundle.graph(DENOISE, graphs.choice.record.norm), feeds, where)
             states.append(x.copy())
             predictions.append(predicted.copy())

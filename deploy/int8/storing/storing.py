@@ -14,11 +14,13 @@ from calibration.targets.range_rows import RangeRows
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
 from deploy.bundle.quantization import ConstantFiles, Int8Decoder, Int8Target, RangeFiles
+from deploy.engine.graph_files import graph_file
 from deploy.errors import BundleError
 from deploy.export.onnx_ops import attach_weights
 from deploy.export.weights_file import ALIGNMENT, Place, places_of, write_tensors
 from engines.arrays import Array
 from engines.backends import BACKENDS, DEFAULT_BACKEND
+from engines.onnx_files.operators import refuse_unknown_parts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,13 +35,13 @@ class TargetGraphs:
 def graphs_of_target(bundle: Bundle, target: str, recipe: Recipe, edges: Sequence[float]) -> TargetGraphs:
     """What `recipe` makes of the bundle's float denoiser."""
     record = target_named(target)
-    path = bundle.graph("denoise", record.norm)
+    path = graph_file(bundle, "denoise", record.norm)
     return TargetGraphs(target=target, edges=tuple(edges), graphs=record.writer(read_graph(path), path.parent, recipe))
 
 
 def calibrated_graph(bundle: Bundle, name: str) -> Path:
     """The float graph that is recorded and observed: as the reference backend runs it."""
-    return bundle.graph(name, BACKENDS[DEFAULT_BACKEND].norm)
+    return graph_file(bundle, name, BACKENDS[DEFAULT_BACKEND].norm)
 
 
 def write_targets(writer: BundleWriter, made: Sequence[TargetGraphs], weights: Sequence[str]) -> dict[str, Int8Target]:
@@ -136,4 +138,5 @@ def _with_tensors(model: ModelProto, places: Mapping[str, Place], location: str)
     names = {name for node in model.graph.node for name in node.input}
     attach_weights(whole, location, {name: place for name, place in places.items() if name in names})
     serialized: bytes = whole.SerializeToString(deterministic=True)
+    refuse_unknown_parts(location, serialized)
     return serialized

@@ -20,6 +20,8 @@ from deploy.int8.telling.results import Results, legend_of_table, report_from_re
 from deploy.measure.evaluation.tables import markdown_table
 from deploy.measure.metrics import fidelity
 from deploy.measure.sheet import contact_sheet
+from engines.errors import FileError
+from engines.new_files import new_folder, write_text
 
 VISIBLE = 24.0
 """To about how many levels (of 255) the largest typical difference is amplified."""
@@ -45,15 +47,17 @@ def _unwritable(folder: Path, problem: str) -> FolderError:
 def write_report(calibrated: Calibrated, results: Results, folder: Path, say: Callable[[str], None]) -> list[Path]:
     """The files written: what was chosen and found as JSON and Markdown, pictures, and plots if there is matplotlib."""
     plotted = find_spec("matplotlib") is not None
+    figures = json.dumps(_figures(calibrated, results), indent=1, sort_keys=True)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        files = [
-            _written(folder / "quantization.json", json.dumps(_figures(calibrated, results), indent=1, sort_keys=True)),
-            _written(folder / "calibration.json", text_of_record(calibrated.record)),
-            _written(folder / "quantization.md", _markdown(calibrated, results, plotted=plotted)),
-        ]
-    except OSError as error:
-        raise _unwritable(folder, str(error.strerror)) from error
+        with new_folder(folder):
+            files = [
+                write_text(folder / "quantization.json", figures),
+                write_text(folder / "calibration.json", text_of_record(calibrated.record)),
+                write_text(folder / "quantization.md", _markdown(calibrated, results, plotted=plotted)),
+            ]
+    except (OSError, FileError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        raise _unwritable(folder, str(getattr(cause, "strerror", cause))) from error
     for target in results.in_int8:
         path = folder / picture_file(target)
         write_image(picture_sheet(results, target), path)
@@ -102,11 +106,6 @@ def difference(a: Pixels, b: Pixels, factor: int) -> Pixels:
     """Grey where both are equal; `factor` times their difference."""
     change = a.astype(np.int16) - b.astype(np.int16)
     return np.clip(128 + factor * change, 0, 255).astype(np.uint8)
-
-
-def _written(path: Path, text: str) -> Path:
-    path.write_text(text + "\n", encoding="utf-8")
-    return path
 
 
 def _figures(calibrated: Calibrated, results: Results) -> dict[str, Any]:

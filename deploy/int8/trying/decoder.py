@@ -30,6 +30,7 @@ from calibration.targets.editing import Int8Graphs
 from calibration.targets.table import DECODE, QUERY, target_named
 from deploy.bundle import Bundle, BundleWriter
 from deploy.bundle.quantization import Int8Decoder, Int8Target, Quantization
+from deploy.engine.graph_files import graph_file
 from deploy.engine.graphs import INT8, EngineChoice
 from deploy.errors import BundleError
 from deploy.families.contract import Decoder as StateDecoder
@@ -274,7 +275,7 @@ def decoder_graph(
 ) -> tuple[Int8Graphs, Recipe]:
     """The int8 form of `decode` or `query` for one target, and what it holds."""
     described = target_named(target)
-    path = bundle.graph(name, described.norm)
+    path = graph_file(bundle, name, described.norm)
     model = read_graph(path)
     quantizers = {
         tensor: choose_quantizer(density, described.codes, method)

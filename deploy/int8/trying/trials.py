@@ -12,6 +12,7 @@ from calibration.passes.gathering import Findings
 from calibration.passes.inputs import Inputs
 from calibration.passes.recipes import Corrections, Scales, recipe_of
 from calibration.targets.table import target_named
+from deploy.engine.graph_files import graph_file
 from deploy.images.pictures import Pixels
 from deploy.int8.installed import backend_of_target
 from deploy.int8.recording.pictures import CalibrationPicture
@@ -125,7 +126,7 @@ class Trials:
             return recipe_of(self.findings, scales, self.biases, in_float=others, corrections=corrections)
 
         single = SingleLayers(
-            self.draft.bundle.graph("denoise", target_named(target).norm),
+            graph_file(self.draft.bundle, "denoise", target_named(target).norm),
             target,
             nodes,
             inputs,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from deploy.bundle import Bundle
+from deploy.engine.graph_files import graph_file
 from deploy.engine.graphs import DENOISE, INT8, EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, trial_step
 from deploy.engine.turns import Contender, Timing, measure, timing_of
@@ -95,7 +96,7 @@ def multiplications_per_step(bundle: Bundle, settings: BenchSettings) -> float:
     with GraphSet(bundle, EngineChoice(threads=settings.threads)) as graphs:
         feeds = trial_step(graphs, TrialSettings(size=settings.size, batch=settings.batch)).feeds
     inputs = {spec["name"] for spec in bundle.manifest.graphs[DENOISE]["inputs"]}
-    graph = bundle.graph(DENOISE, BACKENDS[DEFAULT_BACKEND].norm)
+    graph = graph_file(bundle, DENOISE, BACKENDS[DEFAULT_BACKEND].norm)
     return sum(multiplications_of(graph, {n: feeds[n].shape for n in feeds if n in inputs}).values())
 
 

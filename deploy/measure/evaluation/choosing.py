@@ -10,6 +10,7 @@ from deploy.measure.evaluation.judging import MOST_SSIMULACRA2_LOST
 from deploy.measure.evaluation.originals import Original, read_originals
 from deploy.measure.ssimulacra2 import ssimulacra2
 from deploy.packaged.places import CALIBRATION_IMAGES
+from deploy.picture.schedule.measuring import PICTURES, KnownPicture
 from deploy.picture.schedule.presets import LARGEST_LR_SIDE
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
@@ -66,6 +67,10 @@ class BySsimulacra2:
             values.append(float(np.mean([self._look(original, way) for original in originals])))
         return values
 
+    def originals(self, scale: float) -> list[Original]:
+        """All of them at a scale."""
+        return self._originals(scale, None)
+
     def _originals(self, scale: float, pictures: int | None) -> list[Original]:
         """Cut to what low-resolution pictures of the usual side enlarge to, as far as they are as large."""
         limit = min(self._count, MOST_PICTURES if pictures is None else pictures)
@@ -77,6 +82,18 @@ class BySsimulacra2:
     def _look(self, original: Original, way: Choices) -> float:
         pixels = self.upscaler.upscale(original.lr, size=original.size.for_user, seed=self.seed, choices=way)
         return ssimulacra2(pixels, original.pixels)
+
+
+def known_pictures(upscaler: Upscaler, scale: float, *, folder: Path | None = None) -> list[KnownPicture]:
+    """Originals in `folder`, or calibration pictures, to measure the predicted noise on; none of what generates."""
+    if upscaler.session.model.generates:
+        return []
+    place = folder or CALIBRATION_IMAGES
+    whole = read_originals(place, 1.0)
+    side = round(scale * min(upscaler.session.model.usual_lr or LARGEST_LR_SIDE, LARGEST_LR_SIDE))
+    crop = min(side, *(min(original.size) for original in whole))
+    originals = read_originals(place, scale, limit=min(PICTURES, len(whole)), crop=crop)
+    return [KnownPicture(lr=original.lr, original=original.pixels) for original in originals]
 
 
 def judge_for(

@@ -27,6 +27,7 @@ from deploy.measure.evaluation.plots import check_plots_can_be_made, write_curve
 from deploy.measure.evaluation.tables import markdown_from_evaluations, markdown_table
 from deploy.measure.metrics import Interval
 from deploy.measure.sheet import contact_sheet
+from engines.new_files import write_text
 
 
 def write_report(
@@ -45,8 +46,8 @@ def write_report(
         folder.mkdir(parents=True, exist_ok=True)
         figures, table = folder / "evaluation.json", folder / "evaluation.md"
         record = report_from_evaluations(evaluations, baseline) | {"notes": list(notes)}
-        figures.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-        table.write_text(markdown_from_evaluations(evaluations, baseline, notes), encoding="utf-8")
+        write_text(figures, json.dumps(record, indent=1, sort_keys=True))
+        write_text(table, markdown_from_evaluations(evaluations, baseline, notes).removesuffix("\n"))
         written = [figures, table]
         for evaluation in plotted:
             written.append(folder / f"frontier{_suffix(evaluation, evaluations)}.png")
@@ -72,9 +73,9 @@ def write_generation(
     written = [folder / "generation.json", folder / "generation.md"]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        written[0].write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+        write_text(written[0], json.dumps(record, indent=1, sort_keys=True))
         parts = [f"## {title}", "", *markdown_table(table), "", *(f"* {line}" for line in lines), ""]
-        written[1].write_text("\n".join(parts), encoding="utf-8")
+        write_text(written[1], "\n".join(parts).removesuffix("\n"))
     except OSError as error:
         raise FolderError(
             f"writing the report to {folder}: {error.strerror}. Choose another folder with -o."

@@ -14,11 +14,14 @@ from deploy.images.sizes import Size, output_size
 from deploy.images.values import network_from_pixels
 from deploy.picture.generation import NO_PICTURE
 from deploy.picture.schedule.choosing import STARTS, Chooser, Judge
+from deploy.picture.schedule.measuring import KnownPicture, measure_noise, with_measured_noise
 from deploy.picture.schedule.search import Found, PlacementSearch, Sample, Setting
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import DEFAULT_PRESET, PRESET_NAMES, Choices, placement_key
+from deploy.sampling.equations import EQUATIONS
 from deploy.sampling.noise import image_key
 from deploy.sampling.noise_source import NoiseSource
+from deploy.sampling.plan import MeasuredNoise
 
 LARGEST_LR_SIDE = 32
 """Samples are cut to this many pixels a side: a placement does not depend on the size of the picture."""
@@ -47,6 +50,11 @@ class ScheduleRequest:
         if not self.steps or not self.equations or self.samples < 1:
             raise PlanError("The search needs at least one number of steps, one equation and one sample.")
 
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Those of the equations that rest on what is measured of the network."""
+        return tuple(name for name in self.equations if name in EQUATIONS and EQUATIONS[name].is_measured)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -66,12 +74,29 @@ def schedule_bundle(
     say: Callable[[str], None],
     progress: Callable[[str, float], None],
     judge: Judge | None = None,
+    known: Sequence[KnownPicture] = (),
+    say_measured: Callable[[str], None] | None = None,
 ) -> list[Row]:
     """Every placement asked for, searched or found in the bundle; at the end the presets use them.
+
+    Of equations that rest on the predicted noise nothing is searched: that noise is measured, on `known` pictures, and
+    told to `say_measured`, or to `say`.
 
     Which ways these are, the judge says. Without one, the placements that end nearest to the run of many steps are
     taken, and the default stays.
     """
+    if measured := request.measured:
+        noise = measure_noise(
+            upscaler.session.model, upscaler.session.schedule, known, seed=request.seed, progress=progress
+        )
+        bundle = with_measured_noise(upscaler.bundle, noise)
+        (say_measured or say)(text_from_noise(measured, noise, len(known)))
+        searched = tuple(equation for equation in request.equations if equation not in measured)
+        if not searched:
+            return []
+        request = replace(request, equations=searched)
+    else:
+        bundle = upscaler.bundle
     said = request.starts[0] if request.starts else None
     current = upscaler.sampling(Choices(start=said, consistency=request.consistency))
     start = None
@@ -80,7 +105,6 @@ def schedule_bundle(
         start = current.plan.start if isinstance(placement, str) else placement[0]
     samples = _samples(upscaler, request)
     counted = _Counter(progress)
-    bundle = upscaler.bundle
     rows: list[Row] = []
     searches = {
         equation: PlacementSearch(
@@ -131,6 +155,13 @@ def entry_from_found(found: Found, request: ScheduleRequest, consistency: float,
         "samples": samples,
         "seed": request.seed,
     }
+
+
+def text_from_noise(equations: Sequence[str], noise: MeasuredNoise, pictures: int) -> str:
+    """What was measured, in one line."""
+    where = f"measured on {pictures} picture{'s' if pictures > 1 else ''} at {len(noise.noise_levels)} levels"
+    squares = f"{noise.mean_squares[0]:.4f} at the noisiest and {noise.mean_squares[-1]:.4f} at the cleanest"
+    return f"{', '.join(equations)}: the predicted noise, {where}, has a mean square of {squares}"
 
 
 def text_from_entry(equation: str, steps: int, entry: dict[str, Any]) -> str:

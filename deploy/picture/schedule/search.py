@@ -64,10 +64,11 @@ class Setting:
     consistency: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.equation == "ddpm":
+        equation = EQUATIONS.get(self.equation)
+        if equation is not None and equation.adds_noise:
             raise PlanError(
-                "A placement can be searched for equations without fresh noise only, ddpm adds some; choose one of "
-                f"{', '.join(name for name in EQUATIONS if name != 'ddpm')}."
+                f"A placement can be searched for equations without fresh noise only, {self.equation} adds some; choose"
+                f" one of {', '.join(name for name, equation in EQUATIONS.items() if not equation.adds_noise)}."
             )
 
 

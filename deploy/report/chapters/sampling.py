@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from deploy.bundle import Manifest
+from deploy.bundle import Bundle
 from deploy.errors import PlanError
 from deploy.families.table import family_named
+from deploy.picture.schedule.measuring import measured_noise_of
 from deploy.report.facts import Facts
 from deploy.report.html.drawings import NoiseAxis, steps_chart
 from deploy.report.html.markup import Child, tag
@@ -31,7 +32,7 @@ def sampling_section(facts: Facts) -> Section:
     manifest = facts.bundle.manifest
     rows: list[list[Child]] = []
     drawn: list[tuple[str, list[float]]] = []
-    for entry in plans(manifest):
+    for entry in plans(facts.bundle):
         if len(entry) == 2:
             rows.append([entry[0], entry[1]])
             continue
@@ -82,14 +83,16 @@ def _levels(levels: Sequence[float]) -> str:
     return ", ".join(f"{level:.4g}" for level in levels)
 
 
-def plans(manifest: Manifest) -> Iterator[tuple[str, Sampling, Plan] | tuple[str, str]]:
+def plans(bundle: Bundle) -> Iterator[tuple[str, Sampling, Plan] | tuple[str, str]]:
     """Every preset from the least work to the most: how it samples, or why it cannot."""
-    schedule = NoiseSchedule.from_dict(manifest.schedule)
+    manifest = bundle.manifest
+    schedule, measured = NoiseSchedule.from_dict(manifest.schedule), measured_noise_of(bundle)
+    rules = family_named(manifest.family).sampling
     usual = [name for name in PRESET_NAMES if name in manifest.presets]
     for name in [*usual, *sorted(manifest.presets.keys() - set(usual))]:
         try:
             sampling = sampling_from(manifest, Choices(preset=name))
-            yield name, sampling, make_plan(schedule, sampling.plan, rules=family_named(manifest.family).sampling)
+            yield name, sampling, make_plan(schedule, sampling.plan, rules=rules, measured=measured)
         except PlanError as error:
             yield name, str(error)
 

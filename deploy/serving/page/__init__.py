@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from deploy.report.page import behaviour, look
+from deploy.report.looks import behaviour, look
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -17,7 +17,7 @@ POLICY = (
 """The Content-Security-Policy of the page: its own files run, nothing in its text or from elsewhere."""
 
 SCRIPTS = (
-    *("words.js", "zip.js", "server.js", "gathering.js", "zoom.js", "crop.js"),
+    *("words.js", "zip.js", "server.js", "gathering.js", "headers.js", "zoom.js", "crop.js"),
     *("state.js", "settings.js", "making.js", "list.js", "viewer.js", "page.js"),
 )
 """In this order one script: first what stands alone, then the page itself."""

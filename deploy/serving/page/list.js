@@ -22,12 +22,14 @@ async function add(found, fromFolder = false) {
   warn(isGone ? by("alarm").textContent : left);
   if (!added.length) return;
   say(`${countOf(added.length, "picture")} added.`);
-  if (!shown) select(added[0], null); else changed();
+  if (!shown) select(added[0], null);
+  changed();
   const queue = [...added];
   await Promise.all(Array.from({ length: 4 }, async () => {
     for (let picture = queue.shift(); picture; picture = queue.shift()) {
-      picture.size = await sizeFromAddress(picture.address);
-      picture.isReadable = picture.size !== null;
+      const size = await sizeFromAddress(picture.address);
+      picture.size = size ?? await sizeFromHeader(picture.file);
+      picture.isReadable = size !== null;
       if (picture === shown) drawViewer();
       drawSoon();
     }

@@ -2,10 +2,12 @@
 // What is to be done, and each version's way through the server.
 
 const sameSettings = (one, other) => JSON.stringify(one) === JSON.stringify(other);
-const isMade = (picture, settings) => picture.versions.some((version) => !version.part
-  && version.state !== "failed" && version.state !== "cancelled" && sameSettings(version.settings, settings));
+const ofSettings = (picture, settings) => picture.versions.filter((version) => !version.part && sameSettings(version.settings, settings));
+const isMade = (picture, settings) => ofSettings(picture, settings).some(({ state }) => state !== "failed" && state !== "cancelled");
+const hasFailed = (picture, settings) => ofSettings(picture, settings).some(({ state }) => state === "failed");
+// What has failed waits to be asked for again by hand.
 const pending = (settings) => pictures.filter((picture) => !picture.trouble && !isMade(picture, settings)
-  && !forecastOf(picture, settings)?.trouble);
+  && !hasFailed(picture, settings) && !forecastOf(picture, settings)?.trouble);
 
 function planAll() {
   if (!offer) return;
@@ -31,8 +33,12 @@ function planAll() {
   const seconds = isTimed ? known.reduce((sum, forecast) => sum + forecast.seconds, 0) : null;
   const words = [];
   if (!pictures.length) words.push("No picture yet.");
-  else if (!todo.length) words.push(pictures.every((picture) => isMade(picture, settings)) ? `All are made${isBusy() ? " or being made" : ""} with these settings.` : "None of them can be made so.");
-  else if (known.length) {
+  else if (!todo.length) {
+    const left = pictures.filter((picture) => !isMade(picture, settings)).length;
+    words.push(left === pictures.length ? `${left === 1 ? "It cannot" : "None of them can"} be made; the list says why.`
+      : left ? `${countOf(left, "picture")} cannot be made; the list says why.`
+      : `All are made${isBusy() ? " or being made" : ""} with these settings.`);
+  } else if (known.length) {
     words.push(todo.length === 1 ? sizeText(known[0].width, known[0].height) : `${megapixels(pixels)} in all`);
     words.push(seconds === null ? "time not known yet" : aboutText(seconds));
     if (known.length < todo.length) words.push(`${todo.length - known.length} not known yet`);
@@ -118,7 +124,7 @@ async function run(version) {
     else if (job.state === "cancelled") version.state = "cancelled";
     else throw new Trouble(sentenceOf(job), { status: 500 });
   } catch (error) {
-    if (error.name === "AbortError") version.state = "cancelled";
+    if (signal.aborted) version.state = "cancelled";
     else if (error.isGone) { version.state = "waiting"; lost(error); }
     else { version.state = "failed"; version.note = error.message; say(`${version.picture.name}: ${error.message}`); }
   }
@@ -150,11 +156,16 @@ async function send(version) {
   const previews = shown === picture && evaluations > 1 ? `&previews=${Math.ceil(evaluations / 6)}` : "";
   for (;;) {
     try {
-      return await server.json(`v1/upscale?wait=false${previews}`, { method: "POST", body: form, signal });
+      // Not ended halfway: the server might have begun a job whose number nobody knows.
+      const job = await server.json(`v1/upscale?wait=false${previews}`, { method: "POST", body: form });
+      if (signal.aborted) forget(job.id);
+      signal.throwIfAborted();
+      return job;
     } catch (error) {
-      if (error.status !== 429) throw error;
-      const seconds = Math.min(error.retryAfter ?? 2, 60);
-      version.note = `the server is busy, again in ${timeText(Math.max(seconds, 1))}`;
+      if (![429, 503].includes(error.status)) throw error;  // it is full, or stops for a while
+      const seconds = Math.min(Math.max(error.retryAfter ?? 2, 1), 60);
+      const why = error.status === 429 ? "the server is busy" : "the server is stopping";
+      version.note = `${why}, again in ${timeText(seconds)}`;
       changed(version);
       await pause(seconds, signal);
     }
@@ -185,13 +196,14 @@ async function take(version, job) {
     URL.revokeObjectURL(address);
     version.view = URL.createObjectURL(await server.blob(`v1/jobs/${job.id}/result?view=png`, { signal }));
   }
+  signal.throwIfAborted();
   version.state = "done";
   version.share = 1;
   version.note = version.seconds === null ? "" : timeText(version.seconds);
   version.name = resultName(version, job.format);
   version.made = new Date();
   if (version.preview) version.preview = null;
-  forgetForecasts();
+  paceIsBetterKnown();
   say(`${picture.name}, ${version.title}, is done.`);
   if (shown === picture && (!shownVersion || shownVersion.state !== "done" || shownVersion === version)) select(picture, version);
 }
@@ -212,13 +224,15 @@ function resultName(version, format) {
   return name;
 }
 
+const forget = (id) => { server.request(`v1/jobs/${id}`, { method: "DELETE" }).catch(() => {}); };
+
 function cancel(version, isOfMany = false) {
   const { id, state } = version;
   if (OVER.includes(state)) return;
   version.abort.abort();
   version.state = "cancelled";
   version.note = "";
-  if (id) server.request(`v1/jobs/${id}`, { method: "DELETE" }).catch(() => {});
+  if (id) forget(id);
   if (!isOfMany) changed(version);
 }
 

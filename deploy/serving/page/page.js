@@ -46,7 +46,7 @@ by("home").textContent = isHere ? "Pictures are enlarged on this machine and do 
 document.body.classList.add("empty");
 wish = recall();
 
-for (const [button, input] of [["choose-files", "files"], ["choose-folder", "folder"], ["add", "files"]]) {
+for (const [button, input] of [["choose-files", "files"], ["choose-folder", "folder"], ["add", "files"], ["add-folder", "folder"]]) {
   by(button).addEventListener("click", () => by(input).click());
 }
 for (const id of ["files", "folder"]) {
@@ -86,7 +86,10 @@ by("only-this").addEventListener("click", () => startOne(null));
 by("try-part").addEventListener("click", () => { if (by("part").hidden) openPart(); else closePart(); });
 by("close-part").addEventListener("click", () => { closePart(); by("try-part").focus(); });
 by("start-part").addEventListener("click", () => { if (crop.part()) { startOne({ ...crop.part() }); by("try-part").focus(); } });
-by("part").addEventListener("keydown", (event) => { if (event.key === "Escape") by("close-part").click(); });
+by("part").addEventListener("keydown", (event) => {
+  if (event.key === "Escape") by("close-part").click();
+  else if (event.key === "Enter" && event.target.type === "number") { event.target.blur(); by("start-part").click(); }
+});
 slider.pair.addEventListener("keydown", (event) => {
   if (event.key === "Escape") by("close-part").click();
   else if (event.key === "Enter" && crop.part() && !by("start-part").disabled) by("start-part").click();

@@ -17,7 +17,7 @@ function keepSettings() {
 }
 
 function fillSettings() {
-  by("model").replaceChildren(...offer.models.map(({ name, title }) => new Option(title || name, name)));
+  by("model").replaceChildren(...offer.models.map(({ name }) => new Option(name, name)));
   const usual = offer.models.find((model) => model.default) ?? offer.models[0];
   for (const part of [by("model"), document.querySelector('label[for="model"]')]) part.hidden = offer.models.length < 2;
   by("model").value = offer.models.some(({ name }) => name === wish.model) ? wish.model : usual.name;
@@ -32,7 +32,8 @@ function fillSettings() {
 
 function fillPresets() {
   const model = modelNow();
-  const names = Object.keys(model.presets);
+  const work = (name) => model.presets[name].evaluations ?? 0;
+  const names = Object.keys(model.presets).sort((one, other) => work(one) - work(other));
   const now = names.includes(wish.preset) ? wish.preset : model.default_preset ?? names[0];
   by("presets").replaceChildren(...names.map((name) => {
     const { title, evaluations } = model.presets[name];
@@ -41,7 +42,7 @@ function fillPresets() {
     return newElement("label", { title: title ?? "" }, input,
       newElement("span", {}, name, note && newElement("small", {}, note)));
   }));
-  const facts = [model.title || model.name, model.engine, model.precision].filter(Boolean);
+  const facts = [model.name, model.engine, model.precision].filter(Boolean);
   by("about").textContent = `· ${facts.join(" · ")}`;
 }
 
@@ -63,7 +64,7 @@ function readSettings() {
   if (!Number.isInteger(seed) || seed < 0) return "The seed has to be a whole number from 0.";
   const settings = { model: modelNow().name, preset: chosen("preset"), [unit]: amount, seed };
   if (by("format").value) settings.format = by("format").value;
-  if (by("quality").value && !by("quality").closest("label, .fields").hidden && LOSSY.includes(by("format").value)) {
+  if (by("quality").value && LOSSY.includes(by("format").value)) {
     const quality = Number(by("quality").value);
     if (!(quality >= 1 && quality <= 100)) return "The quality has to be a number from 1 to 100.";
     settings.quality = quality;
@@ -72,10 +73,10 @@ function readSettings() {
 }
 
 const titleOf = ({ settings, part }) => [
-  settings.scale ? `${settings.scale}×` : `${settings.long_edge} px`, settings.preset,
+  `${settings.scale ? `${settings.scale}×` : `${settings.long_edge} px`} ${settings.preset}`,
   offer.models.length > 1 ? settings.model : null, settings.seed ? `seed ${settings.seed}` : null,
-  settings.format ?? null, part ? "part" : null,
-].filter(Boolean).join(" ");
+  settings.format?.toUpperCase(), part ? "part" : null,
+].filter(Boolean).join(", ");
 
 function settingsChanged() {
   settingsRead = null;
@@ -111,13 +112,13 @@ function partSettings({ scale, long_edge, ...others }, picture, part) {
 function forecastOf(picture, settings, part = null) {
   if (!picture.size || typeof settings === "string") return null;
   const key = question(picture, settings, part);
-  if (!forecasts.has(key)) {
+  if (!forecasts.has(key) && !isGone) {
     forecasts.set(key, null);
     asked.push(key);
     clearTimeout(soon);
     soon = setTimeout(askForecasts, 150);  // while somebody types, only what stands in the end is asked
   }
-  return forecasts.get(key);
+  return forecasts.get(key) ?? null;
 }
 
 async function askForecasts() {
@@ -139,7 +140,7 @@ function atLeisure(act) {
   return () => {
     if (isComing) return;
     isComing = true;
-    setTimeout(() => requestAnimationFrame(() => { isComing = false; act(); }), 100);
+    setTimeout(() => { isComing = false; act(); }, 100);
   };
 }
 const drawSoon = atLeisure(() => {
@@ -150,8 +151,11 @@ const drawSoon = atLeisure(() => {
 });
 const planSoon = atLeisure(() => { planAll(); drawTotal(); });
 
-// Pace becomes known with the first picture that is made.
-function forgetForecasts() {
+// The server learns its pace from what it makes, at first more than later.
+let measured = 0;
+function paceIsBetterKnown() {
+  measured += 1;
+  if (measured & (measured - 1)) return;
   for (const [key, forecast] of forecasts) if (forecast && !forecast.trouble) forecasts.delete(key);
 }
 

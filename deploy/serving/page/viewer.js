@@ -7,8 +7,9 @@ const samePart = (one, other) => sameSettings(one.part, other.part);
 function select(picture, version = latestOf(picture)) {
   if (picture !== shown) { zoomReset = true; closePart(); }
   if (version !== shownVersion) liked.right = null;
+  const before = shown;
   [shown, shownVersion] = [picture, version];
-  for (const other of pictures) drawPicture(other);
+  for (const other of new Set([before, picture])) if (pictures.includes(other)) drawPicture(other);
   planAll();
   drawViewer();
 }
@@ -64,10 +65,10 @@ function drawViewer() {
   const isSeen = isCompared || Boolean(single);
   by("unseen-picture").hidden = isSeen;
   by("unseen-picture").textContent = shown.isReadable === null ? ""
-    : "The browser cannot show this format. The result can be seen once it is made.";
+    : "The browser does not show this format. The result can be seen once it is made.";
   slider.pair.hidden = !isSeen;
   slider.stage.tabIndex = isCompared ? -1 : 0;
-  by("try-part").disabled = !shown.size || Boolean(shown.trouble);
+  by("try-part").disabled = !shown.isReadable || Boolean(shown.trouble);
   const settings = settingsNow();
   by("only-this").hidden = pictures.length < 2;
   by("only-this").disabled = typeof settings === "string" || Boolean(shown.trouble) || isMade(shown, settings);
@@ -111,7 +112,7 @@ function drawFacts() {
 }
 
 function openPart() {
-  if (!shown?.size) return;
+  if (!shown?.isReadable) return;
   by("part").hidden = false;
   by("try-part").setAttribute("aria-expanded", "true");
   crop.open(shown.size, shown.lastPart);
@@ -127,6 +128,7 @@ function closePart() {
   by("part").hidden = true;
   by("try-part").setAttribute("aria-expanded", "false");
   drawViewer();
+  zoom.place();
 }
 
 function planPart() {

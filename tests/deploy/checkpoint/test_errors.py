@@ -231,6 +231,8 @@ def test_no_state_dict(saved: Callable[..., Path]) -> None:
             saved(value), r"holds no state_dict: .*under the usual keys \(state_dict, .*saved as its state_dict\(\)"
         )
     refused(saved(torch.nn.Linear(2, 2)), r"holds no state_dict")
+    optimizer = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 1e-4, "params": [0]}]}
+    refused(saved({"epoch": 1, "optimizer": optimizer}), r"holds the state of an optimizer.*of x_opt.pth, x_gen.pth")
 
 
 def test_another_network(saved: Callable[..., Path]) -> None:

@@ -191,9 +191,9 @@ TENSOR_CALL = b"ctorch._utils\n_rebuild_tensor_v2\n"
         (TENSOR_CALL + b"(I1\nI2\n(t(ttR.", "a tensor's record is not one"),
         (TENSOR_CALL + b"(I1\ntR.", "missing"),
         (TENSOR_CALL + b"}b.", "a function's attributes would be changed"),
-        (b"(S'storage'\nS'float'\nS'0'\nS'cpu'\nI-4\ntQ.", "storage record"),
-        (b"(S'module'\nS'float'\nS'0'\nS'cpu'\nI4\ntQ.", "storage record"),
-        (b"I1\nQ.", "cannot unpack"),
+        (b"(S'storage'\nS'float'\nS'0'\nS'cpu'\nI-4\ntQ.", "a storage's record is not one"),
+        (b"(S'module'\nS'float'\nS'0'\nS'cpu'\nI4\ntQ.", "a storage's record is not one"),
+        (b"I1\nQ.", "a storage's record is not one"),
     ],
 )
 def test_damaged_pickles(data: bytes, message: str) -> None:

@@ -17,6 +17,7 @@ from deploy.export.export import export_bundle
 from deploy.measure.evaluation.originals import read_originals
 from deploy.measure.ssimulacra2 import ssimulacra2
 from deploy.picture.upscaler import Upscaler
+from deploy.sampling.choices import Choices
 from tests.checkpoints import save_idm
 from tests.json_schema import checked
 
@@ -69,6 +70,43 @@ def test_presets_are_judged_on_the_folder_that_is_named(common: list[str]) -> No
         originals = read_originals(Path("mine"), 2.0, crop=30)
         looks = [ssimulacra2(upscaler.upscale(one.lr, size=one.size, preset="best"), one.pixels) for one in originals]
     assert judged == pytest.approx(sum(looks) / 2, abs=1e-9)
+
+
+FIT = "--fit --steps 2 --start 0.5 --scale 2 --threads 1 --originals mine"
+
+
+@pytest.mark.usefixtures("common")
+def test_fitted_equations_are_stored_and_preferred_where_they_look_better() -> None:
+    """The second time they are found; then balanced and best are what looks best of all that the bundle has."""
+    options = FIT.split()
+    first = CliRunner().invoke(app, options)
+    assert first.exit_code == 0, first.output
+    assert "fitted-2: 2 steps, start 0.5, consistency 0, at noise levels 0.5, " in first.stdout
+    assert "on 2 pictures at 2, 1 times, " in first.stdout and "balanced: " in first.stdout
+    bundle = Bundle.open(Path("micro.bundle"))
+    again = CliRunner().invoke(app, [*options, "--json"])
+    (row,) = checked("schedule", again.stdout)
+    assert row["resumed"] and row["key"] == row["equation"] == "fitted-2" and len(row["entry"]["steps"]) == 2
+    assert row["entry"]["steps"][1]["turn"] == "half"
+    assert Bundle.open(Path("micro.bundle")).manifest.as_bytes() == bundle.manifest.as_bytes()
+    with Upscaler(bundle, threads=1) as upscaler:
+        best = upscaler.sampling(Choices(preset="best"))
+        originals = read_originals(Path("mine"), 2.0, crop=30)
+        looks = [ssimulacra2(upscaler.upscale(one.lr, size=one.size, preset="best"), one.pixels) for one in originals]
+    presets = bundle.manifest.presets
+    measured = {name: presets[name]["measured_ssimulacra2"] for name in ("balanced", "best")}
+    assert measured["best"] == pytest.approx(sum(looks) / 2, abs=1e-9) == max(measured["balanced"], measured["best"])
+    assert best.fitted is not None  # random weights: what is fitted to the originals looks far better than what is not
+
+
+@pytest.mark.usefixtures("common")
+def test_fitting_refuses_what_it_cannot_use() -> None:
+    for other in ("--start 0.3", "--equation ddim", "--samples 1", "--image photo.png"):
+        assert CliRunner().invoke(app, [*FIT.split(), *other.split()]).exit_code == 2
+    (Path("mine") / "a.png").unlink()
+    refused = CliRunner().invoke(app, FIT.split())
+    assert refused.exit_code == 1 and "fitted to 1 picture fit that one alone" in str(refused.exception)
+    assert Bundle.open(Path("micro.bundle")).manifest.fitted is None
 
 
 def test_a_malformed_list_is_wrong_usage() -> None:

@@ -25,7 +25,7 @@ def test_inspect_says_what_weights_do_not_show(tmp_path: Path, monkeypatch: pyte
     save_sr3(tmp_path)
     told = " ".join(run("inspect sr3_tiny_gen.pth").split())
     assert "assumed norm_groups 32 is the authors' default; weights do not show it" in told
-    assert "8 in training; any other is extrapolated" in told
+    assert "8 in training; other sizes are made as `infer` says" in told
     record = checked("inspect", run("inspect sr3_tiny_gen.pth --json"))
     assert record["configuration"]["norm_groups"] == {"value": 32, "source": "assumed"} and len(record["notes"]) == 1
 

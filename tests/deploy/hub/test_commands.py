@@ -13,6 +13,7 @@ from deploy.hub.pull import local_path
 from deploy.packaged.places import IDM_BUNDLE, IDM_CHECKPOINT
 from tests.hub_server import Hub, files_of
 from tests.json_schema import checked
+from tests.ldm_models import SMALL, networks, save_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")  # of huggingface_hub in httpx2
 
@@ -40,6 +41,30 @@ def test_a_checkpoint_is_pulled_and_named(hub: Hub, tmp_path: Path, monkeypatch:
     assert (tmp_path / "mine.safetensors").read_bytes() == IDM_CHECKPOINT.read_bytes()
     with pytest.raises(HubError, match=r"mine\.safetensors is there already"):
         run("pull", "a/idm-faces", "-o", "mine.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # diffusers' own
+def test_a_pipeline_as_diffusers_saves_it_is_pulled(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = save_folder(tmp_path / "saved", *networks(SMALL))
+    save_folder(folder, *networks(SMALL, 1), variant="fp16")  # beside it, as publishers have it
+    save_folder(folder, *networks(SMALL, 2), safe_serialization=False)
+    files = {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    hub.add("a/ldm-sr", files | {"README.md": b"about", "unet/model.onnx": b"onnx"})
+    record = checked("pull", run("pull", "a/ldm-sr", "--json"))
+    assert record["kind"] == "pipeline" and record["files"] == 6
+    assert hub.fetched() == sorted(
+        ["model_index.json", "scheduler/scheduler_config.json"]
+        + [
+            f"{part}/{name}"
+            for part in ("unet", "vqvae")
+            for name in ("config.json", "diffusion_pytorch_model.safetensors")
+        ]
+    )
+    assert load_checkpoint("hf://a/ldm-sr").family == "ldm"
+    inspected = checked("inspect", run("inspect", "hf://a/ldm-sr", "--json"))
+    assert inspected["path"] == record["path"]
 
 
 def test_a_bundle_is_pulled_used_and_not_changed(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import resource
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -332,3 +333,47 @@ def test_the_variables_of_the_library_count(hub: Hub, tmp_path: Path) -> None:
     assert len(hub.requests) == len(asked)
     done = typed("pull", "a/idm", HF_HUB_OFFLINE="1")
     assert done.returncode == 0 and "HF_HUB_OFFLINE" in done.stderr
+
+
+def pulling(hub: Hub, home: Path, name: str) -> subprocess.Popen[str]:
+    """A process that pulls."""
+    more = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    command = [sys.executable, "-c", "from deploy.cli.main import main; main()", "pull", name, "--json"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=os.environ | more, stdout=pipe, stderr=pipe, text=True)
+
+
+@pytest.mark.slow
+def test_kills_cost_nothing_but_time_and_two_at_once_get_the_same(hub: Hub, tmp_path: Path) -> None:
+    hub.add("a/idm", files_of(IDM_BUNDLE))
+    home = tmp_path / "home"
+    for count in (1, 2, 4, 9, 14, 19):  # killed while the hub answers this question
+        about_to_answer, go_on = threading.Event(), threading.Event()
+
+        def wait(answer: Answer, count: int = count) -> None:
+            if len(hub.requests) == count:
+                answer.headers["Content-Length"] = str(len(answer.body))
+                answer.body, rest = answer.body[: len(answer.body) // 2], answer.body
+                answer.more = held(rest[len(answer.body) :])
+
+        def held(
+            rest: bytes, about_to_answer: threading.Event = about_to_answer, go_on: threading.Event = go_on
+        ) -> Iterator[bytes]:
+            about_to_answer.set()
+            go_on.wait(10)
+            yield rest
+
+        hub.requests.clear()
+        hub.spoil = wait
+        process = pulling(hub, home, "a/idm")
+        head = not about_to_answer.wait(3)  # of a question for the headers alone nothing is held back
+        process.kill()
+        process.communicate()
+        go_on.set()
+        assert head or not list(home.glob("assets/**/bundle.json"))
+    hub.spoil = lambda _: None
+    pair = [pulling(hub, home, "a/idm") for _ in range(2)]
+    records = [json.loads(process.communicate()[0]) for process in pair]
+    assert records[0]["path"] == records[1]["path"]
+    assert Bundle.open(records[0]["path"]).unlisted() == []
+    assert leftovers(home) == []

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +99,38 @@ def test_differences_are_amplified_until_they_can_be_seen() -> None:
 
 class CalibrationBegunError(Exception):
     """Raised where the calibration would begin."""
+
+
+@pytest.mark.slow
+def test_of_two_at_one_bundle_the_second_waits(
+    micro: Bundle, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With other settings, hence other partial results: both end, and the bundle is that of the second."""
+    monkeypatch.setattr("deploy.int8.recording.partial_results.LOOK_EVERY_S", 0.02)
+    said: dict[str, list[str]] = {"first": [], "second": []}
+    has_begun = threading.Event()
+
+    def quantized(who: str, ranges: int) -> command.Outcome:
+        return command.quantize(
+            command.Source(path=micro.path),
+            QuantizeSettings(pictures=2, crop=16, scales=(2.0,), ranges=ranges, max_psnr_drop=5.0, targets=("ort",)),
+            Places(calibration=photographs, report=tmp_path / who, cache=tmp_path / "cache", threads=1),
+            force=True,
+            say=said[who].append,
+            progress=lambda *_: has_begun.set(),
+        )
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(quantized, "first", 2)
+        assert has_begun.wait(60)
+        second = pool.submit(quantized, "second", 1)
+        first.result()
+        second.result()
+    told = [line for line in said["second"] if line.startswith("waiting for another")]
+    assert told == [line for line in told if f"`idm-deploy quantize` of {micro.path}, which works in" in line] != []
+    assert not [line for line in said["first"] if "waiting" in line]
+    quantization = Bundle.open(micro.path).manifest.quantization
+    assert quantization is not None and len(quantization.targets["ort"].edges) == 2
 
 
 def begun(

@@ -14,6 +14,7 @@ from deploy.images.resize import data_consistency, resize_region
 from deploy.images.sizes import Size
 from deploy.images.tiles import Window
 from deploy.sampling.plan import PlanRow
+from deploy.sampling.turns import Turn, turned
 from engines.errors import OutOfMemory
 
 Float32 = NDArray[np.float32]
@@ -54,6 +55,9 @@ class StubModel:
 
     def refusal_of_blend(self) -> str | None:
         return "There is nothing to move."
+
+    def turned(self, subject: "StubSubject", turn: Turn) -> "StubSubject":
+        return StubSubject(np.ascontiguousarray(turned(subject._lr, turn)), subject._size)
 
     def subject(self, lr: Float32, size: Size, posterior: Any) -> "StubSubject":
         del posterior

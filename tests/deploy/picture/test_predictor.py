@@ -1,5 +1,6 @@
 """Tiles within a step: the same as the whole where the network is local, smooth where it is not."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from deploy.families.contract import Keep
 from deploy.families.idm.model import SAMPLING as IDM_SAMPLING
+from deploy.images.sizes import Size
 from deploy.images.tiles import Tiling, Window, whole_tiling
 from deploy.picture.layout import Layout
 from deploy.picture.memory import StateArrays
@@ -18,6 +20,7 @@ from deploy.picture.run import Progress, sampled_batch
 from deploy.sampling.noise_source import NoiseSource
 from deploy.sampling.plan import PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
+from deploy.sampling.turns import TURNS, Turn, turned
 from engines.errors import OutOfMemory
 from tests.deploy.picture.stub_model import REACH, StubModel, StubSubject
 
@@ -180,3 +183,32 @@ def test_what_was_kept_is_let_go_when_memory_runs_out(tmp_path: Path) -> None:
     assert lease.let_go_after == [0, 0]  # before the first window that fits
     assert lease.closed_after == len(model.windows)
     assert set(model.kept[3:]) == {Keep(condition=False, size=False)}
+
+
+class LopsidedModel(StubModel):
+    """Sees more of what is above and left, so that a turn makes a difference."""
+
+    def predict(self, x: NDArray[Any], *args: Any, **options: Any) -> NDArray[Any]:
+        made = super().predict(x, *args, **options)
+        made[:, :, 1:, 1:] += np.float32(0.2) * x[:, :, :-1, :-1]
+        return made
+
+
+@pytest.mark.parametrize("turn", TURNS[1:])
+@pytest.mark.parametrize("tile", [None, 32])
+def test_a_turned_step_predicts_what_the_turned_picture_would(turn: Turn, tile: int | None) -> None:
+    """For each turn in one run after another one, as the steps of a plan come."""
+    state = np.random.default_rng(6).normal(size=(2, 3, *SIZE)).astype(np.float32)
+    tiling = whole_tiling(SIZE, 8) if tile is None else Tiling(size=SIZE, tile=tile, stride=8)
+    model = LopsidedModel()
+    with StateArrays() as arrays:
+        predict = predictor(model, arrays, tiling)
+        as_it_is = np.array(predict(state, ROW, 0))
+        found = np.array(predict(state, replace(ROW, turn=turn), 1))
+        again = np.array(predict(state, ROW, 2))
+    turned_subject = StubSubject(np.ascontiguousarray(turned(LR, turn)), SIZE)
+    whole = Window.whole(Size(*SIZE))
+    expected = model.predict(np.ascontiguousarray(turned(state, turn)), turned_subject.condition(whole), ROW)
+    assert np.allclose(found, turned(expected, turn), atol=1e-5) and not np.allclose(found, as_it_is, atol=1e-5)
+    assert np.array_equal(again, as_it_is)
+    assert np.array_equal(turned(turned(state, turn), turn), state)

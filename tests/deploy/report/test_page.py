@@ -108,7 +108,7 @@ def test_hostile_names_stay_text() -> None:
         tool={"name": HOSTILE, "version": HOSTILE},
         configuration={HOSTILE: {"value": HOSTILE, "source": "assumed"}},
         rewrites=[HOSTILE],
-        placements={HOSTILE: {}},
+        placements={HOSTILE: {"noise_levels": [0.5]}},
         presets={HOSTILE: {"equation": HOSTILE, "steps": 1}, **manifest.presets},
         family="idm",
         quantization=quantization_entry({HOSTILE: int8_target(edges=(0.0, 0.5, 1.0))}, {HOSTILE: HOSTILE}),

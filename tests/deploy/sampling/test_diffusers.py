@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, PNDMScheduler, UniPCMultistepScheduler
 from diffusers.schedulers import scheduling_ddpm
 from numpy.typing import NDArray
 
@@ -98,3 +98,17 @@ def test_dpmpp_3m_is_the_third_order_predictor_of_unipc() -> None:
         lower_order_final=True,
     )
     np.testing.assert_allclose(mine(equation="dpmpp-3m", clip=False), theirs(scheduler), atol=TOLERANCE)
+
+
+def test_pndm_is_plms() -> None:
+    """Steps are evaluations: the second point is evaluated twice, as PLMS has it, so diffusers visits one less."""
+    scheduler = PNDMScheduler(**COMMON, skip_prk_steps=True, set_alpha_to_one=True)
+    scheduler.set_timesteps(STEPS)
+    x = torch.from_numpy(START)
+    for timestep in scheduler.timesteps:
+        x = scheduler.step(torch.from_numpy(network(x.numpy(), int(timestep))), timestep, x).prev_sample
+    plan = make_plan(SCHEDULE, PlanSettings(steps=STEPS + 1, equation="pndm", clip=False), rules=IDM_SAMPLING)
+    visited = [row.timestep for row in plan.rows]
+    assert visited == scheduler.timesteps.tolist() and visited[1] == visited[2]
+    mine = run_plan(plan, lambda x, row, _index: network(x, row.timestep), START, lambda _index: NOISE[0])
+    np.testing.assert_allclose(mine, x.numpy(), atol=TOLERANCE)

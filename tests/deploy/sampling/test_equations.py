@@ -1,5 +1,6 @@
 """Denoising equations against the official runs, the official tables and the exact solution for Gaussian data."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from deploy.families.idm.model import SAMPLING as IDM_SAMPLING
 from deploy.families.latent.model import SAMPLING as LATENT_SAMPLING
 from deploy.sampling.equations import EQUATIONS
 from deploy.sampling.loop import run_plan
-from deploy.sampling.plan import Plan, PlanRow, PlanSettings, make_plan
+from deploy.sampling.plan import MeasuredNoise, Plan, PlanRow, PlanSettings, make_plan
 from deploy.sampling.schedule import NoiseSchedule
 from tests.deploy.sampling.gaussian import DEVIATION, MEAN, sampled_moments, solver_error
 from tests.deploy.sampling.recordings import tables
@@ -168,15 +169,19 @@ def test_the_coefficients_keep_a_noised_picture_a_noised_picture(
 ) -> None:
     # If every estimate is the true picture, the state must stay alpha*picture + sigma*noise: exact for the mean at
     # every step of every equation, because each solves a constant x0 exactly, and 0 noise is left at the end.
-    plan = make_plan(IDM, PlanSettings(equation=equation, steps=steps, placement=placement), rules=IDM_SAMPLING)
+    chosen = PlanSettings(equation=equation, steps=steps, placement=placement)
+    # The noise that the network predicts is then all of it, of mean square 1.
+    plan = make_plan(IDM, chosen, rules=IDM_SAMPLING, measured=MeasuredNoise(noise_levels=(0.5,), mean_squares=(1.0,)))
     levels = [*(row.noise_level for row in plan.rows), plan.end_noise_level]
     sigmas = [*(row.sigma for row in plan.rows), 0.0]
     for index, row in enumerate(plan.rows):
         mean = row.x * levels[index] * picture + sum(row.x0) * picture
         assert mean == pytest.approx(levels[index + 1] * picture, abs=1e-9)
-        assert np.hypot(row.x * sigmas[index], row.noise) == pytest.approx(sigmas[index + 1], abs=1e-9)
-    assert (plan.rows[-1].x, plan.rows[-1].noise) == (0.0, 0.0)
-    assert plan.rows[-1].x0[0] == pytest.approx(1.0)
+        left = row.x * sigmas[index] + sum(row.eps)
+        assert np.hypot(left, row.noise) == pytest.approx(sigmas[index + 1], abs=1e-9)
+    if not plan.earlier_noises and equation != "pndm":
+        assert (plan.rows[-1].x, plan.rows[-1].noise) == (0.0, 0.0)
+        assert plan.rows[-1].x0[0] == pytest.approx(1.0)
 
 
 def errors(equation: str, placement: str, steps: list[int]) -> Array:
@@ -216,6 +221,32 @@ def test_random_equations_converge_in_distribution_at_first_order(options: dict[
         found.append(abs(deviation - DEVIATION))
     slopes = np.log2(np.array(found[:-1]) / found[1:])
     np.testing.assert_allclose(slopes, 1, atol=0.1)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("steps", [2, 5, 20])
+def test_the_analytic_variance_is_exact_for_gaussian_data(steps: int, eta: float) -> None:
+    """E[eps^2] = sigma^2/(alpha^2 DEVIATION^2 + sigma^2) there, and q(x_next | x) is a Gaussian with that variance.
+
+    So the states have the true mean and deviation however few the steps are, up to the last, which adds no noise.
+    """
+    schedule = NoiseSchedule.from_kind("linear", 2000, 1e-6, 4e-2)  # ends in pure noise, where the sampler begins
+    known = make_plan(schedule, PlanSettings(steps=2000), rules=IDM_SAMPLING).rows
+    squares = tuple((row.sigma / np.hypot(row.noise_level * DEVIATION, row.sigma)) ** 2 for row in known)
+    measured = MeasuredNoise(noise_levels=tuple(row.noise_level for row in known), mean_squares=squares)
+    chosen = PlanSettings(equation="analytic-dpm", steps=steps, eta=eta, clip=False)
+    plan = make_plan(schedule, chosen, rules=IDM_SAMPLING, measured=measured)
+    last = plan.rows[-1]
+    before = replace(plan, rows=plan.rows[:-1], end_noise_level=last.noise_level)
+    mean, deviation = sampled_moments(before)
+    assert mean == pytest.approx(last.noise_level * MEAN, abs=1e-6)
+    assert deviation == pytest.approx(
+        np.hypot(last.noise_level * DEVIATION, last.sigma), rel=1e-5
+    )  # 1 - E[eps^2] cancels
+    if eta == 1.0 and steps == 5:  # the posterior of the forward process alone is too narrow
+        ancestral = make_plan(schedule, PlanSettings(equation="ddpm", steps=steps, clip=False), rules=IDM_SAMPLING)
+        narrow = sampled_moments(replace(before, rows=ancestral.rows[:-1], settings=ancestral.settings))[1]
+        assert narrow < 0.985 * deviation
 
 
 def test_at_20_steps_second_order_has_at_most_a_fifth_of_ddims_error_and_third_less() -> None:

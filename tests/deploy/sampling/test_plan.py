@@ -11,13 +11,15 @@ from deploy.families.idm.model import SAMPLING as IDM_SAMPLING
 from deploy.families.latent.model import SAMPLING as LATENT_SAMPLING
 from deploy.sampling.equations import EQUATIONS
 from deploy.sampling.loop import PredictNoise, run_plan
-from deploy.sampling.plan import Plan, PlanRow, PlanSettings, make_plan
-from deploy.sampling.schedule import NoiseSchedule
+from deploy.sampling.placement import point_from_noise_level
+from deploy.sampling.plan import MeasuredNoise, Plan, PlanRow, PlanSettings, make_plan
+from deploy.sampling.schedule import NoiseSchedule, log_snr_from_noise_level, noise_level_from_log_snr
 from tests.deploy.sampling.gaussian import DEVIATION, MEAN, Array, ideal_noise
 from tests.deploy.sampling.recordings import tables
 
 IDM = NoiseSchedule.from_kind("linear", 2000, 1e-6, 1e-2)
 LATENT = NoiseSchedule.from_kind("sqrtlinear", 1000, 0.0015, 0.0155)
+MEASURED = MeasuredNoise(noise_levels=(0.1, 0.9), mean_squares=(1.0, 0.5))
 RULES = {"idm": IDM_SAMPLING, "latent": LATENT_SAMPLING}
 ROW = PlanRow(noise_level=0.5, sigma=0.75**0.5, timestep=3, x=0.0, x0=(1.0,), noise=0.0, clip=True)
 
@@ -101,8 +103,29 @@ def test_listed_noise_levels_are_the_rows_levels() -> None:
 @pytest.mark.parametrize("name", list(EQUATIONS))
 @pytest.mark.parametrize("family", sorted(RULES))
 def test_every_equation_makes_a_plan_of_any_length(name: str, family: str) -> None:
+    schedule = IDM if family == "idm" else LATENT
     for steps in (1, 2, 3, 50):
-        assert len(plan_of(family, equation=name, steps=steps)) == steps
+        chosen = PlanSettings(equation=name, steps=steps)
+        assert len(make_plan(schedule, chosen, rules=RULES[family], measured=MEASURED)) == steps
+
+
+def test_an_equation_that_rests_on_measurements_is_refused_without_any() -> None:
+    with pytest.raises(PlanError, match="not measured yet: run `idm-deploy schedule --equation analytic-dpm`"):
+        plan_of(equation="analytic-dpm")
+    at = MeasuredNoise(noise_levels=(0.2, 0.5), mean_squares=(1.0, 0.0)).at
+    halfway = noise_level_from_log_snr((log_snr_from_noise_level(0.2) + log_snr_from_noise_level(0.5)) / 2)
+    levels = (0.1, 0.2, halfway, 0.5, 0.9)  # beyond the ends it stays as it is there
+    assert [at(point_from_noise_level(IDM, level)) for level in levels] == pytest.approx([1, 1, 0.5, 0, 0])
+
+
+def test_pndm_evaluates_its_second_level_twice_and_never_looks_back_at_the_first_of_the_two() -> None:
+    plan = plan_of(equation="pndm", steps=7)
+    levels = [row.noise_level for row in plan.rows]
+    assert levels[1] == levels[2] and len(set(levels)) == 6
+    assert [len(row.eps) for row in plan.rows] == [0, 1, 2, 3, 4, 3, 3] and plan.earlier_noises == 4
+    assert [plan.rows[index].eps[index - 2] for index in (2, 3, 4)] == [0.0, 0.0, 0.0]
+    listed = plan_of(equation="pndm", steps=3, placement=(0.3, 0.6, 0.9))  # the levels are those that were listed
+    assert [len(row.eps) for row in listed.rows] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_an_unknown_kind_names_the_nearest() -> None:
 
 
 def test_all_wrong_parameters_are_reported_at_once() -> None:
-    with pytest.raises(ConfigError, match=r"positive integer, found 0; beta start .* found None; beta end .* 2"):
+    with pytest.raises(ConfigError, match=r"from 1 to 100000, found 0; beta start .* found None; beta end .* 2"):
         NoiseSchedule.from_kind("linear", 0, None, 2)
 
 

@@ -29,13 +29,14 @@ def test_by_hand() -> None:
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-@pytest.mark.parametrize("estimates", [1, 2, 3])
-def test_the_graph_of_a_step_is_a_valid_model(estimates: int, fresh: bool) -> None:
-    onnx.checker.check_model(onnx.load_model_from_string(update_graph(estimates, fresh=fresh)), full_check=True)
+@pytest.mark.parametrize(("estimates", "noises"), [(1, None), (2, None), (3, None), (1, 0), (1, 3)])
+def test_the_graph_of_a_step_is_a_valid_model(estimates: int, noises: int | None, fresh: bool) -> None:
+    graph = update_graph(estimates, fresh=fresh, noises=noises)
+    onnx.checker.check_model(onnx.load_model_from_string(graph), full_check=True)
 
 
 @pytest.mark.parametrize("clip", [False, True])
-@pytest.mark.parametrize("equation", ["ddim", "ddpm", "dpmpp-2m", "dpmpp-3m"])
+@pytest.mark.parametrize("equation", ["ddim", "ddpm", "pndm", "dpmpp-2m", "dpmpp-3m"])
 def test_the_graphs_of_a_plan_make_the_sample_that_the_loop_makes(equation: str, clip: bool) -> None:
     plan = make_plan(IDM, PlanSettings(equation=equation, steps=9, clip=clip), rules=IDM_SAMPLING)
 

@@ -37,11 +37,11 @@ class Service:
 
     def client(self, **settings: Any) -> httpx2.Client:
         """One that asks it."""
-        return httpx2.Client(base_url=self.address, **{"timeout": 60, **settings})
+        return httpx2.Client(base_url=self.address, **{"timeout": 60, "verify": False, **settings})
 
     def files(self) -> list[Path]:
         """What lies in its folder, once what is to go has had the time to go."""
-        for _ in range(100):
+        for _ in range(500):
             left = [path for path in self.folder.rglob("*") if path.is_file()]
             if not left:
                 break

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from deploy.cli.main import app
 from deploy.serving.options import ServeError, ServeOptions, named_bundles, tokens_in
+from deploy.serving.start import listening_socket
 from tests.deploy.serving.service import Service, served
 from tests.deploy.serving.test_upscale import form
 
@@ -55,6 +56,7 @@ def test_without_a_token_only_the_page_is_to_be_had(strict: Service) -> None:
         page = client.get("/")
         assert "default-src 'none'" in page.headers["content-security-policy"]
         assert client.get("/v1/models", headers=bearer()).status_code == 200
+        assert client.get("/v1/models", auth=("whoever", TOKEN)).status_code == 200
         assert "access-control-allow-origin" not in client.get("/v1/models", headers=bearer()).headers
     assert TOKEN not in strict.log.read_text()
 
@@ -144,6 +146,30 @@ def test_a_client_that_hangs_up_cancels(strict: Service) -> None:
     assert strict.files() == []
 
 
+def test_what_is_no_request_is_refused_and_one_that_is_cut_off_leaves_nothing(strict: Service) -> None:
+    host = urlsplit(strict.address)
+    head = f"POST /v1/upscale HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n".encode()
+    kind = b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 90000\r\n\r\n--b\r\n"
+    part = b'Content-Disposition: form-data; name="image"; filename="a"\r\n\r\nabc'
+    for sent, expected in (
+        (head + kind, None),  # None: the client hangs up
+        (head + kind + part, None),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x00\r\n\r\n", b"HTTP/1.1 400"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 400"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"b" * 200_000, b"HTTP/1.1 400"),
+        (head + b"Content-Length: -5\r\n\r\n", b"HTTP/1.1 400"),
+    ):
+        with socket.create_connection((host.hostname, host.port), 10) as connection:
+            connection.sendall(sent)
+            assert expected is None or connection.recv(12) == expected
+    with strict.client(headers=bearer()) as client:
+        assert client.put("/v1/models").status_code == 405
+        for name in ("../../etc/passwd.png", "\x00.png", "é" * 300 + ".png", 'a";x="b.png', "..", ".png"):
+            answer = client.post("/v1/upscale", files=form(name=name), data={"scale": "2"})
+            assert answer.status_code == 200 and "/" not in answer.headers["content-disposition"]
+    assert strict.files() == []
+
+
 def test_the_log_says_who_asked_for_what_and_nothing_of_it(strict: Service) -> None:
     lines = [json.loads(line) for line in strict.log.read_text().splitlines()]
     requests = [line for line in lines if line["message"] == "request"]
@@ -171,6 +197,12 @@ def test_wrong_options_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bytes").write_bytes(b"\xff")
     with pytest.raises(ServeError, match="it is no text"):
         tokens_in(tmp_path / "bytes")
+    with pytest.raises(ServeError, match=r"The address no-such-host.invalid is unknown here"):
+        listening_socket("no-such-host.invalid", 80)
+    with listening_socket("127.0.0.1", 0) as taken:
+        taken.listen()
+        with pytest.raises(ServeError, match=r"Nothing can listen at 127.0.0.1, port .*--port, of which 0 takes any"):
+            listening_socket("127.0.0.1", taken.getsockname()[1])
     refused = CliRunner().invoke(app, ["serve", "--host", "192.0.2.1"])
     assert refused.exit_code == 2 and "--no-auth" in refused.stderr.replace("\n", " ")
 

@@ -8,11 +8,18 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from typer.testing import CliRunner
 
 from deploy.cli.main import app
+from deploy.images.formats.contract import Outline
+from deploy.images.formats.table import FORMATS
+from deploy.images.reading import read_header
+from deploy.images.sizes import Size
+from deploy.images.writing import write_picture
 from deploy.packaged.places import IDM_BUNDLE, SAMPLE_IMAGES
 from tests.browser import Page, find_browser, opened_browser
 from tests.deploy.serving.service import Service, served
@@ -25,6 +32,7 @@ pytestmark = [
 
 TOKEN = "a token of the page's tests"
 WIDTHS = (1280, 400)
+HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture(scope="module")
@@ -119,15 +127,16 @@ def assert_quiet(page: Page, service: Service) -> None:
 def test_what_is_dropped_is_enlarged_and_saved_as_one_zip(page: Page, service: Service, tmp_path: Path) -> None:
     folder = tmp_path / "holiday"
     (folder / "below").mkdir(parents=True)
-    shutil.copy(SAMPLE_IMAGES / "chelsea.png", folder / "below" / "cat.png")
+    shutil.copy(SAMPLE_IMAGES / "chelsea.png", folder / "below" / f"{HOSTILE}.png")
     Image.open(SAMPLE_IMAGES / "coffee.png").save(folder / "cup.tif")
     (folder / "notes.txt").write_text("no picture")
+    click(page, "input[name=preset][value=draft]")
     page.drop([folder, SAMPLE_IMAGES / "flower.png"], 300, 400)
     page.until("document.querySelectorAll('.pictures > li').length === 3")
-    assert sorted(texts(page, ".name")) == ["flower.png", "holiday/below/cat.png", "holiday/cup.tif"]
+    assert sorted(texts(page, ".name")) == ["flower.png", f"holiday/below/{HOSTILE}.png", "holiday/cup.tif"]
     assert text(page, "#alarm") == "1 file left out: no picture that can be read."
-    # The exact size, and the time, before anything was sent; of a TIFF the browser knows neither.
-    page.until("document.querySelector('#plan').textContent.includes('1 not known yet')")
+    # The exact size before anything was sent, of the TIFF too, which the browser does not show.
+    page.until("document.querySelector('#plan').textContent.startsWith('0.2 megapixels in all, ')")
     assert "64\u2009×\u200964 → 256\u2009×\u2009256" in text(page, ".pictures > li:last-child .facts")
     assert not [url for url in page.requests if "upscale" in url]
 
@@ -141,13 +150,13 @@ def test_what_is_dropped_is_enlarged_and_saved_as_one_zip(page: Page, service: S
     with zipfile.ZipFile(downloaded(tmp_path, "enlarged.zip")) as archive:
         assert archive.testzip() is None
         found = {name: archive.read(name) for name in archive.namelist()}
-    sources = {"holiday/below/cat_x4.png": "holiday/below/cat.png", "holiday/cup_x4.tif": "holiday/cup.tif"}
-    assert set(found) == {*sources, "flower_x4.png"}
-    shutil.copy(SAMPLE_IMAGES / "flower.png", tmp_path / "flower.png")
-    (tmp_path / "by-infer").mkdir()
-    for name, source in {**sources, "flower_x4.png": "flower.png"}.items():
-        infer(str(tmp_path / source), "--scale", "4", "-o", str(tmp_path / "by-infer" / Path(name).name))
-        assert found[name] == (tmp_path / "by-infer" / Path(name).name).read_bytes(), name
+    # `infer` names them so too, below the folder that is asked for.
+    settings = ("--scale", "4", "--preset", "draft")
+    infer(str(folder), *settings, "-o", f"{tmp_path / 'by-infer' / 'holiday'}/")
+    infer(str(SAMPLE_IMAGES / "flower.png"), *settings, "-o", f"{tmp_path / 'by-infer'}/")
+    pictures = [path for path in (tmp_path / "by-infer").rglob("*_x4.*") if path.is_file()]
+    assert len(pictures) == 3
+    assert found == {path.relative_to(tmp_path / "by-infer").as_posix(): path.read_bytes() for path in pictures}
     # The browser shows no TIFF, but sees this result and its input all the same.
     page.tell("[...document.querySelectorAll('.open')].find((row) => row.textContent.includes('cup')).click()")
     page.until("document.querySelector('select.left').options.length === 3")
@@ -155,12 +164,35 @@ def test_what_is_dropped_is_enlarged_and_saved_as_one_zip(page: Page, service: S
     assert_quiet(page, service)
 
 
+def test_sizes_of_what_the_browser_cannot_show_are_known_before_it_is_sent(page: Page, tmp_path: Path) -> None:
+    pytest.importorskip("OpenImageIO")
+    heif = pytest.importorskip("pillow_heif")
+    picture, turned = Image.open(SAMPLE_IMAGES / "coffee.png").convert("RGB").resize((53, 37)), Image.Exif()
+    turned[274] = 6
+    picture.save(tmp_path / "plain.tif")
+    picture.save(tmp_path / "turned.tif", exif=turned)
+    tifffile.imwrite(tmp_path / "big-endian.tif", np.asarray(picture), byteorder=">")
+    heif.from_pillow(picture).save(tmp_path / "part-of-64x64.heic")
+    for width, height in ((53, 37), (64, 48), (3000, 40)):
+        noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        write_picture(tmp_path / f"{width}.jxl", FORMATS["jxl"], Outline(size=Size(height, width), bits=8), [noise])
+    known = {path: read_header(path).size for path in sorted(tmp_path.iterdir())}
+    cut = tmp_path / "cut.tif"
+    cut.write_bytes((tmp_path / "plain.tif").read_bytes()[:6])
+    page.give("#files", [*known, cut])
+    page.until("pictures.every(({ isReadable }) => isReadable !== null)")
+    # Also of those that this browser can show.
+    found = page.tell("Promise.all(pictures.map(({ file }) => sizeFromHeader(file)))")
+    assert found == [*({"width": size.width, "height": size.height} for size in known.values()), None]
+    page.until("by('pictures').lastChild.textContent.includes('size known once it is made')")
+    assert page.problems == []
+
+
 def test_cancelling_ends_the_work_of_the_service(page: Page, service: Service) -> None:
-    Image.open(SAMPLE_IMAGES / "coffee.png").resize((120, 120)).save(service.folder.parent / "large.png")
-    page.give(
-        "#files", [service.folder.parent / "large.png", SAMPLE_IMAGES / "chelsea.png", SAMPLE_IMAGES / "flower.png"]
-    )
-    click(page, "input[name=sizing][value='8']")
+    large = [service.folder.parent / f"large{number}.png" for number in range(3)]
+    for path in large:
+        Image.open(SAMPLE_IMAGES / "coffee.png").resize((100, 100)).save(path)
+    page.give("#files", large)
     click(page, "input[name=preset][value=best]")
     page.until("document.querySelector('#plan').textContent.includes('megapixels')")
     click(page, "#start")
@@ -168,8 +200,8 @@ def test_cancelling_ends_the_work_of_the_service(page: Page, service: Service) -
     number = page.tell("pictures[0].versions[0].id")
     click(page, ".versions .act")
     assert text(page, ".versions .note") == "cancelled"
-    page.until(f"server.json('v1/jobs/{number}').then(({{ state }}) => state === 'cancelled')", 10)
-    page.until("pictures[1].versions[0].state === 'running'", 20)
+    page.until(f"server.json('v1/jobs/{number}').then(({{ state }}) => state === 'cancelled')")
+    page.until("pictures[1].versions[0].state === 'running'")
     click(page, "#cancel-all")
     assert page.tell("pictures.map(({ versions: [{ state }] }) => state)") == ["cancelled"] * 3
     assert page.tell("by('total').hidden") and text(page, "#said") == "All cancelled."
@@ -180,6 +212,21 @@ def test_cancelling_ends_the_work_of_the_service(page: Page, service: Service) -
     page.until("!by('start').disabled")
     click(page, "#start")
     until_done(page, 3)
+
+
+def test_a_pasted_picture_is_enlarged_too(page: Page, service: Service) -> None:
+    page.tell(
+        "(async () => { const canvas = Object.assign(document.createElement('canvas'), { width: 20, height: 12 });"
+        " canvas.getContext('2d').fillRect(3, 3, 9, 5);"
+        " const blob = await new Promise((made) => canvas.toBlob(made)), transfer = new DataTransfer();"
+        " transfer.items.add(new File([blob], 'image.png', { type: 'image/png' }));"
+        " window.dispatchEvent(new ClipboardEvent('paste', { clipboardData: transfer, cancelable: true })); })()"
+    )
+    page.until("!by('start').disabled")
+    click(page, "#start")
+    until_done(page, 1)
+    assert "80\u2009×\u200948" in text(page, "#shown-facts")
+    assert_quiet(page, service)
 
 
 def test_the_slider_compares_any_two_and_goes_down_to_pixels(page: Page, service: Service) -> None:
@@ -306,8 +353,15 @@ def test_what_goes_wrong_is_said_in_words(page: Page, tmp_path: Path) -> None:
     click(page, "#usual")
     page.until("!by('start').disabled")
     page.problems.clear()  # the browser itself notes that a request was refused
+    # A service that is full for a moment is waited for, and one that does not answer too.
+    page.tell(
+        "(() => { const ask = fetch, full = new Response('{}', { status: 429, headers: { 'Retry-After': '1' } });"
+        " let left = 1; fetch = (...asked) => (String(asked[0]).includes('upscale') && left-- > 0"
+        " ? Promise.resolve(full) : ask(...asked)); })()"
+    )
     page.call("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1)
     click(page, "#start")
+    page.until("document.querySelector('.note').textContent === 'the server is busy, again in 1 s'")
     page.until("by('alarm').textContent.startsWith('The server does not answer.')")
     page.call("Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1)
     until_done(page, 1)

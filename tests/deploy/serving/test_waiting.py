@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from deploy.serving.batches import MOST, TRIED_AFTER, Batches
+from deploy.serving.batches import ENOUGH, MOST, TRIED_AFTER, Batches
 from deploy.serving.waiting import Waiting
 
 
@@ -46,10 +46,10 @@ def test_pictures_are_made_together_where_a_trial_says_so() -> None:
     batches = Batches(None)
     for kind in ("x", "y"):
         for _ in range(TRIED_AFTER):
-            assert not batches.is_to_be_tried(kind, MOST)
+            assert not batches.is_to_be_tried(kind, ENOUGH)
             batches.count(kind)
-        assert not batches.is_to_be_tried(kind, MOST - 1)
-        assert batches.is_to_be_tried(kind, MOST) and batches.size(kind) == 1
+        assert not batches.is_to_be_tried(kind, ENOUGH - 1)
+        assert batches.is_to_be_tried(kind, ENOUGH) and batches.size(kind) == 1
     batches.learn("x", pays=True)
     batches.learn("y", pays=False)
     assert (batches.size("x"), batches.size("y"), batches.size("z")) == (MOST, 1, 1)

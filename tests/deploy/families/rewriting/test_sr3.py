@@ -47,7 +47,11 @@ def one_step(rewrites: frozenset[str], size: tuple[int, int], batch: int) -> flo
 
 @settings(max_examples=8, deadline=None)
 @given(height=SIDES, width=SIDES, batch=st.integers(1, 2))
-@pytest.mark.parametrize("rewrites", [*({name} for name in sorted(REWRITES)), set(REWRITES), set()], ids=str)
+@pytest.mark.parametrize(
+    "rewrites",
+    [*({name} for name in sorted(REWRITES)), set(REWRITES), set()],
+    ids=lambda names: " ".join(sorted(names)) or "none",
+)
 def test_rewrites_change_nothing(rewrites: set[str], height: int, width: int, batch: int) -> None:
     assert one_step(frozenset(rewrites), (height, width), batch) < 1
 

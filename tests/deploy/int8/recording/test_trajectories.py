@@ -11,11 +11,13 @@ import pytest
 from calibration.lanes import lanes_for
 from calibration.passes.inputs import DenoiserInput
 from deploy.bundle import Bundle, BundleWriter
+from deploy.bundle.fitted import FittedEquation, FittedStep, FittedTo
 from deploy.int8.recording.pictures import calibration_pictures
 from deploy.int8.recording.trajectories import Trajectories, calibration_plans, groups_of_pictures
 from deploy.int8.settings import PLAIN_STEPS, QuantizeSettings
 from deploy.picture.session import Session
 from deploy.picture.upscaler import Upscaler
+from deploy.sampling.turns import TURNS
 
 SCALES = (2.0, 4.0, 8.0)
 
@@ -41,6 +43,36 @@ def recorded(
 def scaler_of(one: DenoiserInput) -> float:
     """Each group has a magnification of its own."""
     return float(one.feeds["scaler"][0, 0])
+
+
+def test_a_turned_step_is_read_with_the_condition_of_the_turned_picture(
+    micro: Bundle, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network predicts of what is read again what was recorded, whichever way the step turned the picture."""
+    monkeypatch.setattr("deploy.int8.recording.trajectories.PLAIN_STEPS", 2)
+    steps = [
+        FittedStep(noise_level=level, x=0.0, x0=(level + 0.2,), noise=0.1, turn=turn)
+        for level, turn in zip((0.4, 0.6, 0.8), TURNS[1:], strict=True)
+    ]
+    to = FittedTo(family="idm", engine="onnxruntime-cpu", precision="fp32", pictures=2, scales=(4.0,), seed=0)
+    equation = FittedEquation(steps=tuple(steps), from_guess=True, consistency=1.0, fitted_to=to)
+    manifest = replace(
+        micro.manifest,
+        fitted={"fitted-3": equation},
+        presets={"quick": {"equation": "fitted-3", "steps": 3, "start": 0.4, "consistency": 1.0}},
+        default_preset="quick",
+    )
+    settings = QuantizeSettings(scales=(4.0,), crop=16, pictures=1)
+    groups = groups_of_pictures(calibration_pictures(photographs, settings, lambda _: None))
+    with Upscaler(replace(micro, manifest=manifest), "onnxruntime-cpu", "fp32", 1) as upscaler:
+        session = upscaler.session
+        trajectories = Trajectories(session, groups, calibration_plans(session), tmp_path, seed=0)
+        trajectories.record(lanes_for(1), lambda _doing, _fraction: None)
+        read = list(trajectories.inputs())
+        assert len(read) == 3 + 2
+        for one in read:
+            predicted = session.graphs.run("denoise", one.feeds)["noise"]
+            assert np.allclose(predicted, one.predicted, atol=1e-5)
 
 
 @pytest.mark.parametrize("recorded", [3], indirect=True)

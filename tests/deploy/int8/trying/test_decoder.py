@@ -13,7 +13,7 @@ from calibration.targets.table import DECODE, QUERY
 from deploy.bundle import Bundle
 from deploy.bundle.quantization import Int8Decoder
 from deploy.engine.builds import PlanOptions, planned_builds
-from deploy.engine.int8 import int8_decoder_graph
+from deploy.engine.graph_files import int8_decoder_graph
 from deploy.engine.profiles import default_sizes
 from deploy.families.latent.model import LatentModel
 from deploy.int8.settings import QuantizeSettings
