@@ -51,6 +51,7 @@ def open_engine(
     cache_dir: Path | None = None,
     constants: Mapping[str, Array] | None = None,
     device: int | None = None,
+    normalisation: str | None = None,
 ) -> Engine:
     """`graph`, an ONNX file with its weights files beside it, ready to run on `backend`; close it after use.
 
@@ -58,7 +59,7 @@ def open_engine(
     for an engine that will meet no others: it takes less memory, and OpenVINO runs faster (docs/measurements.md).
     `cache_dir` is where the forms that GPU backends run are kept; None is the user's cache directory.
     `constants` (initializer -> value) replace those of the file; ONNX Runtime on the CPU and TensorRT take them.
-    `device` is the number of a GPU; None is the first.
+    `device` is the number of a GPU; None is the first. `normalisation` is one of the record's ways; None is its first.
     """
     record = backend_named(backend)
     state = record.probe()
@@ -72,6 +73,7 @@ def open_engine(
         cache_dir=cache_dir,
         constants=constants or {},
         device=device,
+        normalisation=normalisation,
     )
     record.check(graph, opening)
     try:

@@ -159,6 +159,10 @@ class Engine(ABC):
             self._let_go(held)
             held.on_device.clear()
 
+    def reorders(self) -> int | None:
+        """How many arrays each run copies into another order in memory; None where the backend does not tell."""
+        return None
+
     def close(self) -> None:
         """The backend's memory is released; `run` afterwards is an EngineError, `close` does nothing."""
         with self._lock:
@@ -276,6 +280,8 @@ class Opening:
     cache_dir: Path | None = None
     constants: Mapping[str, Array] = field(default_factory=dict)
     device: int | None = None
+    normalisation: str | None = None
+    """One of the record's `normalisations`; None: the first of them."""
 
 
 def _lacks_nothing() -> Mapping[str, str]:
@@ -318,6 +324,13 @@ class Backend:
 
     OpenVINO needs bfloat16 for int8 to be worth anything: docs/measurements.md, bfloat16 around int8.
     """
+    around_int8_here: Callable[[], str] | None = None
+    """What `around_int8` is on this machine, where that depends on it; may import the package. None: the same anywhere.
+
+    `build-engine` measures the other precisions beside it.
+    """
+    normalisations: tuple[str, ...] = ()
+    """The ways in which it can normalise groups, the first of them unless another is asked for; (): there is one."""
     saturating_sums: str | None = None
     """What is done where the CPU cuts its int8 sums off: UNSIGNED or REFUSE; None: it has instructions of its own."""
 
@@ -354,6 +367,11 @@ class Backend:
                 f"Opening {graph}: {self.name} takes no constants in place of the graph's own. Use onnxruntime-cpu or "
                 "a GPU engine of TensorRT."
             )
+        if opening.normalisation not in (None, *self.normalisations):
+            raise EngineError(
+                f"Opening {graph}: {self.name} does not normalise {opening.normalisation!r}. It has "
+                f"{' and '.join(self.normalisations) or 'one way, which has no name'}."
+            )
 
     def precisions_here(self) -> tuple[str, ...]:
         """The precisions that this machine has the arithmetic for."""
@@ -361,10 +379,19 @@ class Backend:
         return tuple(precision for precision in self.precisions if precision not in lacking)
 
     def precision_around_int8(self) -> str:
-        """`around_int8`, or float32 on a machine that lacks it."""
+        """`around_int8` as it is on this machine, or float32 on one that lacks it."""
         if self.around_int8 == "fp32":  # then nothing need be imported
             return self.around_int8
-        return "fp32" if self.around_int8 in self.lacks() else self.around_int8
+        if self.around_int8 in self.lacks():
+            return "fp32"
+        return self.around_int8 if self.around_int8_here is None else self.around_int8_here()
+
+    def others_around_int8(self) -> tuple[str, ...]:
+        """The other precisions that int8 graphs may be surrounded by here; none where the backend has one way."""
+        if self.around_int8_here is None:
+            return ()
+        usual = self.precision_around_int8()
+        return tuple(precision for precision in self.precisions_here() if precision != usual)
 
     def fixed_sizes_pay(self, evaluations: float) -> bool:
         """Whether so many evaluations of the training's size, at one size, are worth a graph compiled for that size.

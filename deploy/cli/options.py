@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from deploy.cli.models import NamesModel
-from deploy.cli.values import checked_engine, checked_equation, checked_precision, checked_usage
+from deploy.cli.values import checked_around, checked_engine, checked_equation, checked_precision, checked_usage
 
 Completion = Callable[[], list[str]]
 """The words that the shell offers for an option."""
@@ -218,6 +218,15 @@ Precision = Annotated[
         "found fastest here, else fp32.",
         complete=PRECISIONS,
         check=checked_precision,
+    ),
+]
+Around = Annotated[
+    str,
+    ENGINE(
+        "Number format of what surrounds int8 layers, fp32 or bf16, on OpenVINO. auto: what build-engine found faster "
+        "here, else bf16 where the processor has fast instructions for it.",
+        complete=one_of("fp32", "bf16"),
+        check=checked_around,
     ),
 ]
 Threads = Annotated[

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 OPTIONS_OF_PARAMETERS = (
+    "around",
     "background",
     "batch",
     "blend",
@@ -176,6 +177,11 @@ def checked_engine(name: str) -> None:
     _refuse_unknown("engine", name, ["auto", *BACKENDS])
 
 
+def checked_around(name: str) -> None:
+    """It is a precision that may surround int8 layers."""
+    _refuse_unknown("precision around int8", name, ["auto", "fp32", "bf16"])
+
+
 def checked_precision(name: str) -> None:
     """Some engine has that precision."""
     from deploy.engine.graphs import INT8
@@ -226,9 +232,11 @@ def _shape_from_text(text: str) -> "Size":
 def cells_of_candidates(candidates: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Heading and rows of what `build-engine` measured; the last columns only where a bundle was quantized."""
     quantized = any(candidate.get("fidelity_db") is not None for candidate in candidates)
-    cells = [["", "ms per step", "dB from float32", *(["picture dB", "dB lost"] if quantized else [])]]
+    reorders = any(candidate.get("reorders") is not None for candidate in candidates)
+    headings = ["picture dB", "dB lost"] if quantized else []
+    cells = [["", "ms per step", "dB from float32", *headings, *(["reorders"] if reorders else [])]]
     for candidate in candidates:
-        name = f"{candidate['backend']} {candidate['precision']}"
+        name = name_of_candidate(candidate)
         if candidate["failure"]:
             cells.append([name, candidate["failure"], *[""] * (len(cells[0]) - 2)])
             continue
@@ -239,8 +247,19 @@ def cells_of_candidates(candidates: Sequence[Mapping[str, Any]]) -> list[list[st
             "-" if figure is None else f"{figure:.{digits}f}"
             for figure, digits in zip(figures, (1, 1, 3), strict=False)
         ]
+        left = candidate.get("reorders")
+        texts += ["-" if left is None else str(left)] if reorders else []
         cells.append([name, f"{candidate['step_ms']:.1f}", *texts])
     return cells
+
+
+def name_of_candidate(candidate: Mapping[str, Any]) -> str:
+    """Engine and precision of what `build-engine` measured, with what is not usual."""
+    from deploy.engine.graphs import name_of_way
+
+    return name_of_way(
+        candidate["backend"], candidate["precision"], candidate.get("around"), candidate.get("normalisation")
+    )
 
 
 def _three(text: str, read: Callable[[str], Value], option: str, example: str) -> tuple[Value, Value, Value]:

@@ -1,30 +1,38 @@
 """Which engine and precision a run uses when it is told "auto"."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from deploy.bundle import Bundle
 from deploy.engine.chosen import AUTO, chosen_engine, newest_decision
 from deploy.engine.graphs import DENOISE, INT8, EngineChoice
 from deploy.engine.int8 import has_int8, runs_int8
-from deploy.errors import BundleError, MissingPackage
+from deploy.errors import BundleError, DeployError, MissingPackage
 from engines.backends import BACKENDS, backend_named, check_device, probe_all
 from engines.contract import check_request
+from engines.errors import EngineError
 
 __all__ = ["AUTO", "choices_here", "engine_choice"]
 
 
 def engine_choice(
-    bundle: Bundle, engine: str = AUTO, precision: str = AUTO, threads: int | None = None, device: int | None = None
+    bundle: Bundle,
+    engine: str = AUTO,
+    precision: str = AUTO,
+    threads: int | None = None,
+    device: int | None = None,
+    around: str = AUTO,
 ) -> EngineChoice:
     """The engine and precision that were named, checked before anything is opened.
 
     What is left to "auto" is what `build-engine` measured to be fastest for this bundle here; where it was not asked,
     the first engine that is installed and has the precision, and float32, or int8 where that is all the bundle has.
-    device: the number of a GPU; then only engines that run on GPUs are chosen from.
+    device: the number of a GPU; then only engines that run on GPUs are chosen from. around: the precision of what
+    surrounds int8 layers; "auto" is what was measured to be faster, else what is usual for this processor.
     """
     check_device(device, None if engine == AUTO else engine)
     if engine == precision == AUTO and (chosen := chosen_engine(bundle, threads=threads, device=device)) is not None:
-        return chosen
+        return _surrounded(chosen, around)
     precision_used = precision
     if precision == AUTO:
         precision_used = "fp32" if DENOISE in bundle.manifest.graphs else INT8
@@ -40,13 +48,50 @@ def engine_choice(
             f"{bundle.path} holds its denoiser in int8 only, not in {precision_used}. Leave `precision` out, or export"
             " the checkpoint again."
         )
-    return EngineChoice(backend=backend, precision=precision_used, threads=threads, device=device)
+    choice = EngineChoice(backend=backend, precision=precision_used, threads=threads, device=device)
+    return _surrounded(_as_measured(bundle, choice), around)
+
+
+def _surrounded(choice: EngineChoice, around: str) -> EngineChoice:
+    """The choice with the precision around its int8 layers that was asked for, which is checked."""
+    if around == AUTO:
+        return choice
+    if choice.precision != INT8:
+        raise DeployError(
+            f"`around` {around} says what surrounds int8 layers, and {choice.name} has none. Leave it out, or take "
+            "`precision` int8."
+        )
+    usual, others = choice.record.precision_around_int8(), choice.record.others_around_int8()
+    if around not in (usual, *others):
+        raise EngineError(
+            f"The engine {choice.backend} has no {around} around int8 on this machine. It has "
+            f"{', '.join([usual, *others])}."
+        )
+    return replace(choice, around=None if around == usual else around)
+
+
+def _as_measured(bundle: Bundle, choice: EngineChoice) -> EngineChoice:
+    """The choice in the fastest of the ways in which `build-engine` measured its backend and precision, if it did."""
+    decision = newest_decision(bundle, device=choice.device)
+    candidates = [] if decision is None else decision.figures["candidates"]
+    timed = [
+        candidate
+        for candidate in candidates
+        if (candidate["backend"], candidate["precision"]) == (choice.backend, choice.precision)
+        and candidate["step_ms"] is not None
+    ]
+    if not timed:
+        return choice
+    best = min(timed, key=lambda candidate: float(candidate["step_ms"]))
+    return replace(choice, around=best.get("around"), normalisation=best.get("normalisation"))
 
 
 def choices_here(
     bundle: Bundle, threads: int | None, cache_dir: Path | None = None, device: int | None = None
 ) -> list[EngineChoice]:
     """Every engine that is here, in every precision that this machine has and the bundle has graphs for.
+
+    Int8 comes with each precision that may surround it.
 
     device: the number of the GPU for engines that run on one.
     """
@@ -57,10 +102,10 @@ def choices_here(
         precisions = [*backend.precisions_here()] if DENOISE in bundle.manifest.graphs else []
         precisions += [INT8] if has_int8(bundle, name) else []
         gpu = device if backend.on_gpu else None
-        choices += [
-            EngineChoice(backend=name, precision=precision, threads=threads, cache_dir=cache_dir, device=gpu)
-            for precision in precisions
-        ]
+        for precision in precisions:
+            choice = EngineChoice(backend=name, precision=precision, threads=threads, cache_dir=cache_dir, device=gpu)
+            others = backend.others_around_int8() if precision == INT8 else ()
+            choices += [choice, *(replace(choice, around=around) for around in others)]
     return choices
 
 
@@ -84,6 +129,5 @@ def _engine_for(bundle: Bundle, precision: str, device: int | None = None) -> st
         able = [name for name in able if has_int8(bundle, name)]
     decision = newest_decision(bundle, device=device) if len(able) > 1 else None
     candidates = decision.figures["candidates"] if decision is not None else []
-    times = {c["backend"]: c["step_ms"] for c in candidates if c["precision"] == precision and c["step_ms"] is not None}
-    timed = [name for name in able if name in times]
-    return min(timed, key=times.__getitem__) if timed else (able or installed)[0]
+    steps = [c for c in candidates if c["precision"] == precision and c["step_ms"] is not None and c["backend"] in able]
+    return str(min(steps, key=lambda c: float(c["step_ms"]))["backend"]) if steps else (able or installed)[0]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from deploy.bundle import Bundle
 from deploy.engine.graphs import EngineChoice
-from engines.backends import probe_all
+from engines.backends import backend_named, probe_all
 from engines.cache import Cache, Entry, fingerprint
 from engines.machine.cuda import Device, find_device
 from engines.machine.host import find_cpu
@@ -28,7 +28,13 @@ def chosen_engine(
     choice = entry.figures["chosen"]
     root = Cache(cache_dir).root
     return EngineChoice(
-        backend=choice["backend"], precision=choice["precision"], threads=threads, cache_dir=root, device=device
+        backend=choice["backend"],
+        precision=choice["precision"],
+        threads=threads,
+        cache_dir=root,
+        device=device,
+        around=choice.get("around"),
+        normalisation=choice.get("normalisation"),
     )
 
 
@@ -61,6 +67,12 @@ def machine_key(bundle: Bundle, device: int | None = None) -> dict[str, str]:
     cpu = find_cpu()
     return {
         "bundle": fingerprint([record.sha256 for record in bundle.manifest.files.values()]),
-        "engines": ", ".join(f"{probe.name} {probe.version}" for probe in engines),
+        "engines": ", ".join(f"{probe.name} {probe.version}{_ways(probe.name)}" for probe in engines),
         "device": f"{cpu.model}, {cpu.usable_cores} cores{gpu}",
     }
+
+
+def _ways(backend: str) -> str:
+    """What an engine of this version is measured with besides: decisions made before it was are not its own."""
+    ways = backend_named(backend).normalisations
+    return f" ({', '.join(ways)})" if ways else ""

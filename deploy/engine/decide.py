@@ -65,6 +65,8 @@ class BuildOptions:
     rebuild: bool = False
     device: int | None = None
     """The number of a GPU, to choose among the engines that run on GPUs."""
+    around: str = AUTO
+    """The precision around int8 layers."""
 
     def __post_init__(self) -> None:
         limits = {"least SQNR": self.least_sqnr_db, "largest PSNR drop": self.max_psnr_drop}
@@ -85,8 +87,10 @@ class Decision:
 def decide(bundle: Bundle, cache: Cache, options: BuildOptions, progress: Progress) -> Decision:
     """The fastest engine and precision for this bundle here whose step is right; measured, or from the cache."""
     choices = possible_choices(
-        bundle, options.engine, options.precision, options.trial.threads, cache.root, options.device
+        bundle, options.engine, options.precision, options.trial.threads, cache.root, options.device, options.around
     )
+    if options.around != AUTO and not any(_is_so_surrounded(choice, options.around) for choice in choices):
+        raise _nothing_so_surrounded(options)
     if not any(_was_asked_for(choice, options) for choice in choices):
         raise _nothing_to_choose(options)
 
@@ -164,6 +168,17 @@ def _was_asked_for(choice: EngineChoice | Candidate, options: BuildOptions) -> b
     return suits and options.engine in (AUTO, choice.backend) and options.precision in (AUTO, choice.precision)
 
 
+def _is_so_surrounded(choice: EngineChoice, around: str) -> bool:
+    return choice.precision == INT8 and choice.precision_of_engines == around
+
+
+def _nothing_so_surrounded(options: BuildOptions) -> DeployError:
+    return DeployError(
+        f"There is nothing to choose from with {options.around} around int8: either this bundle has no int8 graphs for "
+        "an engine here, or none of these engines has that. Leave `around` out, or `idm-deploy quantize` the bundle."
+    )
+
+
 def _nothing_to_choose(options: BuildOptions) -> DeployError:
     probes = [probe for probe in probe_all() if options.engine in (AUTO, probe.name)]
     if options.device is not None:
@@ -194,6 +209,8 @@ def _decision(figures: Figures, reason: str, options: BuildOptions, cache: Cache
         threads=options.trial.threads,
         cache_dir=cache.root,
         device=options.device,
+        around=chosen.around,
+        normalisation=chosen.normalisation,
     )
     return Decision(choice=choice, why=figures["why"], candidates=candidates, reason=reason)
 
@@ -201,7 +218,8 @@ def _decision(figures: Figures, reason: str, options: BuildOptions, cache: Cache
 def _choice_key(bundle: Bundle, options: BuildOptions) -> dict[str, str]:
     trial = options.trial
     return machine_key(bundle, options.device) | {
-        "asked": f"{options.engine} {options.precision}",
+        "asked": f"{options.engine} {options.precision}"
+        + ("" if options.around == AUTO else f", {options.around} around int8"),
         "size": str(trial.size),
         "batch": str(trial.batch),
         "threads": "auto" if trial.threads is None else str(trial.threads),

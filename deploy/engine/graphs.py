@@ -43,6 +43,8 @@ class EngineChoice:
     int8_target: whose int8 graphs are run; None: those made for the backend. For comparisons.
     cache_dir: where `build-engine` keeps what GPU backends run; None: the user's cache directory.
     device: the number of the GPU; None: the first, and no GPU for a CPU backend.
+    around: the precision of what surrounds int8 layers; None: what is usual for the backend on this machine.
+    normalisation: one of the backend's ways to normalise groups; None: its usual one.
     """
 
     backend: str = DEFAULT_BACKEND
@@ -51,11 +53,13 @@ class EngineChoice:
     int8_target: str | None = None
     cache_dir: Path | None = None
     device: int | None = None
+    around: str | None = None
+    normalisation: str | None = None
 
     @property
     def name(self) -> str:
-        """Backend and precision, as people are shown them."""
-        return f"{self.backend} {self.precision}"
+        """Backend and precision, as people are shown them, with what is not usual."""
+        return name_of_way(self.backend, self.precision, self.around, self.normalisation)
 
     @property
     def record(self) -> Backend:
@@ -65,7 +69,16 @@ class EngineChoice:
     @property
     def precision_of_engines(self) -> str:
         """What an engine is opened in; int8 graphs carry their own precision, and this is that of the rest of them."""
-        return self.record.precision_around_int8() if self.precision == INT8 else self.precision
+        if self.precision != INT8:
+            return self.precision
+        return self.around or self.record.precision_around_int8()
+
+
+def name_of_way(backend: str, precision: str, around: str | None = None, normalisation: str | None = None) -> str:
+    """A way to run a bundle as people are shown it: backend and precision, and after them what is not usual."""
+    unusual = [f"{around} around"] if around else []
+    unusual += [f"{normalisation} normalisation"] if normalisation else []
+    return ", ".join([f"{backend} {precision}", *unusual])
 
 
 class GraphSet:
@@ -132,6 +145,7 @@ class GraphSet:
             cache_dir=choice.cache_dir,
             constants=self._constants(name, graph, index),
             device=choice.device,
+            normalisation=choice.normalisation,
         )
 
     def _graph(self, name: str) -> Path:

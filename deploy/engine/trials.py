@@ -11,7 +11,7 @@ import numpy as np
 
 from deploy.bundle import Bundle
 from deploy.engine.choice import choices_here
-from deploy.engine.graphs import INT8, EngineChoice, GraphSet
+from deploy.engine.graphs import DENOISE, INT8, EngineChoice, GraphSet, name_of_way
 from deploy.engine.int8 import target_of_backend
 from deploy.engine.turns import Contender, measure
 from deploy.errors import DeployError
@@ -58,7 +58,9 @@ class Candidate:
 
     sqnr_db is None for the reference itself; failure says why there are no figures. psnr_drop and fidelity_db are what
     `quantize` measured on held-out pictures when it made the int8 graphs: dB lost against the originals, and dB between
-    the pictures in int8 and in float. worst_db is the latter of the worst picture in plain sampling.
+    the pictures in int8 and in float. worst_db is the latter of the worst picture in plain sampling. around and
+    normalisation: as of an EngineChoice. reorders: how many arrays each step copies into another order in memory; None
+    where the engine does not tell.
     """
 
     backend: str
@@ -69,11 +71,22 @@ class Candidate:
     psnr_drop: float | None = None
     fidelity_db: float | None = None
     worst_db: float | None = None
+    around: str | None = None
+    normalisation: str | None = None
+    reorders: int | None = None
 
     @property
     def name(self) -> str:
-        """Backend and precision, as people are shown them."""
-        return f"{self.backend} {self.precision}"
+        """Backend and precision, as people are shown them, with what is not usual."""
+        return name_of_way(self.backend, self.precision, self.around, self.normalisation)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Answer:
+    """What a contender's first step gave, and how many arrays it copied into another order."""
+
+    noise: Array
+    reorders: int | None
 
 
 def possible_choices(
@@ -83,6 +96,7 @@ def possible_choices(
     threads: int | None,
     cache_dir: Path | None = None,
     device: int | None = None,
+    around: str = "auto",
 ) -> list[EngineChoice]:
     """Every backend and precision that this machine can run, narrowed by what was asked for ("auto": all of them).
 
@@ -99,6 +113,7 @@ def possible_choices(
         or (
             engine in ("auto", choice.backend)
             and precision in ("auto", choice.precision)
+            and (around == "auto" or choice.precision != INT8 or around == choice.precision_of_engines)
             and (device is None or choice.device is not None)
         )
     ]
@@ -107,17 +122,38 @@ def possible_choices(
 def try_choices(
     bundle: Bundle, choices: Sequence[EngineChoice], settings: TrialSettings, progress: Progress
 ) -> list[Candidate]:
-    """The measured candidates, one per choice in order; the first float32 one that runs is the others' reference."""
-    answers: dict[EngineChoice, Array] = {}
+    """The measured candidates, one per choice in order, and the fastest in its other ways to normalise after them.
+
+    The first float32 one that runs is the others' reference.
+    """
+    answers: dict[EngineChoice, _Answer] = {}
     with ExitStack() as stack:
-        contenders = {
-            choice: _contender(stack.enter_context(GraphSet(bundle, choice)), stack, settings, answers)
-            for choice in choices
-        }
+
+        def contender(choice: EngineChoice) -> Contender:
+            return _contender(stack.enter_context(GraphSet(bundle, choice)), stack, settings, answers)
+
+        contenders = {choice: contender(choice) for choice in choices}
         race(list(contenders.values()), settings.rounds, time.perf_counter, progress)
+        timed = [choice for choice in choices if contenders[choice].times_ms and len(choice.record.normalisations) > 1]
+        for leader in sorted(timed, key=lambda choice: median(contenders[choice].times_ms))[:1]:
+            for normalisation in leader.record.normalisations[1:]:
+                other = replace(leader, normalisation=normalisation)
+                contenders[other] = contender(other)
+                _time_beside(contenders[leader], contenders[other], settings.rounds, progress)
     reference = next((c for c in choices if c.precision == FLOAT_REFERENCE and c in answers), None)
-    candidates = [_candidate(choice, contenders[choice], answers, reference) for choice in choices]
+    candidates = [_candidate(choice, contenders[choice], answers, reference) for choice in contenders]
     return [_with_held_out_figures(candidate, bundle) for candidate in candidates]
+
+
+def _time_beside(leader: Contender, other: Contender, rounds: int, progress: Progress) -> None:
+    """The other's times, in turns with the leader's, as they would have been in the race that the leader has won."""
+    raced = median(leader.times_ms)
+    counted = len(leader.times_ms)
+    measure([leader, other], 2 * rounds, time.perf_counter, progress)
+    if other.failure is None and leader.failure is None:
+        drift = raced / median(leader.times_ms[counted:])
+        del leader.times_ms[counted:]
+        other.times_ms = [drift * ms for ms in other.times_ms]
 
 
 def race(contenders: Sequence[Contender], rounds: int, clock: Callable[[], float], progress: Progress) -> None:
@@ -146,18 +182,22 @@ def _with_held_out_figures(candidate: Candidate, bundle: Bundle) -> Candidate:
 
 
 def _candidate(
-    choice: EngineChoice, contender: Contender, answers: Mapping[EngineChoice, Array], reference: EngineChoice | None
+    choice: EngineChoice, contender: Contender, answers: Mapping[EngineChoice, _Answer], reference: EngineChoice | None
 ) -> Candidate:
-    if contender.failure is not None or choice not in answers:
-        return Candidate(backend=choice.backend, precision=choice.precision, failure=contender.failure or "not run")
-    distance = None if reference is None or choice == reference else sqnr_db(answers[reference], answers[choice])
-    return Candidate(
-        backend=choice.backend, precision=choice.precision, step_ms=median(contender.times_ms), sqnr_db=distance
+    candidate = Candidate(
+        backend=choice.backend, precision=choice.precision, around=choice.around, normalisation=choice.normalisation
     )
+    if contender.failure is not None or choice not in answers:
+        return replace(candidate, failure=contender.failure or "not run")
+    answer = answers[choice]
+    distance = None
+    if reference is not None and choice != reference:
+        distance = sqnr_db(answers[reference].noise, answer.noise)
+    return replace(candidate, step_ms=median(contender.times_ms), sqnr_db=distance, reorders=answer.reorders)
 
 
 def _contender(
-    graphs: GraphSet, stack: ExitStack, settings: TrialSettings, answers: dict[EngineChoice, Array]
+    graphs: GraphSet, stack: ExitStack, settings: TrialSettings, answers: dict[EngineChoice, _Answer]
 ) -> Contender:
     """A contender whose first turn, which is not counted, opens the graphs, prepares the feeds and keeps the answer.
 
@@ -174,7 +214,7 @@ def _contender(
         if first:
             if not np.isfinite(noise).all():
                 raise EngineError(f"{graphs.choice.name} gives values that are no numbers")
-            answers[graphs.choice] = noise
+            answers[graphs.choice] = _Answer(noise=noise, reorders=graphs.engine(DENOISE).reorders())
 
     return Contender(graphs.choice.name, step)
 

@@ -142,8 +142,7 @@ class Forecasts:
                 self._say(f"{self._pictures} pictures: about {text_from_seconds(self._forecast)} in all")
 
     def _on_engine(self) -> str:
-        choice = self._upscaler.choice
-        return f" on {choice.backend} {choice.precision}"
+        return f" on {self._upscaler.choice.name}"
 
 
 class PictureForecast:

@@ -56,6 +56,7 @@ class Request:
     max_pixels: int | None = None  # of inputs and outputs; None: what is usual for each
     force: bool = False
     precision: str = AUTO  # as it was asked for: "auto" takes what was made in any
+    around: str = AUTO  # what surrounds int8 layers, as it was asked for
     choices: Choices = field(default_factory=Choices)
     saving: Saving = field(default_factory=Saving)
     all_frames: bool = False  # of files that hold several pictures, rather than the first

@@ -26,7 +26,7 @@ class Settings:
         self._request = request
         self._sampling = sampling
         self._making = Making.of_run(upscaler, sampling, seed=request.seed, tile=request.tile)
-        self.forms = forms_that_will_do(upscaler.bundle.manifest, request.precision, self._making.form)
+        self.forms = forms_that_will_do(upscaler.bundle.manifest, request.precision, self._making.form, request.around)
         self._hashes: dict[int, frozenset[bytes]] = {}
 
     def making(self, result: Result, draw: int) -> Making:

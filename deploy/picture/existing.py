@@ -21,7 +21,7 @@ from msgspec.structs import replace as changed
 import deploy
 from deploy.bundle import Manifest
 from deploy.engine.chosen import AUTO
-from deploy.engine.graphs import INT8
+from deploy.engine.graphs import INT8, EngineChoice
 from deploy.errors import ImageError
 from deploy.images.notes import note_of
 from deploy.images.sizes import Size
@@ -82,7 +82,7 @@ class Making:
             plan=_digest(plan),
             seed=str(seed),
             tile="none" if tile is None else str(tile),
-            form=form_of(manifest, upscaler.choice.precision),
+            form=form_of(manifest, upscaler.choice),
         )
 
     def of_source(self, digest: str, size: Size, saving: Saving, format: str) -> Self:
@@ -131,8 +131,17 @@ class Making:
         return any(seal == _digest(asdict(replace(self, form=form))) for form in forms)
 
 
-def form_of(manifest: Manifest, precision: str) -> str:
-    """The numeric form of a precision of this bundle: its name, and for int8 the calibration as well."""
+def form_of(manifest: Manifest, choice: EngineChoice) -> str:
+    """The numeric form of a bundle on an engine: its precision, and for int8 the calibration as well.
+
+    What surrounds int8 layers is added where it is not what the engine was made for.
+    """
+    around = choice.precision_of_engines
+    form = _form_of(manifest, choice.precision)
+    return form if choice.precision != INT8 or around == choice.record.around_int8 else f"{form}-{around}"
+
+
+def _form_of(manifest: Manifest, precision: str) -> str:
     if precision != INT8 or manifest.quantization is None:
         return precision
     targets = manifest.quantization.targets.items()
@@ -141,11 +150,14 @@ def form_of(manifest: Manifest, precision: str) -> str:
     return f"{INT8}-{_digest(calibrated)[:12]}"
 
 
-def forms_that_will_do(manifest: Manifest, asked: str, form: str) -> frozenset[str]:
-    """Every form that the bundle has now, unless one was asked for by name."""
-    if asked != AUTO:
+def forms_that_will_do(manifest: Manifest, asked: str, form: str, around: str = AUTO) -> frozenset[str]:
+    """Every form that the bundle has now, unless one was asked for by name, or what surrounds int8 was."""
+    if around != AUTO or asked not in (AUTO, INT8):
         return frozenset([form])
-    return frozenset(form_of(manifest, precision) for precision in ("fp32", "bf16", "fp16", INT8))
+    floats = ("fp32", "bf16", "fp16")
+    int8 = _form_of(manifest, INT8)
+    forms = [int8, *(f"{int8}-{around}" for around in floats)]
+    return frozenset(forms if asked == INT8 else [*floats, *forms])
 
 
 def note_of_existing(target: Path, *, force: bool = False) -> bytes | None:

@@ -53,7 +53,7 @@ def keep_pace(bundle: Bundle, choice: EngineChoice, pace: Pace) -> None:
 def _key(bundle: Bundle, choice: EngineChoice) -> dict[str, str]:
     return machine_key(bundle, choice.device) | {
         "of": "pace",
-        "backend": f"{choice.backend} {choice.precision}",
+        "backend": choice.name,
         "threads": "auto" if choice.threads is None else str(choice.threads),
     }
 
@@ -72,10 +72,11 @@ def _measured_by_build_engine(bundle: Bundle, choice: EngineChoice) -> dict[Plac
     if trial.get("batch") != 1 or trial.get("threads") != choice.threads:
         return {}
     pixels = trial["size"][0] * trial["size"][1]
-    wanted = (choice.backend, choice.precision)
+    names = ("backend", "precision", "around", "normalisation")
+    wanted = [getattr(choice, name) for name in names]
     steps = [
         candidate["step_ms"] / 1e3
         for candidate in entry.figures["candidates"]
-        if (candidate["backend"], candidate["precision"]) == wanted and candidate["step_ms"] is not None
+        if [candidate.get(name) for name in names] == wanted and candidate["step_ms"] is not None
     ]
     return {(STEP, pixels, pixels): steps[0]} if steps else {}

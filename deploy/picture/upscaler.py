@@ -35,6 +35,8 @@ class Upscaler:
     `engine` and `precision`: "auto", or as `idm-deploy doctor` lists them. `threads`: None is the engine's own number.
     `max_memory` bounds the resident memory of the process, in bytes or as text such as "1GiB"; None is 60 % of what is
     free when a picture comes. `device`: the number of a GPU, for engines that run on GPUs; None is the first.
+    `around`: the precision of what surrounds int8 layers, "fp32" or "bf16", where the engine has both; "auto" is the
+    faster one, as `build-engine` measured it, else what is usual for this processor.
 
     Threads: any number of them may call one Upscaler at the same time, with pictures of any sizes. Each call returns,
     bit for bit, what it would return alone with the same memory. The networks are in memory once; calls share the
@@ -54,9 +56,10 @@ class Upscaler:
         threads: int | None = None,
         max_memory: int | str | None = None,
         device: int | None = None,
+        around: str = AUTO,
     ) -> None:
         check_kinds(bundle=bundle, engine=engine, precision=precision, threads=threads, max_memory=max_memory)
-        choice = engine_choice(bundle, engine, precision, threads, device)
+        choice = engine_choice(bundle, engine, precision, threads, device, around)
         self.session = Session(bundle, choice, memory=max_memory)
 
     @classmethod

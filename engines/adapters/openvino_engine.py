@@ -6,9 +6,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from engines.adapters.openvino_normalisation import (
+    CHANNELS_LAST,
+    NORMALISATIONS,
+    normalise_channels_last,
+    reorders_left,
+)
 from engines.arrays import Array
 from engines.contract import REFUSE, SCALED_QDQ, Availability, Backend, Engine, Held, Memory, Opening
 from engines.errors import STRANGE_FAILURES, EngineError, OutOfMemory, failed_opening, short_words
+from engines.machine.host import find_cpu
 from engines.onnx_files.graph_file import GraphSignature, read_signature
 from engines.packages import installed_version, is_importable
 
@@ -21,6 +28,9 @@ HINTS = {"fp32": "f32", "bf16": "bf16"}
 ISAS_WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI")
 """Values of ONEDNN_MAX_CPU_ISA with which oneDNN has no bfloat16 kernels. OpenVINO (2026.4) asks the CPU, not oneDNN,
 whether there is bf16, then refuses some graphs and crashes in others."""
+
+ISAS_WITHOUT_FAST_BF16 = (*ISAS_WITHOUT_BF16, "AVX512_CORE", "AVX512_CORE_VNNI")
+"""Those with which oneDNN has no instructions for bfloat16: it converts, and is slower than in float32."""
 
 WITHOUT_BF16 = "this CPU has no bfloat16 arithmetic"
 
@@ -78,6 +88,8 @@ def open_engine(graph: Path, opening: Opening) -> Engine:
         if opening.sizes:
             sizes = {spec.name: [s if isinstance(s, int) else -1 for s in spec.shape] for spec in signature.inputs}
             model.reshape(sizes)
+        if (opening.normalisation or CHANNELS_LAST) == CHANNELS_LAST:
+            normalise_channels_last(openvino, model)
         compiled = core.compile_model(model, "CPU", _options(precision, threads))
         used_threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         runner = _Runner(compiled, signature)
@@ -100,6 +112,7 @@ class _Runner:
     """A compiled model with its one infer request."""
 
     def __init__(self, compiled: Any, signature: GraphSignature) -> None:
+        self.compiled = compiled
         self.ports = [compiled.output(spec.name) for spec in signature.outputs]
         self.request = compiled.create_infer_request()
 
@@ -107,6 +120,17 @@ class _Runner:
 def has_bf16() -> bool:
     """Whether OpenVINO computes in bfloat16 on this CPU; with AVX-512 alone it does, slower than in float32."""
     return _has_bf16(import_openvino().Core())
+
+
+def computes_bf16_fast() -> bool:
+    """Whether this processor has instructions for bfloat16 that OpenVINO gains from, as far as can be told unmeasured.
+
+    Intel's AMX, and AVX-512 with BF16 on an AMD. Everything else that OpenVINO computes bfloat16 on was seen, or is
+    believed, to be slower than float32: docs/measurements.md, bfloat16 around int8.
+    """
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in ISAS_WITHOUT_FAST_BF16:
+        return False
+    return has_bf16() and find_cpu().computes_bf16_fast
 
 
 def lacks() -> Mapping[str, str]:
@@ -149,6 +173,10 @@ class OpenVinoEngine(Engine):
         self._runner: _Runner | None = runner
         self._unfused = unfused
         self._tiny: _Runner | None = None
+
+    def reorders(self) -> int | None:
+        """How many arrays each run copies into another order in memory."""
+        return None if self._runner is None else reorders_left(self._runner.compiled)
 
     def _run(self, feeds: dict[str, Array], held: Held) -> dict[str, Array]:
         # On one thread, OpenVINO 2026.4 swallows an exception met while it adapts to a new shape (an allocation that
@@ -210,6 +238,8 @@ BACKEND = Backend(
     lacks=lacks,
     int8_form=SCALED_QDQ,
     around_int8="bf16",
+    around_int8_here=lambda: "bf16" if computes_bf16_fast() else "fp32",
+    normalisations=NORMALISATIONS,
     saturating_sums=REFUSE,
     fixed_sizes_pay_from=500,
     memory=Memory.ROOMY,

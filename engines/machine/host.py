@@ -22,6 +22,9 @@ CPU_FEATURES = {
 }
 """Name -> the flags of /proc/cpuinfo of which one is enough. VNNI is what makes int8 fast and free of saturation."""
 
+AMD = "AuthenticAMD"
+"""How its processors name their vendor."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cpu:
@@ -31,6 +34,12 @@ class Cpu:
     cores: int
     usable_cores: int
     features: dict[str, bool]
+    vendor: str = ""
+
+    @property
+    def computes_bf16_fast(self) -> bool:
+        """Whether bfloat16 may be faster than float32: AMX, or BF16 on an AMD."""
+        return self.features.get("AMX", False) or (self.features.get("BF16", False) and self.vendor == AMD)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +66,9 @@ def find_cpu() -> Cpu:
     cores = os.cpu_count() or 1
     model, features = cpu_from_cpuinfo(info)
     name = model or platform.processor() or platform.machine()
-    return Cpu(model=name, cores=cores, usable_cores=usable_cores(), features=features)
+    return Cpu(
+        model=name, cores=cores, usable_cores=usable_cores(), features=features, vendor=vendor_from_cpuinfo(info)
+    )
 
 
 def usable_cores() -> int:
@@ -75,6 +86,12 @@ def cpu_from_cpuinfo(info: str) -> tuple[str, dict[str, bool]]:
     flags = set(fields.get("flags", "").split())
     present = {name: bool(flags & set(any_of)) for name, any_of in CPU_FEATURES.items()} if flags else {}
     return fields.get("model name", ""), present
+
+
+def vendor_from_cpuinfo(info: str) -> str:
+    """The vendor of the first processor in the text of /proc/cpuinfo; empty where it is silent."""
+    lines = (line.partition(":") for line in info.splitlines())
+    return next((text.strip() for name, _, text in lines if name.strip() == "vendor_id"), "")
 
 
 def find_memory() -> Memory:

@@ -21,9 +21,22 @@ MICROSOFT: Final = "com.microsoft"
 
 OPERATORS: Final = {
     ONNX: frozenset(
-        {"Abs", "Add", "ArgMin", "Cast", "Clip", "Concat", "Conv", "Cos", "DequantizeLinear", "Div", "Exp", "Gather"}
+        {"Abs", "Add", "Cast", "Clip", "Concat", "Conv", "Cos", "DequantizeLinear", "Div", "Exp", "Gather"}
         | {"GroupNormalization", "Identity", "InstanceNormalization", "LeakyRelu", "MatMul", "Mul", "Pad"}
-        | {"QLinearConv", "QuantizeLinear", "Reciprocal", "Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Sin"}
+        | {
+            "QLinearConv",
+            "QuantizeLinear",
+            "Reciprocal",
+            "ReduceMax",
+            "ReduceMin",
+            "ReduceSum",
+            "Relu",
+            "Reshape",
+            "Resize",
+            "Shape",
+            "Sigmoid",
+            "Sin",
+        }
         | {"Softmax", "Split", "Sqrt", "Sub", "Transpose"}
     ),
     MICROSOFT: frozenset({"MatMulIntegerToFloat"}),

@@ -80,6 +80,10 @@ def bench(
     ] = 2,
     batches: Annotated[str, CONDITIONS("For part batches: how many pictures at once, by commas.")] = "1,2,4,8",
     sizes: Annotated[str, CONDITIONS("For part sizes: sides of the square outputs, by commas.")] = "64,128,256,512",
+    tile: Annotated[
+        int | None,
+        CONDITIONS("For parts batches and sizes: make pictures in tiles of so many pixels a side, as `infer --tile`."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Time steps, whole pictures, batches, sizes, start-up and memory on every engine beside PyTorch as published."""
@@ -103,6 +107,7 @@ def bench(
             engines=tuple(engine),
             device=device,
             precisions=tuple(precision),
+            tile=tile,
         )
     if plot is not None:
         from deploy.measure.benchmark.plot import check_plot, write_plot

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.cli.messages import say
-from deploy.cli.options import FIRST, PRECISIONS, BundleOrPackaged, CacheDir, Json, Panel, engine_names
+from deploy.cli.options import FIRST, PRECISIONS, BundleOrPackaged, CacheDir, Json, Panel, engine_names, one_of
 from deploy.cli.progress import shown_progress
 from deploy.cli.tables import print_result
-from deploy.cli.values import checked_engine, checked_precision
+from deploy.cli.values import checked_around, checked_engine, checked_precision
 
 if TYPE_CHECKING:
     from deploy.bundle import Bundle
@@ -49,6 +49,15 @@ def build_engine(
             "Consider only this number format: fp32, bf16, fp16 or int8; auto considers all.",
             complete=PRECISIONS,
             check=checked_precision,
+        ),
+    ] = "auto",
+    around: Annotated[
+        str,
+        CANDIDATES(
+            "Consider only this number format around int8 layers, fp32 or bf16, where an engine has both; auto "
+            "considers both.",
+            complete=one_of("fp32", "bf16"),
+            check=checked_around,
         ),
     ] = "auto",
     min_sqnr: Annotated[
@@ -113,6 +122,7 @@ def build_engine(
             trial=trial,
             rebuild=rebuild,
             device=device,
+            around=around,
         )
     plans = PlanOptions(
         sizes=engine_sizes_from_text(opened, sizes, scale, batch),
@@ -154,6 +164,8 @@ def _decision_as_json(decision: "Decision") -> dict[str, Any]:
     return {
         "engine": decision.choice.backend,
         "precision": decision.choice.precision,
+        "around": decision.choice.around,
+        "normalisation": decision.choice.normalisation,
         "why": decision.why,
         "measured_because": decision.reason,
         "candidates": [asdict(candidate) for candidate in decision.candidates],
@@ -165,7 +177,14 @@ def _dry_run(bundle: "Bundle", options: "BuildOptions", plans: "PlanOptions") ->
     from deploy.engine.trials import possible_choices
 
     planned = _planned(bundle, options, plans)
-    choices = possible_choices(bundle, options.engine, options.precision, options.trial.threads, device=options.device)
+    choices = possible_choices(
+        bundle,
+        options.engine,
+        options.precision,
+        options.trial.threads,
+        device=options.device,
+        around=options.around,
+    )
     return {
         "bundle": str(bundle.path),
         "would_build": [

@@ -16,6 +16,7 @@ from deploy.cli.options import (
     FIRST,
     PLACEMENTS,
     SAMPLING,
+    Around,
     Background,
     Blend,
     BundleOptionOrPackaged,
@@ -197,6 +198,7 @@ def infer(
     seed: Seed = 0,
     engine: Engine = "auto",
     precision: Precision = "auto",
+    around: Around = "auto",
     threads: Threads = None,
     device: Device = None,
     max_memory: MaxMemory = None,
@@ -257,6 +259,7 @@ def infer(
             one_noise=temporal_noise == "fixed",
             batch=batch_from_text(batch),
             precision=precision,
+            around=around,
             seed=seed,
             tile=tile,
             max_pixels=max_pixels,
@@ -275,7 +278,7 @@ def infer(
         )
         if request.output != STREAM:
             check_names(request)
-    with Upscaler(opened, engine, precision, threads, max_memory, device) as upscaler:
+    with Upscaler(opened, engine, precision, threads, max_memory, device, around) as upscaler:
         failed = _print_plans(upscaler, request, as_json) if dry_run else _make(upscaler, request, as_json)
     if failed:
         raise typer.Exit(1)

@@ -13,7 +13,7 @@ import typer
 from deploy.cli.models import NamesModel
 from deploy.cli.options import CHECKPOINT, ENGINE, FIRST, Config, Json
 from deploy.cli.tables import plain_console, table_of_facts, table_of_rows
-from deploy.cli.values import cells_of_candidates
+from deploy.cli.values import cells_of_candidates, name_of_candidate
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -100,7 +100,7 @@ def engine_record(bundle: Bundle, cache_dir: Path | None) -> Record | None:
     entry = newest_decision(bundle, cache_dir)
     if entry is None:
         return None
-    choice = {name: entry.figures["chosen"][name] for name in ("backend", "precision")}
+    choice = {name: entry.figures["chosen"].get(name) for name in ("backend", "precision", "around", "normalisation")}
     return {
         **choice,
         "why": entry.figures["why"],
@@ -222,7 +222,7 @@ def _engine(record: Record) -> Table:
         return table_of_facts([(advice,)])
     (_, *headings), *rows = cells_of_candidates(engine["candidates"])
     for row in rows:
-        if row[0] == f"{engine['backend']} {engine['precision']}":
+        if row[0] == name_of_candidate(engine):
             row[0] += " (chosen)"
     conditions = engine["measured"]
     title = f"engine, measured at {conditions['size']}, batch {conditions['batch']}"

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from deploy.bundle import Bundle
+from deploy.engine.choice import engine_choice
 from deploy.engine.turns import Timing, measure, ratios, timing_of
 from deploy.families.bundles import recorded_config
 from deploy.images.sizes import Size
@@ -100,9 +101,14 @@ class _Bench:
         self._sweep("sizes", [(1, Size.square(side)) for side in self._settings.sides], progress)
 
     def _sweep(self, name: str, cases: Sequence[tuple[int, Size]], progress: Progress) -> None:
-        """A sweep by the fastest engine, or by the first that there is if whole pictures were not timed."""
-        first = runnable_choices(self._bundle, self._settings)[0], self._settings.choices[0]
-        choice = fastest(self._pictures) if self._pictures else first
+        """A sweep on the engine that `infer` would take, or on the fastest or first of those that were asked for."""
+        settings = self._settings
+        choice = fastest(self._pictures) if self._pictures else None
+        if not (settings.engines or settings.precisions):
+            as_infer = engine_choice(self._bundle, threads=settings.threads, device=settings.device)
+            choice = as_infer, settings.choices[0] if choice is None else choice[1]
+        elif not self._pictures:
+            choice = runnable_choices(self._bundle, settings)[0], settings.choices[0]
         if choice is None:
             self.report[name] = {"rows": [], "note": "no engine made a picture"}
             return

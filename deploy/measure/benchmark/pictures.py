@@ -122,9 +122,12 @@ class PictureMaker:
 
     def __init__(self, bundle: Bundle, choice: EngineChoice, stack: ExitStack) -> None:
         checked = engine_choice(bundle, choice.backend, choice.precision, choice.threads, choice.device)
+        checked = replace(checked, around=choice.around, normalisation=choice.normalisation)
         self.graphs = WatchedGraphs(bundle, checked)
         self._session = stack.enter_context(Session(bundle, checked, graphs=self.graphs))
         self.upscaler = Upscaler.of_session(self._session)
+        self.tile: int | None = None
+        """Side of the tiles; None: as memory allows."""
         self.tiles = 1
         """Of the picture made last."""
 
@@ -135,7 +138,9 @@ class PictureMaker:
         if self._session.model.generates:
             self.upscaler.generate([size.for_user], count=len(pictures), choices=choices, progress=self._note)
         else:
-            self.upscaler.upscale(list(pictures), size=size.for_user, choices=choices, progress=self._note)
+            self.upscaler.upscale(
+                list(pictures), size=size.for_user, choices=choices, tile=self.tile, progress=self._note
+            )
         return split_from(time.perf_counter() - began, self.graphs.seconds)
 
     def _note(self, progress: PictureProgress) -> None:
@@ -308,6 +313,7 @@ def sweep(
     seen = [(1, 0)] * len(cases)  # tiles, and pictures at once
     with ExitStack() as stack:
         maker = PictureMaker(bundle, choice, stack)
+        maker.tile = settings.tile
 
         def turn(number: int) -> Split:
             count, size = cases[number]

@@ -1,9 +1,9 @@
 """From the start of a process to its first picture, and the memory that it takes: measured in processes of their own.
 
-    python -m deploy.measure.benchmark.start_up BUNDLE ENGINE PRECISION THREADS WIDTHxHEIGHT SINCE [DEVICE]
+    python -m deploy.measure.benchmark.start_up BUNDLE ENGINE PRECISION THREADS WIDTHxHEIGHT SINCE [DEVICE [AROUND]]
 
-prints one line of JSON. SINCE is when the process was started, by the monotonic clock, which is the same in all
-processes of a machine.
+prints one line of JSON. DEVICE is - for none. SINCE is when the process was started, by the monotonic clock, which is
+the same in all processes of a machine.
 """
 
 import json
@@ -66,7 +66,8 @@ def start_up_of(name: str, starts: Sequence[Mapping[str, Any]]) -> StartUp:
 def started(bundle: Path, choice: "EngineChoice", size: Size) -> Mapping[str, Any]:
     """When one new process reached each point, with its memory; or {"failure": why}."""
     arguments = [str(bundle), choice.backend, choice.precision, str(choice.threads), str(size), repr(time.monotonic())]
-    arguments += [] if choice.device is None else [str(choice.device)]
+    arguments += ["-" if choice.device is None else str(choice.device)]
+    arguments += [] if choice.around is None else [choice.around]
     command = [sys.executable, "-m", "deploy.measure.benchmark.start_up", *arguments]
     try:
         process = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
@@ -82,14 +83,15 @@ def started(bundle: Path, choice: "EngineChoice", size: Size) -> Mapping[str, An
 def main(arguments: Sequence[str]) -> int:
     """Prints when this process reached each point, with its memory; exit code 1, with the reason, if it is refused."""
     bundle, engine, precision, threads, size, since, *rest = arguments
-    device = int(rest[0]) if rest else None
+    device = int(rest[0]) if rest and rest[0] != "-" else None
+    around = rest[1] if len(rest) > 1 else None
     width, height = (int(side) for side in size.split("x"))
     from deploy.engine.graphs import EngineChoice
     from deploy.errors import DeployError
     from engines.errors import EngineError
 
     try:
-        choice = EngineChoice(backend=engine, precision=precision, threads=int(threads), device=device)
+        choice = EngineChoice(backend=engine, precision=precision, threads=int(threads), device=device, around=around)
         marks = _first_picture(Path(bundle), choice, Size(height, width), float(since))
     except (DeployError, EngineError) as error:
         sys.stderr.write(f"{error}\n")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deploy.engine.graphs import name_of_way
 from deploy.families.contract import Rewrite
 from deploy.families.table import family_named
 from deploy.report.facts import Facts
@@ -114,17 +115,20 @@ def engine_section(facts: Facts) -> Section | None:
         title="On this machine",
         lede="What build-engine measured here, and what infer uses from then on.",
         body=(
-            definitions(
-                [("Chosen", f"{choice.get('backend')} {choice.get('precision')}"), ("Because", why), ("Step", step)]
-            ),
+            definitions([("Chosen", _name_of_way(choice)), ("Because", why), ("Step", step)]),
             table("Candidates", columns, rows),
         ),
     )
 
 
+def _name_of_way(candidate: Record) -> str:
+    unusual = [text(candidate.get("around")), text(candidate.get("normalisation"))]
+    return name_of_way(str(candidate.get("backend")), str(candidate.get("precision")), *unusual)
+
+
 def _candidate_row(candidate: Record, chosen: Record, times: Sequence[float]) -> list[Child]:
-    name = f"{candidate.get('backend')} {candidate.get('precision')}"
-    same = all(candidate.get(key) == chosen.get(key) for key in ("backend", "precision"))
+    name = _name_of_way(candidate)
+    same = name == _name_of_way(chosen)
     label: Child = (name, " ", badge("chosen")) if same else name
     step, distance = number(candidate.get("step_ms")), number(candidate.get("sqnr_db"))
     if step is None or step <= 0:

@@ -10,10 +10,11 @@ from deploy.bundle import Bundle
 from deploy.checkpoint.load import load_checkpoint
 from deploy.cli.main import app
 from deploy.engine import choice as module
-from deploy.engine.choice import engine_choice
-from deploy.engine.chosen import CHOICE_LABEL, chosen_engine, machine_key
+from deploy.engine.choice import choices_here, engine_choice
+from deploy.engine.chosen import AUTO, CHOICE_LABEL, chosen_engine, machine_key
+from deploy.engine.graphs import EngineChoice
 from deploy.engine.trials import Candidate
-from deploy.errors import BundleError, MissingPackage
+from deploy.errors import BundleError, DeployError, MissingPackage
 from deploy.export.export import export_bundle
 from deploy.picture.upscaler import Upscaler
 from engines.backends import BACKENDS, DEFAULT_BACKEND, probe_all
@@ -141,3 +142,31 @@ def test_without_any_engine_the_pip_lines_are_told(idm_tiny: Bundle, monkeypatch
 def test_a_named_engine_is_taken_at_its_word(idm_tiny: Bundle) -> None:
     choice = engine_choice(idm_tiny, "openvino-cpu", "bf16", 1)
     assert (choice.backend, choice.precision, choice.threads) == ("openvino-cpu", "bf16", 1)
+
+
+def test_what_surrounds_int8_is_named_or_measured_or_refused(
+    quantized_idm: Bundle, own_cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_backend(monkeypatch, "openvino-cpu", lacks=dict, around_int8_here=lambda: "bf16")
+
+    def chosen(around: str = AUTO) -> EngineChoice:
+        return engine_choice(quantized_idm, "openvino-cpu", "int8", around=around)
+
+    assert [chosen(around).around for around in (AUTO, "bf16", "fp32")] == [None, None, "fp32"]
+    assert [chosen(around).precision_of_engines for around in (AUTO, "fp32")] == ["bf16", "fp32"]
+    assert chosen("fp32").name == "openvino-cpu int8, fp32 around"
+    ways = [way.name for way in choices_here(quantized_idm, None) if way.backend == "openvino-cpu"]
+    assert ways[-2:] == ["openvino-cpu int8", "openvino-cpu int8, fp32 around"]
+    with pytest.raises(EngineError, match=r"has no bf16 around int8 on this machine\. It has fp32\."):
+        engine_choice(quantized_idm, DEFAULT_BACKEND, "int8", around="bf16")
+    with pytest.raises(DeployError, match=r"`around` bf16 says what surrounds int8 layers, and openvino-cpu fp32 has"):
+        engine_choice(quantized_idm, "openvino-cpu", "fp32", around="bf16")
+    # Where fp32 was measured to be faster around int8, it is taken, although bf16 is usual for the processor.
+    slow = Candidate(backend="openvino-cpu", precision="int8", step_ms=9.0)
+    fast = replace(slow, step_ms=7.0, around="fp32", normalisation="planar")
+    figures = {"candidates": [asdict(slow), asdict(fast)], "chosen": asdict(fast), "why": ""}
+    key = machine_key(quantized_idm) | {"asked": "auto auto"}
+    own_cache.obtain(f"{CHOICE_LABEL} it", key, lambda _: figures)
+    for choice in (chosen(), engine_choice(quantized_idm)):
+        assert (choice.around, choice.normalisation) == ("fp32", "planar")
+    assert engine_choice(quantized_idm, around="bf16").around is None

@@ -297,3 +297,24 @@ def test_finding_a_decision_imports_nothing_heavy(bundle: Bundle, tmp_path: Path
         "assert not {'torch', 'onnx', 'onnxruntime', 'openvino', 'tensorrt_rtx'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program, bundle.path, tmp_path], check=True, env=dict(os.environ))
+
+
+def test_the_fastest_is_tried_in_its_other_way_to_normalise(idm_tiny: Bundle, tmp_path: Path) -> None:
+    if not BACKENDS["openvino-cpu"].probe().available:
+        pytest.skip("the package openvino is not installed")
+    options = dataclasses.replace(OPTIONS, engine="openvino-cpu", precision="fp32")
+    found = decide(idm_tiny, Cache(tmp_path), options, silent)
+    assert [c.name for c in found.candidates if c.backend == "openvino-cpu"] == [
+        "openvino-cpu fp32",
+        "openvino-cpu fp32, planar normalisation",
+    ]
+    usual, planar = found.candidates[-2:]
+    # Exact but for rounding, and fewer arrays are copied.
+    assert usual.sqnr_db is not None and usual.sqnr_db > 100
+    assert usual.reorders is not None and planar.reorders is not None and usual.reorders < planar.reorders
+    assert found.choice.normalisation in (None, "planar")
+
+
+def test_what_cannot_surround_int8_is_refused(idm_tiny: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(DeployError, match="nothing to choose from with bf16 around int8: either this bundle has no"):
+        decide(idm_tiny, Cache(tmp_path), dataclasses.replace(OPTIONS, around="bf16"), silent)

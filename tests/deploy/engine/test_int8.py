@@ -25,6 +25,7 @@ from deploy.sampling.schedule import NoiseSchedule
 from deploy.sampling.step import advance, estimate_picture
 from engines.backends import BACKENDS, backend_named
 from engines.errors import EngineError
+from engines.machine.host import Cpu
 from tests.deploy.quantizations import correction, int8_target
 
 
@@ -167,11 +168,24 @@ def test_a_precision_that_no_target_has(idm_tiny: Bundle) -> None:
         engine_choice(idm_tiny, "onnxruntime-cpu", "int4")
 
 
-@pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16"), (False, "fp32")])
-def test_openvino_computes_in_bf16_around_int8_where_it_can(
-    has_bf16: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("has_bf16", "features", "isa", "precision"),
+    [
+        (True, {"AMX": True, "BF16": True}, "", "bf16"),
+        (True, {"AMX": False, "BF16": True}, "", "fp32"),  # an Intel: no AMD
+        (True, {"AMX": False, "BF16": False}, "", "fp32"),  # AVX-512 alone, where OpenVINO converts
+        (True, {"AMX": True, "BF16": True}, "AVX512_CORE_VNNI", "fp32"),
+        (False, {"AMX": True, "BF16": True}, "", "fp32"),
+    ],
+)
+def test_openvino_computes_in_bf16_around_int8_where_that_is_faster(
+    has_bf16: bool, features: dict[str, bool], isa: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cpu = Cpu(model="", cores=1, usable_cores=1, features=features, vendor="GenuineIntel")
+    assert replace(cpu, vendor="AuthenticAMD").computes_bf16_fast == features["BF16"]
     monkeypatch.setattr("engines.adapters.openvino_engine.has_bf16", lambda: has_bf16)
+    monkeypatch.setattr("engines.adapters.openvino_engine.find_cpu", lambda: cpu)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", isa)
     around = {name: EngineChoice(backend=name, precision="int8").precision_of_engines for name in BACKENDS}
     assert (around["openvino-cpu"], around["onnxruntime-cpu"]) == (precision, "fp32")
     assert backend_named("openvino-cpu").precisions_here() == (("fp32", "bf16") if has_bf16 else ("fp32",))

@@ -8,6 +8,7 @@ from msgspec.structs import replace as changed
 
 from deploy.bundle import Bundle, Manifest
 from deploy.engine.chosen import AUTO
+from deploy.engine.graphs import EngineChoice
 from deploy.errors import ImageError
 from deploy.images.sizes import Size
 from deploy.images.writing import Saving
@@ -59,11 +60,25 @@ def test_the_engine_is_no_difference_and_the_numeric_form_only_if_it_was_named(q
 
 def test_another_calibration_is_another_form_and_what_was_measured_since_is_not(quantized_idm: Bundle) -> None:
     manifest = quantized_idm.manifest
-    assert form_of(recalibrated(manifest, held_out=HELD_OUT), "int8") == form_of(manifest, "int8")
+    int8 = EngineChoice(precision="int8")
+    form = form_of(manifest, int8)
+    assert form_of(recalibrated(manifest, held_out=HELD_OUT), int8) == form
     other = recalibrated(manifest, edges=(0.0, 0.5, 1.0))
-    assert form_of(other, "int8") != form_of(manifest, "int8") != "int8"
-    assert form_of(other, "fp32") == "fp32"
-    assert form_of(manifest, "int8") not in forms_that_will_do(other, AUTO, "fp32")
+    assert form_of(other, int8) != form != "int8"
+    assert form_of(other, EngineChoice()) == "fp32"
+    assert form not in forms_that_will_do(other, AUTO, "fp32")
+
+
+def test_what_surrounds_int8_counts_where_it_is_named(quantized_idm: Bundle) -> None:
+    manifest = quantized_idm.manifest
+    usual, exact = (
+        form_of(manifest, EngineChoice(backend="openvino-cpu", precision="int8", around=around))
+        for around in ("bf16", "fp32")
+    )
+    assert exact == f"{usual}-fp32"
+    for asked in (AUTO, "int8"):
+        assert {usual, exact} <= forms_that_will_do(manifest, asked, usual)
+    assert forms_that_will_do(manifest, "int8", exact, "fp32") == {exact}
 
 
 def test_neither_presets_nor_int8_nor_samples_make_another_model_but_weights_do(quantized_idm: Bundle) -> None:

@@ -90,7 +90,8 @@ def test_out_of_memory_while_opening(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def fail(*_: object) -> None:
         raise RuntimeError("Failed to allocate 9 bytes of memory")
 
-    full = SimpleNamespace(read_model=lambda _: None, compile_model=fail)
+    empty = SimpleNamespace(get_ordered_ops=list)
+    full = SimpleNamespace(read_model=lambda _: empty, compile_model=fail)
     monkeypatch.setattr(openvino_engine.import_openvino(), "Core", lambda: full)
     with pytest.raises(OutOfMemory, match=r"Opening .*lookup\.onnx: openvino-cpu ran out of memory"):
         openvino_engine.open_engine(write_lookup(tmp_path), Opening(precision="fp32"))
