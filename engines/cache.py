@@ -158,8 +158,8 @@ class Cache:
         return f"built before with {'; '.join(_differences(nearest.key, key))}"
 
     def _write(self, place: Path, label: str, key: Mapping[str, str], build: Callable[[Path], Figures]) -> Entry:
-        unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=place.parent))
-        try:
+        _remove_abandoned(place.parent)
+        with _unfinished(place.parent) as unfinished:
             figures = build(unfinished)
             files = {path.name: path.stat().st_size for path in sorted(unfinished.iterdir())}
             entry = Entry(path=place, label=label, key=dict(key), files=files, figures=figures, built=time.time())
@@ -168,15 +168,13 @@ class Cache:
             if place.exists():
                 shutil.rmtree(place)
             unfinished.rename(place)
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
         return entry
 
     def _remove_damaged(self) -> None:
         folder = self.root / "entries"
+        _remove_abandoned(folder)
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-            # One that is being written is left alone: nothing takes a day to build.
+            # Where there are no locks, one that is being written is left alone: nothing takes a day to build.
             old = time.time() - path.stat().st_mtime > 86400
             if path.name.startswith(_UNFINISHED) and old:
                 shutil.rmtree(path, ignore_errors=True)
@@ -192,6 +190,56 @@ class Cache:
             raise EngineError(
                 f"While {doing}: {what}. Free some space (`idm-deploy engines --prune`) or name another --cache-dir."
             ) from error
+
+
+@contextmanager
+def _unfinished(folder: Path) -> Iterator[Path]:
+    """A new folder, gone on failure, and locked while the block runs: others know it from what a killed one left."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
+        lock = _lock(path)
+        if path.exists():  # else another process took it for abandoned before it was locked
+            break
+        _release(lock)
+    try:
+        yield path
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+    finally:
+        _release(lock)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """What killed processes left half built goes; where locks are not to be had, it stays for a day."""
+    for path in folder.glob(f"{_UNFINISHED}*"):
+        lock = _lock(path)
+        if lock is not None:
+            shutil.rmtree(path, ignore_errors=True)
+        _release(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """A descriptor that holds the folder for this process alone; None where another has it, or there are no locks."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _release(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)
 
 
 def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -47,7 +47,7 @@ def test_a_wrong_arrow_would_be_found() -> None:
 
 
 HUB = {"huggingface_hub", "filelock"}
-SERVICE = {"fastapi", "prometheus_client", "starlette", "uvicorn"}
+SERVICE = {"fastapi", "opentelemetry", "prometheus_client", "starlette", "uvicorn"}
 
 
 @pytest.mark.parametrize("package", sorted(ALLOWED))

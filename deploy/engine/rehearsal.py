@@ -72,7 +72,7 @@ def main() -> None:
         answer = {"error": str(error)}
     except MemoryError:
         answer = {"error": f"it takes more than {int(memory) >> 20} MiB of memory. Do not use this bundle."}
-    print(json.dumps(answer))
+    sys.stdout.write(f"{json.dumps(answer)}\n")
 
 
 def _graphs_that_ran(folder: Path, choice: EngineChoice) -> list[str]:

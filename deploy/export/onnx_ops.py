@@ -23,6 +23,10 @@ _SMALL = 64
 """Arrays of at most this many bytes, and all integers, stay inside the graph file: shape inference reads them there."""
 
 
+FAR = 1e30
+"""What makes a difference of float32 values near one larger than any index, and none of them infinite."""
+
+
 class OnnxOps:
     """`Ops` whose values are names of ONNX tensors. Collects nodes and the initializers they use."""
 
@@ -117,8 +121,18 @@ class OnnxOps:
     def take(self, x: str, index: str, name: str, *, axis: int) -> str:
         return self._node("Gather", [x, index], name, axis=axis)
 
-    def index_of_least(self, x: str, name: str) -> str:
-        return self._node("ArgMin", [x], name, axis=-1, keepdims=0)
+    def index_of_least(self, x: str, name: str, count: int) -> str:
+        """Not ArgMin, which OpenVINO makes of a sort: the least number of those whose distance to the least is 0.
+
+        Any other distance, times FAR, is larger than every number.
+        """
+        last = self._small(np.array([-1], dtype=np.int64), "axes.-1")
+        above = self._node("Sub", [x, self._node("ReduceMin", [x, last], name, keepdims=1)], name)
+        numbers = self.constant(np.arange(count, dtype=np.float32), f"{name}.numbers")
+        numbered = self.add(self.scale(above, FAR, name), numbers, name)
+        return self._node(
+            "Cast", [self._node("ReduceMin", [numbered, last], name, keepdims=0)], name, to=TensorProto.INT64
+        )
 
     def concat(self, parts: Sequence[str], name: str, *, axis: int) -> str:
         return self._node("Concat", list(parts), name, axis=axis)
@@ -137,10 +151,19 @@ class OnnxOps:
     def transpose(self, x: str, order: Sequence[int], name: str) -> str:
         return self._node("Transpose", [x], name, perm=list(order))
 
-    def attention(self, q: str, k: str, v: str, name: str, *, scale: float) -> str:
-        """MatMul, Softmax, MatMul: the pattern that all three backends recognise as one attention."""
+    def attention(self, q: str, k: str, v: str, name: str, *, scale: float, late: bool = False) -> str:
+        """MatMul, Softmax, MatMul: the pattern that all three backends recognise as one attention.
+
+        late: written so that they do not. OpenVINO's own attention took five times as long for 16 384 keys.
+        """
         keys = self.transpose(k, (0, 1, 3, 2), f"{name}.keys")
         logits = self._node("MatMul", [self.scale(q, scale, f"{name}.queries"), keys], f"{name}.logits")
+        if late:
+            last = self._small(np.array([-1], dtype=np.int64), "axes.-1")
+            largest = self._node("ReduceMax", [logits, last], f"{name}.largest", keepdims=1)
+            shares = self.exp(self._node("Sub", [logits, largest], name), name)
+            total = self._node("ReduceSum", [shares, last], f"{name}.total", keepdims=1)
+            return self.divide(self._node("MatMul", [shares, v], f"{name}.mix"), total, name)
         return self._node("MatMul", [self._node("Softmax", [logits], name, axis=-1), v], f"{name}.mix")
 
     def unflatten(self, x: str, like: str, channels: int, name: str) -> str:

@@ -74,7 +74,7 @@ def kept_model(address: Address) -> Path | None:
         if pin is None or pin.model is None:
             return None
         place = shelf.path / commit / pin.model
-    return place if place.exists() else None
+    return place if os.path.lexists(place) else None
 
 
 def pull(address: Address, progress: Progress = silent, pipelines: Collection[str] | None = None) -> Pulled:

@@ -84,7 +84,9 @@ def quantize_bundle(
     refuse_unfit(bundle, force=force)
     manifest, gone = without_fits_to_int8(bundle.manifest)
     if gone:
-        bundle = replace(bundle, manifest=manifest)
+        # At once: all that follows opens the bundle as it lies there.
+        with BundleWriter.update(bundle) as writer:
+            bundle = writer.commit(manifest)
         say(
             f"{', '.join(gone)}: fitted to the int8 graphs that are replaced, and taken out with them; presets take "
             "ddim until `idm-deploy schedule --fit` has fitted them again"

@@ -82,6 +82,11 @@ def describe(equation: FittedEquation) -> str:
     return f"{count} step{'' if count == 1 else 's'}, {start}, consistency {equation.consistency:g}"
 
 
+def _by_rule(preset: Mapping[str, Any]) -> dict[str, Any]:
+    """With FALLBACK, and without what was measured of the rows."""
+    return {key: value for key, value in preset.items() if not key.startswith("measured_")} | {"equation": FALLBACK}
+
+
 def text_from_fitted(equation: FittedEquation) -> str:
     """What it was fitted with, where and to what, in one line."""
     levels = ", ".join(f"{step.noise_level:.4g}" for step in equation.steps)
@@ -152,7 +157,6 @@ def without_fits_to_int8(manifest: Manifest) -> tuple[Manifest, list[str]]:
     gone = sorted(name for name, equation in known.items() if equation.fitted_to.int8_target is not None)
     kept = {name: equation for name, equation in known.items() if name not in gone}
     presets = {
-        name: preset | ({"equation": FALLBACK} if preset["equation"] in gone else {})
-        for name, preset in manifest.presets.items()
+        name: _by_rule(preset) if preset["equation"] in gone else preset for name, preset in manifest.presets.items()
     }
     return replace(manifest, fitted=kept or None, presets=presets), gone

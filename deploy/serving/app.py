@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -20,6 +20,7 @@ from deploy.serving.page import page_files
 from deploy.serving.pool import Pool
 from deploy.serving.problems import GONE, Problem
 from deploy.serving.protocols import automatic, v2
+from deploy.serving.reference import reference, style_of_reference
 from deploy.serving.security import Guard
 
 
@@ -82,6 +83,14 @@ def _add_page(app: FastAPI) -> None:
     for address, file in page_files().items():
         answer = partial(Response, file.content, media_type=file.media_type, headers={"Cache-Control": "no-cache"})
         app.add_api_route(address, _sending(answer), include_in_schema=False, response_class=Response)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(reference(app.openapi()))
+
+    @app.get("/docs.css", include_in_schema=False)
+    async def style() -> Response:
+        return Response(style_of_reference(), media_type="text/css; charset=utf-8")
 
 
 def _sending(answer: Callable[[], Response]) -> Callable[[], Awaitable[Response]]:

@@ -133,11 +133,14 @@ def make_alone(model: Model, made: Made) -> dict[str, Any]:
     return what
 
 
-def pixels_together(model: Model, group: Sequence[Made]) -> tuple[list[Samples], int, float]:
-    """The pixels of pictures of one kind that were made at once, the evaluations of each, and the seconds of all."""
+def pixels_together(model: Model, group: Sequence[Made], *, is_trial: bool = False) -> tuple[list[Samples], int, float]:
+    """The pixels of pictures of one kind that were made at once, the evaluations of each, and the seconds of all.
+
+    is_trial: they will be made again, and nobody is told of their steps.
+    """
 
     def after_tile(done: Progress) -> None:
-        for made in group:
+        for made in () if is_trial else group:
             made.order.progress(done)
         if not any(_is_wanted(made) for made in group):
             group[0].order.check()
@@ -155,11 +158,11 @@ def pixels_together(model: Model, group: Sequence[Made]) -> tuple[list[Samples],
 
 def pays(model: Model, group: Sequence[Made]) -> bool:
     """Whether making pictures of one kind together is faster here and gives the same bytes, by trying it."""
-    pixels_together(model, group)  # engines make room for this size, once
+    pixels_together(model, group, is_trial=True)  # engines make room for this size, once
     began = time.perf_counter()
-    together, _, _ = pixels_together(model, group)
+    together, _, _ = pixels_together(model, group, is_trial=True)
     middle = time.perf_counter()
-    alone = [pixels_together(model, [made])[0][0] for made in group]
+    alone = [pixels_together(model, [made], is_trial=True)[0][0] for made in group]
     ended = time.perf_counter()
     same = all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
     return same and middle - began < FASTER_FROM * (ended - middle)

@@ -22,7 +22,9 @@ from deploy.serving.options import ServeOptions, is_loopback
 from deploy.serving.page import POLICY, page_files
 from deploy.serving.problems import Problem
 
-OPEN = frozenset({*page_files(), "/healthz", "/readyz", "/favicon.ico", "/v2/health/live", "/v2/health/ready"})
+OPEN = frozenset(
+    {*page_files(), "/docs", "/docs.css", "/healthz", "/readyz", "/favicon.ico", "/v2/health/live", "/v2/health/ready"}
+)
 """What needs no token: the page, which asks for one, and what looks whether the service lives."""
 
 LEAST_RATE = 8192

@@ -21,9 +21,22 @@ MICROSOFT: Final = "com.microsoft"
 
 OPERATORS: Final = {
     ONNX: frozenset(
-        {"Abs", "Add", "ArgMin", "Cast", "Clip", "Concat", "Conv", "Cos", "DequantizeLinear", "Div", "Exp", "Gather"}
+        {"Abs", "Add", "Cast", "Clip", "Concat", "Conv", "Cos", "DequantizeLinear", "Div", "Exp", "Gather"}
         | {"GroupNormalization", "Identity", "InstanceNormalization", "LeakyRelu", "MatMul", "Mul", "Pad"}
-        | {"QLinearConv", "QuantizeLinear", "Reciprocal", "Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Sin"}
+        | {
+            "QLinearConv",
+            "QuantizeLinear",
+            "Reciprocal",
+            "ReduceMax",
+            "ReduceMin",
+            "ReduceSum",
+            "Relu",
+            "Reshape",
+            "Resize",
+            "Shape",
+            "Sigmoid",
+            "Sin",
+        }
         | {"Softmax", "Split", "Sqrt", "Sub", "Transpose"}
     ),
     MICROSOFT: frozenset({"MatMulIntegerToFloat"}),
@@ -161,7 +174,7 @@ def _problems_of_tensor(tensor: memoryview) -> Iterator[str]:
         if len(entries.get("location", "")) > LONGEST_NAME:
             yield f"its array {name} lies in a file whose name has {len(entries['location'])} letters"
         elif not (offset.isascii() and offset.isdigit() and length == str(needed)):
-            yield f"its array {name} takes {length} bytes from {offset}, expected {needed} bytes"
+            yield f"its array {name} takes {length[:40]} bytes from {offset[:40]}, expected {needed} bytes"
 
 
 def _text(message: memoryview, number: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from engines.cache import Cache, default_cache_dir, fingerprint, fingerprint_of_graph
+from engines.cache import Cache, Figures, default_cache_dir, fingerprint, fingerprint_of_graph
 from engines.errors import EngineError
 
 KEY = {
@@ -198,13 +198,19 @@ def test_pruning_removes_what_is_damaged_or_left_over(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     entry, _ = cache.obtain("face", KEY, writes())
     entry.file("engine.plan").unlink()
-    left = tmp_path / "entries" / ".unfinished-old"
-    left.mkdir()
-    os.utime(left, (0, 0))
-    being_written = tmp_path / "entries" / ".unfinished-now"
-    being_written.mkdir()
-    assert cache.prune() == []
-    assert list((tmp_path / "entries").iterdir()) == [being_written]
+    left = [tmp_path / "entries" / f".unfinished-{name}" for name in ("old", "new", "newer")]
+    left[0].mkdir()
+    os.utime(left[0], (0, 0))
+    left[1].mkdir()
+
+    def build(folder: Path) -> Figures:
+        assert list((tmp_path / "entries").glob(".unfinished-*")) == [folder]  # building removes them too
+        left[2].mkdir()
+        assert cache.prune() == []
+        assert list((tmp_path / "entries").iterdir()) == [folder]  # the one that is being written stays
+        return {}
+
+    cache.obtain("other", {"graph": "b"}, build)
 
 
 def test_the_default_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,10 +54,10 @@ SAMPLING = SamplingRules(integer_timesteps=True, clip=False, published_grid=publ
 """The network is conditioned on the timestep, and its estimate is a latent without limits."""
 
 BLOCK_BYTES = 8 << 20
-"""What one array of a block may take, of distances to codes or of attention: it stays in a CPU's cache, nearly."""
+"""What one array of a block may take, of distances to codes; of attention twice as much, where fewer are slower."""
 
-DISTANCES = 4
-"""Arrays of distances that a backend holds at once."""
+ARRAYS = 8
+"""Blocks' arrays that a backend holds at once, at most."""
 
 TAKEN_BY_PICTURE = {Memory.LEAN: 8.5, Memory.ROOMY: 16.0}
 """Multiples of 4 bytes per pixel and channel of the finest level: 7.5 and 13.5 were seen, less when encoding."""
@@ -149,7 +149,7 @@ class LdmModel(Model):
     def mixed(self, features: Feeds) -> Float32:
         """What the decoder's attention makes of its queries, in blocks of pixels that ask."""
         keys, values, queries = features["keys"], features["values"], features["queries"]
-        block = max(1, BLOCK_BYTES // (4 * keys.shape[0] * keys.shape[2]))
+        block = max(1, 2 * BLOCK_BYTES // (4 * keys.shape[0] * keys.shape[2]))
         parts = []
         for start in range(0, queries.shape[2], block):
             asking = np.ascontiguousarray(queries[:, :, start : start + block])
@@ -169,7 +169,7 @@ class LdmModel(Model):
         del size
         first_stage, latent = self.config.first_stage, prod(self.config.padded(lr))
         finest = 4 * batch * first_stage.ch * latent * first_stage.stride**2
-        return int(TAKEN_BY_PICTURE[self._memory] * finest) + DISTANCES * BLOCK_BYTES
+        return int(TAKEN_BY_PICTURE[self._memory] * finest) + ARRAYS * BLOCK_BYTES
 
     def consistency_bytes(self, lr: Size, size: Size, batch: int) -> int:
         """The rows of the decoded picture that wait for those below them, and what differs from the input."""

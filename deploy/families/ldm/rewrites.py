@@ -143,7 +143,7 @@ class LdmParts:
             square = ops.mul(difference, difference, _CODEBOOK)
             total = square if total is None else ops.add(total, square, _CODEBOOK)
         table = f"{_CODEBOOK}.folded" if self.fold else f"{_CODEBOOK}.weight"
-        chosen = ops.index_of_least(total, _CODEBOOK)
+        chosen = ops.index_of_least(total, _CODEBOOK, len(codes))
         return {"codes": ops.take(ops.constant(self.weights[table], table), chosen, _CODEBOOK, axis=0)}
 
     def _features_part(self) -> Part:
@@ -166,7 +166,7 @@ class LdmParts:
 
         def run(ops: Ops[Any], feeds: Feeds) -> dict[str, Any]:
             parts = (feeds["queries"], feeds["keys"], feeds["values"])
-            return {"mixed": ops.attention(*parts, name, scale=self._deepest**-0.5)}
+            return {"mixed": ops.attention(*parts, name, scale=self._deepest**-0.5, late=True)}
 
         inputs = [self._pixels("queries", "asking"), self._pixels("keys"), self._pixels("values")]
         return self._part("attend", inputs, [self._pixels("mixed", "asking")], run)

@@ -78,8 +78,8 @@ class Ops(Protocol[T]):
     def take(self, x: T, index: T, name: str, *, axis: int) -> T:
         """The entries of x along one axis that an int64 vector names."""
 
-    def index_of_least(self, x: T, name: str) -> T:
-        """For each row along the last axis the int64 index of its least value; of several, the first."""
+    def index_of_least(self, x: T, name: str, count: int) -> T:
+        """For each row of `count` values along the last axis the int64 index of the least; of several, the first."""
 
     def concat(self, parts: Sequence[T], name: str, *, axis: int) -> T:
         """The parts one after the other."""
@@ -93,8 +93,11 @@ class Ops(Protocol[T]):
     def transpose(self, x: T, order: Sequence[int], name: str) -> T:
         """The axes in another order."""
 
-    def attention(self, q: T, k: T, v: T, name: str, *, scale: float) -> T:
-        """softmax(scale * q k^T) v over (batch, heads, pixels, features)."""
+    def attention(self, q: T, k: T, v: T, name: str, *, scale: float, late: bool = False) -> T:
+        """softmax(scale * q k^T) v over (batch, heads, pixels, features).
+
+        late: the sum of the exponentials divides the product with v, where there are very many keys.
+        """
 
     def unflatten(self, x: T, like: T, channels: int, name: str) -> T:
         """(batch, channels, pixels) as a feature map of the height and width of `like`."""

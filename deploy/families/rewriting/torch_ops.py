@@ -80,7 +80,7 @@ class TorchOps:
     def take(self, x: Tensor, index: Tensor, name: str, *, axis: int) -> Tensor:
         return x.index_select(axis, index)
 
-    def index_of_least(self, x: Tensor, name: str) -> Tensor:
+    def index_of_least(self, x: Tensor, name: str, count: int) -> Tensor:
         return x.argmin(dim=-1)
 
     def concat(self, parts: Sequence[Tensor], name: str, *, axis: int) -> Tensor:
@@ -95,7 +95,7 @@ class TorchOps:
     def transpose(self, x: Tensor, order: Sequence[int], name: str) -> Tensor:
         return x.permute(list(order))
 
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, name: str, *, scale: float) -> Tensor:
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, name: str, *, scale: float, late: bool = False) -> Tensor:
         return functional.scaled_dot_product_attention(q, k, v, scale=scale)
 
     def unflatten(self, x: Tensor, like: Tensor, channels: int, name: str) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 
 from deploy.bundle import BundleWriter
 from deploy.bundle.fitted import FittedEquation
+from deploy.errors import PlanError
 from deploy.picture.schedule.choosing import MOST_EVALUATIONS, Judge, Preset
 from deploy.picture.schedule.fitting import FitRequest, Fitter
 from deploy.picture.upscaler import Upscaler
@@ -86,6 +87,8 @@ def prefer_fitted(upscaler: Upscaler, judge: Judge) -> None:
     ways: list[Preset] = [dict(manifest.presets[name]) for name in PRESET_NAMES if name in manifest.presets]
     chosen = [Choices(preset=name, stages=ONCE) for name in PRESET_NAMES if name in manifest.presets]
     for name, equation in (manifest.fitted or {}).items():
+        if not _can_run(upscaler, name):
+            continue
         count = len(equation.steps)
         for draws in dict.fromkeys((1, max(MOST_EVALUATIONS // count, 1))):
             ways.append(_way(name, equation, draws, default))
@@ -104,6 +107,15 @@ def prefer_fitted(upscaler: Upscaler, judge: Judge) -> None:
     presets: Mapping[str, Any] = {**manifest.presets, DEFAULT_PRESET: balanced, PRESET_NAMES[-1]: best}
     with BundleWriter.update(bundle) as writer:
         writer.commit(replace(manifest, presets=presets, default_preset=DEFAULT_PRESET))
+
+
+def _can_run(upscaler: Upscaler, name: str) -> bool:
+    """Whether an equation is not of int8 graphs that are gone, for example."""
+    try:
+        upscaler.sampling(Choices(equation=name))
+    except PlanError:
+        return False
+    return True
 
 
 def _way(name: str, equation: FittedEquation, draws: int, default: Preset) -> Preset:

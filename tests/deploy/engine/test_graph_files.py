@@ -16,6 +16,7 @@ from deploy.bundle import Bundle
 from deploy.engine.graph_files import graph_file, int8_graph_file
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.errors import BundleError
+from deploy.packaged.places import IDM_BUNDLE
 from deploy.picture.upscaler import Upscaler
 from engines.errors import EngineError
 
@@ -68,6 +69,14 @@ def test_weights_come_from_files_that_the_graph_is_said_to_use(idm_micro: Bundle
     assert graph_file(idm_micro, "encode", "instance").is_file()
     with pytest.raises(EngineError, match=r"it uses the weights file weights-.*\.bin, expected one of "):
         graph_file(bundle, "encode", "instance")
+
+
+def test_packaged_graphs_are_as_trusted_as_the_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("deploy.engine.graph_files.checked_signature", lambda *_: 1 / 0)
+    assert graph_file(Bundle.open(IDM_BUNDLE, verify="sizes"), "encode", "instance").is_file()
+    copy = Bundle.open(Path(shutil.copytree(IDM_BUNDLE, tmp_path / "a.bundle")), verify="sizes")
+    with pytest.raises(ZeroDivisionError):
+        graph_file(copy, "encode", "instance")
 
 
 def test_an_output_that_is_renamed_in_both_is_a_refusal(idm_micro: Bundle, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from calibration.errors import ChoiceError
 from deploy.bundle import Bundle, BundleWriter
+from deploy.bundle.fitted import FittedEquation, FittedStep, FittedTo
 from deploy.engine.int8 import Int8Denoiser
 from deploy.errors import BundleError
 from deploy.images.files import read_image
@@ -181,6 +182,27 @@ def test_int8_alone_needs_int8_first(short: Bundle) -> None:
 def test_more_ranges_than_steps_are_refused(short: Bundle, photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(ChoiceError, match=r"7 ranges were asked for, but the plan has 3 steps"):
         calibrated(short, photographs, tmp_path / "cache", replace(SETTINGS, ranges=7))
+
+
+def test_rows_fitted_to_the_int8_graphs_that_are_replaced_go_at_once(
+    short: Bundle, photographs: Path, tmp_path: Path
+) -> None:
+    to = FittedTo(
+        family="idm", engine="onnxruntime-cpu", precision="int8", pictures=2, scales=(4.0,), seed=0,
+        int8_target="ort", int8_sha256="0" * 64,
+    )  # fmt: skip
+    step = FittedStep(noise_level=0.5, x=0.0, x0=(1.0,))
+    equation = FittedEquation(steps=(step,), from_guess=True, consistency=1.0, fitted_to=to)
+    quick = {"equation": "fitted-1", "steps": 1, "start": 0.5, "measured_ssimulacra2": 50.0}
+    with BundleWriter.update(short) as writer:
+        presets = {"quick": quick}
+        short = writer.commit(replace(short.manifest, presets=presets, fitted={"fitted-1": equation}))
+    told: list[str] = []
+    with pytest.raises(ChoiceError, match="99 ranges were asked for"):
+        calibrated(short, photographs, tmp_path, replace(SETTINGS, ranges=99), say=told.append)
+    assert told[0].startswith("fitted-1: fitted to the int8 graphs that are replaced, and taken out with them")
+    left = Bundle.open(short.path).manifest
+    assert left.fitted is None and left.presets == {"quick": {"equation": "ddim", "steps": 1, "start": 0.5}}
 
 
 def test_a_cache_that_cannot_be_made_is_named(short: Bundle, photographs: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """How a service begins and ends, and what becomes of the pictures of a worker that dies."""
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -10,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from deploy.packaged.places import IDM_BUNDLE
 from tests.deploy.serving.service import Service, served
 from tests.deploy.serving.test_upscale import form
 
@@ -94,3 +96,23 @@ def test_a_second_signal_stops_and_a_dead_service_leaves_no_file(tmp_path: Path)
                 break
             time.sleep(0.05)
         assert (alive, list(service.folder.iterdir())) == ([], [])
+
+
+@pytest.mark.slow
+def test_two_bundles_on_two_workers_are_called_by_their_names(tmp_path: Path) -> None:
+    other = tmp_path / "of another.bundle"
+    shutil.copytree(IDM_BUNDLE, other)
+    with served(tmp_path / "tmp", IDM_BUNDLE, other, options=("--workers", "2")) as service, service.client() as client:
+        models = client.get("/v1/models").json()["models"]
+        assert [(model["name"], model["default"]) for model in models] == [("idm-demo", True), ("of-another", False)]
+        for _ in range(300):
+            if "idm_workers_ready 2.0" in client.get("/metrics").text:
+                break
+            time.sleep(0.1)
+        assert len(service.workers()) == 2
+        answers = [
+            client.post("/v1/upscale", files=form(), data={"scale": "2"} | ({"model": name} if name else {}))
+            for name in (None, "idm-demo", "of-another")
+        ]
+        assert [answer.headers["x-idm-model"] for answer in answers] == ["idm-demo", "idm-demo", "of-another"]
+        assert len({answer.content for answer in answers}) == 1

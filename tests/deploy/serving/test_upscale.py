@@ -100,6 +100,18 @@ def test_an_estimate_is_what_becomes_of_it(service: Service) -> None:
         assert estimate["seconds"] > 0 and estimate["bytes"] > 1 << 20
 
 
+def test_the_reference_has_every_address_and_field(service: Service) -> None:
+    with service.client() as client:
+        schema, page = client.get("/openapi.json").json(), client.get("/docs").text
+        assert client.get("/docs.css").headers["content-type"].startswith("text/css")
+    for path, operations in schema["paths"].items():
+        for method in operations:
+            assert f"<code>{method.upper()} {path}</code>" in page
+    form_fields = schema["paths"]["/v1/upscale"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert all(f"<code>{name}</code>" in page for name in form_fields["properties"])
+    assert "<script" not in page
+
+
 def test_cancelling_ends_within_a_step(service: Service) -> None:
     with service.client() as client:
         job = client.post(

@@ -1,0 +1,418 @@
+"""Files of strangers, made by the thousand: `python -m benchmarks.hostile --minutes 10` prints what came of them.
+
+Bundles (their bundle.json with values, keys and lists changed), graphs (their nodes, or their bytes), checkpoints and
+pictures of every format (their bytes) are read as the tool reads them, in forked processes with a limit of memory and
+of seconds, and with an eye on whatever would run a program, open a connection or unpickle an object. Each must be read,
+or refused in the tool's own words.
+
+    python -m benchmarks.hostile --minutes 10 --seed 7
+    python -m benchmarks.hostile --kind pictures --seed 7 --only 1234      # one input again, with its traceback
+
+Every input follows from the seed, its kind and its number. What was found is written to hostile-findings.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import faulthandler
+import json
+import os
+import random
+import resource
+import secrets
+import select
+import shutil
+import signal
+import struct
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibration.errors import CalibrationError
+from deploy.errors import DeployError
+from engines.errors import EngineError
+
+REFUSALS = (DeployError, EngineError, CalibrationError)
+HANGS_AFTER = 20
+"""Seconds for one input."""
+MEMORY = 1 << 30
+"""Bytes that reading one input may take."""
+BATCH = 100
+"""Inputs of one process."""
+OUTCOMES = ("read", "refused", "uncaught", "hang", "crash", "executed", "too long")
+FINE = ("read", "refused")
+LONGEST_MESSAGE = 2100
+FORBIDDEN = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "socket.connect", "pickle.find_class")
+"""Audit events of Python that no file may cause."""
+
+NUMBERS = (0, 1, -1, 2, 255, 256, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
+VALUES: tuple[Any, ...] = (
+    *(None, True, False, 0, 1, -1, 3, 0.5, 1.0, 1e300, -1e-300, 2**31, 2**63, 10**30, 10**400, 10**8, 1e8),
+    *("", "a", "x" * 5000, "\x1b[31mred", "../x", "ddim", "searched", "float32"),
+    *([], {}, [[]], [1], [None], ["a"], {"a": 1}, [1.0, 8.0], [0.5] * 10, [0] * 2000),
+)
+
+Make = Callable[[random.Random, Path], Path]
+"""A file made from one that is whole, in a folder that is emptied between inputs."""
+Read = Callable[[Path], None]
+
+
+def changed_bytes(whole: bytes, chance: random.Random) -> bytes:
+    """The bytes with a few changes: bits, numbers, pieces left out, doubled or moved, an early end."""
+    content = bytearray(whole)
+    for _ in range(chance.choice((1, 1, 2, 4, 16))):
+        if not content:
+            break
+        at, length = chance.randrange(len(content)), chance.choice((1, 2, 4, 8, 64))
+        kind = chance.randrange(6)
+        if kind == 0:
+            content[at] ^= 1 << chance.randrange(8)
+        elif kind == 1:
+            number = struct.pack(chance.choice((">", "<")) + "Q", chance.choice(NUMBERS) & (2**64 - 1))
+            size = chance.choice((1, 2, 4, 8))
+            content[at : at + size] = number[-size:] if chance.random() < 0.5 else number[:size]
+        elif kind == 2:
+            del content[at : at + length]
+        elif kind == 3:
+            content[at:at] = content[at : at + length] * chance.choice((1, 2, 50))
+        elif kind == 4:
+            content[at:at] = chance.randbytes(length)
+        elif chance.random() < 0.3:
+            del content[at:]
+    return bytes(content)
+
+
+def changed_json(record: Any, chance: random.Random) -> Any:
+    """The record with a value or a key replaced, left out or scaled, at one or two places."""
+    record = copy.deepcopy(record)
+    places = [place for place in _places(record) if place and place[0] != "files"]
+    for _ in range(chance.choice((1, 1, 1, 2))):
+        *way, last = chance.choice(places)
+        parent = record
+        try:
+            for key in way:
+                parent = parent[key]
+            value, draw = parent[last], chance.random()
+            if draw < 0.15:
+                del parent[last]
+            elif draw < 0.25 and isinstance(parent, dict):
+                parent[f"new{last}"] = parent.pop(last)
+            elif draw < 0.4 and isinstance(value, int | float):
+                parent[last] = value * chance.choice((-1, 2, 10, 0, 1000, 0.5))
+            else:
+                parent[last] = chance.choice(VALUES)
+        except (KeyError, IndexError, TypeError):  # the first change took the place away
+            continue
+    return record
+
+
+def changed_graph(whole: bytes, chance: random.Random) -> bytes:
+    """The ONNX file with a few nodes, attributes, sizes or places of weights changed; it can still be parsed."""
+    from onnx import ModelProto
+
+    model = ModelProto.FromString(whole)
+    graph = model.graph
+    names = [name for node in graph.node for name in (*node.input, *node.output)]
+    kinds = ["Loop", "If", "Scan", "Einsum", "Expand", *{node.op_type: None for node in graph.node}]
+    for _ in range(chance.choice((1, 1, 2, 4))):
+        node, tensor = chance.choice(graph.node), chance.choice(graph.initializer)
+        kind = chance.randrange(7)
+        if kind == 0:
+            node.op_type = chance.choice(kinds)
+        elif kind == 1 and node.input:
+            node.input[chance.randrange(len(node.input))] = chance.choice(names)
+        elif kind == 2 and node.attribute:
+            attribute = chance.choice(node.attribute)
+            attribute.i = chance.choice(NUMBERS) % 2**63
+            attribute.ints.extend([attribute.i] * chance.choice((0, 1, 9)))
+        elif kind == 3 and tensor.dims:
+            tensor.dims[0] = chance.choice(NUMBERS) % 2**63
+        elif kind == 4 and tensor.external_data:
+            chance.choice(tensor.external_data).value = chance.choice(("-1", "0", "../x", "x" * 5000, str(2**63), ""))
+        elif kind == 5 and tensor.raw_data:
+            tensor.raw_data = changed_bytes(tensor.raw_data, chance)
+        else:
+            graph.node.remove(node)
+    return bytes(model.SerializeToString())
+
+
+def _places(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [place, *(found for key, item in items for found in _places(item, (*place, key)))]
+
+
+def bundles(scratch: Path) -> tuple[Make, Read]:
+    """The packaged bundle with another bundle.json, as `inspect` and `infer` look at it before they run anything."""
+    from deploy.bundle import Bundle
+    from deploy.cli.commands.inspect import bundle_record
+    from deploy.packaged.places import IDM_BUNDLE
+    from deploy.picture.upscaler import Upscaler
+    from deploy.sampling.choices import Choices
+
+    folder = Path(shutil.copytree(IDM_BUNDLE, scratch / "a.bundle"))
+    whole = json.loads((folder / "bundle.json").read_text())
+
+    def make(chance: random.Random, _: Path) -> Path:
+        text = json.dumps(changed_json(whole, chance))
+        content = changed_bytes(text.encode(), chance) if chance.random() < 0.1 else text.encode()
+        (folder / "bundle.json").write_bytes(content)
+        return folder
+
+    def read(path: Path) -> None:
+        bundle = Bundle.open(path, verify="sizes")
+        bundle_record(bundle)
+        with Upscaler(bundle, "onnxruntime-cpu", "fp32", 1) as upscaler:
+            for name in bundle.manifest.presets:
+                upscaler.session.sampling(Choices(preset=name))
+
+    return make, read
+
+
+def graphs(scratch: Path) -> tuple[Make, Read]:
+    """The bytes of a packaged graph: looked at, then opened on an engine if nothing was found."""
+    from deploy.bundle import Bundle
+    from deploy.packaged.places import IDM_BUNDLE
+    from engines.backends import open_engine
+    from engines.onnx_files.operators import checked_signature
+
+    bundle = Bundle.open(IDM_BUNDLE)
+    wholes = [bundle.graph(name, "instance").read_bytes() for name in ("tabulate", "encode")]
+    weights = bundle.manifest.graphs["encode"]["weights"][0]
+    shutil.copyfile(bundle.file(weights), scratch / weights)
+    path = scratch / "a.onnx"
+
+    def make(chance: random.Random, _: Path) -> Path:
+        change = changed_bytes if chance.random() < 0.3 else changed_graph
+        path.write_bytes(change(chance.choice(wholes), chance))
+        return path
+
+    def read(path: Path) -> None:
+        checked_signature(path, [weights])
+        open_engine(path, threads=1).close()
+
+    return make, read
+
+
+def pictures(scratch: Path) -> tuple[Make, Read]:
+    """A small picture of every format that can be written here, and a JPEG of several scans."""
+    from PIL import Image
+
+    from deploy.errors import MissingPackage
+    from deploy.images.formats.contract import Outline
+    from deploy.images.formats.table import FORMATS
+    from deploy.images.picture import DTYPES
+    from deploy.images.reading import read_header, read_picture
+    from deploy.images.sizes import Size
+
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 31, 3), np.uint8)
+    wholes: list[bytes] = []
+    for record in FORMATS.values():
+        for bits in () if record.writer is None else record.writer.bits:
+            path = scratch / "whole"
+            values = (pixels / 255 * {8: 255, 16: 65535, 32: 1}[bits]).astype(DTYPES[bits])
+            try:
+                with path.open("w+b") as file:
+                    record.writer.write(file, Outline(size=Size(24, 31), bits=bits), iter([values]))
+            except MissingPackage:
+                continue
+            wholes.append(path.read_bytes())
+    for name, options in (("a.jpg", {"progressive": True}), ("a.gif", {}), ("a.png", {"transparency": 0})):
+        Image.fromarray(pixels).convert("P" if name != "a.jpg" else "RGB").save(scratch / name, **options)
+        wholes.append((scratch / name).read_bytes())
+
+    def make(chance: random.Random, folder: Path) -> Path:
+        path = folder / "a"
+        path.write_bytes(changed_bytes(chance.choice(wholes), chance))
+        return path
+
+    def read(path: Path) -> None:
+        limits = {"max_pixels": 4_000_000, "room": MEMORY // 4}
+        read_header(path, **limits)
+        read_picture(path, **limits)
+
+    return make, read
+
+
+def checkpoints(scratch: Path) -> tuple[Make, Read]:
+    """Small checkpoints as PyTorch (both forms) and safetensors save them."""
+    import torch
+    from safetensors.numpy import save
+
+    from deploy.checkpoint.load import load_checkpoint
+
+    state = {"denoise_fn.downs.0.weight": torch.ones(4, 3), "n": 3, "nested": {"a": (1, [2.0, "b"])}}
+    path, wholes = scratch / "whole", []
+    for kept in (state, {"state_dict": state, "epoch": 1}):
+        for is_zip in (True, False):
+            torch.save(kept, path, _use_new_zipfile_serialization=is_zip)
+            wholes.append(path.read_bytes())
+    wholes.append(save({"denoise_fn.downs.0.weight": np.ones((4, 3), np.float32)}, {"config": '{"a": 1}'}))
+
+    def make(chance: random.Random, folder: Path) -> Path:
+        target = folder / "a.pt"
+        target.write_bytes(changed_bytes(chance.choice(wholes), chance))
+        return target
+
+    def read(target: Path) -> None:
+        load_checkpoint(target)
+
+    return make, read
+
+
+KINDS: dict[str, Callable[[Path], tuple[Make, Read]]] = {
+    "bundles": bundles,
+    "graphs": graphs,
+    "pictures": pictures,
+    "checkpoints": checkpoints,
+}
+
+
+def outcome_of(read: Read, path: Path, executed: list[str]) -> tuple[str, str]:
+    """What came of one input, and of a finding what was seen."""
+    executed.clear()
+    outcome, seen = "read", ""
+    try:
+        read(path)
+    except REFUSALS as error:
+        outcome = "refused"
+        if len(str(error)) > LONGEST_MESSAGE:
+            outcome, seen = "too long", str(error)[:300]
+    except MemoryError:
+        outcome, seen = "uncaught", "MemoryError"
+    except Exception:
+        outcome, seen = "uncaught", traceback.format_exc()[-1500:]
+    return ("executed", executed[0]) if executed else (outcome, seen)
+
+
+def watch(executed: list[str]) -> None:
+    """From now on, events of FORBIDDEN are noted."""
+    sys.addaudithook(lambda event, _: executed.append(event) if event in FORBIDDEN else None)
+
+
+def work(kind: str, seed: int, first: int, scratch: Path, tell: Callable[[list[Any]], None]) -> None:
+    """In a process of its own: BATCH inputs, each told of before and after."""
+    faulthandler.disable()  # a crash is counted, not shown
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY * 4, MEMORY * 4))
+    make, read = KINDS[kind](scratch)
+    resource.setrlimit(resource.RLIMIT_DATA, (_data_bytes() + MEMORY,) * 2)
+    executed: list[str] = []
+    watch(executed)
+    for number in range(first, first + BATCH):
+        tell([number])
+        folder = scratch / "input"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        tell([number, *outcome_of(read, make(random.Random(f"{seed}/{kind}/{number}"), folder), executed)])
+
+
+def _data_bytes() -> int:
+    """What RLIMIT_DATA counts of this process now."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmData:")[1].split()[0]) * 1024
+
+
+def run_batch(kind: str, seed: int, first: int, deadline: float) -> list[list[Any]]:
+    """[number, outcome, what was seen] of each input of a batch that was tried before the deadline."""
+    reading, writing = os.pipe()
+    with tempfile.TemporaryDirectory() as scratch:
+        with warnings.catch_warnings():  # of Python 3.12, should the caller have threads: the child uses none of theirs
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            try:
+                os.close(reading)
+                silent = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(silent, 1)
+                os.dup2(silent, 2)
+                work(
+                    kind, seed, first, Path(scratch), lambda line: os.write(writing, (json.dumps(line) + "\n").encode())
+                )
+            except BaseException:
+                _write_line(writing, [first, "uncaught", traceback.format_exc()[-1500:]])
+            os._exit(0)
+        os.close(writing)
+        return _answers(child, reading, deadline)
+
+
+def _write_line(place: int, line: list[Any]) -> None:
+    os.write(place, (json.dumps(line) + "\n").encode())
+
+
+def _answers(child: int, reading: int, deadline: float) -> list[list[Any]]:
+    done: list[list[Any]] = []
+    current, left = None, b""
+    verdict = ""
+    with os.fdopen(reading, "rb", buffering=0) as answers:
+        while not verdict:
+            ready, _, _ = select.select([answers], [], [], HANGS_AFTER + (60 if current is None else 0))
+            if not ready:
+                verdict = "hang"
+                break
+            piece = answers.read(1 << 16)
+            if not piece:
+                break
+            *lines, left = (left + piece).split(b"\n")
+            for line in map(json.loads, lines):
+                current = line[0] if len(line) == 1 else None
+                done += [line] if len(line) > 1 else []
+            if time.monotonic() > deadline and current is None:
+                break
+    os.kill(child, signal.SIGKILL) if verdict or time.monotonic() > deadline else None
+    _, status = os.waitpid(child, 0)
+    if current is not None:
+        ended = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        if verdict or ended != signal.SIGKILL:
+            done.append([current, verdict or "crash", f"signal {ended}"])
+    return done
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The number of findings, shown as a table with what was tried."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=None, help="if left out, another one each time")
+    parser.add_argument("--kind", action="append", choices=list(KINDS))
+    parser.add_argument("--only", type=int, help="one input, in this process, with its traceback")
+    parser.add_argument("--output", type=Path, default=Path("hostile-findings.json"))
+    asked = parser.parse_args(arguments)
+    seed = secrets.randbelow(10**9) if asked.seed is None else asked.seed
+    kinds = asked.kind or list(KINDS)
+    print(f"seed {seed}", flush=True)
+    if asked.only is not None:
+        with tempfile.TemporaryDirectory() as scratch:
+            make, read = KINDS[kinds[0]](Path(scratch))
+            (Path(scratch) / "input").mkdir()
+            read(make(random.Random(f"{seed}/{kinds[0]}/{asked.only}"), Path(scratch) / "input"))
+        return 0
+    counts: dict[str, Counter[str]] = {kind: Counter() for kind in kinds}
+    findings = []
+    end = time.monotonic() + asked.minutes * 60
+    first = 0
+    while time.monotonic() < end:
+        for number, kind in enumerate(kinds):
+            share = time.monotonic() + (end - time.monotonic()) / (len(kinds) - number) if first == 0 else end
+            for index, outcome, seen in run_batch(kind, seed, first, share):
+                counts[kind][outcome] += 1
+                if outcome not in FINE:
+                    findings.append({"kind": kind, "seed": seed, "number": index, "outcome": outcome, "seen": seen})
+        first += BATCH
+    print("kind".ljust(12) + "".join(name.rjust(10) for name in ("inputs", *OUTCOMES)))
+    for kind, counted in counts.items():
+        print(kind.ljust(12) + "".join(str(n).rjust(10) for n in (counted.total(), *(counted[o] for o in OUTCOMES))))
+    if findings:
+        asked.output.write_text(json.dumps(findings, indent=1) + "\n")
+        print(f"{len(findings)} findings in {asked.output}")
+    return len(findings)
+
+
+if __name__ == "__main__":
+    sys.exit(1 if main() else 0)
