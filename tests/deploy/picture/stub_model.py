@@ -56,6 +56,9 @@ class StubModel:
     def refusal_of_blend(self) -> str | None:
         return "There is nothing to move."
 
+    def refusal_of_turns(self) -> str | None:
+        return None
+
     def turned(self, subject: "StubSubject", turn: Turn) -> "StubSubject":
         return StubSubject(np.ascontiguousarray(turned(subject._lr, turn)), subject._size)
 
