@@ -17,29 +17,17 @@ from engines.onnx_files.wire_format import fields, last_number, last_text, messa
 
 ONNX: Final = ""
 MICROSOFT: Final = "com.microsoft"
-"""Of ONNX Runtime, where ONNX itself has no operator that multiplies matrices of codes and gives floats."""
+"""Of ONNX Runtime, where ONNX itself has no operator: matrices of codes that give floats, or have channels last."""
 
 OPERATORS: Final = {
     ONNX: frozenset(
-        {"Abs", "Add", "Cast", "Clip", "Concat", "Conv", "Cos", "DequantizeLinear", "Div", "Exp", "Gather"}
-        | {"GroupNormalization", "Identity", "InstanceNormalization", "LeakyRelu", "MatMul", "Mul", "Pad"}
-        | {
-            "QLinearConv",
-            "QuantizeLinear",
-            "Reciprocal",
-            "ReduceMax",
-            "ReduceMin",
-            "ReduceSum",
-            "Relu",
-            "Reshape",
-            "Resize",
-            "Shape",
-            "Sigmoid",
-            "Sin",
-        }
-        | {"Softmax", "Split", "Sqrt", "Sub", "Transpose"}
+        """
+        Abs Add Cast Clip Concat Conv Cos DequantizeLinear Div Exp Gather GroupNormalization Identity
+        InstanceNormalization LeakyRelu MatMul Mul Pad QLinearConv QuantizeLinear Reciprocal ReduceMax ReduceMin
+        ReduceSum Relu Reshape Resize Shape Sigmoid Sin Softmax Split Sqrt Sub Transpose
+        """.split()
     ),
-    MICROSOFT: frozenset({"MatMulIntegerToFloat"}),
+    MICROSOFT: frozenset({"MatMulIntegerToFloat", "QLinearConv"}),
 }
 """By domain, the operators that `deploy.export` and `calibration.targets` write: a new one is added here first."""
 

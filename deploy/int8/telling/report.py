@@ -47,9 +47,9 @@ def _unwritable(folder: Path, problem: str) -> FolderError:
 def write_report(calibrated: Calibrated, results: Results, folder: Path, say: Callable[[str], None]) -> list[Path]:
     """The files written: what was chosen and found as JSON and Markdown, pictures, and plots if there is matplotlib."""
     plotted = find_spec("matplotlib") is not None
-    figures = json.dumps(_figures(calibrated, results), indent=1, sort_keys=True)
     try:
         with new_folder(folder):
+            figures = json.dumps(_figures(calibrated, results), indent=1, sort_keys=True)
             files = [
                 write_text(folder / "quantization.json", figures),
                 write_text(folder / "calibration.json", text_of_record(calibrated.record)),
