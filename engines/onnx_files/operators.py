@@ -21,11 +21,11 @@ MICROSOFT: Final = "com.microsoft"
 
 OPERATORS: Final = {
     ONNX: frozenset(
-        """
-        Abs Add Cast Clip Concat Conv Cos DequantizeLinear Div Exp Gather GroupNormalization Identity
-        InstanceNormalization LeakyRelu MatMul Mul Pad QLinearConv QuantizeLinear Reciprocal ReduceMax ReduceMin
-        ReduceSum Relu Reshape Resize Shape Sigmoid Sin Softmax Split Sqrt Sub Transpose
-        """.split()
+        {"Abs", "Add", "Cast", "Clip", "Concat", "Conv", "Cos", "DequantizeLinear"}
+        | {"Div", "Exp", "Gather", "GroupNormalization", "Identity", "InstanceNormalization", "LeakyRelu", "MatMul"}
+        | {"Mul", "Pad", "QLinearConv", "QuantizeLinear", "Reciprocal", "ReduceMax", "ReduceMin", "ReduceSum"}
+        | {"Relu", "Reshape", "Resize", "Shape", "Sigmoid", "Sin", "Softmax", "Split"}
+        | {"Sqrt", "Sub", "Transpose"}
     ),
     MICROSOFT: frozenset({"MatMulIntegerToFloat", "QLinearConv"}),
 }

@@ -66,6 +66,7 @@ def quantized(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return quantized_micro(tmp_path_factory.mktemp("quantized"))
 
 
+@pytest.mark.slow
 @pytest.mark.runs_openvino
 def test_int8_has_rows_where_the_bundle_has_graphs(quantized: Bundle) -> None:
     """By what a CPU runs in int8. Both ranges are met: plain ddim goes over all noise levels."""

@@ -68,6 +68,7 @@ def quantized(quantized_idm: Bundle, tmp_path_factory: pytest.TempPathFactory) -
     return with_held_out(Bundle.open(place), figures)
 
 
+@pytest.mark.slow
 @pytest.mark.runs_openvino
 def test_int8_is_measured_too_and_held_to_the_budget(
     quantized: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -18,6 +18,7 @@ def demo(quantized_idm: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return made
 
 
+@pytest.mark.slow
 def test_the_steps_after_it_run_what_was_chosen(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = choose_engine(demo)
     assert chosen["left_out"] is None

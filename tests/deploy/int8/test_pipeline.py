@@ -134,6 +134,7 @@ def test_an_interrupted_calibration_resumes_to_the_same_bytes(
     assert whole.bundle.manifest.as_bytes() == resumed.bundle.manifest.as_bytes()
 
 
+@pytest.mark.slow
 def test_a_bundle_may_hold_int8_alone(short: Bundle, photographs: Path, tmp_path: Path) -> None:
     settings = replace(SETTINGS, targets=("ort", "openvino"), float_share=0.02)
     found = calibrated(short, photographs, tmp_path / "cache", settings)

@@ -29,7 +29,7 @@ def rms(values: NDArray[np.float32]) -> float:
     return float(np.sqrt(np.square(values).mean()))
 
 
-@pytest.mark.parametrize("target", ["ort", "tensorrt"])
+@pytest.mark.parametrize("target", ["ort", pytest.param("tensorrt", marks=pytest.mark.slow)])
 def test_predictions_are_those_of_the_whole_network(
     micro: Bundle, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:

@@ -36,6 +36,7 @@ def quantized(micro: Bundle, photographs: Path, tmp_path: Path, monkeypatch: pyt
     return quantize_bundle(short, settings, places, force=False, say=lambda _: None, progress=silent).bundle
 
 
+@pytest.mark.slow
 def test_a_quantized_bundle_has_int8_rows(quantized: Bundle) -> None:
     if any(BACKENDS[name].probe().available and is_refused(name) for name in TARGETS.values()):
         pytest.skip("this CPU cuts sums of int8 products off")
