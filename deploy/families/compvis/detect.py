@@ -1,9 +1,10 @@
-"""What the shapes of a checkpoint reveal of the U-Net."""
+"""What the shapes of a checkpoint reveal of the U-Net, and which noise schedule it was trained with."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from deploy.families.detection import Shape, Stored
+from deploy.families.detection import Resolved, Settings, Shape, Source, Stored
+from deploy.sampling.schedule import NoiseSchedule
 
 UNET = "model.diffusion_model."
 
@@ -29,3 +30,24 @@ def unet_from_shapes(stored: Stored) -> tuple[dict[str, Any], tuple[int, ...]]:
         "channel_mult": tuple(max(1, width // model_channels) for width in widths),
     }
     return read, attention
+
+
+def schedule_of(
+    stored: Stored, settings: list[Settings], tables: NoiseSchedule | None, resolved: Resolved
+) -> tuple[NoiseSchedule, Source]:
+    """The stored betas are the truth; without them the schedule is that of `linear_start` and `linear_end`."""
+    for setting in settings:
+        chosen = setting.schedules.get("schedule")
+        if chosen is None:
+            continue
+        if tables is not None and chosen != tables:
+            stored.refuse_contradictions(
+                [f"{setting.label} gives the noise schedule {chosen}, the stored tables are {tables}"]
+            )
+        return chosen, setting.source
+    if tables is not None:
+        return tables, "weights"
+    values = resolved.values
+    # What the authors call linear is linear in the square root.
+    schedule = NoiseSchedule.from_kind("sqrtlinear", values["timesteps"], values["linear_start"], values["linear_end"])
+    return schedule, resolved.sources["linear_start"]

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.errors import ConfigError
 from deploy.families.compvis.config import UNetConfig
-from deploy.families.compvis.detect import UNET, unet_from_shapes
+from deploy.families.compvis.detect import UNET, schedule_of, unet_from_shapes
 from deploy.families.detection import (
     Detection,
-    Resolved,
     Settings,
     Shape,
-    Source,
     Stored,
     divisor,
     refuse_unknown,
@@ -97,7 +95,7 @@ def detect(stored: Stored, settings: list[Settings]) -> Detection:
     if values["kind"] != "first-stage":
         rates = [1 << level for level in range(len(values["unet.channel_mult"]))]
         resolved.add_attention("unet.attention_resolutions", rates, unet_levels)
-    schedule, resolved.sources["schedule"] = _schedule(stored, settings, schedule, resolved)
+    schedule, resolved.sources["schedule"] = schedule_of(stored, settings, schedule, resolved)
     return Detection(config=config_from_values(values), sources=resolved.sources, schedule=schedule)
 
 
@@ -158,27 +156,6 @@ def _latent_side(settings: list[Settings], stride: int) -> int | None:
 
 def _channels(read: Mapping[str, Any], base: str, factors: str) -> list[int]:
     return [read[base], *(read[base] * factor for factor in read[factors])]
-
-
-def _schedule(
-    stored: Stored, settings: list[Settings], tables: NoiseSchedule | None, resolved: Resolved
-) -> tuple[NoiseSchedule, Source]:
-    """The stored betas are the truth; without them the schedule is that of `linear_start` and `linear_end`."""
-    for setting in settings:
-        chosen = setting.schedules.get("schedule")
-        if chosen is None:
-            continue
-        if tables is not None and chosen != tables:
-            stored.refuse_contradictions(
-                [f"{setting.label} gives the noise schedule {chosen}, the stored tables are {tables}"]
-            )
-        return chosen, setting.source
-    if tables is not None:
-        return tables, "weights"
-    values = resolved.values
-    # What the authors call linear is linear in the square root.
-    schedule = NoiseSchedule.from_kind("sqrtlinear", values["timesteps"], values["linear_start"], values["linear_end"])
-    return schedule, resolved.sources["linear_start"]
 
 
 def config_from_values(values: Mapping[str, Any]) -> LatentConfig:

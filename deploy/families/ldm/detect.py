@@ -8,12 +8,10 @@ from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
 from deploy.errors import CheckpointError, ConfigError
-from deploy.families.compvis.detect import UNET, unet_from_shapes
+from deploy.families.compvis.detect import UNET, schedule_of, unet_from_shapes
 from deploy.families.detection import (
     Detection,
-    Resolved,
     Settings,
-    Source,
     Stored,
     divisor,
     refuse_unknown,
@@ -63,7 +61,7 @@ def detect(stored: Stored, settings: list[Settings]) -> Detection:
     )
     rates = [1 << level for level in range(len(values["unet.channel_mult"]))]
     resolved.add_attention("unet.attention_resolutions", rates, unet_levels)
-    schedule, resolved.sources["schedule"] = _schedule(stored, settings, schedule, resolved)
+    schedule, resolved.sources["schedule"] = schedule_of(stored, settings, schedule, resolved)
     return Detection(config=config_from_values(values), sources=resolved.sources, schedule=schedule)
 
 
@@ -132,27 +130,6 @@ def _latent_side(settings: list[Settings], stride: int) -> int:
             if type(value) is int and value >= pixels:
                 return value // pixels
     return TRAINED_SIDE
-
-
-def _schedule(
-    stored: Stored, settings: list[Settings], tables: NoiseSchedule | None, resolved: Resolved
-) -> tuple[NoiseSchedule, Source]:
-    """The stored betas are the truth; without them the schedule is that of `linear_start` and `linear_end`."""
-    for setting in settings:
-        chosen = setting.schedules.get("schedule")
-        if chosen is None:
-            continue
-        if tables is not None and chosen != tables:
-            stored.refuse_contradictions(
-                [f"{setting.label} gives the noise schedule {chosen}, the stored tables are {tables}"]
-            )
-        return chosen, setting.source
-    if tables is not None:
-        return tables, "weights"
-    values = resolved.values
-    # What the authors call linear is linear in the square root.
-    schedule = NoiseSchedule.from_kind("sqrtlinear", values["timesteps"], values["linear_start"], values["linear_end"])
-    return schedule, resolved.sources["linear_start"]
 
 
 def settings_from_mapping(mapping: Mapping[str, Any], label: str) -> Settings:
