@@ -11,7 +11,7 @@ from benchmarks.files import SIZE, main
 def test_every_part_prints_its_table(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--presets", "draft", "--pictures", "1", "--threads", "1", "--size", "300", "200"])
     printed = capsys.readouterr().out
-    for words in ("300 x 200 pixels of 16 bits", "\nTIFF ", "calibration: 1 photographs", "held out: 1 photographs"):
+    for words in ("300 x 200 pixels of 16 bits", "\nTIFF ", "calibration: 1 pictures", "held out: 1 pictures"):
         assert words in printed
     (perfect,) = (line for line in printed.splitlines() if line.startswith("one that returns its input"))
     assert float(perfect.split()[5]) == 0  # the disc is white

@@ -119,6 +119,7 @@ def test_a_dry_run_knows_which_formats_hold_transparency(place: Path) -> None:
     assert "would fail:" not in infer(place, *command, "--background", "white").stdout
 
 
+@pytest.mark.slow
 def test_standard_input_and_output_take_one_picture(place: Path) -> None:
     infer(place, "in/a.png", *STEPS, "-o", "a.png")
     made = (place / "a.png").read_bytes()

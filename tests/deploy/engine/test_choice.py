@@ -25,6 +25,7 @@ from tests.backends import change_backend
 from tests.checkpoints import save_idm
 
 
+@pytest.mark.slow
 def test_auto_follows_what_build_engine_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     bundle = export_bundle(load_checkpoint(save_idm(tmp_path)), tmp_path / "micro.bundle")

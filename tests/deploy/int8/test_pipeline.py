@@ -60,6 +60,7 @@ def enlarged(bundle: Bundle, picture: Path, engine: str, precision: str) -> np.n
     return made
 
 
+@pytest.mark.slow
 def test_a_bundle_gains_int8_graphs_that_resume_and_run(short: Bundle, photographs: Path, tmp_path: Path) -> None:
     said: list[str] = []
     reached: list[float] = []
@@ -153,6 +154,7 @@ def test_a_bundle_may_hold_int8_alone(short: Bundle, photographs: Path, tmp_path
         calibrated(alone, photographs, tmp_path / "cache", force=True)
 
 
+@pytest.mark.slow
 def test_means_are_corrected_in_every_layer_and_range(short: Bundle, photographs: Path, tmp_path: Path) -> None:
     """That a layer then has the float mean is tested beside `bias_correction`; here, that it comes into the graphs."""
 

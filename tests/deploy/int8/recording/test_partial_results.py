@@ -156,6 +156,7 @@ def test_this_code_is_found() -> None:
     assert all(partial_results.sources_of(package) for package in partial_results.PACKAGES)
 
 
+@pytest.mark.slow
 def test_trajectories_serve_other_roundings_and_memory(
     micro: Bundle, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

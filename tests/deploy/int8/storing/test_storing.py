@@ -186,6 +186,7 @@ def test_small_tensors_are_packed_and_large_ones_begin_a_page() -> None:
     assert [place.offset for place in places_of({"a": small, "b": small}).values()] == [0, 4096]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ranges", "corrected"),
     [({"openvino": 2, "tensorrt": 1}, False), ({"openvino": 1, "tensorrt": 1, "ort": 1}, True)],

@@ -98,6 +98,7 @@ def test_tables_for_people(whole: tuple[dict[str, Any], Path], capsys: pytest.Ca
         assert words in shown
 
 
+@pytest.mark.slow
 def test_the_latent_family_is_decoded_too(latent_sr: Bundle) -> None:
     result = run(str(latent_sr.path), *QUICK, "--part", "step", "--part", "picture", "--json")
     assert result.exit_code == 0, result.output
