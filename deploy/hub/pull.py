@@ -9,7 +9,7 @@ from pathlib import Path
 from deploy.errors import HubError
 from deploy.hub.address import MAIN, Address, hub_address
 from deploy.hub.choice import Choice, Kind, choose
-from deploy.hub.library import (
+from deploy.hub.client import (
     SMALL_FILE_BYTES,
     Listing,
     UnreachableHub,

@@ -9,7 +9,7 @@ from typing import Any
 
 from deploy.errors import HubError
 from deploy.hub.address import MAIN, Address
-from deploy.hub.library import LIBRARY, endpoint, hub_package, refusals
+from deploy.hub.client import LIBRARY, endpoint, hub_package, refusals
 
 CARD = "README.md"
 """What a hub shows of a repository."""

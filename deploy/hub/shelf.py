@@ -19,7 +19,7 @@ import msgspec
 
 from deploy.errors import HubError
 from deploy.hub.address import MAIN, Address
-from deploy.hub.library import assets_folder
+from deploy.hub.client import assets_folder
 
 REVISIONS = "revisions.json"
 _UNFINISHED = ".unfinished-"

@@ -16,7 +16,7 @@ from deploy.bundle import Bundle, discover
 from deploy.checkpoint.load import load_checkpoint
 from deploy.errors import HubError
 from deploy.hub import Pulled, address_from_text, local_path
-from deploy.hub.library import UnreachableHub
+from deploy.hub.client import UnreachableHub
 from deploy.hub.pull import lines_about, pull
 from deploy.hub.shelf import copy_out
 from deploy.packaged.places import IDM_BUNDLE
