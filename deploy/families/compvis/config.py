@@ -8,6 +8,9 @@ from typing import Protocol
 
 from deploy.errors import ConfigError
 
+PASSES = 3
+"""Of back-projection on a decoded picture, each by the strength of data consistency (docs/measurements.md)."""
+
 
 def raise_problems(what: str, problems: list[str]) -> None:
     """Raises one ConfigError with all problems, if there are any."""
@@ -127,3 +130,12 @@ class AutoencoderSizes(Protocol):
 
     def has_attention(self, level: int) -> bool:
         """Whether the blocks of this level are followed by attention."""
+
+
+def unsplit_channels(config: AutoencoderSizes) -> list[str]:
+    """The problems with channels of an auto-encoder that do not split into its norm groups, a sentence for each."""
+    return [
+        f"{channels} channels do not split into {config.norm_groups} norm groups"
+        for channels in sorted({config.ch, *config.level_channels})
+        if channels % config.norm_groups
+    ]

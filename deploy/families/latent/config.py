@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from deploy.errors import ConfigError, SizeError
-from deploy.families.compvis.config import UNetConfig, not_positive, not_positive_tuple, raise_problems
+from deploy.families.compvis.config import (
+    UNetConfig,
+    not_positive,
+    not_positive_tuple,
+    raise_problems,
+    unsplit_channels,
+)
 
 Kind = Literal["super-resolution", "generation", "first-stage"]
 KINDS: tuple[Kind, ...] = ("super-resolution", "generation", "first-stage")
@@ -44,11 +50,7 @@ class FirstStageConfig:
         problems += not_positive_tuple(self, "attn_resolutions", may_be_empty=True)
         flags = ("double_z", "cell_decode", "local_ensemble")
         problems += [f"{name} must be true or false" for name in flags if type(getattr(self, name)) is not bool]
-        if not problems:
-            for channels in sorted({self.ch, *self.level_channels}):
-                if channels % self.norm_groups:
-                    problems.append(f"{channels} channels do not split into {self.norm_groups} norm groups")
-        raise_problems("first-stage", problems)
+        raise_problems("first-stage", problems or unsplit_channels(self))
 
     @property
     def level_channels(self) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from deploy.errors import PlanError
-from deploy.families.compvis.config import UNetConfig
+from deploy.families.compvis.config import PASSES, UNetConfig
 from deploy.families.contract import Feeds, Generated, Graphs, NoiseOfShape
 from deploy.families.latent.config import LatentConfig
 from deploy.families.latent.detect import config_from_values
@@ -70,9 +70,6 @@ LARGEST_QUERY_BYTES = 64 << 20
 
 RATIOS = (2, 4, 8, 16)
 """Output pixels per latent pixel and side that are queried for calibration."""
-
-PASSES = 3
-"""Of back-projection on a decoded picture, each by the strength of data consistency (docs/measurements.md)."""
 
 QUERIED = 2048
 """Output pixels of each latent and size that are queried for calibration: whole rows, evenly spread."""

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.errors import ConfigError
-from deploy.families.compvis.config import UNetConfig, not_positive, not_positive_tuple, raise_problems
+from deploy.families.compvis.config import (
+    UNetConfig,
+    not_positive,
+    not_positive_tuple,
+    raise_problems,
+    unsplit_channels,
+)
 from deploy.families.detection import refuse_unknown
 from deploy.images.sizes import Size
 
@@ -39,11 +45,7 @@ class QuantizedConfig:
         problems = not_positive(self, *sizes, "in_channels", "out_ch", "norm_groups")
         problems += not_positive_tuple(self, "ch_mult")
         problems += not_positive_tuple(self, "attn_resolutions", may_be_empty=True)
-        if not problems:
-            for channels in sorted({self.ch, *self.level_channels}):
-                if channels % self.norm_groups:
-                    problems.append(f"{channels} channels do not split into {self.norm_groups} norm groups")
-        raise_problems("first-stage", problems)
+        raise_problems("first-stage", problems or unsplit_channels(self))
 
     @property
     def level_channels(self) -> tuple[int, ...]:

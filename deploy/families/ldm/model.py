@@ -7,6 +7,7 @@ from math import prod
 import numpy as np
 
 from deploy.errors import PlanError
+from deploy.families.compvis.config import PASSES
 from deploy.families.compvis.memory import TAKEN, unet_bytes
 from deploy.families.contract import Feeds, Graphs, NoiseOfShape
 from deploy.families.ldm.config import LR_CHANNELS, LdmConfig, config_from_values
@@ -61,9 +62,6 @@ ARRAYS = 8
 
 TAKEN_BY_PICTURE = {Memory.LEAN: 8.5, Memory.ROOMY: 16.0}
 """Multiples of 4 bytes per pixel and channel of the finest level: 7.5 and 13.5 were seen, less when encoding."""
-
-PASSES = 3
-"""Of back-projection on a decoded picture (docs/measurements.md)."""
 
 
 class LdmModel(Model):

@@ -14,7 +14,7 @@ from torch.nn import functional
 from deploy.errors import SizeError
 from deploy.families.cases import Trial
 from deploy.families.compvis.autoencoder import NORM_EPSILON, Encoder, Level, Middle
-from deploy.families.compvis.unet import LatentUNet
+from deploy.families.compvis.unet import LatentUNet, Upsample
 from deploy.families.ldm.config import LdmConfig, QuantizedConfig
 from deploy.families.published import tensors_of
 from engines.arrays import Array
@@ -29,17 +29,6 @@ class DiffusionModel(nn.Module):
     def __init__(self, config: LdmConfig) -> None:
         super().__init__()
         self.diffusion_model = LatentUNet(config.unet, config.norm_epsilon)
-
-
-class Upsample(nn.Module):
-    """Doubles both sides by repetition, then a 3x3 convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class UpLevel(Level):

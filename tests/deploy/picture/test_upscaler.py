@@ -15,7 +15,7 @@ import deploy.engine.choice as engine_choice
 from deploy import Upscaler
 from deploy.bundle import Bundle
 from deploy.errors import BundleError, MissingPackage, OutputError, PlanError, SizeError
-from deploy.families.latent.model import PASSES
+from deploy.families.compvis.config import PASSES
 from deploy.images.resize import data_consistency, downscale, upscale
 from deploy.images.sizes import Size, output_size
 from deploy.picture.run import Progress
