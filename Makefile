@@ -9,14 +9,15 @@ RELEASER := .venv/.releaser
 RELEASE ?= dist
 EXTRAS ?=
 
-.PHONY: demo test test-slow test-long test-all check docs format release clean
+.PHONY: demo test test-slow test-long test-all check docs format release locks clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
-# What a deployed bundle needs, with what quantizes it: no torch, no compiler, no test tools.
-$(RUNTIME): $(BIN)/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,openvino,quantize,report]'
+# What a deployed bundle needs, with what quantizes it: no torch, no compiler, no test tools. Only files whose hashes are known.
+$(RUNTIME): $(BIN)/python pyproject.toml requirements/runtime.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/runtime.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 # torch comes first and by its pinned version, so that pip does not fetch a CUDA build as a dependency.
@@ -77,6 +78,10 @@ docs: $(DOCS)
 # bytes. EXTRAS=--extras tries every extra that needs no GPU, which takes minutes.
 release: $(RELEASER)
 	$(BIN)/python -m releasing --output $(RELEASE) $(EXTRAS)
+
+# Versions and hashes of requirements/ anew, after a change of pyproject.toml or constraints.txt.
+locks: $(RELEASER)
+	$(BIN)/python -m releasing.locks
 
 format: $(DEV)
 	$(BIN)/ruff format .
