@@ -25,10 +25,11 @@ MOST_AT_ONCE = 32
 
 def asked_of_parameters(parameters: Mapping[str, Any], **more: Any) -> Asked:
     """What a request's parameters ask for; `more` is said for the client. Problem where they are no fields."""
+    said_otherwise = {"model", "format"}
     fields = {name: value for name, value in parameters.items() if name != "binary_data_output"}
-    for name in ("model", "format"):
-        if name in fields:
-            raise Problem(422, f"The parameter {name} is none of this protocol's; known are {', '.join(FIELDS)}.")
+    for name in said_otherwise.intersection(fields):
+        known = ", ".join(known for known in FIELDS if known not in said_otherwise)
+        raise Problem(422, f"The parameter {name} is none of this protocol's; known are {known}.")
     return Asked.of({**fields, **more, "format": "png"})
 
 
