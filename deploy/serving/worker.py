@@ -12,7 +12,6 @@ import shutil
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -21,17 +20,17 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from calibration.errors import CalibrationError
-from deploy.errors import DeployError, MissingPackage
+from deploy.errors import DeployError
 from deploy.images.sizes import Size
 from deploy.picture.memory import resident_bytes
 from deploy.picture.run import Progress
 from deploy.serving.asked import Asked
 from deploy.serving.kinds import RESULT
 from deploy.serving.making import Made, Order, make_alone, pays, pixels_together
-from deploy.serving.models import Model, Unfit, model_named
-from deploy.serving.problems import Problem, sentence_for_clients
+from deploy.serving.models import Model, model_named
+from deploy.serving.refusals import problem_of_error
 from deploy.serving.views import write_view
-from engines.errors import EngineError, OutOfMemory
+from engines.errors import EngineError
 
 WARM_UP_SIDE = 16
 """Pixels a side of the picture that a worker makes before it says that it is ready."""
@@ -203,23 +202,9 @@ class Worker:
         except Cancelled:
             self._tell({"event": "cancelled", "id": order["id"]})
             return
-        except Problem as error:
-            status, detail = error.status, error.detail
-        except Unfit as error:
-            status, detail = 413, str(error)
-        except MissingPackage as error:
-            status, detail = 501, str(error)
-        except (MemoryError, OutOfMemory):
-            status, detail = 507, "There was not enough memory for this picture. Ask for a smaller one, or later."
-        except (DeployError, CalibrationError) as error:
-            status, detail = 422, str(error)
-        except EngineError as error:
-            status, detail = 500, str(error)
-        except Exception as error:  # a bug: this picture fails, the next one may not
-            traceback.print_exc()
-            status, detail = 500, f"The picture could not be made ({type(error).__name__}); the log has more."
-        detail = sentence_for_clients(detail, str(order.get("image") or "\0"))
-        self._tell({"event": "failed", "id": order["id"], "status": status, "detail": detail})
+        except Exception as error:
+            problem = problem_of_error(error, str(order.get("image") or ""))
+        self._tell({"event": "failed", "id": order["id"], "status": problem.status, "detail": problem.detail})
 
 
 def tell_lines(stream: BinaryIO) -> Callable[[dict[str, Any]], None]:

@@ -62,7 +62,9 @@ def serve(
         int, LIMITS("Most pixels of an input or output; pictures beyond it are refused.", least=1)
     ] = 64_000_000,
     max_upload: Annotated[str, LIMITS("Most bytes of a request, such as 64MiB.")] = "64MiB",
-    max_kept: Annotated[str, LIMITS("Most bytes of results, with their inputs, that wait to be fetched; the oldest go first.")] = "2GiB",
+    max_kept: Annotated[
+        str, LIMITS("Most bytes of results, with their inputs, that wait to be fetched; the oldest go first.")
+    ] = "2GiB",
     keep_seconds: Annotated[float, LIMITS("How long a result can be fetched.", least=0)] = 900.0,
     deadline_seconds: Annotated[
         float, LIMITS("Longest time from a request to its picture, waiting included.", least=0)
