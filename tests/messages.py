@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +25,7 @@ class Sentence:
         return self.first_line <= line <= self.last_line
 
 
+@cache
 def sentences() -> list[Sentence]:
     """Every place that makes an error of ours, by module and line."""
     trees = {

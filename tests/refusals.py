@@ -34,6 +34,7 @@ from tests.messages import ROOT, Sentence, sentences
 
 GOLDEN = ROOT / "tests" / "golden" / "refusals.txt"
 COMMAND = "python -m tests.refusals"
+IDM_DEPLOY = typer.main.get_command(app)
 WRONG_USAGE = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 """What typer raises of a command line that it cannot read."""
 
@@ -79,7 +80,6 @@ infer photo.png --scale 2 --draws 0
 infer photo.png --scale 2 --blend 99
 infer photo.png --scale 2 --seed -1
 infer photo.png --scale 2 --engine onnx
-infer photo.png --scale 2 --engine tensorrt
 infer photo.png --scale 2 --precision fp8
 infer photo.png --scale 2 --precision int8
 infer photo.png --scale 2 --device 0 --engine onnxruntime-cpu
@@ -148,7 +148,6 @@ bench b/demo.bundle --part nothing
 bench b/demo.bundle --sizes 64,many
 bench b/demo.bundle --plot nowhere/plot.png
 bench b/demo.bundle --rounds 0
-build-engine b/demo.bundle --engine tensorrt
 build-engine b/demo.bundle --precision int8
 build-engine b/demo.bundle --compute-capability 8.9 --engine onnxruntime-cpu
 build-engine b/demo.bundle --max-psnr-drop nan
@@ -185,7 +184,6 @@ serve b/nowhere.bundle
 serve b/demo.bundle b/demo.bundle
 serve b/demo.bundle --host 0.0.0.0
 serve b/demo.bundle --token-file empty.png
-serve b/demo.bundle --host nowhere.invalid --no-auth
 pull name
 pull a/b/../c
 pull owner/name@../x
@@ -324,7 +322,7 @@ def told_by(command: str) -> tuple[int, str]:
     said = io.StringIO()
     try:
         with redirect_stderr(said), redirect_stdout(io.TextIOWrapper(io.BytesIO())):
-            code = typer.main.get_command(app).main(command.split(" "), "idm-deploy", standalone_mode=False)
+            code = IDM_DEPLOY.main(command.split(" "), "idm-deploy", standalone_mode=False)
         return int(code or 0), said.getvalue()
     except typer.Exit as ended:
         return ended.exit_code, said.getvalue()
@@ -356,7 +354,7 @@ def golden_text(folder: Path) -> str:
         [
             f"# Written by `{COMMAND}`: what commands say when they refuse, after their exit code.\n\n",
             "\n".join(lines),
-            f"\n# {len(known) - len(rest)} of the {len(known)} sentences in the code. The others, as they stand there:\n\n",
+            f"\n# The other {len(rest)} of {len(known)} sentences, as they stand in the code:\n\n",
             *rest,
         ]
     )
@@ -368,8 +366,7 @@ def _same_everywhere(said: str, folder: Path) -> str:
     told = [line.removeprefix("idm-deploy: ") for line in said.splitlines() if line.startswith("idm-deploy: ")]
     said = " / ".join(told or said.splitlines())
     said = re.sub(r"\d+(\.\d+)? (MiB|GiB|MB|GB|KiB|B)\b", r"N \2", said)
-    said = re.sub(r"https://\S+", "https:...", said)
-    return said
+    return re.sub(r"https://\S+", "https:...", said)
 
 
 def main() -> None:
