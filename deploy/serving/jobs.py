@@ -292,6 +292,7 @@ class Jobs:
             for job in group
         ]
         order: Event = {"op": "make", "id": number, "pictures": pictures, "is_trial": is_trial, "kind": group[0].kind}
+        order["is_short"] = all(job.cost <= SHORT_SECONDS for job in group)
         worker.send(order)
 
     def _told(self, worker: WorkerProcess, event: Event) -> None:

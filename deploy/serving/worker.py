@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -59,6 +60,7 @@ class Worker:
             for name, path in settings["bundles"].items()
         }
         self._makers = ThreadPoolExecutor(settings["lanes"], "idm-deploy makes")
+        self._turn = threading.Lock()  # of short orders: two of them at once share caches and cores, and both lose
         self._askers = ThreadPoolExecutor(1, "idm-deploy looks")
 
     def warm_up(self) -> None:
@@ -119,30 +121,32 @@ class Worker:
             if not opened:
                 return
             model = self._model_of(pictures[next(iter(opened))])
+            turn: AbstractContextManager[Any] = self._turn if order["is_short"] else nullcontext()
             if len(opened) > 1 and len({made.kind() for made in opened.values()}) == 1:
                 if order["is_trial"]:
                     self._tell({"event": "tried", "kind": order["kind"], "pays": self._pays(model, opened)})
-                self._make_together(model, opened)
+                self._make_together(model, opened, turn)
                 return
             for name, made in opened.items():
-                self._told(name, str(made.order.request.images[0]), partial(make_alone, model, made))
+                self._told(name, str(made.order.request.images[0]), partial(make_alone, model, made, turn))
         finally:
             for name in pictures:
                 self._cancelled.pop(name, None)
             self._tell({"event": "free", "id": order["id"], "resident_bytes": resident_bytes()})
 
-    def _pays(self, model: Model, opened: dict[str, Made]) -> bool:
+    def _pays(self, model: Model, opened: dict[str, Made]) -> bool | None:
         try:
             return pays(model, list(opened.values()))
         except (DeployError, EngineError, Cancelled):  # each tells for itself
             return False
 
-    def _make_together(self, model: Model, opened: dict[str, Made]) -> None:
+    def _make_together(self, model: Model, opened: dict[str, Made], turn: AbstractContextManager[Any]) -> None:
         try:
-            pixels, evaluations, seconds = pixels_together(model, list(opened.values()))
+            with turn:
+                pixels, evaluations, seconds = pixels_together(model, list(opened.values()))
         except (DeployError, EngineError, Cancelled):  # each tells for itself
             for name, made in opened.items():
-                self._told(name, str(made.order.request.images[0]), partial(make_alone, model, made))
+                self._told(name, str(made.order.request.images[0]), partial(make_alone, model, made, turn))
             return
         for (name, made), whole in zip(opened.items(), pixels, strict=True):
             share = seconds / len(opened)

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -194,11 +194,11 @@ class Instance:
             for picture, each in opened:
                 if picture.is_wanted():
                     with picture.ask.guarded(picture.path):
-                        make_alone(self._model, each)
+                        make_alone(self._model, each, nullcontext())
         for _ in opened:
             self._batches.count(kind)
 
-    def _pays(self, made: Sequence[Made]) -> bool:
+    def _pays(self, made: Sequence[Made]) -> bool | None:
         try:
             return pays(self._model, made)
         except (*REFUSALS, Cancelled):  # each tells for itself when it is made
