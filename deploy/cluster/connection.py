@@ -31,6 +31,9 @@ _LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray's own: "0" has it take 127.0.0.1 as it is, rather than for the address that other machines know."""
 
 
+_AUTHENTICATION = "RAY_AUTH_MODE"
+
+
 def check_installed() -> None:
     """MissingPackage, with what to type, where Ray is not installed."""
     from importlib.util import find_spec
@@ -74,6 +77,34 @@ def ask(address: str) -> dict[str, Any]:
             f"{address} is the address of a Ray client, which this command cannot be. Type it on a machine of the "
             "cluster (`ray job submit` does), with auto, or with HOST:PORT as `ray start` printed them."
         )
+    answer = _probed(address)
+    if answer.get("problem") == "token" and _AUTHENTICATION not in os.environ:
+        # Ray says who it is only where that is asked for; where its token lies, it finds by itself.
+        os.environ[_AUTHENTICATION] = "token"
+        answer = _probed(address)
+    match answer.get("problem"):
+        case "none":
+            raise ClusterError(
+                "No Ray cluster runs on this machine. Start one with `ray start --head`, name one as HOST:PORT, or "
+                "write local, which starts one for this run alone."
+            )
+        case "form":
+            raise ClusterError(f"{address!r} is no address of a Ray cluster; write auto, local, or HOST:PORT.")
+        case "silent":
+            raise ClusterError(
+                f"No Ray cluster answers at {answer['address']} ({answer['detail']}). `ray status` on its head node "
+                "shows whether it runs; its usual port is 6379."
+            )
+        case "token":
+            raise ClusterError(
+                f"The Ray cluster {answer['address']} wants a token, and none, or another one, is here. Copy "
+                "~/.ray/auth_token from its head node, or name the token's file in RAY_AUTH_TOKEN_PATH."
+            )
+    return answer
+
+
+def _probed(address: str) -> dict[str, Any]:
+    """What `deploy.cluster.probe` says of the address."""
     try:
         probe = subprocess.run(
             [sys.executable, "-m", "deploy.cluster.probe", address],
@@ -92,19 +123,6 @@ def ask(address: str) -> dict[str, Any]:
     except (ValueError, IndexError):
         told = _first_line(probe.stderr.strip().rpartition("\n")[2] or f"exit code {probe.returncode}")
         raise ClusterError(f"connecting to the Ray cluster {address}: {told}.") from None
-    match answer.get("problem"):
-        case "none":
-            raise ClusterError(
-                "No Ray cluster runs on this machine. Start one with `ray start --head`, name one as HOST:PORT, or "
-                "write local, which starts one for this run alone."
-            )
-        case "form":
-            raise ClusterError(f"{address!r} is no address of a Ray cluster; write auto, local, or HOST:PORT.")
-        case "silent":
-            raise ClusterError(
-                f"No Ray cluster answers at {answer['address']} ({answer['detail']}). `ray status` on its head node "
-                "shows whether it runs; its usual port is 6379."
-            )
     return answer
 
 

@@ -1,4 +1,4 @@
-"""What listens at the address of a Ray cluster, asked in a process of its own: `python -m deploy.cluster.probe ADDRESS`.
+"""What listens at the address of a Ray cluster: `python -m deploy.cluster.probe ADDRESS`, in a process of its own.
 
 Ray waits for minutes where nobody answers, and ends the process that asked; so whoever asks here is another process,
 which can be stopped. One line of JSON is printed: `problem`, or the `address` to connect to, `is_loopback`, and the
@@ -57,9 +57,13 @@ def _refusal(host: str, port: int) -> str | None:
 def _versions(address: str) -> dict[str, Any]:
     """Those that the cluster was started with. Waits where what listens is no Ray."""
     from ray._common.usage.usage_lib import get_cluster_metadata
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
+    from ray.exceptions import AuthenticationError
 
-    metadata = get_cluster_metadata(GcsClient(address=address))
+    try:
+        metadata = get_cluster_metadata(GcsClient(address=address))
+    except AuthenticationError:
+        return {"problem": "token"}
     if not metadata:
         return {}
     return {"ray": metadata["ray_version"], "python": metadata["python_version"]}
