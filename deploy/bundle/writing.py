@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deploy.bundle.discovery import holds_manifest
+from deploy.bundle.known import WRITTEN, digest_of, known_of, remember
 from deploy.bundle.locking import DirectoryLock, sync_directory
 from deploy.bundle.manifest import FileRecord, Manifest
 from deploy.bundle.naming import MANIFEST_DRAFT, MANIFEST_NAME, TEMPORARY_PREFIX, digits_of_name
@@ -123,7 +124,8 @@ class BundleWriter:
     def commit(self, manifest: Manifest) -> Bundle:
         """The finished bundle, which lists the files that `manifest` mentions.
 
-        The other files of an old bundle are removed when the `with` block is left.
+        The other files of an old bundle are removed when the `with` block is left. From now on the bundle is known
+        here, unless it was made of a stranger's that never ran here.
         """
         folder = self._open_folder()
         if self._written is not None:
@@ -141,7 +143,10 @@ class BundleWriter:
             if not self._in_place:
                 folder.rename(self._target)
                 sync_directory(self._target.parent)
-        return Bundle.open(self._target, verify="sizes")
+        bundle = Bundle.open(self._target, verify="sizes")
+        if self._old is None or known_of(digest_of(self._old)):
+            remember(digest_of(bundle.manifest), WRITTEN)
+        return bundle
 
     def _enter_existing(self) -> None:
         self._lock = _lock(self._target)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.bundle import Bundle
+from deploy.engine.first_run import run_first
 from deploy.engine.graph_files import graph_file, int8_decoder_graph, int8_graph_file
 from deploy.engine.int8 import Int8Denoiser, target_of_backend
 from deploy.errors import BundleError
@@ -134,6 +135,7 @@ class GraphSet:
 
     def _open_engine(self, name: str, shapes: Shapes | None, index: int) -> Engine:
         choice = self.choice
+        run_first(self.bundle, choice.backend)
         precision = choice.precision_of_engines
         graph = self._graph(name)
         return open_engine(

@@ -1,73 +1,45 @@
-"""A stranger's bundle run once in a process of its own: what hangs, crashes or eats memory there does no harm here.
+"""The process in which a stranger's bundle runs for the first time: every graph once on one engine, at a small size.
 
-`main` is that process: FOLDER BACKEND PRECISION MEMORY. Its last line of stdout is JSON: the graphs that ran, or the
+`main` is that process: FOLDER BACKEND MEMORY SECONDS. Its last line of stdout is JSON: the graphs that ran, or the
 sentence that says why one did not.
 """
 
 import json
-import signal
-import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 
 from calibration.errors import CalibrationError
 from deploy.bundle import Bundle
-from deploy.engine.graphs import DENOISE, EngineChoice, GraphSet
+from deploy.bundle.known import digest_of, trust_in_this_process
+from deploy.engine.graphs import DENOISE, INT8, EngineChoice, GraphSet
+from deploy.engine.int8 import has_int8
+from deploy.engine.trials import FLOAT_REFERENCE, trial_noise_level
 from deploy.errors import BundleError, DeployError
 from deploy.families.bundles import recorded_config
 from deploy.families.cases import BEFORE_STEP, chain
 from deploy.families.table import family_named
 from deploy.images.sizes import Size
+from deploy.sampling.plan import PlanRow
+from engines.arrays import Array
 from engines.errors import EngineError
 
 SIDE = 32
 """Of the picture that is made, or what the family's model makes of that."""
 
 
-def rehearse(bundle: Bundle, choice: EngineChoice, *, deadline_s: float, memory: int) -> list[str]:
-    """The names of the graphs that were opened and run once on an engine, in another process.
-
-    A BundleError if that takes longer, more than so many bytes of memory, ends the process, or fails.
-    """
-    # Modules are found where they were found here, but none in the folder in which this is typed (-I).
-    places = [entry for entry in sys.path if entry]
-    program = f"import sys; sys.path[:] = {places!r}; from deploy.engine.rehearsal import main; main()"
-    command = [sys.executable, "-I", "-c", program]
-    arguments = [str(bundle.path.absolute()), choice.backend, choice.precision, str(memory)]
-    doing = f"trying {bundle.path} on {choice.name}"
-    try:
-        done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=deadline_s, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise BundleError(
-            f"{doing}: it was not done after {deadline_s:g} seconds and was ended. Allow more with --deadline, or do "
-            "not use this bundle."
-        ) from error
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
-        raise BundleError(f"{doing}: the engine's process was ended by {name}. Do not use this bundle.")
-    lines = done.stdout.splitlines()
-    if not lines or not lines[-1].startswith("{"):  # it could not even begin, above all for want of memory
-        words = " ".join(done.stderr.split())[-200:]
-        raise BundleError(f"{doing}: its process failed with {memory >> 20} MiB of memory: {words or 'no word'}.")
-    answer = json.loads(lines[-1])
-    if "error" in answer:
-        raise BundleError(f"{doing}: {answer['error']}")
-    return [str(name) for name in answer["graphs"]]
-
-
 def main() -> None:
     """The bundle's graphs are run; what came of it is the last line of stdout."""
-    folder, backend, precision, memory = sys.argv[1:]
+    folder, backend, memory, seconds = sys.argv[1:]
     if sys.platform == "linux":
         import resource
 
         resource.setrlimit(resource.RLIMIT_DATA, (int(memory), int(memory)))
-    choice = EngineChoice(backend=backend, precision=precision, threads=1)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds)))  # should whoever waits for it be killed
     answer: dict[str, object]
     try:
-        answer = {"graphs": _graphs_that_ran(Path(folder), choice)}
+        answer = {"graphs": _graphs_that_ran(Bundle.open(folder), backend)}
     except (DeployError, EngineError, CalibrationError) as error:
         answer = {"error": str(error)}
     except MemoryError:
@@ -75,16 +47,36 @@ def main() -> None:
     sys.stdout.write(f"{json.dumps(answer)}\n")
 
 
-def _graphs_that_ran(folder: Path, choice: EngineChoice) -> list[str]:
-    bundle = Bundle.open(folder)
+def _graphs_that_ran(bundle: Bundle, backend: str) -> list[str]:
+    """In the backend's int8 form those that have one, named by its precision, after all in float."""
+    trust_in_this_process(digest_of(bundle.manifest))
+    precisions = [FLOAT_REFERENCE] if DENOISE in bundle.manifest.graphs else []
+    precisions += [INT8] if has_int8(bundle, backend) else []
+    ran = []
+    for precision in precisions:
+        choice = EngineChoice(backend=backend, precision=precision, threads=1)
+        names = _run(bundle, choice)
+        ran += names if precision == FLOAT_REFERENCE else [f"{DENOISE} {INT8}"]
+    return ran
+
+
+def _run(bundle: Bundle, choice: EngineChoice) -> list[str]:
     manifest = bundle.manifest
-    family = family_named(manifest.family)
-    trial = family.trial(recorded_config(family.name, manifest.configuration), Size.square(SIDE), 1)
+    trial = family_named(manifest.family).trial(
+        recorded_config(manifest.family, manifest.configuration), Size.square(SIDE), 1
+    )
     order = [*BEFORE_STEP, DENOISE]
-    names = [name for name in order if name in manifest.graphs] + sorted(manifest.graphs.keys() - set(order))
     with GraphSet(bundle, choice) as graphs:
-        results = chain(trial, names, graphs.run)
-        strange = [name for name, array in results.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+
+        def run(name: str, feeds: Mapping[str, Array]) -> dict[str, Array]:
+            if name != DENOISE or graphs.int8 is None:
+                return graphs.run(name, feeds)
+            row = graphs.row(PlanRow.evaluation(trial_noise_level(bundle)))
+            return graphs.run(name, {**feeds, **row.feeds}, range_index=row.range_index)
+
+        names = [name for name in order if name in graphs] + sorted(manifest.graphs.keys() - set(order))
+        results = chain(trial, names, run)
+    strange = [name for name, array in results.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
     if strange:
         raise BundleError(f"its {strange[0]} is not a number everywhere. Do not use this bundle.")
     return names

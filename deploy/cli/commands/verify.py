@@ -36,8 +36,8 @@ def verify(
     deadline: Annotated[
         float | None,
         FIRST(
-            "Also run every graph once, in a process of its own that is ended after so many seconds: for a bundle of a "
-            "stranger.",
+            "Also run every graph once, in a process of its own that is ended after so many seconds. A stranger's "
+            "bundle runs so by itself when it is first used, for at most 60.",
             least=1,
         ),
     ] = None,
@@ -72,11 +72,9 @@ def verify(
 def graphs_that_ran(bundle: "Bundle", engine: str, deadline: float) -> list[str]:
     """Their names, each run once in another process."""
     from deploy.engine.choice import engine_choice
-    from deploy.engine.rehearsal import rehearse
-    from deploy.picture.memory import default_budget
+    from deploy.engine.first_run import rehearse
 
-    choice = engine_choice(bundle, engine, "fp32")
-    return rehearse(bundle, choice, deadline_s=deadline, memory=default_budget())
+    return rehearse(bundle, engine_choice(bundle, engine).backend, deadline_s=deadline)
 
 
 def files_report(bundle: "Bundle", *, clean: bool) -> dict[str, Any]:
