@@ -14,7 +14,7 @@ from deploy.families.contract import Float32
 from deploy.images.colour_fix import DEFAULT_COLOR_FIX
 from deploy.images.picture import Samples
 from deploy.images.pictures import AnyPicture, Kind, Pixels, given_from_samples, picture_from_given
-from deploy.images.sizes import MAX_PIXELS, Size, UserSize, output_size
+from deploy.images.sizes import MAX_PIXELS, Size, UserSize, output_size, times_grown
 from deploy.images.view import View
 from deploy.picture.batches import layouts_of, sampled_with_alphas
 from deploy.picture.enlarged import Enlarged, samples_of_batch
@@ -239,7 +239,8 @@ class Upscaler:
             )
             for view in views
         ]
-        results = self._all_samples(views, sizes, self.sampling(parts.before(choices)), options)
+        grown = max((times_grown(view.picture.size, to) for view, to in zip(views, sizes, strict=True)), default=None)
+        results = self._all_samples(views, sizes, self.sampling(parts.before(choices), grown), options)
         pictures = [
             given_from_samples(samples, original, view.picture, view.profile)
             for samples, original, view in zip(results, images, views, strict=True)
@@ -271,9 +272,9 @@ class Upscaler:
         generation = Generation(count=count, sizes=sizes, latent=latent)
         return generate_pictures(self.session, generation, self.sampling(choices), options)
 
-    def sampling(self, choices: Choices | None = None) -> Sampling:
-        """A checked way to sample with this bundle."""
-        return self.session.sampling(choices)
+    def sampling(self, choices: Choices | None = None, scale: float | None = None) -> Sampling:
+        """A checked way to sample with this bundle, for pictures that grow so many times if that is known."""
+        return self.session.sampling(choices, scale)
 
     def notices(self, lr: Size, size: Size, sampling: Sampling) -> list[str]:
         """Warnings before the work: of a scale that training did not cover, of steps without int8 calibration."""
