@@ -63,6 +63,7 @@ class Made:
         source, result = self.result.source, self.result
         view = source.view
         can_be = source.picture.bits == result.bits and prod(result.size) <= LARGEST_WHOLE
+        can_be = can_be and not self._model.upscaler.has_faster_tiles(source.size, result.size, self.sampling)
         seed = self.order.request.seed
         same = (source.size, result.size, result.bits, view.is_plain, view.has_edges_of_alpha, self.sampling, seed)
         return same if can_be else (id(self),)
