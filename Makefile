@@ -5,21 +5,25 @@ RUNTIME := .venv/.runtime
 DEV := .venv/.dev
 BUILDERS := .venv/.builders
 DOCS := .venv/.docs
+RELEASER := .venv/.releaser
+RELEASE ?= dist
+EXTRAS ?=
 
-.PHONY: demo test test-slow test-long test-all check docs format clean
+.PHONY: demo test test-slow test-long test-all check docs format release locks clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
-# What a deployed bundle needs, with what quantizes it: no torch, no compiler, no test tools.
-$(RUNTIME): $(BIN)/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,openvino,quantize,report]'
+# What a deployed bundle needs, with what quantizes it: no torch, no compiler, no test tools. Only files whose hashes are known.
+$(RUNTIME): $(BIN)/python pyproject.toml requirements/runtime.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/runtime.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 # torch comes first and by its pinned version, so that pip does not fetch a CUDA build as a dependency.
 $(DEV): $(RUNTIME) pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,openvino,export,images,serve,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,openvino,export,images,serve,ray,dev]'
 	touch $@
 
 # What builds GPU engines on a machine without a GPU: 95 MB that only the slow tests need.
@@ -32,6 +36,11 @@ $(DOCS): $(RUNTIME) pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
+# What builds a release, and locks what it depends on.
+$(RELEASER): $(RUNTIME) pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[release]'
+	touch $@
+
 # Enlarges the packaged pictures with the packaged model; everything it makes lies in demo-output.
 demo: $(RUNTIME)
 	$(BIN)/idm-deploy demo --force
@@ -40,14 +49,14 @@ demo: $(RUNTIME)
 test: $(DEV)
 	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow'
 
-test-slow: $(BUILDERS)
+test-slow: $(BUILDERS) $(RELEASER)
 	$(BIN)/pytest -m 'slow and not long'
 
 # Campaigns of minutes each, run by hand before an issue is resolved.
-test-long: $(BUILDERS)
+test-long: $(BUILDERS) $(RELEASER)
 	$(BIN)/pytest -m long
 
-test-all: $(BUILDERS)
+test-all: $(BUILDERS) $(RELEASER)
 	$(BIN)/pytest -n 2 --dist loadfile -m 'not slow'
 	$(BIN)/pytest -m slow
 
@@ -65,9 +74,18 @@ docs: $(DOCS)
 	$(BIN)/zensical build --clean --strict
 	! grep -rnE '(src|<link[^>]+href)="?(https?:)?//|url\(["'"'"']?(https?:)?//' site --include='*.html' --include='*.css'
 
+# Wheel, sdist, bill of materials and hashes of HEAD in dist/, tried in a new environment; the same commit gives the same
+# bytes. EXTRAS=--extras tries every extra that needs no GPU, which takes minutes.
+release: $(RELEASER)
+	$(BIN)/python -m releasing --output $(RELEASE) $(EXTRAS)
+
+# Versions and hashes of requirements/ anew, after a change of pyproject.toml or constraints.txt.
+locks: $(RELEASER)
+	$(BIN)/python -m releasing.locks
+
 format: $(DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .cache demo-output site
+	rm -rf .venv .cache demo-output site dist build

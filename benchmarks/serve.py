@@ -10,7 +10,8 @@ of 32x32 to 128x128. Printed are, as JSON:
 - memory of service and workers (last quarter against the second), descriptors, threads and files left.
 - bytes: how many answers differed from those of a request that was alone.
 - ready_s and first_s: from start to ready, and the first picture after that. cancel_steps: how long a cancelled job
-  went on, in times of a step.
+  went on, in times of a step. recovery_s: from the kill of a worker in the middle of a job to the next picture, which
+  was asked for at once.
 """
 
 import argparse
@@ -191,19 +192,42 @@ def seconds_of_codecs(pictures: dict[int, bytes], folder: Path) -> dict[int, flo
     return seconds
 
 
-def cancel_steps(load: Load) -> float:
-    """Times of a step that a running job goes on after it was cancelled, until its worker is free again."""
-    connection = load.connection()
+def long_job(connection: http.client.HTTPConnection) -> dict[str, Any]:
+    """A job of many steps that has made two of them."""
     body = body_of(encode_image(np.zeros((64, 64, 3), np.uint8), "png"), size="512x512", stages="once", draws="16")
     kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
     connection.request("POST", "/v1/upscale?wait=false", body, kind)
-    job = json.loads(connection.getresponse().read())
-    step, began = 0, time.monotonic()
-    while step < 2:
-        connection.request("GET", job["links"]["self"])
-        step = json.loads(connection.getresponse().read())["step"]
+    job: dict[str, Any] = json.loads(connection.getresponse().read())
+    while job["step"] < 2:
         time.sleep(0.005)
-    a_step = (time.monotonic() - began) / step
+        connection.request("GET", job["links"]["self"])
+        job = json.loads(connection.getresponse().read())
+    return job
+
+
+def recovery_s(load: Load, worker: int) -> float:
+    """Seconds from the kill of the worker that makes a job to the next picture; the job has failed with the reason."""
+    connection = load.connection()
+    job = long_job(connection)
+    began = time.monotonic()
+    os.kill(worker, signal.SIGKILL)
+    status, answer, _ = load.ask(connection, 64)
+    while status != 200:  # what was asked before anybody noticed fails too
+        assert status in (500, 503), answer
+        status, answer, _ = load.ask(connection, 64)
+    seconds = time.monotonic() - began
+    connection.request("GET", job["links"]["self"])
+    job = json.loads(connection.getresponse().read())
+    assert job["state"] == "failed" and "SIGKILL" in job["error"]["detail"], job
+    connection.close()
+    return seconds
+
+
+def cancel_steps(load: Load) -> float:
+    """Times of a step that a running job goes on after it was cancelled, until its worker is free again."""
+    connection = load.connection()
+    job = long_job(connection)
+    a_step = job["seconds"] / job["step"]
     connection.request("DELETE", job["links"]["self"])
     connection.getresponse().read()
     cancelled = time.monotonic()
@@ -286,7 +310,7 @@ def under_load(
         status, answer, _ = load.ask(alone, side)
         assert status == 200, answer
         load.digests[side] = hashlib.sha256(answer).hexdigest()
-    steps = cancel_steps(load)
+    steps, recovery = cancel_steps(load), recovery_s(load, children_of(process)[0])
     # What threads and descriptors are kept is there then, and which pictures are made together.
     run_clients(load, arguments.warm, arguments.clients)
     for seen in (load.made, load.statuses, load.latencies):
@@ -313,6 +337,7 @@ def under_load(
     return {
         "first_s": first_s,
         "cancel_steps": steps,
+        "recovery_s": recovery,
         "wall_s": wall,
         "pictures": dict(load.made),
         "pictures_per_second": rate,

@@ -289,6 +289,17 @@ def _lacks_nothing() -> Mapping[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TritonBackend:
+    """Which of the backends that Triton Inference Server has runs graphs of one of ours, by themselves.
+
+    files: what it is given for a graph in a precision: the model, then what must lie beside that.
+    """
+
+    name: str
+    files: Callable[[Path, str], tuple[Path, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Backend:
     """Everything that the rest of the tool asks about one backend."""
 
@@ -343,6 +354,8 @@ class Backend:
     compiling takes and gains: docs/measurements.md, compiling for one size.
     """
     memory: Memory = Memory.LEAN
+    triton: TritonBackend | None = None
+    """Its counterpart in Triton; None: there is none."""
     small_chunks: bool = False
     """Whether chunks that fit into a CPU's cache are faster; if not, memory alone decides how large they are."""
 

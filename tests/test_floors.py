@@ -19,14 +19,15 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("picture",),
     ("measure",),
     ("int8", "folders"),
-    ("report",),
+    ("report", "cluster"),
     ("demo", "serving"),
+    ("triton",),
     ("cli",),
 )
 """From the ground up, which is `deploy/errors.py`. `deploy/__init__.py` stands beside the house: it names what people
 import."""
 
-MOST_ROOMS, MOST_FLOORS = 22, 12
+MOST_ROOMS, MOST_FLOORS = 22, 13
 
 
 def modules() -> dict[str, Path]:

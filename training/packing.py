@@ -1,10 +1,11 @@
-"""How the packaged pictures and the packaged bundle were made: `python -m training.packing`.
+"""How the packaged pictures, presets and bundle were made: `python -m training.packing`.
 
 The pictures are cut by rule: calibration from photographs inside scikit-image and scikit-learn that training saw,
 samples from those that it did not see, evaluation from these and nine more (`training.held_out`). Running it again
 gives the same bytes.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from deploy.demo.demo import with_demo_presets
+from deploy.bundle import Bundle
+from deploy.bundle.reading import sha256_of_file
 from deploy.images.files import encode_image
 from deploy.measure.evaluation.originals import low_resolution
 from deploy.packaged.places import (
@@ -20,15 +22,17 @@ from deploy.packaged.places import (
     EVALUATION_IMAGES,
     IDM_BUNDLE,
     IDM_CHECKPOINT,
+    LATENT_CHECKPOINT,
     SAMPLE_IMAGES,
     SAMPLE_ORIGINALS,
 )
+from deploy.packaged.presets import presets_of, presets_place
 from training.held_out import WALLPAPER_FOLDER, held_out_pictures
 from training.photographs import PHOTOGRAPHS, Photograph, read_photograph, reductions
 
 Pixels = NDArray[np.uint8]
 
-app = typer.Typer(help="Make the packaged pictures or the packaged bundle again.", no_args_is_help=True)
+app = typer.Typer(help="Make the packaged pictures, presets or bundle again.", no_args_is_help=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,15 +129,34 @@ def bundle(
     checkpoint: Path = typer.Argument(IDM_CHECKPOINT, help="A packaged checkpoint; the latent one has no bundle here."),
     output: Path = typer.Option(IDM_BUNDLE, "--output", "-o", help="The bundle's folder."),
 ) -> None:
-    """Export a demo checkpoint with its presets, the weights in two bytes where that loses nothing."""
+    """Export a demo checkpoint, the weights in two bytes where that loses nothing."""
     from deploy.checkpoint.load import load_checkpoint
     from deploy.export.export import export_bundle
 
     samples = [SAMPLE_IMAGES / f"{name}.png" for name in SAMPLES]
     output.parent.mkdir(parents=True, exist_ok=True)
     made = export_bundle(load_checkpoint(checkpoint), output, samples=samples, compact=True, force=True)
-    made = with_demo_presets(made)
     typer.echo(f"{made.path}: {sum(record.bytes for record in made.manifest.files.values()) / 1e6:.1f} MB")
+
+
+@app.command()
+def presets(
+    scheduled: Path = typer.Argument(help="A float bundle of a packaged checkpoint, in which `schedule` chose."),
+) -> None:
+    """Write a bundle's presets and fitted rows beside the packaged checkpoint that it was made of."""
+    manifest = Bundle.open(scheduled).manifest
+    checkpoint = next(
+        (place for place in (IDM_CHECKPOINT, LATENT_CHECKPOINT) if sha256_of_file(place) == manifest.source["sha256"]),
+        None,
+    )
+    if checkpoint is None:
+        raise typer.BadParameter(f"{scheduled} was made of {manifest.source['file']}, which is not packaged.")
+    coded = sorted(name for name, equation in (manifest.fitted or {}).items() if equation.fitted_to.int8_target)
+    if coded:
+        raise typer.BadParameter(f"{', '.join(coded)} of {scheduled} fit int8 graphs alone; fit rows in float.")
+    written = json.dumps(presets_of(manifest), indent=1, sort_keys=True) + "\n"
+    presets_place(checkpoint).write_text(written)
+    typer.echo(f"{presets_place(checkpoint)}: {', '.join(manifest.presets)}")
 
 
 def _starts(last: int, count: int) -> list[int]:

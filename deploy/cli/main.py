@@ -31,6 +31,7 @@ COMMANDS = (
     "infer",
     "generate",
     "serve",
+    "export_triton",
     "evaluate",
     "bench",
     "report",

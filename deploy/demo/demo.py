@@ -13,7 +13,7 @@ import numpy as np
 
 import deploy
 from calibration.targets.table import target_named
-from deploy.bundle import Bundle, BundleWriter
+from deploy.bundle import Bundle
 from deploy.engine.builds import PlanOptions, all_planned_builds, build_plans
 from deploy.engine.chosen import AUTO
 from deploy.engine.decide import BuildOptions, decide
@@ -22,7 +22,6 @@ from deploy.engine.int8 import has_int8
 from deploy.engine.profiles import default_sizes
 from deploy.engine.trials import TrialSettings
 from deploy.errors import FolderError, ImageError, MissingPackage
-from deploy.families.table import family_named
 from deploy.folders.request import Request
 from deploy.folders.run import infer_pictures
 from deploy.images.files import read_image, write_image
@@ -45,7 +44,7 @@ from deploy.packaged.places import (
     packaged_pictures,
 )
 from deploy.picture.upscaler import Upscaler
-from deploy.sampling.choices import DEFAULT_PRESET, Choices
+from deploy.sampling.choices import Choices
 from engines.backends import DEFAULT_BACKEND, backend_named
 from engines.cache import Cache
 from engines.new_files import new_file
@@ -120,8 +119,7 @@ def make_bundle(demo: Demo) -> dict[str, Any]:
         from deploy.export.export import export_bundle
 
         loaded = load_checkpoint(IDM_CHECKPOINT)
-        exported = export_bundle(loaded, demo.bundle_path(), samples=demo.samples(), force=True, progress=demo.progress)
-        bundle = with_demo_presets(exported)
+        bundle = export_bundle(loaded, demo.bundle_path(), samples=demo.samples(), force=True, progress=demo.progress)
     else:
         bundle = _copied(Bundle.open(IDM_BUNDLE), demo.bundle_path())
     size = sum(record.bytes for record in bundle.manifest.files.values())
@@ -142,13 +140,6 @@ def _copied(bundle: Bundle, place: Path) -> Bundle:
             f"copying the packaged bundle to {place}: {error.strerror}. Choose another folder with -o."
         ) from error
     return Bundle.open(place)
-
-
-def with_demo_presets(bundle: Bundle) -> Bundle:
-    """The bundle of a demo model with its family's `demo_presets`."""
-    presets = {name: dict(values) for name, values in family_named(bundle.manifest.family).demo_presets.items()}
-    with BundleWriter.update(bundle) as writer:
-        return writer.commit(replace(bundle.manifest, presets=presets, default_preset=DEFAULT_PRESET))
 
 
 def quantize_copy(demo: Demo) -> dict[str, Any]:

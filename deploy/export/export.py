@@ -20,6 +20,7 @@ from deploy.export.samples import add_samples, default_samples, read_samples
 from deploy.export.weights_file import Place, places_of, write_tensors
 from deploy.families.rewriting.ops import Part
 from deploy.families.table import family_named
+from deploy.packaged.presets import with_packaged_presets
 from deploy.sampling.choices import DEFAULT_PRESET
 from engines.contract import TensorSpec
 from engines.onnx_files.operators import refuse_unknown_parts
@@ -33,7 +34,7 @@ PLAIN_PRESETS = {
     "best": {"equation": "ddim", "steps": 50},
 }
 """What a checkpoint starts with: the published reduced-step equation, nothing searched, no aids. `idm-deploy schedule`
-measures better ones and stores them."""
+measures better ones and stores them. Of the packaged models they were measured."""
 
 
 def export_bundle(
@@ -167,7 +168,7 @@ def _manifest(
     samples: list[str],
     tables: dict[str, str],
 ) -> Manifest:
-    return Manifest(
+    manifest = Manifest(
         family=checkpoint.family,
         weights=checkpoint.weights,
         configuration=checkpoint.configuration,
@@ -188,3 +189,4 @@ def _manifest(
         samples=samples,
         libraries={name: importlib.metadata.version(name) for name in ("numpy", "onnx")},
     )
+    return with_packaged_presets(manifest)

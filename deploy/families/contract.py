@@ -256,8 +256,6 @@ class Family:
     """How many the authors ask for, of DDIM."""
     peer: Peer | None = None
     """What people run the network with in place of the authors' code: then the baseline of `bench`, if installed."""
-    demo_presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Those of its demo model, if it has one, chosen by the judge on the packaged calibration pictures."""
 
     # At run time
     model: Callable[[Graphs], "Model"]

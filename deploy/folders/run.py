@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -77,6 +77,11 @@ class Run:
         self._is_long = len(self.jobs) > MOST_ANNOUNCED
         self._changes: Counter[str] = Counter()
         self._first_changed: dict[str, str] = {}  # of each change, the first picture
+
+    def keep_jobs_of(self, images: Collection[Path]) -> None:
+        """Only results of these are made; the others have had a part in the names. To be called before `outcomes`."""
+        self.jobs = [job for job in self.jobs if job.image in images]
+        self.tally = Tally(len(self.jobs) + len(self.unreadable), time.perf_counter())
 
     def outcomes(self) -> Iterator[Outcome]:
         """What came of each picture, as soon as it is known. To be asked for once; `summary` is there afterwards."""

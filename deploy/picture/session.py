@@ -7,7 +7,7 @@ from typing import Self
 from deploy.bundle import Bundle
 from deploy.engine.choice import engine_choice
 from deploy.engine.graphs import EngineChoice, GraphSet
-from deploy.errors import PlanError, SizeError
+from deploy.errors import BundleError, PlanError, SizeError
 from deploy.families.table import family_named
 from deploy.picture.memory import bytes_from_text, default_budget
 from deploy.picture.room import ROOM
@@ -38,7 +38,10 @@ class Session:
         *,
         graphs: GraphSet | None = None,
     ) -> None:
-        family = family_named(bundle.manifest.family)  # refused before anything is opened
+        try:
+            family = family_named(bundle.manifest.family)  # refused before anything is opened
+        except BundleError as error:
+            raise BundleError(f"{bundle.path} cannot be used: {error}") from error
         choice = choice or engine_choice(bundle, threads=threads)
         self.bundle = bundle
         self.choice = choice if threads is None else replace(choice, threads=threads)

@@ -12,6 +12,9 @@ TRIED_AFTER = 8
 MOST = 8
 """Pictures together: beyond, nothing is gained, and each waits for all."""
 
+TRIED_AGAIN = 16
+"""Times as many pictures until the next trial, where one has shown no gain: other programs may have spoilt it."""
+
 ENOUGH = 4
 """Pictures that must wait for a trial."""
 
@@ -26,6 +29,7 @@ class Batches:
         self._asked = asked
         self._made: Counter[str] = Counter()
         self._chosen: dict[str, int] = {}
+        self._tried_at: dict[str, int] = {}
 
     @property
     def most(self) -> int:
@@ -39,15 +43,21 @@ class Batches:
     def is_to_be_tried(self, kind: str, waiting: int) -> bool:
         """Whether the next pictures of this kind, of which so many wait, should be made both ways."""
         is_open = self._asked is None and kind not in self._chosen
-        return is_open and self._made[kind] >= TRIED_AFTER and waiting >= ENOUGH
+        return is_open and self._made[kind] >= self._tried_at.get(kind, TRIED_AFTER) and waiting >= ENOUGH
 
     def count(self, kind: str) -> None:
         """Another one is made."""
         if len(self._made) > MOST_KINDS:
             self._made.clear()
             self._chosen.clear()
+            self._tried_at.clear()
         self._made[kind] += 1
 
-    def learn(self, kind: str, *, pays: bool) -> None:
-        """What a trial has shown."""
-        self._chosen[kind] = MOST if pays else 1
+    def learn(self, kind: str, *, pays: bool | None) -> None:
+        """What a trial has shown. None: together gives other bytes, so these are never made together."""
+        if pays is None:
+            self._chosen[kind] = 1
+        elif pays:
+            self._chosen[kind] = MOST
+        else:
+            self._tried_at[kind] = TRIED_AGAIN * self._made[kind]

@@ -65,13 +65,24 @@ class Model:
     """One bundle that is served: its networks, the memory that pictures may take, and the times that they took.
 
     memory: bytes that the process may have resident. A part of it is kept from large pictures, which are cut into tiles
-    as large as they may be, so that small ones find room beside them.
+    as large as they may be, so that small ones find room beside them. device: the number of a GPU, None: as
+    `engine_choice` has it.
     """
 
-    def __init__(self, name: str, path: Path, *, engine: str, precision: str, threads: int | None, memory: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        *,
+        engine: str,
+        precision: str,
+        threads: int | None,
+        memory: int,
+        device: int | None = None,
+    ) -> None:
         self.name = name
         self._kept_for_small = min(int(SHARE_FOR_SMALL * memory), MOST_FOR_SMALL)
-        self.upscaler = Upscaler(Bundle.open(path), engine, precision, threads, memory - self._kept_for_small)
+        self.upscaler = Upscaler(Bundle.open(path), engine, precision, threads, memory - self._kept_for_small, device)
         session = self.upscaler.session
         self._of_small = Upscaler.of_session(
             Session(session.bundle, session.choice, memory=memory, graphs=session.graphs)

@@ -12,25 +12,25 @@ import shutil
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from calibration.errors import CalibrationError
-from deploy.errors import DeployError, MissingPackage
+from deploy.errors import DeployError
 from deploy.images.sizes import Size
 from deploy.picture.memory import resident_bytes
 from deploy.picture.run import Progress
 from deploy.serving.asked import Asked
 from deploy.serving.kinds import RESULT
 from deploy.serving.making import Made, Order, make_alone, pays, pixels_together
-from deploy.serving.models import Model, Unfit, model_named
-from deploy.serving.problems import Problem, sentence_for_clients
+from deploy.serving.models import Model, model_named
+from deploy.serving.refusals import problem_of_error
 from deploy.serving.views import write_view
-from engines.errors import EngineError, OutOfMemory
+from engines.errors import EngineError
 
 WARM_UP_SIDE = 16
 """Pixels a side of the picture that a worker makes before it says that it is ready."""
@@ -60,6 +60,7 @@ class Worker:
             for name, path in settings["bundles"].items()
         }
         self._makers = ThreadPoolExecutor(settings["lanes"], "idm-deploy makes")
+        self._turn = threading.Lock()  # of short orders: two of them at once share caches and cores, and both lose
         self._askers = ThreadPoolExecutor(1, "idm-deploy looks")
 
     def warm_up(self) -> None:
@@ -120,30 +121,32 @@ class Worker:
             if not opened:
                 return
             model = self._model_of(pictures[next(iter(opened))])
+            turn: AbstractContextManager[Any] = self._turn if order["is_short"] else nullcontext()
             if len(opened) > 1 and len({made.kind() for made in opened.values()}) == 1:
                 if order["is_trial"]:
                     self._tell({"event": "tried", "kind": order["kind"], "pays": self._pays(model, opened)})
-                self._make_together(model, opened)
+                self._make_together(model, opened, turn)
                 return
             for name, made in opened.items():
-                self._told(name, str(made.order.request.images[0]), partial(make_alone, model, made))
+                self._told(name, str(made.order.request.images[0]), partial(make_alone, model, made, turn))
         finally:
             for name in pictures:
                 self._cancelled.pop(name, None)
             self._tell({"event": "free", "id": order["id"], "resident_bytes": resident_bytes()})
 
-    def _pays(self, model: Model, opened: dict[str, Made]) -> bool:
+    def _pays(self, model: Model, opened: dict[str, Made]) -> bool | None:
         try:
             return pays(model, list(opened.values()))
         except (DeployError, EngineError, Cancelled):  # each tells for itself
             return False
 
-    def _make_together(self, model: Model, opened: dict[str, Made]) -> None:
+    def _make_together(self, model: Model, opened: dict[str, Made], turn: AbstractContextManager[Any]) -> None:
         try:
-            pixels, evaluations, seconds = pixels_together(model, list(opened.values()))
+            with turn:
+                pixels, evaluations, seconds = pixels_together(model, list(opened.values()))
         except (DeployError, EngineError, Cancelled):  # each tells for itself
             for name, made in opened.items():
-                self._told(name, str(made.order.request.images[0]), partial(make_alone, model, made))
+                self._told(name, str(made.order.request.images[0]), partial(make_alone, model, made, turn))
             return
         for (name, made), whole in zip(opened.items(), pixels, strict=True):
             share = seconds / len(opened)
@@ -199,23 +202,9 @@ class Worker:
         except Cancelled:
             self._tell({"event": "cancelled", "id": order["id"]})
             return
-        except Problem as error:
-            status, detail = error.status, error.detail
-        except Unfit as error:
-            status, detail = 413, str(error)
-        except MissingPackage as error:
-            status, detail = 501, str(error)
-        except (MemoryError, OutOfMemory):
-            status, detail = 507, "There was not enough memory for this picture. Ask for a smaller one, or later."
-        except (DeployError, CalibrationError) as error:
-            status, detail = 422, str(error)
-        except EngineError as error:
-            status, detail = 500, str(error)
-        except Exception as error:  # a bug: this picture fails, the next one may not
-            traceback.print_exc()
-            status, detail = 500, f"The picture could not be made ({type(error).__name__}); the log has more."
-        detail = sentence_for_clients(detail, str(order.get("image") or "\0"))
-        self._tell({"event": "failed", "id": order["id"], "status": status, "detail": detail})
+        except Exception as error:
+            problem = problem_of_error(error, str(order.get("image") or ""))
+        self._tell({"event": "failed", "id": order["id"], "status": problem.status, "detail": problem.detail})
 
 
 def tell_lines(stream: BinaryIO) -> Callable[[dict[str, Any]], None]:

@@ -21,7 +21,7 @@ import numpy as np
 from engines.adapters.onnxruntime_engine import failures_of, import_onnxruntime, session_options
 from engines.arrays import Array
 from engines.cache import Cache
-from engines.contract import NOTHING_HELD, Availability, Backend, Engine, Held, Opening, Step
+from engines.contract import NOTHING_HELD, Availability, Backend, Engine, Held, Opening, Step, TritonBackend
 from engines.errors import EngineError, failed_opening
 from engines.machine.cuda import find_device, problem_of_driver
 from engines.onnx_files.graph_file import GraphSignature, read_signature
@@ -315,6 +315,12 @@ class OnnxRuntimeCudaEngine(Engine):
         self._session = None
 
 
+def files_for_triton(graph: Path, precision: str) -> tuple[Path, ...]:
+    """The graph, or its fp16 form, and its weights."""
+    file = find_half_graph(Source.of(graph), Cache(None)) if precision == "fp16" else graph
+    return file, *read_signature(file).weights
+
+
 BACKEND = Backend(
     name=NAME,
     title="ONNX Runtime, CUDA",
@@ -327,6 +333,7 @@ BACKEND = Backend(
     on_gpu=True,
     carries_state=True,
     fixed_sizes_pay_from=1,
+    triton=TritonBackend(name="onnxruntime", files=files_for_triton),
 )
 
 

@@ -18,6 +18,7 @@ from engines.contract import (
     Engine,
     Held,
     Opening,
+    TritonBackend,
     check_request,
 )
 from engines.errors import STRANGE_FAILURES, EngineError, failed_opening, short_words
@@ -173,6 +174,12 @@ def failures_of(onnxruntime: Any) -> tuple[type[Exception], ...]:
     return (RuntimeError, MemoryError, *STRANGE_FAILURES, *sorted(own, key=lambda kind: kind.__name__))
 
 
+def files_for_triton(graph: Path, precision: str) -> tuple[Path, ...]:
+    """The graph and its weights, as they are."""
+    del precision  # there is one
+    return graph, *read_signature(graph).weights
+
+
 BACKEND = Backend(
     name=NAME,
     title="ONNX Runtime, CPU",
@@ -186,4 +193,5 @@ BACKEND = Backend(
     saturating_sums=UNSIGNED,
     takes_constants=True,
     small_chunks=True,
+    triton=TritonBackend(name="onnxruntime", files=files_for_triton),
 )

@@ -14,7 +14,17 @@ import numpy as np
 
 from engines.arrays import Array
 from engines.cache import Cache
-from engines.contract import CONSTANT_QDQ, GROUP, NOTHING_HELD, Availability, Backend, Engine, Held, Opening
+from engines.contract import (
+    CONSTANT_QDQ,
+    GROUP,
+    NOTHING_HELD,
+    Availability,
+    Backend,
+    Engine,
+    Held,
+    Opening,
+    TritonBackend,
+)
 from engines.errors import EngineError, OutOfMemory, is_out_of_memory, short_words
 from engines.machine.cuda import Cuda, Graph, Stream, find_device, problem_of_driver
 from engines.onnx_files.graph_file import GraphSignature, read_signature
@@ -48,7 +58,23 @@ def open_engine(package: TensorRtPackage, graph: Path, opening: Opening) -> Engi
     return TensorRtEngine(graph, signature, opening.precision, package, plan, profile, gpu.number)
 
 
-def backend_of_package(package: TensorRtPackage, title: str, distribution: str, purpose: str = "") -> Backend:
+def files_for_triton(graph: Path, precision: str) -> tuple[Path, ...]:
+    """The plan that `build-engine` made for the first GPU of this machine."""
+    gpu = find_device()
+    if isinstance(gpu, str):
+        raise EngineError(
+            f"The plan of {graph.name} for Triton is made for one kind of GPU, and here {gpu}. Run there."
+        )
+    return (find_plan(Source.of(graph), TENSORRT, precision, gpu, Cache(None), {})[0],)
+
+
+def backend_of_package(
+    package: TensorRtPackage,
+    title: str,
+    distribution: str,
+    purpose: str = "",
+    triton: TritonBackend | None = None,
+) -> Backend:
     """The record of one of the two, which have all but their packages in common."""
     return Backend(
         name=package.backend,
@@ -65,10 +91,13 @@ def backend_of_package(package: TensorRtPackage, title: str, distribution: str, 
         norm=GROUP,
         int8_form=CONSTANT_QDQ,
         around_int8="fp16",
+        triton=triton,
     )
 
 
-TENSORRT_BACKEND = backend_of_package(TENSORRT, "TensorRT", "tensorrt", "engine, NVIDIA GPUs")
+TENSORRT_BACKEND = backend_of_package(
+    TENSORRT, "TensorRT", "tensorrt", "engine, NVIDIA GPUs", TritonBackend(name="tensorrt", files=files_for_triton)
+)
 TENSORRT_RTX_BACKEND = backend_of_package(TENSORRT_RTX, "TensorRT-RTX", "tensorrt-rtx-cu13")
 
 

@@ -1,5 +1,6 @@
 """The packaged pictures are what the rules make of the photographs, and the sets are apart."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,10 @@ from safetensors import safe_open
 from typer.testing import CliRunner
 
 from deploy.bundle import Bundle
+from deploy.bundle.fitted import FittedEquation, FittedStep, FittedTo
 from deploy.bundle.reading import sha256_of_file
 from deploy.checkpoint.load import load_checkpoint
-from deploy.families.table import family_named
+from deploy.export.export import PLAIN_PRESETS
 from deploy.images.files import read_image
 from deploy.packaged.places import (
     CALIBRATION_IMAGES,
@@ -27,7 +29,8 @@ from deploy.packaged.places import (
     SAMPLE_ORIGINALS,
     packaged_pictures,
 )
-from deploy.sampling.choices import Choices, sampling_from
+from deploy.packaged.presets import presets_of, presets_place, with_packaged_presets
+from deploy.sampling.choices import PRESET_NAMES, Choices, sampling_from
 from training import packing
 from training.held_out import WALLPAPERS
 from training.packing import (
@@ -42,6 +45,22 @@ from training.packing import (
 )
 from training.packing import app as packing_app
 from training.photographs import PHOTOGRAPHS, held_out_photographs, training_photographs
+
+FITTED_TO_INT8 = FittedEquation(
+    steps=(FittedStep(noise_level=0.5, x=0.0, x0=(1.0,)),),
+    from_guess=True,
+    consistency=1.0,
+    fitted_to=FittedTo(
+        family="idm",
+        engine="onnxruntime-cpu",
+        precision="int8",
+        pictures=2,
+        scales=(4.0,),
+        seed=0,
+        int8_target="ort",
+        int8_sha256="0" * 64,
+    ),
+)
 
 
 def packaged(folder: Path) -> dict[str, Pixels]:
@@ -125,7 +144,7 @@ def test_the_cards_name_the_hash_and_licence_of_their_checkpoint(checkpoint: Pat
 def test_the_packaged_bundle_is_whole_and_made_of_the_packaged_checkpoint() -> None:
     bundle = Bundle.open(IDM_BUNDLE)
     assert bundle.manifest.source["sha256"] == sha256_of_file(IDM_CHECKPOINT)
-    assert bundle.manifest.presets == family_named("idm").demo_presets
+    assert presets_of(bundle.manifest) == json.loads(presets_place(IDM_CHECKPOINT).read_text())
     assert bundle.manifest.default_preset == "balanced"
     assert bundle.unlisted() == []
     samples = [read_image(path).pixels for path in bundle.sample_images()]
@@ -147,13 +166,36 @@ def test_the_packaged_checkpoints_load_strictly_and_assume_nothing_of_the_networ
         assert names <= set(file.keys())
 
 
-@pytest.mark.parametrize("family", ["idm", "latent"])
-def test_every_demo_preset_is_one_that_can_be_sampled(family: str) -> None:
-    manifest = replace(Bundle.open(IDM_BUNDLE).manifest, presets=family_named(family).demo_presets)
-    for name in family_named(family).demo_presets:
-        assert (
-            sampling_from(manifest, Choices(preset=name)).plan.steps == family_named(family).demo_presets[name]["steps"]
-        )
+@pytest.mark.parametrize("checkpoint", [IDM_CHECKPOINT, LATENT_CHECKPOINT])
+def test_every_packaged_preset_is_one_that_can_be_sampled(checkpoint: Path) -> None:
+    plain = replace(Bundle.open(IDM_BUNDLE).manifest, presets=PLAIN_PRESETS, fitted=None)
+    assert with_packaged_presets(plain).presets["balanced"]["steps"] < 20  # that of IDM_CHECKPOINT, by its hash
+    manifest = with_packaged_presets(replace(plain, source={**plain.source, "sha256": sha256_of_file(checkpoint)}))
+    assert with_packaged_presets(replace(plain, source={**plain.source, "sha256": "0" * 64})).presets == PLAIN_PRESETS
+    assert sorted(manifest.presets) == sorted(PRESET_NAMES)
+    for name, preset in manifest.presets.items():
+        assert sampling_from(manifest, Choices(preset=name)).plan.steps == preset["steps"]
+
+
+def test_the_presets_command_writes_what_is_packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {name: tmp_path / getattr(packing, name).name for name in ("IDM_CHECKPOINT", "LATENT_CHECKPOINT")}
+    for name, place in places.items():
+        shutil.copyfile(getattr(packing, name), place)
+        monkeypatch.setattr(packing, name, place)
+    result = CliRunner().invoke(packing_app, ["presets", str(IDM_BUNDLE)])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "idm-demo.presets.json").read_bytes() == presets_place(IDM_CHECKPOINT).read_bytes()
+    shutil.copytree(IDM_BUNDLE, tmp_path / "other.bundle")
+    other = Bundle.open(tmp_path / "other.bundle")
+    refused = (
+        (replace(other.manifest, source={**other.manifest.source, "sha256": "0" * 64}), "not packaged"),
+        (replace(other.manifest, fitted={"fitted-1": FITTED_TO_INT8}), "fit int8 graphs alone"),
+    )
+    for manifest, why in refused:
+        (other.path / "bundle.json").write_bytes(manifest.as_bytes())
+        result = CliRunner().invoke(packing_app, ["presets", str(other.path)])
+        assert result.exit_code == 2
+        assert why in " ".join(result.output.split())
 
 
 def test_the_bundle_command_makes_the_packaged_bundle_again(tmp_path: Path) -> None:

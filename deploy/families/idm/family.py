@@ -1,7 +1,7 @@
 """The record of IDM: pixel-space implicit diffusion."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -71,8 +71,6 @@ def trial(config: IdmConfig, size: Size, batch: int) -> Trial:
     return Trial(size=size, lr_size=lr_size, feeds=feeds, between=lambda _graph, _feeds: None)
 
 
-FOUR_TIMES: Mapping[str, Any] = {"equation": "ddim", "consistency": 1.0, "stages": [4.0]}
-
 IDM = Family(
     name="idm",
     title="IDM, implicit diffusion in pixel space",
@@ -103,12 +101,6 @@ IDM = Family(
     values=VALUES,
     sampling=SAMPLING,
     published_equations=("ddpm", "ddim"),
-    demo_presets={
-        # As `schedule` chose them on the calibration photographs (docs/measurements.md).
-        "draft": {**FOUR_TIMES, "steps": 1, "start": 0.7},
-        "balanced": {**FOUR_TIMES, "steps": 2, "placement": "quadratic", "start": 0.5, "eta": 1.0},
-        "best": {**FOUR_TIMES, "steps": 3, "placement": "logsnr", "start": 0.5, "eta": 1.0, "draws": 4},
-    },
     model=IdmModel,
     decodes=False,
     usual_side=lambda config: config.image_size,

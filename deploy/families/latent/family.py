@@ -1,7 +1,7 @@
 """The record of the latent family: latent diffusion with an implicit neural decoder."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -145,8 +145,6 @@ def _least_scale(smallest: float, largest: float) -> float:
     return max(smallest, largest / 2)
 
 
-ONE_STEP: Mapping[str, Any] = {"equation": "ddim", "steps": 1, "start": 0.4, "consistency": 1.0}
-
 LATENT = Family(
     name="latent",
     title="latent diffusion with an implicit decoder",
@@ -200,12 +198,6 @@ LATENT = Family(
     values=VALUES,
     sampling=SAMPLING,
     published_equations=("ddim",),
-    demo_presets={
-        # By the judge, on the calibration photographs (docs/measurements.md, presets of the packaged models).
-        "draft": ONE_STEP,
-        "balanced": {**ONE_STEP, "draws": 2},
-        "best": {"equation": "ddim", "steps": 2, "start": 0.3, "consistency": 1.0, "draws": 4},
-    },
     model=LatentModel,
     decodes=True,
     usual_side=_usual_side,

@@ -1,11 +1,11 @@
 """The Open Inference Protocol, version 2 over HTTP, with its binary tensors: what Triton and KServe speak.
 
 A model has one input, `image`: UINT8 of shape [H, W, 3] or [N, H, W, 3], or BYTES of shape [N], files of pictures. Its
-output `image` is of the same kind; of files it is PNG. The fields of /v1/upscale are parameters of the request.
+output is called the same and is of the same kind; of files it is PNG. Files may also be called `file` and have shape
+[N, 1], as a repository of `export-triton` has them. The fields of /v1/upscale are parameters of the request.
 """
 
 import asyncio
-import io
 import json
 import struct
 from collections.abc import Iterator
@@ -14,15 +14,19 @@ from typing import Any
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from PIL import Image
 
 import deploy
-from deploy.images.files import encode_image
-from deploy.images.values import Pixels
-from deploy.serving.asked import FIELDS, Asked
 from deploy.serving.problems import Problem
-from deploy.serving.protocols.whole import MOST_AT_ONCE, results_of
-from deploy.serving.upscale_route import PROBLEM, jobs_of
+from deploy.serving.protocols.tensors import (
+    FILE,
+    IMAGE,
+    MOST_AT_ONCE,
+    asked_of_parameters,
+    files_of_pixels,
+    pixels_of_files,
+)
+from deploy.serving.protocols.whole import results_of
+from deploy.serving.upscale_route import PROBLEM, jobs_of, json_from
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], responses=PROBLEM)
 
@@ -55,7 +59,7 @@ async def ready(request: Request) -> Response:
 async def metadata(request: Request, name: str, version: str = VERSION) -> dict[str, Any]:
     """The tensors of a model."""
     _check_model(request, name, version)
-    tensor = {"name": "image", "datatype": PIXELS, "shape": [-1, -1, -1, 3]}
+    tensor = {"name": IMAGE, "datatype": PIXELS, "shape": [-1, -1, -1, 3]}
     return {"name": name, "versions": [VERSION], "platform": "idm-deploy", "inputs": [tensor], "outputs": [tensor]}
 
 
@@ -93,19 +97,23 @@ _INFER = {
 async def infer(request: Request, name: str, version: str = VERSION) -> Response:
     """Pictures, enlarged."""
     _check_model(request, name, version)
+    jobs_of(request).refuse_while_full()  # before it is read
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Problem(415, "Compressed requests are not read; send the tensors as they are.")
     body = await request.body()
     message, tail = await asyncio.to_thread(_message, body, request.headers.get(HEADER_LENGTH))
     tensor = _only_input(message)
-    is_binary = _wants_binary(message)
+    is_binary = _wants_binary(message, tensor["name"])
     pictures, has_batch = await asyncio.to_thread(_pictures, tensor, tail)
     is_pixels = tensor["datatype"] == PIXELS
-    given = {**_fields(message), "model": name, "format": "png"}
-    results = await results_of(request, Asked.of(given), pictures, via="v2")
+    asked = asked_of_parameters(_parameters(message), model=name)
+    results = await results_of(request, asked, pictures, via="v2")
     files = [file for file, _ in results]
     output = await asyncio.to_thread(_output, files, is_pixels=is_pixels, has_batch=has_batch, is_binary=is_binary)
     description, data = output
+    description["name"] = tensor["name"]
+    if not is_pixels:
+        description["shape"] = tensor["shape"]
     answer = {"model_name": name, "model_version": VERSION, "outputs": [description]}
     if isinstance(message.get("id"), str):
         answer["id"] = message["id"]
@@ -128,22 +136,16 @@ def _message(body: bytes, length: str | None) -> tuple[dict[str, Any], bytes]:
         if not length.isascii() or not length.isdecimal() or int(length[:20]) > len(body):
             raise Problem(400, f"{HEADER_LENGTH} must say how many bytes of the body are JSON.")
         end = int(length)
-    try:
-        message = json.loads(body[:end])
-    except (ValueError, RecursionError) as error:
-        raise Problem(400, "The request is not JSON.") from error
-    if not isinstance(message, dict):
-        raise Problem(422, "The request must be a JSON object.")
-    return message, body[end:]
+    return json_from(body[:end]), body[end:]
 
 
 def _only_input(message: dict[str, Any]) -> dict[str, Any]:
     inputs = message.get("inputs")
     tensor = inputs[0] if isinstance(inputs, list) and len(inputs) == 1 else None
-    if not isinstance(tensor, dict) or tensor.get("name") != "image":
-        raise Problem(422, "The request must have one input, named image; all else is a parameter.")
-    if tensor.get("datatype") not in (PIXELS, FILES):
-        raise Problem(422, f"The input image is {PIXELS} (pixels) or {FILES} (files of pictures).")
+    if not isinstance(tensor, dict) or tensor.get("name") not in (IMAGE, FILE):
+        raise Problem(422, "The request must have one input, named image or file; all else is a parameter.")
+    if tensor.get("datatype") not in ((PIXELS, FILES) if tensor["name"] == IMAGE else (FILES,)):
+        raise Problem(422, f"The input image is {PIXELS} (pixels) or {FILES} (files of pictures), and file is {FILES}.")
     shape = tensor.get("shape")
     is_shape = isinstance(shape, list) and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
     if not is_shape:
@@ -158,24 +160,15 @@ def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
     return parameters
 
 
-def _fields(message: dict[str, Any]) -> dict[str, Any]:
-    parameters = {**_parameters(message)}
-    parameters.pop("binary_data_output", None)
-    for name in ("model", "format"):
-        if name in parameters:
-            raise Problem(422, f"The parameter {name} is none of this protocol's; known are {', '.join(FIELDS)}.")
-    return parameters
-
-
-def _wants_binary(message: dict[str, Any]) -> bool:
+def _wants_binary(message: dict[str, Any], name: str) -> bool:
     outputs = message.get("outputs")
     wants = bool(_parameters(message).get("binary_data_output", False))
     if outputs is None:
         return wants
     if not isinstance(outputs, list) or len(outputs) != 1 or not isinstance(outputs[0], dict):
-        raise Problem(422, "There is one output, named image.")
-    if outputs[0].get("name") != "image":
-        raise Problem(422, "The output is named image.")
+        raise Problem(422, f"There is one output, named {name}.")
+    if outputs[0].get("name") != name:
+        raise Problem(422, f"The output is named {name}, as the input is.")
     return bool(_parameters(outputs[0]).get("binary_data", wants))
 
 
@@ -201,8 +194,8 @@ def _pictures(tensor: dict[str, Any], tail: bytes) -> tuple[list[bytes], bool]:
 def _from_bytes(kind: str, shape: list[int], data: bytes) -> tuple[list[bytes], bool]:
     if kind == FILES:
         files = list(_strings(data))
-        if len(shape) != 1 or shape[0] != len(files):
-            raise Problem(422, f"The shape of {FILES} is [number of files]; {len(files)} are there.")
+        if shape not in ([len(files)], [len(files), 1]):
+            raise Problem(422, f"The shape of {FILES} is [number of files] or [number, 1]; {len(files)} are there.")
         return files, True
     if len(shape) not in (3, 4) or shape[-1] != 3:
         raise Problem(422, f"The shape of the input is [H, W, 3] or [N, H, W, 3], found {str(shape)[:60]}.")
@@ -213,8 +206,7 @@ def _from_bytes(kind: str, shape: list[int], data: bytes) -> tuple[list[bytes], 
         raise Problem(422, f"A tensor of shape {str(shape)[:60]} has {count} values, and {len(data)} are there.")
     if len(shape) == 4 and shape[0] > MOST_AT_ONCE:
         raise Problem(422, f"A request has 1 to {MOST_AT_ONCE} pictures, this one has {shape[0]}.")
-    pixels = np.frombuffer(data, np.uint8).reshape((-1, *shape[-3:]))
-    return [encode_image(picture, "png") for picture in pixels], len(shape) == 4
+    return files_of_pixels(np.frombuffer(data, np.uint8).reshape((-1, *shape[-3:]))), len(shape) == 4
 
 
 def _strings(data: bytes) -> Iterator[bytes]:
@@ -234,15 +226,11 @@ def _output(
     """What describes the output, and its bytes where those come behind the JSON."""
     if not is_pixels:
         data = b"".join(struct.pack("<I", len(file)) + file for file in files)
-        description: dict[str, Any] = {"name": "image", "datatype": FILES, "shape": [len(files)]}
+        description: dict[str, Any] = {"datatype": FILES, "shape": [len(files)]}
         return description | {"parameters": {"binary_data_size": len(data)}}, data
-    pixels = np.stack([_pixels_of(file) for file in files])
+    pixels = pixels_of_files(files)
     pixels = pixels if has_batch else pixels[0]
-    description = {"name": "image", "datatype": PIXELS, "shape": list(pixels.shape)}
+    description = {"datatype": PIXELS, "shape": list(pixels.shape)}
     if not is_binary:
         return description | {"data": pixels.ravel().tolist()}, None
     return description | {"parameters": {"binary_data_size": pixels.nbytes}}, pixels.tobytes()
-
-
-def _pixels_of(file: bytes) -> Pixels:
-    return np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))

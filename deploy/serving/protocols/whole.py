@@ -10,10 +10,8 @@ from fastapi import Request
 from deploy.serving.asked import Asked
 from deploy.serving.job import Job
 from deploy.serving.problems import Problem
+from deploy.serving.protocols.tensors import MOST_AT_ONCE
 from deploy.serving.upscale_route import client_of, finished, jobs_of
-
-MOST_AT_ONCE = 32
-"""Pictures in one message."""
 
 
 async def results_of(

@@ -39,6 +39,7 @@ def test_a_checkpoint_that_lost_a_part_is_told_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_checkpoint_becomes_an_int8_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("deploy.int8.recording.trajectories.PLAIN_STEPS", 2)

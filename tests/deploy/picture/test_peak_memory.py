@@ -57,6 +57,7 @@ def test_an_idm_bundle_keeps_its_budget_at_any_scale(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_stages_and_draws_keep_it_too(idm_micro: Bundle, tmp_path: Path) -> None:
     """1024x1024 pixels at the end; what stages and draws collect is 1 and 13 MB of floats, the latter on disk."""
     allowed = "320MiB"

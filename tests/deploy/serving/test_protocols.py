@@ -51,10 +51,11 @@ def test_tritonclient_gets_the_same_pixels(service: Service, made: bytes) -> Non
             result = answer.as_numpy("image")
             assert (answer.get_response()["id"], result.shape, result.dtype) == ("7", (2, 24, 32, 3), np.uint8)
             assert np.array_equal(result[0], pixels_of(made)) and not np.array_equal(result[1], result[0])
-        tensor = triton.InferInput("image", [1], "BYTES")
-        tensor.set_data_from_numpy(np.array([PICTURE], object))
-        answer = client.infer("idm-demo", [tensor], parameters=SETTINGS)
-        assert np.array_equal(pixels_of(answer.as_numpy("image")[0]), pixels_of(made))
+        for name, shape in (("image", [1]), ("file", [1, 1])):  # the second as repositories of `export-triton` have it
+            tensor = triton.InferInput(name, shape, "BYTES")
+            tensor.set_data_from_numpy(np.array([PICTURE], object).reshape(shape))
+            answer = client.infer("idm-demo", [tensor], parameters=SETTINGS).as_numpy(name)
+            assert [*answer.shape] == shape and np.array_equal(pixels_of(answer.item()), pixels_of(made))
         with pytest.raises(triton.InferenceServerException, match="There is no field 'scal'"):
             client.infer("idm-demo", [tensor], parameters={"scal": 2})
     finally:
@@ -71,6 +72,7 @@ def test_tritonclient_gets_the_same_pixels(service: Service, made: bytes) -> Non
         ({"inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, 1, 3], "data": [1, 2, 300]}]}, 422, "255"),
         ({"inputs": [{"name": "image", "datatype": "UINT8", "shape": [3], "data": [1, 2, 3]}]}, 422, "[H, W, 3]"),
         ({"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": ["x"]}]}, 422, "binary data"),
+        ({"inputs": [{"name": "file", "datatype": "UINT8", "shape": [1], "data": [1]}]}, 422, "and file is BYTES"),
         (
             {
                 "inputs": [

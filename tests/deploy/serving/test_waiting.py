@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from deploy.serving.batches import ENOUGH, MOST, TRIED_AFTER, Batches
+from deploy.serving.batches import ENOUGH, MOST, TRIED_AFTER, TRIED_AGAIN, Batches
 from deploy.serving.waiting import Waiting
 
 
@@ -44,7 +44,7 @@ def test_a_place_for_short_ones_passes_a_long_one_over() -> None:
 
 def test_pictures_are_made_together_where_a_trial_says_so() -> None:
     batches = Batches(None)
-    for kind in ("x", "y"):
+    for kind in ("x", "y", "other bytes"):
         for _ in range(TRIED_AFTER):
             assert not batches.is_to_be_tried(kind, ENOUGH)
             batches.count(kind)
@@ -52,6 +52,11 @@ def test_pictures_are_made_together_where_a_trial_says_so() -> None:
         assert batches.is_to_be_tried(kind, ENOUGH) and batches.size(kind) == 1
     batches.learn("x", pays=True)
     batches.learn("y", pays=False)
-    assert (batches.size("x"), batches.size("y"), batches.size("z")) == (MOST, 1, 1)
-    assert not batches.is_to_be_tried("x", MOST)
+    batches.learn("other bytes", pays=None)
+    assert [batches.size(kind) for kind in ("x", "y", "other bytes", "z")] == [MOST, 1, 1, 1]
+    for _ in range((TRIED_AGAIN - 1) * TRIED_AFTER):
+        assert not any(batches.is_to_be_tried(kind, MOST) for kind in ("x", "y", "other bytes"))
+        for kind in ("x", "y", "other bytes"):
+            batches.count(kind)
+    assert [kind for kind in ("x", "y", "other bytes") if batches.is_to_be_tried(kind, MOST)] == ["y"]
     assert Batches(8).size("z") == Batches(8).most == 8 and not Batches(8).is_to_be_tried("x", 9)
