@@ -316,7 +316,7 @@ BAD: list[tuple[list[str], str]] = [
     (["a.png", "--scale", "2", "-o", "a.png", "--force"], "a.png would be overwritten by its own enlargement"),
     (["a.png", "sub/a.png", "--scale", "2"], "would both be written to a.png_x2.png"),
     (["a.png", "--scale", "2", "--max-memory", "5MB"], "are allowed. Allow more with --max-memory"),
-    (["a.png", "--scale", "2", "--bundle", "nowhere"], "nowhere is not a bundle"),
+    (["a.png", "--scale", "2", "--bundle", "nowhere"], "nowhere does not exist"),
     (["text.png", "--scale", "2"], "JPEG XL or HEIC picture by its content"),
     (["cut.png", "--scale", "2"], "the file is damaged or cut short"),
     (
