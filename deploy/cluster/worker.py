@@ -111,7 +111,7 @@ class Worker:
     def __init__(self, order: Order) -> None:
         self._order = order
         self._upscaler: Upscaler | None = None
-        self._scratch = Path()
+        self._scratch = Path(os.devnull)
 
     def open(self) -> str | None:
         """The bundle is open on the driver's engine; else a sentence on why this machine cannot do that."""
@@ -130,6 +130,10 @@ class Worker:
         except OSError as error:
             return f"{error.strerror or error} ({error.filename})"
         return None
+
+    def close(self) -> None:
+        """Nothing of this worker is left in the machine's temporary folder."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def make(self, unit: Unit) -> list[Report]:
         """What came of the wanted pictures of a unit; nothing that goes wrong with one is raised."""
@@ -182,11 +186,8 @@ class Worker:
         place = self._order.output
         for job in run.jobs:
             name = unit.name(job.target.name)
-            if not place.has(name):
-                continue
-            if self._order.request.force:
-                continue
-            place.copy(name, job.target)
+            if not self._order.request.force and place.has(name):
+                place.copy(name, job.target)
 
     def _stored(self, report: Report, file: Path) -> Report:
         """The result lies in its place."""
