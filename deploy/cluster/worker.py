@@ -27,6 +27,7 @@ from deploy.folders.request import Request
 from deploy.folders.run import Run
 from deploy.picture.existing import RECIPE
 from deploy.picture.options import ignore
+from deploy.picture.pace import Pace
 from deploy.picture.session import Session
 from deploy.picture.upscaler import Upscaler
 from engines.errors import EngineError
@@ -162,7 +163,9 @@ class Worker:
             except OSError as error:
                 unread[number] = str(failure(f"reading {source.shown(picture.name)}", error))
         request = replace(order.request, images=tuple(images), output=output, output_is_folder=True, keeps_record=False)
-        with Run(self._upscaler, request, say=ignore, progress=lambda *_: None) as run:
+        # What is known of times helps nobody here, and looking it up takes longer than small pictures do.
+        pace = Pace({}, lambda: 1.0)
+        with Run(self._upscaler, request, say=ignore, progress=lambda *_: None, pace=pace) as run:
             run.keep_jobs_of([image for image, number in images.items() if number in unit.wanted])
             if unit.may_exist:
                 self._fetch_existing(unit, run)
