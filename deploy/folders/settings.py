@@ -55,6 +55,10 @@ class Settings:
         """The size of the file that shows a picture of that size."""
         return Size(size.height, 2 * size.width) if self._request.compare else size
 
+    def hash(self, draw: int) -> bytes:
+        """128 bits of everything but the input, where no size chooses tiles: one of `hashes_that_will_do`."""
+        return self._hash(self._making, draw)
+
     def hashes_that_will_do(self, draw: int) -> frozenset[bytes]:
         """128 bits of everything but the input, for every numeric form and the tiles that will do."""
         if draw not in self._hashes:
