@@ -127,7 +127,7 @@ class PictureMaker:
         self._session = stack.enter_context(Session(bundle, checked, graphs=self.graphs))
         self.upscaler = Upscaler.of_session(self._session)
         self.tile: int | None = None
-        """Side of the tiles; None: as memory allows."""
+        """Side of the tiles; None: as is fastest, 0: whole."""
         self.tiles = 1
         """Of the picture made last."""
 
