@@ -15,6 +15,7 @@ from deploy.folders.batches import FASTER_FROM, LARGEST_WHOLE
 from deploy.folders.request import Request
 from deploy.folders.settings import Settings
 from deploy.images.picture import Samples
+from deploy.images.sizes import times_grown
 from deploy.picture.enlarged import samples_of_batch
 from deploy.picture.files import Result, enlarged_rows, result_of
 from deploy.picture.options import RunOptions
@@ -57,8 +58,9 @@ class Made:
         self.order = order
         request = order.request
         source = request.open(request.images[0], None)
-        self.sampling = model.upscaler.sampling(request.choices)
-        self.result: Result = result_of(source, request.output_size(source.size), request.saving)
+        size = request.output_size(source.size)
+        self.sampling = model.upscaler.sampling(request.choices, times_grown(source.size, size))
+        self.result: Result = result_of(source, size, request.saving)
         self._reading = time.perf_counter() - self._began
 
     def kind(self) -> tuple[object, ...]:
@@ -66,6 +68,7 @@ class Made:
         source, result = self.result.source, self.result
         view = source.view
         can_be = source.picture.bits == result.bits and prod(result.size) <= LARGEST_WHOLE
+        can_be = can_be and not self._model.upscaler.has_faster_tiles(source.size, result.size, self.sampling)
         seed = self.order.request.seed
         same = (source.size, result.size, result.bits, view.is_plain, view.has_edges_of_alpha, self.sampling, seed)
         return same if can_be else (id(self),)

@@ -235,7 +235,8 @@ def main() -> None:
     """Read the settings from the first line of standard input, then orders until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the service says when to end
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    faulthandler.register(signal.SIGUSR1)  # what each thread does, for whoever wonders
+    if sys.platform != "win32":
+        faulthandler.register(signal.SIGUSR1)  # what each thread does, for whoever wonders
     orders = sys.stdin.buffer
     # Whatever a library prints must not come between the lines.
     events = os.fdopen(os.dup(1), "wb")

@@ -108,7 +108,7 @@ class Instance:
         self._model = model
         self._settings = settings
         self._batches = Batches(settings.batch)
-        self._place = tempfile.TemporaryDirectory(prefix="idm-deploy-triton-")
+        self._folder = tempfile.TemporaryDirectory(prefix="idm-deploy-triton-")
         model.warm_up(Size.square(WARM_UP_SIDE))
 
     def __enter__(self) -> Self:
@@ -117,14 +117,19 @@ class Instance:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def place(self) -> Path:
+        """Where the files of requests lie while these are answered."""
+        return Path(self._folder.name)
+
     def close(self) -> None:
         """The engine's memory is free, temporary files are gone."""
         self._model.close()
-        self._place.cleanup()
+        self._folder.cleanup()
 
     def responses(self, requests: Sequence[Any], triton: Any) -> list[Any]:
         """An answer for each request, in their order. triton: the module of its Python backend."""
-        with tempfile.TemporaryDirectory(dir=self._place.name) as place:
+        with tempfile.TemporaryDirectory(dir=self._folder.name) as place:
             asks = [Ask(request=request) for request in requests]
             groups: dict[str, list[Picture]] = {}
             for number, ask in enumerate(asks):
