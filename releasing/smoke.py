@@ -112,8 +112,7 @@ def answer_of(command: Sequence[str], address: str, folder: Path, environment: M
                     return str(answer.read().decode())
             except (urllib.error.URLError, OSError):
                 time.sleep(0.25)
-        process.terminate()
-        raise ReleaseError(f"{' '.join(command)} did not answer at {address}:\n{process.communicate()[1][-3000:]}")
     finally:
         process.terminate()
-        process.communicate()
+        words = process.communicate()[1]
+    raise ReleaseError(f"{' '.join(command)} did not answer at {address}:\n{words[-3000:]}")
