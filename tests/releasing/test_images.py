@@ -17,6 +17,7 @@ from releasing.smoke import answer_of
 from tests.releasing.dockerfile import build_in, command_of, environment_of, steps_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+BESIDE = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 FILES = ("Dockerfile", "Dockerfile.cuda")
 
 
@@ -49,7 +50,9 @@ def test_the_two_images_differ_in_what_they_compute_with_alone() -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_hadolint_finds_nothing(name: str) -> None:
-    program = shutil.which("hadolint") or pytest.skip("hadolint is packaged for Linux on x86-64 and for macOS")
+    program = shutil.which("hadolint", path=BESIDE) or pytest.skip(
+        "hadolint is packaged for Linux on x86-64 and for macOS"
+    )
     done = subprocess.run([program, "--no-color", name], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
