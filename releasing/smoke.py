@@ -58,6 +58,7 @@ NOT_TRIED: Mapping[str, str] = {
     "tensorrt-rtx": "needs a GPU to run what it builds; `make test-slow` installs it and builds",
     "export": "brings torch; `make test` has it",
     "peers": "other tools, for measurements",
+    "ray": "needs a cluster; the slow tests start one where Ray is installed",
     "docs": "for developers",
     "dev": "for developers",
     "release": "for developers",
