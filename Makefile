@@ -23,7 +23,7 @@ $(RUNTIME): $(BIN)/python pyproject.toml requirements/runtime.txt
 # torch comes first and by its pinned version, so that pip does not fetch a CUDA build as a dependency.
 $(DEV): $(RUNTIME) pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,openvino,export,images,serve,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,openvino,export,images,serve,ray,dev]'
 	touch $@
 
 # What builds GPU engines on a machine without a GPU: 95 MB that only the slow tests need.

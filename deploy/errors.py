@@ -2,6 +2,7 @@
 
 DeployError
  |- CheckpointError    a file that is not a checkpoint, or not one of a known family
+ |- ClusterError       a Ray cluster that cannot be reached, or that lacks what is needed
  |- ConfigError        a configuration that is malformed or contradicts the weights
  |- BundleError        a bundle that is missing, altered, newer than this tool, or would be overwritten
  |- FolderError        an output folder that cannot be used
@@ -48,6 +49,10 @@ class BundleError(DeployError):
 
 class CheckpointError(DeployError):
     """A file is not a checkpoint, or not one of a known family."""
+
+
+class ClusterError(DeployError):
+    """A Ray cluster cannot be reached, or lacks what is needed."""
 
 
 class ConfigError(DeployError):

@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("picture",),
     ("measure",),
     ("int8", "folders"),
-    ("report",),
+    ("report", "cluster"),
     ("demo", "serving"),
     ("triton",),
     ("cli",),

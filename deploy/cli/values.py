@@ -26,6 +26,7 @@ OPTIONS_OF_PARAMETERS = (
     "blend",
     "color_fix",
     "consistency",
+    "cpus",
     "device",
     "draws",
     "engine",
@@ -33,6 +34,7 @@ OPTIONS_OF_PARAMETERS = (
     "eta",
     "format",
     "frames",
+    "gpus",
     "long_edge",
     "max_memory",
     "max_pixels",
@@ -98,6 +100,13 @@ def batch_from_text(text: str) -> int | None:
     if not text.strip().isdecimal():
         raise typer.BadParameter(f"{text!r} is neither auto nor a number of pictures.")
     return int(text)
+
+
+def tile_from_options(tile: int | None, *, no_tile: bool) -> int | None:
+    """The side of the tiles, 0 for none; None where neither --tile nor --no-tile was given."""
+    if tile is not None and no_tile:
+        raise typer.BadParameter("--tile and --no-tile exclude each other.")
+    return 0 if no_tile else tile
 
 
 def text_with_options(text: str) -> str:

@@ -17,7 +17,7 @@ class Outcome:
 
     size: (width, height) of the file. evaluations: how often the network ran. tile: side of the tiles; None: in one
     piece. seconds: from reading the input to the complete file. changes: what of the input is converted or not kept.
-    frame: of an input that holds several pictures, from 1.
+    frame: of an input that holds several pictures, from 1. addresses: of input and output, where these are no paths.
     """
 
     state: State
@@ -31,10 +31,21 @@ class Outcome:
     forecast_seconds: float | None = None
     changes: tuple[str, ...] = ()
     frame: int | None = None
+    addresses: tuple[str, str] | None = None
+
+    @property
+    def shown_input(self) -> str:
+        """Its path or address."""
+        return str(self.input) if self.addresses is None else self.addresses[0]
+
+    @property
+    def shown_output(self) -> str:
+        """Its path or address."""
+        return str(self.output) if self.addresses is None else self.addresses[1]
 
     def as_json(self) -> dict[str, Any]:
         """The object that `infer --json` prints of it."""
-        row: dict[str, Any] = {"kind": self.state, "input": str(self.input), "output": str(self.output)}
+        row: dict[str, Any] = {"kind": self.state, "input": self.shown_input, "output": self.shown_output}
         row |= {} if self.frame is None else {"frame": self.frame}
         if self.state == "failed":
             return row | {"error": self.error}

@@ -73,7 +73,7 @@ class Tally:
         """All that failed, once more, where that was not all there was."""
         if not self.failed or self.total == 1:
             return
-        names = ", ".join(shown(outcome.input) for outcome in self._failures)
+        names = ", ".join(shown(outcome.shown_input) for outcome in self._failures)
         more = f" and {self.failed - len(self._failures)} more" if self.failed > len(self._failures) else ""
         tell(f"{self.failed} of {self.total} pictures failed: {names}{more}")
 

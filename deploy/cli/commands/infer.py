@@ -49,12 +49,15 @@ from deploy.cli.values import (
     placement_from_text,
     size_from_text,
     stages_from_text,
+    tile_from_options,
 )
 
 if TYPE_CHECKING:
+    from deploy.cluster.run import ClusterRun
     from deploy.folders.dry_run import Plan
     from deploy.folders.outcome import Outcome
     from deploy.folders.request import Request
+    from deploy.folders.run import Run
     from deploy.picture.upscaler import Upscaler
     from deploy.sampling.choices import Choices
 
@@ -68,6 +71,8 @@ EXAMPLES = (
 
 CHOOSING = Panel("Which pictures, and what of them")
 MAKING = Panel("How pictures are made one after another")
+
+CLUSTER = Panel("On many machines")
 
 MOST_LINES = 20
 """Results that are listed on a terminal after the bar has gone; of more, their number is told."""
@@ -206,10 +211,13 @@ def infer(
         int | None,
         ENGINE(
             "Make the picture in tiles of so many pixels a side, even if memory allows more. It comes out a little "
-            "different.",
+            "different. If left out, large pictures are made in tiles where that is faster and differs least.",
             least=1,
         ),
     ] = None,
+    no_tile: Annotated[
+        bool, ENGINE("Make the picture whole, as far as memory allows, even if tiles are faster.")
+    ] = False,
     max_pixels: Annotated[
         int | None,
         ENGINE(
@@ -223,6 +231,24 @@ def infer(
     color_fix: ColorFix = "none",
     background: Background = None,
     frames: Frames = "first",
+    ray: Annotated[
+        str | None,
+        CLUSTER(
+            "Make the pictures on this Ray cluster: HOST:PORT, auto (the one on this machine), or local (one that is "
+            "started for this run). Pictures and -o may then be addresses, such as s3://bucket/photos.",
+            metavar="ADDRESS",
+        ),
+    ] = None,
+    cpus: Annotated[
+        float | None, CLUSTER("With --ray, processors of each worker, 1 if left out; parts are allowed.", least=0)
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        CLUSTER(
+            "With --ray, GPUs of each worker, such as 0.5; if left out, 1 for engines that run on GPUs, else 0.",
+            least=0,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Enlarge pictures by any factor."""
@@ -237,7 +263,12 @@ def infer(
     opened = Bundle.open(bundle_or_packaged(bundle, say))
     pictures = tuple(images or opened.sample_images()[:1] or FREE_SAMPLES[:1])
     place = None if output is None else Path(output)
-    is_folder = output is not None and output.endswith(("/", os.sep))
+    is_folder = output is not None and (ray is not None or output.endswith(("/", os.sep)))
+    if ray is None and (cpus, gpus) != (None, None):
+        raise typer.BadParameter("it says what workers of a cluster take; name one with --ray.", param_hint="--cpus")
+    if ray is not None and (dry_run or device is not None):
+        hint = "--dry-run" if dry_run else "--device"
+        raise typer.BadParameter("it is of one machine, and does not go with --ray.", param_hint=hint)
     with checked_usage():
         request = Request(
             images=pictures,
@@ -261,7 +292,7 @@ def infer(
             precision=precision,
             around=around,
             seed=seed,
-            tile=tile,
+            tile=tile_from_options(tile, no_tile=no_tile),
             max_pixels=max_pixels,
             force=force,
             saving=Saving(
@@ -279,13 +310,18 @@ def infer(
         if request.output != STREAM:
             check_names(request)
     with Upscaler(opened, engine, precision, threads, max_memory, device, around) as upscaler:
-        failed = _print_plans(upscaler, request, as_json) if dry_run else _make(upscaler, request, as_json)
+        if dry_run:
+            failed = _print_plans(upscaler, request, as_json)
+        elif ray is not None:
+            failed = _make_on_cluster(upscaler, request, as_json, ray, (cpus, gpus), threads, max_memory)
+        else:
+            failed = _make(upscaler, request, as_json)
     if failed:
         raise typer.Exit(1)
 
 
 def _make(upscaler: "Upscaler", request: "Request", as_json: bool) -> bool:
-    """Whether any picture failed; a line, or a JSON object, is printed of each as it is finished."""
+    """Whether any picture failed."""
     from deploy.folders.run import Run
     from deploy.folders.streams import without_places
 
@@ -294,18 +330,54 @@ def _make(upscaler: "Upscaler", request: "Request", as_json: bool) -> bool:
         shown_progress("infer") as progress,
         Run(upscaler, files, say=lambda line: say(without_places(line)), progress=progress) as run,
     ):
-        later: list[str] = []
-        for outcome in run.outcomes():
-            if as_json:
-                typer.echo(without_places(json.dumps(outcome.as_json(), sort_keys=True)))
-            elif not takes_stdout and (line := text_from_outcome(outcome)):
-                later.append(line)
-                if not _is_bar_on_stdout():
-                    typer.echo(later.pop())
+        return _print_outcomes(run, as_json, is_quiet_on_results=takes_stdout)
+
+
+def _make_on_cluster(
+    upscaler: "Upscaler",
+    request: "Request",
+    as_json: bool,
+    address: str,
+    share: tuple[float | None, float | None],
+    threads: int | None,
+    max_memory: str | None,
+) -> bool:
+    """The same for pictures that the workers of a cluster make."""
+    from deploy.cluster.connection import check_installed
+    from deploy.cluster.pool import Share
+    from deploy.cluster.run import Cluster, ClusterRun, check_request
+
+    check_installed()
+    with checked_usage():
+        cpus = 1.0 if share[0] is None else share[0]
+        gpus = float(upscaler.choice.record.on_gpu) if share[1] is None else share[1]
+        cluster = Cluster(
+            address=address,
+            share=Share(cpus=cpus, gpus=gpus),
+            threads=threads or max(1, int(cpus)),
+            memory=max_memory,
+        )
+        check_request(request)
+    with shown_progress("infer") as progress, ClusterRun(upscaler, request, cluster, say=say, progress=progress) as run:
+        return _print_outcomes(run, as_json)
+
+
+def _print_outcomes(run: "Run | ClusterRun", as_json: bool, *, is_quiet_on_results: bool = False) -> bool:
+    """Whether any picture failed; a line, or a JSON object, is printed of each as it is finished."""
+    from deploy.folders.streams import without_places
+
+    later: list[str] = []
+    for outcome in run.outcomes():
         if as_json:
-            typer.echo(json.dumps({"kind": "run", **run.summary}, sort_keys=True))
-        elif run.tally.total > 1:
-            say(f"{run.tally.made} made, {run.tally.skipped} there already, {run.tally.failed} failed")
+            typer.echo(without_places(json.dumps(outcome.as_json(), sort_keys=True)))
+        elif not is_quiet_on_results and (line := text_from_outcome(outcome)):
+            later.append(line)
+            if not _is_bar_on_stdout():
+                typer.echo(later.pop())
+    if as_json:
+        typer.echo(json.dumps({"kind": "run", **run.summary}, sort_keys=True))
+    elif run.tally.total > 1:
+        say(f"{run.tally.made} made, {run.tally.skipped} there already, {run.tally.failed} failed")
     if len(later) <= MOST_LINES:
         typer.echo("\n".join(later), nl=bool(later))
     return run.tally.failed > 0
@@ -397,12 +469,10 @@ def text_from_outcome(outcome: "Outcome") -> str | None:
     if outcome.state == "failed":
         return None
     if outcome.state == "skipped" or outcome.size is None:
-        return f"{shown(outcome.output)}: exists, skipped"
+        return f"{shown(outcome.shown_output)}: exists, skipped"
     tiles = f", tiles of {outcome.tile}" if outcome.tile else ""
-    width, height = outcome.size
-    return (
-        f"{shown(outcome.output)}: {width}x{height}, {outcome.evaluations} evaluations, {outcome.seconds:.1f} s{tiles}"
-    )
+    output, (width, height) = shown(outcome.shown_output), outcome.size
+    return f"{output}: {width}x{height}, {outcome.evaluations} evaluations, {outcome.seconds:.1f} s{tiles}"
 
 
 def text_from_plan(plan: "Plan") -> str:
