@@ -28,6 +28,8 @@ PARTS = f"{OWN_FOLDER}/parts"
 LONGEST = 300
 """Letters of what a file system says that are repeated."""
 
+_NOT_THERE = ("NO_SUCH_KEY", "NO_SUCH_BUCKET", "NOT_FOUND")
+
 _GIVES_UP = "retry_limit_seconds"
 """Of Google's store, which is otherwise asked for a quarter of an hour when it does not answer."""
 
@@ -187,9 +189,9 @@ class Place:
 def reason(error: OSError) -> str:
     """Why a file system refused something, in a sentence, with what to do."""
     lines = (error.strerror or str(error)).strip().splitlines()
-    told = lines[0][:LONGEST].rstrip(". ") if lines else type(error).__name__
+    told = lines[0][:LONGEST].rstrip(".: ") if lines else type(error).__name__
     text = told.upper()
-    if isinstance(error, FileNotFoundError) or "NO_SUCH_KEY" in text or "NO_SUCH_BUCKET" in text:
+    if isinstance(error, FileNotFoundError) or any(word in text for word in _NOT_THERE):
         return "it is not there, or not any more."
     if "CREDENTIAL" in text or "ACCESS_DENIED" in text or "FORBIDDEN" in text or isinstance(error, PermissionError):
         return (
