@@ -108,7 +108,7 @@ def test_a_bucket_is_enlarged_as_a_folder_is(
 
     # A second run makes what failed, what was changed and what is gone; one whose list is lost goes by the notes.
     store.vanishing.clear()
-    store.objects["b/in/1.png"] = store.objects["b/in/2.png"]
+    store.objects["b/in/1.png"] = store.objects["b/in/2.png"] + b"\0"
     del store.objects["b/out/3_x2.png"]
     store.objects["b/out/4_x2.png"] = b"somebody else's"
     states = {o.shown_input: o.state for o in run_on(cluster, upscaler, request_for(source, target))}
