@@ -16,13 +16,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from engines.errors import EngineError
+from engines.file_locks import lock
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,6 +35,9 @@ _UNFINISHED = ".unfinished-"
 
 Figures = dict[str, Any]
 """What is recorded beside the files: sizes, times, counts; plain JSON."""
+
+LARGEST_ENTRY_BYTES = 4 << 20
+"""Of an entry.json: more than any has."""
 
 
 def default_cache_dir() -> Path:
@@ -73,22 +79,42 @@ class Entry:
         return self.path / name
 
 
+class _Record(msgspec.Struct, forbid_unknown_fields=True):
+    """What entry.json says, checked whole when it is read."""
+
+    schema: int
+    label: str
+    key: dict[str, str]
+    files: dict[Annotated[str, msgspec.Meta(pattern=r"^[^/\\]+$")], Annotated[int, msgspec.Meta(ge=0)]]
+    figures: Figures
+    built: float
+
+
 class Cache:
     """The cache in one folder; nothing is created before there is something to keep."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = default_cache_dir() if root is None else root
 
-    def find(self, key: Mapping[str, str]) -> Entry | None:
-        """The entry of exactly this key, whole, marked as used now; None if there is none."""
-        entry = self._read(self._place(key))
+    def find(self, key: Mapping[str, str], kind: Any = Figures) -> Entry | None:
+        """The entry of exactly this key, whole, marked as used now; None if there is none.
+
+        kind: what its figures must be, as msgspec knows types; others are damage.
+        """
+        entry = self._read(self._place(key), kind)
         if entry is not None and dict(entry.key) == dict(key):
             _touch(entry.path / ENTRY)
             return entry
         return None
 
     def obtain(
-        self, label: str, key: Mapping[str, str], build: Callable[[Path], Figures], *, rebuild: bool = False
+        self,
+        label: str,
+        key: Mapping[str, str],
+        build: Callable[[Path], Figures],
+        *,
+        rebuild: bool = False,
+        kind: Any = Figures,
     ) -> tuple[Entry, str]:
         """The entry of this key, and why it was built just now; "" if it was there.
 
@@ -99,7 +125,7 @@ class Cache:
         with self._writing(f"keeping {label} in {self.root}"):
             place.parent.mkdir(parents=True, exist_ok=True)
             with _locked(self.root / "locks" / f"{place.name}.lock"):
-                entry = None if rebuild else self.find(key)
+                entry = None if rebuild else self.find(key, kind)
                 if entry is not None:
                     _LOG.info("%s: found in %s", label, entry.path)
                     return entry, ""
@@ -135,17 +161,26 @@ class Cache:
         text = json.dumps(dict(key), sort_keys=True)
         return self.root / "entries" / hashlib.sha256(text.encode()).hexdigest()[:24]
 
-    def _read(self, path: Path) -> Entry | None:
+    def _read(self, path: Path, kind: Any = Figures) -> Entry | None:
         """The entry in a folder; None unless it is whole."""
         try:
-            record = json.loads((path / ENTRY).read_bytes())
-            if record["schema"] != SCHEMA:
+            if (path / ENTRY).stat().st_size > LARGEST_ENTRY_BYTES:
                 return None
-            entry = Entry(path=path, **{name: value for name, value in record.items() if name != "schema"})
-            whole = all((path / name).stat().st_size == size for name, size in entry.files.items())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            record = msgspec.json.decode((path / ENTRY).read_bytes(), type=_Record)
+            msgspec.convert(record.figures, kind)
+            whole = all((path / name).stat().st_size == size for name, size in record.files.items())
+        except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
             return None
-        return entry if whole else None
+        if record.schema != SCHEMA or not whole:
+            return None
+        return Entry(
+            path=path,
+            label=record.label,
+            key=record.key,
+            files=record.files,
+            figures=record.figures,
+            built=record.built,
+        )
 
     def _reason(self, label: str, key: Mapping[str, str], place: Path) -> str:
         """Why there is no entry of this key: a damaged one, or what sets it apart from the nearest of this label."""
@@ -267,10 +302,8 @@ def _locked(path: Path) -> Iterator[None]:
     """The only process in the block, where the system has such locks; the rename keeps entries whole without."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        if sys.platform != "win32":
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(OSError):
+            lock(file.fileno(), wait=True)
         yield
 
 

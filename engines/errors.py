@@ -65,5 +65,5 @@ _MEMORY_WORDS = ("failed to allocate", "bad_alloc", "out of memory")
 def failed_opening(graph: "Path", name: str, error: Exception) -> EngineError:
     """What to raise for a backend's exception while it opened a graph."""
     if is_out_of_memory(error):
-        return OutOfMemory(f"Opening {graph}: {name} ran out of memory ({short_words(error)}).")
+        return OutOfMemory(f"Opening {graph}: {name} ran out of memory ({short_words(error)}). Close other programs.")
     return EngineError(f"Opening {graph}: {name} refuses it: {short_words(error)}")

@@ -49,6 +49,8 @@ def refusal_of_bundle(path: Path) -> str:
             f"{path} is not a bundle but a file, and a bundle is a folder. If it is a checkpoint, `idm-deploy export "
             f"{path}` makes a bundle of it."
         )
+    if not os.path.lexists(path):
+        return f"{path} does not exist. Name the folder of a bundle, or make one with `idm-deploy export CKPT`."
     kind = kind_of_folder(path)
     if kind is not None:
         return f"{path} is not a bundle but {kind}. `idm-deploy export CKPT` makes a bundle from a checkpoint file."

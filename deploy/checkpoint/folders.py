@@ -185,7 +185,9 @@ def _tensors_of(folder: Path, weights: WeightsName) -> Iterator[tuple[Path, dict
         tensors = _tensors_in(folder / shard)
         names = [name for name, file in index.weight_map.items() if file == shard]
         if lost := [name for name in names if name not in tensors]:
-            raise CheckpointError(f"{folder / shard} lacks {lost[0]}, which {place.name} says it holds; repeat it.")
+            raise CheckpointError(
+                f"{folder / shard} lacks {lost[0]}, which {place.name} says it holds; repeat the download."
+            )
         yield folder / shard, {name: tensors[name] for name in names}
 
 
@@ -203,7 +205,7 @@ def _mapping(file: Path) -> dict[str, Any]:
             raise CheckpointError(f"{file} has more than {LARGEST_JSON >> 20} MiB, which no configuration has.")
         content = json.loads(file.read_bytes())
     except OSError as error:
-        raise CheckpointError(f"{file} cannot be read: {error.strerror or error}.") from error
+        raise CheckpointError(f"{file} cannot be read: {error.strerror or error}. Check its permissions.") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is not JSON ({error}); download the folder again.") from error
     if not isinstance(content, dict):

@@ -104,7 +104,9 @@ def open_weights(path: str | Path) -> Contents:
     except PermissionError as error:
         raise CheckpointError(f"{path} cannot be read: permission denied. Change its permissions or owner.") from error
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise CheckpointError(
+            f"{path} cannot be read: {error.strerror or error}. Check the path and its permissions."
+        ) from error
     raise CheckpointError(
         f"{path} is not a checkpoint but {kind_of_file(path, first)}; expected a file that torch.save or safetensors "
         "wrote. Check where it came from."

@@ -57,7 +57,7 @@ def _refusal(host: str, port: int) -> str | None:
 def _versions(address: str) -> dict[str, Any]:
     """Those that the cluster was started with. Waits where what listens is no Ray."""
     from ray._common.usage.usage_lib import get_cluster_metadata
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
+    from ray._raylet import GcsClient  # type: ignore[attr-defined, unused-ignore]  # compiled
     from ray.exceptions import AuthenticationError
 
     try:

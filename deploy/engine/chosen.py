@@ -1,6 +1,9 @@
 """What `build-engine` chose for a bundle on this machine, looked up without measuring or importing anything heavy."""
 
+from contextlib import suppress
 from pathlib import Path
+
+import msgspec
 
 from deploy.bundle import Bundle
 from deploy.engine.graphs import EngineChoice
@@ -13,6 +16,40 @@ AUTO = "auto"
 
 CHOICE_LABEL = "choice for"
 """How labels of decisions in the engine cache begin."""
+
+
+class MeasuredCandidate(msgspec.Struct, forbid_unknown_fields=True):
+    """A `deploy.engine.trials.Candidate` in the engine cache."""
+
+    backend: str
+    precision: str
+    step_ms: float | None = None
+    sqnr_db: float | None = None
+    failure: str | None = None
+    psnr_drop: float | None = None
+    fidelity_db: float | None = None
+    worst_db: float | None = None
+    around: str | None = None
+    normalisation: str | None = None
+    reorders: int | None = None
+
+
+class Trial(msgspec.Struct):
+    """The `deploy.engine.trials.TrialSettings` of a decision."""
+
+    size: tuple[int, int]
+    batch: int
+    threads: int | None
+    rounds: int
+
+
+class DecisionFigures(msgspec.Struct, forbid_unknown_fields=True):
+    """What the engine cache holds of a decision; an entry with other figures is damaged, or of another version."""
+
+    candidates: list[MeasuredCandidate]
+    chosen: MeasuredCandidate
+    why: str
+    trial: Trial | None = None
 
 
 def chosen_engine(
@@ -52,7 +89,9 @@ def newest_decision(bundle: Bundle, cache_dir: Path | None = None, device: int |
     for entry in entries:
         same = all(entry.key.get(name) == value for name, value in base.items())
         if same and entry.label.startswith(CHOICE_LABEL) and entry.key.get("asked") == f"{AUTO} {AUTO}":
-            return entry
+            with suppress(msgspec.ValidationError):
+                msgspec.convert(entry.figures, DecisionFigures)
+                return entry
     return None
 
 

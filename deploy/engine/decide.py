@@ -11,7 +11,7 @@ from math import inf, isfinite
 from pathlib import Path
 
 from deploy.bundle import Bundle
-from deploy.engine.chosen import AUTO, CHOICE_LABEL, machine_key
+from deploy.engine.chosen import AUTO, CHOICE_LABEL, DecisionFigures, machine_key
 from deploy.engine.graphs import INT8, EngineChoice
 from deploy.engine.trials import FLOAT_REFERENCE, Candidate, TrialSettings, possible_choices, try_choices
 from deploy.errors import DeployError, MissingPackage
@@ -102,7 +102,11 @@ def decide(bundle: Bundle, cache: Cache, options: BuildOptions, progress: Progre
         return {"candidates": [asdict(c) for c in candidates], "chosen": asdict(best), "why": why, "trial": trial}
 
     entry, reason = cache.obtain(
-        f"{CHOICE_LABEL} {bundle.path.resolve().name}", _choice_key(bundle, options), build, rebuild=options.rebuild
+        f"{CHOICE_LABEL} {bundle.path.resolve().name}",
+        _choice_key(bundle, options),
+        build,
+        rebuild=options.rebuild,
+        kind=DecisionFigures,
     )
     return _decision(entry.figures, reason, options, cache)
 

@@ -18,7 +18,7 @@ from engines.packages import installed_version
 
 BEFORE_ENGINES = {"numpy": ("", "everything"), "pillow": ("", "images")}
 AFTER_ENGINES = {"torch": ("export", "checkpoints, export"), "onnx": ("export", "export, quantization")}
-AFTER_ENGINES |= {"huggingface_hub": ("hub", "models on a hub")}
+AFTER_ENGINES |= {"huggingface_hub": ("hub", "models on a hub"), "fastapi": ("serve", "a service")}
 """Distribution -> (extra of idm-deploy that brings it, what it is for)."""
 
 EXACT, UNKNOWN = "exact", "unknown"

@@ -28,7 +28,9 @@ def family_named(name: str) -> Family:
         if family.name == name:
             return family
     names = ", ".join(family.name for family in FAMILIES)
-    raise BundleError(f"There is no family of networks called {name!r} in this version; it runs {names}.")
+    raise BundleError(
+        f"there is no family of networks called {name!r} in this version; it runs {names}. Update idm-deploy."
+    )
 
 
 def titles() -> list[str]:

@@ -133,6 +133,7 @@ class Forecasts:
         self._told.add(sizes)
         about = "" if expected is None else f": about {text_from_seconds(expected)}"
         tiles = "" if work.tile is None else f" in {work.tiles} tiles of {work.tile}"
+        tiles += ", which is faster" if work.for_speed else ""
         later = "; the first steps will tell how long it takes" if expected is None else ""
         if self._announces or (expected is not None and expected >= LONG):
             course = Course.of(*sizes, self._sampling).describe()

@@ -58,7 +58,7 @@ class Run:
     ) -> None:
         self.upscaler = upscaler
         self.request = request
-        self.sampling = upscaler.sampling(request.choices)
+        self.sampling = upscaler.sampling(request.choices, request.scale)
         self.settings = Settings(upscaler, request, self.sampling)
         self._say = say = _in_one_line(say)
         self._progress = progress

@@ -18,6 +18,7 @@ Kind = Literal["bundle", "pipeline", "checkpoint"]
 ReadText = Callable[[str], bytes]
 """The content of a small file of the repository, by its name there."""
 
+_ASK = "Ask its owner to upload it again."
 _WEIGHTS = re.compile(
     r"(?P<stem>diffusion_pytorch_model|pytorch_model|model)(?:\.(?P<variant>[A-Za-z0-9_]+))?"
     r"(?P<shard>-(?P<number>\d{5})-of-(?P<count>\d{5}))?(?:\.(?P<late>[A-Za-z0-9_]+))?\.(?P<suffix>safetensors|bin)"
@@ -95,13 +96,15 @@ def _bundle(address: Address, root: str, inside: Mapping[str, str], read: ReadTe
         if isinstance(record, dict) and isinstance(record.get("sha256"), str)
     }
     if not records or len(hashes) != len(records):
-        raise HubError(f"{address}: its {BUNDLE_INDEX} lists no files with their SHA-256; it is not whole.")
+        raise HubError(f"{address}: its {BUNDLE_INDEX} lists no files with their SHA-256; it is not whole. {_ASK}")
     odd = [name for name in records if "/" in name or not is_plain_path(name)]
     if odd:
-        raise HubError(f"{address}: its {BUNDLE_INDEX} lists {odd[0][:60]!r}, which is no name of a file in a bundle.")
+        raise HubError(
+            f"{address}: its {BUNDLE_INDEX} lists {odd[0][:60]!r}, which is no name of a file in a bundle. {_ASK}"
+        )
     lost = sorted(name for name in records if name not in inside)
     if lost:
-        raise HubError(f"{address}: its {BUNDLE_INDEX} lists {_shown(lost)}, which the repository lacks.")
+        raise HubError(f"{address}: its {BUNDLE_INDEX} lists {_shown(lost)}, which the repository lacks. {_ASK}")
     files = sorted([inside[BUNDLE_INDEX], *(inside[name] for name in records)])
     return Choice(
         kind="bundle", files=tuple(files), root=root, sha256={root + name: text for name, text in hashes.items()}
@@ -126,13 +129,13 @@ def _pipeline(
     odd = [part for part in parts if "/" in part or not is_plain_path(part)]
     if odd or not parts:
         what = f"names the part {odd[0][:60]!r}" if odd else "names no parts"
-        raise HubError(f"{address}: its {PIPELINE_INDEX} {what}; it is no diffusers pipeline.")
+        raise HubError(f"{address}: its {PIPELINE_INDEX} {what}; it is no diffusers pipeline. {_ASK}")
     files, notes = [PIPELINE_INDEX], []
     for part in parts:
         own = [name.removeprefix(f"{part}/") for name in inside if name.startswith(f"{part}/")]
         own = [name for name in own if "/" not in name]
         if not own:
-            raise HubError(f"{address}: its {PIPELINE_INDEX} names the part {part}, which the repository lacks.")
+            raise HubError(f"{address}: its {PIPELINE_INDEX} names the part {part}, which the repository lacks. {_ASK}")
         weights, note = _weights(address, part, own)
         notes += [note] if note else []
         settings = [name for name in own if name.endswith(".json") and not _INDEX.fullmatch(name)]
@@ -161,7 +164,9 @@ def _weights(address: Address, part: str, names: Collection[str]) -> tuple[list[
     count = int(found[0]["count"])
     numbers = {int(match["number"]) for match in found}
     if lost := [number for number in range(1, count + 1) if number not in numbers]:
-        raise HubError(f"{address}: the weights of {part} are in {count} pieces, of which number {lost[0]} is missing.")
+        raise HubError(
+            f"{address}: the weights of {part} are in {count} pieces, of which number {lost[0]} is missing. {_ASK}"
+        )
     index = [
         name
         for name in names
@@ -174,9 +179,9 @@ def _mapping(address: Address, name: str, content: bytes) -> dict[str, Any]:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise HubError(f"{address}: {name} is not JSON ({str(error)[:80]}); the upload is damaged.") from error
+        raise HubError(f"{address}: {name} is not JSON ({str(error)[:80]}); the upload is damaged. {_ASK}") from error
     if not isinstance(value, dict):
-        raise HubError(f"{address}: {name} is no JSON object; the upload is damaged.")
+        raise HubError(f"{address}: {name} is no JSON object; the upload is damaged. {_ASK}")
     return value
 
 

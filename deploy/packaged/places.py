@@ -24,11 +24,16 @@ EVALUATION_IMAGES = PACKAGED / "evaluation"
 """Originals cut from photographs that no training saw, and apart from those in CALIBRATION_IMAGES."""
 
 
-def bundle_or_packaged(explicit: Path | None, say: Callable[[str], None], here: Path | None = None) -> Path:
-    """The bundle that is named or found, as `discover` finds it; where there is none, the packaged one, said aloud."""
+def bundle_or_packaged(
+    explicit: Path | None, say: Callable[[str], None], here: Path | None = None, *, named: str = "with --bundle"
+) -> Path:
+    """The bundle that is named or found, as `discover` finds it; where there is none, the packaged one, said aloud.
+
+    named: how a command is told of one.
+    """
     path = discover(here, explicit=explicit, fallback=IDM_BUNDLE)
     if path == IDM_BUNDLE and explicit is None:
-        say("no bundle here: using the packaged demo model, a small one; name yours with --bundle")
+        say(f"no bundle here: using the packaged demo model, a small one; name yours {named}")
     return path
 
 

@@ -49,7 +49,9 @@ def generate_pictures(
     """Per picture, its pixels at each size. A picture is the same whatever the sizes and the count."""
     model = session.model
     if not model.generates:
-        raise PlanError(f"{session.bundle.path} holds a model that enlarges pictures; use `upscale` (infer).")
+        raise PlanError(
+            f"{session.bundle.path} holds a model that enlarges pictures and makes none: type `idm-deploy infer`."
+        )
     if sampling.from_guess:
         raise PlanError("A picture made from noise alone has no input to begin from; leave out the start.")
     usual = model.generation(1, None, None)

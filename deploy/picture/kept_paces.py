@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median_low
-from typing import Any
+from typing import Any, TypedDict
 
 from deploy.bundle import Bundle
 from deploy.engine.chosen import machine_key, newest_decision
@@ -22,9 +22,15 @@ SIZES = 64
 """Places that are kept, those of the latest runs."""
 
 
+class _Figures(TypedDict):
+    """What the engine cache holds of a pace; entries with other figures are damaged."""
+
+    times: list[tuple[str, int, int, list[float]]]
+
+
 def kept_pace(bundle: Bundle, choice: EngineChoice) -> Pace:
     """The times of this bundle and engine here: of earlier runs, and a step that `build-engine` measured."""
-    entry = Cache(choice.cache_dir).find(_key(bundle, choice))
+    entry = Cache(choice.cache_dir).find(_key(bundle, choice), _Figures)
     kept = _measured_by_build_engine(bundle, choice)
     kept |= {} if entry is None else {place: median_low(times) for place, times in _places(entry.figures).items()}
     # What keeps a processor busy does not keep a GPU.
@@ -40,7 +46,7 @@ def keep_pace(bundle: Bundle, choice: EngineChoice, pace: Pace) -> None:
 
     def merged(folder: Path) -> Figures:
         del folder  # figures are all there is to keep
-        entry = cache.find(key)
+        entry = cache.find(key, _Figures)
         times = {} if entry is None else _places(entry.figures)
         for place, seconds in learnt.items():
             times[place] = [*times.pop(place, []), seconds][-RUNS:]
@@ -68,8 +74,8 @@ def _measured_by_build_engine(bundle: Bundle, choice: EngineChoice) -> dict[Plac
     # A trial's size is that of the output, which does not tell a latent's.
     if entry is None or family_named(bundle.manifest.family).decodes:
         return {}
-    trial = entry.figures.get("trial", {})
-    if trial.get("batch") != 1 or trial.get("threads") != choice.threads:
+    trial = entry.figures.get("trial")
+    if trial is None or trial.get("batch") != 1 or trial.get("threads") != choice.threads:
         return {}
     pixels = trial["size"][0] * trial["size"][1]
     names = ("backend", "precision", "around", "normalisation")

@@ -7,7 +7,7 @@ from typing import Self
 from deploy.bundle import Bundle
 from deploy.engine.choice import engine_choice
 from deploy.engine.graphs import EngineChoice, GraphSet
-from deploy.errors import PlanError, SizeError
+from deploy.errors import BundleError, PlanError, SizeError
 from deploy.families.table import family_named
 from deploy.picture.memory import bytes_from_text, default_budget
 from deploy.picture.room import ROOM
@@ -38,7 +38,10 @@ class Session:
         *,
         graphs: GraphSet | None = None,
     ) -> None:
-        family = family_named(bundle.manifest.family)  # refused before anything is opened
+        try:
+            family = family_named(bundle.manifest.family)  # refused before anything is opened
+        except BundleError as error:
+            raise BundleError(f"{bundle.path} cannot be used: {error}") from error
         choice = choice or engine_choice(bundle, threads=threads)
         self.bundle = bundle
         self.choice = choice if threads is None else replace(choice, threads=threads)
@@ -62,9 +65,9 @@ class Session:
         """The engines' memory is free, or will be when what runs now is done; whoever comes next opens them."""
         self.graphs.close()
 
-    def sampling(self, choices: Choices | None = None) -> Sampling:
-        """A checked way to sample with this bundle."""
-        sampling = sampling_from(self.bundle.manifest, choices or Choices())
+    def sampling(self, choices: Choices | None = None, scale: float | None = None) -> Sampling:
+        """A checked way to sample with this bundle, for pictures that grow so many times if that is known."""
+        sampling = sampling_from(self.bundle.manifest, choices or Choices(), scale)
         refusal = self.model.refusal_of_consistency()
         if sampling.consistency and refusal is not None:
             raise PlanError(refusal)

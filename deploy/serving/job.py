@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +43,7 @@ class Job:
     made: Event = field(default_factory=dict)
     preview: Event | None = None
     worker: WorkerProcess | None = None
+    kept_bytes: int = 0  # of its files, once it has ended
     order: str = ""  # by which it was given to the worker
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -82,6 +84,11 @@ class Job:
         """What a browser calls the result: made of the client's name, and of nothing that is not a name."""
         stem = re.sub(r"[^\w .-]+", "_", Path(self.name.replace("\\", "/")).name.rsplit(".", 1)[0]).strip(" .")[:80]
         return f"{stem or 'picture'}_{self.look['label']}{self.made.get('suffix', '')}"
+
+    def weigh(self) -> None:
+        """What its files take is known."""
+        with suppress(OSError):  # they go meanwhile
+            self.kept_bytes = sum(path.stat().st_size for path in self.folder.iterdir())
 
     def change(self) -> None:
         """Whoever watches looks again."""

@@ -211,6 +211,7 @@ class Jobs:
             order = {"op": "show", "id": secrets.token_hex(8), "asked": job.asked.as_json(), "kind": kind}
             image = job.target if kind == RESULT else job.image
             await self.pool.ask(order | {"image": str(image), "target": str(target)})
+            job.weigh()
         return target
 
     def forget(self, job: Job) -> None:
@@ -259,7 +260,7 @@ class Jobs:
         is_trial = self.batches.is_to_be_tried(kind, alike)
         if is_trial and self._running[worker]:
             return  # a trial wants the engine for itself
-        most = self.batches.most if is_trial else self.batches.size(kind)
+        most = self.batches.most if is_trial else len(self.batches.parts(kind, range(alike))[0])
         group: list[Job] = []
         while len(group) < most:
             left = room - taken - sum(each.own_bytes for each in group)
@@ -292,6 +293,7 @@ class Jobs:
             for job in group
         ]
         order: Event = {"op": "make", "id": number, "pictures": pictures, "is_trial": is_trial, "kind": group[0].kind}
+        order |= {"at_once": self.batches.size(group[0].kind), "is_tried": self.batches.is_tried}
         order["is_short"] = all(job.cost <= SHORT_SECONDS for job in group)
         worker.send(order)
 
@@ -314,7 +316,7 @@ class Jobs:
                 self._running[worker] = {lane: number for lane, number in lanes.items() if number != event["id"]}
             case "tried":
                 worker.is_on_trial = False
-                self.batches.learn(event["kind"], pays=event["pays"])
+                self.batches.learn(event["kind"], event["count"])
             case _:
                 if (job := self._made_now.get(event.get("id", ""))) is not None:
                     self._told_of(job, event)
@@ -355,6 +357,7 @@ class Jobs:
             return
         self._waiting.remove(job)
         job.state, job.error, job.ended = state, error, time.monotonic()
+        job.weigh()
         self.metrics.finished(job)
         trace_job(job)
         if state == "cancelled" and job.worker is None:
@@ -378,13 +381,13 @@ class Jobs:
             self._bound()
 
     def _bound(self) -> None:
-        """Results that are kept take so much disk at most; the oldest go first."""
-        done = [job for job in self._jobs.values() if job.state == "done"]
-        taken = sum(job.made["bytes"] for job in done)
-        for job in done:
+        """Results that are kept, with their inputs, take so much disk at most; the oldest go first."""
+        kept = [job for job in self._jobs.values() if job.state in ("done", "failed")]
+        taken = sum(job.kept_bytes for job in kept)
+        for job in kept:
             if taken <= self.options.max_kept:
                 break
-            taken -= job.made["bytes"]
+            taken -= job.kept_bytes
             self._expire(job)
         ended = [job for job in self._jobs.values() if job.state in FINAL]
         for job in ended[: max(len(ended) - MOST_FORGOTTEN, 0)]:

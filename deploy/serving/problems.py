@@ -46,4 +46,5 @@ def sentence_for_clients(text: str, path: str = "") -> str:
         text = text.replace(f"reading {path}: ", "The picture cannot be read: ").replace(path, "the picture")
     text = re.sub(r" Allow more with `max_memory`[^.]*\.", " Ask for a smaller picture.", text)
     text = text.replace(", or raise the limit with `max_pixels`", "")
+    text = re.sub(r" Raise the limit with `max_pixels`[^.]*\.", " Send a smaller picture.", text)
     return re.sub(r"`([a-z]+(?:_[a-z]+)*)`", r"\1", text).strip()

@@ -27,8 +27,13 @@ OPEN = frozenset(
 )
 """What needs no token: the page, which asks for one, and what looks whether the service lives."""
 
+FORM = "multipart/form-data"
+
 LEAST_RATE = 8192
 """Bytes a second that an upload must bring on average, once it has had a while."""
+
+UPLOADS_AT_ONCE = 4
+"""Times the largest upload that requests may bring together while they come, and as long as they lie in memory."""
 
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -46,12 +51,16 @@ class Guard:
         self._app = app
         self._options = options
         self._metrics = metrics
+        self._held = _Held(UPLOADS_AT_ONCE * options.max_upload)
         self._tokens = None if options.tokens is None else [_digest(token.encode()) for token in options.tokens]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        method = scope["method"]
+        if method == "HEAD":  # the server sends no body to it
+            scope = {**scope, "method": "GET"}
         began = time.perf_counter()
         status = 0
         has_started = False
@@ -70,18 +79,21 @@ class Guard:
                 ]
             await send(message)
 
+        body = _Body(receive, self._held, self._options, is_form=headers.get("content-type", "").startswith(FORM))
         try:
             self._check(scope, headers)
-            limited = _Body(receive, self._options.max_upload, self._options.idle_seconds)
-            await self._app(scope, limited.receive, answer)
+            await self._app(scope, body.receive, answer)
         except Problem as problem:
             if has_started:
                 raise
             await _refuse(problem, answer)
         finally:
+            body.let_go()
             route = getattr(scope.get("route"), "path", "none")
-            self._metrics.requested(route, scope["method"], status)
-            log_access(scope, request_id=request_id, status=status, seconds=time.perf_counter() - began)
+            self._metrics.requested(route, method, status)
+            log_access(
+                {**scope, "method": method}, request_id=request_id, status=status, seconds=time.perf_counter() - began
+            )
 
     def _check(self, scope: Scope, headers: dict[str, str]) -> None:
         self._check_host(headers.get("host", ""))
@@ -122,14 +134,42 @@ class Guard:
         return f"token {known.index(True) + 1}"
 
 
-class _Body:
-    """What a client sends, as long as it is not too much or too slow."""
+class _Held:
+    """The bytes of all requests that are coming or lie in memory, of which there are so many at most."""
 
-    def __init__(self, receive: Receive, most: int, idle_seconds: float) -> None:
-        self._receive = receive
+    def __init__(self, most: int) -> None:
         self._most = most
-        self._idle_seconds = idle_seconds
         self._bytes = 0
+
+    def take(self, count: int) -> None:
+        """So many more. Problem where that would be too many."""
+        if self._bytes + count > self._most:
+            raise Problem(
+                429,
+                "So much is being sent to this service by all its clients that there is no room for this request. Try "
+                "again in a few seconds.",
+                {"Retry-After": "5", "Connection": "close"},
+            )
+        self._bytes += count
+
+    def give_back(self, count: int) -> None:
+        """So many less."""
+        self._bytes -= count
+
+
+class _Body:
+    """What a client sends, as long as it is not too much or too slow.
+
+    is_form: its pictures go to disk as they come; other requests lie in memory until they are answered.
+    """
+
+    def __init__(self, receive: Receive, held: _Held, options: ServeOptions, *, is_form: bool) -> None:
+        self._receive = receive
+        self._held = held
+        self._most = options.max_upload
+        self._idle_seconds = options.idle_seconds
+        self._is_form = is_form
+        self._bytes = self._taken = 0
         self._began = time.monotonic()
         self._is_complete = False
 
@@ -141,13 +181,23 @@ class _Body:
         except TimeoutError:
             raise self._too_slow() from None
         if message["type"] == "http.request":
-            self._bytes += len(message.get("body", b""))
+            count = len(message.get("body", b""))
+            self._bytes += count
             self._is_complete = not message.get("more_body", False)
             if self._bytes > self._most:
                 raise _too_large(self._most)
             if time.monotonic() - self._began > self._idle_seconds + self._bytes / LEAST_RATE:
                 raise self._too_slow()
+            self._held.take(count)
+            self._taken += count
+            if self._is_complete and self._is_form:
+                self.let_go()
         return message
+
+    def let_go(self) -> None:
+        """Nothing of it is held any more."""
+        self._held.give_back(self._taken)
+        self._taken = 0
 
     def _too_slow(self) -> Problem:
         return Problem(408, "The request came too slowly, and was not waited for any longer.", {"Connection": "close"})

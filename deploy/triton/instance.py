@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -22,8 +22,8 @@ from deploy.images.sizes import Size
 from deploy.picture.memory import default_budget
 from deploy.picture.run import Progress
 from deploy.serving.asked import Asked
-from deploy.serving.batches import Batches
-from deploy.serving.making import Made, Order, make_alone, pays, pixels_together
+from deploy.serving.batches import Batches, parted
+from deploy.serving.making import Made, Order, count_that_pays, make_alone, pixels_together
 from deploy.serving.models import Model, Unfit
 from deploy.serving.problems import Problem
 from deploy.serving.protocols.tensors import FILE, IMAGE, asked_of_parameters, files_of_pixels, pixels_of_files
@@ -108,7 +108,7 @@ class Instance:
         self._model = model
         self._settings = settings
         self._batches = Batches(settings.batch)
-        self._place = tempfile.TemporaryDirectory(prefix="idm-deploy-triton-")
+        self._folder = tempfile.TemporaryDirectory(prefix="idm-deploy-triton-")
         model.warm_up(Size.square(WARM_UP_SIDE))
 
     def __enter__(self) -> Self:
@@ -117,14 +117,19 @@ class Instance:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def place(self) -> Path:
+        """Where the files of requests lie while these are answered."""
+        return Path(self._folder.name)
+
     def close(self) -> None:
         """The engine's memory is free, temporary files are gone."""
         self._model.close()
-        self._place.cleanup()
+        self._folder.cleanup()
 
     def responses(self, requests: Sequence[Any], triton: Any) -> list[Any]:
         """An answer for each request, in their order. triton: the module of its Python backend."""
-        with tempfile.TemporaryDirectory(dir=self._place.name) as place:
+        with tempfile.TemporaryDirectory(dir=self._folder.name) as place:
             asks = [Ask(request=request) for request in requests]
             groups: dict[str, list[Picture]] = {}
             for number, ask in enumerate(asks):
@@ -184,20 +189,22 @@ class Instance:
         made = [each for _, each in opened]
         is_one_kind = len(made) > 1 and len({each.kind() for each in made}) == 1
         if is_trial and is_one_kind:
-            self._batches.learn(kind, pays=self._pays(made))
-        if not (is_one_kind and self._batches.size(kind) > 1 and self._make_together(opened)):
-            for picture, each in opened:
+            self._batches.learn(kind, self._count_that_pays(made))
+        for part in self._batches.parts(kind, opened) if is_one_kind else parted(opened, 1, is_tried=True):
+            if len(part) > 1 and self._make_together(part):
+                continue
+            for picture, each in part:
                 if picture.is_wanted():
                     with picture.ask.guarded(picture.path):
-                        make_alone(self._model, each)
+                        make_alone(self._model, each, nullcontext())
         for _ in opened:
             self._batches.count(kind)
 
-    def _pays(self, made: Sequence[Made]) -> bool:
+    def _count_that_pays(self, made: Sequence[Made]) -> int:
         try:
-            return pays(self._model, made)
+            return count_that_pays(self._model, made)
         except (*REFUSALS, Cancelled):  # each tells for itself when it is made
-            return False
+            return 1
 
     def _make_together(self, opened: Sequence[tuple[Picture, Made]]) -> bool:
         """Whether it went well: where not, each tells for itself why it cannot be made."""

@@ -71,9 +71,9 @@ def read_signature(graph: Path) -> GraphSignature:
     try:
         model = graph.read_bytes()
     except FileNotFoundError:
-        raise EngineError(f"Opening {graph}: there is no such file.") from None
+        raise EngineError(f"Opening {graph}: there is no such file. Copy the bundle here again.") from None
     except OSError as error:
-        raise EngineError(f"Opening {graph}: it cannot be read ({error.strerror}).") from error
+        raise EngineError(f"Opening {graph}: it cannot be read ({error.strerror}). Check its permissions.") from error
     return signature_of_model(model, graph)
 
 

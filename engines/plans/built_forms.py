@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
+
+import msgspec
 
 from engines.arrays import Array
 from engines.cache import Cache, Entry, Figures, fingerprint, fingerprint_of_graph
@@ -31,6 +33,15 @@ HALF_RULES = "1"
 HALF = "fp16"
 HALF_FILE = "half.onnx"
 PLAN_FILE = "engine.plan"
+
+
+class PlanFigures(TypedDict):
+    """What the engine cache holds of a plan: its sizes by axis, and what the builder told of its layers."""
+
+    axes: dict[str, tuple[int, int, int]]
+    formats: dict[str, dict[str, int]]
+    layers: int
+    notes: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +187,7 @@ def make_plan(
             f"{settings.package.backend} cannot build: it is not installed. Type {settings.package.install}."
         )
     label = f"{source.label} {settings.precision} plan"
-    return cache.obtain(label, plan_key(source, settings), write, rebuild=rebuild)
+    return cache.obtain(label, plan_key(source, settings), write, rebuild=rebuild, kind=PlanFigures)
 
 
 def _timing_cache(settings: PlanSettings, cache: Cache) -> Path | None:
@@ -207,8 +218,10 @@ def find_plan(
         for entry in cache.entries():
             if any(entry.key.get(name) != value for name, value in key.items()):
                 continue
-            axes = {axis: (low, usual, high) for axis, (low, usual, high) in entry.figures["axes"].items()}
-            profile = Profile(axes=axes)
+            try:
+                profile = Profile(axes=msgspec.convert(entry.figures, PlanFigures)["axes"])
+            except msgspec.ValidationError:
+                continue
             if not profile.excess(sizes):
                 cache.find(entry.key)  # marks it as used
                 return entry.file(PLAN_FILE), profile

@@ -8,11 +8,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 
-from engines.cache import Cache, Figures, default_cache_dir, fingerprint, fingerprint_of_graph
+from engines.cache import LARGEST_ENTRY_BYTES, Cache, Figures, default_cache_dir, fingerprint, fingerprint_of_graph
 from engines.errors import EngineError
 
 KEY = {
@@ -86,7 +86,9 @@ def test_rebuild_on_request(tmp_path: Path) -> None:
     assert len(cache.entries()) == 1
 
 
-@pytest.mark.parametrize("damage", ["shorter", "missing", "not json", "schema", "not an object"])
+@pytest.mark.parametrize(
+    "damage", ["shorter", "missing", "not json", "schema", "not an object", "of another kind", "large"]
+)
 def test_a_damaged_entry_is_built_again(damage: str, tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     entry, _ = cache.obtain("face", KEY, writes())
@@ -98,6 +100,12 @@ def test_a_damaged_entry_is_built_again(damage: str, tmp_path: Path) -> None:
         entry.file("entry.json").write_text("{")
     elif damage == "not an object":
         entry.file("entry.json").write_text("[]")
+    elif damage == "large":
+        entry.file("entry.json").write_text(entry.file("entry.json").read_text() + " " * LARGEST_ENTRY_BYTES)
+    elif damage == "of another kind":
+        entry.file("entry.json").write_text(
+            entry.file("entry.json").read_text().replace('"label": "face"', '"label": 3')
+        )
     else:
         stored = json.loads(entry.file("entry.json").read_text())
         entry.file("entry.json").write_text(json.dumps(stored | {"schema": 99}))
@@ -106,6 +114,18 @@ def test_a_damaged_entry_is_built_again(damage: str, tmp_path: Path) -> None:
     _, reason = cache.obtain("face", KEY, writes())
     assert reason == "the one in the cache is damaged or of another version of this tool"
     assert cache.find(KEY) is not None
+
+
+def test_figures_of_another_kind_are_damage_to_whoever_reads_them(tmp_path: Path) -> None:
+    class Times(TypedDict):
+        times: list[float]
+
+    cache = Cache(tmp_path)
+    cache.obtain("face", KEY, lambda _: {"times": [1, "long"]})
+    assert cache.find(KEY) is not None and cache.find(KEY, Times) is None
+    entry, reason = cache.obtain("face", KEY, lambda _: {"times": [1, 2]}, kind=Times)
+    assert reason == "the one in the cache is damaged or of another version of this tool"
+    assert entry.figures == {"times": [1, 2]} and cache.find(KEY, Times) is not None
 
 
 def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def build_engine(
     from deploy.packaged.places import bundle_or_packaged
     from engines.cache import Cache
 
-    opened = Bundle.open(bundle_or_packaged(bundle, say), verify="sizes")
+    opened = Bundle.open(bundle_or_packaged(bundle, say, named="behind the command"), verify="sizes")
     cache = Cache(cache_dir)
     with checked_usage():
         trial = TrialSettings(size=Size.from_user(size_from_text(size)), batch=batch, threads=threads, rounds=rounds)

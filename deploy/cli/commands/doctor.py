@@ -36,8 +36,11 @@ def doctor(
 
 def _print(report: Report) -> None:
     console = plain_console()
-    for table in (_machine(report), _packages(report), _engines(report)):
+    for number, table in enumerate((_machine(report), _packages(report), _engines(report))):
+        if number:
+            console.print()
         console.print(table)
+    if report.problems:
         console.print()
     for problem in report.problems:
         console.print(f"! {problem}", style="yellow")

@@ -13,7 +13,7 @@ from deploy.cli.values import batch_from_text, checked_usage
 
 EXAMPLES = (
     "idm-deploy export-triton photos.bundle -o repository",
-    "idm-deploy export-triton photos.bundle -o repository --gpus 0,1 --max-batch 16 --max-queue 256",
+    "idm-deploy export-triton photos.bundle -o repository --gpus 0,1 --instances 2",
     "idm-deploy export-triton photos.bundle -o repository --name photos --graphs",
 )
 

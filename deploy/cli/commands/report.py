@@ -70,7 +70,7 @@ def report(
         raise typer.BadParameter("--originals are for pictures; leave out --no-pictures.")
     if measure and bench is not None:
         raise typer.BadParameter("--bench brings the speed; leave out --measure.")
-    place = bundle_or_packaged(bundle, say)
+    place = bundle_or_packaged(bundle, say, named="behind the command")
     target = output or default_page(place)
     refuse_page_in_the_way(target, force=force)
     timed = None if bench is None else read_figures(bench, "what `idm-deploy bench --json` printed")

@@ -62,7 +62,9 @@ def serve(
         int, LIMITS("Most pixels of an input or output; pictures beyond it are refused.", least=1)
     ] = 64_000_000,
     max_upload: Annotated[str, LIMITS("Most bytes of a request, such as 64MiB.")] = "64MiB",
-    max_kept: Annotated[str, LIMITS("Most bytes of results that wait to be fetched; the oldest go first.")] = "2GiB",
+    max_kept: Annotated[
+        str, LIMITS("Most bytes of results, with their inputs, that wait to be fetched; the oldest go first.")
+    ] = "2GiB",
     keep_seconds: Annotated[float, LIMITS("How long a result can be fetched.", least=0)] = 900.0,
     deadline_seconds: Annotated[
         float, LIMITS("Longest time from a request to its picture, waiting included.", least=0)
@@ -97,7 +99,7 @@ def serve(
     for package in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
         if not is_importable(package):
             raise MissingPackage(f"Serving needs the package {package}. Type pip install 'idm-deploy[serve]'.")
-    found = bundles or [bundle_or_packaged(None, say)]
+    found = bundles or [bundle_or_packaged(None, say, named="behind the command")]
     tokens = None if token_file is None else tokens_in(token_file)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with checked_usage():

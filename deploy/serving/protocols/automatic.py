@@ -107,6 +107,7 @@ async def interrupt(request: Request) -> dict[str, Any]:
 @router.post("/extra-single-image", openapi_extra=_BODY)
 async def single(request: Request) -> dict[str, Any]:
     """A picture, enlarged."""
+    jobs_of(request).refuse_while_full()  # before it is read
     given = await json_of(request)
     image, words = (await _enlarged(request, given, [given.get("image")]))[0]
     return {"html_info": words, "image": image}
@@ -115,6 +116,7 @@ async def single(request: Request) -> dict[str, Any]:
 @router.post("/extra-batch-images", openapi_extra=_BODY)
 async def batch(request: Request) -> dict[str, Any]:
     """Pictures, enlarged."""
+    jobs_of(request).refuse_while_full()
     given = await json_of(request)
     listed = given.get("imageList")
     if not isinstance(listed, list) or not listed or not all(isinstance(each, dict) for each in listed):

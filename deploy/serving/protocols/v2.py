@@ -26,7 +26,7 @@ from deploy.serving.protocols.tensors import (
     pixels_of_files,
 )
 from deploy.serving.protocols.whole import results_of
-from deploy.serving.upscale_route import PROBLEM, jobs_of
+from deploy.serving.upscale_route import PROBLEM, jobs_of, json_from
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], responses=PROBLEM)
 
@@ -97,6 +97,7 @@ _INFER = {
 async def infer(request: Request, name: str, version: str = VERSION) -> Response:
     """Pictures, enlarged."""
     _check_model(request, name, version)
+    jobs_of(request).refuse_while_full()  # before it is read
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Problem(415, "Compressed requests are not read; send the tensors as they are.")
     body = await request.body()
@@ -135,13 +136,7 @@ def _message(body: bytes, length: str | None) -> tuple[dict[str, Any], bytes]:
         if not length.isascii() or not length.isdecimal() or int(length[:20]) > len(body):
             raise Problem(400, f"{HEADER_LENGTH} must say how many bytes of the body are JSON.")
         end = int(length)
-    try:
-        message = json.loads(body[:end])
-    except (ValueError, RecursionError) as error:
-        raise Problem(400, "The request is not JSON.") from error
-    if not isinstance(message, dict):
-        raise Problem(422, "The request must be a JSON object.")
-    return message, body[end:]
+    return json_from(body[:end]), body[end:]
 
 
 def _only_input(message: dict[str, Any]) -> dict[str, Any]:

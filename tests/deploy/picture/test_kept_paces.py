@@ -62,7 +62,8 @@ def test_the_step_that_build_engine_measured_is_used(idm_micro: Bundle, choice: 
         {"backend": "onnxruntime-cpu", "precision": "fp32", "step_ms": 100.0},
     ]
     for threads in (4, 1):
-        figures = {"candidates": candidates, "trial": {"size": [20, 50], "batch": 1, "threads": threads}}
+        trial = {"size": [20, 50], "batch": 1, "threads": threads, "rounds": 5}
+        figures = {"candidates": candidates, "chosen": candidates[0], "why": "it is faster", "trial": trial}
         key = machine_key(idm_micro) | {"asked": "auto auto", "threads": str(threads)}
         cache.obtain(f"{CHOICE_LABEL} it", key, lambda _, figures=figures: figures)  # type: ignore[misc]
         seconds = kept_pace(idm_micro, choice).seconds(whole(1000, steps=3))

@@ -2,18 +2,23 @@
 
 import json
 import socket
+import struct
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from zlib import crc32
 
 import pytest
 from typer.testing import CliRunner
 
 from deploy.cli.main import app
 from deploy.serving.options import ServeError, ServeOptions, named_bundles, tokens_in
+from deploy.serving.problems import Problem
 from deploy.serving.start import listening_socket
+from deploy.serving.upscale_route import json_from
 from tests.deploy.serving.service import Service, served
 from tests.deploy.serving.test_upscale import form
 
@@ -34,6 +39,15 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 SLOW = {"scale": "20", "stages": "once", "draws": "64"}
 """Seconds of work, which nobody waits for."""
+
+
+def header_of_png(width: int, height: int) -> bytes:
+    """The beginning of a picture of that size, which is missing."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", b"")]
+    written = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", crc32(name + data)) for name, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
 
 
 def bearer(token: str = TOKEN) -> dict[str, str]:
@@ -105,6 +119,15 @@ def test_too_much_and_too_slow_are_not_waited_for(strict: Service) -> None:
             began = time.monotonic()
             assert connection.recv(12) == expected
             assert time.monotonic() - began < 5
+    with ExitStack() as stack:
+        # All that comes at once is four of the largest uploads, 400 kB here.
+        several = [stack.enter_context(socket.create_connection((host.hostname, host.port), 10)) for _ in range(5)]
+        part = 'Content-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+        for connection in several:
+            connection.sendall(f"{body}{part}".encode() + b"x" * 89_000)
+        assert sorted(connection.recv(12) for connection in several) == [b"HTTP/1.1 408"] * 4 + [b"HTTP/1.1 429"]
+    with pytest.raises(Problem, match="more than 4000000 values"):
+        json_from(b"[" + b"[]," * 2_000_001 + b"[]]")
     assert strict.files() == []
 
 
@@ -164,6 +187,13 @@ def test_what_is_no_request_is_refused_and_one_that_is_cut_off_leaves_nothing(st
             assert expected is None or connection.recv(12) == expected
     with strict.client(headers=bearer()) as client:
         assert client.put("/v1/models").status_code == 405
+        for path in ("/", "/v1/models", "/healthz"):
+            answers = client.head(path), client.get(path)
+            assert [answer.status_code for answer in answers] == [200, 200] and answers[0].content == b""
+            assert answers[0].headers["content-length"] == answers[1].headers["content-length"]
+        huge = form(header_of_png(60_000, 60_000))
+        answer = client.post("/v1/upscale", files=huge, data={"scale": "2"})
+        assert answer.status_code == 422 and answer.json()["detail"].endswith("250000000. Send a smaller picture.")
         for name in ("../../etc/passwd.png", "\x00.png", "é" * 300 + ".png", 'a";x="b.png', "..", ".png"):
             answer = client.post("/v1/upscale", files=form(name=name), data={"scale": "2"})
             assert answer.status_code == 200 and "/" not in answer.headers["content-disposition"]

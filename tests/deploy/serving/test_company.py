@@ -87,7 +87,12 @@ def test_a_large_picture_stops_no_small_one_and_memory_is_set_aside(tmp_path: Pa
             ):
                 refused = client.post("/v1/upscale", files=form(wide), data={"scale": "1", "crop": crop})
                 assert refused.status_code == 413 and re.search(sentence, refused.text), refused.text
-    with served(tmp_path / "tmp2", options=("--max-memory", "320MiB", "--max-pixels", "30000000")) as service:
+    limits = ("--max-memory", "320MiB", "--max-pixels", "30000000", "--max-kept", "40kB")
+    with served(tmp_path / "tmp2", options=limits) as service:
+        # What clients sent counts among what is kept.
+        wide = [start(service, {"scale": "1"}, PICTURES[0] + bytes(30_000)) for _ in range(2)]
+        until(service, wide[0]["links"]["self"], {"expired"}, 20)
+        until(service, wide[1]["links"]["self"], {"done"}, 1)
         # Pictures of the largest kind that is taken at all are cut into tiles that leave room for small ones.
         with service.client() as client:
             estimate = client.post("/v1/estimate", json={"width": 50, "height": 50, "scale": 100, "stages": "once"})

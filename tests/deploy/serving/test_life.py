@@ -13,14 +13,14 @@ import pytest
 
 from deploy.packaged.places import IDM_BUNDLE
 from tests.deploy.serving.service import Service, served
-from tests.deploy.serving.test_upscale import form
+from tests.deploy.serving.test_upscale import PICTURE, form
 
 LONG = {"scale": "12", "stages": "once", "draws": "4"}
 
 
-def start(service: Service, fields: dict[str, str]) -> dict[str, Any]:
+def start(service: Service, fields: dict[str, str], picture: bytes = PICTURE) -> dict[str, Any]:
     with service.client() as client:
-        job: dict[str, Any] = client.post("/v1/upscale?wait=false", files=form(), data=fields).json()
+        job: dict[str, Any] = client.post("/v1/upscale?wait=false", files=form(picture), data=fields).json()
     return job
 
 
