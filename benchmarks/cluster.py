@@ -108,7 +108,13 @@ def killed_driver(upscaler: Upscaler, place: Path) -> dict[str, Any]:
     """The command is killed after a third and typed again: only the rest is made."""
     alone = by_folder(upscaler, place)
     with simulated() as cluster:
-        line = [sys.executable, "-m", "deploy.cli.main", "infer", str(place / "in"), "-o", str(place / "killed")]
+        line = [
+            str(Path(sys.executable).with_name("idm-deploy")),
+            "infer",
+            str(place / "in"),
+            "-o",
+            str(place / "killed"),
+        ]
         line += ["--scale", f"{SCALE:g}", "--bundle", str(IDM_BUNDLE), "--json", "--ray", cluster.address]
         with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as driver:
             assert driver.stdout is not None
@@ -123,7 +129,7 @@ def killed_driver(upscaler: Upscaler, place: Path) -> dict[str, Any]:
         seconds = time.perf_counter() - began
     rows = [json.loads(row) for row in again.stdout.splitlines()]
     states = Counter(row["kind"] for row in rows if row["kind"] != "run")
-    assert states["skipped"] == there and sum(states.values()) == len(alone), (states, there)
+    assert states["skipped"] == there and sum(states.values()) == len(alone), (states, there, again.stderr)
     assert results(place / "killed") == results(place / "folder"), "the bytes differ"
     return {"what": "driver killed", "there then": there, "again": dict(states), "seconds": round(seconds, 1)}
 
