@@ -20,10 +20,13 @@ from deploy.errors import ClusterError, MissingPackage
 def mute_server() -> Iterator[int]:
     """Something that is no Ray: it takes connections and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        held = []
-        accepting = threading.Thread(target=lambda: held.append(server.accept()), daemon=True)
+        held: list[socket.socket] = []
+        accepting = threading.Thread(target=lambda: held.extend(server.accept()[0] for _ in range(2)), daemon=True)
         accepting.start()
         yield server.getsockname()[1]
+        accepting.join(10)
+        for taken in held:
+            taken.close()
 
 
 def test_what_no_command_can_connect_to_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
