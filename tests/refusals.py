@@ -67,7 +67,7 @@ infer photo.png --scale 2 --bundle b/looping.bundle
 infer photo.png --scale 2 --preset quick
 infer photo.png --scale 2 --equation dpm
 infer photo.png --scale 2 --equation analytic-dpm
-infer photo.png --scale 2 --equation fitted-4
+infer photo.png --scale 2 --equation fitted-7
 infer photo.png --scale 2 --steps 100000
 infer photo.png --scale 2 --start 0.9999999
 infer photo.png --scale 2 --steps 3 --placement spacious
