@@ -5,6 +5,7 @@ shows and that are gone when they are read.
 """
 
 import hashlib
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ class Store:
     refused: set[str] = field(default_factory=set)
     vanishing: set[str] = field(default_factory=set)
     uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def address(self, key: str) -> str:
         """Of a key with its bucket first, for pyarrow."""
@@ -156,7 +158,7 @@ class Answer(BaseHTTPRequestHandler):
             return
         bucket, _, name = self.key.partition("/")
         if "uploads" in self.query:
-            number = str(len(self.store.uploads) + 1)
+            number = str(next(self.store.numbers))
             self.store.uploads[number] = {}
             inner = f"<Bucket>{bucket}</Bucket><Key>{escape(name)}</Key><UploadId>{number}</UploadId>"
             self._xml(200, f"<InitiateMultipartUploadResult>{inner}</InitiateMultipartUploadResult>")

@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -126,17 +127,33 @@ def test_a_bucket_is_enlarged_as_a_folder_is(
 
 
 @pytest.mark.slow
-def test_what_a_cluster_cannot_do_is_told(
-    cluster: Any, upscaler: Upscaler, store: Store, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_a_cluster_lacks_is_told(
+    cluster: Any, upscaler: Upscaler, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refusal(request: Request, share: Share = ONE) -> str:
+    here = request_for(pictures, tmp_path / "out")
+    with pytest.raises(ClusterError, match=r"room for a worker of 1 CPUs and 1 GPUs: .* has 1 CPUs and 0 GPUs"):
+        run_on(cluster, upscaler, here, Share(cpus=1, gpus=1))
+    monkeypatch.setattr(deploy, "__version__", "9.9")
+    told: list[str] = []
+    with pytest.raises(
+        ClusterError, match=r"No machine .* can make these pictures\. .*\(127\.0\.0\.1\): it has idm-deploy"
+    ):
+        run_on(cluster, upscaler, here, say=told.append)
+    assert any("is not used: it has idm-deploy" in line and "the command is of 9.9" in line for line in told)
+
+
+def test_places_that_will_not_do_are_refused(
+    upscaler: Upscaler, store: Store, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.cluster.run.connected", lambda _: nullcontext())  # no cluster is needed to list files
+
+    def refusal(request: Request) -> str:
+        asked = Cluster(address="auto", share=ONE, threads=1)
         with pytest.raises(DeployError) as caught:
-            run_on(cluster, upscaler, request, share)
+            ClusterRun(upscaler, request, asked, say=quiet, progress=quiet)
         return str(caught.value)
 
     out = tmp_path / "out"
-    here = request_for(pictures, out)
-    assert "room for a worker of 1 CPUs and 1 GPUs: " in refusal(here, Share(cpus=1, gpus=1))
     assert "would lie among its pictures" in refusal(request_for(pictures, pictures))
     assert "There is no picture and no folder" in refusal(request_for(tmp_path / "none", out))
     (tmp_path / "empty").mkdir()
@@ -151,10 +168,6 @@ def test_what_a_cluster_cannot_do_is_told(
         assert "ACCESS_DENIED" in refusal(request_for(pictures, store.address("b/closed")))
     finally:
         store.refused.clear()
-    with monkeypatch.context() as patch:
-        patch.setattr(deploy, "__version__", "9.9")
-        told = refusal(here)
-        assert "No machine of the Ray cluster can make these pictures" in told and "command is of 9.9" in told
 
 
 def test_what_is_asked_for_is_checked_before_a_cluster_is(upscaler: Upscaler, tmp_path: Path) -> None:
