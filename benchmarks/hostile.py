@@ -1,9 +1,9 @@
 """Files of strangers, made by the thousand: `python -m benchmarks.hostile --minutes 10` prints what came of them.
 
 Bundles (their bundle.json with values, keys and lists changed), graphs (their nodes, or their bytes), checkpoints and
-pictures of every format (their bytes) are read as the tool reads them, in forked processes with a limit of memory and
-of seconds, and with an eye on whatever would run a program, open a connection or unpickle an object. Each must be read,
-or refused in the tool's own words.
+pictures of every format (their bytes), animations, and configurations in JSON and YAML are read as the tool reads them,
+in forked processes with a limit of memory and of seconds, and with an eye on whatever would run a program, open a
+connection or unpickle an object. Each must be read, or refused in the tool's own words.
 
     python -m benchmarks.hostile --minutes 10 --seed 7
     python -m benchmarks.hostile --kind pictures --seed 7 --only 1234      # one input again, with its traceback
@@ -32,6 +32,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,12 @@ from engines.errors import EngineError
 
 REFUSALS = (DeployError, EngineError, CalibrationError)
 HANGS_AFTER = 20
-"""Seconds for one input."""
+"""Seconds of the processor for one input, or three times as many without it."""
+SLICE_S = 0.25
+"""Time is counted in slices of this process's own waiting: it stops where both processes are stopped."""
 MEMORY = 1 << 30
 """Bytes that reading one input may take."""
-BATCH = 100
+BATCH = 1000
 """Inputs of one process."""
 OUTCOMES = ("read", "refused", "uncaught", "hang", "crash", "executed", "too long")
 FINE = ("read", "refused")
@@ -89,6 +92,16 @@ def changed_bytes(whole: bytes, chance: random.Random) -> bytes:
         elif chance.random() < 0.3:
             del content[at:]
     return bytes(content)
+
+
+def changed_ends(whole: bytes, chance: random.Random) -> bytes:
+    """Changes among the first or the last bytes alone, where a large file says what it holds."""
+    part = 20_000
+    if len(whole) <= 2 * part:
+        return changed_bytes(whole, chance)
+    if chance.random() < 0.5:
+        return changed_bytes(whole[:part], chance) + whole[part:]
+    return whole[:-part] + changed_bytes(whole[-part:], chance)
 
 
 def changed_json(record: Any, chance: random.Random) -> Any:
@@ -228,6 +241,13 @@ def pictures(scratch: Path) -> tuple[Make, Read]:
     for name, options in (("a.jpg", {"progressive": True}), ("a.gif", {}), ("a.png", {"transparency": 0})):
         Image.fromarray(pixels).convert("P" if name != "a.jpg" else "RGB").save(scratch / name, **options)
         wholes.append((scratch / name).read_bytes())
+    moving = [Image.fromarray(pixels), Image.fromarray(255 - pixels), Image.fromarray(pixels[::-1])]
+    for name in ("a.gif", "a.png", "a.webp", "a.tiff", "a.avif"):
+        try:
+            moving[0].save(scratch / name, save_all=True, append_images=moving[1:])
+        except (OSError, KeyError, ValueError):  # not in this build of Pillow
+            continue
+        wholes.append((scratch / name).read_bytes())
 
     def make(chance: random.Random, folder: Path) -> Path:
         path = folder / "a"
@@ -236,8 +256,11 @@ def pictures(scratch: Path) -> tuple[Make, Read]:
 
     def read(path: Path) -> None:
         limits = {"max_pixels": 4_000_000, "room": MEMORY // 4}
-        read_header(path, **limits)
+        header = read_header(path, **limits)
         read_picture(path, **limits)
+        with suppress(*REFUSALS):
+            for frame in range(min(header.frames, 8)):
+                read_picture(path, frame=frame, **limits)
 
     return make, read
 
@@ -248,6 +271,7 @@ def checkpoints(scratch: Path) -> tuple[Make, Read]:
     from safetensors.numpy import save
 
     from deploy.checkpoint.load import load_checkpoint
+    from tests.checkpoints import idm_state, save_idm
 
     state = {"denoise_fn.downs.0.weight": torch.ones(4, 3), "n": 3, "nested": {"a": (1, [2.0, "b"])}}
     path, wholes = scratch / "whole", []
@@ -256,14 +280,77 @@ def checkpoints(scratch: Path) -> tuple[Make, Read]:
             torch.save(kept, path, _use_new_zipfile_serialization=is_zip)
             wholes.append(path.read_bytes())
     wholes.append(save({"denoise_fn.downs.0.weight": np.ones((4, 3), np.float32)}, {"config": '{"a": 1}'}))
+    network = save_idm(scratch)  # of a family that is known
+    safe = save({name: value.numpy() for name, value in idm_state("idm_micro").items()}, {"idm_deploy": "{}"})
 
     def make(chance: random.Random, folder: Path) -> Path:
         target = folder / "a.pt"
-        target.write_bytes(changed_bytes(chance.choice(wholes), chance))
+        draw = chance.random()
+        whole = network.read_bytes() if draw < 0.01 else safe if draw < 0.02 else chance.choice(wholes)
+        target.write_bytes(changed_ends(whole, chance))
         return target
 
     def read(target: Path) -> None:
         load_checkpoint(target)
+
+    return make, read
+
+
+def configurations(_: Path) -> tuple[Make, Read]:
+    """What the authors' files and a safetensors file's metadata say, of the packaged model and of a latent one."""
+    import yaml
+
+    from deploy.bundle import Bundle
+    from deploy.checkpoint.settings import METADATA_KEY, read_config, settings_of
+    from deploy.families.table import FAMILIES
+    from deploy.packaged.places import IDM_BUNDLE
+
+    manifest = Bundle.open(IDM_BUNDLE).manifest
+    unet = {"in_channel": 6, "inner_channel": 64, "channel_multiplier": [1, 2], "attn_res": [16], "res_blocks": 1}
+    noise = {"schedule": "linear", "n_timestep": 2000, "linear_start": 1e-6, "linear_end": 1e-2}
+    published = {"model": {"which_model_G": "sr3", "unet": unet, "beta_schedule": {"train": noise, "val": noise}}}
+    first_stage = {"target": "a.VQModel", "params": {"n_embed": 8, "embed_dim": 3, "ddconfig": {"ch_mult": [1, 2]}}}
+    latent = {"params": {"linear_start": 0.0015, "timesteps": 1000, "first_stage_config": first_stage}}
+    record = {"family": manifest.family, "config": manifest.configuration, "schedule": manifest.schedule}
+    wholes: list[Any] = [published, {"model": latent}, record]
+    aliases = "\n".join(["a0: &a0 [1]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30))])
+    dates = (
+        "2001-99-99",
+        "!!timestamp x",
+        "!!int x",
+        "!!float x",
+        "!!binary é",
+        "!!python/name:os.system",
+        "{? [a]: b}",
+    )
+
+    def make(chance: random.Random, folder: Path) -> Path:
+        changed = changed_json(chance.choice(wholes), chance)
+        suffix = chance.choice((".json", ".yaml", ".metadata"))
+        text = json.dumps(changed)
+        if suffix == ".yaml":
+            draw = chance.random()
+            text = (
+                yaml.safe_dump(changed) if draw < 0.9 else f"model: {chance.choice(dates)}" if draw < 0.97 else aliases
+            )
+        if suffix == ".json" and chance.random() < 0.02:
+            text = '{"model":' * chance.choice((40, 500, 900, 5000)) + "1" + "}" * 900
+        content = changed_bytes(text.encode(), chance) if chance.random() < 0.2 else text.encode()
+        (folder / f"a{suffix}").write_bytes(content)
+        return folder / f"a{suffix}"
+
+    def read(path: Path) -> None:
+        is_metadata = path.suffix == ".metadata"
+        metadata = {METADATA_KEY: path.read_text(errors="replace")} if is_metadata else {}
+        config = None if is_metadata else read_config(path)
+        refusals: list[Exception] = []
+        for family in FAMILIES:
+            try:
+                settings_of(family, config, path, metadata)
+            except REFUSALS as error:
+                refusals.append(error)
+        if len(refusals) == len(FAMILIES):
+            raise max(refusals, key=lambda error: len(str(error)))
 
     return make, read
 
@@ -273,6 +360,7 @@ KINDS: dict[str, Callable[[Path], tuple[Make, Read]]] = {
     "graphs": graphs,
     "pictures": pictures,
     "checkpoints": checkpoints,
+    "configurations": configurations,
 }
 
 
@@ -347,16 +435,28 @@ def _write_line(place: int, line: list[Any]) -> None:
     os.write(place, (json.dumps(line) + "\n").encode())
 
 
+def _processor_seconds(process: int) -> float:
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # it has ended
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _answers(child: int, reading: int, deadline: float) -> list[list[Any]]:
     done: list[list[Any]] = []
     current, left = None, b""
-    verdict = ""
+    verdict, slices, used = "", 0, 0.0
     with os.fdopen(reading, "rb", buffering=0) as answers:
         while not verdict:
-            ready, _, _ = select.select([answers], [], [], HANGS_AFTER + (60 if current is None else 0))
+            ready, _, _ = select.select([answers], [], [], SLICE_S)
             if not ready:
-                verdict = "hang"
-                break
+                slices += 1
+                most = HANGS_AFTER + (60 if current is None else 0)
+                is_hung = _processor_seconds(child) - used > most or slices * SLICE_S > 3 * most
+                verdict = "hang" if is_hung else ""
+                continue
+            slices, used = 0, _processor_seconds(child)
             piece = answers.read(1 << 16)
             if not piece:
                 break
@@ -405,6 +505,10 @@ def main(arguments: list[str] | None = None) -> int:
                 if outcome not in FINE:
                     findings.append({"kind": kind, "seed": seed, "number": index, "outcome": outcome, "seen": seen})
         first += BATCH
+        tried = sum(counted.total() for counted in counts.values())
+        print(f"{tried} inputs, {len(findings)} findings", file=sys.stderr, flush=True)
+        if findings:
+            asked.output.write_text(json.dumps(findings, indent=1) + "\n")
     print("kind".ljust(12) + "".join(name.rjust(10) for name in ("inputs", *OUTCOMES)))
     for kind, counted in counts.items():
         print(kind.ljust(12) + "".join(str(n).rjust(10) for n in (counted.total(), *(counted[o] for o in OUTCOMES))))

@@ -14,6 +14,11 @@ from deploy.sampling.schedule import NoiseSchedule
 METADATA_KEY = "idm_deploy"
 RECORD_KEYS = ("family", "config", "schedule")
 
+LARGEST_CONFIG_BYTES = 4 << 20
+MOST_VALUES = 100_000
+DEEPEST = 50
+"""Of a configuration file: its values, those that YAML's aliases repeat counted each time, and objects in objects."""
+
 
 def settings_of(
     family: Family, config: str | Path | Mapping[str, Any] | None, path: Path, metadata: Mapping[str, str]
@@ -43,6 +48,7 @@ def _settings_from_metadata(family: Family, path: Path, metadata: Mapping[str, s
         raise ConfigError(f"{label} are damaged: key {METADATA_KEY} is nested too deeply.") from error
     except ValueError as error:
         raise ConfigError(f"{label} are damaged: key {METADATA_KEY} is not JSON ({error}).") from error
+    _refuse_endless(label, record)
     if not isinstance(record, dict):
         raise ConfigError(f"{label} are damaged: key {METADATA_KEY} holds {type(record).__name__}, expected an object.")
     return [_settings_from_record(family, record, label, "metadata")]
@@ -67,6 +73,11 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
+        if path.stat().st_size > LARGEST_CONFIG_BYTES:
+            raise ConfigError(
+                f"The configuration {path} has more than {LARGEST_CONFIG_BYTES >> 20} MiB, which none needs. Name the "
+                "file that belongs to the checkpoint."
+            )
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         if (address := refusal_of_address(path)) is not None:
@@ -78,7 +89,21 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise ConfigError(
             f"The configuration {path} holds {type(content).__name__}, expected a mapping of names to values."
         )
+    _refuse_endless(f"The configuration {path}", content)
     return dict(content)
+
+
+def _refuse_endless(what: str, content: object) -> None:
+    """A few lines of YAML can say as much as a library, and whoever walks or prints that is never done."""
+    waiting = [(content, 1)]
+    count = 0
+    while waiting:
+        value, depth = waiting.pop()
+        count += 1
+        if count > MOST_VALUES or depth > DEEPEST:
+            raise ConfigError(f"{what} is nested more than {DEEPEST} times or has more than {MOST_VALUES} values.")
+        parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+        waiting += [(part, depth + 1) for part in parts]
 
 
 def _json(path: Path, text: str) -> Any:
@@ -100,5 +125,5 @@ def _yaml(path: Path, text: str) -> Any:
         return yaml.safe_load(text)
     except RecursionError as error:
         raise ConfigError(f"The configuration {path} is nested too deeply.") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"The configuration {path} is not YAML: {str(error).splitlines()[0]}.") from error
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise ConfigError(f"The configuration {path} is not YAML: {str(error).partition(chr(10))[0]}.") from error

@@ -23,7 +23,7 @@ from PIL import Image
 
 from deploy.errors import DeployError, ImageError
 from deploy.foreign.places import refusal_of_address
-from deploy.images.formats.contract import DAMAGE, DamageError, Format, Opened
+from deploy.images.formats.contract import DAMAGE, MOST_FRAMES, DamageError, Format, Opened
 from deploy.images.formats.table import FORMATS, format_of_content
 from deploy.images.orientation import TURNED, upright
 from deploy.images.picture import HIGHEST, Origin, Picture, Samples
@@ -109,6 +109,11 @@ def _opened(path: Path, frame: int, max_pixels: int, room: int | None) -> Iterat
                 check_room(path, canvas, 3 * prod(canvas), room)
             opened = record.open(file, frame)
             _check_size(path, opened.size, max_pixels)
+            if opened.frames > MOST_FRAMES:
+                raise ImageError(
+                    f"reading {path}: it says that it has more than {MOST_FRAMES} frames. Save the one that you want "
+                    "by itself."
+                )
             yield record, opened
         except DeployError as error:
             if str(path) in str(error):

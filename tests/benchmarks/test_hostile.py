@@ -25,7 +25,8 @@ def test_nothing_is_found_in_half_a_minute(tmp_path: Path) -> None:
     seed, head, *rows = done.stdout.splitlines()
     assert seed.startswith("seed ") and head.split()[:3] == ["kind", "inputs", "read"]
     assert {row.split()[0] for row in rows} == set(hostile.KINDS)
-    assert all(int(row.split()[1]) >= 50 for row in rows)
+    tried = [int(row.split()[1]) for row in rows]
+    assert min(tried) >= 1 and sum(tried) >= 200
 
 
 def _wrong(_: Path) -> tuple[hostile.Make, hostile.Read]:
@@ -46,10 +47,10 @@ def _wrong(_: Path) -> tuple[hostile.Make, hostile.Read]:
 
 def test_whatever_goes_wrong_is_found_and_can_be_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hostile, "KINDS", {"wrong": _wrong})
-    monkeypatch.setattr(hostile, "HANGS_AFTER", 1)
+    monkeypatch.setattr(hostile, "HANGS_AFTER", 0.4)
     monkeypatch.setattr(hostile, "BATCH", 3)
     output = tmp_path / "found.json"
-    assert hostile.main(["--minutes", "0.1", "--seed", "1", "--output", str(output)]) > 0
+    assert hostile.main(["--minutes", "0.2", "--seed", "1", "--output", str(output)]) > 0
     findings = json.loads(output.read_text())
     assert {finding["outcome"] for finding in findings} == {"uncaught", "crash", "executed", "hang"}
     assert any("MemoryError" in finding["seen"] for finding in findings)

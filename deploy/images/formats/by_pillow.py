@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile
 
+from deploy.errors import ImageError
 from deploy.images.exif import exif_of
 from deploy.images.formats.contract import DAMAGE, Opened, Outline, whole_picture
 from deploy.images.iptc import iptc_from_resources
@@ -23,6 +24,8 @@ GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 MOST_OF_PILLOW = 2 * 89_478_485
 """Pixels beyond which Pillow's own readers of some formats refuse, unless a setting of the whole process is changed."""
 
+_MOST_UNFOLDED = 1 << 31
+"""Pixels of all frames up to the one that is read, which takes some fifteen seconds."""
 _STRIP_PIXELS = 1 << 19
 _WIDE_MODES = 4
 """Bytes in which Pillow keeps a pixel of more than one channel, or of one with more than 8 bits."""
@@ -45,6 +48,7 @@ def opened_by_pillow(
     """
     metadata = metadata_of(image)
     exif = exif_of(metadata.exif)
+    refuse_long_way(Size.from_user(image.size), frame)
 
     def decode() -> Samples:
         if frame:
@@ -64,6 +68,15 @@ def opened_by_pillow(
         profile=image.info.get("icc_profile") or None,
         metadata=metadata,
     )
+
+
+def refuse_long_way(size: Size, frame: int) -> None:
+    """ImageError for a frame of an animation that lies behind so many others, all unfolded to come to it."""
+    if frame * math.prod(size) > _MOST_UNFOLDED:
+        raise ImageError(
+            f"its frame {frame} lies behind as many others of {size} pixels, and unfolding them takes very long. Take "
+            "the animation apart with another program, and enlarge its pictures."
+        )
 
 
 def decoding_bytes(mode: str, decoder_bytes: int = 0) -> int:

@@ -21,6 +21,10 @@ DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, Type
 """What decoders raise on damaged files, beside `struct.error`."""
 
 
+MOST_FRAMES = 10_000
+"""Of an animation: far more than anybody would enlarge, and few enough to make a list of them."""
+
+
 class DamageError(ValueError):
     """What is wrong with a file, in words for people: of what libraries raise, only the log tells."""
 

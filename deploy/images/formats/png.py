@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from deploy.images.boxes import colours_taken_as_srgb
 from deploy.images.exif import exif_of
-from deploy.images.formats.by_pillow import decoding_bytes, samples_of
+from deploy.images.formats.by_pillow import decoding_bytes, refuse_long_way, samples_of
 from deploy.images.formats.contract import DamageError, Format, Opened, Outline, Writer
 from deploy.images.formats.filters import Bytes, filtered, unfiltered
 from deploy.images.iptc import iptc_from_resources, resources_from_iptc
@@ -84,6 +84,7 @@ def open_png(file: BinaryIO, frame: int) -> Opened:
     colours = "P" if header.colour == 3 else ("L" if header.colour in (0, 4) else "RGB")
     has_alpha = header.colour in (4, 6) or header.transparent is not None
     exif = exif_of(header.exif)
+    refuse_long_way(header.size, frame)
 
     def decode() -> Samples:
         if header.bits == 16:

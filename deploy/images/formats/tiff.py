@@ -52,12 +52,15 @@ from deploy.images.tags import (
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _STRIP_PLACES, _CHANNELS, _ROWS_PER_STRIP, _STRIP_BYTES = 273, 277, 278, 279
 _PREDICTOR, _EXTRA, _SAMPLE_FORMAT, _XMP, _IPTC, _PHOTOSHOP, _PROFILE = 317, 338, 339, 700, 33723, 34377, 34675
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323
 _MOST_PAGES = 10_000
 _LAYERS = 37724  # of Photoshop
 _DEFLATE = 8
 _LEVEL = 6
 _STRIP = 1 << 20
 """About so many bytes of pixels per strip, so that readers need not take more."""
+_LARGEST_TILE = 1 << 22
+"""Pixels of a tile, where the picture is smaller than that."""
 _SMALLEST_BIG = (1 << 32) - (1 << 26)
 """Bytes of pixels from which the file is a BigTIFF: places in a TIFF have 32 bits."""
 _MODES = {0: "L", 1: "L", 2: "RGB", 3: "P", 5: "CMYK", 6: "RGB"}
@@ -104,6 +107,9 @@ def open_tiff(file: BinaryIO, frame: int) -> Opened:
             pixels[:, :, 0] = HIGHEST[pixels.dtype] - pixels[:, :, 0]
         return pixels
 
+    tile = Size(_first(page, _TILE_HEIGHT, 0), _first(page, _TILE_WIDTH, 0))
+    if prod(tile) > max(_LARGEST_TILE, 4 * prod(size)):  # each is unfolded whole, however little of it is shown
+        raise DamageError(f"it has {size} pixels in tiles of {tile}")
     if needs_more:
         openimageio(_what(bits, is_float))
     return Opened(

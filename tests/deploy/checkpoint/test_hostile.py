@@ -231,6 +231,23 @@ def test_a_configuration_nested_without_end(tmp_path: Path, suffix: str) -> None
         read_config(path)
 
 
+def test_a_configuration_that_a_few_lines_make_endless(tmp_path: Path) -> None:
+    """YAML's aliases stand for what they name: 30 lines for 9^29 values. Its dates may be none."""
+    path = tmp_path / "a.yaml"
+    aliases = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
+    for text in ("\n".join(["a0: &a0 [1]", *aliases]), "a: &a [*a]", "{a: " * 60 + "1" + "}" * 60):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=r"a.yaml is nested more than 50 times or has more than 100000 values"):
+            read_config(path)
+    for text in ("a: 2001-99-99", "a: !!timestamp x", "a: !!int x", "a: !!int _", "a: !!python/name:os.system"):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=r"a.yaml is not YAML: .*\.$"):
+            read_config(path)
+    path.write_bytes(b" " * ((4 << 20) + 1))
+    with pytest.raises(ConfigError, match=r"a.yaml has more than 4 MiB, which none needs"):
+        read_config(path)
+
+
 def test_names_in_messages_are_short_and_move_no_cursor() -> None:
     name = "x\x1b[2J\r" + "y" * 1_000_000
     with pytest.raises(CheckpointError) as refused:

@@ -317,6 +317,45 @@ def test_the_memory_to_read_a_picture_is_not_more_than_is_said(tmp_path: Path) -
         assert int(taken) < int(said) * 1.1 + (12 << 20), name
 
 
+_GIF_FRAME = b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
+
+
+def _gif(side: int, frames: int) -> bytes:
+    head = b"GIF89a" + struct.pack("<HHBBB", side, side, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
+    return head + (b"\x21\xf9\x04\x08\x01\0\0\0" + _GIF_FRAME) * frames + b";"
+
+
+def test_frames_that_would_take_for_ever_are_refused_before_they_unfold(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    path.write_bytes(_gif(8, 10_001))
+    with pytest.raises(ImageError, match=r"a.gif: it says that it has more than 10000 frames. Save the one"):
+        read_header(path)
+    path.write_bytes(_gif(8, 300))
+    assert read_header(path).frames == 300 and read_picture(path, frame=299).origin.frames == 300
+    path.write_bytes(_gif(15_000, 40))
+    with pytest.raises(ImageError, match=r"a.gif: its frame 39 lies behind as many others of 15000x15000 pixels"):
+        read_picture(path, frame=39)
+    first, second = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    first.save(tmp_path / "a.png", save_all=True, append_images=[second])
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    at = content.index(b"acTL")
+    content[at + 4 : at + 8] = struct.pack(">I", 2**31 - 1)
+    content[at + 12 : at + 16] = struct.pack(">I", zlib.crc32(content[at : at + 12]))
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ImageError, match=r"a.png: it says that it has more than 10000 frames"):
+        read_header(tmp_path / "a.png")
+
+
+def test_a_tile_far_larger_than_its_picture_is_not_unfolded(tmp_path: Path) -> None:
+    """A megabyte of zeros becomes a tile of a gigabyte, of which one pixel would be shown."""
+    values = {256: 1, 257: 1, 258: 8, 259: 8, 262: 1, 277: 1, 322: 1 << 15, 323: 1 << 15, 324: 8, 325: 8}
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
+    directory = struct.pack("<H", len(values)) + tags + bytes(4)
+    (tmp_path / "a.tif").write_bytes(b"II*\0" + struct.pack("<I", 16) + zlib.compress(b"") + directory)
+    with pytest.raises(ImageError, match=r"damaged or cut short \(it has 1x1 pixels in tiles of 32768x32768\)"):
+        read_header(tmp_path / "a.tif")
+
+
 def test_a_jpeg_of_very_many_scans_is_refused_before_it_unfolds(tmp_path: Path) -> None:
     path = _saved(tmp_path / "a.jpg", Image.fromarray(SMOOTH), progressive=True)
     whole = path.read_bytes()
