@@ -290,7 +290,8 @@ def main(arguments: Sequence[str]) -> int:
     asked = parser.parse_args(arguments)
     given = {name: value for name, value in vars(asked).items() if isinstance(value, int | float)}
     if wrong := [name for name, value in given.items() if value < 0 or (not value and name in _ABOVE_0)]:
-        parser.error(f"--{wrong[0].replace('_', '-')} must be above 0, found {given[wrong[0]]}")
+        bar = "be above 0" if wrong[0] in _ABOVE_0 else "not be negative"
+        parser.error(f"--{wrong[0].replace('_', '-')} must {bar}, found {given[wrong[0]]}")
     if min(asked.machines, asked.pictures) < DRIVERS[-1]:
         parser.error(f"at least {DRIVERS[-1]} machines and pictures were expected, one for each driver")
     if asked.ask:

@@ -64,7 +64,7 @@ def test_the_driver_sets_the_pace_where_it_is_slower(capsys: pytest.CaptureFixtu
     [
         ("machines", "0", "at least 100 machines"),
         ("seconds", "0", "--seconds must be above 0"),
-        ("slow-share", "-1", "--slow-share must"),
+        ("slow-share", "-1", "--slow-share must not be negative"),
     ],
 )
 def test_numbers_that_mean_nothing_are_refused(
