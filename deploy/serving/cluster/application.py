@@ -5,7 +5,7 @@ from typing import Any
 from deploy.errors import ClusterError
 from deploy.serving.batches import SIZES
 from deploy.serving.cluster.gate import Gate
-from deploy.serving.cluster.pictures import Pictures
+from deploy.serving.cluster.pictures import Pictures, Wish
 from deploy.serving.cluster.settings import BATCHES_AT_ONCE, FIRST_RAY, GATE, PICTURES, ClusterSettings
 
 COLLECT_SECONDS = 0.01
@@ -25,14 +25,17 @@ def application(arguments: dict[str, Any]) -> Any:
         raise ClusterError(f"Serving on a cluster needs Ray {first} or newer, found {ray.__version__}.")
     settings = ClusterSettings.of(arguments)
 
+    collected = serve.batch(
+        max_batch_size=SIZES[0], batch_wait_timeout_s=COLLECT_SECONDS, max_concurrent_batches=BATCHES_AT_ONCE
+    )
+
     class Collecting(Pictures):
         """Replicas whose pictures are collected for a moment."""
 
-        @serve.batch(
-            max_batch_size=SIZES[0], batch_wait_timeout_s=COLLECT_SECONDS, max_concurrent_batches=BATCHES_AT_ONCE
-        )
-        async def _made_together(self, wishes: Any) -> Any:  # type: ignore[untyped-decorator, unused-ignore]
+        async def _all(self, wishes: list[Wish]) -> list[dict[str, Any]]:
             return await self.make_all(wishes)
+
+        _made_together: Any = collected(_all)
 
     pictures = serve.deployment(
         Collecting,
