@@ -233,4 +233,4 @@ class Gate:
             return RemoteJobs(options, pool, metrics, self._pictures, most)
 
         folder = Path(tempfile.mkdtemp(prefix="idm-deploy-gate-"))
-        return make_app(settings.options(), Replicas(folder), jobs_of)
+        return make_app(settings.options(), Replicas(folder), jobs_of, has_page=False)
