@@ -5,7 +5,7 @@ from typing import Any
 from deploy.errors import ClusterError
 from deploy.serving.batches import SIZES
 from deploy.serving.cluster.gate import Gate
-from deploy.serving.cluster.pictures import Pictures, Wish
+from deploy.serving.cluster.pictures import Pictures
 from deploy.serving.cluster.settings import BATCHES_AT_ONCE, FIRST_RAY, GATE, PICTURES, ClusterSettings
 
 COLLECT_SECONDS = 0.01
@@ -32,10 +32,9 @@ def application(arguments: dict[str, Any]) -> Any:
     class Collecting(Pictures):
         """Replicas whose pictures are collected for a moment."""
 
-        async def _all(self, wishes: list[Wish]) -> list[dict[str, Any]]:
+        @collected  # type: ignore[untyped-decorator, unused-ignore]
+        async def _made_together(self, wishes: Any) -> Any:
             return await self.make_all(wishes)
-
-        _made_together: Any = collected(_all)
 
     pictures = serve.deployment(
         Collecting,
