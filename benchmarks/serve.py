@@ -219,6 +219,8 @@ def recovery_s(load: Load, worker: int) -> float:
     connection.request("GET", job["links"]["self"])
     job = json.loads(connection.getresponse().read())
     assert job["state"] == "failed" and "SIGKILL" in job["error"]["detail"], job
+    connection.request("DELETE", job["links"]["self"])
+    connection.getresponse().read()
     connection.close()
     return seconds
 

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Annotated, Any
 import msgspec
 
 from engines.errors import EngineError
+from engines.file_locks import lock
 
 _LOG = logging.getLogger(__name__)
 
@@ -301,10 +302,8 @@ def _locked(path: Path) -> Iterator[None]:
     """The only process in the block, where the system has such locks; the rename keeps entries whole without."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        if sys.platform != "win32":
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(OSError):
+            lock(file.fileno(), wait=True)
         yield
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from engines.errors import FileError
+from engines.file_locks import lock
 
 _PARTIAL = re.compile(r"\.[0-9a-f]{16}\.partial")
 
@@ -92,12 +93,10 @@ def _remove_abandoned(folder: Path) -> None:
 
 def _lock(file: BinaryIO, *, wait: bool) -> bool:
     """Whether the file is this process's alone now; False where another has it, or there are no such locks."""
-    if sys.platform == "win32":
+    if sys.platform == "win32":  # a file that is locked cannot be removed there
         return False
-    import fcntl
-
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        lock(file.fileno(), wait=wait)
     except OSError:
         return False
     return True

@@ -67,7 +67,7 @@ infer photo.png --scale 2 --bundle b/looping.bundle
 infer photo.png --scale 2 --preset quick
 infer photo.png --scale 2 --equation dpm
 infer photo.png --scale 2 --equation analytic-dpm
-infer photo.png --scale 2 --equation fitted-4
+infer photo.png --scale 2 --equation fitted-7
 infer photo.png --scale 2 --steps 100000
 infer photo.png --scale 2 --start 0.9999999
 infer photo.png --scale 2 --steps 3 --placement spacious
@@ -184,6 +184,13 @@ serve b/nowhere.bundle
 serve b/demo.bundle b/demo.bundle
 serve b/demo.bundle --host 0.0.0.0
 serve b/demo.bundle --token-file empty.png
+export-triton b/nowhere.bundle -o out
+export-triton b/demo.bundle -o photos
+export-triton b/demo.bundle -o nowhere/out
+export-triton b/demo.bundle -o out --name a/b --max-batch 100
+export-triton b/demo.bundle -o out --gpus all
+export-triton b/demo.bundle -o out --engine tensorrt
+export-triton b/demo.bundle -o out --engine openvino-cpu --graphs
 pull name
 pull a/b/../c
 pull owner/name@../x

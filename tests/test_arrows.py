@@ -48,13 +48,14 @@ def test_a_wrong_arrow_would_be_found() -> None:
 
 HUB = {"huggingface_hub", "filelock"}
 TRITON = {"triton_python_backend_utils"}
+CLUSTER = {"fsspec", "pyarrow", "ray"}
 SERVICE = {"fastapi", "opentelemetry", "prometheus_client", "starlette", "uvicorn"}
 
 
 @pytest.mark.parametrize("package", sorted(ALLOWED))
 def test_only_known_third_party_packages_are_imported(package: str) -> None:
     core = {"numpy", "PIL", "typer", "rich", "safetensors", "msgspec"}
-    others = {"tensorrt_rtx", "diffusers"} | HUB | SERVICE | TRITON
+    others = {"tensorrt_rtx", "diffusers"} | HUB | SERVICE | TRITON | CLUSTER
     known = set(sys.stdlib_module_names) | set(ALLOWED) | core | HEAVY | others
     unknown = {name for path in files_of(package) for name in imported_packages(ast.parse(path.read_text()))} - known
     assert not unknown

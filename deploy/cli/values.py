@@ -102,6 +102,13 @@ def batch_from_text(text: str) -> int | None:
     return int(text)
 
 
+def tile_from_options(tile: int | None, *, no_tile: bool) -> int | None:
+    """The side of the tiles, 0 for none; None where neither --tile nor --no-tile was given."""
+    if tile is not None and no_tile:
+        raise typer.BadParameter("--tile and --no-tile exclude each other.")
+    return 0 if no_tile else tile
+
+
 def text_with_options(text: str) -> str:
     """A message of the library for someone who types: `max_memory`, the parameter, becomes --max-memory, the option."""
     return re.sub(r"`([a-z]+(?:_[a-z]+)*)`", lambda name: _option(name[1]) or name[0], text)

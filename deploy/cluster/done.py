@@ -70,12 +70,16 @@ class DoneList:
         whole = np.concatenate([np.empty((4, 0), np.uint64), *parts], axis=1)
         return cls(place, _in_order(whole), names)
 
-    def are_done(self, makings: Rows, results: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-        """Of each making (2, pictures), whether all of its results are among those that the output holds, sorted."""
+    def where_done(self, makings: Rows, results: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """Of each making (2, pictures) the position of one of its results among those that the output holds, sorted.
+
+        -1 where not all of them are there.
+        """
         first = np.searchsorted(self.rows[0], makings[0], "left")
         last = np.searchsorted(self.rows[0], makings[0], "right")
         there = np.zeros(makings.shape[1], np.uint64)
         wanted = np.ones(makings.shape[1], np.uint64)
+        where = np.full(makings.shape[1], -1, np.int64)
         for offset in range(int((last - first).max(initial=0))):
             here = np.flatnonzero(first + offset < last)
             _, half, result, count = self.rows[:, first[here] + offset]
@@ -83,8 +87,9 @@ class DoneList:
             position = np.minimum(np.searchsorted(results, result), max(len(results) - 1, 0))
             is_there = is_same & (results[position] == result if len(results) else False)
             there[here[is_there]] += np.uint64(1)
+            where[here[is_there]] = position[is_there]
             wanted[here[is_same]] = count[is_same]
-        return there >= wanted
+        return np.where(there >= wanted, where, -1)
 
     def add(self, making: tuple[int, int], results: Sequence[tuple[str, int]]) -> None:
         """A picture is done: its results, by name and bytes, lie in their places."""
@@ -122,6 +127,10 @@ class DoneList:
 def _in_order(rows: Rows) -> Rows:
     """The rows sorted, each of them once."""
     if rows.shape[1] < 2:
+        return rows
+    rows = rows[:, np.argsort(rows[0], kind="stable")]
+    same = np.flatnonzero(rows[0, 1:] == rows[0, :-1])
+    if not len(same):
         return rows
     rows = rows[:, np.lexsort(rows[2::-1])]
     is_new = np.ones(rows.shape[1], bool)

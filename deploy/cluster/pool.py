@@ -27,6 +27,9 @@ LOOK_S = 5.0
 WAIT_S = 0.5
 """Seconds that the loop waits for news before it looks around."""
 
+CLOSE_S = 2.0
+"""Seconds that workers have to tidy up; what a stopped one leaves, the next one on its machine removes."""
+
 BUSY_S = 20.0
 """Seconds without any worker after which people are told that the cluster is busy."""
 
@@ -111,8 +114,15 @@ class Pool:
                 yield from self._news()
                 self._look_at_machines()
         finally:
-            for member in self._members:
-                self._ray.kill(member.actor)
+            self._end()
+
+    def _end(self) -> None:
+        """No worker is left."""
+        closing = [member.actor.close.remote() for member in self._members if member.is_open]
+        if closing:
+            self._ray.wait(closing, num_returns=len(closing), timeout=CLOSE_S)
+        for member in self._members:
+            self._ray.kill(member.actor)
 
     def _news(self) -> Iterator[Made]:
         """What has come in; waits a little for it."""

@@ -20,7 +20,7 @@ LOOPBACK = "127.0.0.1"
 def main() -> None:
     """Print what is at the address that was given."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    print(json.dumps(asked(sys.argv[1])))
+    sys.stdout.write(f"{json.dumps(asked(sys.argv[1]))}\n")
 
 
 def asked(address: str) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def _refusal(host: str, port: int) -> str | None:
 def _versions(address: str) -> dict[str, Any]:
     """Those that the cluster was started with. Waits where what listens is no Ray."""
     from ray._common.usage.usage_lib import get_cluster_metadata
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
+    from ray._raylet import GcsClient  # type: ignore[attr-defined, unused-ignore]  # compiled
     from ray.exceptions import AuthenticationError
 
     try:

@@ -94,6 +94,8 @@ class ClusterRun:
         """The workers have ended, what is done is written down, and the cluster is left."""
         try:
             self._done.close()
+            if self._output.files.type_name not in OBJECT_STORES:
+                self._output.clear(PARTS)
         finally:
             self._stack.close()
 
@@ -173,19 +175,24 @@ class ClusterRun:
         self._settings = self._hash_of_settings()
         there = list(self._output.listing())
         folders = {listed.name.rpartition("/")[0] for listed in there}
-        results = np.sort(np.array([hash_of_result(listed.name, listed.bytes) for listed in there], np.uint64))
+        results = np.array([hash_of_result(listed.name, listed.bytes) for listed in there], np.uint64)
+        order = np.argsort(results)
         pictures = [(place, picture) for (_, place, _), group in groups.items() for picture in group]
-        done = np.zeros(len(pictures), bool)
+        done = np.full(len(pictures), -1, np.int64)
         if self._done.rows.shape[1] and not self.request.force:
             for settings in self._settings:
                 makings = [hash_of_making(picture, place, settings) for place, picture in pictures]
-                done |= self._done.are_done(np.array(makings, np.uint64).T, results)
-        is_done = iter(done.tolist())
+                done = np.maximum(done, self._done.where_done(np.array(makings, np.uint64).T, results[order]))
+        positions = iter(done.tolist())
         units, skipped = [], []
         for (source, place, _), group in groups.items():
-            states = [next(is_done) for _ in group]
-            wanted = tuple(number for number, state in enumerate(states) if not state)
-            skipped += [self._skip(source, place, group[number]) for number, state in enumerate(states) if state]
+            found = [next(positions) for _ in group]
+            wanted = tuple(number for number, position in enumerate(found) if position < 0)
+            skipped += [
+                self._skip(source, group[number], there[order[position]].name)
+                for number, position in enumerate(found)
+                if position >= 0
+            ]
             if wanted:
                 units.append(Unit(source, place, tuple(group), wanted, place in folders))
         return units, skipped
@@ -199,9 +206,9 @@ class ClusterRun:
         ways = [mine, *sorted(settings.hashes_that_will_do(0) - {mine})]
         return [blake2b(way + names, digest_size=16).digest() for way in ways]
 
-    def _skip(self, source: int, place: str, picture: Listed) -> Outcome:
-        addresses = self._sources[source].shown(picture.name), self._output.shown(place)
-        return Outcome(state="skipped", input=Path(picture.name), output=Path(place), addresses=addresses)
+    def _skip(self, source: int, picture: Listed, result: str) -> Outcome:
+        addresses = self._sources[source].shown(picture.name), self._output.shown(result)
+        return Outcome(state="skipped", input=Path(picture.name), output=Path(result), addresses=addresses)
 
     def _made(self) -> Iterator[Outcome]:
         cluster = self.cluster

@@ -27,6 +27,7 @@ from deploy.folders.request import Request
 from deploy.folders.run import Run
 from deploy.picture.existing import RECIPE
 from deploy.picture.options import ignore
+from deploy.picture.pace import Pace
 from deploy.picture.session import Session
 from deploy.picture.upscaler import Upscaler
 from engines.errors import EngineError
@@ -111,7 +112,7 @@ class Worker:
     def __init__(self, order: Order) -> None:
         self._order = order
         self._upscaler: Upscaler | None = None
-        self._scratch = Path()
+        self._scratch = Path(os.devnull)
 
     def open(self) -> str | None:
         """The bundle is open on the driver's engine; else a sentence on why this machine cannot do that."""
@@ -130,6 +131,10 @@ class Worker:
         except OSError as error:
             return f"{error.strerror or error} ({error.filename})"
         return None
+
+    def close(self) -> None:
+        """Nothing of this worker is left in the machine's temporary folder."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def make(self, unit: Unit) -> list[Report]:
         """What came of the wanted pictures of a unit; nothing that goes wrong with one is raised."""
@@ -158,7 +163,9 @@ class Worker:
             except OSError as error:
                 unread[number] = str(failure(f"reading {source.shown(picture.name)}", error))
         request = replace(order.request, images=tuple(images), output=output, output_is_folder=True, keeps_record=False)
-        with Run(self._upscaler, request, say=ignore, progress=lambda *_: None) as run:
+        # What is known of times helps nobody here, and looking it up takes longer than small pictures do.
+        pace = Pace({}, lambda: 1.0)
+        with Run(self._upscaler, request, say=ignore, progress=lambda *_: None, pace=pace) as run:
             run.keep_jobs_of([image for image, number in images.items() if number in unit.wanted])
             if unit.may_exist:
                 self._fetch_existing(unit, run)
@@ -182,11 +189,8 @@ class Worker:
         place = self._order.output
         for job in run.jobs:
             name = unit.name(job.target.name)
-            if not place.has(name):
-                continue
-            if self._order.request.force:
-                continue
-            place.copy(name, job.target)
+            if not self._order.request.force and place.has(name):
+                place.copy(name, job.target)
 
     def _stored(self, report: Report, file: Path) -> Report:
         """The result lies in its place."""

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
 
 from deploy.errors import PlanError
@@ -15,6 +15,18 @@ from deploy.sampling.turns import Turn
 from engines.arrays import Array, Float32
 from engines.contract import Step
 from engines.forms import Lease
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """How the time of an evaluation grows with the pixels of the state: as pixels * (1 + pixels / doubled_at).
+
+    doubled_at: the pixels of which attention takes as long as all else. least_side: of tiles that differ little from
+    the whole picture.
+    """
+
+    doubled_at: float
+    least_side: int
 
 
 class Model(ABC):
@@ -153,6 +165,11 @@ class Model(ABC):
     def predict(self, x: Float32, condition: Feeds, row: PlanRow, keep: Keep = NOTHING_STAYS) -> Float32:
         """The noise that the network sees in `x`; `row` is one that `rows` made."""
         return self.graphs.predicted_noise(x, condition, row, keep)
+
+    @property
+    def growth(self) -> Growth | None:
+        """How the time grows of a network that may be given a picture in tiles because that is faster; None: whole."""
+        return None
 
     @property
     def carries_state(self) -> bool:

@@ -5,8 +5,9 @@ On network disks too, where numbers of processes mean nothing to another machine
 
 import errno
 import os
-import sys
 from pathlib import Path
+
+from engines.file_locks import lock
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -22,7 +23,7 @@ class AliveLock:
         # Open for writing: network disks turn these locks into ones on ranges, which need that.
         self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            _lock(self._descriptor)
+            lock(self._descriptor, wait=False)
         except OSError as error:
             if error.errno in _NO_LOCKS:
                 self.is_certain = False
@@ -48,14 +49,3 @@ def is_alive(path: Path) -> bool:
     except OSError:  # held, or not ours to open: then nobody may say that it is dead
         return True
     return False
-
-
-def _lock(descriptor: int) -> None:
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -24,8 +24,9 @@ from engines.progress import Say
 class Plan:
     """What would come of one picture: "would make", "would skip", "would fail" with `error`.
 
-    lr, size: of what is enlarged and of the result's file. tiles: in how many pieces. seconds: by the
-    times of earlier runs; None where nothing like it was timed. memory_bytes: of the whole process while it is made.
+    lr, size: of what is enlarged and of the result's file. tiles: in how many pieces; tile: their side, None if there
+    is one. seconds: by the times of earlier runs; None where nothing like it was timed. memory_bytes: of the whole
+    process while it is made.
     """
 
     state: str
@@ -35,6 +36,7 @@ class Plan:
     lr: Size | None = None
     size: Size | None = None
     tiles: int | None = None
+    tile: int | None = None
     evaluations: int | None = None
     seconds: float | None = None
     memory_bytes: int | None = None
@@ -52,7 +54,8 @@ class Plan:
             "width": self.size.width,
             "height": self.size.height,
         }
-        values = {"tiles": self.tiles, "evaluations": self.evaluations, "memory_bytes": self.memory_bytes}
+        values = {"tiles": self.tiles, "tile": self.tile, "evaluations": self.evaluations}
+        values |= {"memory_bytes": self.memory_bytes}
         return row | sizes | values | {"seconds": None if self.seconds is None else round(self.seconds, 3)}
 
 
@@ -118,6 +121,7 @@ class DryRun:
             lr=lr,
             size=run.settings.shown_size(size),
             tiles=work.tiles,
+            tile=work.tile,
             evaluations=work.evaluations,
             seconds=run.forecasts.seconds(work),
             memory_bytes=memory,

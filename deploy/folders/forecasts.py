@@ -13,7 +13,7 @@ from deploy.folders.request import Request
 from deploy.images.sizes import Size
 from deploy.picture.kept_paces import keep_pace, kept_pace
 from deploy.picture.outlook import Outlook, text_from_seconds
-from deploy.picture.pace import Timing, Work
+from deploy.picture.pace import Pace, Timing, Work
 from deploy.picture.stages import Course
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Sampling
@@ -37,15 +37,27 @@ MOST_ANNOUNCED = 20
 
 
 class Forecasts:
-    """What is told of the time of one run that makes `count` results."""
+    """What is told of the time of one run that makes `count` results.
 
-    def __init__(self, upscaler: Upscaler, request: Request, sampling: Sampling, count: int, say: Say) -> None:
+    pace: of a caller that runs many; None: that of earlier runs, to which this one's times are added.
+    """
+
+    def __init__(
+        self,
+        upscaler: Upscaler,
+        request: Request,
+        sampling: Sampling,
+        count: int,
+        say: Say,
+        pace: Pace | None = None,
+    ) -> None:
         self._upscaler = upscaler
         self._request = request
         self._sampling = sampling
         self._say = say
         self._began = time.perf_counter()
-        self._pace = kept_pace(upscaler.bundle, upscaler.choice)
+        self._is_kept = pace is None
+        self._pace = pace or kept_pace(upscaler.bundle, upscaler.choice)
         self._works: dict[tuple[Size, Size, bool], Work] = {}
         self._told: set[object] = set()  # sizes that were announced, and notices: what is told once
         self._is_single = count == 1
@@ -107,7 +119,8 @@ class Forecasts:
         """The figures of the whole run, whose times are kept for later ones."""
         seconds = time.perf_counter() - self._began
         try:
-            keep_pace(self._upscaler.bundle, self._upscaler.choice, self._pace)
+            if self._is_kept:
+                keep_pace(self._upscaler.bundle, self._upscaler.choice, self._pace)
         except EngineError as error:
             self._say(f"the next estimate will not know these times. {error}")
         forecast = None if self._forecast is None else round(self._forecast, 3)
@@ -120,6 +133,7 @@ class Forecasts:
         self._told.add(sizes)
         about = "" if expected is None else f": about {text_from_seconds(expected)}"
         tiles = "" if work.tile is None else f" in {work.tiles} tiles of {work.tile}"
+        tiles += ", which is faster" if work.for_speed else ""
         later = "; the first steps will tell how long it takes" if expected is None else ""
         if self._announces or (expected is not None and expected >= LONG):
             course = Course.of(*sizes, self._sampling).describe()

@@ -142,6 +142,12 @@ class Maker:
         group = [ready.taken_up() for ready in group]
         kind = kind_of(group[0])
         self._batches.count(kind, len(group))
+        options = self._options(group[0], None)
+        if self._upscaler.fits_together(len(group), kind.lr, kind.size, self._sampling, options) < len(group):
+            self._batches.refuse(kind)
+            for ready in group:
+                yield from self._made_alone(ready)
+            return
         alone: list[Samples] = []
         try:
             self._sampled(group)  # engines make room for this size, once

@@ -197,7 +197,7 @@ class Reader:
     def _is_there(self, ready: Ready, note: bytes) -> bool:
         """Whether the result that is there is the one that is asked for; said if there is any."""
         target = ready.job.target
-        differences = ready.making.differences(note, self._settings.forms) if note else []
+        differences = ready.making.differences(note, self._settings.forms, self._settings.tiles) if note else []
         if differences or not note:
             self._refuse_input(target)
         if not note:

@@ -27,6 +27,7 @@ from deploy.images.files import READ_SUFFIXES, make_folder
 from deploy.images.formats.table import WRITTEN_SUFFIXES
 from deploy.images.notes import note_of
 from deploy.images.writing import check_folder, check_format
+from deploy.picture.pace import Pace
 from deploy.picture.run import Progress
 from deploy.picture.upscaler import Upscaler
 from engines.progress import Progress as TellsProgress
@@ -42,15 +43,22 @@ class Run:
     """The pictures of a request, found and named; `outcomes` makes them. A context manager.
 
     say: is told what a person should know. progress: how far the run is, in words and as a part of its time. is_dry:
-    nothing will be made, and nothing is written for it.
+    nothing will be made, and nothing is written for it. pace: see `Forecasts`.
     """
 
     def __init__(
-        self, upscaler: Upscaler, request: Request, *, say: Say, progress: TellsProgress, is_dry: bool = False
+        self,
+        upscaler: Upscaler,
+        request: Request,
+        *,
+        say: Say,
+        progress: TellsProgress,
+        is_dry: bool = False,
+        pace: Pace | None = None,
     ) -> None:
         self.upscaler = upscaler
         self.request = request
-        self.sampling = upscaler.sampling(request.choices)
+        self.sampling = upscaler.sampling(request.choices, request.scale)
         self.settings = Settings(upscaler, request, self.sampling)
         self._say = say = _in_one_line(say)
         self._progress = progress
@@ -73,7 +81,7 @@ class Run:
         self.unreadable = found.failures
         self.tally = Tally(len(self.jobs) + len(found.failures), time.perf_counter())
         self.summary: dict[str, Any] = {}
-        self.forecasts = Forecasts(upscaler, request, self.sampling, len(self.jobs), say)
+        self.forecasts = Forecasts(upscaler, request, self.sampling, len(self.jobs), say, pace)
         self._is_long = len(self.jobs) > MOST_ANNOUNCED
         self._changes: Counter[str] = Counter()
         self._first_changed: dict[str, str] = {}  # of each change, the first picture

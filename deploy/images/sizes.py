@@ -102,6 +102,11 @@ def check_request(
         raise SizeError(f"The megapixels must be a number above 0, such as 12 or 0.5; found {megapixels!r}.")
 
 
+def times_grown(before: Size, after: Size) -> float:
+    """How many times the side grows that grows most, e.g. 4 from 10x20 to 40x60."""
+    return max(high / low for low, high in zip(before, after, strict=True))
+
+
 def label_of_size(
     *,
     scale: float | None = None,

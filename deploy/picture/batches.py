@@ -44,6 +44,7 @@ def layouts_of(
             collects=course.collects(number),
             has_alpha=options.has_alpha,
             consistent=bool(sampling.consistency),
+            from_guess=sampling.from_guess,
         )
         for number, stage in enumerate(course.stages)
     ]

@@ -3,8 +3,8 @@
 The same input (its pixels), model (graphs, configuration, schedule), sampling plan, size, seed and tile make the same
 picture to float rounding, whichever engine runs them and however the settings were said: all of them are compared. The
 numeric form changes it by more than that. It is compared where the user names one: a folder of pictures is not made
-again because `build-engine` has found int8 to be faster meanwhile. Tiles that nobody asked for follow from the memory
-that is free, and are not recorded.
+again because `build-engine` has found int8 to be faster meanwhile. So it is with tiles: where none were asked for, a
+picture will do that was made whole or in the tiles that are fastest. Those that memory asked for are not recorded.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,13 +39,17 @@ LONGEST_SHOWN = 40
 _SEAL = "seal"
 """What stands in a file from which metadata were stripped."""
 
+NO_TILES = "none"
+FASTER_TILES = "for speed"
+"""What a note says of tiles that nobody asked for: their side follows from the rest of the note."""
+
 DIFFERENCES = {
     "input": "from another picture",
     "model": "with another bundle",
     "plan": "with other sampling settings",
     "size": "at {before} instead of {now}",
     "seed": "with seed {before} instead of {now}",
-    "tile": "with tile {before} instead of {now}",
+    "tile": "with tiles {before} instead of {now}",
     "saving": "with other settings of the file",
     "form": "in {before} instead of {now}",
     "recipe": "by another version of this tool",
@@ -68,7 +73,10 @@ class Making:
 
     @classmethod
     def of_run(cls, upscaler: Upscaler, sampling: Sampling, *, seed: int, tile: int | None) -> Self:
-        """The making of any picture of a run, whose input and size are not known yet. `tile`: what was asked for."""
+        """The making of any picture of a run, whose input and size are not known yet. `tile`: what was asked for.
+
+        Where nothing was, that of a picture made whole; `in_faster_tiles` is that of one too large for it.
+        """
         manifest = upscaler.bundle.manifest
         plan = {"consistency": sampling.consistency, "from_guess": sampling.from_guess, **sampling.plan.as_dict()}
         if not sampling.stages.is_once:
@@ -81,9 +89,13 @@ class Making:
             model=_digest([manifest.graphs, manifest.configuration, manifest.schedule, manifest.value_range]),
             plan=_digest(plan),
             seed=str(seed),
-            tile="none" if tile is None else str(tile),
+            tile=str(tile) if tile else NO_TILES,
             form=form_of(manifest, upscaler.choice),
         )
+
+    def in_faster_tiles(self) -> Self:
+        """The same in the tiles that are fastest."""
+        return replace(self, tile=FASTER_TILES)
 
     def of_source(self, digest: str, size: Size, saving: Saving, format: str) -> Self:
         """Of the picture of the run that enlarges a source to `size` and writes it in a format.
@@ -111,24 +123,29 @@ class Making:
         """The note that is written into a file."""
         return json.dumps(asdict(self), sort_keys=True).encode("ascii")
 
-    def differences(self, note: bytes, forms: frozenset[str]) -> list[str]:
-        """How a picture with this note was made otherwise, in words; `forms` are the numeric forms that will do.
+    def differences(self, note: bytes, forms: frozenset[str], tiles: frozenset[str] = frozenset()) -> list[str]:
+        """How a picture with this note was made otherwise, in words.
 
-        What is not known here is not compared.
+        `forms` and `tiles` are the numeric forms and the tiles that will do; no tiles: these. What is not known here is
+        not compared.
         """
         made = _parsed(note)
+        tiles = tiles or frozenset([self.tile])
         if _SEAL in made:
-            return [] if not self.input or self._has_seal(made[_SEAL], forms) else ["from other things or settings"]
+            is_same = not self.input or self._has_seal(made[_SEAL], forms, tiles)
+            return [] if is_same else ["from other things or settings"]
+        will_do = {"form": forms, "tile": tiles}
         found = []
         for name, template in DIFFERENCES.items():
             before, now = str(made.get(name, "unknown")), str(getattr(self, name))
-            if now and before not in (forms if name == "form" else (now,)):
+            if now and before not in will_do.get(name, (now,)):
                 shown = before if before.isprintable() and len(before) <= LONGEST_SHOWN else "something unreadable"
                 found.append(template.format(before=shown, now=now))
         return found
 
-    def _has_seal(self, seal: object, forms: frozenset[str]) -> bool:
-        return any(seal == _digest(asdict(replace(self, form=form))) for form in forms)
+    def _has_seal(self, seal: object, forms: frozenset[str], tiles: frozenset[str]) -> bool:
+        ways = product(forms, tiles)
+        return any(seal == _digest(asdict(replace(self, form=form, tile=tile))) for form, tile in ways)
 
 
 def form_of(manifest: Manifest, choice: EngineChoice) -> str:
@@ -158,6 +175,13 @@ def forms_that_will_do(manifest: Manifest, asked: str, form: str, around: str = 
     int8 = _form_of(manifest, INT8)
     forms = [int8, *(f"{int8}-{around}" for around in floats)]
     return frozenset(forms if asked == INT8 else [*floats, *forms])
+
+
+def tiles_that_will_do(tile: int | None) -> frozenset[str]:
+    """What a note may say of its tiles where these were asked for; None: whole, or what is fastest."""
+    if tile is None:
+        return frozenset([NO_TILES, FASTER_TILES])
+    return frozenset([str(tile) if tile else NO_TILES])
 
 
 def note_of_existing(target: Path, *, force: bool = False) -> bytes | None:

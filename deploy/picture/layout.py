@@ -12,11 +12,15 @@ from deploy.errors import SizeError
 from deploy.families.model import Model
 from deploy.images.sizes import Size
 from deploy.images.tiles import Tiling, smallest_tile, whole_tiling
+from deploy.picture.faster_tiles import faster_tile
 from deploy.picture.memory import text_from_bytes
 from deploy.picture.room import ROOM
 
 LARGEST_BATCH = 8
 """Pictures at once. On two cores a batch gains nothing beyond a few."""
+
+WHOLE = 0
+"""In place of the side of tiles: in one piece, as far as memory allows."""
 
 LARGEST_TILE = 1024
 """Pixels. The work of attention grows with the fourth power of the side."""
@@ -38,7 +42,10 @@ SLACK_SHARE = 0.03
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is to be laid out: pictures of one size on their way to one size."""
+    """What is to be laid out: pictures of one size on their way to one size.
+
+    tile: side of the tiles, or WHOLE; None: what is fastest. from_guess: the steps begin at the enlarged input.
+    """
 
     lr: Size
     size: Size
@@ -52,6 +59,7 @@ class Job:
     lr_on_disk: bool = False  # of the input, nothing but what is worked on is in memory
     has_alpha: bool = False  # which is made before the rest, and kept
     consistent: bool = False  # with the input
+    from_guess: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +67,7 @@ class Layout:
     """The decision, and the resident memory that is predicted for it.
 
     own_bytes: of that, what one batch takes for itself. shared_bytes: what all batches at the same time may take.
+    for_speed: tiles were chosen because they are faster.
     """
 
     batch: int
@@ -70,12 +79,14 @@ class Layout:
     picture_on_disk: bool = False  # that is collected
     own_bytes: int = 0
     shared_bytes: int = 0
+    for_speed: bool = False
 
 
 def layout_for(model: Model, job: Job, budget: int) -> Layout:
     """The fastest layout that stays within `budget` resident bytes, for a batch that is alone."""
     room = budget - ROOM.resident_besides_runs() - SLACK_BYTES - int(SLACK_SHARE * budget)
-    if job.tile is None:
+    faster = faster_tile(model, _state_size(model, job), from_guess=job.from_guess) if job.tile is None else None
+    if not job.tile and faster is None:
         batch = min(job.count, LARGEST_BATCH)
         while batch:
             collected = batch * _collected_bytes(job)
@@ -83,7 +94,7 @@ def layout_for(model: Model, job: Job, budget: int) -> Layout:
             if needed <= room:
                 return _whole_layout(model, job, batch, room, budget, needed)
             batch //= 2
-    return _tiled_layout(model, job, room, budget)
+    return _tiled_layout(model, job, faster, room, budget)
 
 
 def layouts_for(model: Model, jobs: Sequence[Job], budget: int) -> list[Layout]:
@@ -162,7 +173,7 @@ def _whole_layout(model: Model, job: Job, batch: int, room: int, budget: int, ne
     )
 
 
-def _tiled_layout(model: Model, job: Job, room: int, budget: int) -> Layout:
+def _tiled_layout(model: Model, job: Job, faster: int | None, room: int, budget: int) -> Layout:
     size = _state_size(model, job)
     collected = _collected_bytes(job)
     picture_on_disk = _is_on_disk(collected, room)
@@ -170,7 +181,10 @@ def _tiled_layout(model: Model, job: Job, room: int, budget: int) -> Layout:
     state = _state_bytes(model, job)
     on_disk = state > (room - fixed) // 4
     left = room - fixed - (0 if on_disk else state)
-    tiling = Tiling(size=size, tile=job.tile, stride=model.stride) if job.tile else _largest_tiling(model, size, left)
+    if job.tile:
+        tiling = Tiling(size=size, tile=job.tile, stride=model.stride)
+    else:
+        tiling = _largest_tiling(model, size, left, most=faster or LARGEST_TILE)
     working = _window_bytes(model, tiling.largest, 1)
     if working > left:
         needed = budget - left + working
@@ -191,14 +205,15 @@ def _tiled_layout(model: Model, job: Job, room: int, budget: int) -> Layout:
         picture_on_disk=picture_on_disk,
         own_bytes=own,
         shared_bytes=room,
+        for_speed=tiling.tile == faster,
     )
 
 
-def _largest_tiling(model: Model, size: Size, left: int) -> Tiling:
-    """The largest tiles whose windows fit into `left` bytes, or the smallest there are."""
+def _largest_tiling(model: Model, size: Size, left: int, *, most: int) -> Tiling:
+    """The largest tiles, of `most` pixels a side, whose windows fit into `left` bytes, or the smallest there are."""
     stride = model.stride
     smallest = smallest_tile(stride)
-    for tile in range(min(LARGEST_TILE, max(size)) // stride * stride, smallest, -stride):
+    for tile in range(min(most, max(size)) // stride * stride, smallest, -stride):
         tiling = Tiling(size=size, tile=tile, stride=stride)
         if _window_bytes(model, tiling.largest, 1) <= left:
             return tiling

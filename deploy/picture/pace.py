@@ -49,6 +49,7 @@ class Work:
     """What the time of a picture depends on, in pixels: of the state, in a latent fewer, and of the output.
 
     earlier: of a picture that is made in stages, those before the last one; `output` of the last is the picture's.
+    for_speed: the tiles were chosen because they are faster.
     """
 
     window: int  # of the state, in the largest tile
@@ -58,6 +59,7 @@ class Work:
     state: int
     output: int
     earlier: tuple["Work", ...] = ()
+    for_speed: bool = False
 
     @property
     def evaluations(self) -> int:

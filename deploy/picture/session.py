@@ -65,9 +65,9 @@ class Session:
         """The engines' memory is free, or will be when what runs now is done; whoever comes next opens them."""
         self.graphs.close()
 
-    def sampling(self, choices: Choices | None = None) -> Sampling:
-        """A checked way to sample with this bundle."""
-        sampling = sampling_from(self.bundle.manifest, choices or Choices())
+    def sampling(self, choices: Choices | None = None, scale: float | None = None) -> Sampling:
+        """A checked way to sample with this bundle, for pictures that grow so many times if that is known."""
+        sampling = sampling_from(self.bundle.manifest, choices or Choices(), scale)
         refusal = self.model.refusal_of_consistency()
         if sampling.consistency and refusal is not None:
             raise PlanError(refusal)

@@ -14,10 +14,11 @@ from deploy.families.contract import Float32
 from deploy.images.colour_fix import DEFAULT_COLOR_FIX
 from deploy.images.picture import Samples
 from deploy.images.pictures import AnyPicture, Kind, Pixels, given_from_samples, picture_from_given
-from deploy.images.sizes import MAX_PIXELS, Size, UserSize, output_size
+from deploy.images.sizes import MAX_PIXELS, Size, UserSize, output_size, times_grown
 from deploy.images.view import View
 from deploy.picture.batches import layouts_of, sampled_with_alphas
 from deploy.picture.enlarged import Enlarged, samples_of_batch
+from deploy.picture.faster_tiles import faster_tile
 from deploy.picture.generation import Generation, generate_pictures
 from deploy.picture.options import RunOptions, ignore
 from deploy.picture.pace import Work, seconds_of_rows
@@ -192,8 +193,10 @@ class Upscaler:
         before it. `stages` are the magnifications that the network makes one after the other, such as (4, 3), or "once"
         or "auto"; `draws` the number of runs whose mean is taken; `blend` moves the scaling factor that an IDM network
         is told, 1 is what the widths say. The random numbers follow from `seed`, the picture and `sample`, the number
-        of the draw, or come from `noise(shape, step_index)`. `progress` is called with a `deploy.Progress` after each
-        tile of each step, `notice` with a line for people; an exception that they raise cancels the call.
+        of the draw, or come from `noise(shape, step_index)`. `tile` is the side of the tiles that a picture is made in,
+        0 is the whole as far as memory allows; left out, large pictures are made in tiles where that is faster.
+        `progress` is called with a `deploy.Progress` after each tile of each step, `notice` with a line for people; an
+        exception that they raise cancels the call.
         """
         check_kinds(
             size=size,
@@ -239,7 +242,8 @@ class Upscaler:
             )
             for view in views
         ]
-        results = self._all_samples(views, sizes, self.sampling(parts.before(choices)), options)
+        grown = max((times_grown(view.picture.size, to) for view, to in zip(views, sizes, strict=True)), default=None)
+        results = self._all_samples(views, sizes, self.sampling(parts.before(choices), grown), options)
         pictures = [
             given_from_samples(samples, original, view.picture, view.profile)
             for samples, original, view in zip(results, images, views, strict=True)
@@ -271,9 +275,9 @@ class Upscaler:
         generation = Generation(count=count, sizes=sizes, latent=latent)
         return generate_pictures(self.session, generation, self.sampling(choices), options)
 
-    def sampling(self, choices: Choices | None = None) -> Sampling:
-        """A checked way to sample with this bundle."""
-        return self.session.sampling(choices)
+    def sampling(self, choices: Choices | None = None, scale: float | None = None) -> Sampling:
+        """A checked way to sample with this bundle, for pictures that grow so many times if that is known."""
+        return self.session.sampling(choices, scale)
 
     def notices(self, lr: Size, size: Size, sampling: Sampling) -> list[str]:
         """Warnings before the work: of a scale that training did not cover, of steps without int8 calibration."""
@@ -378,9 +382,16 @@ class Upscaler:
                 steps=len(self.session.plan(sampling)) * course.draws * (2 if has_alpha else 1),
                 state=prod(self.session.model.state_size(*stage)),
                 output=prod(stage.size),
+                for_speed=layout.for_speed,
             )
             works.append(work)
         return replace(works[-1], output=prod(size), earlier=tuple(works[:-1]))
+
+    def has_faster_tiles(self, lr: Size, size: Size, sampling: Sampling) -> bool:
+        """Whether such a picture is made in tiles, in some stage, because that is faster, unless `tile` says how."""
+        model = self.session.model
+        sizes = [model.state_size(*stage) for stage in Course.of(lr, size, sampling).stages]
+        return any(faster_tile(model, each, from_guess=sampling.from_guess) is not None for each in sizes)
 
     def predicted_bytes(
         self, lr: Size, size: Size, sampling: Sampling, tile: int | None = None, *, has_alpha: bool = False

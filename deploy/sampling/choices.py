@@ -105,8 +105,11 @@ class Sampling:
         return ", ".join(parts)
 
 
-def sampling_from(manifest: Manifest, choices: Choices) -> Sampling:
-    """The bundle's preset with the caller's choices in place of its own; everything is checked."""
+def sampling_from(manifest: Manifest, choices: Choices, scale: float | None = None) -> Sampling:
+    """The bundle's preset with the caller's choices in place of its own; everything is checked.
+
+    scale: how many times pictures are to grow, where that is known.
+    """
     name = choices.preset or manifest.default_preset
     values = {} if choices.published else preset_values(manifest, name)
     own = {key: getattr(choices, key) for key in PRESET_KEYS if getattr(choices, key) is not None}
@@ -114,11 +117,11 @@ def sampling_from(manifest: Manifest, choices: Choices) -> Sampling:
     preset_stages = values.pop("stages", None)
     _drop_what_no_longer_fits(values, own)
     values |= own
-    fitted = chosen_fitted(manifest, values, own)
+    stages = stages_from(choices.stages, preset_stages)
+    fitted = chosen_fitted(manifest, values, own, stages.most_at_once(scale))
     consistency = _checked_consistency(values.pop("consistency", None) or 0.0)
     draws = _checked_draws(values.pop("draws", 1))
     blend = _checked_blend(values.pop("blend", 1.0))
-    stages = stages_from(choices.stages, preset_stages)
     start = values.pop("start", None) or None  # 0 is pure noise, to say so against a preset
     placement = values.get("placement", "uniform")
     # The lists in presets are what `schedule` found.

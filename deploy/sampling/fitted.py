@@ -50,11 +50,13 @@ def fitted_equation(manifest: Manifest, name: str) -> FittedEquation:
     return equation
 
 
-def chosen_fitted(manifest: Manifest, values: dict[str, Any], own: Mapping[str, Any]) -> FittedEquation | None:
+def chosen_fitted(
+    manifest: Manifest, values: dict[str, Any], own: Mapping[str, Any], magnification: float
+) -> FittedEquation | None:
     """The fitted equation that `values` name, which then say what belongs to it; None where they name none.
 
     own: what the caller said. Where that does not go with a fitted equation it is refused; if only the preset named
-    the equation, FALLBACK takes its place.
+    the equation, FALLBACK takes its place, also where the network is to enlarge more than when it was fitted.
     """
     if not is_fitted(values.get("equation")):
         return None
@@ -66,7 +68,7 @@ def chosen_fitted(manifest: Manifest, values: dict[str, Any], own: Mapping[str, 
             f"The equation {name!r} was fitted with {describe(equation)}; found {', '.join(clashes)}. Leave that out, "
             "choose another equation, or run `idm-deploy schedule --fit` with what you want."
         )
-    if clashes:
+    if clashes or ("equation" not in own and magnification > equation.fitted_to.largest_scale * NEARLY):
         values["equation"] = FALLBACK
         return None
     levels = tuple(step.noise_level for step in equation.steps)
@@ -135,7 +137,7 @@ def check_scale(equation: FittedEquation, magnification: float) -> None:
     if magnification > largest * NEARLY:
         raise PlanError(
             f"The equation {fitted_name(len(equation.steps))!r} was fitted up to {largest:g} times, the network is to "
-            f"enlarge {magnification:.4g} times at once. Choose --stages {largest:g}, another equation, or run "
+            f"enlarge {magnification:.4g} times at once. Choose --stages {largest:g} or --equation {FALLBACK}, or run "
             f"`idm-deploy schedule --fit --scale {magnification:.4g}`."
         )
 

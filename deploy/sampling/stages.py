@@ -75,6 +75,13 @@ class Stages:
                 break
         return tuple(sizes)
 
+    def most_at_once(self, scale: float | None) -> float:
+        """What the network magnifies at most in one stage where the picture grows so many times; 1 if that is open."""
+        if self.is_once:
+            return scale or 1.0
+        most = max(self.magnifications)
+        return most if scale is None or not self.are_limits else min(most, scale)
+
     def __str__(self) -> str:
         """As people write it: once, or 4,3."""
         return ",".join(f"{value:g}" for value in self.magnifications) or ONCE

@@ -260,7 +260,7 @@ class Jobs:
         is_trial = self.batches.is_to_be_tried(kind, alike)
         if is_trial and self._running[worker]:
             return  # a trial wants the engine for itself
-        most = self.batches.most if is_trial else self.batches.size(kind)
+        most = self.batches.most if is_trial else len(self.batches.parts(kind, range(alike))[0])
         group: list[Job] = []
         while len(group) < most:
             left = room - taken - sum(each.own_bytes for each in group)
@@ -293,6 +293,7 @@ class Jobs:
             for job in group
         ]
         order: Event = {"op": "make", "id": number, "pictures": pictures, "is_trial": is_trial, "kind": group[0].kind}
+        order |= {"at_once": self.batches.size(group[0].kind), "is_tried": self.batches.is_tried}
         order["is_short"] = all(job.cost <= SHORT_SECONDS for job in group)
         worker.send(order)
 
@@ -315,7 +316,7 @@ class Jobs:
                 self._running[worker] = {lane: number for lane, number in lanes.items() if number != event["id"]}
             case "tried":
                 worker.is_on_trial = False
-                self.batches.learn(event["kind"], pays=event["pays"])
+                self.batches.learn(event["kind"], event["count"])
             case _:
                 if (job := self._made_now.get(event.get("id", ""))) is not None:
                     self._told_of(job, event)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -15,13 +15,16 @@ from deploy.folders.batches import FASTER_FROM, LARGEST_WHOLE
 from deploy.folders.request import Request
 from deploy.folders.settings import Settings
 from deploy.images.picture import Samples
+from deploy.images.sizes import times_grown
 from deploy.picture.enlarged import samples_of_batch
 from deploy.picture.files import Result, enlarged_rows, result_of
 from deploy.picture.options import RunOptions
 from deploy.picture.pace import Timing
 from deploy.picture.run import Preview, Progress, Sampled
+from deploy.serving.batches import SIZES
 from deploy.serving.models import Model
 from deploy.serving.views import preview_address
+from engines.arrays import Float32
 
 MOST_PREVIEWED = 4_000_000
 """Pixels of a result of which previews are made: of more, one would take longer than it is worth."""
@@ -29,6 +32,9 @@ MOST_PREVIEWED = 4_000_000
 
 CLEAR = 1.25
 """Times by which one way must be faster than the other for a single round to tell."""
+
+ROUNDS = 3
+"""Of a trial that is not clear."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +58,9 @@ class Made:
         self.order = order
         request = order.request
         source = request.open(request.images[0], None)
-        self.sampling = model.upscaler.sampling(request.choices)
-        self.result: Result = result_of(source, request.output_size(source.size), request.saving)
+        size = request.output_size(source.size)
+        self.sampling = model.upscaler.sampling(request.choices, times_grown(source.size, size))
+        self.result: Result = result_of(source, size, request.saving)
         self._reading = time.perf_counter() - self._began
 
     def kind(self) -> tuple[object, ...]:
@@ -61,6 +68,7 @@ class Made:
         source, result = self.result.source, self.result
         view = source.view
         can_be = source.picture.bits == result.bits and prod(result.size) <= LARGEST_WHOLE
+        can_be = can_be and not self._model.upscaler.has_faster_tiles(source.size, result.size, self.sampling)
         seed = self.order.request.seed
         same = (source.size, result.size, result.bits, view.is_plain, view.has_edges_of_alpha, self.sampling, seed)
         return same if can_be else (id(self),)
@@ -142,49 +150,78 @@ def make_alone(model: Model, made: Made, turn: AbstractContextManager[Any]) -> d
     return what
 
 
-def pixels_together(model: Model, group: Sequence[Made], *, is_trial: bool = False) -> tuple[list[Samples], int, float]:
-    """The pixels of pictures of one kind that were made at once, the evaluations of each, and the seconds of all.
-
-    is_trial: they will be made again, and nobody is told of their steps.
-    """
+def pixels_together(model: Model, group: Sequence[Made]) -> tuple[list[Samples], int, float]:
+    """The pixels of pictures of one kind that were made at once, the evaluations of each, and the seconds of all."""
 
     def after_tile(done: Progress) -> None:
-        for made in () if is_trial else group:
+        for made in group:
             made.order.progress(done)
         if not any(_is_wanted(made) for made in group):
             group[0].order.check()
 
-    first = group[0]
-    views = [made.result.source.view for made in group]
-    inputs, alphas = [view.values for view in views], [view.alpha_seen for view in views]
-    options = first.options(after_tile)
-    lr, size = first.result.source.size, first.result.size
-    has_alpha = any(alpha is not None for alpha in alphas)
-    upscaler = model.upscaler_for(lr, size, first.sampling, has_alpha=has_alpha, count=len(group))
-    with upscaler.sampled_together(inputs, size, first.sampling, options, alphas) as sampled:
+    with _sampled_together(model, group, after_tile) as sampled:
+        views = [made.result.source.view for made in group]
         return samples_of_batch(sampled, views), sampled.evaluations, sampled.seconds
 
 
-def pays(model: Model, group: Sequence[Made]) -> bool | None:
-    """Whether making pictures of one kind together is faster here, by trying it; None: it gives other bytes.
+def count_that_pays(model: Model, group: Sequence[Made]) -> int:
+    """How many pictures of one kind to make at once: the most of SIZES that is faster here and gives the same bytes.
 
-    A round that is not clear is made once more, and the faster of each is compared: what other programs do meanwhile
-    makes either slower, and never faster.
+    By trying it, with some pictures twice where there are fewer. 1: none is. A round that is not clear is made
+    again, and the fastest of each is compared: what other programs do meanwhile makes either slower, and never faster.
     """
-    pixels_together(model, group, is_trial=True)  # engines make room for this size, once
-    together_seconds = alone_seconds = math.inf
-    for _ in range(2):
-        began = time.perf_counter()
-        together, _, _ = pixels_together(model, group, is_trial=True)
-        middle = time.perf_counter()
-        alone = [pixels_together(model, [made], is_trial=True)[0][0] for made in group]
-        ended = time.perf_counter()
-        if not all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True)):
-            return None
-        together_seconds, alone_seconds = min(together_seconds, middle - began), min(alone_seconds, ended - middle)
-        if not 1 / CLEAR < together_seconds / alone_seconds < CLEAR:
-            break
-    return together_seconds < FASTER_FROM * alone_seconds
+    alone: list[Values] = []
+    alone_seconds = math.inf  # of one picture
+    for count in SIZES:
+        members = [group[number % len(group)] for number in range(count)]
+        _values_together(model, members)  # engines make room for this size, once
+        seconds = math.inf
+        for _ in range(ROUNDS):
+            began = time.perf_counter()
+            together = _values_together(model, members)
+            middle = time.perf_counter()
+            if not alone or seconds < math.inf:
+                alone = [_values_together(model, [made])[0] for made in group]
+                alone_seconds = min(alone_seconds, (time.perf_counter() - middle) / len(group))
+            seconds = min(seconds, (middle - began) / count)
+            if not 1 / CLEAR < seconds / alone_seconds < CLEAR:
+                break
+        same = all(_are_equal(alone[number % len(group)], values) for number, values in enumerate(together))
+        if same and seconds < FASTER_FROM * alone_seconds:
+            return count
+    return 1
+
+
+Values = tuple[Float32, Float32 | None]
+"""A picture as the network made it, before it is rounded, and its transparency."""
+
+
+def _values_together(model: Model, group: Sequence[Made]) -> list[Values]:
+    """Pictures that were made at once for a trial, of which nobody is told."""
+
+    def after_tile(_: Progress) -> None:
+        if not any(_is_wanted(made) for made in group):
+            group[0].order.check()
+
+    with _sampled_together(model, group, after_tile) as sampled:
+        whole = np.concatenate(list(sampled.unit_rows()), axis=1)
+        return [(values, sampled.alpha(number)) for number, values in enumerate(whole)]
+
+
+def _are_equal(one: Values, other: Values) -> bool:
+    return all(np.array_equal(np.asarray(mine), np.asarray(its)) for mine, its in zip(one, other, strict=True))
+
+
+@contextmanager
+def _sampled_together(model: Model, group: Sequence[Made], after_tile: Callable[[Progress], None]) -> Iterator[Sampled]:
+    first = group[0]
+    views = [made.result.source.view for made in group]
+    inputs, alphas = [view.values for view in views], [view.alpha_seen for view in views]
+    lr, size = first.result.source.size, first.result.size
+    has_alpha = any(alpha is not None for alpha in alphas)
+    upscaler = model.upscaler_for(lr, size, first.sampling, has_alpha=has_alpha, count=len(group))
+    with upscaler.sampled_together(inputs, size, first.sampling, first.options(after_tile), alphas) as sampled:
+        yield sampled
 
 
 def _is_wanted(made: Made) -> bool:

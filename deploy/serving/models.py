@@ -13,7 +13,7 @@ from deploy.bundle import Bundle
 from deploy.errors import DeployError, SizeError, nearest_name
 from deploy.folders.request import Crop, Request
 from deploy.images.reading import read_header
-from deploy.images.sizes import Size, label_of_size
+from deploy.images.sizes import Size, label_of_size, times_grown
 from deploy.images.writing import format_for
 from deploy.picture.batches import layouts_of
 from deploy.picture.kept_paces import kept_pace
@@ -130,7 +130,7 @@ class Model:
         upscaler = self.upscaler
         lr = part_of(whole, request.crop)
         size = request.output_size(lr)
-        sampling = upscaler.sampling(request.choices)
+        sampling = upscaler.sampling(request.choices, times_grown(lr, size))
         try:
             work = upscaler.work(lr, size, sampling, has_alpha=has_alpha)
             layouts = self._layouts(lr, size, sampling, has_alpha=has_alpha)

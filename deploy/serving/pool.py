@@ -204,5 +204,5 @@ def how_it_ended(code: int) -> str:
         return f"exit code {code}"
     with suppress(ValueError):
         name = signal.Signals(-code).name
-        return f"killed by {name}, as a system does that runs out of memory" if -code == signal.SIGKILL else name
+        return f"killed by {name}, as a system does that runs out of memory" if name == "SIGKILL" else name
     return f"signal {-code}"

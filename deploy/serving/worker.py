@@ -21,12 +21,14 @@ from typing import Any, BinaryIO
 
 from calibration.errors import CalibrationError
 from deploy.errors import DeployError
+from deploy.images.picture import Samples
 from deploy.images.sizes import Size
 from deploy.picture.memory import resident_bytes
 from deploy.picture.run import Progress
 from deploy.serving.asked import Asked
+from deploy.serving.batches import parted
 from deploy.serving.kinds import RESULT
-from deploy.serving.making import Made, Order, make_alone, pays, pixels_together
+from deploy.serving.making import Made, Order, count_that_pays, make_alone, pixels_together
 from deploy.serving.models import Model, model_named
 from deploy.serving.refusals import problem_of_error
 from deploy.serving.views import write_view
@@ -122,36 +124,45 @@ class Worker:
                 return
             model = self._model_of(pictures[next(iter(opened))])
             turn: AbstractContextManager[Any] = self._turn if order["is_short"] else nullcontext()
-            if len(opened) > 1 and len({made.kind() for made in opened.values()}) == 1:
-                if order["is_trial"]:
-                    self._tell({"event": "tried", "kind": order["kind"], "pays": self._pays(model, opened)})
-                self._make_together(model, opened, turn)
-                return
-            for name, made in opened.items():
-                self._told(name, str(made.order.request.images[0]), partial(make_alone, model, made, turn))
+            is_one_kind = len({made.kind() for made in opened.values()}) == 1
+            at_once = order["at_once"] if is_one_kind else 1
+            if order["is_trial"]:
+                at_once = self._count_that_pays(model, opened) if is_one_kind else 1
+                self._tell({"event": "tried", "kind": order["kind"], "count": at_once})
+            for part in parted([*opened.items()], at_once, is_tried=order["is_tried"]):
+                self._make_part(model, dict(part), turn)
         finally:
             for name in pictures:
                 self._cancelled.pop(name, None)
             self._tell({"event": "free", "id": order["id"], "resident_bytes": resident_bytes()})
 
-    def _pays(self, model: Model, opened: dict[str, Made]) -> bool | None:
+    def _count_that_pays(self, model: Model, opened: dict[str, Made]) -> int:
         try:
-            return pays(model, list(opened.values()))
+            return count_that_pays(model, list(opened.values()))
         except (DeployError, EngineError, Cancelled):  # each tells for itself
-            return False
+            return 1
 
-    def _make_together(self, model: Model, opened: dict[str, Made], turn: AbstractContextManager[Any]) -> None:
-        try:
-            with turn:
-                pixels, evaluations, seconds = pixels_together(model, list(opened.values()))
-        except (DeployError, EngineError, Cancelled):  # each tells for itself
+    def _make_part(self, model: Model, opened: dict[str, Made], turn: AbstractContextManager[Any]) -> None:
+        """Pictures of one kind are made at once; one, or where that fails, each for itself."""
+        made_at_once = self._pixels_together(model, opened, turn) if len(opened) > 1 else None
+        if made_at_once is None:
             for name, made in opened.items():
                 self._told(name, str(made.order.request.images[0]), partial(make_alone, model, made, turn))
             return
+        pixels, evaluations, seconds = made_at_once
         for (name, made), whole in zip(opened.items(), pixels, strict=True):
             share = seconds / len(opened)
             write = partial(made.write, iter([whole]), evaluations=evaluations, sampling_seconds=share)
             self._told(name, str(made.order.request.images[0]), write)
+
+    def _pixels_together(
+        self, model: Model, opened: dict[str, Made], turn: AbstractContextManager[Any]
+    ) -> tuple[list[Samples], int, float] | None:
+        try:
+            with turn:
+                return pixels_together(model, list(opened.values()))
+        except (DeployError, EngineError, Cancelled):  # each tells for itself
+            return None
 
     def _open(self, opened: dict[str, Made], name: str, picture: dict[str, Any]) -> None:
         """The picture that was read is among those that are opened."""
@@ -224,7 +235,8 @@ def main() -> None:
     """Read the settings from the first line of standard input, then orders until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the service says when to end
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    faulthandler.register(signal.SIGUSR1)  # what each thread does, for whoever wonders
+    if sys.platform != "win32":
+        faulthandler.register(signal.SIGUSR1)  # what each thread does, for whoever wonders
     orders = sys.stdin.buffer
     # Whatever a library prints must not come between the lines.
     events = os.fdopen(os.dup(1), "wb")

@@ -22,8 +22,8 @@ from deploy.images.sizes import Size
 from deploy.picture.memory import default_budget
 from deploy.picture.run import Progress
 from deploy.serving.asked import Asked
-from deploy.serving.batches import Batches
-from deploy.serving.making import Made, Order, make_alone, pays, pixels_together
+from deploy.serving.batches import Batches, parted
+from deploy.serving.making import Made, Order, count_that_pays, make_alone, pixels_together
 from deploy.serving.models import Model, Unfit
 from deploy.serving.problems import Problem
 from deploy.serving.protocols.tensors import FILE, IMAGE, asked_of_parameters, files_of_pixels, pixels_of_files
@@ -189,20 +189,22 @@ class Instance:
         made = [each for _, each in opened]
         is_one_kind = len(made) > 1 and len({each.kind() for each in made}) == 1
         if is_trial and is_one_kind:
-            self._batches.learn(kind, pays=self._pays(made))
-        if not (is_one_kind and self._batches.size(kind) > 1 and self._make_together(opened)):
-            for picture, each in opened:
+            self._batches.learn(kind, self._count_that_pays(made))
+        for part in self._batches.parts(kind, opened) if is_one_kind else parted(opened, 1, is_tried=True):
+            if len(part) > 1 and self._make_together(part):
+                continue
+            for picture, each in part:
                 if picture.is_wanted():
                     with picture.ask.guarded(picture.path):
                         make_alone(self._model, each, nullcontext())
         for _ in opened:
             self._batches.count(kind)
 
-    def _pays(self, made: Sequence[Made]) -> bool | None:
+    def _count_that_pays(self, made: Sequence[Made]) -> int:
         try:
-            return pays(self._model, made)
+            return count_that_pays(self._model, made)
         except (*REFUSALS, Cancelled):  # each tells for itself when it is made
-            return False
+            return 1
 
     def _make_together(self, opened: Sequence[tuple[Picture, Made]]) -> bool:
         """Whether it went well: where not, each tells for itself why it cannot be made."""

@@ -84,11 +84,14 @@ def bench(
         int | None,
         CONDITIONS("For parts batches and sizes: make pictures in tiles of so many pixels a side, as `infer --tile`."),
     ] = None,
+    no_tile: Annotated[
+        bool, CONDITIONS("For parts batches and sizes: make pictures whole, as `infer --no-tile`.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Time steps, whole pictures, batches, sizes, start-up and memory on every engine beside PyTorch as published."""
     from deploy.bundle import Bundle, discover
-    from deploy.cli.values import checked_usage, size_from_text
+    from deploy.cli.values import checked_usage, size_from_text, tile_from_options
     from deploy.images.sizes import Size
     from deploy.measure.benchmark.bench import bench_bundle, failures_of
     from deploy.measure.benchmark.settings import PARTS, BenchSettings
@@ -107,7 +110,7 @@ def bench(
             engines=tuple(engine),
             device=device,
             precisions=tuple(precision),
-            tile=tile,
+            tile=tile_from_options(tile, no_tile=no_tile),
         )
     if plot is not None:
         from deploy.measure.benchmark.plot import check_plot, write_plot

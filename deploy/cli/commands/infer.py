@@ -49,6 +49,7 @@ from deploy.cli.values import (
     placement_from_text,
     size_from_text,
     stages_from_text,
+    tile_from_options,
 )
 
 if TYPE_CHECKING:
@@ -210,10 +211,13 @@ def infer(
         int | None,
         ENGINE(
             "Make the picture in tiles of so many pixels a side, even if memory allows more. It comes out a little "
-            "different.",
+            "different. If left out, large pictures are made in tiles where that is faster and differs least.",
             least=1,
         ),
     ] = None,
+    no_tile: Annotated[
+        bool, ENGINE("Make the picture whole, as far as memory allows, even if tiles are faster.")
+    ] = False,
     max_pixels: Annotated[
         int | None,
         ENGINE(
@@ -288,7 +292,7 @@ def infer(
             precision=precision,
             around=around,
             seed=seed,
-            tile=tile,
+            tile=tile_from_options(tile, no_tile=no_tile),
             max_pixels=max_pixels,
             force=force,
             saving=Saving(

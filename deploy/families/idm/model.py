@@ -11,6 +11,7 @@ import numpy as np
 from deploy.families.contract import Graphs, NoiseOfShape, Subject
 from deploy.families.idm.config import IdmConfig
 from deploy.families.idm.detect import config_from_values
+from deploy.families.model import Growth
 from deploy.families.pixel_unet.model import PixelModel
 from deploy.families.pixel_unet.subject import PIXEL_VALUES, PixelSubject
 from deploy.images.coordinates import axis_lookup, resize_index
@@ -53,6 +54,11 @@ def lookup_tables(size: Size, levels: int) -> Mapping[str, Array]:
     return tables
 
 
+LEAST_SIDE_OF_TILES = 256
+LEAST_SIDES_OF_TRAINING = 2
+"""Tiles that are made for speed have so many pixels a side at least, and so many times the side of training: 48 dB to
+the whole picture were seen with 240 (docs/sizes-and-memory.md)."""
+
 ENCODER_REACH_BLOCKS = 2
 """Convolutions per residual block of the encoder: each sees one more LR pixel on every side."""
 
@@ -68,6 +74,10 @@ class IdmModel(PixelModel):
         super().__init__(graphs, config)
         self.s_max = config.s_max
         self.encoder_channels = config.n_feats
+        self._growth = Growth(
+            doubled_at=config.pixels_of_equal_attention,
+            least_side=max(LEAST_SIDE_OF_TILES, LEAST_SIDES_OF_TRAINING * config.image_size),
+        )
         # Head, residual blocks, closing convolution: the LR pixels around a window that its condition depends on.
         self._reach = 2 + ENCODER_REACH_BLOCKS * config.n_resblocks
 
@@ -100,6 +110,11 @@ class IdmModel(PixelModel):
         return {"scaler": scaler, **maps, **lookup_tables(window.size, self.levels)}
 
     # What the upscaler asks, see deploy.families.contract ------------------------------------------------------------
+
+    @property
+    def growth(self) -> Growth | None:
+        """By the network's multiplications, on processors; on GPUs attention was not seen to take the time."""
+        return None if self.graphs.choice.record.on_gpu else self._growth
 
     def subject(self, lr: Float32, size: Size, posterior: NoiseOfShape) -> "IdmSubject":
         """The pictures on their way to `size`; this family's encoder draws nothing."""

@@ -17,6 +17,11 @@ LIMITS: Mapping[str, tuple[float, float]] = {
 """Of the U-Net's numbers in a bundle that is run; see `deploy.families.contract.Family`."""
 
 
+ATTENTION_AGAINST_CONVOLUTION = 1.6
+"""How many times as long a multiplication of attention takes as one of a convolution, softmax included: 1.4 to 1.9 on
+ONNX Runtime, in the packaged and the published network (docs/measurements.md, large pictures in tiles)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class UnetConfig:
     """One U-Net. The defaults are those of the published networks from 16 to 128 pixels."""
@@ -73,3 +78,22 @@ class UnetConfig:
     def attention_levels(self) -> tuple[int, ...]:
         """Levels with attention: fixed by the training size in the configuration, whatever the actual size."""
         return tuple(level for level in range(self.levels) if self.image_size // 2**level in self.attn_res)
+
+    @property
+    def pixels_of_equal_attention(self) -> float:
+        """The pixels of a picture of which attention takes as long as all else, by the multiplications of both.
+
+        Attention's grow with the square of the pixels: 600 000 in the packaged network, where a pixel takes 240 000 in
+        convolutions, and 0.25 in attention for each pixel of the picture. Below each level there is one block fewer
+        than above it, of two 3x3 convolutions; above, one of the two reads the joined channels.
+        """
+        below, above = self.res_blocks, self.res_blocks + 1
+        convolutions = sum(
+            (18 * below + 27 * above) * channels**2 / float(4**level)
+            for level, channels in enumerate(self.level_channels)
+        )
+        blocks = dict.fromkeys(self.attention_levels, below + above)
+        middle = self.levels - 1
+        blocks[middle] = blocks.get(middle, 0) + 1
+        attention = sum(count * 2 * self.level_channels[level] / float(16**level) for level, count in blocks.items())
+        return convolutions / (ATTENTION_AGAINST_CONVOLUTION * attention)

@@ -17,7 +17,7 @@ from deploy.errors import PlanError
 from deploy.families.contract import Keep
 from deploy.families.table import family_named
 from deploy.images.pictures import Pixels
-from deploy.images.sizes import Size
+from deploy.images.sizes import Size, times_grown
 from deploy.measure.benchmark.settings import BenchSettings
 from deploy.measure.benchmark.steps import (
     Baseline,
@@ -127,7 +127,7 @@ class PictureMaker:
         self._session = stack.enter_context(Session(bundle, checked, graphs=self.graphs))
         self.upscaler = Upscaler.of_session(self._session)
         self.tile: int | None = None
-        """Side of the tiles; None: as memory allows."""
+        """Side of the tiles; None: as is fastest, 0: whole."""
         self.tiles = 1
         """Of the picture made last."""
 
@@ -189,7 +189,8 @@ def _engine_contender(
 ) -> tuple[Contender, PictureRow]:
     # What is compared is the work of one size: the published samplers enlarge in one go.
     choices = Choices(stages=ONCE).before(choices) if choices.stages is None else choices
-    sampling = maker.upscaler.sampling(choices)
+    grown = times_grown(Size.of(pictures[0]), settings.size) if pictures else None
+    sampling = maker.upscaler.sampling(choices, grown)
     recipe = f", {choices.preset or f'plain {choices.steps}'}" if len(settings.choices) > 1 else ""
     row = PictureRow(
         timing=Timing(name=f"{choice.name}{recipe}"),

@@ -23,7 +23,7 @@ class BenchSettings:
     published_steps: how many steps of the published sampler a turn times, from which a whole picture follows.
     batches: how many pictures at once; side lengths: of the square output sizes whose cost is compared.
     engines, precisions: which of those that are here; empty: all. device: the number of a GPU, to time on it those that
-    run on GPUs. tile: side of the tiles in which pictures are made whose size is swept; None: as memory allows.
+    run on GPUs. tile: side of the tiles in which pictures are made whose size is swept; None: as is fastest, 0: whole.
     """
 
     size: Size = Size(128, 128)
@@ -44,7 +44,7 @@ class BenchSettings:
         counts = [("height", self.size[0]), ("width", self.size[1]), ("batch", self.batch), ("threads", self.threads)]
         counts += [("rounds", self.rounds), ("published steps", self.published_steps)]
         counts += [("batch", value) for value in self.batches] + [("side", value) for value in self.sides]
-        counts += [] if self.tile is None else [("tile", self.tile)]
+        counts += [] if not self.tile else [("tile", self.tile)]
         if problems := [f"{name} {value}" for name, value in counts if value < 1]:
             raise DeployError(f"the benchmark cannot run with {', '.join(problems)}: each must be at least 1.")
         for engine in self.engines or (None,):

@@ -8,7 +8,7 @@ import numpy as np
 
 from deploy.images.pictures import Pixels
 from deploy.images.resize import FloatImage, back_project, upscale
-from deploy.images.sizes import Size
+from deploy.images.sizes import Size, times_grown
 from deploy.measure.evaluation.originals import Original, pixels_from_planes
 from deploy.picture.options import ignore
 from deploy.picture.stages import Course
@@ -96,10 +96,11 @@ class Setting:
     def about(self, original: Original | None = None) -> About:
         """What it does."""
         choice = self.upscaler.choice
-        sampling = self.upscaler.sampling(self.choices)
+        sizes = None if original is None else (Size.of(original.lr), original.size)
+        sampling = self.upscaler.sampling(self.choices, None if sizes is None else times_grown(*sizes))
         runs = sampling.draws
-        if original is not None:
-            runs = Course.of(Size.of(original.lr), original.size, sampling).runs
+        if sizes is not None:
+            runs = Course.of(*sizes, sampling).runs
         return About(
             text=f"{sampling.recipe()}; {self.upscaler.bundle.path.name} on {choice.backend} {choice.precision}",
             evaluations=len(self.upscaler.session.plan(sampling)) * runs,

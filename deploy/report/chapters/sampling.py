@@ -106,7 +106,7 @@ def _axis(schedule: NoiseSchedule) -> NoiseAxis:
 def _row(name: str, sampling: Sampling, default: bool) -> list[Child]:
     plan = sampling.plan
     first = plan.start if isinstance(plan.placement, str) else plan.placement[0]
-    listed = "by search" if sampling.searched else "as listed"
+    listed = "fitted" if sampling.fitted else "by search" if sampling.searched else "as listed"
     begins = "pure noise" if not sampling.from_guess or first is None else f"{first:.4g}"
     label: Child = tag("span", name, " ", badge("default")) if default else name
     return [

@@ -60,5 +60,5 @@ def test_the_fallback_stands_in_only_where_there_is_no_bundle(tmp_path: Path) ->
     write_bundle(tmp_path / "here" / "b.bundle")
     with pytest.raises(BundleError, match="found 2 bundles"):
         discover(tmp_path / "here", fallback=packaged)
-    with pytest.raises(BundleError, match="is not a bundle"):
+    with pytest.raises(BundleError, match=r"does not exist\. Name the folder of a bundle"):
         discover(explicit=tmp_path / "none", fallback=packaged)

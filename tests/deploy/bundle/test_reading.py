@@ -138,7 +138,7 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path, kind: str) -> None:
         path.mkdir()
     elif kind == "file":
         path.write_bytes(b"")
-    with pytest.raises(BundleError, match=r"is not a bundle.*idm-deploy export "):
+    with pytest.raises(BundleError, match=r"(is not a bundle|does not exist).*idm-deploy export "):
         Bundle.open(path)
 
 

@@ -236,5 +236,5 @@ def test_what_cannot_be_run_is_refused_before_the_work(bundle: Bundle, originals
         run(tmp_path / "empty", "--bundle", bundle.path)
     with pytest.raises(PlanError, match="The preset 'beast' is unknown, the nearest is 'best'"):
         run(originals, "--bundle", bundle.path, "--preset", "beast")
-    with pytest.raises(BundleError, match="is not a bundle"):
+    with pytest.raises(BundleError, match="none does not exist"):
         run(originals, "--bundle", tmp_path / "none")

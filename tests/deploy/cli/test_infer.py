@@ -215,7 +215,7 @@ def test_what_exists_is_kept_made_again_or_not_touched(place: Path) -> None:
             ["a.png", "--size", "20x13", "-o", "a_x2.png", *usual[3:]],
             "with other sampling settings, at 18x12 instead of 20x13",
         ),
-        ([*usual, "--tile", "16"], "at 20x13 instead of 18x12, with tile none instead of 16"),
+        ([*usual, "--tile", "16"], "at 20x13 instead of 18x12, with tiles none instead of 16"),
     ):
         code, told, content = run(*other)
         assert code == 0 and f"a_x2.png was made {why}: it is made again" in told and content != first
@@ -316,7 +316,7 @@ BAD: list[tuple[list[str], str]] = [
     (["a.png", "--scale", "2", "-o", "a.png", "--force"], "a.png would be overwritten by its own enlargement"),
     (["a.png", "sub/a.png", "--scale", "2"], "would both be written to a.png_x2.png"),
     (["a.png", "--scale", "2", "--max-memory", "5MB"], "are allowed. Allow more with --max-memory"),
-    (["a.png", "--scale", "2", "--bundle", "nowhere"], "nowhere is not a bundle"),
+    (["a.png", "--scale", "2", "--bundle", "nowhere"], "nowhere does not exist"),
     (["text.png", "--scale", "2"], "JPEG XL or HEIC picture by its content"),
     (["cut.png", "--scale", "2"], "the file is damaged or cut short"),
     (

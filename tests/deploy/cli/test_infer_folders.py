@@ -15,6 +15,8 @@ from PIL import Image
 
 from deploy.bundle import Bundle
 from deploy.cli import main as entry
+from deploy.families.idm.model import IdmModel
+from deploy.families.model import Growth
 from tests.deploy.cli.test_infer import ENTRY, report_of
 from tests.deploy.folders.pictures import files_in, make_pictures
 from tests.json_schema import checked
@@ -96,6 +98,7 @@ def test_a_dry_run_makes_nothing_and_says_what_it_would(place: Path) -> None:
         (9, 6, 18, 12)
     ] * 3
     assert plan["kind"] == "plan" and (plan["would_make"], plan["would_skip"], plan["would_fail"]) == (3, 0, 1)
+    assert [(row["tiles"], row["tile"]) for row in made] == [(1, None)] * 3
     assert plan["pixels"] == 3 * 18 * 12 and plan["seconds"] is None and plan["memory_bytes"] > 1 << 20
     infer(place, "in", "-o", "out", *STEPS, code=1)
     done = infer(place, *command, code=1)
@@ -104,6 +107,20 @@ def test_a_dry_run_makes_nothing_and_says_what_it_would(place: Path) -> None:
     assert done.stdout.splitlines()[-1].startswith("0 to make (0.00 megapixels), about 0.0 s, in about ")
     done = infer(place, *command, "--seed", "1", code=1)
     assert "in/a.png -> out/a_x2.png: 9x6 -> 18x12, about " in done.stdout  # the time is known from the run
+
+
+def test_faster_tiles_are_told_and_can_be_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(IdmModel, "growth", Growth(doubled_at=300.0, least_side=32))
+    large = ["in/a.png", "--size", "96x64", "--start", "0.5", *STEPS[2:]]
+    (plan, _) = infer(place, *large, "-o", "a.png", "--dry-run", "--json").stdout.splitlines()
+    assert (checked("infer", plan)["tiles"], json.loads(plan)["tile"]) == (8, 36)
+    assert "8 tiles, " in infer(place, *large, "-o", "a.png", "--dry-run").stdout
+    assert " in 8 tiles of 36, which is faster" in infer(place, *large, "-o", "a.png").stderr
+    again = infer(place, *large, "-o", "a.png", "--no-tile", "--json")
+    assert "a.png was made with tiles for speed instead of none: it is made again" in again.stderr
+    assert json.loads(again.stdout.splitlines()[0])["tile"] is None
+    refused = infer(place, *large, "--tile", "32", "--no-tile", code=2)
+    assert "--tile and --no-tile exclude each other" in " ".join(refused.stderr.split())
 
 
 def test_a_dry_run_knows_which_formats_hold_transparency(place: Path) -> None:

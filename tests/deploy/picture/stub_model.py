@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from deploy.families.contract import NOTHING_STAYS, Keep
 from deploy.families.idm.model import SAMPLING, VALUES
+from deploy.families.model import Growth
 from deploy.images.resize import data_consistency, resize_region
 from deploy.images.sizes import Size
 from deploy.images.tiles import Window
@@ -42,6 +43,7 @@ class StubModel:
     channels = 3
     stride = 8
     agrees_when_decoded = False
+    growth: Growth | None = None
 
     def __init__(
         self, *, largest_pixels: int | None = None, offset_per_window: bool = False, worth_fixing: int | None = None

@@ -1,10 +1,13 @@
 """Which layout a budget allows, by arithmetic on the stub's 1024 bytes per pixel."""
 
+from dataclasses import replace
+
 import pytest
 
 import deploy.picture.layout as layout
 import deploy.picture.room as room
 from deploy.errors import SizeError
+from deploy.families.model import Growth
 from deploy.images.sizes import Size
 from deploy.picture.layout import Job, Layout, layout_for
 from tests.deploy.picture.stub_model import StubModel
@@ -92,6 +95,18 @@ def test_the_users_tile_is_honoured_or_refused() -> None:
 def test_a_budget_that_cannot_be_kept_says_what_is_needed() -> None:
     with pytest.raises(SizeError, match=r"in tiles of 32 needs about 1\.2 MiB of memory, 488\.3 KiB are allowed"):
         laid_out(500_000)
+
+
+def test_tiles_that_are_faster_are_as_large_as_memory_allows() -> None:
+    """400 x 400 with attention as long as all else at 50 x 50: the whole 65 times a pixel's time, tiles of 160 12.3."""
+    model = StubModel()
+    model.growth = Growth(doubled_at=2500.0, least_side=160)
+    job = Job(lr=Size.square(100), size=Size.square(400), count=9, state_arrays=3, keeps_pixels=False, from_guess=True)
+    ample, scarce = (layout_for(model, job, budget) for budget in (1000 * MB, 20 * MB))
+    assert (ample.tiling.tile, ample.for_speed, ample.batch) == (160, True, 1)
+    assert scarce.tiling.tile < 160 and not scarce.for_speed
+    assert layout_for(model, replace(job, tile=layout.WHOLE), 10_000 * MB).batch == 8
+    assert layout_for(model, replace(job, from_guess=False), 10_000 * MB).tiling.is_whole
 
 
 def test_the_largest_tile_is_bounded_because_attention_is_not_cheap() -> None:

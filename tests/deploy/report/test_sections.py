@@ -180,10 +180,10 @@ def test_the_model_tells_where_each_value_came_from() -> None:
 def test_presets_are_drawn_and_one_that_cannot_be_used_says_why() -> None:
     presets = {**BARE.bundle.manifest.presets, "odd": {"equation": "nonsense", "steps": 3}}
     told = words(sampling_section(Facts(bundle=packaged_bundle(presets=presets))))
-    assert "balanced default ddim, eta 1 2 quadratic 0.5 1 1 4 best ddim, eta 1 3 logsnr 0.5 1 4 4" in told
+    assert "balanced default fitted-2 2 fitted 0.5 1 1 4 best fitted-4 4 fitted 0.5 1 3 4" in told
     assert "The denoising plan is impossible" in told or "nonsense" in told
     assert "No placement was searched" in told
-    assert "The noise levels as numbers draft 0.7 balanced 0.5, 0.9577 best 0.5, " in told
+    assert "The noise levels as numbers draft 0.7 balanced 0.5, 0.985 best 0.5, " in told
 
 
 def test_rewrites_that_were_left_out_are_named() -> None:

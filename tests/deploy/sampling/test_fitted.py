@@ -123,10 +123,23 @@ def test_an_equation_of_another_family_is_refused(manifest: Manifest) -> None:
 
 
 def test_a_magnification_beyond_the_fit_is_refused_and_one_in_stages_is_not(bundle: Bundle) -> None:
+    """Where only the preset names the equation, one by rule takes its place."""
     with Upscaler(bundle, threads=1) as upscaler:
-        with pytest.raises(PlanError, match=r"fitted up to 4 times, .* enlarge 6 times at once.*stages 4"):
-            upscaler.upscale(LR, scale=6.0)
-        assert upscaler.upscale(LR, scale=6.0, stages=(4.0,)).shape == (36, 30, 3)
+        with pytest.raises(
+            PlanError, match=r"fitted up to 4 times, .* enlarge 6 times at once.*stages 4 or --equ.*ddim"
+        ):
+            upscaler.upscale(LR, scale=6.0, equation="fitted-3")
+        in_stages = upscaler.upscale(LR, scale=6.0, stages=(4.0,))
+        assert np.array_equal(in_stages, upscaler.upscale(LR, scale=6.0, stages=(4.0,), equation="fitted-3"))
+        assert np.array_equal(upscaler.upscale(LR, scale=6.0), upscaler.upscale(LR, scale=6.0, equation="ddim"))
+        for stages, scale, fits in (
+            ("once", None, True),
+            ("once", 4.0, True),
+            ("once", 5.0, False),
+            ((5.0,), None, False),
+        ):
+            sampling = upscaler.sampling(Choices(stages=stages), scale)
+            assert (sampling.plan.equation == "fitted-3") is fits, (stages, scale)
 
 
 def test_rows_fitted_to_other_int8_graphs_are_refused_and_go_with_them(manifest: Manifest) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from deploy.serving.batches import ENOUGH, MOST, TRIED_AFTER, TRIED_AGAIN, Batches
+from deploy.serving.batches import ENOUGH, TRIED_AFTER, TRIED_AGAIN, Batches
 from deploy.serving.waiting import Waiting
 
 
@@ -44,19 +44,22 @@ def test_a_place_for_short_ones_passes_a_long_one_over() -> None:
 
 def test_pictures_are_made_together_where_a_trial_says_so() -> None:
     batches = Batches(None)
-    for kind in ("x", "y", "other bytes"):
+    for kind in ("x", "y"):
         for _ in range(TRIED_AFTER):
             assert not batches.is_to_be_tried(kind, ENOUGH)
             batches.count(kind)
         assert not batches.is_to_be_tried(kind, ENOUGH - 1)
         assert batches.is_to_be_tried(kind, ENOUGH) and batches.size(kind) == 1
-    batches.learn("x", pays=True)
-    batches.learn("y", pays=False)
-    batches.learn("other bytes", pays=None)
-    assert [batches.size(kind) for kind in ("x", "y", "other bytes", "z")] == [MOST, 1, 1, 1]
+    batches.learn("x", 4)
+    batches.learn("y", 1)
+    assert [batches.size(kind) for kind in ("x", "y", "z")] == [4, 1, 1]
+    assert [len(part) for part in batches.parts("x", range(7))] == [4, 2, 1], "no number that was not tried"
     for _ in range((TRIED_AGAIN - 1) * TRIED_AFTER):
-        assert not any(batches.is_to_be_tried(kind, MOST) for kind in ("x", "y", "other bytes"))
-        for kind in ("x", "y", "other bytes"):
+        assert not any(batches.is_to_be_tried(kind, 8) for kind in ("x", "y"))
+        for kind in ("x", "y"):
             batches.count(kind)
-    assert [kind for kind in ("x", "y", "other bytes") if batches.is_to_be_tried(kind, MOST)] == ["y"]
+    assert [kind for kind in ("x", "y") if batches.is_to_be_tried(kind, 8)] == ["x", "y"]
+    batches.learn("x", 8)
+    assert not batches.is_to_be_tried("x", 1000)
+    assert [len(part) for part in Batches(5).parts("z", range(7))] == [5, 2]
     assert Batches(8).size("z") == Batches(8).most == 8 and not Batches(8).is_to_be_tried("x", 9)
