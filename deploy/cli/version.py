@@ -78,6 +78,7 @@ VARIABLES: Mapping[str, str] = {
     "HF_ENDPOINT": "the hub; else https://huggingface.co",
     "HF_HUB_OFFLINE": "set to 1, no hub is asked",
     "HF_HUB_DISABLE_TELEMETRY": "set to 1 for the hub's package unless you set it",
+    "RAY_USAGE_STATS_ENABLED": "set to 0 for Ray, whatever it was",
     "ORT_DISABLE_TELEMETRY": "set to 1 for ONNX Runtime unless you set it",
 }
 """Read by this package or by the libraries under it. There is none of our own: settings are options.

@@ -20,7 +20,7 @@ LOOPBACK = "127.0.0.1"
 def main() -> None:
     """Print what is at the address that was given."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    print(json.dumps(asked(sys.argv[1])))
+    sys.stdout.write(f"{json.dumps(asked(sys.argv[1]))}\n")
 
 
 def asked(address: str) -> dict[str, Any]:
