@@ -25,10 +25,11 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_a_lost_node_and_a_killed_command_lose_nothing(tmp_path: Path) -> None:
+def test_a_lost_node_and_a_killed_command_lose_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_pictures(tmp_path / "in", 600)
     with Upscaler(Bundle.open(IDM_BUNDLE), threads=1) as upscaler:
         assert lost_node(upscaler, tmp_path)["failed"] == 12
+        assert "(raylet)" not in capsys.readouterr().out  # where --json stands
         assert killed_driver(upscaler, tmp_path)["again"]["failed"] == 12
         assert overhead(upscaler, tmp_path, rounds=3)["more, median"] <= MOST_MS
 
