@@ -184,6 +184,13 @@ serve b/nowhere.bundle
 serve b/demo.bundle b/demo.bundle
 serve b/demo.bundle --host 0.0.0.0
 serve b/demo.bundle --token-file empty.png
+export-triton b/nowhere.bundle -o out
+export-triton b/demo.bundle -o photos
+export-triton b/demo.bundle -o nowhere/out
+export-triton b/demo.bundle -o out --name a/b --max-batch 100
+export-triton b/demo.bundle -o out --gpus all
+export-triton b/demo.bundle -o out --engine tensorrt
+export-triton b/demo.bundle -o out --engine openvino-cpu --graphs
 pull name
 pull a/b/../c
 pull owner/name@../x
