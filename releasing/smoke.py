@@ -58,6 +58,7 @@ NOT_TRIED: Mapping[str, str] = {
     "tensorrt-rtx": "needs a GPU to run what it builds; `make test-slow` installs it and builds",
     "export": "brings torch; `make test` has it",
     "peers": "other tools, for measurements",
+    "ray": "needs a cluster; the slow tests start one where Ray is installed",
     "docs": "for developers",
     "dev": "for developers",
     "release": "for developers",
@@ -112,8 +113,7 @@ def answer_of(command: Sequence[str], address: str, folder: Path, environment: M
                     return str(answer.read().decode())
             except (urllib.error.URLError, OSError):
                 time.sleep(0.25)
-        process.terminate()
-        raise ReleaseError(f"{' '.join(command)} did not answer at {address}:\n{process.communicate()[1][-3000:]}")
     finally:
         process.terminate()
-        process.communicate()
+        words = process.communicate()[1]
+    raise ReleaseError(f"{' '.join(command)} did not answer at {address}:\n{words[-3000:]}")

@@ -129,7 +129,7 @@ for _name in COMMANDS:
 
 
 def main() -> None:
-    """Run the command; a refusal is one message and exit code 1, Ctrl-C is 130, a bug keeps its traceback."""
+    """Run the command; a refusal or too little memory is a message and exit code 1, Ctrl-C 130, a bug a traceback."""
     _fill_closed_streams()
     try:
         try:
@@ -142,6 +142,9 @@ def main() -> None:
             raise
         echo_error("interrupted")
         sys.exit(INTERRUPTED)
+    except MemoryError:
+        echo_error("idm-deploy: there is not enough memory for this. Free some, or allow less with --max-memory.")
+        sys.exit(1)
     except Exception as error:
         if _is_impossible_name(error):
             echo_error(f"idm-deploy: {text_of_error(f'{error.filename}: {error.strerror}. Check the path.')}")

@@ -62,7 +62,7 @@ def connected(address: str) -> Iterator[Any]:
     try:
         # Ray ends the process (SystemExit) where it cannot be reached.
         ray.init(namespace=NAMESPACE, logging_level=logging.ERROR, log_to_driver=False, **options)
-    except (ConnectionError, RuntimeError, ValueError, SystemExit) as error:
+    except (OSError, RuntimeError, ValueError, SystemExit) as error:
         raise ClusterError(f"connecting to the Ray cluster {address}: {_first_line(error)}.") from error
     try:
         yield ray

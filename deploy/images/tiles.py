@@ -159,8 +159,12 @@ VALUES_PER_STRIP = 1 << 18  # 1 MiB of float32
 
 
 def strips_of_rows(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Runs of rows of an array (batch, channels, height, width), of about VALUES_PER_STRIP values each."""
-    batch, channels, height, width = shape
-    count = max(1, VALUES_PER_STRIP // (batch * channels * width))
+    """Runs of rows of an array (batch, channels, height, width), of about VALUES_PER_STRIP values of each of the batch.
+
+    So pictures are cut alike however many are made together: a strip is resized by matrix products, which add up in
+    another order where they are cut elsewhere.
+    """
+    _, channels, height, width = shape
+    count = max(1, VALUES_PER_STRIP // (channels * width))
     for top in range(0, height, count):
         yield slice(top, min(top + count, height))

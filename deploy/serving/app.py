@@ -17,20 +17,21 @@ from deploy.serving.jobs import Jobs
 from deploy.serving.metrics import Metrics
 from deploy.serving.options import ServeOptions
 from deploy.serving.page import page_files
-from deploy.serving.pool import Pool
 from deploy.serving.problems import GONE, Problem
 from deploy.serving.protocols import automatic, v2
 from deploy.serving.reference import reference, style_of_reference
 from deploy.serving.security import Guard
 
+MakesJobs = Callable[[ServeOptions, Any, Metrics], Jobs]
 
-def make_app(options: ServeOptions, pool: Pool) -> FastAPI:
-    """A service with these settings, whose workers have been started; they end with it."""
+
+def make_app(options: ServeOptions, pool: Any, jobs_of: MakesJobs = Jobs) -> FastAPI:
+    """A service with these settings. pool: of workers that have been started, a Pool or the like; they end with it."""
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.jobs = jobs = Jobs(options, pool, metrics)
+        app.state.jobs = jobs = jobs_of(options, pool, metrics)
         metrics.watch(jobs.pool)
         jobs.start()
         try:

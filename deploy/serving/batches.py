@@ -2,9 +2,8 @@
 
 Like `deploy.folders.batches`, which knows its pictures beforehand: after some of a kind, while several wait, they are
 made both ways. Together is chosen where it is faster and gives the same values to the last bit. That holds for the
-number that was tried: an engine may add up in another order from some size on (ONNX Runtime 1.31, the packaged model at
-128x128: up to five pictures as alone, from six on 3e-7 apart). So pictures are made eight, four or two at once, as each
-was tried, and never seven.
+number that was tried: engines may add up in another order from some size on. So pictures are made eight, four or two at
+once, as each was tried, and never seven.
 """
 
 from collections import Counter
@@ -18,7 +17,7 @@ SIZES = (8, 4, 2)
 """Pictures together, each tried by itself: beyond, nothing is gained, and each waits for all."""
 
 TRIED_AGAIN = 16
-"""Times as many pictures until the next trial, where one has shown no gain: other programs may have spoilt it."""
+"""Times as many pictures until the next trial, where one has shown less than it might: others may have spoilt it."""
 
 ENOUGH = 4
 """Pictures that must wait for a trial."""
@@ -69,7 +68,7 @@ class Batches:
 
     def is_to_be_tried(self, kind: str, waiting: int) -> bool:
         """Whether the next pictures of this kind, of which so many wait, should be made both ways."""
-        is_open = self._asked is None and kind not in self._chosen
+        is_open = self._asked is None and self.size(kind) < self.most
         return is_open and self._made[kind] >= self._tried_at.get(kind, TRIED_AFTER) and waiting >= ENOUGH
 
     def count(self, kind: str) -> None:
@@ -82,7 +81,5 @@ class Batches:
 
     def learn(self, kind: str, count: int) -> None:
         """What a trial has shown: how many to make together; 1: nothing is gained, or bytes would differ."""
-        if count > 1:
-            self._chosen[kind] = count
-        else:
-            self._tried_at[kind] = TRIED_AGAIN * self._made[kind]
+        self._chosen[kind] = count
+        self._tried_at[kind] = TRIED_AGAIN * self._made[kind]

@@ -40,6 +40,7 @@ class Job:
     began: float | None = None
     ended: float | None = None
     error: dict[str, Any] | None = None
+    error_headers: dict[str, str] = field(default_factory=dict)
     made: Event = field(default_factory=dict)
     preview: Event | None = None
     worker: WorkerProcess | None = None

@@ -33,6 +33,9 @@ MOST_PREVIEWED = 4_000_000
 CLEAR = 1.25
 """Times by which one way must be faster than the other for a single round to tell."""
 
+ROUNDS = 3
+"""Of a trial that is not clear."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
@@ -164,8 +167,8 @@ def pixels_together(model: Model, group: Sequence[Made]) -> tuple[list[Samples],
 def count_that_pays(model: Model, group: Sequence[Made]) -> int:
     """How many pictures of one kind to make at once: the most of SIZES that is faster here and gives the same bytes.
 
-    By trying it, with some pictures twice where there are fewer. 1: none is. A round that is not clear is made once
-    more, and the faster of each is compared: what other programs do meanwhile makes either slower, and never faster.
+    By trying it, with some pictures twice where there are fewer. 1: none is. A round that is not clear is made
+    again, and the fastest of each is compared: what other programs do meanwhile makes either slower, and never faster.
     """
     alone: list[Values] = []
     alone_seconds = math.inf  # of one picture
@@ -173,7 +176,7 @@ def count_that_pays(model: Model, group: Sequence[Made]) -> int:
         members = [group[number % len(group)] for number in range(count)]
         _values_together(model, members)  # engines make room for this size, once
         seconds = math.inf
-        for _ in range(2):
+        for _ in range(ROUNDS):
             began = time.perf_counter()
             together = _values_together(model, members)
             middle = time.perf_counter()

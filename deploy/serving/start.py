@@ -1,12 +1,16 @@
 """A service from its first moment: its workers start while what answers requests is still being imported."""
 
 import asyncio
+import os
+import shutil
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy.bundle.locking import DirectoryLock
 from deploy.serving.options import ServeError, ServeOptions
 from deploy.serving.pool import Pool
 
@@ -14,17 +18,56 @@ if TYPE_CHECKING:
     from deploy.serving.server import Server
 
 
+_FOLDERS = "idm-deploy-serve-"
+
+
 def serve(options: ServeOptions, on_ready: Callable[["Server"], None]) -> None:
     """Listen until a signal ends it; `on_ready(server)` is called once the first picture can be asked for."""
-    with listening_socket(options.host, options.port) as listening:
-        refusal = asyncio.run(_serve(options, listening, on_ready))
+    with listening_socket(options.host, options.port) as listening, service_folder() as folder:
+        refusal = asyncio.run(_serve(options, folder, listening, on_ready))
     if refusal is not None:
         raise ServeError(refusal)
 
 
-async def _serve(options: ServeOptions, listening: socket.socket, on_ready: Callable[["Server"], None]) -> str | None:
+@contextmanager
+def service_folder() -> Iterator[Path]:
+    """A folder for what a service keeps, gone after the block; those that services left which were killed go now."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_FOLDERS))
+        try:
+            lock = DirectoryLock(folder)
+        except OSError:  # another took it for one that was left, before it was locked
+            continue
+        if folder.exists():
+            break
+        lock.release()
+    try:
+        for path in folder.parent.glob(f"{_FOLDERS}*"):
+            _remove_if_left(path)
+        yield folder
+    finally:
+        lock.release()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_if_left(folder: Path) -> None:
+    """Nothing of other users, nor what only has such a name."""
+    try:
+        if folder.is_symlink() or (hasattr(os, "getuid") and folder.stat().st_uid != os.getuid()):
+            return
+        lock = DirectoryLock(folder)
+    except OSError:  # its service lives, or it is gone
+        return
+    if lock.certain:
+        shutil.rmtree(folder, ignore_errors=True)
+    lock.release()
+
+
+async def _serve(
+    options: ServeOptions, folder: Path, listening: socket.socket, on_ready: Callable[["Server"], None]
+) -> str | None:
     """Why no worker can start; None where the service has ended as it was told."""
-    pool = Pool(options, Path(tempfile.mkdtemp(prefix="idm-deploy-serve-")))
+    pool = Pool(options, folder)
     try:
         await pool.start()
         from deploy.serving.server import Server  # meanwhile workers import and open engines

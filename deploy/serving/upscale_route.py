@@ -172,7 +172,7 @@ async def finished(request: Request, jobs: Jobs, job: Job) -> None:
     if job.state == "done":
         return
     if job.error is not None:
-        raise Problem(job.error["status"], job.error["detail"])
+        raise Problem(job.error["status"], job.error["detail"], job.error_headers)
     raise Problem(GONE if leaves.done() else 409, "The request was cancelled.")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from deploy.cli.options import ENGINE, FIRST, Engine, Json, MaxMemory, Panel, Pr
 from deploy.cli.values import batch_from_text, bytes_from_text, checked_usage, named_path
 
 if TYPE_CHECKING:
+    from deploy.serving.cluster.settings import ClusterSettings
     from deploy.serving.options import ServeOptions
     from deploy.serving.server import Server
 
@@ -20,10 +22,12 @@ EXAMPLES = (
     "idm-deploy serve",
     "idm-deploy serve photos.bundle faces.bundle --port 9000",
     "idm-deploy serve --host 0.0.0.0 --token-file tokens.txt --max-memory 4GiB",
+    "idm-deploy serve photos.bundle --ray auto --replicas 1-8",
 )
 
 ACCESS = Panel("Who may ask")
 LIMITS = Panel("How much is taken")
+CLUSTER = Panel("On a Ray cluster")
 
 
 def serve(
@@ -86,6 +90,22 @@ def serve(
         ENGINE("Processor threads of each worker's engine. If left out, all cores, shared among workers.", least=1),
     ] = None,
     max_memory: MaxMemory = None,
+    ray: Annotated[
+        str | None,
+        CLUSTER(
+            "Make the pictures on this Ray cluster: HOST:PORT, auto (the one on this machine), or local (one that is "
+            "started here for this run)."
+        ),
+    ] = None,
+    replicas: Annotated[
+        str, CLUSTER("With --ray, how many processes make pictures: 2, or 1-8, as many as the load asks for.")
+    ] = "1",
+    cpus: Annotated[float, CLUSTER("With --ray, processors of each replica; parts are allowed.", least=0)] = 1.0,
+    gpus: Annotated[float, CLUSTER("With --ray, GPUs of each replica, such as 0.5.", least=0)] = 0.0,
+    ongoing: Annotated[int, CLUSTER("With --ray, most pictures that a replica has at a time.", least=16)] = 16,
+    write_config: Annotated[
+        Path | None, CLUSTER("Only write this file, with which `serve deploy` starts the same service on a cluster.")
+    ] = None,
     log_format: Annotated[Literal["text", "json"], FIRST("How the log on stderr is written.")] = "text",
     as_json: Json = False,
 ) -> None:
@@ -125,7 +145,74 @@ def serve(
             drain_seconds=drain_seconds,
             idle_seconds=idle_seconds,
         )
-    _serve(options, log_format, as_json)
+        if ray is not None or write_config is not None:
+            if workers != 1:
+                hint = "--workers"
+                raise typer.BadParameter("it is of one machine; on a cluster say --replicas.", param_hint=hint)
+            shares = {"cpus": cpus, "gpus": gpus, "ongoing": ongoing}
+            settings = _settings_of_cluster(options, token_file, replicas, engine, precision, threads, shares)
+    if ray is not None or write_config is not None:
+        _serve_on_cluster(settings, ray, write_config, as_json)
+    else:
+        _serve(options, log_format, as_json)
+
+
+def _settings_of_cluster(
+    options: "ServeOptions",
+    token_file: Path | None,
+    replicas: str,
+    engine: str,
+    precision: str,
+    threads: int | None,
+    shares: dict[str, Any],
+) -> "ClusterSettings":
+    from deploy.serving.cluster.settings import ClusterSettings
+
+    least, dash, most = replicas.partition("-")
+    if not least.isdecimal() or (dash and not most.isdecimal()):
+        raise typer.BadParameter(f"it is N or LEAST-MOST, such as 1-8, found {replicas!r}.", param_hint="--replicas")
+    return ClusterSettings(
+        bundles={name: str(path.resolve()) for name, path in options.bundles.items()},
+        host=options.host,
+        port=options.port,
+        hosts=options.hosts,
+        token_file=None if token_file is None else str(token_file.resolve()),
+        needs_no_token=options.needs_no_token,
+        replicas_least=int(least),
+        replicas_most=int(most or least),
+        max_queue=options.max_queue,
+        max_pixels=options.max_pixels,
+        max_upload=options.max_upload,
+        memory=options.max_memory,
+        threads=threads,
+        engine=engine,
+        precision=precision,
+        batch=options.batch,
+        deadline_seconds=options.deadline_seconds,
+        idle_seconds=options.idle_seconds,
+        drain_seconds=options.drain_seconds,
+        **shares,
+    )
+
+
+def _serve_on_cluster(settings: "ClusterSettings", address: str | None, config: Path | None, as_json: bool) -> None:
+    from deploy.serving.cluster.start import serve_on_cluster, write_config
+
+    if config is not None:
+        write_config(settings, config)
+        say(f"{config}: written; `serve deploy {config}` starts it")
+    if address is not None:
+        serve_on_cluster(settings, address, partial(_tell, as_json=as_json))
+
+
+def _tell(address: str, models: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        listed = [{key: model[key] for key in ("name", "engine", "precision")} for model in models]
+        typer.echo(json.dumps({"kind": "ready", "address": address, "models": listed}))
+        return
+    names = ", ".join(f"{model['name']} on {model['engine']} {model['precision']}" for model in models)
+    typer.echo(f"serving {names}")
+    typer.echo(f"the page and the API are at {address}, Ctrl-C ends both")
 
 
 def _serve(options: "ServeOptions", log_format: Literal["text", "json"], as_json: bool) -> None:
@@ -135,13 +222,6 @@ def _serve(options: "ServeOptions", log_format: Literal["text", "json"], as_json
     log_to_stderr(log_format, quiet=is_quiet())
 
     def on_ready(server: "Server") -> None:
-        models: list[dict[str, Any]] = server.jobs.pool.models
-        if as_json:
-            listed = [{key: model[key] for key in ("name", "engine", "precision")} for model in models]
-            typer.echo(json.dumps({"kind": "ready", "address": server.address, "models": listed}))
-            return
-        names = ", ".join(f"{model['name']} on {model['engine']} {model['precision']}" for model in models)
-        typer.echo(f"serving {names}")
-        typer.echo(f"the page and the API are at {server.address}, Ctrl-C ends both")
+        _tell(server.address, server.jobs.pool.models, as_json=as_json)
 
     listen(options, on_ready)

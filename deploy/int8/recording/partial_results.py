@@ -73,7 +73,8 @@ def what_is_recorded(bundle: Bundle, groups: Sequence[Group], plans: Calibration
         "tables": {name: manifest.files[file].sha256 for name, file in manifest.tables.items()},
         "networks": [manifest.family, manifest.configuration, manifest.value_range, manifest.scale_range],
         "groups": [[[image_key(lr) for lr in group.lr], group.size, group.sample] for group in groups],
-        "plans": [str(plan) for plan in plans.plans],
+        # Not the rules, which hold a function: its name says where it lies in this process.
+        "plans": [[str(plan.rows), plan.end_noise_level, str(plan.settings)] for plan in plans.plans],
         "samplings": [str(group) for group in plans.samplings],
         "seed": seed,
     }

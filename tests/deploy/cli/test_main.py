@@ -82,6 +82,13 @@ def test_a_bug_keeps_its_traceback() -> None:
     assert "RuntimeError: a bug" in result.stderr
 
 
+def test_too_little_memory_is_one_line() -> None:
+    code = "import deploy.cli.main as m\ndef broken(): raise MemoryError\nm.app = broken\nm.main()"
+    result = run(code=code)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("idm-deploy: there is not enough memory for this.")
+
+
 def test_an_interruption_is_exit_code_130() -> None:
     code = "import deploy.cli.main as m\ndef stopped(): raise KeyboardInterrupt\nm.app = stopped\nm.main()"
     result = run(code=code)

@@ -54,6 +54,13 @@ def test_strips_change_nothing(values: int, settings: dict[str, Any], monkeypatc
     np.testing.assert_array_equal(x, expected)
 
 
+def test_pictures_made_together_are_cut_where_each_is_cut_alone() -> None:
+    """Strips are resized by matrix products, which add up in another order where they are cut elsewhere."""
+    for side in (128, 3000):
+        together, alone = (list(tiles.strips_of_rows((batch, 3, side, side))) for batch in (8, 1))
+        assert together == alone and len(alone) == -(-side // max(1, tiles.VALUES_PER_STRIP // (3 * side)))
+
+
 def test_a_value_that_is_no_number_is_found_in_any_strip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "VALUES_PER_STRIP", 1)
     plan = make_plan(IDM, PlanSettings(steps=5), rules=IDM_SAMPLING)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import httpx2
 import pytest
 
 from deploy.packaged.places import IDM_BUNDLE
+from deploy.serving.start import service_folder
 from tests.deploy.serving.service import Service, served
 from tests.deploy.serving.test_upscale import PICTURE, form
 
@@ -116,3 +118,17 @@ def test_two_bundles_on_two_workers_are_called_by_their_names(tmp_path: Path) ->
         ]
         assert [answer.headers["x-idm-model"] for answer in answers] == ["idm-demo", "idm-demo", "of-another"]
         assert len({answer.content for answer in answers}) == 1
+
+
+def test_folders_that_killed_services_left_go_when_the_next_one_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "idm-deploy-serve-left").mkdir()
+    (tmp_path / "idm-deploy-serve-left" / "input.png").touch()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "idm-deploy-serve-link").symlink_to(tmp_path / "mine")
+    with service_folder() as first, service_folder() as second:
+        assert first.is_dir() and second.is_dir() and first != second
+        assert {path.name for path in tmp_path.iterdir()} == {first.name, second.name, "mine", "idm-deploy-serve-link"}
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "idm-deploy-serve-link"}

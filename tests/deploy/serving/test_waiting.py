@@ -58,6 +58,8 @@ def test_pictures_are_made_together_where_a_trial_says_so() -> None:
         assert not any(batches.is_to_be_tried(kind, 8) for kind in ("x", "y"))
         for kind in ("x", "y"):
             batches.count(kind)
-    assert [kind for kind in ("x", "y") if batches.is_to_be_tried(kind, 8)] == ["y"]
+    assert [kind for kind in ("x", "y") if batches.is_to_be_tried(kind, 8)] == ["x", "y"]
+    batches.learn("x", 8)
+    assert not batches.is_to_be_tried("x", 1000)
     assert [len(part) for part in Batches(5).parts("z", range(7))] == [5, 2]
     assert Batches(8).size("z") == Batches(8).most == 8 and not Batches(8).is_to_be_tried("x", 9)

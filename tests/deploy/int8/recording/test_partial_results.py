@@ -130,8 +130,9 @@ def test_every_other_input_has_another_folder(
 
 
 def test_what_does_not_matter_has_the_same_folder(micro: Bundle, photographs: Path, tmp_path: Path) -> None:
-    """Other names of the same pictures, and int8 graphs in the bundle."""
+    """Other names of the same pictures, int8 graphs in the bundle, and where functions lie in this process."""
     groups, plans = groups_at(photographs, 2.0, 16), plans_of(micro)
+    assert " at 0x" not in str(what_is_recorded(micro, groups, plans, 0))
     renamed = [replace(one, names=("other",) * len(one.names)) for one in groups]
     in_int8 = quantized_without_calibration(micro.path, tmp_path / "int8.bundle", "ort", 1)
     assert what_is_recorded(in_int8, renamed, plans, 0) == what_is_recorded(micro, groups, plans, 0)
