@@ -24,7 +24,7 @@ NODE = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A cluster of one node with one processor, whose workers keep bundles in a folder of their own."""
     from ray.cluster_utils import Cluster
