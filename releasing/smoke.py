@@ -38,13 +38,13 @@ QUANTIZE = "quantize --pictures 1 --crop 16 --scale 2 --targets ort --report mad
 TRIALS: Mapping[str, Trial] = {
     CPU: Trial(what="a picture", extras="cpu", command=ENLARGE, file="chelsea_x2.png"),
     "openvino": Trial(
-        what="a picture", extras="openvino", command=f"{ENLARGE} --engine openvino", file="chelsea_x2.png"
+        what="a picture", extras="openvino", command=f"{ENLARGE} --engine openvino-cpu", file="chelsea_x2.png"
     ),
     "quantize": Trial(
         what="int8", extras="cpu,quantize", command=QUANTIZE, file="made/quantization.json", with_bundle=True
     ),
     "report": Trial(
-        what="plots of int8", extras="cpu,quantize,report", command=QUANTIZE, file="made/psnr.png", with_bundle=True
+        what="plots of int8", extras="cpu,quantize,report", command=QUANTIZE, file="made/sqnr.png", with_bundle=True
     ),
     "images": Trial(what="a JPEG XL", extras="cpu,images", command=f"{ENLARGE} --output new.jxl", file="new.jxl"),
     "serve": Trial(what="a service", extras="cpu,serve", command=f"serve --port {PORT}", is_service=True),
