@@ -1,7 +1,7 @@
 """Clusters of Ray on loopback, with statistics off. Ray reads these when it is imported, so they are said first."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         # Workers import the tests' checkout, wherever pytest was started.
         patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[3]))
-        running = Cluster(initialize_head=True, head_node_args=NODE)
+        running = _started(lambda: Cluster(initialize_head=True, head_node_args=NODE))
         try:
             yield running
         finally:
             running.shutdown()
+
+
+def _started(start: Callable[[], Any]) -> Any:
+    """A cluster; Ray gives up after 30 s, which is little on a busy machine, so it is asked again."""
+    for _ in range(2):
+        try:
+            return start()
+        except Exception as error:
+            if "timed out during startup" not in str(error):
+                raise
+    return start()

@@ -1,5 +1,6 @@
 """Pictures of a bucket made by a cluster of one node: names, bytes, refusals and what a second run leaves alone."""
 
+import json
 import logging
 import shutil
 from collections.abc import Iterator
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 import deploy
 from deploy.bundle import Bundle
+from deploy.cli.main import app
 from deploy.cluster.pool import Share
 from deploy.cluster.run import Cluster, ClusterRun
 from deploy.errors import ClusterError, DeployError
@@ -127,6 +130,18 @@ def test_a_bucket_is_enlarged_as_a_folder_is(
 
 
 @pytest.mark.slow
+def test_the_command_prints_what_a_folder_run_prints(cluster: Any, pictures: Path, tmp_path: Path) -> None:
+    line = ["infer", str(pictures / "0.png"), str(pictures / "broken.png"), "-o", str(tmp_path / "out"), "--scale", "2"]
+    line += ["--bundle", str(IDM_BUNDLE), "--ray", cluster.address]
+    result = CliRunner().invoke(app, [*line, "--json"])
+    rows = [json.loads(row) for row in result.stdout.splitlines()]
+    assert result.exit_code == 1
+    assert sorted(row["kind"] for row in rows) == ["failed", "made", "run"]
+    made = next(row for row in rows if row["kind"] == "made")
+    assert made["output"] == str(tmp_path / "out/0_x2.png") and Path(made["output"]).is_file()
+
+
+@pytest.mark.slow
 def test_what_a_cluster_lacks_is_told(
     cluster: Any, upscaler: Upscaler, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +186,14 @@ def test_places_that_will_not_do_are_refused(
 
 
 def test_what_is_asked_for_is_checked_before_a_cluster_is(upscaler: Upscaler, tmp_path: Path) -> None:
+    run = CliRunner()
+    for words, match in (
+        (["--cpus", "2"], "name one with --ray"),
+        (["--ray", "auto", "--dry-run"], "does not go with"),
+        (["--ray", "auto", "--device", "0"], "does not go with"),
+    ):
+        refused = run.invoke(app, ["infer", "x.png", "-o", "out", "--scale", "2", *words], env={"COLUMNS": "200"})
+        assert refused.exit_code == 2 and match in refused.stderr
     for more, match in (
         ({"batch": 8}, "leave `batch` out"),
         ({"name": "x{ext}"}, "it must have {stem} or"),
