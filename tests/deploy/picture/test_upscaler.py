@@ -294,7 +294,7 @@ def test_impossible_generation_is_refused(generator: Upscaler, options: dict[str
 def test_each_family_is_asked_for_what_it_can(up: Upscaler, latent: Upscaler, generator: Upscaler) -> None:
     from deploy.sampling.choices import Choices
 
-    with pytest.raises(PlanError, match=r"holds a model that enlarges pictures; use `upscale`"):
+    with pytest.raises(PlanError, match=r"holds a model that enlarges pictures and makes none"):
         up.generate()
     with pytest.raises(PlanError, match=r"makes pictures from noise and has no input to enlarge; use `generate`"):
         generator.upscale(PICTURE, 2.0)
