@@ -16,6 +16,8 @@ from typing import Any
 
 from deploy.errors import ClusterError, MissingPackage
 
+_LOG = logging.getLogger(__name__)
+
 AUTO, LOCAL = "auto", "local"
 """The cluster that runs on this machine; one that is started on it, and stopped afterwards."""
 
@@ -59,6 +61,7 @@ def connected(address: str) -> Iterator[Any]:
             os.environ[_LOOPBACK_SWITCH] = "0"
     import ray
 
+    _keep_stdout_clean(ray)
     try:
         # Ray ends the process (SystemExit) where it cannot be reached.
         ray.init(namespace=NAMESPACE, logging_level=logging.ERROR, log_to_driver=False, **options)
@@ -138,6 +141,15 @@ def check_versions(cluster: dict[str, Any]) -> None:
                 f"The Ray cluster {cluster['address']} runs {name.title()} {theirs}, this command {mine}. They must be "
                 f"the same: use {cure} here, or start the cluster with {mine}."
             )
+
+
+def _keep_stdout_clean(ray: Any) -> None:
+    """What Ray's daemons say of lost machines goes to the log: Ray prints it among the results, whatever it is told."""
+
+    def tell(data: dict[str, Any], **_: Any) -> None:
+        _LOG.info("Ray: %s", " ".join(map(str, data["lines"])))
+
+    ray._private.worker.print_to_stdstream = tell
 
 
 def _first_line(error: BaseException | str) -> str:

@@ -33,6 +33,9 @@ SECONDS_BETWEEN_FILES = 5.0
 MOST_FILES = 16
 """Files of rows that a run leaves: more are put together into one."""
 
+JOINED_AFTER = 64
+"""Files of a run that are put together while it goes on, so that one killed after hours leaves few to be read."""
+
 Rows = npt.NDArray[np.uint64]
 """(4, rows), sorted by the first: both halves of the making, the result, the number of results of the input."""
 
@@ -57,18 +60,23 @@ class DoneList:
     place: Place
     rows: Rows = field(default_factory=lambda: np.empty((4, 0), np.uint64))
     _files: list[str] = field(default_factory=list)
+    _recent: list[str] = field(default_factory=list)  # files of this run that were not put together yet
+    _added: list[Rows] = field(default_factory=list)  # by this run, written: joined at its end, not every few seconds
     _new: list[tuple[int, int, int, int]] = field(default_factory=list)
     _written: float = field(default_factory=time.monotonic)
 
     @classmethod
     def open(cls, place: Place) -> "DoneList":
         """What runs before this one have done."""
-        names = [name for name in place.names_in(FOLDER) if name.endswith(".npy")]
-        parts = [_rows_of(place, name) for name in names]
-        if len(parts) == 1:
-            return cls(place, parts[0], names)
-        whole = np.concatenate([np.empty((4, 0), np.uint64), *parts], axis=1)
-        return cls(place, _in_order(whole), names)
+        while True:
+            names = _files_of(place)
+            try:
+                parts = [_rows_of(place, name) for name in names]
+                break
+            except FolderError:
+                if _files_of(place) == names:
+                    raise  # else another run has put files together since they were listed
+        return cls(place, parts[0] if len(parts) == 1 else _in_one(parts), names)
 
     def where_done(self, makings: Rows, results: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
         """Of each making (2, pictures) the position of one of its results among those that the output holds, sorted.
@@ -102,19 +110,35 @@ class DoneList:
         self._written = time.monotonic()
         if not self._new:
             return
-        new = np.array(self._new, np.uint64).T
-        self._store(_in_order(new))
-        self.rows, self._new = np.concatenate([self.rows, new], axis=1), []
+        new = _in_order(np.array(self._new, np.uint64).T)
+        self._store(new)
+        self._recent.append(self._files[-1])
+        self._added.append(new)
+        self._new = []
+        if len(self._recent) >= JOINED_AFTER:
+            parts = self._added[-len(self._recent) :]
+            del self._added[-len(self._recent) :]
+            self._added.append(self._replace(self._recent, parts))
+            self._recent = []
 
     def close(self) -> None:
         """The same, in few files."""
         self.write()
         if len(self._files) <= MOST_FILES:
             return
-        before, self._files = self._files, []
-        self._store(_in_order(self.rows))
-        for name in before:
+        parts, self._added = [self.rows, *self._added], []
+        self.rows = np.empty((4, 0), np.uint64)  # nothing else holds the rows while they are joined
+        self.rows = self._replace(self._files, parts)
+        self._recent = []
+
+    def _replace(self, before: Sequence[str], parts: list[Rows]) -> Rows:
+        """The rows of these files, in one file instead: at no moment are they in none."""
+        rows, gone = _in_one(parts), set(before)
+        self._store(rows)
+        self._files = [name for name in self._files if name not in gone]
+        for name in sorted(gone):
             self.place.remove(name)
+        return rows
 
     def _store(self, rows: Rows) -> None:
         name = f"{FOLDER}/{time.time_ns():020d}-{secrets.token_hex(4)}.npy"
@@ -124,11 +148,24 @@ class DoneList:
         self._files.append(name)
 
 
+def _in_one(parts: list[Rows]) -> Rows:
+    """The rows of all parts as `_in_order` has them; the list is empty afterwards, so that memory holds them once."""
+    whole = np.empty((4, sum(part.shape[1] for part in parts)), np.uint64)
+    filled = 0
+    while parts:
+        part = parts.pop()
+        whole[:, filled : filled + part.shape[1]] = part
+        filled += part.shape[1]
+    return _in_order(whole)
+
+
 def _in_order(rows: Rows) -> Rows:
-    """The rows sorted, each of them once."""
+    """The rows sorted, in place, and each of them once."""
     if rows.shape[1] < 2:
         return rows
-    rows = rows[:, np.argsort(rows[0], kind="stable")]
+    order = np.argsort(rows[0], kind="stable")  # merges parts that are sorted
+    for column in rows:
+        column[:] = column[order]
     same = np.flatnonzero(rows[0, 1:] == rows[0, :-1])
     if not len(same):
         return rows
@@ -138,10 +175,19 @@ def _in_order(rows: Rows) -> Rows:
     return rows[:, is_new]
 
 
+def _files_of(place: Place) -> list[str]:
+    return [name for name in place.names_in(FOLDER) if name.endswith(".npy")]
+
+
 def _rows_of(place: Place, name: str) -> Rows:
     content = place.read(name)
+    head = io.BytesIO(content[:256])
     try:
-        rows = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+        if np.lib.format.read_magic(head) != (1, 0):
+            raise _damaged(place, name)
+        shape, _, kind = np.lib.format.read_array_header_1_0(head)
+        # The rows where they were read to, without a copy.
+        rows = np.frombuffer(content, kind, offset=head.tell()).reshape(shape)
     except (ValueError, SyntaxError, EOFError) as error:
         raise _damaged(place, name) from error
     if rows.dtype != np.uint64 or rows.ndim != 2 or rows.shape[0] != 4 or (rows[0, 1:] < rows[0, :-1]).any():

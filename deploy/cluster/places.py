@@ -25,7 +25,16 @@ OBJECT_STORES = frozenset({"s3", "gcs", "abfs"})
 PARTS = f"{OWN_FOLDER}/parts"
 """Folder of an output in which files lie that are being written."""
 
-_BLOCK = 1 << 20
+LONGEST = 300
+"""Letters of what a file system says that are repeated."""
+
+_NOT_THERE = ("NO_SUCH_KEY", "NO_SUCH_BUCKET", "NOT_FOUND")
+
+_GIVES_UP = "retry_limit_seconds"
+"""Of Google's store, which is otherwise asked for a quarter of an hour when it does not answer."""
+
+_BLOCK = 16 << 20
+"""Bytes that are asked for at once: each time costs a bucket's delay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +114,19 @@ class Place:
             source.stat()
             target.symlink_to(source)
             return
-        with self.files.open_input_stream(self.inside(name)) as stream, target.open("wb") as file:
+        with self.files.open_input_file(self.inside(name)) as stream, target.open("wb") as file:
             shutil.copyfileobj(stream, file, _BLOCK)
 
     def copy(self, name: str, target: Path) -> None:
         """`target` is a copy of a file, to be written to."""
-        with self.files.open_input_stream(self.inside(name)) as stream, target.open("wb") as file:
+        with self.files.open_input_file(self.inside(name)) as stream, target.open("wb") as file:
             shutil.copyfileobj(stream, file, _BLOCK)
 
     def read(self, name: str) -> bytes:
         """What a file holds."""
-        with self._told("reading", name), self.files.open_input_stream(self.inside(name)) as stream:
-            return bytes(stream.read())
+        with self._told("reading", name), self.files.open_input_file(self.inside(name)) as stream:
+            content: bytes = stream.read()
+            return content
 
     def store(self, source: Path, name: str) -> None:
         """The file at `source` is there under its name, at once. OSError where it cannot be written."""
@@ -179,9 +189,9 @@ class Place:
 def reason(error: OSError) -> str:
     """Why a file system refused something, in a sentence, with what to do."""
     lines = (error.strerror or str(error)).strip().splitlines()
-    told = lines[0].rstrip(". ") if lines else type(error).__name__
+    told = lines[0][:LONGEST].rstrip(".: ") if lines else type(error).__name__
     text = told.upper()
-    if isinstance(error, FileNotFoundError) or "NO_SUCH_KEY" in text or "NO_SUCH_BUCKET" in text:
+    if isinstance(error, FileNotFoundError) or any(word in text for word in _NOT_THERE):
         return "it is not there, or not any more."
     if "CREDENTIAL" in text or "ACCESS_DENIED" in text or "FORBIDDEN" in text or isinstance(error, PermissionError):
         return (
@@ -202,6 +212,8 @@ def _opened(address: str) -> tuple[Any, str]:
 
     if "://" not in address:
         return fs.LocalFileSystem(), address.rstrip("/") or "/"
+    if address.startswith(("gs://", "gcs://")) and _GIVES_UP not in address:
+        address = f"{address}{'&' if '?' in address else '?'}{_GIVES_UP}=30"
     try:
         files, path = fs.FileSystem.from_uri(quote(address, safe=":/?&=%@+,;~!*'()[]$"))
     except (ArrowInvalid, ValueError):

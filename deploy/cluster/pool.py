@@ -97,7 +97,7 @@ class Pool:
         self._looked = float("-inf")
         self._since = time.monotonic()  # there has been no open worker
         self._is_told = False
-        self.losses = 0
+        self.repeated = 0  # units that were handed out again
 
     @property
     def size(self) -> int:
@@ -155,7 +155,6 @@ class Pool:
             self._again.appendleft(errand)
             errand.losses += 1
             self._lost(member)
-            self.losses += 1
             self._say(f"a worker on {member.machine} is lost ({_told(error)}); its pictures are made by others")
         given_up = [lost for lost in self._again if lost.losses >= MOST_LOSSES]
         for lost in given_up:
@@ -208,6 +207,7 @@ class Pool:
             if self._again and idle:
                 member, errand = idle[0], self._again.popleft()
                 member.is_alone = True
+                self.repeated += 1
             elif len(free) > bool(self._again):
                 # While a picture waits to be made alone, the worker with the least to do gets nothing new.
                 member = sorted(free, key=lambda each: len(each.running))[bool(self._again)]

@@ -62,6 +62,7 @@ class ClusterRun:
         self._stack = ExitStack()
         self._began = time.perf_counter()
         self.summary: dict[str, Any] = {}
+        self.pool: Pool | None = None  # there is one while pictures are made
         self._changes: Counter[str] = Counter()
         self._first_changed: dict[str, str] = {}
         try:
@@ -217,8 +218,8 @@ class ClusterRun:
         request = replace(self.request, images=(Path("x"),), output=Path("out"))
         shipment = shipped(self._ray, self.upscaler.bundle)
         order = Order.of(self.upscaler, request, shipment, places, threads=cluster.threads, memory=cluster.memory)
-        self._pool = Pool(self._ray, self._ray.put(order), cluster.share, self._say)
-        for unit, made in self._pool.made(iter(self._units)):
+        self.pool = Pool(self._ray, self._ray.put(order), cluster.share, self._say)
+        for unit, made in self.pool.made(iter(self._units)):
             reports = made
             if isinstance(reports, str):
                 reports = [failed_report(*places, unit, number, reports) for number in unit.wanted]

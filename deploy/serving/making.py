@@ -31,7 +31,7 @@ MOST_PREVIEWED = 4_000_000
 
 
 CLEAR = 1.25
-"""Times by which one way must be faster than the other for a single round to tell."""
+"""Times by which together must be faster than alone for a single round to tell."""
 
 ROUNDS = 3
 """Of a trial that is not clear."""
@@ -184,7 +184,7 @@ def count_that_pays(model: Model, group: Sequence[Made]) -> int:
                 alone = [_values_together(model, [made])[0] for made in group]
                 alone_seconds = min(alone_seconds, (time.perf_counter() - middle) / len(group))
             seconds = min(seconds, (middle - began) / count)
-            if not 1 / CLEAR < seconds / alone_seconds < CLEAR:
+            if CLEAR * seconds < alone_seconds:
                 break
         same = all(_are_equal(alone[number % len(group)], values) for number, values in enumerate(together))
         if same and seconds < FASTER_FROM * alone_seconds:
