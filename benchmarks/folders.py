@@ -5,6 +5,9 @@ Pictures of 24x24 are enlarged four times with the packaged model and its defaul
 largest. Printed are the part of the wall time in which the network ran, and what the process holds: resident memory
 (median of the second hundred and of the last), descriptors and threads. Then the same call again, which makes nothing.
 
+`--long N` makes N pictures of 16x16 to 32x32 twice as large in two steps each, and holds what the process has after the
+last thousand against the second thousand: memory within 2 %, no more descriptors or threads. Exit code 1 if not.
+
 `--record ROWS` times a record of so many results instead: opening it, looking up, claiming and finishing.
 `--batches ENGINE PRECISION` times pictures made together against pictures made alone, in turns, and compares bytes.
 """
@@ -36,12 +39,14 @@ from deploy.picture.memory import resident_bytes, text_from_bytes
 SIDE, SCALE = 24, 4.0
 SETTLED = 100
 """Pictures after which what engines and libraries take once is taken."""
+MOST_GROWTH = 0.02
 
 
 @dataclass(kw_only=True)
 class Seen:
-    """What was seen after each picture, and how long it all took."""
+    """What was seen after each picture, and how long it all took. window: pictures that are held against others."""
 
+    window: int = SETTLED
     resident: list[int] = field(default_factory=list)
     descriptors: list[int] = field(default_factory=list)
     threads: list[int] = field(default_factory=list)
@@ -57,32 +62,34 @@ class Seen:
     @property
     def growth(self) -> float:
         """Resident memory of the last hundred pictures against that of the second hundred, as a part of it."""
-        return median(self.resident[-100:]) / median(self.resident[SETTLED : 2 * SETTLED]) - 1
+        return median(self.resident[-self.window :]) / median(self.resident[self.window : 2 * self.window]) - 1
 
     def more(self, counts: list[int]) -> int:
         """How many more there were at most among the last hundred pictures than among the second."""
-        return max(counts[-100:]) - max(counts[SETTLED : 2 * SETTLED])
+        return max(counts[-self.window :]) - max(counts[self.window : 2 * self.window])
 
 
-def seen_in_folder(place: Path, pictures: int) -> Seen:
-    """A folder of so many pictures in `place`, enlarged."""
+def seen_in_folder(place: Path, pictures: int, *, is_long: bool = False) -> Seen:
+    """A folder of so many pictures in `place`, enlarged; is_long: of several sizes, in no time each."""
     inputs = place / "in"
     inputs.mkdir()
     random = np.random.default_rng(0)
     for number in range(pictures):
-        small = random.integers(0, 256, (SIDE // 4, SIDE // 4, 3), np.uint8)
+        side = (16, 20, 24, 28, 32)[number % 5] if is_long else SIDE
+        small = random.integers(0, 256, (side // 4, side // 4, 3), np.uint8)
         write_image(np.kron(small, np.ones((4, 4, 1), np.uint8)), inputs / f"{number:05}.png")
-    seen = Seen()
+    how: dict[str, Any] = {"scale": 2.0, "preset": "draft", "steps": 2} if is_long else {"scale": SCALE}
+    seen = Seen(window=min(1000, max(1, pictures // 3))) if is_long else Seen()
     with Upscaler(Bundle.open(IDM_BUNDLE)) as upscaler, _timed_network(seen):
         began = time.perf_counter()
-        for result in enlarge(inputs, place / "out", scale=SCALE, upscaler=upscaler):
+        for result in enlarge(inputs, place / "out", upscaler=upscaler, **how):
             assert result.state == "made", result.error
             seen.resident.append(resident_bytes())
             seen.descriptors.append(len(os.listdir("/proc/self/fd")))  # noqa: PTH208  names alone
             seen.threads.append(threading.active_count())
         seen.wall_s = time.perf_counter() - began
         began = time.perf_counter()
-        states = {result.state for result in enlarge(inputs, place / "out", scale=SCALE, upscaler=upscaler)}
+        states = {result.state for result in enlarge(inputs, place / "out", upscaler=upscaler, **how)}
         seen.again_s = time.perf_counter() - began
     assert states == {"skipped"}, states
     return seen
@@ -207,10 +214,22 @@ def _entry(number: int) -> Entry:
     )
 
 
+def _told_of_long(seen: Seen) -> int:
+    """The exit code, after a line for people."""
+    descriptors, threads = seen.more(seen.descriptors), seen.more(seen.threads)
+    print(
+        f"{len(seen.resident)} pictures in {seen.wall_s:.0f} s: resident memory of the last {seen.window}, "
+        f"{text_from_bytes(median(seen.resident[-seen.window :]))}, against the second {seen.window}: "
+        f"{seen.growth:+.2%}; descriptors {descriptors:+d}, threads {threads:+d}"
+    )
+    return 1 if abs(seen.growth) > MOST_GROWTH or descriptors > 0 or threads > 0 else 0
+
+
 def main(arguments: list[str]) -> int:
     """The exit code; the figures go to stdout."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.folders", description=__doc__)
     parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--long", type=int, metavar="N")
     parser.add_argument("--record", type=int, metavar="ROWS")
     parser.add_argument("--folder", type=Path, help="where to work; the record of 10 million rows takes 3 GB")
     parser.add_argument("--batches", nargs=2, metavar=("ENGINE", "PRECISION"))
@@ -223,6 +242,8 @@ def main(arguments: list[str]) -> int:
         if options.record is not None:
             record_times(Path(folder), options.record)
             return 0
+        if options.long is not None:
+            return _told_of_long(seen_in_folder(Path(folder), options.long, is_long=True))
         seen = seen_in_folder(Path(folder), options.pictures)
     rate = options.pictures / seen.wall_s
     print(f"{options.pictures} pictures of {SIDE}x{SIDE} to {SCALE:g}x: {seen.wall_s:.1f} s, {rate:.2f} a second")

@@ -49,6 +49,10 @@ _HEADINGS = (
     "divided beforehand",
 )
 
+_ABOVE_0 = frozenset(
+    {"seconds", "workers", "shared", "loss_hours", "keys_listed", "puts_per_prefix", "done_list", "files", "driver"}
+)
+
 _TURNS = 8
 """How often each worker is given pictures while half of them are left: fewer events, and single ones at the end."""
 
@@ -284,6 +288,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--folder", type=Path, help="where the done-list is written")
     parser.add_argument("--ask", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
+    given = {name: value for name, value in vars(asked).items() if isinstance(value, int | float)}
+    if wrong := [name for name, value in given.items() if value < 0 or (not value and name in _ABOVE_0)]:
+        parser.error(f"--{wrong[0].replace('_', '-')} must be above 0, found {given[wrong[0]]}")
+    if min(asked.machines, asked.pictures) < DRIVERS[-1]:
+        parser.error(f"at least {DRIVERS[-1]} machines and pictures were expected, one for each driver")
     if asked.ask:
         print(ask_done_list(asked.ask, asked.done_list))
     elif asked.done_list:

@@ -33,6 +33,9 @@ SECONDS_BETWEEN_FILES = 5.0
 MOST_FILES = 16
 """Files of rows that a run leaves: more are put together into one."""
 
+JOINED_AFTER = 64
+"""Files of a run that are put together while it goes on, so that one killed after hours leaves few to be read."""
+
 Rows = npt.NDArray[np.uint64]
 """(4, rows), sorted by the first: both halves of the making, the result, the number of results of the input."""
 
@@ -57,6 +60,7 @@ class DoneList:
     place: Place
     rows: Rows = field(default_factory=lambda: np.empty((4, 0), np.uint64))
     _files: list[str] = field(default_factory=list)
+    _recent: list[str] = field(default_factory=list)  # files of this run that were not put together yet
     _added: list[Rows] = field(default_factory=list)  # by this run, written: joined at its end, not every few seconds
     _new: list[tuple[int, int, int, int]] = field(default_factory=list)
     _written: float = field(default_factory=time.monotonic)
@@ -64,8 +68,14 @@ class DoneList:
     @classmethod
     def open(cls, place: Place) -> "DoneList":
         """What runs before this one have done."""
-        names = [name for name in place.names_in(FOLDER) if name.endswith(".npy")]
-        parts = [_rows_of(place, name) for name in names]
+        while True:
+            names = _files_of(place)
+            try:
+                parts = [_rows_of(place, name) for name in names]
+                break
+            except FolderError:
+                if _files_of(place) == names:
+                    raise  # else another run has put files together since they were listed
         return cls(place, parts[0] if len(parts) == 1 else _in_one(parts), names)
 
     def where_done(self, makings: Rows, results: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
@@ -102,20 +112,33 @@ class DoneList:
             return
         new = _in_order(np.array(self._new, np.uint64).T)
         self._store(new)
+        self._recent.append(self._files[-1])
         self._added.append(new)
         self._new = []
+        if len(self._recent) >= JOINED_AFTER:
+            parts = self._added[-len(self._recent) :]
+            del self._added[-len(self._recent) :]
+            self._added.append(self._replace(self._recent, parts))
+            self._recent = []
 
     def close(self) -> None:
         """The same, in few files."""
         self.write()
         if len(self._files) <= MOST_FILES:
             return
-        before, self._files = self._files, []
         parts, self._added = [self.rows, *self._added], []
         self.rows = np.empty((4, 0), np.uint64)  # nothing else holds the rows while they are joined
-        self._store(_in_one(parts))
-        for name in before:
+        self.rows = self._replace(self._files, parts)
+        self._recent = []
+
+    def _replace(self, before: Sequence[str], parts: list[Rows]) -> Rows:
+        """The rows of these files, in one file instead: at no moment are they in none."""
+        rows, gone = _in_one(parts), set(before)
+        self._store(rows)
+        self._files = [name for name in self._files if name not in gone]
+        for name in sorted(gone):
             self.place.remove(name)
+        return rows
 
     def _store(self, rows: Rows) -> None:
         name = f"{FOLDER}/{time.time_ns():020d}-{secrets.token_hex(4)}.npy"
@@ -150,6 +173,10 @@ def _in_order(rows: Rows) -> Rows:
     is_new = np.ones(rows.shape[1], bool)
     is_new[1:] = (rows[:3, 1:] != rows[:3, :-1]).any(axis=0)
     return rows[:, is_new]
+
+
+def _files_of(place: Place) -> list[str]:
+    return [name for name in place.names_in(FOLDER) if name.endswith(".npy")]
 
 
 def _rows_of(place: Place, name: str) -> Rows:

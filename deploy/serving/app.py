@@ -25,7 +25,7 @@ from deploy.serving.security import Guard
 MakesJobs = Callable[[ServeOptions, Any, Metrics], Jobs]
 
 
-def make_app(options: ServeOptions, pool: Any, jobs_of: MakesJobs = Jobs) -> FastAPI:
+def make_app(options: ServeOptions, pool: Any, jobs_of: MakesJobs = Jobs, *, has_page: bool = True) -> FastAPI:
     """A service with these settings. pool: of workers that have been started, a Pool or the like; they end with it."""
     metrics = Metrics()
 
@@ -54,7 +54,9 @@ def make_app(options: ServeOptions, pool: Any, jobs_of: MakesJobs = Jobs) -> Fas
     app.include_router(v2.router)
     app.include_router(automatic.router)
     _add_health(app, metrics)
-    _add_page(app)
+    if has_page:
+        _add_page(app)
+    _add_reference(app)
     _add_problems(app)
     app.add_middleware(Guard, options=options, metrics=metrics)
     return app
@@ -85,6 +87,8 @@ def _add_page(app: FastAPI) -> None:
         answer = partial(Response, file.content, media_type=file.media_type, headers={"Cache-Control": "no-cache"})
         app.add_api_route(address, _sending(answer), include_in_schema=False, response_class=Response)
 
+
+def _add_reference(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(reference(app.openapi()))

@@ -17,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from calibration.errors import CalibrationError
+from deploy.engine.chosen import AUTO
 from deploy.errors import DeployError
 from deploy.images.sizes import Size
 from deploy.picture.memory import default_budget
@@ -29,6 +30,8 @@ from deploy.serving.problems import Problem
 from deploy.serving.protocols.tensors import FILE, IMAGE, asked_of_parameters, files_of_pixels, pixels_of_files
 from deploy.serving.refusals import problem_of_error
 from deploy.triton.settings import RunSettings, TritonError
+from engines.backends import backend_named
+from engines.contract import Backend
 from engines.errors import EngineError
 
 WARM_UP_SIDE = 16
@@ -233,6 +236,8 @@ def instance_of_arguments(bundle: Path, arguments: Mapping[str, str]) -> Instanc
     groups = config.get("instance_group", [])
     instances = sum(int(group.get("count", 1)) * max(1, len(group.get("gpus", []))) for group in groups) or 1
     is_on_gpu = arguments.get("model_instance_kind") == "GPU"
+    if settings.engine != AUTO:
+        _check_kind(backend_named(settings.engine), is_on_gpu=is_on_gpu)
     model = Model(
         arguments["model_name"],
         bundle,
@@ -242,13 +247,17 @@ def instance_of_arguments(bundle: Path, arguments: Mapping[str, str]) -> Instanc
         memory=(settings.max_memory or default_budget()) // instances,
         device=int(arguments["model_instance_device_id"]) if is_on_gpu else None,
     )
-    choice = model.upscaler.choice
-    if choice.record.on_gpu and not is_on_gpu:
-        raise TritonError(
-            f"The engine {choice.backend} runs on GPUs, and the instances of config.pbtxt are of KIND_CPU. Name an "
-            "engine for the processor there, or export the repository with `gpus`."
-        )
+    _check_kind(model.upscaler.choice.record, is_on_gpu=is_on_gpu)
     return Instance(model, settings)
+
+
+def _check_kind(engine: Backend, *, is_on_gpu: bool) -> None:
+    if engine.on_gpu != is_on_gpu:
+        place, kind = ("GPUs", "CPU") if engine.on_gpu else ("the processor", "GPU")
+        raise TritonError(
+            f"The engine {engine.name} runs on {place}, and the instances of config.pbtxt are of KIND_{kind}. Name "
+            "another engine there, or another kind of instances."
+        )
 
 
 OF_TRITON = ("EXECUTION_ENV_PATH", "FORCE_CPU_ONLY_INPUT_TENSORS")

@@ -54,6 +54,8 @@ Or pack an environment with those packages (conda-pack) and name it in `{name}/c
 
     parameters {{ key: "EXECUTION_ENV_PATH" value {{ string_value: "/path/to/env.tar.gz" }} }}
 
+Triton hands pictures to its Python backend through shared memory: give a container of it enough (`--shm-size=1g`).
+
 idm-deploy itself need not be installed: it lies in `{version}/runtime`, and the bundle beside it. At the start every
 file is held against `{version}/SHA256SUMS`; `sha256sum --check SHA256SUMS` here does the same for all.
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.folders import batch_times, seen_in_folder
+from benchmarks.folders import batch_times, main, seen_in_folder
 
 
 @pytest.mark.slow
@@ -15,6 +15,13 @@ def test_the_network_takes_most_of_the_time_and_memory_stays_flat(tmp_path: Path
     assert abs(seen.growth) < 0.03
     assert seen.more(seen.descriptors) <= 0 and seen.more(seen.threads) <= 0
     assert seen.again_s < seen.wall_s / 20
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_long_run_takes_no_more_than_a_short_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--long", "900"]) == 0
+    assert "against the second 300: " in capsys.readouterr().out
 
 
 @pytest.mark.slow

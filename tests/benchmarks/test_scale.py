@@ -59,6 +59,22 @@ def test_the_driver_sets_the_pace_where_it_is_slower(capsys: pytest.CaptureFixtu
     assert "200,000" in one and "20,000" in ten and "2,000" in hundred
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("machines", "0", "at least 100 machines"),
+        ("seconds", "0", "--seconds must be above 0"),
+        ("slow-share", "-1", "--slow-share must"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(
+    option: str, value: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([f"--{option}", value])
+    assert told in capsys.readouterr().err
+
+
 def test_done_list_and_driver_are_measured(tmp_path: Path) -> None:
     write_done_list(tmp_path, 3000, 3)
     assert "3,000 rows opened" in ask_done_list(tmp_path, 3000)

@@ -201,18 +201,18 @@ def _serve_on_cluster(settings: "ClusterSettings", address: str | None, config: 
     if config is not None:
         write_config(settings, config)
         say(f"{config}: written; `serve deploy {config}` starts it")
-    if address is not None:
-        serve_on_cluster(settings, address, partial(_tell, as_json=as_json))
+    elif address is not None:
+        serve_on_cluster(settings, address, partial(_tell, as_json=as_json, what="the API is"))
 
 
-def _tell(address: str, models: list[dict[str, Any]], *, as_json: bool) -> None:
+def _tell(address: str, models: list[dict[str, Any]], *, as_json: bool, what: str) -> None:
     if as_json:
         listed = [{key: model[key] for key in ("name", "engine", "precision")} for model in models]
         typer.echo(json.dumps({"kind": "ready", "address": address, "models": listed}))
         return
     names = ", ".join(f"{model['name']} on {model['engine']} {model['precision']}" for model in models)
     typer.echo(f"serving {names}")
-    typer.echo(f"the page and the API are at {address}, Ctrl-C ends both")
+    typer.echo(f"{what} at {address}, Ctrl-C ends it")
 
 
 def _serve(options: "ServeOptions", log_format: Literal["text", "json"], as_json: bool) -> None:
@@ -222,6 +222,6 @@ def _serve(options: "ServeOptions", log_format: Literal["text", "json"], as_json
     log_to_stderr(log_format, quiet=is_quiet())
 
     def on_ready(server: "Server") -> None:
-        _tell(server.address, server.jobs.pool.models, as_json=as_json)
+        _tell(server.address, server.jobs.pool.models, as_json=as_json, what="the page and the API are")
 
     listen(options, on_ready)

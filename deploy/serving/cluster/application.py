@@ -25,13 +25,15 @@ def application(arguments: dict[str, Any]) -> Any:
         raise ClusterError(f"Serving on a cluster needs Ray {first} or newer, found {ray.__version__}.")
     settings = ClusterSettings.of(arguments)
 
+    collected = serve.batch(
+        max_batch_size=SIZES[0], batch_wait_timeout_s=COLLECT_SECONDS, max_concurrent_batches=BATCHES_AT_ONCE
+    )
+
     class Collecting(Pictures):
         """Replicas whose pictures are collected for a moment."""
 
-        @serve.batch(
-            max_batch_size=SIZES[0], batch_wait_timeout_s=COLLECT_SECONDS, max_concurrent_batches=BATCHES_AT_ONCE
-        )
-        async def _made_together(self, wishes: Any) -> Any:  # type: ignore[untyped-decorator, unused-ignore]
+        @collected  # type: ignore[untyped-decorator, unused-ignore]
+        async def _made_together(self, wishes: Any) -> Any:
             return await self.make_all(wishes)
 
     pictures = serve.deployment(

@@ -116,6 +116,7 @@ class RemoteJobs(Jobs):
             self._arriving -= 1
         limit = min(deadline_seconds or self.options.deadline_seconds, self.options.deadline_seconds)
         unknown: Event = {"steps": 0, "seconds": None, "kind": number, "model": asked.model, "own_bytes": 0}
+        unknown |= {"width": 0, "height": 0, "evaluations": 0, "preset": asked.values.get("preset"), "label": ""}
         job = Job(
             id=number,
             client=client,
@@ -153,10 +154,10 @@ class RemoteJobs(Jobs):
             return
         job.state, job.error, job.ended = state, error, time.monotonic()
         self._pace += 0.2 * (job.ended - job.created - self._pace)
-        self.metrics.finished(job)
-        trace_job(job)
         job.change()
+        self.metrics.finished(job)
         self.metrics.queue(0, len(self.unfinished))
+        trace_job(job)
 
     async def _make(self, job: Job, limit: float) -> None:
         """The job is done, or has failed with the reason."""
@@ -232,4 +233,4 @@ class Gate:
             return RemoteJobs(options, pool, metrics, self._pictures, most)
 
         folder = Path(tempfile.mkdtemp(prefix="idm-deploy-gate-"))
-        return make_app(settings.options(), Replicas(folder), jobs_of)
+        return make_app(settings.options(), Replicas(folder), jobs_of, has_page=False)

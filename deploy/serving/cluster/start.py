@@ -2,8 +2,8 @@
 
 import json
 import logging
+import re
 import signal
-import socket
 import threading
 import time
 import urllib.request
@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from deploy.cluster.connection import LOCAL, connected
-from deploy.errors import ClusterError
+from deploy.errors import ClusterError, MissingPackage
 from deploy.serving.cluster.settings import APPLICATION, IMPORT_PATH, ClusterSettings
+from deploy.serving.start import listening_socket
 
 CONTROLLER = "SERVE_CONTROLLER_ACTOR"
+
+SAID = re.compile(r"^\s*[\w.]+(?:Error|Package|Exception): (.+)$", re.MULTILINE)
+"""The last line of a traceback."""
 
 PATIENCE = 60.0
 """Seconds from the replicas' being ready to the first answer over HTTP."""
@@ -27,12 +31,17 @@ def serve_on_cluster(settings: ClusterSettings, address: str, on_ready: Callable
     """Serve until a signal ends it; `on_ready(address, models)` is called once pictures can be asked for."""
     is_over = threading.Event()
     with connected(address) as ray:
-        from ray import serve
-
+        try:
+            from ray import serve
+        except ImportError as error:
+            raise MissingPackage(
+                "Serving on a cluster needs Ray Serve: pip install 'idm-deploy[ray,serve]', on every machine of it."
+            ) from error
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         _refuse_another(ray)
-        if settings.port == 0:
-            settings = replace(settings, port=_free_port(settings.host))
+        if address == LOCAL or settings.port == 0:  # the port is of this machine
+            with listening_socket(settings.host, settings.port) as free:
+                settings = replace(settings, port=free.getsockname()[1])
         everywhere = "HeadOnly" if address == LOCAL or settings.options().is_loopback else "EveryNode"
         try:
             serve.start(proxy_location=everywhere, http_options={"host": settings.host, "port": settings.port})
@@ -97,12 +106,6 @@ def _refuse_another(ray: Any) -> None:
     )
 
 
-def _free_port(host: str) -> int:
-    with socket.socket() as free:
-        free.bind((host, 0))
-        return int(free.getsockname()[1])
-
-
 def _models(place: str, settings: ClusterSettings) -> list[Any]:
     """What is served, once it answers."""
     headers = {}
@@ -122,7 +125,13 @@ def _reason(serve: Any, error: RuntimeError) -> str:
     """Why it could not be started: what a replica has said last."""
     with suppress(Exception):
         for status in serve.status().applications[APPLICATION].deployments.values():
-            lines = [line.strip() for line in status.message.splitlines() if "Error:" in line]
-            if lines:
-                return f"a replica could not start: {lines[-1].partition('Error: ')[2]}"
-    return str(error).strip().splitlines()[0]
+            sentences = re.findall(
+                r"^\s*[\w.]+(?:Error|Package|Exception): (.+)$", _plain(status.message), re.MULTILINE
+            )
+            if sentences:
+                return f"a replica could not start: {sentences[-1]}"
+    return _plain(str(error)).strip().splitlines()[-1]
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\x1b\[\d*m", "", text)

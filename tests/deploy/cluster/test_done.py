@@ -51,6 +51,32 @@ def test_what_was_added_is_found_by_the_next_run_if_its_results_are_there(tmp_pa
     assert found(again, asked, []) == [None] * 23
 
 
+def test_a_long_run_that_is_killed_leaves_few_files_which_are_read_while_others_join_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(done, "JOINED_AFTER", 4)
+    place = Place(str(tmp_path))
+    killed = DoneList.open(place)
+    for number in range(10):
+        killed.add(making(number), [(f"{number}.png", 1)])
+        killed.write()
+    assert [DoneList.open(place).rows.shape, len(list((tmp_path / done.FOLDER).iterdir()))] == [(4, 10), 4]
+
+    read, joining = Place.read, iter([True])
+
+    def read_while_files_are_joined(self: Place, name: str) -> bytes:
+        if next(joining, False):
+            killed._replace(killed._files, [killed.rows, *killed._added])
+        return read(self, name)
+
+    monkeypatch.setattr(Place, "read", read_while_files_are_joined)
+    there = [(f"{number}.png", 1) for number in range(10)]
+    assert found(DoneList.open(place), [making(number) for number in range(11)], there) == [
+        *(name for name, _ in there),
+        None,
+    ]
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     folder = tmp_path / done.FOLDER
     folder.mkdir(parents=True)

@@ -10,7 +10,8 @@ from deploy import Bundle, Upscaler
 from deploy.images.files import read_image
 from deploy.images.tiles import Tiling
 from deploy.measure.metrics import psnr
-from deploy.packaged.places import IDM_BUNDLE, packaged_pictures
+from deploy.packaged.places import IDM_BUNDLE, SAMPLE_ORIGINALS, packaged_pictures
+from deploy.picture.layout import WHOLE
 
 Pixels = NDArray[np.uint8]
 TILE = 64
@@ -37,6 +38,16 @@ def test_tiles_of_the_demo_model_join_without_a_seam(upscaler: Upscaler) -> None
         for start, _ in spans[1:]:
             border = start + tiling.overlap // 2
             assert steepness(tiled, axis, border) < 1.1 * steepness(whole, axis, border)
+
+
+@pytest.mark.slow
+def test_tiles_that_are_taken_to_be_faster_are_near_the_whole(upscaler: Upscaler) -> None:
+    """176x176 to 704x704 in 4 tiles of 384, above 45 dB."""
+    original = read_image(SAMPLE_ORIGINALS / packaged_pictures()[0].name).pixels[:176, :176]
+    told: set[int] = set()
+    tiled = upscaler.upscale(original, 4.0, progress=lambda done: told.add(done.tiles))
+    assert told == {4}
+    assert psnr(tiled, upscaler.upscale(original, 4.0, tile=WHOLE)) > 45
 
 
 def steepness(picture: Pixels, axis: int, border: int) -> float:

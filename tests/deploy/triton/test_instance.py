@@ -110,6 +110,7 @@ def test_a_request_that_nobody_waits_for_ends_and_its_neighbour_does_not(instanc
         ({"engine": "onnxruntime"}, "no engine 'onnxruntime'; the nearest is 'onnxruntime-cpu'"),
         ({"threads": "two"}, "threads of config.pbtxt is a whole number, found 'two'"),
         ({"batch": "0"}, "`batch` is a number from 1, found 0"),
+        ({"engine": "onnxruntime-cuda"}, "runs on GPUs, and the instances of config.pbtxt are of KIND_CPU"),
     ],
 )
 def test_a_changed_configuration_is_read_or_refused(changes: dict[str, str], sentence: str) -> None:
