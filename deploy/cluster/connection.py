@@ -63,9 +63,9 @@ def connected(address: str) -> Iterator[Any]:
 
     _keep_stdout_clean(ray)
     try:
-        # Ray ends the process (SystemExit) where it cannot be reached, and raises Exception itself where it cannot start.
+        # Ray ends the process where it cannot be reached, and raises Exception itself where it does not start in time.
         ray.init(namespace=NAMESPACE, logging_level=logging.ERROR, log_to_driver=False, **options)
-    except (OSError, RuntimeError, ValueError, SystemExit) as error:
+    except (Exception, SystemExit) as error:
         raise ClusterError(f"connecting to the Ray cluster {address}: {_first_line(error)}.") from error
     try:
         yield ray
