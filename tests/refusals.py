@@ -180,7 +180,7 @@ report b/demo.bundle --evaluation nowhere.json
 report b/demo.bundle --no-pictures --originals photos
 report b/demo.bundle --measure --bench list.json
 demo -o photos
-serve b/nowhere.bundle
+serve --port 0 b/nowhere.bundle
 serve b/demo.bundle b/demo.bundle
 serve b/demo.bundle --host 0.0.0.0
 serve b/demo.bundle --token-file empty.png
