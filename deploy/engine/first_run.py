@@ -60,7 +60,7 @@ def rehearse(bundle: Bundle, backend: str, *, deadline_s: float = DEADLINE_S, me
     places = [entry for entry in sys.path if entry]
     program = f"import sys; sys.path[:] = {places!r}; from deploy.engine.rehearsal import main; main()"
     command = [sys.executable, "-I", "-c", program]
-    arguments = [str(bundle.path.absolute()), backend, str(memory), str(math.ceil(deadline_s) + 1)]
+    arguments = [str(bundle.path), backend, str(memory), str(math.ceil(deadline_s) + 1)]
     doing = f"trying {bundle.path} on {backend}"
     try:
         done = subprocess.run(

@@ -80,6 +80,7 @@ def test_int8_has_rows_where_the_bundle_has_graphs(quantized: Bundle) -> None:
         assert row["picture_db"] > 15
 
 
+@pytest.mark.slow
 def test_tensorrt_builds_one_plan_for_all_batches_and_in_int8_one_per_range(
     quantized: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,7 @@ def test_a_super_resolution_model_runs_in_int8(tmp_path: Path, photographs: Path
         assert np.array_equal(upscaler.upscale(lr, scale=2.0), coded)
 
 
+@pytest.mark.slow
 def test_a_generation_model_is_calibrated_without_pictures(tmp_path: Path, photographs: Path) -> None:
     bundle = quantized("latent_gen_tiny", tmp_path, photographs)
     assert bundle.manifest.calibration_images == {}

@@ -110,6 +110,7 @@ def replicas_of(process: int) -> set[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_two_replicas_bear_load_refuse_what_is_too_much_and_lose_nothing(
     on_cluster: tuple[subprocess.Popen[str], str], tmp_path: Path
