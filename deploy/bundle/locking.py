@@ -1,6 +1,7 @@
 """One writer at a time in a directory, without lock files that outlive their owner."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -39,6 +40,17 @@ class DirectoryLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = None
+
+
+def remove_if_dead(leftover: Path) -> None:
+    """A half-made folder goes when no living process holds its lock; doubtful ones stay."""
+    try:
+        lock = DirectoryLock(leftover)
+    except OSError:  # alive, gone meanwhile, or not ours to open
+        return
+    if lock.certain:
+        shutil.rmtree(leftover, ignore_errors=True)
+    lock.release()
 
 
 def sync_directory(path: Path) -> None:

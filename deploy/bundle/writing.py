@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from deploy.bundle.discovery import holds_manifest
 from deploy.bundle.known import WRITTEN, digest_of, known_of, remember
-from deploy.bundle.locking import DirectoryLock, sync_directory
+from deploy.bundle.locking import DirectoryLock, remove_if_dead, sync_directory
 from deploy.bundle.manifest import FileRecord, Manifest
 from deploy.bundle.naming import MANIFEST_DRAFT, MANIFEST_NAME, TEMPORARY_PREFIX, digits_of_name
 from deploy.bundle.reading import Bundle, read_manifest
@@ -162,7 +162,7 @@ class BundleWriter:
         beside = f".{self._target.name}{TEMPORARY_PREFIX}"
         for name in _names_in(self._target.parent):
             if name.startswith(beside):
-                _remove_if_dead(self._target.parent / name)
+                remove_if_dead(self._target.parent / name)
         self._folder = self._target.parent / f"{beside}{secrets.token_hex(6)}"
         self._folder.mkdir()
         self._lock = _lock(self._folder)
@@ -227,17 +227,6 @@ def _lock(folder: Path) -> DirectoryLock:
         return DirectoryLock(folder)
     except BlockingIOError as error:
         raise BundleError(f"another process is writing to {folder}. Wait until it has finished.") from error
-
-
-def _remove_if_dead(leftover: Path) -> None:
-    """A half-made bundle goes when no living process holds its lock; doubtful ones stay."""
-    try:
-        lock = DirectoryLock(leftover)
-    except OSError:  # alive, gone meanwhile, or not ours to open
-        return
-    if lock.certain:
-        shutil.rmtree(leftover, ignore_errors=True)
-    lock.release()
 
 
 def _write_durably(path: Path, content: bytes) -> None:

@@ -21,7 +21,7 @@ import calibration
 import deploy
 import engines
 from deploy.bundle import Bundle
-from deploy.bundle.locking import DirectoryLock, sync_directory
+from deploy.bundle.locking import DirectoryLock, remove_if_dead, sync_directory
 from deploy.bundle.naming import MANIFEST_NAME, TEMPORARY_PREFIX
 from deploy.bundle.reading import sha256_of_file
 from deploy.engine.chosen import AUTO
@@ -183,7 +183,7 @@ def _new_repository(target: Path) -> Iterator[Path]:
                 f"writing the repository {target}: the folder {target.parent} does not exist. Make it first."
             )
         for leftover in target.parent.glob(f"{beside}*"):
-            _remove_if_dead(leftover)
+            remove_if_dead(leftover)
         folder.mkdir()
         lock = DirectoryLock(folder)
         yield folder
@@ -200,14 +200,3 @@ def _new_repository(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)  # after the rename it no longer has this name
         if lock is not None:
             lock.release()
-
-
-def _remove_if_dead(leftover: Path) -> None:
-    """A half-made repository goes when no living process holds its lock; doubtful ones stay."""
-    try:
-        lock = DirectoryLock(leftover)
-    except OSError:  # alive, gone meanwhile, or not ours to open
-        return
-    if lock.certain:
-        shutil.rmtree(leftover, ignore_errors=True)
-    lock.release()
