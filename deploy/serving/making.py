@@ -33,7 +33,7 @@ MOST_PREVIEWED = 4_000_000
 CLEAR = 1.25
 """Times by which together must be faster than alone for a single round to tell."""
 
-ROUNDS = 3
+ROUNDS = 2
 """Of a trial that is not clear."""
 
 

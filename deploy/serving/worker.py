@@ -127,7 +127,8 @@ class Worker:
             is_one_kind = len({made.kind() for made in opened.values()}) == 1
             at_once = order["at_once"] if is_one_kind else 1
             if order["is_trial"]:
-                at_once = self._count_that_pays(model, opened) if is_one_kind else 1
+                with turn:  # what another lane samples meanwhile would spoil the trial
+                    at_once = self._count_that_pays(model, opened) if is_one_kind else 1
                 self._tell({"event": "tried", "kind": order["kind"], "count": at_once})
             for part in parted([*opened.items()], at_once, is_tried=order["is_tried"]):
                 self._make_part(model, dict(part), turn)

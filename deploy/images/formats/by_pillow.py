@@ -182,6 +182,6 @@ def _dpi(image: ImageFile.ImageFile) -> tuple[float, float] | None:
             return None
     try:
         across, down = float(dpi[0]), float(dpi[1])
-    except (*DAMAGE, ZeroDivisionError, struct.error):
+    except (*DAMAGE, struct.error):
         return None
     return (across, down) if all(math.isfinite(value) and value > 0 for value in (across, down)) else None

@@ -17,7 +17,7 @@ from deploy.errors import MissingPackage
 from deploy.images.picture import DTYPES, Metadata, Samples
 from deploy.images.sizes import Size
 
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, RuntimeError)
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, ArithmeticError, RuntimeError)
 """What decoders raise on damaged files, beside `struct.error`."""
 
 

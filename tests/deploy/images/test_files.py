@@ -253,6 +253,20 @@ def test_a_damaged_file_is_read_or_refused_and_never_crashes(tmp_path: Path, nam
     assert refused > 5
 
 
+def test_an_animation_without_a_time_scale_is_damaged(tmp_path: Path) -> None:
+    """Found by `benchmarks.hostile`: Pillow divides by it."""
+    path = tmp_path / "a.avif"
+    frames = [Image.fromarray(SMOOTH), Image.fromarray(SMOOTH[::-1])]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=50)
+    content = bytearray(path.read_bytes())
+    box = content.index(b"mdhd")
+    assert content[box + 4] == 1  # with times of eight bytes each
+    content[box + 24 : box + 28] = bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=r"a.avif: the file is damaged or cut short"):
+        read_image(path)
+
+
 def test_a_decompression_bomb_is_refused_before_it_unfolds(tmp_path: Path) -> None:
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     path = _png(tmp_path / "bomb.png", header, bytes(1000))

@@ -168,7 +168,8 @@ def test_four_photographs_are_enough_to_gain_on_others() -> None:
             "consistency": 1.0,
         },
     }
-    manifest = replace(bundle.manifest, fitted={"fitted-2": equation})
+    assert bundle.manifest.fitted is not None
+    manifest = replace(bundle.manifest, fitted={**bundle.manifest.fitted, "fitted-2": equation})
     with Upscaler(replace(bundle, manifest=manifest), threads=1) as upscaler:
         looks = {
             name: np.mean([ssimulacra2(upscaler.upscale(one.lr, scale=4.0, **way), one.pixels) for one in held_out])
