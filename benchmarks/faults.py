@@ -129,12 +129,17 @@ def tried(case: Case, kills: int, troubles: Sequence[str], dice: random.Random) 
     return found
 
 
+PAGE = 4096
+"""Bytes in which a file system gives out its room."""
+
+
 def on_a_small_disk(case: Case, folder: Path, environment: dict[str, str]) -> Iterator[str]:
     """What it says where its folder's disk has little room; where no such disk can be made, each file has little."""
     for room in (1 << 16, 1 << 20, 1 << 22):
         with TemporaryDirectory() as place:
             small = Path(place)
-            size = room + sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            pages = sum(path.lstat().st_size // PAGE + 1 for path in folder.rglob("*"))
+            size = room + pages * PAGE
             mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place]
             is_small = shutil.which("mount") and not subprocess.run(mount, capture_output=True, check=False).returncode
             try:
@@ -150,7 +155,7 @@ def on_a_small_disk(case: Case, folder: Path, environment: dict[str, str]) -> It
 def without_rights(case: Case, folder: Path, environment: dict[str, str]) -> Iterator[str]:
     """What it says where it may not write in its folder or anything in it, as nobody may who is not the owner."""
     folders = [folder, *(path for path in folder.rglob("*") if path.is_dir() and not path.is_symlink())]
-    folders = [path for path in folders if path.name != "tmp"]
+    folders = [path for path in folders if "tmp" not in path.relative_to(folder).parts]  # it is another's, and may go
     for path in folders:
         path.chmod(0o500)
     try:
