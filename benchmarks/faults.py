@@ -129,27 +129,26 @@ def tried(case: Case, kills: int, troubles: Sequence[str], dice: random.Random) 
     return found
 
 
-PAGE = 4096
-"""Bytes in which a file system gives out its room."""
-
-
 def on_a_small_disk(case: Case, folder: Path, environment: dict[str, str]) -> Iterator[str]:
     """What it says where its folder's disk has little room; where no such disk can be made, each file has little."""
     for room in (1 << 16, 1 << 20, 1 << 22):
         with TemporaryDirectory() as place:
             small = Path(place)
-            pages = sum(path.lstat().st_size // PAGE + 1 for path in folder.rglob("*"))
-            size = room + pages * PAGE
-            mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place]
-            is_small = shutil.which("mount") and not subprocess.run(mount, capture_output=True, check=False).returncode
+            is_small = shutil.which("mount") and _is_mounted("-t", "tmpfs", "tmpfs", place)
             try:
                 shutil.copytree(folder, small, dirs_exist_ok=True, symlinks=True)
+                if is_small:
+                    assert _is_mounted("-o", f"remount,size={shutil.disk_usage(place).used + room}", place)
                 said = run(case, small, environment, None, None if is_small else limited("RLIMIT_FSIZE", room))
                 yield from [said] if said else []
                 yield from corrupt(small)
             finally:
                 if is_small:
                     subprocess.run(["umount", "-l", place], check=True)
+
+
+def _is_mounted(*words: str) -> bool:
+    return not subprocess.run(["mount", *words], capture_output=True, check=False).returncode
 
 
 def without_rights(case: Case, folder: Path, environment: dict[str, str]) -> Iterator[str]:
