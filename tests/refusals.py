@@ -372,15 +372,15 @@ def _same_everywhere(said: str, folder: Path) -> str:
     said = said.strip().replace(str(folder.resolve()), "HERE").replace(str(folder), "HERE").replace(str(ROOT), "ROOT")
     told = [line.removeprefix("idm-deploy: ") for line in said.splitlines() if line.startswith("idm-deploy: ")]
     said = " / ".join(told or said.splitlines())
-    said = re.sub(r"\d+(\.\d+)? (MiB|GiB|MB|GB|KiB|B)\b", r"N \2", said)
+    said = re.sub(r"\d+(\.\d+)? (MiB|GiB|MB|GB|KiB|B)\b", "N bytes", said)
     return re.sub(r"https://\S+", "https:...", said)
 
 
-def main() -> None:
-    """The golden file anew."""
+def main(place: Path) -> None:
+    """The golden file anew, or what it would be, at `place`."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         prepare(patch, Path(folder))
-        GOLDEN.write_text(golden_text(Path(folder) / "here"))
+        place.write_text(golden_text(Path(folder) / "here"))
 
 
 def prepare(patch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -393,4 +393,4 @@ def prepare(patch: pytest.MonkeyPatch, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else GOLDEN)

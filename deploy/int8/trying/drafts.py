@@ -12,6 +12,7 @@ from msgspec.structs import replace as changed
 from deploy.bundle import Bundle, BundleWriter
 from deploy.bundle.naming import MANIFEST_NAME
 from deploy.bundle.quantization import Int8Target, LevelCorrection, Quantization
+from deploy.errors import FolderError
 from deploy.int8.storing.storing import GraphsOfTarget, TargetGraphs, write_decoder, write_targets
 
 NoiseCorrections = Mapping[str, Sequence[LevelCorrection]]
@@ -44,8 +45,14 @@ def drafted(bundle: Bundle, folder: Path, levels: Sequence[float]) -> Iterator[D
     with TemporaryDirectory(dir=folder, prefix="draft-") as scratch:
         place = Path(scratch) / "draft.bundle"
         place.mkdir()
-        for name in [MANIFEST_NAME, *bundle.manifest.files]:  # not linked: onnx refuses weights with two names
-            shutil.copyfile(bundle.path / name, place / name)
+        try:
+            for name in [MANIFEST_NAME, *bundle.manifest.files]:  # not linked: onnx refuses weights with two names
+                shutil.copyfile(bundle.path / name, place / name)
+        except OSError as error:
+            raise FolderError(
+                f"copying {bundle.path} to {folder}, to try int8 on: {error.strerror}. Make room there, or name "
+                "another folder with `cache_dir`."
+            ) from error
         plain = Bundle.open(place, verify="sizes")
         yield Draft(plain, tuple(levels))
 

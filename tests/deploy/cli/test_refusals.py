@@ -1,21 +1,24 @@
 """Every refusal that people read, in one file: `python -m tests.refusals` writes it anew."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
-
 from deploy.cli.values import LONGEST_LINE
-from tests.messages import sentences
-from tests.refusals import COMMAND, COMMANDS, GOLDEN, golden_text, prepare
+from tests.messages import ROOT, sentences
+from tests.refusals import COMMAND, COMMANDS, GOLDEN
 
 CUT = "…"
 
 
-def test_commands_refuse_as_the_file_of_refusals_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A changed message is a changed line there, to be read before it is committed."""
-    prepare(monkeypatch, tmp_path)
-    found = golden_text(tmp_path / "here").splitlines()
+def test_commands_refuse_as_the_file_of_refusals_says(tmp_path: Path) -> None:
+    """A changed message is a changed line there, to be read before it is committed.
+
+    In a process of its own: what other tests have read of the environment stays read.
+    """
+    subprocess.run([sys.executable, "-m", "tests.refusals", str(tmp_path / "found")], cwd=ROOT, check=True)
+    found = (tmp_path / "found").read_text().splitlines()
     known = GOLDEN.read_text().splitlines()
     changed = [line for line in found if line not in set(known)] + [line for line in known if line not in set(found)]
     assert changed == [], f"read them, then type {COMMAND}"

@@ -193,7 +193,7 @@ def test_the_report_on_this_machine() -> None:
 def test_the_command_fits_one_screen_and_names_what_is_missing() -> None:
     done = run(COLUMNS="80")
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) <= 24
+    assert len(done.stdout.splitlines()) <= 25  # with the line that an installed TensorRT-RTX adds
     report = examine()
     for package in report.packages:
         line = next(line for line in done.stdout.splitlines() if line.startswith(f"{package.name} "))
