@@ -43,6 +43,10 @@ COMMANDS = (
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it; typer exits with it itself when a command was running, without a word."""
 
+NO_MEMORY = "idm-deploy: there is not enough memory for this. Free some, or allow less with --max-memory."
+NO_THREAD = "can't start new thread"
+"""What Python says, of no class of its own, where a thread's stack finds no memory."""
+
 app = typer.Typer(
     name="idm-deploy",
     help="Deploy implicit diffusion super-resolution models: exact, small, fast, at any output scale.",
@@ -143,9 +147,12 @@ def main() -> None:
         echo_error("interrupted")
         sys.exit(INTERRUPTED)
     except MemoryError:
-        echo_error("idm-deploy: there is not enough memory for this. Free some, or allow less with --max-memory.")
+        echo_error(NO_MEMORY)
         sys.exit(1)
     except Exception as error:
+        if str(error) == NO_THREAD:
+            echo_error(NO_MEMORY)
+            sys.exit(1)
         if _is_impossible_name(error):
             echo_error(f"idm-deploy: {text_of_error(f'{error.filename}: {error.strerror}. Check the path.')}")
             sys.exit(1)

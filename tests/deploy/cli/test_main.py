@@ -82,8 +82,9 @@ def test_a_bug_keeps_its_traceback() -> None:
     assert "RuntimeError: a bug" in result.stderr
 
 
-def test_too_little_memory_is_one_line() -> None:
-    code = "import deploy.cli.main as m\ndef broken(): raise MemoryError\nm.app = broken\nm.main()"
+@pytest.mark.parametrize("raised", ["MemoryError", 'RuntimeError("can\'t start new thread")'])
+def test_too_little_memory_is_one_line(raised: str) -> None:
+    code = f"import deploy.cli.main as m\ndef broken(): raise {raised}\nm.app = broken\nm.main()"
     result = run(code=code)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("idm-deploy: there is not enough memory for this.")
