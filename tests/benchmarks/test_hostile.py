@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import hostile
+from benchmarks import hostile, hostile_inputs
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="forks, and reads /proc")]
 
@@ -29,7 +29,7 @@ def test_nothing_is_found_in_half_a_minute(tmp_path: Path) -> None:
     assert min(tried) >= 1 and sum(tried) >= 200
 
 
-def _wrong(_: Path) -> tuple[hostile.Make, hostile.Read]:
+def _wrong(_: Path) -> tuple[hostile_inputs.Make, hostile_inputs.Read]:
     ways = [
         lambda: {}["x"],
         lambda: os.kill(os.getpid(), signal.SIGSEGV),
