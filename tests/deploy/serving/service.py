@@ -40,9 +40,9 @@ class Service:
         return httpx2.Client(base_url=self.address, **{"timeout": 60, "verify": False, **settings})
 
     def files(self) -> list[Path]:
-        """What lies in its folder, once what is to go has had the time to go."""
+        """What lies in its folder, once what is to go has had the time to go (it may go while we look)."""
         for _ in range(500):
-            left = [path for path in self.folder.rglob("*") if path.is_file()]
+            left = [Path(folder) / name for folder, _, names in os.walk(self.folder) for name in names]
             if not left:
                 break
             time.sleep(0.02)
