@@ -9,7 +9,7 @@ from deploy.families.compvis.config import UNetConfig
 from deploy.families.compvis.layout import UNET, UNetBlock, input_blocks, output_blocks, residual_names
 from deploy.families.compvis.unet import NORM_EPSILON
 from deploy.families.rewriting.identities import split_convolution
-from deploy.families.rewriting.ops import SAME, Array, Ops, attended
+from deploy.families.rewriting.ops import SAME, Array, Feeds, Ops, attended
 
 
 def planar_attention(weights: Mapping[str, Array]) -> dict[str, Array]:
@@ -54,6 +54,17 @@ class LatentUNetGraph:
             inner = f"{block}.emb_layers.1"
             shifts.append(ops.reshape(ops.linear(active, inner), (0, channels, 1, 1), inner))
         return shifts
+
+    def time_row(self, ops: Ops[Any], timestep: Any) -> Any:
+        """The shifts side by side: a row of the table that spares computing them at each step."""
+        return ops.concat(self.shifts(ops, timestep), f"{UNET}.time_row", axis=1)
+
+    def shifts_of(self, ops: Ops[Any], feeds: Feeds) -> list[Any]:
+        """The shifts that a step is given as `time_row`, else those of its `timestep`."""
+        if "time_row" not in feeds:
+            return self.shifts(ops, feeds["timestep"])
+        parts: list[Any] = ops.split(feeds["time_row"], list(self.residuals.values()), f"{UNET}.time_row", axis=1)
+        return parts
 
     def noise(self, ops: Ops[Any], h: Any, shifts: list[Any]) -> Any:
         """The predicted noise, from the output of the first convolution and what `shifts` returned."""

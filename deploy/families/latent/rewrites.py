@@ -83,7 +83,7 @@ class LatentParts:
 
     def _run_tabulate(self, ops: Ops[Any], feeds: Feeds) -> dict[str, Any]:
         """`tabulate-time`: shift_k(t) = Wk silu(mlp(embedding(t))) + bk of every residual block k, side by side."""
-        return {"time_row": ops.concat(self.unet.shifts(ops, feeds["timestep"]), f"{UNET}.time_row", axis=1)}
+        return {"time_row": self.unet.time_row(ops, feeds["timestep"])}
 
     def _row_spec(self) -> TensorSpec:
         return TensorSpec("time_row", "float32", ("rows", self.unet.total, 1, 1))
@@ -119,12 +119,7 @@ class LatentParts:
         return self._part("denoise", inputs, [self._latent_spec("noise")], self._run_denoise)
 
     def _run_denoise(self, ops: Ops[Any], feeds: Feeds) -> dict[str, Any]:
-        if self.tabulate:
-            sizes = list(self.unet.residuals.values())
-            shifts = ops.split(feeds["time_row"], sizes, f"{UNET}.time_row", axis=1)
-        else:
-            shifts = self.unet.shifts(ops, feeds["timestep"])
-        return {"noise": self.unet.noise(ops, self._first(ops, feeds), shifts)}
+        return {"noise": self.unet.noise(ops, self._first(ops, feeds), self.unet.shifts_of(ops, feeds))}
 
     def _first(self, ops: Ops[Any], feeds: Feeds) -> Any:
         if self.once:

@@ -75,7 +75,7 @@ class LdmParts:
 
     def _tabulate_part(self) -> Part:
         def run(ops: Ops[Any], feeds: Feeds) -> dict[str, Any]:
-            return {"time_row": ops.concat(self.unet.shifts(ops, feeds["timestep"]), f"{UNET}.time_row", axis=1)}
+            return {"time_row": self.unet.time_row(ops, feeds["timestep"])}
 
         return self._part("tabulate", [_TIMESTEP], [self._row_spec()], run)
 
@@ -112,16 +112,11 @@ class LdmParts:
         return self._part("denoise", inputs, [self._latent("noise")], self._run_denoise)
 
     def _run_denoise(self, ops: Ops[Any], feeds: Feeds) -> dict[str, Any]:
-        if self.tabulate:
-            sizes = list(self.unet.residuals.values())
-            shifts = ops.split(feeds["time_row"], sizes, f"{UNET}.time_row", axis=1)
-        else:
-            shifts = self.unet.shifts(ops, feeds["timestep"])
         if self.once:
             first = ops.add(ops.conv(feeds["x"], f"{_FIRST}.a", padding=SAME), feeds["first"], _FIRST)
         else:
             first = ops.conv(ops.concat([feeds["x"], feeds["lr"]], _FIRST, axis=1), _FIRST, padding=SAME)
-        return {"noise": self.unet.noise(ops, first, shifts)}
+        return {"noise": self.unet.noise(ops, first, self.unet.shifts_of(ops, feeds))}
 
     # After the last step
 
