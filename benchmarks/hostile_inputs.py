@@ -164,7 +164,7 @@ def graphs(scratch: Path) -> tuple[Make, Read]:
 
     bundle = Bundle.open(IDM_BUNDLE)
     wholes = [bundle.graph(name, "instance").read_bytes() for name in ("tabulate", "encode")]
-    weights = bundle.manifest.graphs["encode"]["weights"][0]
+    weights = bundle.manifest.graphs["encode"].weights[0]
     shutil.copyfile(bundle.file(weights), scratch / weights)
     path = scratch / "a.onnx"
 

@@ -143,7 +143,7 @@ def test_the_cards_name_the_hash_and_licence_of_their_checkpoint(checkpoint: Pat
 
 def test_the_packaged_bundle_is_whole_and_made_of_the_packaged_checkpoint() -> None:
     bundle = Bundle.open(IDM_BUNDLE)
-    assert bundle.manifest.source["sha256"] == sha256_of_file(IDM_CHECKPOINT)
+    assert bundle.manifest.source.sha256 == sha256_of_file(IDM_CHECKPOINT)
     told = json.loads(json.dumps(presets_of(bundle.manifest)))
     assert told == json.loads(presets_place(IDM_CHECKPOINT).read_text())
     assert bundle.manifest.default_preset == "balanced"

@@ -119,7 +119,7 @@ def bundle_record(bundle: Bundle) -> Record:
         **manifest.as_json(),
         "path": str(bundle.path),
         "bytes": sum(record.bytes for record in manifest.files.values()),
-        "schedule_text": str(NoiseSchedule.from_dict(manifest.schedule)),
+        "schedule_text": str(NoiseSchedule.from_record(manifest.schedule)),
     }
 
 
@@ -233,6 +233,8 @@ def _engine(record: Record) -> Table:
 
 def checkpoint_record(loaded: Checkpoint) -> Record:
     """Everything that `inspect` tells of a checkpoint, in JSON's types."""
+    from deploy.bundle.records import json_from_records
+
     return {
         "path": str(loaded.path),
         "format": loaded.format,
@@ -240,7 +242,7 @@ def checkpoint_record(loaded: Checkpoint) -> Record:
         "family": loaded.family,
         "title": loaded.title,
         "weights": loaded.weights,
-        "configuration": loaded.configuration,
+        "configuration": json_from_records(loaded.configuration),
         "notes": list(loaded.notes),
         "schedule": {**loaded.schedule.as_dict(), "source": loaded.sources["schedule"]},
         "schedule_text": str(loaded.schedule),

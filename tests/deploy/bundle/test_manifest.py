@@ -53,7 +53,7 @@ def test_a_manifest_does_not_change_with_the_values_it_was_made_from() -> None:
     made = settings()
     manifest = Manifest(**made)
     made["graphs"]["denoise"]["forms"]["later"] = "x"
-    assert manifest.graphs["denoise"]["forms"] == {}
+    assert manifest.graphs["denoise"].forms == {}
 
 
 def test_a_newer_schema_is_refused_with_both_versions() -> None:
@@ -176,7 +176,7 @@ def test_all_problems_are_reported_at_once() -> None:
 
 @pytest.mark.parametrize("trained", [None, [1, 8], [4.0, 4.0]])
 def test_a_model_that_generates_has_no_trained_scale(trained: list[int] | None) -> None:
-    assert Manifest(**settings(scale_range={"trained": trained})).scale_range["trained"] == trained
+    assert Manifest(**settings(scale_range={"trained": trained})).scale_range.trained == trained
 
 
 NAME = "x-" + "0" * 16 + ".bin"

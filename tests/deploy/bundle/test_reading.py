@@ -44,7 +44,7 @@ def test_everything_written_is_read_back(bundle: Bundle) -> None:
     assert opened == bundle
     assert opened.graph("denoise", "plain").read_bytes().startswith(b"graph that names weights-")
     assert [path.read_bytes() for path in opened.sample_images()] == [b"picture"]
-    assert opened.file(opened.manifest.graphs["denoise"]["weights"][0]).read_bytes() == b"first"
+    assert opened.file(opened.manifest.graphs["denoise"].weights[0]).read_bytes() == b"first"
     table = opened.table("noise_levels")
     assert table.dtype == np.float32
     assert np.array_equal(table, TABLE)

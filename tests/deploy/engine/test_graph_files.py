@@ -25,7 +25,7 @@ from engines.errors import EngineError
 def _with_graph(bundle: Bundle, place: Path, name: str, change: Callable[[ModelProto], None]) -> Bundle:
     """A copy whose graph was changed behind the back of bundle.json, which is not asked for hashes here."""
     copy = replace(bundle, path=Path(shutil.copytree(bundle.path, place / "a.bundle")))
-    for form in bundle.manifest.graphs[name]["forms"]:
+    for form in bundle.manifest.graphs[name].forms:
         path = copy.graph(name, form)
         model = onnx.load(path, load_external_data=False)
         change(model)

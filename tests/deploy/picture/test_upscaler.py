@@ -198,7 +198,7 @@ def test_progress_ends_at_one_and_notices_tell_of_scales_beyond_training(up: Ups
     up.upscale(PICTURE, 8.0, steps=1, notice=told.append)
     assert told == []
     latent.upscale(PICTURE, 30.0, steps=1, notice=told.append)
-    largest = latent.bundle.manifest.scale_range["trained"][1]
+    largest = latent.bundle.manifest.scale_range.trained[1]
     assert told == [f"scale 30 is beyond the trained 1 to {largest:g}: the decoder extrapolates"]
 
 

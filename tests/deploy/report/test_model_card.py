@@ -10,7 +10,7 @@ def test_a_card_says_what_the_bundle_stores_and_nothing_else() -> None:
     bundle = Bundle.open(IDM_BUNDLE, verify="sizes")
     card = model_card(bundle, "a/idm", "mit")
     assert card.startswith("---\nlicense: mit\n") and "\n# idm\n" in card
-    assert f"SHA-256 `{bundle.manifest.source['sha256']}`" in card
+    assert f"SHA-256 `{bundle.manifest.source.sha256}`" in card
     assert "| balanced (default) | fitted-2, 2 steps" in card and "| not measured |" in card
     assert "None in this bundle; `idm-deploy quantize` adds it." in card
 

@@ -172,7 +172,7 @@ def test_the_model_tells_where_each_value_came_from() -> None:
     told = words(model_section(BARE))
     assert "channel_multiplier [1, 2, 4, 4] metadata" in told
     assert "metadata: stated in the checkpoint's metadata." in told
-    assert BARE.bundle.manifest.source["sha256"] in told
+    assert BARE.bundle.manifest.source.sha256 in told
     assert "linear, 2000 timesteps, beta 1e-06 to 0.01" in told
     assert "−1 to 1" in told
 

@@ -126,5 +126,5 @@ def test_a_generation_model_needs_no_picture(latent_gen: Bundle, tmp_path: Path)
     request = ScheduleRequest(steps=(3,), equations=("ddim",), samples=1)
     with Upscaler(Bundle.open(folder), threads=1) as up:
         (row,) = schedule_bundle(up, request, say=ignore, progress=lambda *_: None)
-    schedule = NoiseSchedule.from_dict(latent_gen.manifest.schedule)
+    schedule = NoiseSchedule.from_record(latent_gen.manifest.schedule)
     assert set(row.entry["noise_levels"]) <= set(schedule.noise_levels)  # this family knows timesteps only
