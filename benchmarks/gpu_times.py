@@ -200,7 +200,7 @@ class _Watch:
 def _batch_axes(bundle: Bundle) -> dict[str, int]:
     """Input of the denoiser -> its axis of that name, where it has one. The int8 forms' further inputs have none."""
     inputs = bundle.manifest.graphs[DENOISE].inputs
-    return {spec["name"]: spec["shape"].index("batch") for spec in inputs if "batch" in spec["shape"]}
+    return {tensor.name: tensor.shape.index("batch") for tensor in inputs if "batch" in tensor.shape}
 
 
 def repeated(feeds: Mapping[str, Array], batch_axes: Mapping[str, int], batch: int) -> dict[str, Array]:

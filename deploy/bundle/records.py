@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, Self, get_args
 
-from msgspec import Meta, Struct, to_builtins
+from msgspec import Meta, Struct, field, to_builtins
 from msgspec.structs import fields
 from msgspec.structs import replace as changed
 
@@ -60,7 +60,7 @@ class Open(Struct, frozen=True, kw_only=True, omit_defaults=True):
     besides: what that is, as JSON has it. Another version of this tool wrote it; it is kept when a bundle is changed.
     """
 
-    besides: Mapping[str, Any] = {}
+    besides: Mapping[str, Any] = field(default_factory=dict, name="(besides)")  # as no key of JSON is called
 
     def with_besides(self, value: Mapping[str, Any]) -> Self:
         """The record with what the JSON it was made of holds besides, in open records below it as well."""

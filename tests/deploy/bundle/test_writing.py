@@ -5,12 +5,13 @@ from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from deploy.bundle import Bundle, BundleWriter, Manifest
+from deploy.bundle import Bundle, BundleWriter
 from deploy.bundle.locking import DirectoryLock
 from deploy.errors import BundleError
-from tests.deploy.bundle.small_bundle import add_everything, settings, tree, write_bundle
+from tests.deploy.bundle.small_bundle import add_everything, manifest_of, tree, write_bundle
 
 
 def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
@@ -115,11 +116,10 @@ def test_an_exception_after_commit_keeps_the_bundle(tmp_path: Path) -> None:
 
 def test_an_update_keeps_what_is_still_mentioned_and_drops_the_rest(tmp_path: Path) -> None:
     old = write_bundle(tmp_path / "a.bundle")
-    graph = old.manifest.graphs["denoise"]
     with BundleWriter.update(old) as writer:
         int8 = writer.add_bytes("int8", "onnx", b"quantized")
-        changed = graph | {"forms": {"int8": int8}, "weights": []}
-        new = writer.commit(replace(old.manifest, graphs={"denoise": changed}))
+        graph = msgspec.structs.replace(old.manifest.graphs["denoise"], forms={"int8": int8}, weights=())
+        new = writer.commit(replace(old.manifest, graphs={"denoise": graph}))
     kept = {"bundle.json", int8, *old.manifest.tables.values(), *old.manifest.samples}
     assert set(tree(new.path)) == kept
     assert set(new.manifest.files) == kept - {"bundle.json"}
@@ -213,7 +213,7 @@ def test_a_manifest_that_needs_an_unwritten_file_is_refused(tmp_path: Path) -> N
         BundleWriter.create(tmp_path / "a.bundle") as writer,
         pytest.raises(BundleError, match=r"samples names gone\.png, which its files do not list"),
     ):
-        writer.commit(Manifest(**settings(samples=["gone.png"])))
+        writer.commit(manifest_of(samples=["gone.png"]))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -224,15 +224,15 @@ def test_mistakes_of_the_caller_are_named(tmp_path: Path) -> None:
     with writer:
         name = writer.add_bytes("w", "bin", b"")
         with pytest.raises(ValueError, match="files were added that the manifest does not mention: w-"):
-            writer.commit(Manifest(**settings()))
+            writer.commit(manifest_of())
         stream = writer.open_file("w", "bin")
         with pytest.raises(ValueError, match="a BundleStream is written inside"):
             stream.write(b"")
         with stream, pytest.raises(ValueError, match="leave the `with` block first"):
             _ = stream.name
-        writer.commit(Manifest(**settings(samples=[name])))
+        writer.commit(manifest_of(samples=[name]))
         with pytest.raises(ValueError, match="commit was already called"):
-            writer.commit(Manifest(**settings(samples=[name])))
+            writer.commit(manifest_of(samples=[name]))
 
 
 def test_releasing_a_lock_twice_is_harmless(tmp_path: Path) -> None:

@@ -104,8 +104,8 @@ def test_a_stopped_search_resumes_and_infer_uses_what_was_found(
         rows = schedule_bundle(up, request, say=ignore, progress=lambda *_: None)
     assert [(row.steps, row.resumed) for row in rows] == [(2, True), (3, False)] and made == [2, 0, 3]
     bundle = Bundle.open(folder)
-    assert bundle.manifest.presets["draft"]["placement"] == rows[0].entry["noise_levels"]
-    assert bundle.manifest.presets["best"]["steps"] == 3 and bundle.manifest.default_preset == "balanced"
+    assert bundle.manifest.presets["draft"].placement == rows[0].entry.noise_levels
+    assert bundle.manifest.presets["best"].steps == 3 and bundle.manifest.default_preset == "balanced"
     with Upscaler(bundle, threads=1) as up:
         searched = up.sampling(Choices(equation="ddim", steps=2, placement="searched"))
         assert searched.plan.placement == up.sampling(Choices(preset="draft")).plan.placement
@@ -127,4 +127,4 @@ def test_a_generation_model_needs_no_picture(latent_gen: Bundle, tmp_path: Path)
     with Upscaler(Bundle.open(folder), threads=1) as up:
         (row,) = schedule_bundle(up, request, say=ignore, progress=lambda *_: None)
     schedule = NoiseSchedule.from_record(latent_gen.manifest.schedule)
-    assert set(row.entry["noise_levels"]) <= set(schedule.noise_levels)  # this family knows timesteps only
+    assert set(row.entry.noise_levels) <= set(schedule.noise_levels)  # this family knows timesteps only
