@@ -1,9 +1,10 @@
 """Commands that meet with trouble: `python -m benchmarks.faults [--kills N] [--only NAME] [--trouble NAME] [--seed S]`.
 
-Each command runs once undisturbed. Then it is killed N times at moments spread over that time; it meets a small disk, a
-folder that may not be written to, little memory, a clock that was stepped back (all files are of the future), and
-itself, at the same place and cache. After each trouble, what lies under a final name is whole and a refusal is a
-sentence; after one more run there is nothing beside it, and it is what the undisturbed run made. Exit code 1 if not.
+Each command runs once undisturbed. Then it is killed N times at moments spread over that time, each time where the last
+kill left it, and from the beginning once it came to its end; it meets a small disk, a folder that may not be written
+to, little memory, a clock that was stepped back (all files are of the future), and itself, at the same place and cache.
+After each trouble, what lies under a final name is whole and a refusal is a sentence; after one more run there is
+nothing beside it, and it is what the undisturbed run made. Exit code 1 if not.
 """
 
 import argparse
@@ -39,6 +40,9 @@ ONE_TRY = "--ranges 1 --float-share 0 --min-fidelity 0 --max-psnr-drop 99"
 LEFTOVERS = ("*.partial", ".*partial*", "*.incomplete", "*unfinished*", "draft-*", "*.tmp")
 BUNDLES = "*/bundle.json"
 LONGEST_S = 1800
+KILLED = "it was killed"
+MOST_ENDED = 3
+"""Runs that may end by themselves for each kill: a machine is slower at one time than at another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +55,8 @@ class Case:
     words: str
     needs: Sequence[Path] = ()
     same: Sequence[str] = ()
+    anew: Sequence[str] = ()
+    """What goes, as patterns, before a run that is to do everything from the beginning."""
     hub: bool = False
     tiny: bool = False
     """It needs a bundle that is quantized in seconds, `tiny.bundle`."""
@@ -60,16 +66,20 @@ class Case:
 
 CASES = {
     "export": Case(words=f"export {IDM_CHECKPOINT.name} --force", needs=[IDM_CHECKPOINT], same=["*.bundle/*"]),
-    "infer": Case(words="infer coffee.png --scale 6 --preset draft -o made.png", same=["made.png"]),
-    "infer-folder": Case(words="infer photos -o larger --scale 4 --preset draft", same=["larger/*.png"]),
+    "infer": Case(words="infer coffee.png --scale 6 --preset draft -o made.png", same=["made.png"], anew=["made.png"]),
+    "infer-folder": Case(
+        words="infer photos -o larger --scale 4 --preset draft", same=["larger/*.png"], anew=["larger"]
+    ),
     "build-engine": Case(
         words=f"build-engine {IDM_BUNDLE.name} --size 32x32 --rounds 1 --rebuild",
         needs=[IDM_BUNDLE],
         same=["*.bundle/*"],
     ),
-    "quantize": Case(words=f"quantize tiny.bundle {QUICK} {ONE_TRY}", tiny=True, same=["*.bundle/*"]),
+    "quantize": Case(
+        words=f"quantize tiny.bundle {QUICK} {ONE_TRY}", tiny=True, same=["*.bundle/*"], anew=["cache/*/calibrations"]
+    ),
     "serve": Case(words="serve --port 0 --json --keep-seconds 60", same=["served.png"], serves=True),
-    "pull": Case(words="pull me/idm", hub=True, same=["home/assets/**/idm/*"]),
+    "pull": Case(words="pull me/idm", hub=True, same=["home/assets/**/idm/*"], anew=["home"]),
 }
 
 
@@ -80,8 +90,8 @@ class Found:
     kills: int = 0
     others: int = 0
     """Troubles of other kinds."""
-    late: int = 0
-    """Kills that came after the command had ended by itself."""
+    ended: int = 0
+    """Runs that came to their end before they were killed."""
     problems: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -89,8 +99,8 @@ class Found:
         """For people."""
         said = "; ".join(self.problems) or "lost 0, corrupt 0, leftovers after the next run 0"
         others = f", {self.others} other troubles" if self.others else ""
-        late = f" ({self.late} after its end)" if self.late else ""
-        return f"{name}: {self.kills} kills in a run of {self.seconds:.0f} s{late}{others}: {said}"
+        ended = f", {self.ended} runs ended before" if self.ended else ""
+        return f"{name}: {self.kills} kills in a run of {self.seconds:.0f} s{ended}{others}: {said}"
 
 
 def tried(case: Case, kills: int, troubles: Sequence[str], dice: random.Random) -> Found:
@@ -109,11 +119,17 @@ def tried(case: Case, kills: int, troubles: Sequence[str], dice: random.Random) 
         problem = run(case, plain, environment, None)
         found.seconds = time.monotonic() - began
         found.problems += [f"undisturbed, {problem}"] if problem else []
-        for _ in range(kills if "kills" in troubles else 0):
-            if run(case, folder, environment, dice.uniform(0.05, 1.0) * found.seconds) is None:
-                found.late += 1
-            found.kills += 1
+        while "kills" in troubles and found.kills < kills and found.ended <= MOST_ENDED * kills:
+            said = run(case, folder, environment, dice.uniform(0.05, 1.0) * found.seconds)
             found.problems += corrupt(folder)
+            if said == KILLED:
+                found.kills += 1
+            elif said is None:
+                found.ended += 1
+                forget(case, folder)
+            else:
+                found.problems.append(f"after {found.kills} kills, {said}")
+                break
         for trouble in [name for name in troubles if name != "kills"]:
             found.others += 1
             for problem in TROUBLES[trouble](case, folder, environment):
@@ -128,6 +144,12 @@ def tried(case: Case, kills: int, troubles: Sequence[str], dice: random.Random) 
         if different := sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name)):
             found.problems.append(f"not what an undisturbed run makes: {', '.join(different[:3])}")
     return found
+
+
+def forget(case: Case, folder: Path) -> None:
+    """What a run that came to its end left and the next would not make again is gone."""
+    for path in [path for pattern in case.anew for path in folder.glob(pattern)]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def on_a_small_disk(case: Case, folder: Path, environment: dict[str, str]) -> Iterator[str]:
@@ -275,7 +297,7 @@ def run(
         except (subprocess.TimeoutExpired, TimeoutError):
             process.kill()
             process.wait()
-            return "it was killed"
+            return KILLED
         said.seek(0)
         words = said.read().decode(errors="replace")
         return None if process.returncode == 0 else f"it failed: {words if 'Traceback' in words else words[-300:]}"
@@ -353,14 +375,20 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
     every = ["kills", *TROUBLES]
     parser.add_argument("--trouble", choices=every, action="append", help="this kind alone; repeatable")
     parser.add_argument("--seed", type=int, default=None, help="of the moments; if left out, a new one, which is said")
+    parser.add_argument("--jobs", type=int, default=1, help="commands that are tried at the same time")
     asked = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(1 << 32) if asked.seed is None else asked.seed
     say(f"seed {seed}")
+
+    def found_of(name: str) -> Found:
+        return tried(CASES[name], asked.kills, asked.trouble or every, random.Random(f"{seed} {name}"))
+
+    names = asked.only or list(CASES)
     bad = 0
-    for name in asked.only or CASES:
-        found = tried(CASES[name], asked.kills, asked.trouble or every, random.Random(f"{seed} {name}"))
-        bad += bool(found.problems)
-        say(found.line(name))
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        for name, found in zip(names, pool.map(found_of, names), strict=True):
+            bad += bool(found.problems)
+            say(found.line(name))
     return 1 if bad else 0
 
 

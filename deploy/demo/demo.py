@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 import deploy
@@ -206,7 +207,7 @@ def choose_engine(demo: Demo) -> dict[str, Any]:
         "engine": decision.choice.backend,
         "precision": decision.choice.precision,
         "why": decision.why,
-        "candidates": [asdict(candidate) for candidate in decision.candidates],
+        "candidates": msgspec.to_builtins(decision.candidates),
     }
 
 

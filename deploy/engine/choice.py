@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deploy.bundle import Bundle
-from deploy.engine.chosen import AUTO, chosen_engine, newest_decision
+from deploy.engine.chosen import AUTO, Candidate, KnownDecision, chosen_engine, newest_decision
 from deploy.engine.graphs import DENOISE, INT8, EngineChoice
 from deploy.engine.int8 import has_int8, runs_int8
 from deploy.errors import BundleError, DeployError, MissingPackage
@@ -73,17 +73,16 @@ def _surrounded(choice: EngineChoice, around: str) -> EngineChoice:
 def _as_measured(bundle: Bundle, choice: EngineChoice) -> EngineChoice:
     """The choice in the fastest of the ways in which `build-engine` measured its backend and precision, if it did."""
     decision = newest_decision(bundle, device=choice.device)
-    candidates = [] if decision is None else decision.figures["candidates"]
-    timed = [
-        candidate
-        for candidate in candidates
-        if (candidate["backend"], candidate["precision"]) == (choice.backend, choice.precision)
-        and candidate["step_ms"] is not None
-    ]
+    same = (choice.backend, choice.precision)
+    timed = [one for one in _timed(decision) if (one.backend, one.precision) == same]
     if not timed:
         return choice
-    best = min(timed, key=lambda candidate: float(candidate["step_ms"]))
-    return replace(choice, around=best.get("around"), normalisation=best.get("normalisation"))
+    best = min(timed, key=lambda one: one.pace)
+    return replace(choice, around=best.around, normalisation=best.normalisation)
+
+
+def _timed(decision: KnownDecision | None) -> list[Candidate]:
+    return [] if decision is None else [one for one in decision.figures.candidates if one.step_ms is not None]
 
 
 def choices_here(
@@ -128,6 +127,5 @@ def _engine_for(bundle: Bundle, precision: str, device: int | None = None) -> st
     if precision == INT8:
         able = [name for name in able if has_int8(bundle, name)]
     decision = newest_decision(bundle, device=device) if len(able) > 1 else None
-    candidates = decision.figures["candidates"] if decision is not None else []
-    steps = [c for c in candidates if c["precision"] == precision and c["step_ms"] is not None and c["backend"] in able]
-    return str(min(steps, key=lambda c: float(c["step_ms"]))["backend"]) if steps else (able or installed)[0]
+    timed = [one for one in _timed(decision) if one.precision == precision and one.backend in able]
+    return min(timed, key=lambda one: one.pace).backend if timed else (able or installed)[0]

@@ -1,12 +1,14 @@
 """What `build-engine` chose for a bundle on this machine, looked up without measuring or importing anything heavy."""
 
 from contextlib import suppress
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import msgspec
 
 from deploy.bundle import Bundle
-from deploy.engine.graphs import EngineChoice
+from deploy.engine.graphs import EngineChoice, name_of_way
 from engines.backends import backend_named, probe_all
 from engines.cache import Cache, Entry, fingerprint
 from engines.machine.cuda import Device, find_device
@@ -18,8 +20,15 @@ CHOICE_LABEL = "choice for"
 """How labels of decisions in the engine cache begin."""
 
 
-class MeasuredCandidate(msgspec.Struct, forbid_unknown_fields=True):
-    """A `deploy.engine.trials.Candidate` in the engine cache."""
+class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one backend and precision did: median milliseconds per step, and decibels of its step against float32.
+
+    sqnr_db is None for the reference itself; failure says why there are no figures. psnr_drop and fidelity_db are what
+    `quantize` measured on held-out pictures when it made the int8 graphs: dB lost against the originals, and dB between
+    the pictures in int8 and in float. worst_db is the latter of the worst picture in plain sampling. around and
+    normalisation: as of an EngineChoice. reorders: how many arrays each step copies into another order in memory; None
+    where the engine does not tell.
+    """
 
     backend: str
     precision: str
@@ -33,8 +42,18 @@ class MeasuredCandidate(msgspec.Struct, forbid_unknown_fields=True):
     normalisation: str | None = None
     reorders: int | None = None
 
+    @property
+    def name(self) -> str:
+        """Backend and precision, as people are shown them, with what is not usual."""
+        return name_of_way(self.backend, self.precision, self.around, self.normalisation)
 
-class Trial(msgspec.Struct):
+    @property
+    def pace(self) -> float:
+        """Milliseconds per step; infinite where none was timed."""
+        return inf if self.step_ms is None else self.step_ms
+
+
+class Trial(msgspec.Struct, frozen=True):
     """The `deploy.engine.trials.TrialSettings` of a decision."""
 
     size: tuple[int, int]
@@ -43,13 +62,21 @@ class Trial(msgspec.Struct):
     rounds: int
 
 
-class DecisionFigures(msgspec.Struct, forbid_unknown_fields=True):
+class DecisionFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the engine cache holds of a decision; an entry with other figures is damaged, or of another version."""
 
-    candidates: list[MeasuredCandidate]
-    chosen: MeasuredCandidate
+    candidates: tuple[Candidate, ...]
+    chosen: Candidate
     why: str
     trial: Trial | None = None
+
+
+@dataclass(frozen=True)
+class KnownDecision:
+    """A decision of `build-engine`, and the entry of the engine cache that holds it."""
+
+    figures: DecisionFigures
+    entry: Entry
 
 
 def chosen_engine(
@@ -59,24 +86,27 @@ def chosen_engine(
 
     Nothing is opened or measured. device: what it chose for that GPU.
     """
-    entry = newest_decision(bundle, cache_dir, device)
-    if entry is None:
+    decision = newest_decision(bundle, cache_dir, device)
+    if decision is None:
         return None
-    choice = entry.figures["chosen"]
-    root = Cache(cache_dir).root
+    return choice_of(decision.figures.chosen, threads, Cache(cache_dir).root, device)
+
+
+def choice_of(candidate: Candidate, threads: int | None, cache_dir: Path, device: int | None) -> EngineChoice:
+    """The candidate, to be run on so many threads."""
     return EngineChoice(
-        backend=choice["backend"],
-        precision=choice["precision"],
+        backend=candidate.backend,
+        precision=candidate.precision,
         threads=threads,
-        cache_dir=root,
+        cache_dir=cache_dir,
         device=device,
-        around=choice.get("around"),
-        normalisation=choice.get("normalisation"),
+        around=candidate.around,
+        normalisation=candidate.normalisation,
     )
 
 
-def newest_decision(bundle: Bundle, cache_dir: Path | None = None, device: int | None = None) -> Entry | None:
-    """The decision of `build-engine` that counts here, with its figures; None if it was not asked yet.
+def newest_decision(bundle: Bundle, cache_dir: Path | None = None, device: int | None = None) -> KnownDecision | None:
+    """The decision of `build-engine` that counts here; None if it was not asked yet.
 
     Of several measurements (other sizes, other batches) it is the last. A cache that cannot be read, such as that of a
     service without a home, holds none.
@@ -90,8 +120,7 @@ def newest_decision(bundle: Bundle, cache_dir: Path | None = None, device: int |
         same = all(entry.key.get(name) == value for name, value in base.items())
         if same and entry.label.startswith(CHOICE_LABEL) and entry.key.get("asked") == f"{AUTO} {AUTO}":
             with suppress(msgspec.ValidationError):
-                msgspec.convert(entry.figures, DecisionFigures)
-                return entry
+                return KnownDecision(msgspec.convert(entry.figures, DecisionFigures), entry)
     return None
 
 

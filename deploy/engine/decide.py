@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass, field
 from math import inf, isfinite
 from pathlib import Path
 
+import msgspec
+
 from deploy.bundle import Bundle
-from deploy.engine.chosen import AUTO, CHOICE_LABEL, DecisionFigures, machine_key
+from deploy.engine.chosen import AUTO, CHOICE_LABEL, Candidate, DecisionFigures, choice_of, machine_key
 from deploy.engine.graphs import INT8, EngineChoice
-from deploy.engine.trials import FLOAT_REFERENCE, Candidate, TrialSettings, possible_choices, try_choices
+from deploy.engine.trials import FLOAT_REFERENCE, TrialSettings, possible_choices, try_choices
 from deploy.errors import DeployError, MissingPackage
 from engines.backends import BACKENDS, probe_all
 from engines.cache import Cache, Figures
@@ -98,8 +100,8 @@ def decide(bundle: Bundle, cache: Cache, options: BuildOptions, progress: Progre
         del folder  # figures are all there is to keep
         candidates = try_choices(bundle, choices, options.trial, progress)
         best, why = choose(candidates, options, budget_of(bundle, options))
-        trial = asdict(options.trial)
-        return {"candidates": [asdict(c) for c in candidates], "chosen": asdict(best), "why": why, "trial": trial}
+        figures = {"candidates": candidates, "chosen": best, "why": why, "trial": asdict(options.trial)}
+        return dict(msgspec.to_builtins(figures))
 
     entry, reason = cache.obtain(
         f"{CHOICE_LABEL} {bundle.path.resolve().name}",
@@ -108,7 +110,9 @@ def decide(bundle: Bundle, cache: Cache, options: BuildOptions, progress: Progre
         rebuild=options.rebuild,
         kind=DecisionFigures,
     )
-    return _decision(entry.figures, reason, options, cache)
+    figures = msgspec.convert(entry.figures, DecisionFigures)
+    choice = choice_of(figures.chosen, options.trial.threads, cache.root, options.device)
+    return Decision(choice=choice, why=figures.why, candidates=figures.candidates, reason=reason)
 
 
 def budget_of(bundle: Bundle, options: BuildOptions) -> Budget:
@@ -137,25 +141,21 @@ def choose(
         raise DeployError(
             f"No engine here runs this bundle as it should: {reasons}. `idm-deploy doctor` shows the engines."
         )
-    fastest = min(right, key=_step_ms)
-    as_fast = [c for c in right if _step_ms(c) <= AS_FAST * _step_ms(fastest)]
-    best = max(as_fast, key=lambda c: (inf if c.sqnr_db is None else c.sqnr_db, -_step_ms(c)))
+    fastest = min(right, key=lambda c: c.pace)
+    as_fast = [c for c in right if c.pace <= AS_FAST * fastest.pace]
+    best = max(as_fast, key=lambda c: (inf if c.sqnr_db is None else c.sqnr_db, -c.pace))
     why = f"{best.name} takes {best.step_ms:.1f} ms per step"
     reference = next(
         (c for c in candidates if c.precision == FLOAT_REFERENCE and c.sqnr_db is None and c.step_ms), None
     )
     if reference is not None and best != reference:
-        why += f", {_step_ms(reference) / _step_ms(best):.2f} times as fast as {reference.name}"
+        why += f", {reference.pace / best.pace:.2f} times as fast as {reference.name}"
         if best.sqnr_db is not None:
             why += f", {best.sqnr_db:.1f} dB from it"
     if best != fastest:
         why += f"; {fastest.name} is as fast ({fastest.step_ms:.1f} ms) but further from float32"
     reasons = "; ".join(f"{c.name} {problem}" for c, problem in problems.items())
     return best, why + (f" (not used: {reasons})" if reasons else "")
-
-
-def _step_ms(candidate: Candidate) -> float:
-    return inf if candidate.step_ms is None else candidate.step_ms
 
 
 def _problem(candidate: Candidate, options: BuildOptions, budget: Budget) -> str:
@@ -202,21 +202,6 @@ def _nothing_to_choose(options: BuildOptions) -> DeployError:
         f"There is nothing to choose from for {request}{''.join(lacking[:1])}. `idm-deploy doctor` shows the precisions"
         " here."
     )
-
-
-def _decision(figures: Figures, reason: str, options: BuildOptions, cache: Cache) -> Decision:
-    candidates = tuple(Candidate(**stored) for stored in figures["candidates"])
-    chosen = Candidate(**figures["chosen"])
-    choice = EngineChoice(
-        backend=chosen.backend,
-        precision=chosen.precision,
-        threads=options.trial.threads,
-        cache_dir=cache.root,
-        device=options.device,
-        around=chosen.around,
-        normalisation=chosen.normalisation,
-    )
-    return Decision(choice=choice, why=figures["why"], candidates=candidates, reason=reason)
 
 
 def _choice_key(bundle: Bundle, options: BuildOptions) -> dict[str, str]:

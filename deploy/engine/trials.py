@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
+import msgspec
 import numpy as np
 
 from deploy.bundle import Bundle
 from deploy.engine.choice import choices_here
-from deploy.engine.graphs import DENOISE, INT8, EngineChoice, GraphSet, name_of_way
+from deploy.engine.chosen import Candidate
+from deploy.engine.graphs import DENOISE, INT8, EngineChoice, GraphSet
 from deploy.engine.int8 import target_of_backend
 from deploy.engine.turns import Contender, measure
 from deploy.errors import DeployError
@@ -50,35 +52,6 @@ class TrialSettings:
         numbers |= {} if self.threads is None else {"threads": self.threads}
         if wrong := [f"{name} {value}" for name, value in numbers.items() if value < 1]:
             raise DeployError(f"Engines cannot be tried with {', '.join(wrong)}: each must be at least 1.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """What one backend and precision did: median milliseconds per step, and decibels of its step against float32.
-
-    sqnr_db is None for the reference itself; failure says why there are no figures. psnr_drop and fidelity_db are what
-    `quantize` measured on held-out pictures when it made the int8 graphs: dB lost against the originals, and dB between
-    the pictures in int8 and in float. worst_db is the latter of the worst picture in plain sampling. around and
-    normalisation: as of an EngineChoice. reorders: how many arrays each step copies into another order in memory; None
-    where the engine does not tell.
-    """
-
-    backend: str
-    precision: str
-    step_ms: float | None = None
-    sqnr_db: float | None = None
-    failure: str | None = None
-    psnr_drop: float | None = None
-    fidelity_db: float | None = None
-    worst_db: float | None = None
-    around: str | None = None
-    normalisation: str | None = None
-    reorders: int | None = None
-
-    @property
-    def name(self) -> str:
-        """Backend and precision, as people are shown them, with what is not usual."""
-        return name_of_way(self.backend, self.precision, self.around, self.normalisation)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -176,7 +149,7 @@ def _with_held_out_figures(candidate: Candidate, bundle: Bundle) -> Candidate:
     recorded = bundle.manifest.quantization.targets[target_of_backend(candidate.backend)].held_out
     if recorded is None:
         return candidate
-    return replace(
+    return msgspec.structs.replace(
         candidate, psnr_drop=recorded.psnr_drop, fidelity_db=recorded.fidelity_db, worst_db=recorded.worst_db
     )
 
@@ -188,12 +161,14 @@ def _candidate(
         backend=choice.backend, precision=choice.precision, around=choice.around, normalisation=choice.normalisation
     )
     if contender.failure is not None or choice not in answers:
-        return replace(candidate, failure=contender.failure or "not run")
+        return msgspec.structs.replace(candidate, failure=contender.failure or "not run")
     answer = answers[choice]
     distance = None
     if reference is not None and choice != reference:
         distance = sqnr_db(answers[reference].noise, answer.noise)
-    return replace(candidate, step_ms=median(contender.times_ms), sqnr_db=distance, reorders=answer.reorders)
+    return msgspec.structs.replace(
+        candidate, step_ms=median(contender.times_ms), sqnr_db=distance, reorders=answer.reorders
+    )
 
 
 def _contender(

@@ -70,19 +70,13 @@ def _places(figures: Mapping[str, Any]) -> dict[Place, list[float]]:
 
 def _measured_by_build_engine(bundle: Bundle, choice: EngineChoice) -> dict[Place, float]:
     """The step of this engine in the trial of `build-engine`, where that was one picture on as many threads."""
-    entry = newest_decision(bundle, choice.cache_dir, choice.device)
+    decision = newest_decision(bundle, choice.cache_dir, choice.device)
     # A trial's size is that of the output, which does not tell a latent's.
-    if entry is None or family_named(bundle.manifest.family).decodes:
+    if decision is None or family_named(bundle.manifest.family).decodes:
         return {}
-    trial = entry.figures.get("trial")
-    if trial is None or trial.get("batch") != 1 or trial.get("threads") != choice.threads:
+    trial = decision.figures.trial
+    if trial is None or trial.batch != 1 or trial.threads != choice.threads:
         return {}
-    pixels = trial["size"][0] * trial["size"][1]
-    names = ("backend", "precision", "around", "normalisation")
-    wanted = [getattr(choice, name) for name in names]
-    steps = [
-        candidate["step_ms"] / 1e3
-        for candidate in entry.figures["candidates"]
-        if [candidate.get(name) for name in names] == wanted and candidate["step_ms"] is not None
-    ]
+    pixels = trial.size[0] * trial.size[1]
+    steps = [one.step_ms / 1e3 for one in decision.figures.candidates if one.step_ms and one.name == choice.name]
     return {(STEP, pixels, pixels): steps[0]} if steps else {}

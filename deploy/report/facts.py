@@ -9,7 +9,7 @@ from typing import Any
 from calibration.targets import table
 from deploy.bundle import Bundle
 from deploy.bundle.quantization import Int8Target
-from deploy.engine.chosen import newest_decision
+from deploy.engine.chosen import DecisionFigures, newest_decision
 from deploy.measure.benchmark.bench import bench_bundle
 from deploy.measure.benchmark.settings import DISK, PICTURE, STEP, BenchSettings
 from deploy.report.gallery import Gallery
@@ -42,7 +42,7 @@ class Facts:
     """What quantize measured, `quantization.json`."""
     calibration: Figures | None = None
     """Every scale it chose, `calibration.json`."""
-    engine: Record | None = None
+    engine: DecisionFigures | None = None
     """What `build-engine` found on this machine."""
     gallery: Gallery | None = None
 
@@ -119,10 +119,10 @@ def _same(ours: Sequence[float], theirs: object) -> bool:
     )
 
 
-def engine_decision(bundle: Bundle) -> Record | None:
+def engine_decision(bundle: Bundle) -> DecisionFigures | None:
     """What `build-engine` found for this bundle on this machine; None if it was not asked."""
-    entry = newest_decision(bundle)
-    return None if entry is None else record(entry.figures)
+    decision = newest_decision(bundle)
+    return None if decision is None else decision.figures
 
 
 ROUNDS = 3

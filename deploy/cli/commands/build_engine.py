@@ -161,6 +161,8 @@ def _build(bundle: "Bundle", cache: "Cache", options: "BuildOptions", plans: "Pl
 
 
 def _decision_as_json(decision: "Decision") -> dict[str, Any]:
+    import msgspec
+
     return {
         "engine": decision.choice.backend,
         "precision": decision.choice.precision,
@@ -168,7 +170,7 @@ def _decision_as_json(decision: "Decision") -> dict[str, Any]:
         "normalisation": decision.choice.normalisation,
         "why": decision.why,
         "measured_because": decision.reason,
-        "candidates": [asdict(candidate) for candidate in decision.candidates],
+        "candidates": msgspec.to_builtins(decision.candidates),
     }
 
 

@@ -95,16 +95,18 @@ def _bundle(folder: Path, cache_dir: Path | None) -> Record:
 
 def engine_record(bundle: Bundle, cache_dir: Path | None) -> Record | None:
     """What `build-engine` chose for a bundle on this machine, with its figures; None if it was not asked yet."""
+    import msgspec
+
     from deploy.engine.chosen import newest_decision
 
-    entry = newest_decision(bundle, cache_dir)
-    if entry is None:
+    decision = newest_decision(bundle, cache_dir)
+    if decision is None:
         return None
-    choice = {name: entry.figures["chosen"].get(name) for name in ("backend", "precision", "around", "normalisation")}
+    figures, entry = decision.figures, decision.entry
     return {
-        **choice,
-        "why": entry.figures["why"],
-        "candidates": entry.figures["candidates"],
+        **{name: getattr(figures.chosen, name) for name in ("backend", "precision", "around", "normalisation")},
+        "why": figures.why,
+        "candidates": msgspec.to_builtins(figures.candidates),
         "measured": dict(entry.key),
         "built": entry.built,
     }

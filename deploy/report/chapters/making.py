@@ -4,14 +4,13 @@ import re
 from collections.abc import Sequence
 
 from deploy.bundle.records import Tensor
-from deploy.engine.graphs import name_of_way
+from deploy.engine.chosen import Candidate
 from deploy.families.contract import Rewrite
 from deploy.families.table import family_named
 from deploy.report.facts import Facts
 from deploy.report.html.drawings import bar
 from deploy.report.html.markup import Child, tag
 from deploy.report.html.parts import Column, Section, badge, code, definitions, folded, paragraph, table, text_column
-from deploy.report.html.values import Record, number, record, records, text
 from deploy.report.html.wording import count_of, listing, text_from_bytes, text_from_ratio
 
 
@@ -93,10 +92,9 @@ def engine_section(facts: Facts) -> Section | None:
     """What `build-engine` measured here and chose; None if it was not asked."""
     if facts.engine is None:
         return None
-    choice = record(facts.engine.get("chosen"))
-    candidates = records(facts.engine.get("candidates"))
-    times = [ms for candidate in candidates if (ms := number(candidate.get("step_ms")))]
-    rows = [_candidate_row(candidate, choice, times) for candidate in candidates]
+    decision = facts.engine
+    times = [candidate.step_ms for candidate in decision.candidates if candidate.step_ms]
+    rows = [_candidate_row(candidate, decision.chosen, times) for candidate in decision.candidates]
     columns = [
         text_column("engine"),
         text_column(""),
@@ -104,35 +102,24 @@ def engine_section(facts: Facts) -> Section | None:
         Column("times faster", "than the slowest"),
         Column("distance", "of the step from float32: signal over error, in dB"),
     ]
-    trial = record(facts.engine.get("trial"))
-    size = trial.get("size")
-    step = (
-        f"{size[1]}×{size[0]}, batch {trial.get('batch')}" if isinstance(size, list | tuple) and len(size) == 2 else ""
-    )
-    why = text(facts.engine.get("why"))
+    trial = decision.trial
+    step = "" if trial is None else f"{trial.size[1]}×{trial.size[0]}, batch {trial.batch}"
     return Section(
         anchor="engine",
         title="On this machine",
         lede="What build-engine measured here, and what infer uses from then on.",
         body=(
-            definitions([("Chosen", _name_of_way(choice)), ("Because", why), ("Step", step)]),
+            definitions([("Chosen", decision.chosen.name), ("Because", decision.why), ("Step", step)]),
             table("Candidates", columns, rows),
         ),
     )
 
 
-def _name_of_way(candidate: Record) -> str:
-    unusual = [text(candidate.get("around")), text(candidate.get("normalisation"))]
-    return name_of_way(str(candidate.get("backend")), str(candidate.get("precision")), *unusual)
-
-
-def _candidate_row(candidate: Record, chosen: Record, times: Sequence[float]) -> list[Child]:
-    name = _name_of_way(candidate)
-    same = name == _name_of_way(chosen)
-    label: Child = (name, " ", badge("chosen")) if same else name
-    step, distance = number(candidate.get("step_ms")), number(candidate.get("sqnr_db"))
+def _candidate_row(candidate: Candidate, chosen: Candidate, times: Sequence[float]) -> list[Child]:
+    label: Child = (candidate.name, " ", badge("chosen")) if candidate.name == chosen.name else candidate.name
+    step, distance = candidate.step_ms, candidate.sqnr_db
     if step is None or step <= 0:
-        return [label, text(candidate.get("failure")) or "not run"]
+        return [label, candidate.failure or "not run"]
     return [
         label,
         bar(step / max(times), f"{step:.3g} ms"),

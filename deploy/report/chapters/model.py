@@ -8,7 +8,6 @@ from deploy.report.chapters.verdict import SAFE, verdicts
 from deploy.report.facts import TARGETS, Facts
 from deploy.report.html.markup import Child, Markup, tag
 from deploy.report.html.parts import Section, badge, code, definitions, table, text_column
-from deploy.report.html.values import number, record, within
 from deploy.report.html.wording import count_of, listing, plain_value, signed, text_from_bytes
 from deploy.sampling.choices import Choices, sampling_from
 from deploy.sampling.schedule import NoiseSchedule
@@ -79,11 +78,9 @@ def _measured_tiles(facts: Facts) -> Iterator[tuple[str, str, str]]:
         yield "In int8", value, f"PSNR on crops of held-out photographs, {worst.target}, the lowest"
     elif of_targets:
         yield "In int8", "not known", "what it costs in PSNR against originals"
-    engine = record(facts.engine).get("chosen")
-    step = number(within(engine, "step_ms"))
-    if step is not None:
-        name = f"{within(engine, 'backend')} {within(engine, 'precision')}"
-        yield "One step here", f"{step:.3g} ms", f"{name}, chosen by build-engine"
+    chosen = None if facts.engine is None else facts.engine.chosen
+    if chosen is not None and chosen.step_ms is not None:
+        yield "One step here", f"{chosen.step_ms:.3g} ms", f"{chosen.name}, chosen by build-engine"
 
 
 def model_section(facts: Facts) -> Section:

@@ -1,9 +1,10 @@
 """What "auto" means: the measured choice where there is one, otherwise the first engine in float32."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import to_builtins
 from typer.testing import CliRunner
 
 from deploy.bundle import Bundle
@@ -106,7 +107,7 @@ def test_of_several_engines_with_a_precision_the_fastest_measured_is_taken(
         ("openvino-cpu", "int8"): 4.0,
     }
     found = [Candidate(backend=backend, precision=kind, step_ms=ms) for (backend, kind), ms in times.items()]
-    figures = {"candidates": [asdict(one) for one in found], "chosen": asdict(found[0]), "why": "by hand"}
+    figures = {"candidates": [to_builtins(one) for one in found], "chosen": to_builtins(found[0]), "why": "by hand"}
     key = machine_key(quantized_idm) | {"asked": "auto auto"}
     own_cache.obtain(f"{CHOICE_LABEL} it", key, lambda _: figures)
     assert engine_choice(quantized_idm, precision="int8").backend == "openvino-cpu"
@@ -165,7 +166,7 @@ def test_what_surrounds_int8_is_named_or_measured_or_refused(
     # Where fp32 was measured to be faster around int8, it is taken, although bf16 is usual for the processor.
     slow = Candidate(backend="openvino-cpu", precision="int8", step_ms=9.0)
     fast = replace(slow, step_ms=7.0, around="fp32", normalisation="planar")
-    figures = {"candidates": [asdict(slow), asdict(fast)], "chosen": asdict(fast), "why": ""}
+    figures = {"candidates": [to_builtins(slow), to_builtins(fast)], "chosen": to_builtins(fast), "why": ""}
     key = machine_key(quantized_idm) | {"asked": "auto auto"}
     own_cache.obtain(f"{CHOICE_LABEL} it", key, lambda _: figures)
     for choice in (chosen(), engine_choice(quantized_idm)):

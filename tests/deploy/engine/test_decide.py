@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from statistics import median
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -60,18 +61,18 @@ def test_the_fastest_that_is_right_is_chosen() -> None:
 
 
 def test_int8_is_not_chosen_where_it_is_slower() -> None:
-    slow = dataclasses.replace(INT8, step_ms=110.0)
+    slow = msgspec.structs.replace(INT8, step_ms=110.0)
     assert choose([REFERENCE, slow], OPTIONS)[0] == REFERENCE
     assert choose([REFERENCE, INT8], OPTIONS)[0] == INT8
 
 
 def test_of_equally_fast_ones_the_nearest_to_float32_is_chosen() -> None:
     """bf16 is 1 % slower than int8, which counts as equal; at 3 % it is not."""
-    int8 = dataclasses.replace(INT8, step_ms=50.0)
-    best, why = choose([REFERENCE, dataclasses.replace(BF16, step_ms=50.5), int8], OPTIONS)
+    int8 = msgspec.structs.replace(INT8, step_ms=50.0)
+    best, why = choose([REFERENCE, msgspec.structs.replace(BF16, step_ms=50.5), int8], OPTIONS)
     assert best.precision == "bf16"
     assert why.endswith("40.0 dB from it; onnxruntime-cpu int8 is as fast (50.0 ms) but further from float32")
-    assert choose([REFERENCE, dataclasses.replace(BF16, step_ms=51.5), int8], OPTIONS)[0] == int8
+    assert choose([REFERENCE, msgspec.structs.replace(BF16, step_ms=51.5), int8], OPTIONS)[0] == int8
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_of_equally_fast_ones_the_nearest_to_float32_is_chosen() -> None:
     ],
 )
 def test_int8_beyond_the_budget_is_not_chosen_however_fast(figures: dict[str, float], problem: str) -> None:
-    int8 = dataclasses.replace(INT8, step_ms=10.0, **figures)  # type: ignore[arg-type]
+    int8 = msgspec.structs.replace(INT8, step_ms=10.0, **figures)  # type: ignore[arg-type]
     best, why = choose([REFERENCE, BF16, int8], OPTIONS, Budget(psnr_drop=0.05, worst_db=45.0))
     assert best == (BF16 if problem else int8)
     assert problem in why

@@ -8,6 +8,7 @@ from msgspec.structs import replace as changed
 
 from deploy.bundle import Bundle
 from deploy.bundle.quantization import Int8Target, Quantization
+from deploy.engine.chosen import Candidate, DecisionFigures, Trial
 from deploy.packaged.places import IDM_BUNDLE
 from deploy.report.facts import Facts, Figures
 from tests.deploy.quantizations import HELD_OUT, correction, int8_target
@@ -126,6 +127,9 @@ def figures(data: dict[str, Any], origin: str = "a file") -> Figures:
     return Figures(data=data, origin=origin)
 
 
+FASTEST = Candidate(backend="openvino-cpu", precision="bf16", step_ms=12.5, sqnr_db=40.0)
+
+
 def full_facts(**changes: Any) -> Facts:
     """Facts with every report but no pictures."""
     known: dict[str, Any] = {
@@ -134,15 +138,15 @@ def full_facts(**changes: Any) -> Facts:
         "evaluation": figures(evaluation_record(), "evaluation.json"),
         "quantization": figures(quantization_record()),
         "calibration": figures(calibration_record()),
-        "engine": {
-            "chosen": {"backend": "openvino-cpu", "precision": "bf16", "step_ms": 12.5},
-            "candidates": [
-                {"backend": "onnxruntime-cpu", "precision": "fp32", "step_ms": 25.0, "sqnr_db": None},
-                {"backend": "openvino-cpu", "precision": "bf16", "step_ms": 12.5, "sqnr_db": 40.0},
-                {"backend": "tensorrt", "precision": "fp16", "step_ms": None, "failure": "no GPU"},
-            ],
-            "why": "it is faster",
-            "trial": {"size": [128, 64], "batch": 1},
-        },
+        "engine": DecisionFigures(
+            candidates=(
+                Candidate(backend="onnxruntime-cpu", precision="fp32", step_ms=25.0),
+                FASTEST,
+                Candidate(backend="tensorrt", precision="fp16", failure="no GPU"),
+            ),
+            chosen=FASTEST,
+            why="it is faster",
+            trial=Trial(size=(128, 64), batch=1, threads=None, rounds=5),
+        ),
     }
     return Facts(**{**known, **changes})

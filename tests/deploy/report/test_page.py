@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace as changed
 
 from deploy.bundle.records import ConfiguredValue, Preset, SearchedPlacement, Tool
+from deploy.engine.chosen import Candidate, DecisionFigures
 from deploy.errors import FolderError
 from deploy.images.sizes import Size
 from deploy.report.facts import Facts
@@ -116,6 +117,7 @@ def test_hostile_names_stay_text() -> None:
         quantization=quantization_entry({HOSTILE: int8_target(edges=(0.0, 0.5, 1.0))}, {HOSTILE: HOSTILE}),
         calibration_images={HOSTILE: "0" * 64},
     )
+    hostile_engine = Candidate(backend=HOSTILE, precision=HOSTILE, around=HOSTILE, failure=HOSTILE)
     facts = full_facts(
         bundle=bundle,
         bench=figures(hostile_figures(bench_record()), HOSTILE),
@@ -124,11 +126,7 @@ def test_hostile_names_stay_text() -> None:
             {"targets": {HOSTILE: {"in_float": [HOSTILE], "layers": 1}}, "weights_sqnr_db": {HOSTILE: 1.0}}
         ),
         calibration=figures({"targets": {HOSTILE: {"form": HOSTILE, "partition_costs": [1.0, 0.5]}}}),
-        engine={
-            "chosen": {"backend": HOSTILE},
-            "candidates": [{"backend": HOSTILE, "failure": HOSTILE}],
-            "why": HOSTILE,
-        },
+        engine=DecisionFigures(candidates=(hostile_engine,), chosen=hostile_engine, why=HOSTILE),
         gallery=gallery(HOSTILE),
     )
     page = page_from_facts(facts)
