@@ -132,8 +132,6 @@ def read_manifest(folder: Path) -> Manifest:
         manifest.require_files()
     except BundleError as error:
         raise BundleError(f"cannot open {folder}: {error} {_CURE}") from error
-    except RecursionError as error:
-        raise BundleError(f"cannot open {folder}: {MANIFEST_NAME} is nested too deeply. {_CURE}") from error
     return manifest
 
 

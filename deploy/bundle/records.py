@@ -44,7 +44,6 @@ Axis = Annotated[int, Meta(ge=0, le=LARGEST_AXIS)] | Name
 ValueSource = Literal["config", "metadata", "weights", "assumed"]
 VALUE_SOURCES = get_args(ValueSource)
 
-
 BESIDES = "besides"
 MEASURED = "measured_"
 """Before the name of a measure, in the key of a preset's figure."""
@@ -55,15 +54,15 @@ class Closed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
 
 
 class Open(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An object that may hold more than is declared.
+    """An object that may hold more than is declared, which another version of this tool wrote.
 
-    besides: what that is, as JSON has it. Another version of this tool wrote it; it is kept when a bundle is changed.
+    besides: what that is, as JSON has it; nothing but `Preset` looks at it, and it is kept when a bundle is changed.
     """
 
     besides: Mapping[str, Any] = field(default_factory=dict, name="(besides)")  # as no key of JSON is called
 
     def with_besides(self, value: Mapping[str, Any]) -> Self:
-        """The record with what the JSON it was made of holds besides, in open records below it as well."""
+        """The record with what `value`, the JSON it was made of, holds besides; also of open records in its lists."""
         declared = _declared(type(self))
         below = {
             name: tuple(item.with_besides(part) for item, part in zip(items, value[name], strict=True))
@@ -128,7 +127,7 @@ class Scales(Open, frozen=True):
 
 
 class Preset(Open, frozen=True):
-    """A way to sample, where None is as usual. What was measured of it is among what it has besides."""
+    """A way to sample, where None is as usual. What was measured of it, whatever it is called, it has besides."""
 
     equation: Name
     steps: Steps
@@ -202,7 +201,7 @@ def _declared(kind: type[Open]) -> dict[str, bool]:
 
 
 def json_from_records(value: Any) -> Any:
-    """Plain JSON of records, and of mappings and sequences of them; what is None and may be left out is."""
+    """JSON of records, and of mappings and sequences of them, with tuples for some lists; what may be left out is."""
     if isinstance(value, Open):
         own = {name: getattr(value, name) for name in _declared(type(value))}
         told = {name: item for name, item in own.items() if item is not None or _declared(type(value))[name]}

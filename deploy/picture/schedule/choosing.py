@@ -147,8 +147,7 @@ class Chooser:
         trained = manifest.scale_range.trained
         scales = [scale for scale in STAGED_SCALES if self._judge.can_judge(scale)]
         if trained is None or not scales:
-            stages = manifest.presets[manifest.default_preset].stages
-            return stages if isinstance(stages, tuple) else ()
+            return manifest.presets[manifest.default_preset].stages or ()
         limits = [limit for limit in LIMITS if trained[0] <= limit <= trained[1]]
         candidates = [*((limit,) for limit in limits), (), *((limit, limit) for limit in limits)]
         sums = [0.0] * len(candidates)

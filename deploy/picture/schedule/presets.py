@@ -265,11 +265,6 @@ def _store_presets(
 
 def _nearest(rows: Sequence[Row]) -> Preset:
     """The preset of the row that ends nearest to the run of many steps."""
-    row = min(rows, key=_distance)
+    row = min(rows, key=lambda row: math.inf if row.entry.distance is None else row.entry.distance)
     preset = Preset(equation=row.equation, steps=row.steps, placement=row.entry.noise_levels)
-    return preset.with_measured("distance", _distance(row))
-
-
-def _distance(row: Row) -> float:
-    """None is recorded where another version did not measure it: then any that was counts more."""
-    return math.inf if row.entry.distance is None else row.entry.distance
+    return preset if row.entry.distance is None else preset.with_measured("distance", row.entry.distance)
