@@ -49,6 +49,7 @@ _WORDS = {
     "`str`": "a text",
     "`object`": "an object",
     "`array`": "a list",
+    "`null`": "null",
     f"a text matching regex {DIGEST!r}": "64 hexadecimal digits",
     f"a text matching regex {WITHOUT_FOLDER!r}": "a file name without its folder",
     "a text of length >= 1": "a name",
@@ -110,6 +111,8 @@ def _sentence(where: str, value: object, problem: str, place: str) -> str:
     expected = problem.removeprefix("Expected ").partition(", got ")[0]
     if problem.startswith("Invalid enum value"):
         expected = f"one of {', '.join(VALUE_SOURCES)}" if place.endswith("source") else "one that is known"
+    if re.fullmatch(r"`\w+( \| \w+)+`", expected):
+        expected = " or ".join(f"`{kind}`" for kind in expected.strip("`").split(" | "))
     for theirs, ours in _WORDS.items():
         expected = expected.replace(theirs, ours)
     return f"{where}{place} is {_short(_value_at(value, place))}, expected {expected}"
@@ -148,9 +151,13 @@ def _each(item: Reading, most: int = limits.MOST_ENTRIES) -> Reading:
         if len(value) > most:
             problems.append(f"{where} has {len(value)} entries, expected at most {most}")
             return {}
-        names = [name for name in value if not 1 <= len(name) <= limits.LONGEST_TEXT]
-        problems += [f"{where} has the key {_short(name)}, expected a name" for name in names]
-        return {name: item(f"{where}.{name}", entry, problems) for name, entry in value.items()}
+        records = {}
+        for name, entry in value.items():
+            if 1 <= len(name) <= limits.LONGEST_TEXT:
+                records[name] = item(f"{where}.{name}", entry, problems)
+            else:
+                problems.append(f"{where} has the key {_short(name)}, expected a name")
+        return records
 
     return read
 

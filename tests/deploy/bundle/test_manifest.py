@@ -153,6 +153,7 @@ MALFORMED: list[tuple[str, Any, str]] = [
     ("presets", {"balanced": PRESET | {"start": 1.5}}, "presets.balanced.start is 1.5, expected a number <= 1.0"),
     ("presets", {"balanced": PRESET | {"measured_dists": "x"}}, "balanced.measured_dists is 'x', expected a number"),
     ("placements", {"ddim/1/noise": {"noise_levels": []}}, r"noise_levels is \[\], expected a list of length >= 1"),
+    ("placements", {"a": {"noise_levels": [0.5], "rules": 3}}, "placements.a.rules is 3, expected an object or null"),
     ("default_preset", [], r"default_preset is \[\], expected a text"),
     ("default_preset", "best", r"default_preset 'best' is none of the presets \(balanced\)"),
     ("source", {"file": "/home/me/a.pt", "sha256": "0" * 64, "bytes": 1}, "file name without its folder"),

@@ -1,15 +1,18 @@
 """Writing leaves the old bundle or the new one, never a mixture, and nothing besides."""
 
 import errno
+import math
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from deploy.bundle import Bundle, BundleWriter
 from deploy.bundle.locking import DirectoryLock
+from deploy.bundle.records import Preset
 from deploy.errors import BundleError
 from tests.deploy.bundle.small_bundle import add_everything, manifest_of, tree, write_bundle
 
@@ -240,3 +243,24 @@ def test_releasing_a_lock_twice_is_harmless(tmp_path: Path) -> None:
     lock.release()
     lock.release()
     assert DirectoryLock(tmp_path).certain
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"presets": {"balanced": Preset(equation="ddim", steps=0)}}, "presets.balanced.steps is 0, expected a whole"),
+        (
+            {"presets": {"balanced": Preset(equation="ddim", steps=1).with_measured("taste", math.nan)}},
+            "presets.balanced.measured_taste is nan, and JSON has no such number",
+        ),
+        ({"tables": {"t": "gone.npy"}}, "table t names gone.npy, which its files do not list"),
+    ],
+)
+def test_what_code_made_wrong_is_refused_before_it_is_written(
+    tmp_path: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    bundle = write_bundle(tmp_path / "a.bundle")
+    before = tree(bundle.path)
+    with BundleWriter.update(bundle) as writer, pytest.raises(BundleError, match=sentence):
+        writer.commit(replace(bundle.manifest, **changes))
+    assert tree(bundle.path) == before

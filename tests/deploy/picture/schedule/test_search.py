@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from deploy.bundle import Bundle
+from deploy.bundle.records import SearchedPlacement
 from deploy.errors import BundleError, PlanError
 from deploy.picture.options import ignore
-from deploy.picture.schedule.presets import ScheduleRequest, schedule_bundle
+from deploy.picture.schedule.presets import ScheduleRequest, schedule_bundle, text_from_entry
 from deploy.picture.schedule.search import PlacementSearch, Sample, Setting, blend, cheapest_path
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
@@ -110,6 +111,11 @@ def test_a_stopped_search_resumes_and_infer_uses_what_was_found(
         searched = up.sampling(Choices(equation="ddim", steps=2, placement="searched"))
         assert searched.plan.placement == up.sampling(Choices(preset="draft")).plan.placement
         assert up.upscale(np.zeros((4, 4, 3), np.uint8), 2.0).shape == (8, 8, 3)
+
+
+def test_a_placement_without_its_evidence_says_so() -> None:
+    """As another version may have recorded it."""
+    assert "how near they end is not" in text_from_entry("ddim", 1, SearchedPlacement(noise_levels=(0.5,)))
 
 
 def test_a_bundle_without_samples_asks_for_pictures(idm_micro: Bundle) -> None:
