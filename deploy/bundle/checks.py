@@ -9,9 +9,9 @@ import msgspec
 from msgspec import Meta
 
 from deploy.bundle import limits
-from deploy.bundle.fitted import fitted_from_json
+from deploy.bundle.fitted import PREFIX, FittedEquation
 from deploy.bundle.naming import digits_of_name
-from deploy.bundle.quantization import quantization_from_json
+from deploy.bundle.quantization import Int8Target, Quantization
 from deploy.bundle.records import (
     DIGEST,
     MEASURED,
@@ -47,6 +47,7 @@ _WORDS = {
     "`int`": "a whole number",
     "`float`": "a number",
     "`str`": "a text",
+    "`bool`": "true or false",
     "`object`": "an object",
     "`array`": "a list",
     "`null`": "null",
@@ -103,6 +104,8 @@ def _parts_of_error(error: msgspec.ValidationError) -> tuple[str, str]:
 
 
 def _sentence(where: str, value: object, problem: str, place: str) -> str:
+    if not problem.startswith(("Expected ", "Object ", "Invalid enum value", "Number out of range")):
+        return f"{where}{place}: {problem}"  # what a record says itself, of values that do not go together
     field = problem.rpartition(" field ")[2].strip("`")
     if problem.startswith("Object missing"):
         return f"{where}{place} lacks {field!r}"
@@ -158,20 +161,6 @@ def _each(item: Reading, most: int = limits.MOST_ENTRIES) -> Reading:
             else:
                 problems.append(f"{where} has the key {_short(name)}, expected a name")
         return records
-
-    return read
-
-
-def _parsed(parse: Callable[[object], Any]) -> Reading:
-    """What a function makes of the JSON, whose ValueError names the place itself."""
-
-    def read(where: str, value: Any, problems: list[str]) -> Any:
-        del where
-        try:
-            return parse(value)
-        except ValueError as error:
-            problems.append(str(error))
-            return None
 
     return read
 
@@ -274,6 +263,25 @@ def _opset(where: str, value: Any, problems: list[str]) -> Any:
     return opset
 
 
+def _quantization(where: str, value: Any, problems: list[str]) -> Any:
+    """Targets are read apart, for their names: msgspec does not say in which entry something is wrong."""
+    targets = value.get("targets") if isinstance(value, dict) else None
+    if isinstance(targets, dict):
+        count = len(problems)
+        value = value | {"targets": _each(_of(Int8Target))(f"{where}.targets", targets, problems)}
+        if len(problems) > count:
+            return None
+    return _of(Quantization)(where, value, problems)
+
+
+def _fitted(where: str, value: Any, problems: list[str]) -> Any:
+    equations = _each(_of(FittedEquation))(where, value, problems)
+    for name, equation in equations.items():
+        if equation is not None and name != f"{PREFIX}{len(equation.steps)}":
+            problems.append(f"{where}.{name}: it has {len(equation.steps)} steps, its name says otherwise")
+    return equations
+
+
 _names = _of(Annotated[tuple[Name, ...], Meta(max_length=limits.MOST_ENTRIES)])
 
 READINGS: dict[str, Reading] = {
@@ -295,8 +303,8 @@ READINGS: dict[str, Reading] = {
     "placements": _each(_of(SearchedPlacement)),
     "samples": _names,
     "source": _of(Source),
-    "quantization": _parsed(quantization_from_json),
-    "fitted": _parsed(fitted_from_json),
+    "quantization": _quantization,
+    "fitted": _fitted,
     "calibration_images": _each(_of(Digest), limits.MOST_PICTURES),
     "files": _files,
 }

@@ -3,14 +3,12 @@
 Declared records, as `deploy.bundle.quantization` has them: what does not fit is refused when a bundle is opened.
 """
 
-from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from deploy.bundle.limits import MOST_ENTRIES, MOST_IN_LIST
-from deploy.bundle.quantization import record_from_json
+from deploy.bundle.limits import MOST_IN_LIST
 from deploy.bundle.records import Closed, Digest, Level, Name
 
 PREFIX = "fitted-"
@@ -67,16 +65,3 @@ class FittedEquation(Closed, frozen=True):
             raise ValueError("the noise levels of its steps do not rise")
         if any(len(step.x0) > index + 1 for index, step in enumerate(self.steps)):
             raise ValueError("a step uses more estimates than there are by then")
-
-
-def fitted_from_json(value: object) -> dict[str, FittedEquation]:
-    """The records that JSON's types hold; a ValueError says at which place they hold something else."""
-    if not isinstance(value, Mapping) or len(value) > MOST_ENTRIES:
-        raise ValueError(f"fitted is {type(value).__name__}, expected an object of {MOST_ENTRIES} entries at most")
-    equations = {
-        str(name): record_from_json(record, FittedEquation, f"fitted.{name}") for name, record in value.items()
-    }
-    for name, equation in equations.items():
-        if name != f"{PREFIX}{len(equation.steps)}":
-            raise ValueError(f"fitted.{name}: it has {len(equation.steps)} steps, its name says otherwise")
-    return equations

@@ -7,7 +7,7 @@ value of another type and a number out of its range are refused. What is not kno
 import hashlib
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -178,24 +178,3 @@ class Quantization(Closed, frozen=True):
         """Every file that int8 needs, with who needs it."""
         for name, target in self.targets.items():
             yield from ((f"int8 for {name}", file) for file in target.files)
-
-
-def quantization_from_json(value: object) -> Quantization:
-    """The record that JSON's types hold; a ValueError says at which place they hold something else."""
-    targets = value.get("targets") if isinstance(value, Mapping) else None
-    for name, target in targets.items() if isinstance(targets, Mapping) else ():
-        # For its name: msgspec says which key of none.
-        record_from_json(target, Int8Target, f"quantization.targets.{name}")
-    return record_from_json(value, Quantization, "quantization")
-
-
-Kind = TypeVar("Kind", bound=Closed)
-
-
-def record_from_json(value: object, kind: type[Kind], place: str) -> Kind:
-    """The record of that kind; a ValueError names the place in bundle.json that holds something else."""
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        problem, _, where = str(error).partition(" - at `$")
-        raise ValueError(f"{place}{where.rstrip('`')}: {problem[0].lower()}{problem[1:]}") from error

@@ -163,8 +163,8 @@ MALFORMED: list[tuple[str, Any, str]] = [
         "source.sha256 is '0.*, expected 64 hexadecimal digits",
     ),
     ("calibration_images", {"a.png": "x"}, "calibration_images.a.png is 'x'"),
-    ("quantization", [], "quantization: expected `object`, got `array`"),
-    ("quantization", {"targets": {}}, "quantization: .* missing required field `noise_levels`"),
+    ("quantization", [], r"quantization is \[\], expected an object"),
+    ("quantization", {"targets": {}}, "quantization lacks 'noise_levels'"),
     ("tool", {"name": "idm-deploy"}, "tool lacks 'version'"),
     ("schedule", {"kind": "linear"}, "schedule lacks 'timesteps'"),
     ("schedule", {"kind": "linear", "timesteps": 10**8}, "timesteps is 100000000, expected a whole number <= 100000"),
@@ -190,7 +190,7 @@ def test_a_malformed_value_is_named_with_its_place(key: str, value: Any, sentenc
 
 
 def test_all_problems_are_reported_at_once() -> None:
-    with pytest.raises(BundleError, match=r"family is .*opset is.*quantization: "):
+    with pytest.raises(BundleError, match=r"family is .*opset is.*quantization is"):
         manifest_of(family="", opset=-3, quantization=[])
     with pytest.raises(BundleError, match=r"a0 is .*a4 is .*; and 995 more\.$"):
         manifest_of(tables={f"a{number}": 1 for number in range(1000)})

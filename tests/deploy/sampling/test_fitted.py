@@ -161,11 +161,11 @@ def test_rows_fitted_to_other_int8_graphs_are_refused_and_go_with_them(manifest:
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
-        (lambda record: record.pop("fitted_to"), "missing required field `fitted_to`"),
+        (lambda record: record.pop("fitted_to"), "lacks 'fitted_to'"),
         (lambda record: record["steps"].reverse(), "noise levels of its steps do not rise"),
         (lambda record: record["steps"].pop(), "it has 2 steps, its name says otherwise"),
         (lambda record: record["steps"][0].update(x0=[1.0, 0.5]), "uses more estimates than there are"),
-        (lambda record: record["steps"][0].update(turn="twice"), "invalid enum value 'twice'"),
+        (lambda record: record["steps"][0].update(turn="twice"), "is 'twice', expected one that is known"),
     ],
 )
 def test_a_record_that_cannot_be_is_refused_with_its_place(manifest: Manifest, spoil: Any, problem: str) -> None:
