@@ -9,8 +9,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -31,6 +32,7 @@ def test_settings_become_a_file_and_are_checked(tmp_path: Path) -> None:
     tokens, config = tmp_path / "tokens", tmp_path / "serve.yaml"
     tokens.write_text("a token of this test\n")
     words = ["serve", str(IDM_BUNDLE), "--write-config", str(config), "--replicas", "1-8", "--gpus", "0.5"]
+    words += ["--keep-seconds", "60", "--max-kept", "1GiB"]
     words += ["--host", "0.0.0.0", "--token-file", str(tokens), "--allow-host", "pictures.example.org"]
     assert CliRunner().invoke(app, words).exit_code == 0
     text = config.read_text()
@@ -40,6 +42,7 @@ def test_settings_become_a_file_and_are_checked(tmp_path: Path) -> None:
     arguments = written["applications"][0]["args"]
     settings = ClusterSettings.of(arguments)
     assert settings.as_json() == arguments and (settings.replicas_least, settings.replicas_most) == (1, 8)
+    assert (settings.options().keep_seconds, settings.options().max_kept) == (60, 1 << 30)
     assert settings.options().tokens == ("a token of this test",) and settings.hosts == ("pictures.example.org",)
     for wrong, sentence in (
         ({"replicas_least": 3}, "--replicas is N or LEAST-MOST from 1, found 3-1"),
@@ -110,6 +113,51 @@ def replicas_of(process: int) -> set[int]:
     return found
 
 
+def processor_seconds(process: int) -> int:
+    """Of a process, in the kernel's ticks."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def jobs_are_as_those_of_one_machine(client: httpx2.Client, process: int) -> None:
+    """Followed by events, fetched, cancelled, and made by another replica where one is killed meanwhile."""
+    long = {"scale": "8", "steps": "120"}
+    alone = client.post("/v1/upscale", files=form(), data=long).content
+    job = client.post("/v1/upscale?wait=false&previews=40", files=form(), data=long).json()
+    assert (job["width"], job["steps"]) == (128, 120), job
+    lines = client.get(job["links"]["events"]).text.splitlines()
+    heads = [line.removeprefix("event: ") for line in lines[::3]]
+    told = [json.loads(line.removeprefix("data: ")) for line in lines[1::3]]
+    steps = [data["step"] for head, data in zip(heads, told, strict=True) if head == "job"]
+    assert "preview" in heads and steps == sorted(steps) and len(set(steps)) > 3 and steps[-1] == 120, steps
+    assert client.get(job["links"]["result"]).content == alone
+    for view in ("input", "bicubic"):
+        assert client.get(job["links"][view]).content[:4] == b"\x89PNG"
+    client.delete(job["links"]["self"])
+    assert client.get(job["links"]["self"]).status_code == 404
+
+    unwanted = client.post("/v1/upscale?wait=false", files=form(), data={**long, "steps": "1000"}).json()
+    until(client, unwanted, lambda now: now["step"] > 0)
+    assert client.delete(unwanted["links"]["self"]).json()["state"] == "cancelled"
+    assert client.get(unwanted["links"]["result"]).status_code == 410
+    lost = client.post("/v1/upscale?wait=false", files=form(), data=long).json()
+    until(client, lost, lambda now: now["step"] > 0)
+    before = replicas_of(process)
+    os.kill(max(before, key=processor_seconds), signal.SIGKILL)
+    until(client, lost, lambda now: now["state"] == "done")
+    assert client.get(lost["links"]["result"]).content == alone
+    end = time.monotonic() + 60
+    while len(replicas_of(process)) < 2 and time.monotonic() < end:
+        time.sleep(0.5)
+
+
+def until(client: httpx2.Client, job: dict[str, Any], is_so: Callable[[dict[str, Any]], bool]) -> None:
+    end = time.monotonic() + 120
+    while not is_so(now := client.get(job["links"]["self"]).json()):
+        assert time.monotonic() < end and now["error"] is None, now
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
 @pytest.mark.long
 def test_two_replicas_bear_load_refuse_what_is_too_much_and_lose_nothing(
@@ -121,9 +169,7 @@ def test_two_replicas_bear_load_refuse_what_is_too_much_and_lose_nothing(
         assert alone.status_code == 200, alone.text
         assert client.get("/readyz").status_code == 200 and client.head("/v1/models").status_code == 200
         assert client.post("/v1/estimate", json={"width": 8, "height": 8, "scale": 2}).json()["width"] == 16
-        kept = client.post("/v1/upscale?wait=false", files=form(), data={"scale": "4"})
-        assert kept.status_code == 501 and "ask /v1/upscale and wait" in kept.json()["detail"]
-        assert client.get("/v1/jobs/one").status_code == 501
+        jobs_are_as_those_of_one_machine(client, process.pid)
         wrong = client.post("/v1/upscale", files=form(b"no picture"), data={"scale": "4"})
         assert wrong.status_code == 422 and "this is not a PNG" in wrong.json()["detail"]
     (tmp_path / "a.png").write_bytes(PICTURE)
