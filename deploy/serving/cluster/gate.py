@@ -1,7 +1,6 @@
 """What answers clients of a service on a cluster: the routes of `serve`, over jobs that replicas make."""
 
 import asyncio
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import aclosing
@@ -19,6 +18,7 @@ from deploy.serving.metrics import Metrics
 from deploy.serving.options import ServeOptions
 from deploy.serving.pool import Event
 from deploy.serving.problems import Problem
+from deploy.serving.protocols.automatic import VIA
 
 LOOK_SECONDS = 1.0
 """How long a client waits for a replica to look at its picture before it is told of the job without that."""
@@ -111,7 +111,7 @@ class RemoteJobs(Jobs):
 
     async def _make(self, job: Job, is_looked_at: asyncio.Event) -> None:
         """The job is done, or has failed with the reason."""
-        is_followed = job.is_kept or job.via == "sdapi"
+        is_followed = _is_followed(job)
         if not is_followed:
             self._begin(job)
         try:
@@ -143,7 +143,7 @@ class RemoteJobs(Jobs):
                 job.change()
             case "began":
                 self._begin(job)
-            case "lost":
+            case "lost" if _is_followed(job):
                 self._made_now.pop(job.id, None)
                 job.state, job.began, job.step, job.fraction = "queued", None, 0, 0.0
                 job.change()
@@ -168,6 +168,11 @@ class RemoteJobs(Jobs):
         return Problem(429, detail, {"Retry-After": str(seconds)})
 
 
+def _is_followed(job: Job) -> bool:
+    """Whether anybody may ask how far it is."""
+    return job.is_kept or job.via == VIA
+
+
 class Gate:
     """Takes requests from Ray's proxies and answers them by the routes of `serve`."""
 
@@ -184,5 +189,4 @@ class Gate:
         def jobs_of(options: ServeOptions, pool: Any, metrics: Metrics) -> Jobs:
             return RemoteJobs(options, pool, metrics, most)
 
-        folder = Path(tempfile.mkdtemp(prefix="idm-deploy-gate-"))
-        return make_app(settings.options(), Replicas(self._pictures, folder), jobs_of)
+        return make_app(settings.options(), Replicas(self._pictures), jobs_of)

@@ -3,9 +3,8 @@
 import asyncio
 import secrets
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from deploy.serving.batches import Batches
 from deploy.serving.cluster.binding import bind_to_own_address
 from deploy.serving.cluster.settings import BATCHES_AT_ONCE, ClusterSettings
 from deploy.serving.problems import problem_json
+from deploy.serving.start import service_folder
 from deploy.serving.worker import Worker
 
 NEWS_SECONDS = 0.1
@@ -45,7 +45,8 @@ class Pictures:
     def __init__(self, settings: dict[str, Any]) -> None:
         bind_to_own_address()
         self._settings = ClusterSettings.of(settings)
-        self._folder = Path(tempfile.mkdtemp(prefix="idm-deploy-replica-"))
+        self._ends = ExitStack()
+        self._folder = self._ends.enter_context(service_folder())
         self._loop: asyncio.AbstractEventLoop | None = None
         self._events: dict[str, asyncio.Future[Event]] = {}
         self._wishes: dict[str, Wish] = {}
@@ -69,7 +70,7 @@ class Pictures:
         self._worker.warm_up()
 
     def __del__(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._ends.close()
 
     async def describe(self) -> list[Event]:
         """The models, as clients are told of them."""

@@ -2,13 +2,14 @@
 
 import asyncio
 import secrets
-import shutil
 from collections.abc import AsyncGenerator, Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from deploy.serving.pool import Event
 from deploy.serving.problems import Problem
+from deploy.serving.start import service_folder
 
 MOST_TRIES = 3
 """Replicas that may die of a picture before its request fails."""
@@ -18,17 +19,18 @@ ENDS = frozenset({"answer", "done", "failed"})
 
 
 class Replicas:
-    """The replicas in place of a pool of workers. folder: for the files of whoever asks; it goes with `stop`.
+    """The replicas in place of a pool of workers. Its folder, for the files of whoever asks, goes with `stop`.
 
     pictures: Ray Serve's handle of them. full: the refusal where all are busy and as many requests wait as may.
     """
 
-    def __init__(self, pictures: Any, folder: Path) -> None:
+    def __init__(self, pictures: Any) -> None:
         self.models: list[Event] = []
         self.refusal: str | None = None
         self.workers: list[Any] = []
         self.restarts = 0
-        self.folder = folder
+        self._ends = ExitStack()
+        self.folder = self._ends.enter_context(service_folder())
         self.on_event: Any = None
         self.full: Callable[[], Problem] = lambda: Problem(429, "All replicas are busy.")
         self._pictures = pictures
@@ -72,7 +74,7 @@ class Replicas:
     async def stop(self, seconds: float) -> None:
         """Nothing is left on disk; replicas are Ray's."""
         del seconds
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._ends.close()
 
     async def _of_any(self, method: Any, *arguments: Any) -> AsyncGenerator[Event]:
         """The events of a call of a replica; of another one where it dies."""

@@ -202,6 +202,8 @@ def test_a_picture_whose_replica_dies_is_made_by_another(service: Service) -> No
         assert service.until(job, lambda now: now["state"] == "done")["step"] > 0
         assert service.client.get(job["links"]["result"]).content == alone and service.handle.deaths == []
         service.client.delete(job["links"]["self"])
+    service.handle.deaths = [0]
+    assert service.client.post("/v1/upscale", files=form(), data={"scale": "4"}).content == alone
     service.handle.deaths = [0, 0, 0]
     refused = service.client.post("/v1/upscale", files=form(), data={"scale": "4"})
     assert refused.status_code == 500 and "3 replicas died while this picture" in refused.json()["detail"]
