@@ -22,6 +22,9 @@ from deploy.packaged.places import IDM_BUNDLE
 from deploy.serving.cluster.binding import bound
 from deploy.serving.cluster.settings import ClusterSettings
 from deploy.serving.options import ServeError
+from tests.browser import opened_browser
+from tests.deploy.serving import test_page
+from tests.deploy.serving.service import Service
 from tests.deploy.serving.test_upscale import PICTURE, form
 
 LOAD_SECONDS = 30.0
@@ -73,7 +76,18 @@ def on_cluster(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A service of two replicas, on a cluster of its own, and its address."""
     pytest.importorskip("ray")
     words = ["serve", str(IDM_BUNDLE), "--ray", "local", "--port", "0", "--json", "--max-queue", "4"]
-    words += ["--replicas", "2", "--cpus", "0.5", "--threads", "1", "--engine", "onnxruntime-cpu"]
+    words += [
+        "--replicas",
+        "2",
+        "--cpus",
+        "0.5",
+        "--threads",
+        "1",
+        "--engine",
+        "onnxruntime-cpu",
+        "--precision",
+        "fp32",
+    ]
     log = tmp_path / "log"
     with log.open("w") as errors:
         process = subprocess.Popen(
@@ -182,7 +196,7 @@ def test_two_replicas_bear_load_refuse_what_is_too_much_and_lose_nothing(
         assert wrong.status_code == 422 and "this is not a PNG" in wrong.json()["detail"]
     (tmp_path / "a.png").write_bytes(PICTURE)
     infer = ["infer", str(tmp_path / "a.png"), "--bundle", str(IDM_BUNDLE), "--scale", "4", "--threads", "1"]
-    infer += ["--engine", "onnxruntime-cpu", "-o", str(tmp_path / "b.png"), "--quiet"]
+    infer += ["--engine", "onnxruntime-cpu", "--precision", "fp32", "-o", str(tmp_path / "b.png"), "--quiet"]
     assert CliRunner().invoke(app, infer).exit_code == 0
     assert (tmp_path / "b.png").read_bytes() == alone.content
 
@@ -221,3 +235,24 @@ def test_two_replicas_bear_load_refuse_what_is_too_much_and_lose_nothing(
         assert re.search(r'idm_requests_total\{.*status="429"\} [1-9]', client.get("/metrics").text)
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.skipif(test_page.BROWSER is None, reason="no Chromium or Chrome is installed")
+def test_the_page_works_as_before_one_machine(on_cluster: tuple[subprocess.Popen[str], str], tmp_path: Path) -> None:
+    process, address = on_cluster
+    folder = tmp_path / "served" / "tmp"
+    folder.mkdir(parents=True)
+    service = Service(process=process, line=json.dumps({"address": address}), log=tmp_path / "log", folder=folder)
+    assert test_page.BROWSER is not None
+    with opened_browser(test_page.BROWSER, tmp_path / "profile") as page:
+        page.resize(1280, 900)
+        page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+        page.open(f"{address}/")
+        page.until("offer !== null")
+        test_page.test_what_is_dropped_is_enlarged_and_saved_as_one_zip(page, service, folder)
+        page.tell("removeAll(), localStorage.clear()")
+        page.open(f"{address}/")
+        page.until("offer !== null")
+        test_page.test_cancelling_ends_the_work_of_the_service(page, service)
