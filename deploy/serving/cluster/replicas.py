@@ -21,8 +21,11 @@ ENDS = frozenset({"answer", "done", "failed"})
 class Replicas:
     """The replicas in place of a pool of workers. Its folder, for the files of whoever asks, goes with `stop`.
 
-    pictures: Ray Serve's handle of them. full: the refusal where all are busy and as many requests wait as may.
+    pictures: Ray Serve's handle of them. full, which whoever asks sets: the refusal where all are busy and as many
+    requests wait as may.
     """
+
+    full: Callable[[], Problem]
 
     def __init__(self, pictures: Any) -> None:
         self.models: list[Event] = []
@@ -32,7 +35,6 @@ class Replicas:
         self._ends = ExitStack()
         self.folder = self._ends.enter_context(service_folder())
         self.on_event: Any = None
-        self.full: Callable[[], Problem] = lambda: Problem(429, "All replicas are busy.")
         self._pictures = pictures
         self._streaming = pictures.options(stream=True)
 

@@ -4,12 +4,14 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -256,3 +258,55 @@ def test_the_page_works_as_before_one_machine(on_cluster: tuple[subprocess.Popen
         page.open(f"{address}/")
         page.until("offer !== null")
         test_page.test_cancelling_ends_the_work_of_the_service(page, service)
+
+
+def free_port() -> int:
+    """Below those that Ray gives to its workers."""
+    for port in range(28000, 29000):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_ray_starts_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    for name, value in (
+        ("USAGE_STATS_ENABLED", "0"),
+        ("ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"),
+        ("AUTH_MODE", "disabled"),
+    ):
+        monkeypatch.setenv(f"RAY_{name}", value)
+    here = "127.0.0.1"
+    config, port = tmp_path / "serve.yaml", free_port()
+    words = ["serve", str(IDM_BUNDLE), "--write-config", str(config), "--port", str(port), "--cpus", "0.5"]
+    assert CliRunner().invoke(app, [*words, "--engine", "onnxruntime-cpu"]).exit_code == 0
+    ports = {name: str(port + number) for number, name in enumerate(("port", "dashboard-port", "agent"), 1)}
+    start = ["-m", "ray.scripts.scripts", "start", "--head", "--block", "--node-ip-address", here, "--num-cpus", "2"]
+    start += ["--dashboard-host", here, "--port", ports["port"], "--dashboard-port", ports["dashboard-port"]]
+    start += ["--dashboard-agent-listen-port", ports["agent"], "--disable-usage-stats", "--include-dashboard", "true"]
+    log = tmp_path / "head"
+    with log.open("w") as output:
+        head = subprocess.Popen([sys.executable, *start], stdout=output, stderr=output)
+    try:
+        dashboard = f"http://{here}:{ports['dashboard-port']}"
+        deploy = [sys.executable, "-m", "ray.serve.scripts", "deploy", str(config), "--address", dashboard]
+        end = time.monotonic() + 180
+        while (said := subprocess.run(deploy, capture_output=True, text=True, check=False)).returncode != 0:
+            assert time.monotonic() < end and head.poll() is None, (said.stderr[-2000:], log.read_text()[-2000:])
+        with httpx2.Client(base_url=f"http://{here}:{port}", timeout=60) as client:
+            ready = 0
+            while ready != 200:
+                assert time.monotonic() < end
+                with suppress(httpx2.TransportError):
+                    ready = client.get("/readyz").status_code
+                time.sleep(0.2)
+            job = client.post("/v1/upscale?wait=false", files=form(), data={"scale": "2"}).json()
+            until(client, job, lambda now: now["state"] == "done")
+            alone = client.post("/v1/upscale", files=form(), data={"scale": "2"})
+            assert client.get(job["links"]["result"]).content == alone.content
+    finally:
+        head.send_signal(signal.SIGTERM)  # its own processes end with it
+        head.wait(60)
