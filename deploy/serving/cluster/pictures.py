@@ -199,9 +199,9 @@ class Pictures:
                 if (wish := self._wishes.get(event["id"])) is not None:
                     wish.news[event["event"]] = event
             case "answer" | "done" | "failed" | "cancelled":
+                future = self._events.pop(event["id"], None)
                 if event["event"] == "cancelled":
                     event = {**problem_json(409, "The request was cancelled."), "event": "failed"}
-                future = self._events.pop(event.get("id", ""), None)
                 if future is not None and not future.done():
                     future.set_result(event)
 

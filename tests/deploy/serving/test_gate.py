@@ -20,6 +20,7 @@ from PIL import Image
 from deploy.packaged.places import IDM_BUNDLE
 from deploy.serving.cluster import gate as gate_module
 from deploy.serving.cluster import pictures as pictures_module
+from deploy.serving.cluster.pictures import Pictures, Wish
 from deploy.serving.cluster.settings import ClusterSettings
 from tests.deploy.serving.test_upscale import form
 
@@ -67,6 +68,13 @@ class Call:
 
     def cancel(self) -> None:
         self._task.cancel()
+
+
+class Collecting(Pictures):
+    """Pictures that are made whether or not somebody still waits, as where Ray Serve collects them."""
+
+    async def _made_together(self, wish: Wish) -> dict[str, Any]:
+        return (await asyncio.shield(asyncio.ensure_future(self.make_all([wish]))))[0]
 
 
 @dataclass
@@ -141,7 +149,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         patch.setattr("tempfile.tempdir", str(folder))
         for module in (gate_module, pictures_module):
             patch.setattr(module, "bind_to_own_address", lambda: None)
-        handle = Handle(pictures_module.Pictures(SETTINGS.as_json()))
+        handle = Handle(Collecting(SETTINGS.as_json()))
         app = gate_module.Gate(SETTINGS.as_json(), handle).__serve_build_asgi_app__()
         server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", access_log=False))
         thread = threading.Thread(target=server.run)
