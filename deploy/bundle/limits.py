@@ -11,6 +11,9 @@ LONGEST_NAME = 200
 LONGEST_TEXT = 1000
 """Letters of what is there for people to read."""
 
+DEEPEST = 64
+"""Objects and lists within each other, below a key."""
+
 MOST_FILES = 10_000
 MOST_GRAPHS = 64
 MOST_TENSORS = 512
