@@ -38,12 +38,11 @@ class Call:
 
     async def _run(self, handle: "Handle", events: AsyncGenerator[Any], dies_after: int | None) -> None:
         from ray.exceptions import RayActorError
-        from ray.serve.exceptions import BackPressureError
 
         number = 0
         try:
-            if handle.is_full:
-                self._told.put_nowait(BackPressureError(num_queued_requests=1, max_queued_requests=1))
+            if handle.refusal is not None:
+                self._told.put_nowait(handle.refusal)
                 return
             while handle.is_busy:
                 await asyncio.sleep(0.01)
@@ -83,7 +82,7 @@ class Handle:
 
     pictures: Any
     deaths: list[int] = field(default_factory=list)  # after how many events, of the next pictures
-    is_full: bool = False
+    refusal: Exception | None = None
     is_busy: bool = False
 
     def options(self, *, stream: bool) -> "Handle":
@@ -219,14 +218,21 @@ def test_a_picture_whose_replica_dies_is_made_by_another(service: Service) -> No
 
 
 def test_what_cannot_be_made_is_refused_at_once_or_told_later(service: Service) -> None:
+    from ray.serve._private.common import DeploymentID
+    from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
     client, handle = service.client, service.handle
     wrong = client.post("/v1/upscale?wait=false", files=form(b"no picture"), data={"scale": "4"})
     assert wrong.status_code == 422 and "this is not a PNG" in wrong.json()["detail"]
     assert client.get("/v1/jobs/one").status_code == 404
-    handle.is_full = True
+    handle.refusal = BackPressureError(num_queued_requests=1, max_queued_requests=1)
     full = client.post("/v1/upscale?wait=false", files=form(), data={"scale": "4"})
-    handle.is_full = False
     assert full.status_code == 429 and int(full.headers["retry-after"]) >= 1
+    assert client.post("/v1/estimate", json={"width": 8, "height": 8, "scale": 2}).status_code == 429
+    handle.refusal = DeploymentUnavailableError(DeploymentID("Pictures"))
+    none = client.post("/v1/upscale?wait=false", files=form(), data={"scale": "4"})
+    assert none.status_code == 503 and "No replica can make pictures now" in none.json()["detail"]
+    handle.refusal = None
     handle.is_busy = True
     jobs = [service.job({"scale": "2"}), service.job({"scale": "2"})]
     assert [(job["state"], job["width"]) for job in jobs] == [("queued", 0)] * 2
