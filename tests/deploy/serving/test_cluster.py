@@ -164,6 +164,9 @@ def jobs_are_as_those_of_one_machine(client: httpx2.Client, process: int) -> Non
     until(client, unwanted, lambda now: now["step"] > 0)
     assert client.delete(unwanted["links"]["self"]).json()["state"] == "cancelled"
     assert client.get(unwanted["links"]["result"]).status_code == 410
+    for _ in range(4):  # more than both replicas have places for
+        with pytest.raises(httpx2.ReadTimeout):
+            client.post("/v1/upscale", files=form(), data={**long, "steps": "700"}, timeout=1)
     lost = client.post("/v1/upscale?wait=false", files=form(), data={**long, "steps": "400"}).json()
     until(client, lost, lambda now: now["step"] > 0)
     os.kill(busiest(replicas_of(process)), signal.SIGKILL)
