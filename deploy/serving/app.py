@@ -25,7 +25,7 @@ from deploy.serving.security import Guard
 MakesJobs = Callable[[ServeOptions, Any, Metrics], Jobs]
 
 
-def make_app(options: ServeOptions, pool: Any, jobs_of: MakesJobs = Jobs, *, has_page: bool = True) -> FastAPI:
+def make_app(options: ServeOptions, pool: Any, jobs_of: MakesJobs = Jobs) -> FastAPI:
     """A service with these settings. pool: of workers that have been started, a Pool or the like; they end with it."""
     metrics = Metrics()
 
@@ -54,8 +54,7 @@ def make_app(options: ServeOptions, pool: Any, jobs_of: MakesJobs = Jobs, *, has
     app.include_router(v2.router)
     app.include_router(automatic.router)
     _add_health(app, metrics)
-    if has_page:
-        _add_page(app)
+    _add_page(app)
     _add_reference(app)
     _add_problems(app)
     app.add_middleware(Guard, options=options, metrics=metrics)

@@ -6,16 +6,23 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from deploy.serving.asked import Asked
-from deploy.serving.pool import Event, WorkerProcess
+from deploy.serving.pool import Event
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "expired"]
 FINAL: frozenset[State] = frozenset({"done", "failed", "cancelled", "expired"})
 
 USUAL_SECONDS = 1.0
 """Cost of a picture of which nothing is known."""
+
+
+class Maker(Protocol):
+    """Who makes a picture, a worker or a replica on a cluster, as its job knows it."""
+
+    def send(self, order: Event) -> None:
+        """An order is on its way."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -43,7 +50,7 @@ class Job:
     error_headers: dict[str, str] = field(default_factory=dict)
     made: Event = field(default_factory=dict)
     preview: Event | None = None
-    worker: WorkerProcess | None = None
+    worker: Maker | None = None
     kept_bytes: int = 0  # of its files, once it has ended
     order: str = ""  # by which it was given to the worker
     changed: asyncio.Event = field(default_factory=asyncio.Event)

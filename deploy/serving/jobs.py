@@ -136,7 +136,7 @@ class Jobs:
         folder.mkdir(mode=0o700)
         try:
             await write_image(folder / "input")
-            look = await self.look(asked, image=folder / "input")
+            look = await self._first_look(asked, folder / "input")
             limit = min(deadline_seconds or self.options.deadline_seconds, self.options.deadline_seconds)
             job = Job(
                 id=number,
@@ -158,8 +158,7 @@ class Jobs:
         finally:
             self._arriving -= 1
         self._jobs[number] = job
-        self._waiting.push(job)
-        self._dispatch()
+        await self._take(job)
         return job
 
     def find(self, name: str) -> Job:
@@ -171,7 +170,7 @@ class Jobs:
 
     def json_of(self, job: Job) -> dict[str, Any]:
         """What clients see of it now."""
-        return job.as_json(self._waiting.place(job) + 1 if job.state == "queued" else None)
+        return job.as_json(self._place(job) if job.state == "queued" else None)
 
     def cancel(self, job: Job) -> None:
         """The job ends within one step, if it has not ended."""
@@ -226,6 +225,15 @@ class Jobs:
         else:
             job.is_kept = False
 
+    async def _first_look(self, asked: Asked, image: Path) -> Event:
+        """What is known of a picture that has just come. Problem where it is refused."""
+        return await self.look(asked, image=image)
+
+    async def _take(self, job: Job) -> None:
+        """The job is on its way."""
+        self._waiting.push(job)
+        self._dispatch()
+
     def _refuse_unfit(self, job: Job) -> None:
         """Problem where the input alone would take more memory than there is; results are cut into tiles that fit."""
         room = self.pool.memory - max((worker.idle_bytes for worker in self.pool.ready), default=0)
@@ -235,6 +243,10 @@ class Jobs:
                 f"This picture takes about {text_from_bytes(job.input_bytes)} of memory before it is enlarged, and "
                 f"there is room for {text_from_bytes(room)}. Send a smaller one.",
             )
+
+    def _place(self, job: Job) -> int:
+        """Of one that waits: 1 for the next."""
+        return self._waiting.place(job) + 1
 
     def _dispatch(self) -> None:
         """Whatever can be begun is."""
@@ -398,10 +410,11 @@ class Jobs:
         job.state = "expired"
         job.change()
 
-    def _spawn(self, coroutine: Any) -> None:
+    def _spawn(self, coroutine: Any) -> "asyncio.Task[None]":
         task: asyncio.Task[None] = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _goes_with(job: Job, *, first: Job, is_first: bool, left: int) -> bool:

@@ -154,7 +154,11 @@ async def upscale(
         answer = jobs.json_of(job)
         return JSONResponse(answer, 202, {"Location": answer["links"]["self"]})
     await finished(request, jobs, job)
-    return result_of(job, BackgroundTask(jobs.forget, job))
+
+    async def forget() -> None:  # a plain function would run on a thread of its own, beside the loop
+        jobs.forget(job)
+
+    return result_of(job, BackgroundTask(forget))
 
 
 async def finished(request: Request, jobs: Jobs, job: Job) -> None:

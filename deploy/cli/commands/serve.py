@@ -183,11 +183,13 @@ def _settings_of_cluster(
         max_queue=options.max_queue,
         max_pixels=options.max_pixels,
         max_upload=options.max_upload,
+        max_kept=options.max_kept,
         memory=options.max_memory,
         threads=threads,
         engine=engine,
         precision=precision,
         batch=options.batch,
+        keep_seconds=options.keep_seconds,
         deadline_seconds=options.deadline_seconds,
         idle_seconds=options.idle_seconds,
         drain_seconds=options.drain_seconds,
@@ -202,7 +204,7 @@ def _serve_on_cluster(settings: "ClusterSettings", address: str | None, config: 
         write_config(settings, config)
         say(f"{config}: written; `serve deploy {config}` starts it")
     elif address is not None:
-        serve_on_cluster(settings, address, partial(_tell, as_json=as_json, what="the API is"))
+        serve_on_cluster(settings, address, partial(_tell, as_json=as_json, what="the page and the API are"))
 
 
 def _tell(address: str, models: list[dict[str, Any]], *, as_json: bool, what: str) -> None:

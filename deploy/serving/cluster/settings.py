@@ -47,11 +47,13 @@ class ClusterSettings:
     max_queue: int = 64
     max_pixels: int = 64_000_000
     max_upload: int = 64 << 20
+    max_kept: int = 2048 << 20
     memory: int | None = None
     threads: int | None = None
     engine: str = "auto"
     precision: str = "auto"
     batch: int | None = None
+    keep_seconds: float = 900.0
     deadline_seconds: float = 3600.0
     idle_seconds: float = 20.0
     drain_seconds: float = 30.0
@@ -95,8 +97,10 @@ class ClusterSettings:
             max_queue=self.max_queue,
             max_pixels=self.max_pixels,
             max_upload=self.max_upload,
+            max_kept=self.max_kept,
             workers=self.replicas_most,
             batch=self.batch,
+            keep_seconds=self.keep_seconds,
             deadline_seconds=self.deadline_seconds,
             idle_seconds=self.idle_seconds,
             drain_seconds=self.drain_seconds,
