@@ -56,8 +56,14 @@ _WORDS = {
 """What msgspec says of kinds, and what we say, in the order in which one is put for the other."""
 
 
-def plain_json(where: str, value: Any, problems: list[str]) -> Any:
-    """A copy of `value` made of JSON's own types, tuples as lists; what JSON cannot hold goes to `problems`."""
+def plain_json(where: str, value: Any, problems: list[str], depth: int = 0) -> Any:
+    """A copy of `value` made of JSON's own types, tuples as lists; what JSON cannot hold goes to `problems`.
+
+    So does what is nested deeper than limits.DEEPEST: how deep Python itself can go differs from version to version.
+    """
+    if depth > limits.DEEPEST:
+        problems.append(f"{re.split(r'[.[]', where)[0]} is nested too deeply")
+        return None
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
@@ -65,9 +71,9 @@ def plain_json(where: str, value: Any, problems: list[str]) -> Any:
             problems.append(f"{where} is {value}, and JSON has no such number")
         return float(value)
     if isinstance(value, list | tuple):
-        return [plain_json(f"{where}[{index}]", item, problems) for index, item in enumerate(value)]
+        return [plain_json(f"{where}[{index}]", item, problems, depth + 1) for index, item in enumerate(value)]
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {key: plain_json(f"{where}.{key}", item, problems) for key, item in value.items()}
+        return {key: plain_json(f"{where}.{key}", item, problems, depth + 1) for key, item in value.items()}
     problems.append(f"{where} is {_short(value)} ({type(value).__name__}), which JSON cannot hold")
     return None
 

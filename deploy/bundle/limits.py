@@ -6,6 +6,9 @@ What a family of networks allows of its own configuration stands in the family's
 LARGEST_MANIFEST_BYTES = 64 << 20
 """Of the file bundle.json."""
 
+DEEPEST = 50
+"""Lists and objects in one another, below each key; ours have five."""
+
 LONGEST_NAME = 200
 """Letters of a name: of a graph, a tensor, a preset, a file."""
 LONGEST_TEXT = 1000
