@@ -172,10 +172,13 @@ class Known:
                         self.close()
                     else:
                         self._check_version(version)
-                except sqlite3.OperationalError:
-                    raise
-                except sqlite3.DatabaseError:
+                except sqlite3.DatabaseError as error:
                     self.close()
+                    if isinstance(error, sqlite3.OperationalError):
+                        raise
+                except FolderError:
+                    self.close()
+                    raise
 
     def _place(self, output: Path) -> None:
         self._output = output
