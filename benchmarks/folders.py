@@ -17,6 +17,7 @@ import os
 import sys
 import threading
 import time
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,9 +48,9 @@ class Seen:
     """What was seen after each picture, and how long it all took. window: pictures that are held against others."""
 
     window: int = SETTLED
-    resident: list[int] = field(default_factory=list)
-    descriptors: list[int] = field(default_factory=list)
-    threads: list[int] = field(default_factory=list)
+    resident: "array[int]" = field(default_factory=lambda: array("q"))
+    descriptors: "array[int]" = field(default_factory=lambda: array("q"))
+    threads: "array[int]" = field(default_factory=lambda: array("q"))
     wall_s: float = 0.0
     network_s: float = 0.0
     again_s: float = 0.0
@@ -64,7 +65,7 @@ class Seen:
         """Resident memory of the last hundred pictures against that of the second hundred, as a part of it."""
         return median(self.resident[-self.window :]) / median(self.resident[self.window : 2 * self.window]) - 1
 
-    def more(self, counts: list[int]) -> int:
+    def more(self, counts: "array[int]") -> int:
         """How many more there were at most among the last hundred pictures than among the second."""
         return max(counts[-self.window :]) - max(counts[self.window : 2 * self.window])
 

@@ -41,6 +41,9 @@ NOT_BEGUN = 0
 PATIENCE = 60.0
 """Seconds that a run waits for others that write to the record at that moment."""
 
+CACHE_KIB = 256
+"""Of the file in memory; the system holds the rest of it, and a run of many pictures grows by no more."""
+
 SETTLED_NS = 2_000_000_000
 """Age that a file's time must have when the file is read, to tell a later change: FAT counts in two seconds."""
 
@@ -324,6 +327,7 @@ class Record(Known):
     def _connected(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
         try:
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             connection.execute("BEGIN IMMEDIATE")
             if _version_of(connection) == NOT_BEGUN:
                 for statement in filter(str.strip, _TABLES.split(";")):
