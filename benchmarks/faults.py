@@ -29,6 +29,7 @@ from typing import IO
 from PIL import Image
 
 from deploy.bundle import Bundle, BundleWriter
+from deploy.bundle.records import Preset
 from deploy.errors import BundleError
 from deploy.packaged.places import IDM_BUNDLE, IDM_CHECKPOINT, packaged_pictures
 from tests.hub_server import files_of, running_hub
@@ -249,7 +250,7 @@ def prepare(case: Case, folder: Path) -> None:
 
         with TemporaryDirectory() as place:
             bundle = exported("idm_micro", Path(place), {"norm_groups": 8, "image_size": 16})
-            presets = {"quick": {"equation": "ddim", "steps": 2}}
+            presets = {"quick": Preset(equation="ddim", steps=2)}
             with BundleWriter.update(bundle) as writer:
                 writer.commit(replace(bundle.manifest, presets=presets, default_preset="quick"))
             shutil.copytree(bundle.path, folder / "tiny.bundle")

@@ -80,7 +80,7 @@ class Case:
 def prepare(bundle: Bundle, settings: Settings) -> Case:
     """The reference, by ONNX Runtime in float32 on the CPU."""
     manifest = bundle.manifest
-    schedule = NoiseSchedule.from_dict(manifest.schedule)
+    schedule = NoiseSchedule.from_record(manifest.schedule)
     plan = make_plan(schedule, PlanSettings(steps=settings.steps), rules=family_named(manifest.family).sampling)
     with GraphSet(bundle, EngineChoice()) as graphs:
         step = trial_step(graphs, TrialSettings(size=settings.size))
@@ -199,8 +199,8 @@ class _Watch:
 
 def _batch_axes(bundle: Bundle) -> dict[str, int]:
     """Input of the denoiser -> its axis of that name, where it has one. The int8 forms' further inputs have none."""
-    inputs = bundle.manifest.graphs[DENOISE]["inputs"]
-    return {spec["name"]: spec["shape"].index("batch") for spec in inputs if "batch" in spec["shape"]}
+    inputs = bundle.manifest.graphs[DENOISE].inputs
+    return {tensor.name: tensor.shape.index("batch") for tensor in inputs if "batch" in tensor.shape}
 
 
 def repeated(feeds: Mapping[str, Array], batch_axes: Mapping[str, int], batch: int) -> dict[str, Array]:

@@ -164,7 +164,7 @@ def graphs(scratch: Path) -> tuple[Make, Read]:
 
     bundle = Bundle.open(IDM_BUNDLE)
     wholes = [bundle.graph(name, "instance").read_bytes() for name in ("tabulate", "encode")]
-    weights = bundle.manifest.graphs["encode"]["weights"][0]
+    weights = bundle.manifest.graphs["encode"].weights[0]
     shutil.copyfile(bundle.file(weights), scratch / weights)
     path = scratch / "a.onnx"
 
@@ -266,6 +266,7 @@ def configurations(_: Path) -> tuple[Make, Read]:
     import yaml
 
     from deploy.bundle import Bundle
+    from deploy.bundle.records import json_from_records
     from deploy.checkpoint.settings import METADATA_KEY, read_config, settings_of
     from deploy.families.table import FAMILIES
     from deploy.packaged.places import IDM_BUNDLE
@@ -276,7 +277,11 @@ def configurations(_: Path) -> tuple[Make, Read]:
     published = {"model": {"which_model_G": "sr3", "unet": unet, "beta_schedule": {"train": noise, "val": noise}}}
     first_stage = {"target": "a.VQModel", "params": {"n_embed": 8, "embed_dim": 3, "ddconfig": {"ch_mult": [1, 2]}}}
     latent = {"params": {"linear_start": 0.0015, "timesteps": 1000, "first_stage_config": first_stage}}
-    record = {"family": manifest.family, "config": manifest.configuration, "schedule": manifest.schedule}
+    record = {
+        "family": manifest.family,
+        "config": json_from_records(manifest.configuration),
+        "schedule": json_from_records(manifest.schedule),
+    }
     wholes: list[Any] = [published, {"model": latent}, record]
     aliases = "\n".join(["a0: &a0 [1]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30))])
     dates = (

@@ -115,7 +115,7 @@ def measured(asked: argparse.Namespace, say: Progress) -> Record:
     bundle = Bundle.open(asked.bundle)
     report: Record = {
         "bundle": bundle.path.name,
-        "checkpoint_sha256": bundle.manifest.source["sha256"],
+        "checkpoint_sha256": bundle.manifest.source.sha256,
         "preset": bundle.manifest.default_preset,
         "mode": "ranges" if asked.ranges else "ways",
         "pictures": [one.name for one in originals],
@@ -142,7 +142,7 @@ def measured(asked: argparse.Namespace, say: Progress) -> Record:
 
 
 def _quantized(bundle: Bundle, settings: QuantizeSettings, places: Places, folder: Path, say: Progress) -> Calibrated:
-    if bundle.manifest.scale_range["trained"] is None:
+    if bundle.manifest.scale_range.trained is None:
         raise BundleError(f"{bundle.path} generates pictures: there are no originals to measure it on.")
     place = folder / bundle.path.name
     if place.exists():

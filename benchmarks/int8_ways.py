@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from msgspec.structs import replace as changed
 from numpy.typing import NDArray
 from onnx import ModelProto, numpy_helper
 
@@ -119,8 +120,8 @@ class Workbench:
         model = _with_weights(read_graph(self.graph), self.calibrated.findings)
         with BundleWriter.update(plain) as writer:
             written = writer.add_bytes("denoise-rounded", "onnx", model.SerializeToString(deterministic=True))
-            graphs: dict[str, Any] = dict(plain.manifest.graphs)
-            graphs["denoise"] = {**graphs["denoise"], "forms": dict.fromkeys(graphs["denoise"]["forms"], written)}
+            graphs = dict(plain.manifest.graphs)
+            graphs["denoise"] = changed(graphs["denoise"], forms=dict.fromkeys(graphs["denoise"].forms, written))
             bundle = writer.commit(replace(plain.manifest, graphs=graphs, quantization=None))
         return Way(name="int8 weights only", target=None, bundle=bundle)
 

@@ -273,7 +273,7 @@ def sizes_of(contender: Contender) -> dict[str, int]:
 
 
 def _float_weights(bundle: Bundle) -> set[str]:
-    return {name for graph in bundle.manifest.graphs.values() for name in graph["weights"]}
+    return {name for graph in bundle.manifest.graphs.values() for name in graph.weights}
 
 
 def installed_bytes(wanted: Sequence[Requirement]) -> int:

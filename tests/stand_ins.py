@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from deploy.bundle import BundleWriter
+from deploy.bundle.records import Preset
 from deploy.checkpoint.load import load_checkpoint
 from deploy.export.export import export_bundle
 from deploy.images.files import write_image
@@ -19,9 +20,9 @@ SETTINGS = QuantizeSettings(
     scales=(2.0,), crop=16, pictures=2, ranges=2, max_psnr_drop=9.0, min_fidelity=0.0, float_share=0.0
 )
 PRESETS = {
-    "draft": {"equation": "ddim", "steps": 2},
-    "balanced": {"equation": "ddim", "steps": 3},
-    "best": {"equation": "ddim", "steps": 4},
+    "draft": Preset(equation="ddim", steps=2),
+    "balanced": Preset(equation="ddim", steps=3),
+    "best": Preset(equation="ddim", steps=4),
 }
 """So that tests take seconds; a bundle's own have 10 to 50 steps."""
 

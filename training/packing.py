@@ -146,11 +146,11 @@ def presets(
     """Write a bundle's presets and fitted rows beside the packaged checkpoint that it was made of."""
     manifest = Bundle.open(scheduled).manifest
     checkpoint = next(
-        (place for place in (IDM_CHECKPOINT, LATENT_CHECKPOINT) if sha256_of_file(place) == manifest.source["sha256"]),
+        (place for place in (IDM_CHECKPOINT, LATENT_CHECKPOINT) if sha256_of_file(place) == manifest.source.sha256),
         None,
     )
     if checkpoint is None:
-        raise typer.BadParameter(f"{scheduled} was made of {manifest.source['file']}, which is not packaged.")
+        raise typer.BadParameter(f"{scheduled} was made of {manifest.source.file}, which is not packaged.")
     coded = sorted(name for name, equation in (manifest.fitted or {}).items() if equation.fitted_to.int8_target)
     if coded:
         raise typer.BadParameter(f"{', '.join(coded)} of {scheduled} fit int8 graphs alone; fit rows in float.")

@@ -6,9 +6,10 @@ bundle a command means. Everything here needs numpy, msgspec and the standard li
 """
 
 from deploy.bundle.discovery import discover
-from deploy.bundle.manifest import SCHEMA, FileRecord, Manifest
+from deploy.bundle.manifest import SCHEMA, Manifest
 from deploy.bundle.naming import stem_from_name
 from deploy.bundle.reading import Bundle
+from deploy.bundle.records import FileRecord
 from deploy.bundle.writing import BundleWriter
 
 __all__ = ["SCHEMA", "Bundle", "BundleWriter", "FileRecord", "Manifest", "discover", "stem_from_name"]

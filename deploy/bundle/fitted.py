@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from deploy.bundle.limits import MOST_ENTRIES, MOST_IN_LIST
-from deploy.bundle.quantization import Record, record_from_json
-from deploy.bundle.records import Digest, Level, Name
+from deploy.bundle.quantization import record_from_json
+from deploy.bundle.records import Closed, Digest, Level, Name
 
 PREFIX = "fitted-"
 """Before the number of steps in the name of a fitted equation."""
@@ -20,7 +20,7 @@ PREFIX = "fitted-"
 Factor = Annotated[float, Meta(ge=-1000.0, le=1000.0)]
 
 
-class FittedStep(Record, frozen=True):
+class FittedStep(Closed, frozen=True):
     """A row of the plan: x_next = x*state + x0[0]*estimate + x0[1]*previous estimate + ... + noise*normal."""
 
     noise_level: Annotated[float, Meta(gt=0.0, lt=1.0)]
@@ -30,7 +30,7 @@ class FittedStep(Record, frozen=True):
     turn: Literal["as it is", "half", "left-right", "upside-down"] = "as it is"
 
 
-class FittedTo(Record, frozen=True):
+class FittedTo(Closed, frozen=True):
     """What the rows were fitted to, and with what.
 
     scales: of the network; the rows may be used up to the largest. int8_target and int8_sha256: whose graphs ran, None
@@ -53,7 +53,7 @@ class FittedTo(Record, frozen=True):
         return max(self.scales)
 
 
-class FittedEquation(Record, frozen=True):
+class FittedEquation(Closed, frozen=True):
     """Rows in their order. from_guess: they begin at the noised enlarged input, not at pure noise."""
 
     steps: Annotated[tuple[FittedStep, ...], Meta(min_length=1, max_length=MOST_IN_LIST)]

@@ -6,13 +6,13 @@ What a family of networks allows of its own configuration stands in the family's
 LARGEST_MANIFEST_BYTES = 64 << 20
 """Of the file bundle.json."""
 
-DEEPEST = 50
-"""Lists and objects in one another, below each key; ours have five."""
-
 LONGEST_NAME = 200
 """Letters of a name: of a graph, a tensor, a preset, a file."""
 LONGEST_TEXT = 1000
 """Letters of what is there for people to read."""
+
+DEEPEST = 64
+"""Objects and lists within each other, below a key."""
 
 MOST_FILES = 10_000
 MOST_GRAPHS = 64

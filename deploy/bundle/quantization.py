@@ -10,12 +10,12 @@ from itertools import pairwise
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from calibration.choose.ranges import TimestepRanges
 from calibration.errors import RangeError
 from deploy.bundle.limits import LARGEST_NUMBER, MOST_CHANNELS, MOST_ENTRIES, MOST_STEPS
-from deploy.bundle.records import Digest, Level, Name
+from deploy.bundle.records import Closed, Digest, Level, Name
 
 FileName = Name
 Names = Annotated[tuple[Name, ...], Meta(max_length=MOST_ENTRIES)]
@@ -24,11 +24,7 @@ PerChannel = Annotated[tuple[float, ...], Meta(min_length=1, max_length=MOST_CHA
 Setting = None | bool | int | float | str | tuple[int | float | str, ...]
 
 
-class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """An object of bundle.json; its heirs inherit all of that, and repeat `frozen` for mypy."""
-
-
-class RangeFiles(Record, frozen=True):
+class RangeFiles(Closed, frozen=True):
     """The files of `calibration.targets.range_rows.RangeRows`: its arrays by name."""
 
     shape: FileName
@@ -44,14 +40,14 @@ class RangeFiles(Record, frozen=True):
         return {name: file for name in self.__struct_fields__ if (file := getattr(self, name)) is not None}
 
 
-class ConstantFiles(Record, frozen=True):
+class ConstantFiles(Closed, frozen=True):
     """Initializers whose values differ between ranges, one for each segment of the rows."""
 
     names: Annotated[tuple[Name, ...], Meta(max_length=MOST_CHANNELS)]
     rows: RangeFiles
 
 
-class LevelCorrection(Record, frozen=True):
+class LevelCorrection(Closed, frozen=True):
     """What the sampler makes of the int8 prediction at one noise level: gain and offset per channel.
 
     estimate_variance: of the difference between the pictures estimated in float and in int8, both limited as the
@@ -64,14 +60,14 @@ class LevelCorrection(Record, frozen=True):
     estimate_variance: Annotated[float, Meta(ge=0.0, le=LARGEST_NUMBER)]
 
 
-class Int8Decoder(Record, frozen=True):
+class Int8Decoder(Closed, frozen=True):
     """The graphs of the latent decoder that are in int8, `decode` and `query`; what is absent stays in float."""
 
     graphs: Annotated[Mapping[Name, FileName], Meta(max_length=MOST_ENTRIES)]
     weights: Names
 
 
-class HeldOut(Record, frozen=True):
+class HeldOut(Closed, frozen=True):
     """What the pictures of a preset lost on held-out photographs, as many as `photographs` says where that was noted.
 
     psnr_drop: dB of mean PSNR against the originals, None without any; fidelity_db: mean dB from float. worst_db: of
@@ -87,7 +83,7 @@ class HeldOut(Record, frozen=True):
     ssimulacra2_drop: float | None = None
 
 
-class Int8Target(Record, frozen=True):
+class Int8Target(Closed, frozen=True):
     """The int8 graphs of one target.
 
     edges: of its timestep ranges. rows: what is fed per range, by the name of the graph's input. constants: what each
@@ -134,7 +130,7 @@ class Int8Target(Record, frozen=True):
         return [*self.graphs, *weights, *(file for files in rows for file in files.by_array.values())]
 
 
-class Quantization(Record, frozen=True):
+class Quantization(Closed, frozen=True):
     """The int8 forms of a bundle's networks, and how they were made.
 
     noise_levels: that were recorded. equations: of the sampling that was recorded. settings: what `quantize` was told,
@@ -193,7 +189,7 @@ def quantization_from_json(value: object) -> Quantization:
     return record_from_json(value, Quantization, "quantization")
 
 
-Kind = TypeVar("Kind", bound=Record)
+Kind = TypeVar("Kind", bound=Closed)
 
 
 def record_from_json(value: object, kind: type[Kind], place: str) -> Kind:

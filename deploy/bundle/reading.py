@@ -16,8 +16,9 @@ import numpy.typing as npt
 from deploy.bundle.discovery import refusal_of_bundle
 from deploy.bundle.limits import LARGEST_MANIFEST_BYTES
 from deploy.bundle.locking import DirectoryLock
-from deploy.bundle.manifest import FileRecord, Manifest, refuse_newer_schema
+from deploy.bundle.manifest import Manifest, refuse_newer_schema
 from deploy.bundle.naming import MANIFEST_NAME
+from deploy.bundle.records import FileRecord
 from deploy.errors import BundleError
 from deploy.hub import local_path
 
@@ -65,7 +66,7 @@ class Bundle:
         graphs = self.manifest.graphs
         if name not in graphs:
             raise BundleError(f"{self.path} has no graph {name!r}; it has {_listed(graphs)}.")
-        forms = graphs[name]["forms"]
+        forms = graphs[name].forms
         if form not in forms:
             raise BundleError(f"{self.path} has no form {form!r} of graph {name}; it has {_listed(forms)}.")
         return self.file(forms[form])
@@ -131,8 +132,6 @@ def read_manifest(folder: Path) -> Manifest:
         manifest.require_files()
     except BundleError as error:
         raise BundleError(f"cannot open {folder}: {error} {_CURE}") from error
-    except RecursionError as error:
-        raise BundleError(f"cannot open {folder}: {MANIFEST_NAME} is nested too deeply. {_CURE}") from error
     return manifest
 
 

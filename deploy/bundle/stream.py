@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from deploy.bundle.manifest import FileRecord
 from deploy.bundle.naming import TEMPORARY_PREFIX, check_name_parts, content_name
+from deploy.bundle.records import FileRecord
 
 Adopt = Callable[[Path, str, FileRecord], None]
 """Takes the finished temporary file, its name in the bundle and its record."""

@@ -23,9 +23,10 @@ import numpy.typing as npt
 from deploy.bundle.discovery import holds_manifest
 from deploy.bundle.known import WRITTEN, digest_of, known_of, remember
 from deploy.bundle.locking import DirectoryLock, remove_if_dead, sync_directory
-from deploy.bundle.manifest import FileRecord, Manifest
+from deploy.bundle.manifest import Manifest
 from deploy.bundle.naming import MANIFEST_DRAFT, MANIFEST_NAME, TEMPORARY_PREFIX, digits_of_name
 from deploy.bundle.reading import Bundle, read_manifest
+from deploy.bundle.records import FileRecord
 from deploy.bundle.stream import BundleStream
 from deploy.errors import BundleError
 from engines.paths import is_folder_there
@@ -135,7 +136,7 @@ class BundleWriter:
         if forgotten := sorted(self._added - listed.keys()):
             raise ValueError(f"files were added that the manifest does not mention: {', '.join(forgotten)}")
         manifest = replace(manifest, files=listed)
-        manifest.require_files()
+        manifest.check()
         self._listed, self._written = set(listed), manifest.as_bytes()
         with refused(f"writing {self._target}"):
             _write_durably(folder / MANIFEST_DRAFT, self._written)

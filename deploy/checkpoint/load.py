@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.bundle.records import ConfiguredValue, ValueSource
 from deploy.checkpoint.folders import holds_pipeline, known_pipelines, open_folder
 from deploy.checkpoint.settings import METADATA_KEY, settings_of
 from deploy.checkpoint.state_dicts import QUANTIZER_BUFFERS, State, state_from_contents
@@ -25,7 +26,7 @@ from deploy.checkpoint.stored_tensors import FLOATS, Tensor
 from deploy.checkpoint.weights_files import Contents, open_weights
 from deploy.errors import CheckpointError, ConfigError, MissingPackage
 from deploy.families.contract import Family
-from deploy.families.detection import Detection, Settings, Shape, Source, Stored
+from deploy.families.detection import Detection, Settings, Shape, Stored
 from deploy.families.table import FAMILIES, family_named, titles
 from deploy.foreign.networks import refuse_foreign_network
 from deploy.hub import local_path
@@ -54,7 +55,7 @@ class Checkpoint:
     family: str
     title: str
     config: Any
-    sources: Mapping[str, Source]
+    sources: Mapping[str, ValueSource]
     notes: tuple[str, ...]
     schedule: NoiseSchedule
     network: Any
@@ -79,11 +80,15 @@ class Checkpoint:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     @property
-    def configuration(self) -> dict[str, dict[str, Any]]:
-        """Each field's value in JSON's types and its source; fields of parts are named `unet.model_channels`."""
+    def configuration(self) -> dict[str, ConfiguredValue]:
+        """Each field's value, in JSON's types, with its source; fields of parts are named `unet.model_channels`."""
         family = family_named(self.family)
         values = family.settings_from_record(family.as_mapping(self.config))
-        return {name: {"value": values[name], "source": self.sources[name]} for name in values if name in self.sources}
+        return {
+            name: ConfiguredValue(value=values[name], source=self.sources[name])
+            for name in values
+            if name in self.sources
+        }
 
     def unused_tensors(self) -> dict[str, NDArray[Any]]:
         """The tensors of `unused` in their stored types, mapped from the file."""

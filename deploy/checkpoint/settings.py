@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from deploy.bundle.records import ValueSource
 from deploy.errors import ConfigError, MissingPackage
 from deploy.families.contract import Family
-from deploy.families.detection import Settings, Source, plain, refuse_unknown, section
+from deploy.families.detection import Settings, plain, refuse_unknown, section
 from deploy.foreign.places import refusal_of_address
 from deploy.sampling.schedule import NoiseSchedule
 
@@ -54,7 +55,7 @@ def _settings_from_metadata(family: Family, path: Path, metadata: Mapping[str, s
     return [_settings_from_record(family, record, label, "metadata")]
 
 
-def _settings_from_record(family: Family, record: Mapping[str, Any], label: str, source: Source) -> Settings:
+def _settings_from_record(family: Family, record: Mapping[str, Any], label: str, source: ValueSource) -> Settings:
     """What `metadata_for` wrote."""
     refuse_unknown(label, record, RECORD_KEYS)
     if record.get("family", family.name) != family.name:

@@ -124,7 +124,7 @@ def make_bundle(demo: Demo) -> dict[str, Any]:
     else:
         bundle = _copied(Bundle.open(IDM_BUNDLE), demo.bundle_path())
     size = sum(record.bytes for record in bundle.manifest.files.values())
-    return {"bundle": str(bundle.path), "bytes": size, "checkpoint_sha256": bundle.manifest.source["sha256"]}
+    return {"bundle": str(bundle.path), "bytes": size, "checkpoint_sha256": bundle.manifest.source.sha256}
 
 
 def _copied(bundle: Bundle, place: Path) -> Bundle:
@@ -231,7 +231,7 @@ def enlarge_samples(demo: Demo) -> dict[str, Any]:
 
 def is_beyond_training(bundle: Bundle, scale: float) -> bool:
     """Whether the bundle's model has never seen a scale as large as this."""
-    trained = bundle.manifest.scale_range["trained"]
+    trained = bundle.manifest.scale_range.trained
     return trained is not None and scale > trained[1]
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import deploy
 from deploy.bundle import Bundle
+from deploy.bundle.records import Graph, Tensor
 from deploy.errors import BundleError
 from engines.contract import TensorSpec
 from engines.onnx_files.graph_file import GraphSignature
@@ -19,9 +19,9 @@ _CURE = "Copy the bundle here again, or export the checkpoint again"
 
 def graph_file(bundle: Bundle, name: str, form: str) -> Path:
     """The file of one form of one graph."""
-    described = bundle.manifest.graphs
     path = bundle.graph(name, form)
-    _check(path, described[name], described[name]["weights"], ())
+    described = bundle.manifest.graphs[name]
+    _check(path, described, described.weights, ())
     return path
 
 
@@ -45,7 +45,7 @@ def int8_decoder_graph(bundle: Bundle, target: str, name: str) -> Path | None:
     return path
 
 
-def _check(path: Path, described: Mapping[str, Any] | None, weights: Collection[str], rows: Sequence[str]) -> None:
+def _check(path: Path, described: Graph | None, weights: Collection[str], rows: Sequence[str]) -> None:
     """described: None of a graph whose float form is not in the bundle. rows: inputs that only its int8 form has."""
     if path.is_relative_to(OWN_FOLDER):
         return
@@ -53,8 +53,12 @@ def _check(path: Path, described: Mapping[str, Any] | None, weights: Collection[
     signature = _signature(path, tuple(weights), state.st_size, state.st_mtime_ns)
     if described is None:
         return
-    for side, specs, more in (("inputs", signature.inputs, rows), ("outputs", signature.outputs, ())):
-        problem = next(_differences({spec.name: spec for spec in specs}, described[side], more), None)
+    sides = (
+        ("inputs", signature.inputs, described.inputs, rows),
+        ("outputs", signature.outputs, described.outputs, ()),
+    )
+    for side, specs, tensors, more in sides:
+        problem = next(_differences({spec.name: spec for spec in specs}, tensors, more), None)
         if problem is not None:
             raise BundleError(f"{path} is not the graph that bundle.json describes: of its {side}, {problem}. {_CURE}.")
 
@@ -66,10 +70,8 @@ def _signature(path: Path, weights: tuple[str, ...], size: int, changed_ns: int)
     return checked_signature(path, weights)
 
 
-def _differences(
-    specs: Mapping[str, TensorSpec], described: Sequence[Mapping[str, Any]], more: Sequence[str]
-) -> Iterator[str]:
-    told = {tensor["name"]: tensor for tensor in described}
+def _differences(specs: Mapping[str, TensorSpec], described: Sequence[Tensor], more: Sequence[str]) -> Iterator[str]:
+    told = {tensor.name: tensor for tensor in described}
     for name in specs:
         if name not in told and name not in more:
             yield f"{name!r} is not described"
@@ -79,5 +81,5 @@ def _differences(
     for name, tensor in told.items():
         if name not in specs:
             yield f"{name!r} is missing"
-        elif (specs[name].dtype, list(specs[name].shape)) != (tensor["dtype"], list(tensor["shape"])):
-            yield f"{name!r} is {specs[name]}, expected {tensor['dtype']} {list(tensor['shape'])}"
+        elif (specs[name].dtype, tuple(specs[name].shape)) != (tensor.dtype, tensor.shape):
+            yield f"{name!r} is {specs[name]}, expected {tensor.dtype} {list(tensor.shape)}"

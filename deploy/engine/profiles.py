@@ -18,8 +18,8 @@ from engines.plans.profiles import Profile
 def default_sizes(bundle: Bundle) -> EngineSizes:
     """Half to four times the output of training around that output, at the scales of training that its family names."""
     family = family_named(bundle.manifest.family)
-    usual = family.usual_side(recorded_config(family.name, bundle.manifest.configuration))
-    trained = bundle.manifest.scale_range.get("trained") or [1.0, 8.0]
+    usual = family.usual_side(recorded_config(bundle.manifest))
+    trained = bundle.manifest.scale_range.trained or (1.0, 8.0)
     smallest, largest = (float(scale) for scale in trained)
     low = family.least_scale(smallest, largest)
     small, medium, large = (Size.square(side) for side in (max(1, usual // 2), usual, 4 * usual))
@@ -30,7 +30,7 @@ def default_sizes(bundle: Bundle) -> EngineSizes:
 def profiles_of_graphs(bundle: Bundle, sizes: EngineSizes) -> Mapping[str, Profile]:
     """The profile of each float graph of the bundle, by name."""
     return {
-        name: profile_of_graph(bundle, sizes, name, [spec["shape"] for spec in graph["inputs"]])
+        name: profile_of_graph(bundle, sizes, name, [tensor.shape for tensor in graph.inputs])
         for name, graph in bundle.manifest.graphs.items()
     }
 
@@ -38,7 +38,7 @@ def profiles_of_graphs(bundle: Bundle, sizes: EngineSizes) -> Mapping[str, Profi
 def profile_of_graph(bundle: Bundle, sizes: EngineSizes, name: str, shapes: Iterable[Sequence[int | str]]) -> Profile:
     """The profile of a graph that does the work of the graph `name`, for inputs of these shapes."""
     family = family_named(bundle.manifest.family)
-    axes = family.axes(recorded_config(family.name, bundle.manifest.configuration), sizes)
+    axes = family.axes(recorded_config(bundle.manifest), sizes)
     names = {axis for shape in shapes for axis in shape if isinstance(axis, str)}
     ranges = axes(name)
     return Profile(axes={axis: ranges[axis] for axis in sorted(names & set(ranges))})

@@ -62,9 +62,7 @@ def _graphs_that_ran(bundle: Bundle, backend: str) -> list[str]:
 
 def _run(bundle: Bundle, choice: EngineChoice) -> list[str]:
     manifest = bundle.manifest
-    trial = family_named(manifest.family).trial(
-        recorded_config(manifest.family, manifest.configuration), Size.square(SIDE), 1
-    )
+    trial = family_named(manifest.family).trial(recorded_config(manifest), Size.square(SIDE), 1)
     order = [*BEFORE_STEP, DENOISE]
     with GraphSet(bundle, choice) as graphs:
 

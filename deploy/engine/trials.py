@@ -220,7 +220,7 @@ class TrialStep:
 def trial_step(graphs: GraphSet, settings: TrialSettings) -> TrialStep:
     """The step of the trial, the same on every engine but for the rounding of what comes before the denoiser."""
     manifest = graphs.bundle.manifest
-    config = recorded_config(manifest.family, manifest.configuration)
+    config = recorded_config(manifest)
     trial = family_named(manifest.family).trial(config, settings.size, settings.batch)
     condition = chain(trial, [name for name in BEFORE_STEP if name in graphs], graphs.run)
     feeds = {name: condition.pop(name) for name in FED_BY_ROWS if name in condition}
@@ -232,7 +232,7 @@ def trial_noise_level(bundle: Bundle) -> float:
     """The noise level of the trial's step: given, or that of the timestep where the network is conditioned on one."""
     if not family_named(bundle.manifest.family).sampling.integer_timesteps:
         return NOISE_LEVEL
-    return NoiseSchedule.from_dict(bundle.manifest.schedule).noise_level(TIMESTEP)
+    return NoiseSchedule.from_record(bundle.manifest.schedule).noise_level(TIMESTEP)
 
 
 def sqnr_db(reference: Array, found: Array) -> float:

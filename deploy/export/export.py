@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from calibration.observe.layers import layers_of
 from deploy.bundle import Bundle, BundleWriter, Manifest
 from deploy.bundle.checks import NEWEST_OPSET
+from deploy.bundle.records import Graph, Preset, Scales, Source, Tensor
 from deploy.checkpoint.load import Checkpoint
 from deploy.checkpoint.quantizer_scales import TABLE, activation_amax, amax_of_layers, table_from_amax
 from deploy.errors import ConfigError
@@ -29,9 +30,9 @@ from engines.progress import Progress, silent
 FORMS: tuple[NormForm, ...] = get_args(NormForm)
 
 PLAIN_PRESETS = {
-    "draft": {"equation": "ddim", "steps": 10},
-    "balanced": {"equation": "ddim", "steps": 20},
-    "best": {"equation": "ddim", "steps": 50},
+    "draft": Preset(equation="ddim", steps=10),
+    "balanced": Preset(equation="ddim", steps=20),
+    "best": Preset(equation="ddim", steps=50),
 }
 """What a checkpoint starts with: the published reduced-step equation, nothing searched, no aids. `idm-deploy schedule`
 measures better ones and stores them. Of the packaged models they were measured."""
@@ -130,23 +131,23 @@ def _write_weights(
 
 def _write_graphs(
     writer: BundleWriter, parts: list[Part], graphs: Graphs, places: Mapping[str, Place], weights: str
-) -> dict[str, Any]:
+) -> dict[str, Graph]:
     """The manifest's entry of every graph. A graph without normalisation is one file under both forms."""
     described = {}
     for part in parts:
-        forms = {}
+        forms: dict[str, str] = {}
         for form in FORMS:
             model, names = graphs[part.name, form]
             attach_weights(model, weights, {name: places[name] for name in names})
             content = model.SerializeToString(deterministic=True)
             refuse_unknown_parts(part.name, content)
             forms[form] = writer.add_bytes(part.name, "onnx", content)
-        described[part.name] = {
-            "forms": forms,
-            "inputs": [_spec_json(spec) for spec in part.inputs],
-            "outputs": [_spec_json(spec) for spec in part.outputs],
-            "weights": [weights],
-        }
+        described[part.name] = Graph(
+            forms=forms,
+            inputs=tuple(_tensor_of(spec) for spec in part.inputs),
+            outputs=tuple(_tensor_of(spec) for spec in part.outputs),
+            weights=(weights,),
+        )
     return described
 
 
@@ -157,35 +158,35 @@ def _write_checkpoint_scales(writer: BundleWriter, checkpoint: Checkpoint, graph
     return {TABLE: writer.add_array("checkpoint-amax", table_from_amax(amax))} if amax else {}
 
 
-def _spec_json(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
+def _tensor_of(spec: TensorSpec) -> Tensor:
+    return Tensor(name=spec.name, dtype=spec.dtype, shape=tuple(spec.shape))
 
 
 def _manifest(
     checkpoint: Checkpoint,
     chosen: frozenset[str],
-    graphs: dict[str, Any],
-    samples: list[str],
+    graphs: dict[str, Graph],
+    samples: tuple[str, ...],
     tables: dict[str, str],
 ) -> Manifest:
     manifest = Manifest(
         family=checkpoint.family,
         weights=checkpoint.weights,
         configuration=checkpoint.configuration,
-        value_range=list(checkpoint.value_range),
-        scale_range={"trained": checkpoint.scale_range and list(checkpoint.scale_range)},
-        schedule=checkpoint.schedule.as_dict(),
-        rewrites=sorted(chosen),
+        value_range=checkpoint.value_range,
+        scale_range=Scales(trained=checkpoint.scale_range),
+        schedule=checkpoint.schedule.as_record(),
+        rewrites=tuple(sorted(chosen)),
         opset=NEWEST_OPSET,
         graphs=graphs,
         tables=tables,
         presets=PLAIN_PRESETS,
         default_preset=DEFAULT_PRESET,
-        source={
-            "file": checkpoint.path.name or checkpoint.path.resolve().name,
-            "sha256": checkpoint.sha256,
-            "bytes": checkpoint.size,
-        },
+        source=Source(
+            file=checkpoint.path.name or checkpoint.path.resolve().name,
+            sha256=checkpoint.sha256,
+            bytes=checkpoint.size,
+        ),
         samples=samples,
         libraries={name: importlib.metadata.version(name) for name in ("numpy", "onnx")},
     )

@@ -121,12 +121,12 @@ def load_origin(bundle: Bundle, path: Path) -> Checkpoint:
     """
     manifest = bundle.manifest
     if holds_pipeline(path):
-        if open_folder(path).contents.size != manifest.source["bytes"]:
+        if open_folder(path).contents.size != manifest.source.bytes:
             raise _another_file(bundle, path, "sizes")
-    elif path.is_file() and path.stat().st_size != manifest.source["bytes"]:
+    elif path.is_file() and path.stat().st_size != manifest.source.bytes:
         refuse_foreign(path, state_from_contents(open_weights(path), manifest.weights).shapes)
         raise _another_file(bundle, path, "sizes")
-    config = family_named(manifest.family).as_mapping(recorded_config(manifest.family, manifest.configuration))
+    config = family_named(manifest.family).as_mapping(recorded_config(manifest))
     checkpoint = load_checkpoint(path, config=config, weights=weights_named(manifest.weights))
     refuse_other_origin(bundle, checkpoint)
     return checkpoint
@@ -134,12 +134,12 @@ def load_origin(bundle: Bundle, path: Path) -> Checkpoint:
 
 def refuse_other_origin(bundle: Bundle, checkpoint: Checkpoint) -> None:
     """A BundleError unless the checkpoint's file is the one that the bundle was exported from."""
-    if bundle.manifest.source["sha256"] != checkpoint.sha256:
+    if bundle.manifest.source.sha256 != checkpoint.sha256:
         raise _another_file(bundle, checkpoint.path, "SHA-256")
 
 
 def _another_file(bundle: Bundle, path: Path, difference: str) -> BundleError:
     return BundleError(
         f"{bundle.path} was exported from another file than {path} (their {difference} differ); name the checkpoint "
-        f"it came from, {bundle.manifest.source['file']}."
+        f"it came from, {bundle.manifest.source.file}."
     )

@@ -48,9 +48,9 @@ def default_samples(trained: Sequence[float] | None) -> list[Sample]:
     return [] if trained is None else read_samples(FREE_SAMPLES)
 
 
-def add_samples(writer: BundleWriter, samples: Sequence[Sample]) -> list[str]:
+def add_samples(writer: BundleWriter, samples: Sequence[Sample]) -> tuple[str, ...]:
     """The names of the samples in the bundle that is written."""
-    return [writer.add_bytes(sample.stem, sample.suffix, sample.content) for sample in samples]
+    return tuple(writer.add_bytes(sample.stem, sample.suffix, sample.content) for sample in samples)
 
 
 def with_samples(bundle: Bundle, samples: Sequence[Sample]) -> Bundle:

@@ -19,20 +19,19 @@ _SAME = 1e-9
 """Between two numbers that were written from one."""
 
 
-def recorded_config(family: str, configuration: Mapping[str, Mapping[str, Any]]) -> Any:
+def recorded_config(manifest: Manifest) -> Any:
     """The configuration that a bundle records field by field, as the class of its family.
 
     A BundleError tells what in it is of another kind, beyond the family's limits, or does not go together.
     """
-    record = family_named(family)
-    values = {name: entry["value"] for name, entry in configuration.items()}
-    problems = list(_problems_of_values(record, values))
+    family = family_named(manifest.family)
+    problems = list(_problems_of_values(family, manifest.configured))
     if problems:
-        raise BundleError(f"The configuration of this {family} bundle is not valid: {'; '.join(problems[:5])}.")
-    config = record.config_from_values(values)
-    problems = list(_problems_of_limits(record, config))
+        raise BundleError(f"The configuration of this {family.name} bundle is not valid: {'; '.join(problems[:5])}.")
+    config = family.config_from_values(manifest.configured)
+    problems = list(_problems_of_limits(family, config))
     if problems:
-        raise BundleError(f"The configuration of this {family} bundle is not valid: {'; '.join(problems[:5])}.")
+        raise BundleError(f"The configuration of this {family.name} bundle is not valid: {'; '.join(problems[:5])}.")
     return config
 
 
@@ -50,12 +49,12 @@ def check_bundle(bundle: Bundle) -> None:
 
 def _problems(manifest: Manifest) -> Iterator[str]:
     family = family_named(manifest.family)
-    config = recorded_config(family.name, manifest.configuration)
-    told, meant = manifest.scale_range["trained"], family.scale_range(config)
+    config = recorded_config(manifest)
+    told, meant = manifest.scale_range.trained, family.scale_range(config)
     both = zip(told or (), meant or (), strict=False)
     if (told is None) != (meant is None) or any(abs(a - b) > _SAME * abs(b) for a, b in both):
-        yield f"its scale_range says {told}, its configuration {None if meant is None else list(meant)}"
-    NoiseSchedule.from_dict(manifest.schedule)
+        yield f"its scale_range says {told and list(told)}, its configuration {meant and list(meant)}"
+    NoiseSchedule.from_record(manifest.schedule)
     for name in manifest.presets:
         try:
             sampling_from(manifest, Choices(preset=name))

@@ -8,18 +8,18 @@ that says otherwise is an error.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.bundle.records import ValueSource
 from deploy.errors import CheckpointError, ConfigError, nearest_name
 from deploy.sampling.schedule import NoiseSchedule
 
 Shape = tuple[int, ...]
 LONGEST_SHOWN = 200
 """Characters of a configuration's value in a message."""
-Source = Literal["config", "metadata", "weights", "assumed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class Settings:
     `schedules` maps "train" and "val" (IDM keeps two) or "schedule" to what was given.
     """
 
-    source: Source
+    source: ValueSource
     label: str
     values: Mapping[str, Any] = field(default_factory=dict)
     schedules: Mapping[str, NoiseSchedule] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class Detection:
     """A family's reading of a checkpoint."""
 
     config: Any
-    sources: dict[str, Source]
+    sources: dict[str, ValueSource]
     schedule: NoiseSchedule
     notes: tuple[str, ...] = ()
     """What a person should know of assumed values, a sentence each: where they come from, what a wrong one does."""
@@ -121,7 +121,7 @@ class Resolved:
     stored: Stored
     settings: Sequence[Settings]
     values: dict[str, Any]
-    sources: dict[str, Source]
+    sources: dict[str, ValueSource]
 
     def add_attention(self, name: str, at_level: Sequence[int], levels: tuple[int, ...]) -> None:
         """Adds the field `name`: configurations list sizes or rates, the weights show levels; the two must agree.
@@ -152,7 +152,7 @@ def resolve(
     All contradictions between settings and weights are reported at once.
     """
     values: dict[str, Any] = {}
-    sources: dict[str, Source] = {}
+    sources: dict[str, ValueSource] = {}
     problems: list[str] = []
     for name in dict.fromkeys((*assumed, *read)):
         example = read.get(name, assumed.get(name))

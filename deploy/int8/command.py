@@ -103,7 +103,7 @@ def _quantized(
     results = measure(calibrated, threads=places.threads, seed=settings.seed, progress=measuring)
     quantized = calibrated.bundle
     if samples or not quantized.manifest.samples:  # a bundle of an earlier version may have none
-        quantized = with_samples(quantized, samples or default_samples(quantized.manifest.scale_range["trained"]))
+        quantized = with_samples(quantized, samples or default_samples(quantized.manifest.scale_range.trained))
     measured = with_held_out_figures(quantized, results)
     for line in filter(None, (beyond_budget(row, settings) for row in results.rows)):
         say(line)
@@ -132,7 +132,7 @@ def bundle_of(source: Source, *, force: bool, say: Say, progress: Progress) -> B
         say(remark)
     if holds_manifest(place):
         bundle = Bundle.open(place)
-        if bundle.manifest.source["sha256"] == checkpoint.sha256 and "denoise" in bundle.manifest.graphs:
+        if bundle.manifest.source.sha256 == checkpoint.sha256 and "denoise" in bundle.manifest.graphs:
             refuse_unfit(bundle, force=force or unmeasured(bundle))
             say(f"{place} was exported from this checkpoint already: quantizing it in place")
             return bundle

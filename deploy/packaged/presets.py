@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.bundle import Manifest
+from deploy.bundle.manifest import records_from_json
 from deploy.packaged.places import IDM_CHECKPOINT, LATENT_CHECKPOINT
 
 KEYS = ("presets", "default_preset", "fitted")
@@ -28,12 +29,12 @@ def with_packaged_presets(manifest: Manifest) -> Manifest:
     """The manifest with the presets and fitted rows of its checkpoint, if that is a packaged one; else as it is."""
     for checkpoint in (IDM_CHECKPOINT, LATENT_CHECKPOINT):
         known = json.loads(presets_place(checkpoint).read_text())
-        if known[CHECKPOINT] == manifest.source["sha256"]:
-            return replace(manifest, **{key: known[key] for key in KEYS if key in known})
+        if known[CHECKPOINT] == manifest.source.sha256:
+            return replace(manifest, **records_from_json({key: known[key] for key in KEYS if key in known}))
     return manifest
 
 
 def presets_of(manifest: Manifest) -> Mapping[str, Any]:
     """What a file of presets says of a bundle's, for bundles of the same checkpoint."""
     whole = manifest.as_json()
-    return {CHECKPOINT: manifest.source["sha256"]} | {key: whole[key] for key in KEYS if key in whole}
+    return {CHECKPOINT: manifest.source.sha256} | {key: whole[key] for key in KEYS if key in whole}

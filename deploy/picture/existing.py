@@ -21,6 +21,7 @@ from msgspec.structs import replace as changed
 
 import deploy
 from deploy.bundle import Manifest
+from deploy.bundle.records import json_from_records
 from deploy.engine.chosen import AUTO
 from deploy.engine.graphs import INT8, EngineChoice
 from deploy.errors import ImageError
@@ -86,7 +87,9 @@ class Making:
         if sampling.draws > 1:
             plan["draws"] = sampling.draws
         return cls(
-            model=_digest([manifest.graphs, manifest.configuration, manifest.schedule, manifest.value_range]),
+            model=_digest(
+                json_from_records([manifest.graphs, manifest.configuration, manifest.schedule, manifest.value_range])
+            ),
             plan=_digest(plan),
             seed=str(seed),
             tile=str(tile) if tile else NO_TILES,

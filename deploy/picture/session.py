@@ -50,7 +50,7 @@ class Session:
             raise SizeError(f"max_memory must be a positive number of bytes, found {memory!r}.")
         self.graphs = graphs or GraphSet(bundle, self.choice)
         self.model = family.model(self.graphs)
-        self.schedule = NoiseSchedule.from_dict(bundle.manifest.schedule)
+        self.schedule = NoiseSchedule.from_record(bundle.manifest.schedule)
         self._planned: tuple[PlanSettings, Plan] | None = None
 
     def __enter__(self) -> Self:

@@ -29,7 +29,7 @@ def _header(licence: str) -> Iterator[str]:
 
 def _what(bundle: Bundle, repository: str) -> Iterator[str]:
     manifest = bundle.manifest
-    trained = manifest.scale_range.get("trained")
+    trained = manifest.scale_range.trained
     size = sum(record.bytes for record in manifest.files.values())
     yield ""
     yield f"# {_plain(repository.rpartition('/')[2])}"
@@ -42,14 +42,14 @@ def _what(bundle: Bundle, repository: str) -> Iterator[str]:
     yield "| | |"
     yield "| --- | --- |"
     yield f"| model | {_plain(family_named(manifest.family).title)}, {manifest.weights} weights |"
-    origin = _plain(str(manifest.source["file"])), _plain(str(manifest.source["sha256"]))
+    origin = _plain(manifest.source.file), _plain(manifest.source.sha256)
     yield f"| made from | `{origin[0]}`, SHA-256 `{origin[1]}` |"
     if trained:
         yield f"| scales in training | {trained[0]:g} to {trained[1]:g} |"
-    yield f"| schedule | {_plain(str(NoiseSchedule.from_dict(manifest.schedule)))} |"
+    yield f"| schedule | {_plain(str(NoiseSchedule.from_record(manifest.schedule)))} |"
     yield f"| exact rewrites | {_plain(', '.join(manifest.rewrites)) or 'none'} |"
     yield f"| size | {size / 1e6:.1f} MB in {len(manifest.files)} files |"
-    yield f"| made by | {_plain(manifest.tool['name'])} {_plain(manifest.tool['version'])} |"
+    yield f"| made by | {_plain(manifest.tool.name)} {_plain(manifest.tool.version)} |"
 
 
 def _running(bundle: Bundle, repository: str) -> Iterator[str]:
@@ -73,13 +73,11 @@ def _figures(bundle: Bundle) -> Iterator[str]:
     yield ""
     yield "| preset | sampling | SSIMULACRA2 |"
     yield "| --- | --- | --- |"
-    for name in sorted(manifest.presets, key=lambda name: (manifest.presets[name].get("steps") or 0, name)):
+    for name in sorted(manifest.presets, key=lambda name: (manifest.presets[name].steps, name)):
         recipe = sampling_from(manifest, Choices(preset=name)).recipe()
-        look = manifest.presets[name].get("measured_ssimulacra2")
+        look = manifest.presets[name].measured("ssimulacra2")
         measured = (
-            f"{look:.1f} on {_plain(str(manifest.presets[name].get('measured_on')))}"
-            if look is not None
-            else "not measured"
+            f"{look:.1f} on {_plain(str(manifest.presets[name].measured_on))}" if look is not None else "not measured"
         )
         default = " (default)" if name == manifest.default_preset else ""
         yield f"| {_plain(name)}{default} | {_plain(recipe)} | {measured} |"

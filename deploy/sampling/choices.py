@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from msgspec.structs import replace as changed
+
 from deploy.bundle import Manifest
 from deploy.bundle.fitted import FittedEquation
+from deploy.bundle.records import Preset
 from deploy.errors import PlanError, nearest_name
 from deploy.sampling.equations import EQUATIONS
-from deploy.sampling.fitted import chosen_fitted
+from deploy.sampling.fitted import with_fitted
 from deploy.sampling.plan import PlanSettings
 from deploy.sampling.stages import Stages, stages_from
 
@@ -21,7 +24,11 @@ PRESET_NAMES = ("draft", "balanced", "best")
 DEFAULT_PRESET = "balanced"
 """The one that a bundle says is taken if none is named."""
 
-PRESET_KEYS = ("equation", "steps", "placement", "start", "eta", "consistency", "stages", "draws", "blend")
+SAID = ("equation", "steps", "placement", "start", "eta", "consistency", "draws", "blend")
+"""What a caller may say in place of a preset's, stages apart: how these are written differs."""
+
+PUBLISHED = Preset(equation=PlanSettings().equation, steps=PlanSettings().steps)
+"""What is sampled by where nothing of a preset counts."""
 
 MOST_BLEND = 4
 """Times what widths say of a scaling factor: far outside training already."""
@@ -111,28 +118,30 @@ def sampling_from(manifest: Manifest, choices: Choices, scale: float | None = No
     scale: how many times pictures are to grow, where that is known.
     """
     name = choices.preset or manifest.default_preset
-    values = {} if choices.published else preset_values(manifest, name)
-    own = {key: getattr(choices, key) for key in PRESET_KEYS if getattr(choices, key) is not None}
-    own.pop("stages", None)
-    preset_stages = values.pop("stages", None)
-    _drop_what_no_longer_fits(values, own)
-    values |= own
-    stages = stages_from(choices.stages, preset_stages)
-    fitted = chosen_fitted(manifest, values, own, stages.most_at_once(scale))
-    consistency = _checked_consistency(values.pop("consistency", None) or 0.0)
-    draws = _checked_draws(values.pop("draws", 1))
-    blend = _checked_blend(values.pop("blend", 1.0))
-    start = values.pop("start", None) or None  # 0 is pure noise, to say so against a preset
-    placement = values.get("placement", "uniform")
+    preset = PUBLISHED if choices.published else preset_named(manifest, name)
+    said = {each: getattr(choices, each) for each in SAID if getattr(choices, each) is not None}
+    stages = stages_from(choices.stages, preset.stages)
+    way = changed(_what_still_fits(preset, said), **said)
+    way, fitted = with_fitted(manifest, way, said, stages.most_at_once(scale))
+    consistency = _checked_consistency(way.consistency or 0.0)
+    draws = _checked_draws(1 if way.draws is None else way.draws)
+    blend = _checked_blend(1.0 if way.blend is None else way.blend)
+    start = way.start or None  # 0 is pure noise, to say so against a preset
+    placement = "uniform" if way.placement is None else way.placement
+    steps = way.steps
     # The lists in presets are what `schedule` found.
-    searched = placement == SEARCHED or ("placement" not in own and not isinstance(placement, str))
+    searched = placement == SEARCHED or ("placement" not in said and not isinstance(placement, str))
     if placement == SEARCHED:
-        placement = searched_placement(manifest, values, start)
+        placement = searched_placement(manifest, way.equation, steps, start)
     if not isinstance(placement, str):
         placement = _listed_placement(placement, start)
-        values["steps"] = values.get("steps", len(placement)) if "steps" in own else len(placement)
+        steps = steps if "steps" in said else len(placement)
     plan = PlanSettings(
-        **{**values, "placement": placement, "start": start if isinstance(placement, str) else None},
+        equation=way.equation,
+        steps=steps,
+        placement=placement,
+        start=start if isinstance(placement, str) else None,
+        eta=0.0 if way.eta is None else way.eta,
         published=choices.published,
         fitted=() if fitted is None else fitted.steps,
     )
@@ -149,17 +158,15 @@ def sampling_from(manifest: Manifest, choices: Choices, scale: float | None = No
     )
 
 
-def preset_values(manifest: Manifest, name: str) -> dict[str, Any]:
-    """What a preset of the bundle says, by PRESET_KEYS."""
+def preset_named(manifest: Manifest, name: str) -> Preset:
+    """The preset of the bundle; a PlanError names those there are."""
     if name not in manifest.presets:
         nearest = nearest_name(name, manifest.presets)
         raise PlanError(
             f"The preset {name!r} is unknown, the nearest is {nearest!r}; this bundle has "
             f"{', '.join(sorted(manifest.presets, key=_rank))}."
         )
-    values = manifest.presets[name]
-    # Keys that begin otherwise (what was measured, when) are for `inspect`.
-    return {key: values[key] for key in PRESET_KEYS if values.get(key) is not None}
+    return manifest.presets[name]
 
 
 def _rank(name: str) -> tuple[int, str]:
@@ -172,10 +179,8 @@ def placement_key(equation: str, steps: int, start: float | None) -> str:
     return f"{equation}/{steps}/{'noise' if start is None else f'{start:g}'}"
 
 
-def searched_placement(manifest: Manifest, values: Mapping[str, Any], start: float | None) -> tuple[float, ...]:
+def searched_placement(manifest: Manifest, equation: str, steps: int, start: float | None) -> tuple[float, ...]:
     """The noise levels that the search found for these settings."""
-    defaults = PlanSettings()
-    equation, steps = values.get("equation", defaults.equation), values.get("steps", defaults.steps)
     key = placement_key(equation, steps, start)
     if key not in manifest.placements:
         names = ", ".join(sorted(manifest.placements)) or "none"
@@ -183,20 +188,17 @@ def searched_placement(manifest: Manifest, values: Mapping[str, Any], start: flo
             f"This bundle has no searched placement {key} (equation/steps/start); it has {names}. Run "
             f"`idm-deploy schedule --equation {equation} --steps {steps}`, or choose another placement."
         )
-    return tuple(float(level) for level in manifest.placements[key]["noise_levels"])
+    return manifest.placements[key].noise_levels
 
 
-def _drop_what_no_longer_fits(values: dict[str, Any], given: Mapping[str, Any]) -> None:
+def _what_still_fits(preset: Preset, said: Mapping[str, Any]) -> Preset:
     """A preset's list of noise levels goes with the steps or start it was made for, its eta with its equation."""
-    changed = any(given.get(key, values.get(key)) != values.get(key) for key in ("steps", "start"))
-    if changed and not isinstance(values.get("placement", ""), str):
-        del values["placement"]
-    if "placement" in given and not isinstance(given["placement"], str):
-        values.pop("steps", None)
-        values.pop("start", None)
-    equation = EQUATIONS.get(str(given.get("equation", values.get("equation"))))
-    if equation is not None and not equation.uses_eta:
-        values.pop("eta", None)
+    if said.get("steps", preset.steps) != preset.steps or said.get("start", preset.start) != preset.start:
+        preset = preset if isinstance(preset.placement, str) else changed(preset, placement=None)
+    if not isinstance(said.get("placement", ""), str):
+        preset = changed(preset, start=None)
+    equation = EQUATIONS.get(str(said.get("equation", preset.equation)))
+    return preset if equation is None or equation.uses_eta else changed(preset, eta=None)
 
 
 def _listed_placement(levels: Sequence[float], start: float | None) -> tuple[float, ...]:

@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from msgspec.structs import replace as changed
+
 from deploy.bundle import Manifest
 from deploy.bundle.fitted import PREFIX, FittedEquation
 from deploy.bundle.quantization import Quantization
+from deploy.bundle.records import Preset
 from deploy.errors import PlanError
 
 FALLBACK = "ddim"
@@ -50,31 +53,31 @@ def fitted_equation(manifest: Manifest, name: str) -> FittedEquation:
     return equation
 
 
-def chosen_fitted(
-    manifest: Manifest, values: dict[str, Any], own: Mapping[str, Any], magnification: float
-) -> FittedEquation | None:
-    """The fitted equation that `values` name, which then say what belongs to it; None where they name none.
+def with_fitted(
+    manifest: Manifest, way: Preset, said: Mapping[str, Any], magnification: float
+) -> tuple[Preset, FittedEquation | None]:
+    """A way to sample with all that belongs to the fitted equation it names, and that equation; None if it names none.
 
-    own: what the caller said. Where that does not go with a fitted equation it is refused; if only the preset named
-    the equation, FALLBACK takes its place, also where the network is to enlarge more than when it was fitted.
+    said: by the caller, which the way has already. Where that does not go with a fitted equation it is refused; if
+    only the preset named the equation, FALLBACK takes its place, also where the network is to enlarge more than when
+    it was fitted.
     """
-    if not is_fitted(values.get("equation")):
-        return None
-    name = str(values["equation"])
+    name = way.equation
+    if not is_fitted(name):
+        return way, None
     equation = fitted_equation(manifest, name)
-    clashes = [*_clashes(equation, own)]
-    if clashes and "equation" in own:
+    clashes = [*_clashes(equation, said)]
+    if clashes and "equation" in said:
         raise PlanError(
             f"The equation {name!r} was fitted with {describe(equation)}; found {', '.join(clashes)}. Leave that out, "
             "choose another equation, or run `idm-deploy schedule --fit` with what you want."
         )
-    if clashes or ("equation" not in own and magnification > equation.fitted_to.largest_scale * NEARLY):
-        values["equation"] = FALLBACK
-        return None
+    if clashes or ("equation" not in said and magnification > equation.fitted_to.largest_scale * NEARLY):
+        return changed(way, equation=FALLBACK), None
     levels = tuple(step.noise_level for step in equation.steps)
-    values |= {"steps": len(levels), "placement": levels, "consistency": equation.consistency, "eta": 0.0}
-    values["start"] = levels[0] if equation.from_guess else None
-    return equation
+    start = levels[0] if equation.from_guess else None
+    way = changed(way, steps=len(levels), placement=levels, start=start, consistency=equation.consistency, eta=None)
+    return way, equation
 
 
 def describe(equation: FittedEquation) -> str:
@@ -82,11 +85,6 @@ def describe(equation: FittedEquation) -> str:
     start = f"start {equation.steps[0].noise_level:.4g}" if equation.from_guess else "pure noise"
     count = len(equation.steps)
     return f"{count} step{'' if count == 1 else 's'}, {start}, consistency {equation.consistency:g}"
-
-
-def _by_rule(preset: Mapping[str, Any]) -> dict[str, Any]:
-    """With FALLBACK, and without what was measured of the rows."""
-    return {key: value for key, value in preset.items() if not key.startswith("measured_")} | {"equation": FALLBACK}
 
 
 def text_from_fitted(equation: FittedEquation) -> str:
@@ -115,19 +113,19 @@ def is_stale(equation: FittedEquation, quantization: Quantization | None) -> boo
     return fitted.int8_target not in targets or targets[fitted.int8_target].digest != fitted.int8_sha256
 
 
-def _clashes(equation: FittedEquation, own: Mapping[str, Any]) -> list[str]:
+def _clashes(equation: FittedEquation, said: Mapping[str, Any]) -> list[str]:
     """What the caller said that does not go with the equation."""
     start = equation.steps[0].noise_level if equation.from_guess else 0.0
     fits: dict[str, Any] = {"steps": len(equation.steps), "start": start, "consistency": equation.consistency}
     clashes = [
-        f"{key} {own[key]:g}"
+        f"{key} {said[key]:g}"
         for key, value in fits.items()
-        if key in own and not (isinstance(own[key], int | float) and math.isclose(own[key], value, abs_tol=1e-9))
+        if key in said and not (isinstance(said[key], int | float) and math.isclose(said[key], value, abs_tol=1e-9))
     ]
-    if "placement" in own:
+    if "placement" in said:
         clashes.append("a placement")
-    if own.get("eta"):
-        clashes.append(f"eta {own['eta']:g}")
+    if said.get("eta"):
+        clashes.append(f"eta {said['eta']:g}")
     return clashes
 
 
@@ -159,6 +157,7 @@ def without_fits_to_int8(manifest: Manifest) -> tuple[Manifest, list[str]]:
     gone = sorted(name for name, equation in known.items() if equation.fitted_to.int8_target is not None)
     kept = {name: equation for name, equation in known.items() if name not in gone}
     presets = {
-        name: _by_rule(preset) if preset["equation"] in gone else preset for name, preset in manifest.presets.items()
+        name: changed(preset.without_measured(), equation=FALLBACK) if preset.equation in gone else preset
+        for name, preset in manifest.presets.items()
     }
     return replace(manifest, fitted=kept or None, presets=presets), gone

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deploy.bundle.records import ScheduleOfBetas, ScheduleOfKind, ScheduleRecord, json_from_records
 from deploy.errors import ConfigError, nearest_name
 from deploy.sampling.beta_rules import BETA_RULES, OTHER_NAMES, SCHEDULE_KINDS, BetaRule, Float64Array
 
@@ -29,7 +30,7 @@ MOST_TIMESTEPS = 100_000
 class NoiseSchedule:
     """The betas of a diffusion model in float64, and the kind and parameters they come from where known.
 
-    Made by `from_kind`, `from_betas` or `from_dict`. Tables are indexed by the timestep, 0 the cleanest.
+    Made by `from_kind`, `from_betas`, `from_record` or `from_dict`. Tables are indexed by the timestep, 0 the cleanest.
     """
 
     betas: Float64Array
@@ -120,15 +121,22 @@ class NoiseSchedule:
             )
         return cls.from_kind(record["kind"], record["timesteps"], record.get("start"), record.get("end"))
 
-    def as_dict(self) -> dict[str, Any]:
-        """A JSON-ready record from which `from_dict` makes the same schedule to the last bit."""
+    @classmethod
+    def from_record(cls, record: ScheduleRecord) -> "NoiseSchedule":
+        """The schedule that a bundle records."""
+        if isinstance(record, ScheduleOfBetas):
+            return cls(betas=np.array(record.betas))
+        return cls.from_kind(record.kind, record.timesteps, record.start, record.end)
+
+    def as_record(self) -> ScheduleRecord:
+        """What a bundle records, from which `from_record` makes the same schedule to the last bit."""
         if self.kind is None:
-            return {"betas": [float(beta) for beta in self.betas]}
-        record: dict[str, Any] = {"kind": self.kind, "timesteps": self.timesteps}
-        if self.start is not None:
-            record["start"] = self.start
-        if self.end is not None:
-            record["end"] = self.end
+            return ScheduleOfBetas(betas=tuple(float(beta) for beta in self.betas))
+        return ScheduleOfKind(kind=self.kind, timesteps=self.timesteps, start=self.start, end=self.end)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON, from which `from_dict` makes the schedule."""
+        record: dict[str, Any] = json_from_records(self.as_record())
         return record
 
     def __eq__(self, other: object) -> bool:

@@ -116,9 +116,9 @@ class Model:
             }
         return {
             "name": self.name,
-            "title": manifest.source.get("file", self.name),
+            "title": manifest.source.file,
             "family": manifest.family,
-            "scales": manifest.scale_range.get("trained"),
+            "scales": manifest.scale_range.trained,
             "presets": presets,
             "default_preset": manifest.default_preset,
             "engine": choice.backend,

@@ -36,7 +36,7 @@ def readme(bundle: Bundle, settings: RepositorySettings, graphs: Sequence[str]) 
     """The page, in Markdown."""
     name, where = settings.name, ", ".join(f"GPU {number}" for number in settings.gpus) or "the processor"
     version = f"{name}/{settings.version}"
-    origin = bundle.manifest.source.get("file", "a checkpoint")
+    origin = bundle.manifest.source.file
     return f"""# {name}: a model repository for Triton Inference Server
 
 Written by idm-deploy {deploy.__version__} from {bundle.path.resolve().name} ({bundle.manifest.family}, of {origin}).

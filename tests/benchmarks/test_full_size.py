@@ -12,7 +12,7 @@ def test_a_bundle_beside_its_checkpoint(tmp_path: Path, capsys: pytest.CaptureFi
     assert full_size.main(["idm_micro", str(tmp_path / "made")]) == 0
     bundle = Bundle.open(Path(capsys.readouterr().out.strip()))
     assert bundle.path == tmp_path / "made" / "idm_micro.bundle"
-    assert bundle.manifest.source["file"] == "idm_micro_gen.pth"
+    assert bundle.manifest.source.file == "idm_micro_gen.pth"
     assert full_size.main(["idm_micro", str(tmp_path / "made")]) == 1  # nothing is overwritten
     assert "full_size: " in capsys.readouterr().err
 

@@ -12,6 +12,7 @@ from benchmarks import int8
 from benchmarks.int8_tables import table_of_ranges, table_of_ways
 from benchmarks.int8_ways import Workbench, nearest_codes
 from deploy.bundle import Bundle
+from deploy.bundle.records import Preset
 from deploy.images.files import write_image
 from deploy.int8.settings import QuantizeSettings
 from deploy.int8.trying.comparison import Fidelity
@@ -24,7 +25,7 @@ QUICK = ["--pictures", "2", "--calibration-pictures", "2", "--threads", "1"]
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deploy.export.export.PLAIN_PRESETS", {"balanced": {"equation": "ddim", "steps": 3}})
+        patch.setattr("deploy.export.export.PLAIN_PRESETS", {"balanced": Preset(equation="ddim", steps=3)})
         return exported("idm_micro", tmp_path_factory.mktemp("idm"), {"norm_groups": 8, "image_size": 16})
 
 

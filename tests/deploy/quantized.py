@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace as changed
 
 from deploy.bundle import Bundle, BundleWriter
+from deploy.bundle.records import Preset
 from deploy.images.files import write_image
 from deploy.int8.pipeline import quantize_bundle
 from deploy.int8.settings import Places, QuantizeSettings
@@ -22,7 +23,7 @@ SETTINGS = QuantizeSettings(
 def quantized_micro(folder: Path) -> Bundle:
     """The smallest IDM in int8 for every target; what it lost in held-out pictures is not known."""
     bundle = exported("idm_micro", folder, {"norm_groups": 8, "image_size": 16})
-    presets = {"quick": {"equation": "ddim", "steps": 3}}
+    presets = {"quick": Preset(equation="ddim", steps=3)}
     with BundleWriter.update(bundle) as writer:
         short = writer.commit(replace(bundle.manifest, presets=presets, default_preset="quick"))
     random = np.random.default_rng(3)

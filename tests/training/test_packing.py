@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as changed
 from safetensors import safe_open
 from typer.testing import CliRunner
 
@@ -143,7 +144,7 @@ def test_the_cards_name_the_hash_and_licence_of_their_checkpoint(checkpoint: Pat
 
 def test_the_packaged_bundle_is_whole_and_made_of_the_packaged_checkpoint() -> None:
     bundle = Bundle.open(IDM_BUNDLE)
-    assert bundle.manifest.source["sha256"] == sha256_of_file(IDM_CHECKPOINT)
+    assert bundle.manifest.source.sha256 == sha256_of_file(IDM_CHECKPOINT)
     told = json.loads(json.dumps(presets_of(bundle.manifest)))
     assert told == json.loads(presets_place(IDM_CHECKPOINT).read_text())
     assert bundle.manifest.default_preset == "balanced"
@@ -170,12 +171,12 @@ def test_the_packaged_checkpoints_load_strictly_and_assume_nothing_of_the_networ
 @pytest.mark.parametrize("checkpoint", [IDM_CHECKPOINT, LATENT_CHECKPOINT])
 def test_every_packaged_preset_is_one_that_can_be_sampled(checkpoint: Path) -> None:
     plain = replace(Bundle.open(IDM_BUNDLE).manifest, presets=PLAIN_PRESETS, fitted=None)
-    assert with_packaged_presets(plain).presets["balanced"]["steps"] < 20  # that of IDM_CHECKPOINT, by its hash
-    manifest = with_packaged_presets(replace(plain, source={**plain.source, "sha256": sha256_of_file(checkpoint)}))
-    assert with_packaged_presets(replace(plain, source={**plain.source, "sha256": "0" * 64})).presets == PLAIN_PRESETS
+    assert with_packaged_presets(plain).presets["balanced"].steps < 20  # that of IDM_CHECKPOINT, by its hash
+    manifest = with_packaged_presets(replace(plain, source=changed(plain.source, sha256=sha256_of_file(checkpoint))))
+    assert with_packaged_presets(replace(plain, source=changed(plain.source, sha256="0" * 64))).presets == PLAIN_PRESETS
     assert sorted(manifest.presets) == sorted(PRESET_NAMES)
     for name, preset in manifest.presets.items():
-        assert sampling_from(manifest, Choices(preset=name)).plan.steps == preset["steps"]
+        assert sampling_from(manifest, Choices(preset=name)).plan.steps == preset.steps
 
 
 def test_the_presets_command_writes_what_is_packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +190,7 @@ def test_the_presets_command_writes_what_is_packaged(tmp_path: Path, monkeypatch
     shutil.copytree(IDM_BUNDLE, tmp_path / "other.bundle")
     other = Bundle.open(tmp_path / "other.bundle")
     refused = (
-        (replace(other.manifest, source={**other.manifest.source, "sha256": "0" * 64}), "not packaged"),
+        (replace(other.manifest, source=changed(other.manifest.source, sha256="0" * 64)), "not packaged"),
         (replace(other.manifest, fitted={"fitted-1": FITTED_TO_INT8}), "fit int8 graphs alone"),
     )
     for manifest, why in refused:

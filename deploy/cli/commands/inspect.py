@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,7 +18,10 @@ from deploy.cli.values import cells_of_candidates, name_of_candidate
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from deploy.bundle import Bundle
+    from deploy.bundle import Bundle, Manifest
+    from deploy.bundle.fitted import FittedEquation
+    from deploy.bundle.quantization import Quantization
+    from deploy.bundle.records import ConfiguredValue, Graph, Tensor
     from deploy.checkpoint.load import Checkpoint
 
 Record = dict[str, Any]
@@ -63,34 +66,35 @@ def inspect(
             raise typer.BadParameter(
                 f"{file} is a folder, a bundle's; --config, --weights and --sha256 are for checkpoint files."
             )
-        record, facts = _bundle(file, cache_dir), _facts_of_bundle
-        tables = [_configuration, _graphs, _presets, *([_fitted] if record.get("fitted") else []), _int8, _engine]
+        record, tables = _bundle(file, cache_dir)
     else:
         if cache_dir is not None:
             raise typer.BadParameter(f"{file} is a checkpoint; --cache-dir is for a bundle, whose engine was chosen.")
-        record, facts = _checkpoint(file, config, weights or "raw", sha256), _facts_of_checkpoint
-        tables = [_configuration, _parameters]
+        record, tables = _checkpoint(file, config, weights or "raw", sha256)
     if as_json:
         typer.echo(json.dumps(record, indent=2))
         return
     console = plain_console()
-    console.print(table_of_facts(facts(record)))
     for table in tables:
-        console.print(table(record))
+        console.print(table)
 
 
-def _checkpoint(file: Path, config: Path | None, weights: Literal["raw", "ema"], sha256: bool) -> Record:
+def _checkpoint(
+    file: Path, config: Path | None, weights: Literal["raw", "ema"], sha256: bool
+) -> tuple[Record, Iterator[Table]]:
     from deploy.checkpoint.load import load_checkpoint
 
     loaded = load_checkpoint(file, config=config, weights=weights)
-    return checkpoint_record(loaded) | ({"sha256": loaded.sha256} if sha256 else {})
+    record = checkpoint_record(loaded) | ({"sha256": loaded.sha256} if sha256 else {})
+    return record, _tables_of_checkpoint(loaded, record)
 
 
-def _bundle(folder: Path, cache_dir: Path | None) -> Record:
+def _bundle(folder: Path, cache_dir: Path | None) -> tuple[Record, Iterator[Table]]:
     from deploy.bundle import Bundle
 
     opened = Bundle.open(folder)
-    return bundle_record(opened) | {"engine": engine_record(opened, cache_dir)}
+    engine = engine_record(opened, cache_dir)
+    return bundle_record(opened) | {"engine": engine}, _tables_of_bundle(opened, engine)
 
 
 def engine_record(bundle: Bundle, cache_dir: Path | None) -> Record | None:
@@ -121,7 +125,7 @@ def bundle_record(bundle: Bundle) -> Record:
         **manifest.as_json(),
         "path": str(bundle.path),
         "bytes": sum(record.bytes for record in manifest.files.values()),
-        "schedule_text": str(NoiseSchedule.from_dict(manifest.schedule)),
+        "schedule_text": str(NoiseSchedule.from_record(manifest.schedule)),
     }
 
 
@@ -132,58 +136,66 @@ def text_of_scales(least: float, most: float) -> str:
     return f"{least:g} to {most:g} in training; more is extrapolated"
 
 
-def _facts_of_bundle(record: Record) -> Iterator[tuple[str, str]]:
-    tool, source = record["tool"], record["source"]
-    yield "bundle", f"{record['path']}, {record['bytes'] / 1e6:.1f} MB in {len(record['files'])} files"
-    yield "made by", f"{tool['name']} {tool['version']} (schema {record['schema']}, opset {record['opset']})"
-    yield "from", f"{source['file']}, {source['bytes'] / 1e6:.1f} MB, SHA-256 {source['sha256'][:16]}..."
-    yield "family", f"{record['family']}, {record['weights']} weights"
-    yield "schedule", record["schedule_text"]
-    if trained := record["scale_range"].get("trained"):
-        yield "scales", text_of_scales(*trained)
-    yield "rewrites", ", ".join(record["rewrites"]) or "none"
-    if "checkpoint_amax" in record["tables"]:
+def _tables_of_bundle(bundle: Bundle, engine: Record | None) -> Iterator[Table]:
+    manifest = bundle.manifest
+    yield table_of_facts(_facts_of_bundle(bundle))
+    yield _configuration(manifest.configuration)
+    yield _graphs(manifest.graphs)
+    yield _presets(manifest)
+    if manifest.fitted:
+        yield _fitted(manifest.fitted, manifest.quantization)
+    yield _int8(manifest.quantization, decodes="decode" in manifest.graphs)
+    yield _engine(engine)
+
+
+def _facts_of_bundle(bundle: Bundle) -> Iterator[tuple[str, str]]:
+    from deploy.checkpoint.quantizer_scales import TABLE
+    from deploy.sampling.schedule import NoiseSchedule
+
+    manifest = bundle.manifest
+    tool, source, size = manifest.tool, manifest.source, sum(record.bytes for record in manifest.files.values())
+    yield "bundle", f"{bundle.path}, {size / 1e6:.1f} MB in {len(manifest.files)} files"
+    yield "made by", f"{tool.name} {tool.version} (schema {manifest.schema}, opset {manifest.opset})"
+    yield "from", f"{source.file}, {source.bytes / 1e6:.1f} MB, SHA-256 {source.sha256[:16]}..."
+    yield "family", f"{manifest.family}, {manifest.weights} weights"
+    yield "schedule", str(NoiseSchedule.from_record(manifest.schedule))
+    if manifest.scale_range.trained is not None:
+        yield "scales", text_of_scales(*manifest.scale_range.trained)
+    yield "rewrites", ", ".join(manifest.rewrites) or "none"
+    if TABLE in manifest.tables:
         yield "quantizers", "activation scales of the checkpoint; `quantize --scales checkpoint` uses them"
-    yield "samples", ", ".join(record["samples"]) or "none"
+    yield "samples", ", ".join(manifest.samples) or "none"
 
 
-def _graphs(record: Record) -> Table:
-    graphs = record["graphs"].items()
+def _graphs(graphs: Mapping[str, Graph]) -> Table:
     return table_of_rows(
         ("graph", "takes", "makes"),
-        ((name, *(_names(graph[side]) for side in ("inputs", "outputs"))) for name, graph in graphs),
+        ((name, _names(graph.inputs), _names(graph.outputs)) for name, graph in graphs.items()),
     )
 
 
-def _names(tensors: list[Record]) -> str:
+def _names(tensors: Sequence[Tensor]) -> str:
     """Their names; the levels' tables, which differ by a number only, once."""
-    return ", ".join(dict.fromkeys(re.sub(r"_\d+$", "_*", tensor["name"]) for tensor in tensors))
+    return ", ".join(dict.fromkeys(re.sub(r"_\d+$", "_*", tensor.name) for tensor in tensors))
 
 
-def _presets(record: Record) -> Table:
-    presets = {
-        name + (" (default)" if name == record["default_preset"] else ""): settings
-        for name, settings in sorted(record["presets"].items(), key=lambda item: item[1]["steps"])
-    }
-    return table_of_rows(
-        ("preset", "settings"),
-        (
-            (name, ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None))
-            for name, settings in presets.items()
-        ),
-    )
+def _presets(manifest: Manifest) -> Table:
+    from deploy.bundle.records import json_from_records
+
+    rows = []
+    for name, preset in sorted(manifest.presets.items(), key=lambda item: item[1].steps):
+        told = json_from_records(preset).items()
+        default = " (default)" if name == manifest.default_preset else ""
+        rows.append((name + default, ", ".join(f"{key} {value}" for key, value in told if value is not None)))
+    return table_of_rows(("preset", "settings"), rows)
 
 
-def _fitted(record: Record) -> Table:
+def _fitted(equations: Mapping[str, FittedEquation], quantization: Quantization | None) -> Table:
     """The equations whose rows were fitted to the bundle, and whether they still fit it."""
-    from deploy.bundle.fitted import fitted_from_json
-    from deploy.bundle.quantization import quantization_from_json
     from deploy.sampling.fitted import command_to_fit, is_stale, text_from_fitted
 
-    quantized = record.get("quantization")
-    quantization = None if quantized is None else quantization_from_json(quantized)
     rows = []
-    for name, equation in sorted(fitted_from_json(record["fitted"]).items()):
+    for name, equation in sorted(equations.items()):
         stale = (
             ""
             if not is_stale(equation, quantization)
@@ -193,32 +205,30 @@ def _fitted(record: Record) -> Table:
     return table_of_rows(("equation", "fitted with"), rows)
 
 
-def _int8(record: Record) -> Table:
-    quantization, decodes = record.get("quantization"), "decode" in record["graphs"]
+def _int8(quantization: Quantization | None, *, decodes: bool) -> Table:
     if quantization is None:
         return table_of_facts([("int8: none yet; `idm-deploy quantize` makes it",)])
     rows: list[list[str]] = []
-    evidence: Record = {}
-    for target, described in quantization["targets"].items():
-        held_out = described.get("held_out", {})
-        evidence = evidence or held_out
-        decoder = [" and ".join(sorted(described.get("decoder", {}).get("graphs", {}))) or "float"] if decodes else []
-        figures = ((held_out.get(name), digits) for name, digits in FIGURES_OF_INT8.items())
+    evidence = None
+    for name, target in quantization.targets.items():
+        evidence = evidence or target.held_out
+        graphs = [] if target.decoder is None else sorted(target.decoder.graphs)
+        decoder = [" and ".join(graphs) or "float"] if decodes else []
+        figures = ((getattr(target.held_out, figure, None), digits) for figure, digits in FIGURES_OF_INT8.items())
         texts = ["-" if figure is None else f"{figure:.{digits}f}" for figure, digits in figures]
-        rows.append([target, str(len(described["edges"]) - 1), *decoder, *texts])
+        rows.append([name, str(len(target.edges) - 1), *decoder, *texts])
     caption = None
-    if evidence:
-        many = "" if evidence.get("photographs") is None else f"{evidence['photographs']} "
+    if evidence is not None:
+        many = "" if evidence.photographs is None else f"{evidence.photographs} "
         caption = (
-            f"picture dB: PSNR between int8 and float pictures, preset {evidence['preset']}, {evidence['pictures']}"
+            f"picture dB: PSNR between int8 and float pictures, preset {evidence.preset}, {evidence.pictures}"
             f" crops of {many}held-out photographs; worst: in plain sampling; dB lost: of PSNR against the originals"
         )
     headings = ("int8 for", "ranges", *(["decoder"] if decodes else []), "picture dB", "worst", "dB lost")
     return table_of_rows(headings, rows, caption)
 
 
-def _engine(record: Record) -> Table:
-    engine = record["engine"]
+def _engine(engine: Record | None) -> Table:
     if engine is None:
         advice = "engine: not chosen on this machine yet; `idm-deploy build-engine` measures what is fastest"
         return table_of_facts([(advice,)])
@@ -235,6 +245,8 @@ def _engine(record: Record) -> Table:
 
 def checkpoint_record(loaded: Checkpoint) -> Record:
     """Everything that `inspect` tells of a checkpoint, in JSON's types."""
+    from deploy.bundle.records import json_from_records
+
     return {
         "path": str(loaded.path),
         "format": loaded.format,
@@ -242,7 +254,7 @@ def checkpoint_record(loaded: Checkpoint) -> Record:
         "family": loaded.family,
         "title": loaded.title,
         "weights": loaded.weights,
-        "configuration": loaded.configuration,
+        "configuration": json_from_records(loaded.configuration),
         "notes": list(loaded.notes),
         "schedule": {**loaded.schedule.as_dict(), "source": loaded.sources["schedule"]},
         "schedule_text": str(loaded.schedule),
@@ -264,6 +276,12 @@ def _quantizers(loaded: Checkpoint) -> Record | None:
     return {"library": library, "activation_scales": len(activation_amax(loaded.stored))}
 
 
+def _tables_of_checkpoint(loaded: Checkpoint, record: Record) -> Iterator[Table]:
+    yield table_of_facts(_facts_of_checkpoint(record))
+    yield _configuration(loaded.configuration)
+    yield _parameters(record)
+
+
 def _facts_of_checkpoint(record: Record) -> Iterator[tuple[str, str]]:
     yield "checkpoint", f"{record['path']}, {record['bytes'] / 1e6:.1f} MB, {record['format']}"
     if "sha256" in record:
@@ -283,11 +301,10 @@ def _facts_of_checkpoint(record: Record) -> Iterator[tuple[str, str]]:
         yield "scales", text_of_scales(*record["scale_range"])
 
 
-def _configuration(record: Record) -> Table:
-    entries = record["configuration"].items()
+def _configuration(configuration: Mapping[str, ConfiguredValue]) -> Table:
     return table_of_rows(
         ("configuration", "value", "from"),
-        ((name, json.dumps(entry["value"]), entry["source"]) for name, entry in entries),
+        ((name, json.dumps(each.value), each.source) for name, each in configuration.items()),
     )
 
 

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from deploy.cli.messages import say
@@ -17,7 +16,8 @@ from deploy.cli.values import checked_usage
 
 if TYPE_CHECKING:
     from deploy.bundle import Bundle
-    from deploy.picture.schedule.fits import FitAsked
+    from deploy.picture.schedule.fits import FitAsked, FittedRow
+    from deploy.picture.schedule.presets import Row
     from deploy.picture.upscaler import Upscaler
 
 SEARCHED_EQUATIONS = "ddim,dpmpp-2m"
@@ -160,7 +160,7 @@ def schedule(
         )
         place = upscaler.bundle.path
     if as_json:
-        typer.echo(json.dumps([asdict(row) for row in rows], indent=1, sort_keys=True))
+        typer.echo(json.dumps([_json_of(row) for row in rows], indent=1, sort_keys=True))
         return
     for row in rows:
         remark = " (found in the bundle; --force searches again)" if row.resumed else ""
@@ -209,7 +209,7 @@ def _fit(
                 assert judge is not None
                 prefer_fitted(upscaler, judge)
     if as_json:
-        printed = [{"equation": row.key, **asdict(row), "entry": msgspec.to_builtins(row.entry)} for row in rows]
+        printed = [{"equation": row.key, **_json_of(row)} for row in rows]
         typer.echo(json.dumps(printed, indent=1, sort_keys=True))
         return
     for row in rows:
@@ -217,6 +217,12 @@ def _fit(
         typer.echo(f"{row.key}: {text_from_fitted(row.entry)}{remark}")
     if presets:
         _print_presets(place)
+
+
+def _json_of(row: "Row | FittedRow") -> dict[str, Any]:
+    from deploy.bundle.records import json_from_records
+
+    return {**asdict(row), "entry": json_from_records(row.entry)}
 
 
 def _print_presets(place: Path) -> None:
@@ -228,8 +234,8 @@ def _print_presets(place: Path) -> None:
     typer.echo(f"presets in {place}:")
     for name in PRESET_NAMES:
         default = " (default)" if name == manifest.default_preset else ""
-        look = manifest.presets[name].get("measured_ssimulacra2")
-        judged = "" if look is None else f"; SSIMULACRA2 {look:.1f} on {manifest.presets[name]['measured_on']}"
+        look = manifest.presets[name].measured("ssimulacra2")
+        judged = "" if look is None else f"; SSIMULACRA2 {look:.1f} on {manifest.presets[name].measured_on}"
         typer.echo(f"  {sampling_from(manifest, Choices(preset=name)).describe()}{judged}{default}")
 
 

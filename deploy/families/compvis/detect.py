@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from deploy.families.detection import Resolved, Settings, Shape, Source, Stored
+from deploy.bundle.records import ValueSource
+from deploy.families.detection import Resolved, Settings, Shape, Stored
 from deploy.sampling.schedule import NoiseSchedule
 
 UNET = "model.diffusion_model."
@@ -34,7 +35,7 @@ def unet_from_shapes(stored: Stored) -> tuple[dict[str, Any], tuple[int, ...]]:
 
 def schedule_of(
     stored: Stored, settings: list[Settings], tables: NoiseSchedule | None, resolved: Resolved
-) -> tuple[NoiseSchedule, Source]:
+) -> tuple[NoiseSchedule, ValueSource]:
     """The stored betas are the truth; without them the schedule is that of `linear_start` and `linear_end`."""
     for setting in settings:
         chosen = setting.schedules.get("schedule")

@@ -69,8 +69,7 @@ class IdmModel(PixelModel):
     sampling = SAMPLING
 
     def __init__(self, graphs: Graphs) -> None:
-        configuration = graphs.bundle.manifest.configuration
-        config: IdmConfig = config_from_values({name: entry["value"] for name, entry in configuration.items()})
+        config: IdmConfig = config_from_values(graphs.bundle.manifest.configured)
         super().__init__(graphs, config)
         self.s_max = config.s_max
         self.encoder_channels = config.n_feats

@@ -84,9 +84,7 @@ class LatentModel(Model):
 
     def __init__(self, graphs: Graphs) -> None:
         manifest = graphs.bundle.manifest
-        self.config: LatentConfig = config_from_values(
-            {name: entry["value"] for name, entry in manifest.configuration.items()}
-        )
+        self.config: LatentConfig = config_from_values(manifest.configured)
         super().__init__(graphs, training_pixels=(self.config.image_size or 1) ** 2)
         if self.config.unet is None or self.config.channels is None:
             raise PlanError(f"{graphs.bundle.path} holds an auto-encoder alone, which has nothing to sample with.")
@@ -94,7 +92,7 @@ class LatentModel(Model):
         self.channels = self.config.channels
         weight_bytes = sum(record.bytes for record in manifest.files.values())
         self.memory = LatentMemory(self.config, graphs.choice.record.memory, weight_bytes)
-        self._trained = manifest.scale_range["trained"]
+        self._trained = manifest.scale_range.trained
         # A latent grows with the input, and attention with the square of its pixels.
         self.usual_lr = self.config.lr_size
         self.generates = self.config.kind == "generation"

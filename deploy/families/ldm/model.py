@@ -73,8 +73,7 @@ class LdmModel(Model):
 
     def __init__(self, graphs: Graphs) -> None:
         manifest = graphs.bundle.manifest
-        values = {name: entry["value"] for name, entry in manifest.configuration.items()}
-        self.config: LdmConfig = config_from_values(values)
+        self.config: LdmConfig = config_from_values(manifest.configured)
         super().__init__(graphs, training_pixels=self.config.image_size**2)
         self.channels = self.config.first_stage.embed_dim
         self.usual_lr = self.config.image_size

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from deploy.bundle.records import ValueSource
 from deploy.errors import ConfigError
-from deploy.families.detection import Resolved, Settings, Source, Stored, divisor, refuse_unknown, resolve, section
+from deploy.families.detection import Resolved, Settings, Stored, divisor, refuse_unknown, resolve, section
 from deploy.families.pixel_unet.config import UnetConfig
 from deploy.sampling.schedule import NoiseSchedule
 
@@ -65,7 +66,7 @@ def resolved(
     return found, schedule
 
 
-def schedule_of(stored: Stored, settings: list[Settings]) -> tuple[NoiseSchedule, Source]:
+def schedule_of(stored: Stored, settings: list[Settings]) -> tuple[NoiseSchedule, ValueSource]:
     """The schedule to run with.
 
     The authors save the tables of the training schedule and overwrite them with the configured validation

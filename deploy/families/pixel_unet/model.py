@@ -89,7 +89,7 @@ class PixelModel(Model):
         """Bytes of the float denoiser's weights; without one, of all weights that are left in floating point."""
         manifest = self.graphs.bundle.manifest
         listed = [manifest.graphs["denoise"]] if "denoise" in manifest.graphs else manifest.graphs.values()
-        return sum(manifest.files[name].bytes for name in {name for graph in listed for name in graph["weights"]})
+        return sum(manifest.files[name].bytes for name in {name for graph in listed for name in graph.weights})
 
 
 def axes_of_graphs(config: UnetConfig, sizes: EngineSizes) -> Axes:

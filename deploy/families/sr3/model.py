@@ -29,8 +29,7 @@ class Sr3Model(PixelModel):
     )
 
     def __init__(self, graphs: Graphs) -> None:
-        configuration = graphs.bundle.manifest.configuration
-        config: Sr3Config = config_from_values({name: entry["value"] for name, entry in configuration.items()})
+        config: Sr3Config = config_from_values(graphs.bundle.manifest.configured)
         super().__init__(graphs, config)
         self._scale = config.scale
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 import deploy
 from deploy.bundle import Bundle
 from deploy.bundle.locking import DirectoryLock
+from deploy.bundle.records import json_from_records
 from deploy.errors import BundleError
 from deploy.int8.recording.trajectories import CalibrationPlans, Group
 from deploy.sampling.noise import image_key
@@ -71,7 +72,9 @@ def what_is_recorded(bundle: Bundle, groups: Sequence[Group], plans: Calibration
         "code": [deploy.__version__, _hash_of_this_code()],
         "files": _hashes_of_float_graphs(bundle),
         "tables": {name: manifest.files[file].sha256 for name, file in manifest.tables.items()},
-        "networks": [manifest.family, manifest.configuration, manifest.value_range, manifest.scale_range],
+        "networks": json_from_records(
+            [manifest.family, manifest.configuration, manifest.value_range, manifest.scale_range]
+        ),
         "groups": [[[image_key(lr) for lr in group.lr], group.size, group.sample] for group in groups],
         # Not the rules, which hold a function: its name says where it lies in this process.
         "plans": [[str(plan.rows), plan.end_noise_level, str(plan.settings)] for plan in plans.plans],
@@ -111,7 +114,7 @@ def _sources_in(folder: Traversable, path: str) -> Iterator[tuple[str, bytes]]:
 def _hashes_of_float_graphs(bundle: Bundle) -> list[str]:
     """The hashes of all float graphs and weights files, sorted: a bundle that gained int8 graphs keeps its results."""
     graphs = bundle.manifest.graphs.values()
-    names = {name for graph in graphs for name in [*graph["forms"].values(), *graph["weights"]]}
+    names = {name for graph in graphs for name in graph.files}
     return sorted(bundle.manifest.files[name].sha256 for name in names)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from msgspec.structs import replace as changed
@@ -11,6 +10,7 @@ from onnx import ModelProto
 from calibration.observe.layers import read_graph, take_external
 from deploy.bundle import Bundle, BundleWriter
 from deploy.bundle.quantization import Int8Decoder, Int8Target
+from deploy.bundle.records import Graph
 from deploy.errors import BundleError
 from deploy.export.onnx_ops import attach_weights
 from deploy.export.weights_file import Place
@@ -24,7 +24,7 @@ def without_float_denoiser(bundle: Bundle) -> Bundle:
     if quantization is None:
         raise BundleError(f"{bundle.path} has no int8 graphs to keep instead of the float ones. Quantize it first.")
     others = {name: entry for name, entry in bundle.manifest.graphs.items() if name != "denoise"}
-    files = {file for entry in others.values() for file in entry["forms"].values()}
+    files = {file for entry in others.values() for file in entry.forms.values()}
     files |= {file for target in quantization.targets.values() for file in target.graphs}
     models: dict[str, ModelProto] = {name: read_graph(bundle.file(name)) for name in sorted(files)}
     names_of: dict[str, list[str]] = {}
@@ -65,9 +65,8 @@ def moved_target(target: Int8Target, renamed: Mapping[str, str], weights: str) -
     return changed(target, graph=renamed[target.graph], weights=(weights,), decoder=decoder)
 
 
-def _renamed(entry: Mapping[str, Any], renamed: Mapping[str, str], weights: str) -> dict[str, Any]:
-    forms = {form: renamed[file] for form, file in entry["forms"].items()}
-    return {**entry, "forms": forms, "weights": [weights]}
+def _renamed(entry: Graph, renamed: Mapping[str, str], weights: str) -> Graph:
+    return changed(entry, forms={form: renamed[file] for form, file in entry.forms.items()}, weights=(weights,))
 
 
 def bytes_of_graphs(bundle: Bundle, names: list[str]) -> int:

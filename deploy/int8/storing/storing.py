@@ -123,7 +123,7 @@ def write_decoder(writer: BundleWriter, bundle: Bundle, made: Mapping[str, Graph
     for target, graphs in made.items():
         files, weights = {}, {int8_file} if graphs else set()
         for name, graph in graphs.items():
-            weights |= set(bundle.manifest.graphs[name]["weights"])
+            weights |= set(bundle.manifest.graphs[name].weights)
             files[name] = writer.add_bytes(
                 f"{name}-int8-{target}", "onnx", _with_tensors(graph.model, places, int8_file)
             )

@@ -144,7 +144,7 @@ def float32_bytes(bundle: Bundle) -> int:
 def _settings(bundle: Bundle) -> list[Choices]:
     """The default preset, and without its aids where it has any."""
     preset = bundle.manifest.presets[bundle.manifest.default_preset]
-    aided = preset.get("start") or preset.get("consistency")
+    aided = preset.start or preset.consistency
     return [Choices(), PLAIN] if aided else [Choices()]
 
 

@@ -245,11 +245,11 @@ def decoder_alone(bundle: Bundle, decoders: Mapping[str, Int8Decoder]) -> dict[s
     denoiser = bundle.manifest.graphs["denoise"]
     return {
         name: Int8Target(
-            graph=denoiser["forms"][target_named(name).norm],
+            graph=denoiser.forms[target_named(name).norm],
             edges=ONE_RANGE.edges,
             rows={},
             constants={},
-            weights=tuple(denoiser["weights"]),
+            weights=denoiser.weights,
             noise_corrections=(),
             decoder=decoder,
         )

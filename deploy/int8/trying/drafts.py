@@ -65,7 +65,7 @@ def written_targets(
     decoder: Mapping[str, GraphsOfTarget],
 ) -> dict[str, Int8Target]:
     """What the manifest says of the graphs, once they are in the bundle."""
-    targets = write_targets(writer, made, bundle.manifest.graphs["denoise"]["weights"])
+    targets = write_targets(writer, made, bundle.manifest.graphs["denoise"].weights)
     decoders = write_decoder(writer, bundle, {name: graphs for name, graphs in decoder.items() if name in targets})
     return {
         name: changed(target, noise_corrections=tuple(corrections.get(name, ())), decoder=decoders.get(name))

@@ -141,7 +141,7 @@ class _Bench:
 
 def _head(bundle: Bundle, settings: BenchSettings) -> Report:
     """What was asked for, and on what machine and with which versions."""
-    config = recorded_config(bundle.manifest.family, bundle.manifest.configuration)
+    config = recorded_config(bundle.manifest)
     versions = {probe.name: probe.version for probe in probe_all() if probe.available}
     if find_spec("torch") is not None:
         versions["torch"] = installed_version("torch")
@@ -213,7 +213,7 @@ def disk_bytes(bundle: Bundle, cache: Cache | None = None) -> dict[str, int]:
     manifest = bundle.manifest
     files = {name: record.bytes for name, record in manifest.files.items()}
     sizes = {WHOLE: sum(files.values()) + (bundle.path / MANIFEST).stat().st_size}
-    in_float = {name for graph in manifest.graphs.values() for name in [*graph["forms"].values(), *graph["weights"]]}
+    in_float = {name for graph in manifest.graphs.values() for name in graph.files}
     sizes["float graphs and weights"] = sum(files[name] for name in in_float)
     for target, described in () if manifest.quantization is None else manifest.quantization.targets.items():
         added = set(described.files) - in_float

@@ -237,7 +237,7 @@ def published_rows(contender: Contender, bundle: Bundle, settings: BenchSettings
 def published_samplers(bundle: Bundle) -> list[tuple[str, int]]:
     """(label, evaluations) of the ways in which the authors' code samples; those their grid has no room for are out."""
     family = family_named(bundle.manifest.family)
-    schedule = NoiseSchedule.from_dict(bundle.manifest.schedule)
+    schedule = NoiseSchedule.from_record(bundle.manifest.schedule)
     samplers = []
     for equation in family.published_equations:
         steps = schedule.timesteps if equation == "ddpm" else family.published_ddim_steps

@@ -95,7 +95,7 @@ def multiplications_per_step(bundle: Bundle, settings: BenchSettings) -> float:
 
     with GraphSet(bundle, EngineChoice(threads=settings.threads)) as graphs:
         feeds = trial_step(graphs, TrialSettings(size=settings.size, batch=settings.batch)).feeds
-    inputs = {spec["name"] for spec in bundle.manifest.graphs[DENOISE]["inputs"]}
+    inputs = {tensor.name for tensor in bundle.manifest.graphs[DENOISE].inputs}
     graph = graph_file(bundle, DENOISE, BACKENDS[DEFAULT_BACKEND].norm)
     return sum(multiplications_of(graph, {n: feeds[n].shape for n in feeds if n in inputs}).values())
 

@@ -126,7 +126,7 @@ def baseline_of(bundle: Bundle, settings: BenchSettings, network: Any | None) ->
 
     torch.set_num_threads(settings.threads)
     family = bundle.manifest.family
-    config = recorded_config(family, bundle.manifest.configuration)
+    config = recorded_config(bundle.manifest)
     if network is None:
         network = stand_in_network(lambda: family_named(family).build(config))
     return Baseline(network, trial_of(bundle, settings), family)
@@ -170,7 +170,7 @@ def failing_as_engine(work: Callable[[], Any]) -> Callable[[], Any]:
 def trial_of(bundle: Bundle, settings: BenchSettings) -> Trial:
     """The case that every contender of the step is given."""
     manifest = bundle.manifest
-    config = recorded_config(manifest.family, manifest.configuration)
+    config = recorded_config(manifest)
     return family_named(manifest.family).trial(config, settings.size, settings.batch)
 
 
@@ -179,7 +179,7 @@ def _rewritten(bundle: Bundle, baseline: Baseline) -> tuple[Any, Any]:
     from deploy.families.rewriting.torch_ops import PartRunner
 
     manifest = bundle.manifest
-    config = recorded_config(manifest.family, manifest.configuration)
+    config = recorded_config(manifest)
     weights = {key: value.numpy() for key, value in baseline.network.state_dict().items()}
     parts = family_named(manifest.family).graphs(config, weights, frozenset(manifest.rewrites))
     runners = {part.name: PartRunner(part) for part in parts if part.name in (*BEFORE_STEP, DENOISE)}

@@ -5,10 +5,13 @@ evaluations that lose no more than the judge can tell beside the best-looking si
 MOST_EVALUATIONS, also on the mean of several draws. How a picture gets past the scales of training, all have in common.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
+from msgspec.structs import replace as changed
+
+from deploy.bundle.records import Preset
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import PRESET_NAMES, Choices
 from deploy.sampling.equations import EQUATIONS
@@ -61,10 +64,6 @@ class Judge(Protocol):
         """At that scale, else at the usual one, on at most so many pictures, else on all."""
 
 
-Preset = dict[str, Any]
-"""As a manifest has it: the keys of `PRESET_KEYS`, and what was measured."""
-
-
 class Chooser:
     """Chooses for one bundle. consistency: of all ways; starts: noise levels to begin at, 0 for pure noise."""
 
@@ -86,7 +85,9 @@ class Chooser:
         single = max(self._look(way) for way in best.values())
         balanced = next(best[count] for count in sorted(best) if self._is_alike(best[count], single))
         means = [
-            way | {"draws": MOST_EVALUATIONS // count} for count, way in best.items() if 2 * count <= MOST_EVALUATIONS
+            changed(way, draws=MOST_EVALUATIONS // count)
+            for count, way in best.items()
+            if 2 * count <= MOST_EVALUATIONS
         ]
         most = max([*best.values(), *self._looked_at(means)], key=self._look)
         stages = self._stages(balanced)
@@ -99,14 +100,14 @@ class Chooser:
                 for placement in PLACEMENTS:
                     for start in self._starts:
                         for eta in ETAS if EQUATIONS[equation].uses_eta else (0.0,):
-                            yield {
-                                "equation": equation,
-                                "steps": count,
-                                "placement": placement,
-                                "start": start,
-                                "eta": eta,
-                                "consistency": self._consistency,
-                            }
+                            yield Preset(
+                                equation=equation,
+                                steps=count,
+                                placement=placement,
+                                start=start,
+                                eta=eta,
+                                consistency=self._consistency,
+                            )
 
     def _distinct(self, ways: Iterable[Preset]) -> list[Preset]:
         """Those that differ: with one step, for example, all rules place it alike."""
@@ -120,37 +121,35 @@ class Chooser:
     def _looked_at(self, ways: Sequence[Preset], *, pictures: int | None = None) -> list[Preset]:
         """The ways with their looks."""
         looks = self._judge.looks([_choices(way) for way in ways], pictures=pictures)
-        return [way | {self._figure: look} for way, look in zip(ways, looks, strict=True)]
-
-    @property
-    def _figure(self) -> str:
-        return f"measured_{self._judge.name}"
+        return [way.with_measured(self._judge.name, look) for way, look in zip(ways, looks, strict=True)]
 
     def _look(self, way: Preset) -> float:
-        return float(way[self._figure])
+        look = way.measured(self._judge.name)
+        assert look is not None  # every way was looked at
+        return look
 
     def _leaders(self, ways: Sequence[Preset], kept: int) -> list[Preset]:
         """Of each number of steps the ways that look best so far."""
         ranked = sorted(ways, key=self._look, reverse=True)
-        counts = sorted({way["steps"] for way in ways})
-        return [way for count in counts for way in [one for one in ranked if one["steps"] == count][:kept]]
+        counts = sorted({way.steps for way in ways})
+        return [way for count in counts for way in [one for one in ranked if one.steps == count][:kept]]
 
     def _best_of_each_count(self, ways: Sequence[Preset]) -> dict[int, Preset]:
         ranked = sorted(ways, key=self._look)
-        return {way["steps"]: way for way in ranked}  # the last one stays
+        return {way.steps: way for way in ranked}  # the last one stays
 
     def _is_alike(self, way: Preset, best: float) -> bool:
         return self._look(way) >= best - self._judge.most_lost
 
-    def _stages(self, way: Preset) -> list[float]:
+    def _stages(self, way: Preset) -> tuple[float, ...]:
         """The limits of the stages that look best past the trained scale; of those that look alike, the least work."""
         manifest = self._upscaler.bundle.manifest
-        trained = manifest.scale_range["trained"]
+        trained = manifest.scale_range.trained
         scales = [scale for scale in STAGED_SCALES if self._judge.can_judge(scale)]
         if trained is None or not scales:
-            return list(manifest.presets[manifest.default_preset].get("stages", []))
+            return manifest.presets[manifest.default_preset].stages or ()
         limits = [limit for limit in LIMITS if trained[0] <= limit <= trained[1]]
-        candidates = [*([limit] for limit in limits), [], *([limit, limit] for limit in limits)]
+        candidates = [*((limit,) for limit in limits), (), *((limit, limit) for limit in limits)]
         sums = [0.0] * len(candidates)
         for scale in scales:
             ways = [replace(_choices(way), stages=_at(scale, candidate)) for candidate in candidates]
@@ -171,21 +170,28 @@ def _at(scale: float, limits: Sequence[float]) -> str | tuple[float, ...]:
     return tuple(stages) or ONCE
 
 
-def _choices(way: Mapping[str, Any]) -> Choices:
+def _choices(way: Preset) -> Choices:
     """The way in full, so that nothing of the default preset is left in it."""
     return Choices(
-        equation=way["equation"],
-        steps=way["steps"],
-        placement=way["placement"],
-        start=way["start"],
-        eta=way["eta"],
-        consistency=way["consistency"],
+        equation=way.equation,
+        steps=way.steps,
+        placement=way.placement,
+        start=way.start,
+        eta=way.eta,
+        consistency=way.consistency,
         stages=ONCE,
-        draws=way.get("draws", 1),
+        draws=way.draws or 1,
     )
 
 
 def _stored(way: Preset, stages: Sequence[float], where: str) -> Preset:
     """As a manifest has it, without what says nothing."""
-    kept = {key: value for key, value in way.items() if value not in (0.0, None)}
-    return kept | ({"stages": list(stages)} if stages else {}) | {"measured_on": where}
+    return changed(
+        way,
+        start=way.start or None,
+        eta=way.eta or None,
+        consistency=way.consistency or None,
+        stages=tuple(stages) or None,
+        measured_on=where,
+        besides={key: value for key, value in way.besides.items() if value},
+    )

@@ -1,14 +1,16 @@
 """Fitted equations, written into a bundle one by one, and presets that use them where the judge likes them better."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+
+from msgspec.structs import replace as changed
 
 from deploy.bundle import BundleWriter
 from deploy.bundle.fitted import FittedEquation
+from deploy.bundle.records import Preset
 from deploy.errors import PlanError
-from deploy.picture.schedule.choosing import MOST_EVALUATIONS, Judge, Preset
+from deploy.picture.schedule.choosing import MOST_EVALUATIONS, Judge
 from deploy.picture.schedule.fitting import FitRequest, Fitter
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import DEFAULT_PRESET, PRESET_NAMES, Choices
@@ -84,7 +86,7 @@ def prefer_fitted(upscaler: Upscaler, judge: Judge) -> None:
     bundle = upscaler.bundle
     manifest = bundle.manifest
     default = manifest.presets[manifest.default_preset]
-    ways: list[Preset] = [dict(manifest.presets[name]) for name in PRESET_NAMES if name in manifest.presets]
+    ways = [manifest.presets[name] for name in PRESET_NAMES if name in manifest.presets]
     chosen = [Choices(preset=name, stages=ONCE) for name in PRESET_NAMES if name in manifest.presets]
     for name, equation in (manifest.fitted or {}).items():
         if not _can_run(upscaler, name):
@@ -95,16 +97,16 @@ def prefer_fitted(upscaler: Upscaler, judge: Judge) -> None:
             chosen.append(Choices(equation=name, draws=draws, stages=ONCE))
     looks = judge.looks(chosen)
     ways = [
-        way | {f"measured_{judge.name}": look, "measured_on": judge.where}
+        changed(way.with_measured(judge.name, look), measured_on=judge.where)
         for way, look in zip(ways, looks, strict=True)
     ]
     look_of = {id(way): look for way, look in zip(ways, looks, strict=True)}
-    singles = [way for way in ways if way.get("draws", 1) == 1]
+    singles = [way for way in ways if (way.draws or 1) == 1]
     enough = max(look_of[id(way)] for way in singles) - judge.most_lost
     good = [way for way in singles if look_of[id(way)] >= enough]
-    balanced = min(good, key=lambda way: (way["steps"], -look_of[id(way)]))
+    balanced = min(good, key=lambda way: (way.steps, -look_of[id(way)]))
     best = max(ways, key=lambda way: look_of[id(way)])
-    presets: Mapping[str, Any] = {**manifest.presets, DEFAULT_PRESET: balanced, PRESET_NAMES[-1]: best}
+    presets = {**manifest.presets, DEFAULT_PRESET: balanced, PRESET_NAMES[-1]: best}
     with BundleWriter.update(bundle) as writer:
         writer.commit(replace(manifest, presets=presets, default_preset=DEFAULT_PRESET))
 
@@ -120,17 +122,17 @@ def _can_run(upscaler: Upscaler, name: str) -> bool:
 
 def _way(name: str, equation: FittedEquation, draws: int, default: Preset) -> Preset:
     """As a preset. Placement and eta are those of the default, for callers who change what the rows were fitted for."""
-    way: Preset = {"equation": name, "steps": len(equation.steps)}
-    if equation.from_guess:
-        way["start"] = equation.steps[0].noise_level
-    if equation.consistency:
-        way["consistency"] = equation.consistency
-    if draws > 1:
-        way["draws"] = draws
-    kept = {key: default[key] for key in ("placement", "eta", "stages", "blend") if key in default}
-    if not isinstance(kept.get("placement", ""), str):
-        del kept["placement"]  # levels of other steps
-    return way | kept
+    return Preset(
+        equation=name,
+        steps=len(equation.steps),
+        placement=default.placement if isinstance(default.placement, str) else None,  # levels are those of its steps
+        start=equation.steps[0].noise_level if equation.from_guess else None,
+        eta=default.eta,
+        consistency=equation.consistency or None,
+        stages=default.stages,
+        draws=draws if draws > 1 else None,
+        blend=default.blend,
+    )
 
 
 def _is_as_asked(known: FittedEquation, request: FitRequest, upscaler: Upscaler) -> bool:
@@ -154,7 +156,7 @@ def requests_for(upscaler: Upscaler, asked: FitAsked) -> list[FitRequest]:
         begin = current.plan.start if isinstance(placement, str) else placement[0]
     manifest = upscaler.bundle.manifest
     scale = asked.scale or manifest.usual_scale
-    trained = manifest.scale_range["trained"]
+    trained = manifest.scale_range.trained
     least = 1.0 if trained is None else min(float(trained[0]), scale)
     scales = tuple(dict.fromkeys(max(scale * share, least) for share in SHARES_OF_SCALE))
     return [

@@ -1,13 +1,15 @@
 """Searched placements and measured presets, written into a bundle one by one, so that a stopped search resumes."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from msgspec.structs import replace as changed
 
 from deploy.bundle import Bundle, BundleWriter
+from deploy.bundle.records import Preset, SearchedPlacement
 from deploy.errors import BundleError, PlanError
 from deploy.images.files import read_image
 from deploy.images.sizes import Size, output_size
@@ -63,7 +65,7 @@ class Row:
     key: str
     equation: str
     steps: int
-    entry: dict[str, Any]
+    entry: SearchedPlacement
     resumed: bool
 
 
@@ -143,18 +145,18 @@ def schedule_bundle(
     return rows
 
 
-def entry_from_found(found: Found, request: ScheduleRequest, consistency: float, samples: int) -> dict[str, Any]:
+def entry_from_found(found: Found, request: ScheduleRequest, consistency: float, samples: int) -> SearchedPlacement:
     """What the bundle records of a placement: the levels, and the evidence for them."""
-    return {
-        "noise_levels": list(found.noise_levels),
-        "distance": found.distance,
-        "origin": found.origin,
-        "rules": found.rules,
-        "consistency": consistency,
-        "scale": request.scale,
-        "samples": samples,
-        "seed": request.seed,
-    }
+    return SearchedPlacement(
+        noise_levels=found.noise_levels,
+        distance=found.distance,
+        origin=found.origin,
+        rules=found.rules,
+        consistency=consistency,
+        scale=request.scale,
+        samples=samples,
+        seed=request.seed,
+    )
 
 
 def text_from_noise(equations: Sequence[str], noise: MeasuredNoise, pictures: int) -> str:
@@ -164,15 +166,17 @@ def text_from_noise(equations: Sequence[str], noise: MeasuredNoise, pictures: in
     return f"{', '.join(equations)}: the predicted noise, {where}, has a mean square of {squares}"
 
 
-def text_from_entry(equation: str, steps: int, entry: dict[str, Any]) -> str:
+def text_from_entry(equation: str, steps: int, entry: SearchedPlacement) -> str:
     """What was gained over the uniform placement and over the best rule, in one line."""
-    rules = entry["rules"]
+    rules, distance = entry.rules, entry.distance
+    if distance is None or not rules or "uniform" not in rules:
+        return f"{equation}, {steps} steps: how near they end is not recorded"
     best = min(rules, key=lambda name: rules[name])
-    gain = 20 * np.log10(rules["uniform"] / entry["distance"]) if entry["distance"] else 0.0
-    over_best = 20 * np.log10(rules[best] / entry["distance"]) if entry["distance"] else 0.0
-    won = "" if entry["origin"] == "search" else f", which is {entry['origin']}"
+    gain = 20 * np.log10(rules["uniform"] / distance) if distance else 0.0
+    over_best = 20 * np.log10(rules[best] / distance) if distance else 0.0
+    won = "" if entry.origin == "search" else f", which is {entry.origin}"
     return (
-        f"{equation}, {steps} steps: distance {entry['distance']:.5f}{won}; {gain:.1f} dB nearer than uniform "
+        f"{equation}, {steps} steps: distance {distance:.5f}{won}; {gain:.1f} dB nearer than uniform "
         f"({rules['uniform']:.5f}), {over_best:.1f} dB nearer than the best rule ({best}, {rules[best]:.5f})"
     )
 
@@ -193,7 +197,7 @@ class _Counter:
 
 def _is_done(bundle: Bundle, key: str, consistency: float) -> bool:
     entry = bundle.manifest.placements.get(key)
-    return entry is not None and entry.get("consistency") == consistency
+    return entry is not None and entry.consistency == consistency
 
 
 def _samples(upscaler: Upscaler, request: ScheduleRequest) -> list[Sample]:
@@ -224,7 +228,7 @@ def _sample_of(upscaler: Upscaler, path: Path, request: ScheduleRequest) -> Samp
     return Sample(subject=upscaler.session.model.subject(lr, size, noise.posterior), noise=noise)
 
 
-def _with_placement(bundle: Bundle, key: str, entry: dict[str, Any]) -> Bundle:
+def _with_placement(bundle: Bundle, key: str, entry: SearchedPlacement) -> Bundle:
     placements = {**bundle.manifest.placements, key: entry}
     with BundleWriter.update(bundle) as writer:
         return writer.commit(replace(bundle.manifest, placements=placements))
@@ -241,30 +245,26 @@ def _store_presets(
 ) -> Bundle:
     """The judge's draft, balanced and best; without one those of the fewest, the middle and the most steps."""
     presets, default = dict(bundle.manifest.presets), bundle.manifest.default_preset
-    aids = {"start": start or 0.0, "consistency": consistency}
     if judge is None:
         counts = sorted({row.steps for row in rows})
         chosen = (counts[0], counts[len(counts) // 2], counts[-1])
         nearest = {steps: _nearest([row for row in rows if row.steps == steps]) for steps in chosen}
-        said = {key: value for key, value in aids.items() if value}
-        presets |= {name: nearest[steps] | said for name, steps in zip(PRESET_NAMES, chosen, strict=True)}
+        for name, steps in zip(PRESET_NAMES, chosen, strict=True):
+            presets[name] = changed(nearest[steps], start=start or None, consistency=consistency or None)
         default = default if default in presets else DEFAULT_PRESET
     else:
         starts = request.starts or (start or 0.0, *STARTS)
         chooser = Chooser(upscaler, judge, consistency=consistency, starts=starts)
-        searched = [_nearest([row]) | aids | {"eta": 0.0} for row in rows]
+        aids = {"start": start or 0.0, "consistency": consistency, "eta": 0.0}
+        searched = [changed(_nearest([row]), **aids) for row in rows]
         presets |= chooser.presets(request.equations, request.steps, searched)
         default = DEFAULT_PRESET
     with BundleWriter.update(bundle) as writer:
         return writer.commit(replace(bundle.manifest, presets=presets, default_preset=default))
 
 
-def _nearest(rows: Sequence[Row]) -> dict[str, Any]:
+def _nearest(rows: Sequence[Row]) -> Preset:
     """The preset of the row that ends nearest to the run of many steps."""
-    row = min(rows, key=lambda row: row.entry["distance"])
-    return {
-        "equation": row.equation,
-        "steps": row.steps,
-        "placement": row.entry["noise_levels"],
-        "measured_distance": row.entry["distance"],
-    }
+    row = min(rows, key=lambda row: math.inf if row.entry.distance is None else row.entry.distance)
+    preset = Preset(equation=row.equation, steps=row.steps, placement=row.entry.noise_levels)
+    return preset if row.entry.distance is None else preset.with_measured("distance", row.entry.distance)

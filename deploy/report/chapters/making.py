@@ -1,9 +1,9 @@
 """How the bundle was made and what lies in it: rewrites, graphs, files, and the engine that this machine runs it on."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from deploy.bundle.records import Tensor
 from deploy.engine.chosen import Candidate
 from deploy.families.contract import Rewrite
 from deploy.families.table import family_named
@@ -31,10 +31,10 @@ def rewriting_section(facts: Facts) -> Section:
             else paragraph("No rewrite: the graphs are the published network."),
             paragraph("Left out by choice: ", listing(left_out), ".") if left_out else None,
             paragraph(
-                f"Written by {manifest.tool['name']} {manifest.tool['version']}"
+                f"Written by {manifest.tool.name} {manifest.tool.version}"
                 + (f" with {listing(libraries)}" if libraries else "")
                 + f", ONNX operator set {manifest.opset}. ",
-                code(f"idm-deploy verify {facts.bundle.path.resolve().name} --against {manifest.source['file']}"),
+                code(f"idm-deploy verify {facts.bundle.path.resolve().name} --against {manifest.source.file}"),
                 " holds every graph against the checkpoint.",
             ),
         ),
@@ -55,7 +55,7 @@ def contents_section(facts: Facts) -> Section:
     """Graphs with what they take and make, and every file."""
     manifest = facts.bundle.manifest
     graphs: list[list[Child]] = [
-        [code(name), _names(graph["inputs"]), _names(graph["outputs"]), listing(sorted(graph["forms"]))]
+        [code(name), _names(graph.inputs), _names(graph.outputs), listing(sorted(graph.forms))]
         for name, graph in manifest.graphs.items()
     ]
     files = sorted(manifest.files.items(), key=lambda item: (-item[1].bytes, item[0]))
@@ -83,9 +83,9 @@ def contents_section(facts: Facts) -> Section:
     )
 
 
-def _names(tensors: Sequence[Mapping[str, Any]]) -> str:
+def _names(tensors: Sequence[Tensor]) -> str:
     """Their names; those of the levels' tables, which differ by a number only, once."""
-    return ", ".join(dict.fromkeys(re.sub(r"_\d+$", "_*", str(tensor["name"])) for tensor in tensors))
+    return ", ".join(dict.fromkeys(re.sub(r"_\d+$", "_*", tensor.name) for tensor in tensors))
 
 
 def engine_section(facts: Facts) -> Section | None:

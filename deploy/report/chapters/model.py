@@ -1,13 +1,13 @@
 """What the model is: the head of the page, and where every value of its configuration came from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from deploy.bundle.records import Range
 from deploy.families.table import FAMILIES
 from deploy.report.chapters.verdict import SAFE, verdicts
 from deploy.report.facts import TARGETS, Facts
 from deploy.report.html.markup import Child, Markup, tag
 from deploy.report.html.parts import Section, badge, code, definitions, table, text_column
-from deploy.report.html.values import record
 from deploy.report.html.wording import count_of, listing, plain_value, signed, text_from_bytes
 from deploy.sampling.choices import Choices, sampling_from
 from deploy.sampling.schedule import NoiseSchedule
@@ -32,7 +32,7 @@ def head_of_page(facts: Facts) -> Markup:
     int8 = listing([TARGETS.get(name, name) for name in facts.targets])
     float_ = "float" if "denoise" in manifest.graphs else ""
     kinds = listing([kind for kind in (float_, f"int8 for {int8}" if int8 else "") if kind])
-    lead: Child = (family_title(manifest.family), ", exported from ", code(str(manifest.source["file"])), ". ")
+    lead: Child = (family_title(manifest.family), ", exported from ", code(manifest.source.file), ". ")
     tiles = [
         tag("div", tag("dt", name), tag("dd", value), tag("dd", note), class_="tile")
         for name, value, note in _tiles(facts)
@@ -55,8 +55,8 @@ def family_title(family: str) -> str:
 def _tiles(facts: Facts) -> Iterator[tuple[str, str, str]]:
     manifest = facts.bundle.manifest
     total = sum(file.bytes for file in manifest.files.values())
-    yield "On disk", text_from_bytes(total), f"from a checkpoint of {text_from_bytes(manifest.source['bytes'])}"
-    trained = manifest.scale_range["trained"]
+    yield "On disk", text_from_bytes(total), f"from a checkpoint of {text_from_bytes(manifest.source.bytes)}"
+    trained = manifest.scale_range.trained
     if trained:
         if trained[0] == trained[1]:
             yield "Scale in training", f"{trained[1]:g}×", "any other works: `infer` says how"
@@ -89,12 +89,12 @@ def model_section(facts: Facts) -> Section:
     rows: list[list[Child]] = [
         [
             code(name),
-            code(plain_value(entry["value"])),
-            badge(entry["source"], "warn" if entry["source"] == "assumed" else None),
+            code(plain_value(entry.value)),
+            badge(entry.source, "warn" if entry.source == "assumed" else None),
         ]
         for name, entry in manifest.configuration.items()
     ]
-    sources = {entry["source"]: None for entry in manifest.configuration.values()}
+    sources = {entry.source: None for entry in manifest.configuration.values()}
     note = "; ".join(f"{source}: {SOURCES[source]}" for source in SOURCES if source in sources) + "."
     columns = [text_column("name"), text_column("value"), text_column("read from")]
     return Section(
@@ -108,10 +108,10 @@ def model_section(facts: Facts) -> Section:
                     ("Weights", "moving average (EMA)" if manifest.weights == "ema" else "as trained (raw)"),
                     (
                         "Checkpoint",
-                        (code(str(manifest.source["file"])), f", {text_from_bytes(manifest.source['bytes'])}"),
+                        (code(manifest.source.file), f", {text_from_bytes(manifest.source.bytes)}"),
                     ),
-                    ("SHA-256", code(str(manifest.source["sha256"]))),
-                    ("Noise schedule", str(NoiseSchedule.from_dict(manifest.schedule))),
+                    ("SHA-256", code(manifest.source.sha256)),
+                    ("Noise schedule", str(NoiseSchedule.from_record(manifest.schedule))),
                     ("Pictures in", _value_range(manifest.value_range)),
                 ]
             ),
@@ -120,7 +120,7 @@ def model_section(facts: Facts) -> Section:
     )
 
 
-def _value_range(value: object) -> str:
-    if isinstance(value, list):
-        return f"{value[0]:g} to {value[1]:g}".replace("-", "−")
-    return ", ".join(f"{name} {low:g} to {high:g}".replace("-", "−") for name, (low, high) in record(value).items())
+def _value_range(values: Range | Mapping[str, Range]) -> str:
+    if isinstance(values, tuple):
+        return f"{values[0]:g} to {values[1]:g}".replace("-", "−")
+    return ", ".join(f"{name} {low:g} to {high:g}".replace("-", "−") for name, (low, high) in values.items())

@@ -60,7 +60,7 @@ def sampling_section(facts: Facts) -> Section:
         body=(
             table("Presets", columns, rows),
             subheading("Where the steps lie"),
-            steps_chart(drawn, _axis(NoiseSchedule.from_dict(manifest.schedule)), edges),
+            steps_chart(drawn, _axis(NoiseSchedule.from_record(manifest.schedule)), edges),
             paragraph(
                 "Each dot is one evaluation of the network, at its noise level √ᾱ: from pure noise on the left to the "
                 "finished picture on the right.",
@@ -86,7 +86,7 @@ def _levels(levels: Sequence[float]) -> str:
 def plans(bundle: Bundle) -> Iterator[tuple[str, Sampling, Plan] | tuple[str, str]]:
     """Every preset from the least work to the most: how it samples, or why it cannot."""
     manifest = bundle.manifest
-    schedule, measured = NoiseSchedule.from_dict(manifest.schedule), measured_noise_of(bundle)
+    schedule, measured = NoiseSchedule.from_record(manifest.schedule), measured_noise_of(bundle)
     rules = family_named(manifest.family).sampling
     usual = [name for name in PRESET_NAMES if name in manifest.presets]
     for name in [*usual, *sorted(manifest.presets.keys() - set(usual))]:

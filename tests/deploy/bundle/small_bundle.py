@@ -5,16 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from deploy.bundle import Bundle, BundleWriter, Manifest
+from deploy.bundle import SCHEMA, Bundle, BundleWriter, Manifest
 
 TABLE = np.array([[0.5, -1.25], [3.0, 4.0]], dtype=np.float32)
 
 
 def settings(**changes: Any) -> dict[str, Any]:
-    """Valid arguments of a Manifest that names no file yet."""
+    """What bundle.json says, valid, that names no file yet."""
     tensor = {"name": "x", "dtype": "float32", "shape": ["batch", 3, "height", "width"]}
     graph: dict[str, Any] = {"forms": {}, "inputs": [tensor], "outputs": [tensor], "weights": [], "strides": 8}
     return {
+        "schema": SCHEMA,
+        "tool": {"name": "idm-deploy", "version": "0.1.0"},
         "family": "idm",
         "weights": "raw",
         "configuration": {"inner_channel": {"value": 64, "source": "weights"}},
@@ -27,9 +29,17 @@ def settings(**changes: Any) -> dict[str, Any]:
         "tables": {},
         "presets": {"balanced": {"equation": "ddim", "steps": 20}},
         "default_preset": "balanced",
+        "placements": {},
+        "samples": [],
+        "files": {},
         "source": {"file": "ckpt.pt", "sha256": "0" * 64, "bytes": 7},
         "libraries": {"onnx": "1.17.0"},
     } | changes
+
+
+def manifest_of(**changes: Any) -> Manifest:
+    """The manifest of `settings` with changes in JSON's types."""
+    return Manifest.from_json(settings(**changes))
 
 
 def add_everything(writer: BundleWriter, content: bytes = b"first") -> Manifest:
@@ -40,7 +50,7 @@ def add_everything(writer: BundleWriter, content: bytes = b"first") -> Manifest:
     sample = writer.add_bytes("sample", "png", b"picture")
     made = settings(tables={"noise_levels": table}, samples=[sample])
     made["graphs"]["denoise"] |= {"forms": {"plain": graph}, "weights": [weights]}
-    return Manifest(**made)
+    return Manifest.from_json(made)
 
 
 def write_bundle(path: Path, content: bytes = b"first", *, force: bool = False) -> Bundle:

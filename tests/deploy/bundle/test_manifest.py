@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import deploy
-from deploy.bundle import SCHEMA, FileRecord, Manifest
-from deploy.bundle.quantization import Quantization
+from deploy.bundle import SCHEMA, Bundle, FileRecord, Manifest
 from deploy.errors import BundleError
-from tests.deploy.bundle.small_bundle import settings
+from deploy.packaged.places import IDM_BUNDLE
+from tests.deploy.bundle.small_bundle import manifest_of, settings
 from tests.deploy.quantizations import int8_target, quantization
 
 QUANTIZED = quantization(ort=int8_target())
@@ -26,34 +26,55 @@ json_values = st.recursive(
 
 
 def as_json(**changes: Any) -> dict[str, Any]:
-    return Manifest(**settings()).as_json() | changes
+    return manifest_of().as_json() | changes
 
 
-@given(measured=st.dictionaries(st.text(max_size=9), json_values, max_size=3), told=st.none() | st.just(QUANTIZED))
-def test_writing_and_reading_is_identity(measured: dict[str, Any], told: Quantization | None) -> None:
-    entry = {"noise_levels": [0.5], "rules": measured}
-    manifest = Manifest(**settings(placements={"ddim/1/noise": entry}, quantization=told))
-    assert Manifest.from_json(json.loads(manifest.as_bytes())) == manifest
+besides = st.dictionaries(st.text(max_size=9).map("x-{}".format) | st.just("besides"), st.just({}) | json_values)
+
+
+@given(besides=besides)
+def test_what_another_version_has_besides_is_kept(besides: dict[str, Any]) -> None:
+    """In every object that may hold more than is declared, be it below another; nothing of it is looked at."""
+    tensor = {"name": "x", "dtype": "float32", "shape": [1]} | besides
+    data = settings(
+        graphs={"denoise": {"forms": {}, "inputs": [tensor, tensor], "outputs": [], "weights": []} | besides},
+        presets={"balanced": {"equation": "ddim", "steps": 1, "measured_taste": 3} | besides},
+        placements={"ddim/1/noise": {"noise_levels": [0.5]} | besides},
+        scale_range={"trained": [1, 8.0]} | besides,
+        quantization=QUANTIZED.as_json(),
+    )
+    manifest = Manifest.from_json(data)
+    written = (json.dumps(data, sort_keys=True, indent=1) + "\n").encode()
+    assert manifest.as_bytes() == written and Manifest.from_json(json.loads(written)) == manifest
+    assert manifest.presets["balanced"].measured("taste") == 3
+    assert list(manifest.presets["balanced"].without_measured().besides) == list(besides)
+
+
+def test_bundles_are_written_as_they_are_read(latent_gen: Bundle) -> None:
+    """The packaged one has fitted rows and measured presets; one that generates has no scale of training."""
+    for folder in (IDM_BUNDLE, latent_gen.path):
+        written = (folder / "bundle.json").read_bytes()
+        assert Manifest.from_json(json.loads(written)).as_bytes() == written
 
 
 def test_the_bytes_do_not_depend_on_the_order_of_the_keys() -> None:
     turned = dict(reversed(list(settings().items())))
-    assert Manifest(**turned).as_bytes() == Manifest(**settings()).as_bytes()
-    assert Manifest(**settings()).as_bytes().endswith(b"}\n")
+    assert Manifest.from_json(turned).as_bytes() == manifest_of().as_bytes()
+    assert manifest_of().as_bytes().endswith(b"}\n")
 
 
 def test_optional_keys_are_absent_until_they_say_something() -> None:
     assert "quantization" not in as_json()
     assert "calibration_images" not in as_json()
-    quantized = replace(Manifest(**settings()), quantization=QUANTIZED, calibration_images={"a.png": "0" * 64})
+    quantized = replace(manifest_of(), quantization=QUANTIZED, calibration_images={"a.png": "0" * 64})
     assert quantized.as_json()["quantization"] == QUANTIZED.as_json()
 
 
 def test_a_manifest_does_not_change_with_the_values_it_was_made_from() -> None:
     made = settings()
-    manifest = Manifest(**made)
+    manifest = Manifest.from_json(made)
     made["graphs"]["denoise"]["forms"]["later"] = "x"
-    assert manifest.graphs["denoise"]["forms"] == {}
+    assert manifest.graphs["denoise"].forms == {}
 
 
 def test_a_newer_schema_is_refused_with_both_versions() -> None:
@@ -74,7 +95,7 @@ def test_a_newer_schema_without_a_known_writer_is_refused_too() -> None:
     ("trained", "usual", "only"), [([1, 8], 4, None), ([1, 3], 3, None), ([8, 8], 8, 8), (None, 4, None)]
 )
 def test_the_usual_scale_is_within_training(trained: list[float] | None, usual: float, only: float | None) -> None:
-    manifest = Manifest(**settings(scale_range={"trained": trained}))
+    manifest = manifest_of(scale_range={"trained": trained})
     assert (manifest.usual_scale, manifest.only_scale) == (usual, only)
 
 
@@ -132,6 +153,7 @@ MALFORMED: list[tuple[str, Any, str]] = [
     ("presets", {"balanced": PRESET | {"start": 1.5}}, "presets.balanced.start is 1.5, expected a number <= 1.0"),
     ("presets", {"balanced": PRESET | {"measured_dists": "x"}}, "balanced.measured_dists is 'x', expected a number"),
     ("placements", {"ddim/1/noise": {"noise_levels": []}}, r"noise_levels is \[\], expected a list of length >= 1"),
+    ("placements", {"a": {"noise_levels": [0.5], "rules": 3}}, "placements.a.rules is 3, expected an object or null"),
     ("default_preset", [], r"default_preset is \[\], expected a text"),
     ("default_preset", "best", r"default_preset 'best' is none of the presets \(balanced\)"),
     ("source", {"file": "/home/me/a.pt", "sha256": "0" * 64, "bytes": 1}, "file name without its folder"),
@@ -164,19 +186,19 @@ MALFORMED: list[tuple[str, Any, str]] = [
 @pytest.mark.parametrize(("key", "value", "sentence"), MALFORMED)
 def test_a_malformed_value_is_named_with_its_place(key: str, value: Any, sentence: str) -> None:
     with pytest.raises(BundleError, match=sentence):
-        Manifest(**settings(**{key: value}))
+        manifest_of(**{key: value})
 
 
 def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(BundleError, match=r"family is .*opset is.*quantization: "):
-        Manifest(**settings(family="", opset=-3, quantization=[]))
+        manifest_of(family="", opset=-3, quantization=[])
     with pytest.raises(BundleError, match=r"a0 is .*a4 is .*; and 995 more\.$"):
-        Manifest(**settings(tables={f"a{number}": 1 for number in range(1000)}))
+        manifest_of(tables={f"a{number}": 1 for number in range(1000)})
 
 
 @pytest.mark.parametrize("trained", [None, [1, 8], [4.0, 4.0]])
 def test_a_model_that_generates_has_no_trained_scale(trained: list[int] | None) -> None:
-    assert Manifest(**settings(scale_range={"trained": trained})).scale_range["trained"] == trained
+    assert manifest_of(scale_range={"trained": trained}).as_json()["scale_range"] == {"trained": trained}
 
 
 NAME = "x-" + "0" * 16 + ".bin"
@@ -202,7 +224,7 @@ def test_a_record_has_a_hash_and_a_size() -> None:
 
 def test_a_needed_file_must_be_listed() -> None:
     graph = GRAPH | {"forms": {"plain": "g-" + NAME}, "weights": ["w-" + NAME]}
-    manifest = Manifest(**settings(graphs={"denoise": graph}, tables={"t": "t-" + NAME}, samples=["s-" + NAME]))
+    manifest = manifest_of(graphs={"denoise": graph}, tables={"t": "t-" + NAME}, samples=["s-" + NAME])
     with pytest.raises(
         BundleError, match=r"graph denoise names g-.*graph denoise names w-.*table t .*samples names s-"
     ):
@@ -211,5 +233,5 @@ def test_a_needed_file_must_be_listed() -> None:
 
 def test_a_file_mentioned_anywhere_is_kept() -> None:
     record = FileRecord(sha256="0" * 64, bytes=1)
-    manifest = Manifest(**settings(quantization=quantization(ort=int8_target(weights=(NAME,)))))
+    manifest = manifest_of(quantization=quantization(ort=int8_target(weights=(NAME,))).as_json())
     assert manifest.mentioned({NAME: record, "other-" + NAME: record}) == {NAME: record}

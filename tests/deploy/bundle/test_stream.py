@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.bundle import Bundle, BundleWriter, Manifest
+from deploy.bundle import Bundle, BundleWriter
 from deploy.errors import BundleError
-from tests.deploy.bundle.small_bundle import settings, tree, write_bundle
+from tests.deploy.bundle.small_bundle import manifest_of, tree, write_bundle
 
 
 @given(pieces=st.lists(st.binary(max_size=50), max_size=5))
@@ -28,7 +28,7 @@ def test_a_file_written_in_pieces_is_the_file_written_at_once(
         assert stream.tell() == len(b"".join(pieces))
         assert offsets == [len(b"".join(pieces[:index])) for index in range(len(pieces))]
         assert stream.name == writer.add_bytes("w", "bin", b"".join(pieces))
-        bundle = writer.commit(Manifest(**settings(samples=[stream.name])))
+        bundle = writer.commit(manifest_of(samples=[stream.name]))
     assert Bundle.open(bundle.path).file(stream.name).read_bytes() == b"".join(pieces)
 
 
@@ -47,7 +47,7 @@ def test_equal_arrays_give_equal_files(tmp_path: Path, array: np.ndarray) -> Non
     with BundleWriter.create(tmp_path / "x.bundle") as writer:
         name = writer.add_array("t", array)
         assert writer.add_array("t", same) == name
-        bundle = writer.commit(Manifest(**settings(tables={"t": name})))
+        bundle = writer.commit(manifest_of(tables={"t": name}))
     read = bundle.table("t")
     assert read.shape == array.shape
     assert np.array_equal(read, array)

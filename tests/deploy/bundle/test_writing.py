@@ -1,16 +1,20 @@
 """Writing leaves the old bundle or the new one, never a mixture, and nothing besides."""
 
 import errno
+import math
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from deploy.bundle import Bundle, BundleWriter, Manifest
+from deploy.bundle import Bundle, BundleWriter
 from deploy.bundle.locking import DirectoryLock
+from deploy.bundle.records import Preset
 from deploy.errors import BundleError
-from tests.deploy.bundle.small_bundle import add_everything, settings, tree, write_bundle
+from tests.deploy.bundle.small_bundle import add_everything, manifest_of, tree, write_bundle
 
 
 def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
@@ -115,11 +119,10 @@ def test_an_exception_after_commit_keeps_the_bundle(tmp_path: Path) -> None:
 
 def test_an_update_keeps_what_is_still_mentioned_and_drops_the_rest(tmp_path: Path) -> None:
     old = write_bundle(tmp_path / "a.bundle")
-    graph = old.manifest.graphs["denoise"]
     with BundleWriter.update(old) as writer:
         int8 = writer.add_bytes("int8", "onnx", b"quantized")
-        changed = graph | {"forms": {"int8": int8}, "weights": []}
-        new = writer.commit(replace(old.manifest, graphs={"denoise": changed}))
+        graph = msgspec.structs.replace(old.manifest.graphs["denoise"], forms={"int8": int8}, weights=())
+        new = writer.commit(replace(old.manifest, graphs={"denoise": graph}))
     kept = {"bundle.json", int8, *old.manifest.tables.values(), *old.manifest.samples}
     assert set(tree(new.path)) == kept
     assert set(new.manifest.files) == kept - {"bundle.json"}
@@ -213,7 +216,7 @@ def test_a_manifest_that_needs_an_unwritten_file_is_refused(tmp_path: Path) -> N
         BundleWriter.create(tmp_path / "a.bundle") as writer,
         pytest.raises(BundleError, match=r"samples names gone\.png, which its files do not list"),
     ):
-        writer.commit(Manifest(**settings(samples=["gone.png"])))
+        writer.commit(manifest_of(samples=["gone.png"]))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -224,15 +227,15 @@ def test_mistakes_of_the_caller_are_named(tmp_path: Path) -> None:
     with writer:
         name = writer.add_bytes("w", "bin", b"")
         with pytest.raises(ValueError, match="files were added that the manifest does not mention: w-"):
-            writer.commit(Manifest(**settings()))
+            writer.commit(manifest_of())
         stream = writer.open_file("w", "bin")
         with pytest.raises(ValueError, match="a BundleStream is written inside"):
             stream.write(b"")
         with stream, pytest.raises(ValueError, match="leave the `with` block first"):
             _ = stream.name
-        writer.commit(Manifest(**settings(samples=[name])))
+        writer.commit(manifest_of(samples=[name]))
         with pytest.raises(ValueError, match="commit was already called"):
-            writer.commit(Manifest(**settings(samples=[name])))
+            writer.commit(manifest_of(samples=[name]))
 
 
 def test_releasing_a_lock_twice_is_harmless(tmp_path: Path) -> None:
@@ -240,3 +243,24 @@ def test_releasing_a_lock_twice_is_harmless(tmp_path: Path) -> None:
     lock.release()
     lock.release()
     assert DirectoryLock(tmp_path).certain
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"presets": {"balanced": Preset(equation="ddim", steps=0)}}, "presets.balanced.steps is 0, expected a whole"),
+        (
+            {"presets": {"balanced": Preset(equation="ddim", steps=1).with_measured("taste", math.nan)}},
+            "presets.balanced.measured_taste is nan, and JSON has no such number",
+        ),
+        ({"tables": {"t": "gone.npy"}}, "table t names gone.npy, which its files do not list"),
+    ],
+)
+def test_what_code_made_wrong_is_refused_before_it_is_written(
+    tmp_path: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    bundle = write_bundle(tmp_path / "a.bundle")
+    before = tree(bundle.path)
+    with BundleWriter.update(bundle) as writer, pytest.raises(BundleError, match=sentence):
+        writer.commit(replace(bundle.manifest, **changes))
+    assert tree(bundle.path) == before

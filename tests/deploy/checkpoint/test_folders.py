@@ -188,4 +188,4 @@ def test_the_current_folder_may_be_one(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(folder)
     place = default_path(Path())
     assert place == Path("ldm-sr.bundle")
-    assert export_bundle(load_checkpoint("."), folder.parent / place).manifest.source["file"] == "ldm-sr"
+    assert export_bundle(load_checkpoint("."), folder.parent / place).manifest.source.file == "ldm-sr"

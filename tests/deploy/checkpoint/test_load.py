@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 import deploy
+from deploy.bundle.records import ConfiguredValue
 from deploy.checkpoint.load import Checkpoint, load_checkpoint, metadata_for
 from deploy.errors import CheckpointError, ConfigError
 from deploy.families.idm.config import IdmConfig
@@ -120,10 +121,8 @@ def test_latent_arguments_are_recovered_with_the_metadata(tmp_path: Path, name: 
     # No conditioning is written as nothing.
     nothing = {"conditioning_key"} if config.conditioning_key is None else set()
     assert {field for field, source in found.sources.items() if source != "metadata"} == nothing
-    assert found.configuration["unet.num_head_channels"] == {
-        "value": config.unet.num_head_channels if config.unet else None,
-        "source": "metadata",
-    }
+    heads = config.unet.num_head_channels if config.unet else None
+    assert found.configuration["unet.num_head_channels"] == ConfiguredValue(value=heads, source="metadata")
 
 
 def test_idm_metadata_reaches_configuration_and_schedule(tmp_path: Path) -> None:

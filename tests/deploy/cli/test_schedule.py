@@ -65,7 +65,7 @@ def test_presets_are_judged_on_the_folder_that_is_named(common: list[str]) -> No
     """As `evaluate` judges them there: the stored figure is that of the preset on these originals."""
     assert CliRunner().invoke(app, common).exit_code == 0
     bundle = Bundle.open(Path("micro.bundle"))
-    judged = bundle.manifest.presets["best"]["measured_ssimulacra2"]
+    judged = bundle.manifest.presets["best"].measured("ssimulacra2")
     with Upscaler(bundle, threads=1) as upscaler:
         originals = read_originals(Path("mine"), 2.0, crop=30)
         looks = [ssimulacra2(upscaler.upscale(one.lr, size=one.size, preset="best"), one.pixels) for one in originals]
@@ -94,7 +94,7 @@ def test_fitted_equations_are_stored_and_preferred_where_they_look_better() -> N
         originals = read_originals(Path("mine"), 2.0, crop=30)
         looks = [ssimulacra2(upscaler.upscale(one.lr, size=one.size, preset="best"), one.pixels) for one in originals]
     presets = bundle.manifest.presets
-    measured = {name: presets[name]["measured_ssimulacra2"] for name in ("balanced", "best")}
+    measured = {name: presets[name].measured("ssimulacra2") or 0.0 for name in ("balanced", "best")}
     assert measured["best"] == pytest.approx(sum(looks) / 2, abs=1e-9) == max(measured["balanced"], measured["best"])
     assert best.fitted is not None  # random weights: what is fitted to the originals looks far better than what is not
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from deploy.bundle.records import Preset
 from deploy.cli.main import app
 from deploy.errors import CheckpointError
 from deploy.images.files import read_image, write_image
@@ -43,7 +44,7 @@ def test_a_checkpoint_that_lost_a_part_is_told_so(tmp_path: Path) -> None:
 def test_a_checkpoint_becomes_an_int8_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("deploy.int8.recording.trajectories.PLAIN_STEPS", 2)
-    monkeypatch.setattr("deploy.export.export.PLAIN_PRESETS", {"balanced": {"equation": "ddim", "steps": 2}})
+    monkeypatch.setattr("deploy.export.export.PLAIN_PRESETS", {"balanced": Preset(equation="ddim", steps=2)})
     save_sr3(tmp_path)
     (tmp_path / "photographs").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.bundle import Bundle
+from deploy.bundle.records import Preset
 from deploy.checkpoint.load import load_checkpoint
 from deploy.cli.main import app
 from deploy.demo import demo as demo_module
@@ -65,7 +66,7 @@ def test_the_demo_makes_pictures_sheets_and_figures(finished: Path) -> None:
 @pytest.mark.slow
 def test_int8_stands_beside_float(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a tiny network: what is shown is under test, not the packaged model."""
-    monkeypatch.setattr("deploy.export.export.PLAIN_PRESETS", {"balanced": {"equation": "ddim", "steps": 2}})
+    monkeypatch.setattr("deploy.export.export.PLAIN_PRESETS", {"balanced": Preset(equation="ddim", steps=2)})
     monkeypatch.setattr("deploy.int8.recording.trajectories.PLAIN_STEPS", 2)
     monkeypatch.setattr("deploy.int8.telling.results.HELD_OUT", 1)
     loaded = load_checkpoint(save_idm(tmp_path), config={"norm_groups": 8, "image_size": 16})

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -25,7 +24,7 @@ from engines.errors import EngineError
 def _with_graph(bundle: Bundle, place: Path, name: str, change: Callable[[ModelProto], None]) -> Bundle:
     """A copy whose graph was changed behind the back of bundle.json, which is not asked for hashes here."""
     copy = replace(bundle, path=Path(shutil.copytree(bundle.path, place / "a.bundle")))
-    for form in bundle.manifest.graphs[name]["forms"]:
+    for form in bundle.manifest.graphs[name].forms:
         path = copy.graph(name, form)
         model = onnx.load(path, load_external_data=False)
         change(model)
@@ -64,8 +63,8 @@ def test_another_graph_than_the_described_one_is_not_opened(
 
 
 def test_weights_come_from_files_that_the_graph_is_said_to_use(idm_micro: Bundle) -> None:
-    described: dict[str, Any] = dict(idm_micro.manifest.graphs)
-    described["encode"] = {**described["encode"], "weights": []}
+    described = dict(idm_micro.manifest.graphs)
+    described["encode"] = msgspec.structs.replace(described["encode"], weights=())
     bundle = replace(idm_micro, manifest=replace(idm_micro.manifest, graphs=described))
     assert graph_file(idm_micro, "encode", "instance").is_file()
     with pytest.raises(EngineError, match=r"it uses the weights file weights-.*\.bin, expected one of "):
@@ -82,9 +81,9 @@ def test_packaged_graphs_are_as_trusted_as_the_code(monkeypatch: pytest.MonkeyPa
 
 def test_an_output_that_is_renamed_in_both_is_a_refusal(idm_micro: Bundle, tmp_path: Path) -> None:
     bundle = _with_graph(idm_micro, tmp_path, "denoise", _renamed)
-    described: dict[str, Any] = dict(bundle.manifest.graphs)
-    output = {**described["denoise"]["outputs"][0], "name": "noisse"}
-    described["denoise"] = {**described["denoise"], "outputs": [output]}
+    described = dict(bundle.manifest.graphs)
+    output = msgspec.structs.replace(described["denoise"].outputs[0], name="noisse")
+    described["denoise"] = msgspec.structs.replace(described["denoise"], outputs=(output,))
     renamed = replace(bundle, manifest=replace(bundle.manifest, graphs=described))
     trust_in_this_process(digest_of(renamed.manifest))  # its first run would meet the files that are damaged
     pixels = np.zeros((4, 4, 3), np.uint8)

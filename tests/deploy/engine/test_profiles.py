@@ -52,7 +52,7 @@ def test_every_axis_of_every_graph_has_its_sizes(idm: Bundle, latent_sr: Bundle,
         profiles = profiles_of_graphs(bundle, default_sizes(bundle))
         assert set(profiles) == set(bundle.manifest.graphs)
         for name, graph in bundle.manifest.graphs.items():
-            named = {axis for spec in graph["inputs"] for axis in spec["shape"] if isinstance(axis, str)}
+            named = {axis for tensor in graph.inputs for axis in tensor.shape if isinstance(axis, str)}
             assert set(profiles[name].axes) == named
 
 

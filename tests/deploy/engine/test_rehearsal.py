@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import typer
+from msgspec.structs import replace as changed
 from onnx import helper, numpy_helper
 from typer.testing import CliRunner
 
@@ -54,7 +55,7 @@ def test_a_graph_that_takes_all_memory_does_so_elsewhere(idm_micro: Bundle, tmp_
     with BundleWriter.update(copy) as writer:
         file = writer.add_bytes("tabulate", "onnx", model.SerializeToString())
         described = dict(copy.manifest.graphs)
-        described["tabulate"] = {**described["tabulate"], "forms": {"instance": file, "group": file}}
+        described["tabulate"] = changed(described["tabulate"], forms={"instance": file, "group": file})
         hostile = writer.commit(replace(copy.manifest, graphs=described))
     with pytest.raises(BundleError, match=r"trying .*b\.bundle on onnxruntime-cpu: .*not enough memory"):
         GraphSet(stranger(hostile, tmp_path / "b.bundle"), EngineChoice(threads=1)).engine("encode")
@@ -93,7 +94,7 @@ def test_a_strangers_bundle_runs_first_elsewhere_and_once(
         monkeypatch.setattr(known, "_IN_THIS_PROCESS", {})  # as in another process
     assert all(line.startswith("onnxruntime-cpu ") for line in known.known_of(known.digest_of(bundle.manifest)))
     with BundleWriter.update(bundle) as writer:  # what the tool makes of it is known
-        made = writer.commit(replace(bundle.manifest, source={**bundle.manifest.source, "file": "ours"}))
+        made = writer.commit(replace(bundle.manifest, source=changed(bundle.manifest.source, file="ours")))
     assert known.known_of(known.digest_of(made.manifest)) == {"written"}
     copied = Bundle.open(Path(shutil.copytree(IDM_BUNDLE, tmp_path / "packaged.bundle")))
     for trusted in (made, copied):

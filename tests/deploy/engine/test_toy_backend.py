@@ -12,6 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from deploy import Bundle, Upscaler
+from deploy.bundle.records import Preset
 from deploy.cli.main import app
 from deploy.engine.trials import TrialSettings, trial_step
 from deploy.families.table import FAMILIES
@@ -60,7 +61,7 @@ def test_a_new_backend_makes_float_and_int8_pictures(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("deploy.int8.recording.trajectories.PLAIN_STEPS", 3)
-    monkeypatch.setattr("deploy.export.export.PLAIN_PRESETS", {"balanced": {"equation": "ddim", "steps": 3}})
+    monkeypatch.setattr("deploy.export.export.PLAIN_PRESETS", {"balanced": Preset(equation="ddim", steps=3)})
     torch.manual_seed(0)
     torch.save(TOY.build(TOY.config(width=4)).state_dict(), "toy.pt")
     photographs = tmp_path / "photographs"

@@ -107,7 +107,7 @@ def test_the_step_graph_is_clean(bundle: Bundle, form: str) -> None:
 def test_graphs_share_one_weights_file(bundle: Bundle) -> None:
     locations = set()
     for graph in bundle.manifest.graphs.values():
-        for name in graph["forms"].values():
+        for name in graph.forms.values():
             model = onnx.load(str(bundle.file(name)), load_external_data=False)
             entries = (entry for tensor in model.graph.initializer for entry in tensor.external_data)
             locations |= {entry.value for entry in entries if entry.key == "location"}
@@ -117,7 +117,7 @@ def test_graphs_share_one_weights_file(bundle: Bundle) -> None:
 
 def test_graphs_pass_the_onnx_checker(bundle: Bundle) -> None:
     for graph in bundle.manifest.graphs.values():
-        for name in graph["forms"].values():
+        for name in graph.forms.values():
             onnx.checker.check_model(str(bundle.file(name)))
 
 

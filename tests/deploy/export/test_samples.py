@@ -58,7 +58,7 @@ def test_a_bundle_of_an_earlier_version_gets_them(bundle: Bundle, picture: Path,
     with BundleWriter.update(Bundle.open(tmp_path / "old.bundle")) as writer:
         old = writer.commit(replace(bundle.manifest, samples=()))
     assert old.sample_images() == []
-    filled = with_samples(old, default_samples(old.manifest.scale_range["trained"]))
+    filled = with_samples(old, default_samples(old.manifest.scale_range.trained))
     assert filled.manifest == bundle.manifest and files_of(filled.path) == files_of(bundle.path)
     other = with_samples(filled, read_samples([picture]))
     assert [path.suffix for path in other.sample_images()] == [".jpg"] and not other.unlisted()

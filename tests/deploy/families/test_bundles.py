@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from deploy.bundle import Bundle
+from deploy.bundle.records import ConfiguredValue, Preset, ScheduleOfBetas, ScheduleOfKind
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.errors import BundleError
 from deploy.families.bundles import check_bundle
@@ -14,7 +15,7 @@ from deploy.families.table import FAMILIES
 
 
 def _with_value(bundle: Bundle, name: str, value: Any) -> Bundle:
-    configuration = {**bundle.manifest.configuration, name: {"value": value, "source": "weights"}}
+    configuration = {**bundle.manifest.configuration, name: ConfiguredValue(value=value, source="weights")}
     return replace(bundle, manifest=replace(bundle.manifest, configuration=configuration))
 
 
@@ -53,12 +54,12 @@ def test_parts_have_kinds_and_limits_too(latent_sr: Bundle) -> None:
 @pytest.mark.parametrize(
     ("part", "value", "sentence"),
     [
-        ("presets", {"balanced": {"equation": "ddimm", "steps": 1}}, "its preset balanced: .*'ddimm' is unknown"),
-        ("presets", {"balanced": {"equation": "ddim", "steps": 1, "placement": "searched"}}, "no searched placement"),
-        ("presets", {"balanced": {"equation": "ddim", "steps": 1, "draws": 10**6}}, "its preset balanced: .*draws"),
-        ("schedule", {"kind": "quadratic", "timesteps": 10}, "schedule kind 'quadratic' is unknown"),
-        ("schedule", {"kind": "linear", "timesteps": 10}, "beta start must be a number"),
-        ("schedule", {"betas": [1.0, 0.5]}, "beta 0 of 2 is 1"),
+        ("presets", {"balanced": Preset(equation="ddimm", steps=1)}, "its preset balanced: .*'ddimm' is unknown"),
+        ("presets", {"balanced": Preset(equation="ddim", steps=1, placement="searched")}, "no searched placement"),
+        ("presets", {"balanced": Preset(equation="ddim", steps=1, draws=10**6)}, "its preset balanced: .*draws"),
+        ("schedule", ScheduleOfKind(kind="quadratic", timesteps=10), "schedule kind 'quadratic' is unknown"),
+        ("schedule", ScheduleOfKind(kind="linear", timesteps=10), "beta start must be a number"),
+        ("schedule", ScheduleOfBetas(betas=(1.0, 0.5)), "beta 0 of 2 is 1"),
     ],
 )
 def test_presets_and_schedule_are_ones_that_can_be_sampled(

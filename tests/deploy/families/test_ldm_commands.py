@@ -10,6 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from deploy import Bundle, load_checkpoint
+from deploy.bundle.records import Preset
 from deploy.cli.main import app
 from deploy.errors import CheckpointError, ConfigError
 from deploy.families.detection import Stored
@@ -32,7 +33,7 @@ def runs(arguments: str) -> str:
 def test_a_folder_becomes_an_int8_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("deploy.int8.recording.trajectories.PLAIN_STEPS", 3)
-    monkeypatch.setattr("deploy.export.export.PLAIN_PRESETS", {"balanced": {"equation": "ddim", "steps": 3}})
+    monkeypatch.setattr("deploy.export.export.PLAIN_PRESETS", {"balanced": Preset(equation="ddim", steps=3)})
     folder = save_folder(tmp_path / "ldm-sr.v1", *networks(SMALL))
     save_compvis(tmp_path / "other.ckpt", load_checkpoint(folder).network)
     photographs = tmp_path / "photographs"

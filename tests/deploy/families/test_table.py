@@ -1,7 +1,10 @@
 """The table of families: what every record owes, and finding one."""
 
+from dataclasses import replace
+
 import pytest
 
+from deploy.bundle import Bundle
 from deploy.errors import BundleError
 from deploy.families.bundles import recorded_config
 from deploy.families.contract import Family
@@ -22,10 +25,10 @@ def test_rewrites_are_explained_to_readers(family: Family) -> None:
     assert all(rewrite.title and rewrite.what and rewrite.saves for rewrite in family.rewrites.values())
 
 
-def test_an_unknown_family_is_refused_with_those_there_are() -> None:
+def test_an_unknown_family_is_refused_with_those_there_are(idm_micro: Bundle) -> None:
     with pytest.raises(
         BundleError, match="no family of networks called 'sr5' in this version; it runs latent, idm, sr3"
     ):
         family_named("sr5")
     with pytest.raises(BundleError, match="no family of networks called 'sr5'"):
-        recorded_config("sr5", {})
+        recorded_config(replace(idm_micro.manifest, family="sr5"))

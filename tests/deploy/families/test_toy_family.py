@@ -11,6 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from deploy import Bundle, Upscaler, load_checkpoint
+from deploy.bundle.records import Preset
 from deploy.cli.main import app
 from deploy.errors import ConfigError
 from deploy.families.contract import Family
@@ -38,7 +39,7 @@ def test_a_checkpoint_of_a_new_family_becomes_an_int8_picture(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("deploy.int8.recording.trajectories.PLAIN_STEPS", 3)
-    monkeypatch.setattr("deploy.export.export.PLAIN_PRESETS", {"balanced": {"equation": "ddim", "steps": 3}})
+    monkeypatch.setattr("deploy.export.export.PLAIN_PRESETS", {"balanced": Preset(equation="ddim", steps=3)})
     torch.manual_seed(0)
     torch.save(toy.build(toy.config(width=4)).state_dict(), "toy.pt")
     photographs = tmp_path / "photographs"

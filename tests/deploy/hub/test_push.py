@@ -33,9 +33,9 @@ def test_what_was_pushed_comes_back_the_same(hub: Hub, tmp_path: Path) -> None:
     assert kept[1].keys() == {"README.md", "bundle.json", *bundle.manifest.files}
     assert Bundle.open(str(done.address)).manifest == Bundle.open("hf://a/new").manifest == bundle.manifest
     with BundleWriter.update(bundle) as writer:  # a second time: one more commit, of what has changed
-        changed = writer.commit(replace(bundle.manifest, rewrites=["other"]))
+        changed = writer.commit(replace(bundle.manifest, rewrites=("other",)))
     again = pushed(changed)
-    assert again.address != done.address and Bundle.open(str(again.address)).manifest.rewrites == ["other"]
+    assert again.address != done.address and Bundle.open(str(again.address)).manifest.rewrites == ("other",)
 
 
 @pytest.mark.parametrize(

@@ -55,5 +55,5 @@ def quantized_without_calibration(source: Path, folder: Path, target: str, range
     edges = np.linspace(0, 1, ranges + 1).tolist()
     made = graphs_of_target(bundle, target, made_up_recipe(bundle, target, ranges), edges)
     with BundleWriter.update(bundle) as writer:
-        targets = write_targets(writer, [made], bundle.manifest.graphs["denoise"]["weights"])
+        targets = write_targets(writer, [made], bundle.manifest.graphs["denoise"].weights)
         return writer.commit(replace(bundle.manifest, quantization=quantization(**targets)))

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.bundle import Bundle
+from deploy.bundle.records import Preset
 from deploy.cli.main import app
 from deploy.errors import FolderError
 from deploy.images.files import read_image
@@ -31,7 +32,7 @@ MEASURED = {target: {"psnr_drop": 0.0} for target in TARGET_NAMES}
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps everywhere and one held-out picture."""
-    monkeypatch.setattr("deploy.export.export.PLAIN_PRESETS", {"balanced": {"equation": "ddim", "steps": 2}})
+    monkeypatch.setattr("deploy.export.export.PLAIN_PRESETS", {"balanced": Preset(equation="ddim", steps=2)})
     monkeypatch.setattr("deploy.int8.recording.trajectories.PLAIN_STEPS", 2)
     monkeypatch.setattr("deploy.int8.telling.results.HELD_OUT", 1)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from deploy.bundle import Bundle, BundleWriter
+from deploy.bundle.records import Preset
 from deploy.images.files import read_image
 from deploy.int8.pipeline import quantize_bundle
 from deploy.int8.settings import Places, QuantizeSettings
@@ -34,7 +35,7 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def quantized(name: str, folder: Path, photographs: Path) -> Bundle:
     bundle = exported_latent(name, folder, SIZES[name])
-    presets = {"quick": {"equation": "ddim", "steps": 2}}
+    presets = {"quick": Preset(equation="ddim", steps=2)}
     with BundleWriter.update(bundle) as writer:
         bundle = writer.commit(replace(bundle.manifest, presets=presets, default_preset="quick"))
     places = Places(calibration=photographs, cache=folder / "cache", max_memory=1 << 30, threads=1)

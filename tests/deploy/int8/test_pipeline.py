@@ -12,6 +12,7 @@ import pytest
 from calibration.errors import ChoiceError
 from deploy.bundle import Bundle, BundleWriter
 from deploy.bundle.fitted import FittedEquation, FittedStep, FittedTo
+from deploy.bundle.records import Preset
 from deploy.engine.int8 import Int8Denoiser
 from deploy.errors import BundleError
 from deploy.images.files import read_image
@@ -28,7 +29,7 @@ SETTINGS = QuantizeSettings(scales=(2.0, 4.0), crop=16, pictures=4, ranges=2, ma
 @pytest.fixture
 def short(micro: Bundle) -> Bundle:
     """The tiny bundle with a preset of three steps."""
-    presets = {"quick": {"equation": "ddim", "steps": 3}}
+    presets = {"quick": Preset(equation="ddim", steps=3)}
     with BundleWriter.update(micro) as writer:
         return writer.commit(replace(micro.manifest, presets=presets, default_preset="quick"))
 
@@ -196,7 +197,7 @@ def test_rows_fitted_to_the_int8_graphs_that_are_replaced_go_at_once(
     )  # fmt: skip
     step = FittedStep(noise_level=0.5, x=0.0, x0=(1.0,))
     equation = FittedEquation(steps=(step,), from_guess=True, consistency=1.0, fitted_to=to)
-    quick = {"equation": "fitted-1", "steps": 1, "start": 0.5, "measured_ssimulacra2": 50.0}
+    quick = Preset(equation="fitted-1", steps=1, start=0.5).with_measured("ssimulacra2", 50.0)
     with BundleWriter.update(short) as writer:
         presets = {"quick": quick}
         short = writer.commit(replace(short.manifest, presets=presets, fitted={"fitted-1": equation}))
@@ -205,7 +206,7 @@ def test_rows_fitted_to_the_int8_graphs_that_are_replaced_go_at_once(
         calibrated(short, photographs, tmp_path, replace(SETTINGS, ranges=99), say=told.append)
     assert told[0].startswith("fitted-1: fitted to the int8 graphs that are replaced, and taken out with them")
     left = Bundle.open(short.path).manifest
-    assert left.fitted is None and left.presets == {"quick": {"equation": "ddim", "steps": 1, "start": 0.5}}
+    assert left.fitted is None and left.presets == {"quick": Preset(equation="ddim", steps=1, start=0.5)}
 
 
 def test_a_cache_that_cannot_be_made_is_named(short: Bundle, photographs: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from deploy.bundle import Bundle, Manifest
+from deploy.bundle.records import Preset, SearchedPlacement
 from deploy.errors import PlanError
 from deploy.sampling.choices import Choices, placement_key, sampling_from
 
@@ -15,11 +16,11 @@ LEVELS = (0.3, 0.6, 0.9)
 @pytest.fixture
 def manifest(idm_micro: Bundle) -> Manifest:
     presets = {
-        "plain": {"equation": "ddim", "steps": 20, "eta": 0.5},
-        "aided": {"equation": "dpmpp-2m", "steps": 5, "start": 0.4, "consistency": 1.0, "measured_psnr": 3.0},
-        "listed": {"equation": "ddim", "steps": 3, "placement": list(LEVELS), "start": 0.3},
+        "plain": Preset(equation="ddim", steps=20, eta=0.5),
+        "aided": Preset(equation="dpmpp-2m", steps=5, start=0.4, consistency=1.0).with_measured("psnr", 3.0),
+        "listed": Preset(equation="ddim", steps=3, placement=LEVELS, start=0.3),
     }
-    placements = {placement_key("ddim", 3, None): {"noise_levels": list(LEVELS)}}
+    placements = {placement_key("ddim", 3, None): SearchedPlacement(noise_levels=LEVELS)}
     return replace(idm_micro.manifest, presets=presets, default_preset="plain", placements=placements)
 
 

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace as changed
 
 from deploy.bundle import Bundle, Manifest
+from deploy.bundle.records import Preset
 from deploy.engine.chosen import AUTO
 from deploy.engine.graphs import EngineChoice
 from deploy.errors import ImageError
@@ -87,9 +88,11 @@ def test_neither_presets_nor_int8_nor_samples_make_another_model_but_weights_do(
 
     manifest = quantized_idm.manifest
     usual = made_with(quantized_idm).model
-    presets = {**manifest.presets, "draft": {"equation": "ddim", "steps": 1}}
+    presets = {**manifest.presets, "draft": Preset(equation="ddim", steps=1)}
     assert model_of(samples=(), presets=presets, quantization=None, calibration_images=None) == usual
-    graphs = {name: graph | {"weights": ["weights-0123456789abcdef.bin"]} for name, graph in manifest.graphs.items()}
+    graphs = {
+        name: changed(graph, weights=("weights-0123456789abcdef.bin",)) for name, graph in manifest.graphs.items()
+    }
     assert model_of(graphs=graphs) != usual
 
 

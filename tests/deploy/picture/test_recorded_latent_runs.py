@@ -51,7 +51,7 @@ def run(bundle: Bundle, subject: str, case: str, size: tuple[int, int]) -> Itera
     seen: list[NDArray[Any]] = []
     with GraphSet(bundle, EngineChoice(threads=1)) as graphs:
         model = LatentModel(graphs)
-        schedule = NoiseSchedule.from_dict(bundle.manifest.schedule)
+        schedule = NoiseSchedule.from_record(bundle.manifest.schedule)
         shape = RUNS[f"{case}/x_T"].shape
         source = NoiseSource(seed=0, sample=0, images=[0] * shape[0], custom=recorded_noise(case, subject))
         made = (

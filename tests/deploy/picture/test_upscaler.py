@@ -14,6 +14,7 @@ import deploy
 import deploy.engine.choice as engine_choice
 from deploy import Upscaler
 from deploy.bundle import Bundle
+from deploy.bundle.records import Preset
 from deploy.errors import BundleError, MissingPackage, OutputError, PlanError, SizeError
 from deploy.families.compvis.config import PASSES
 from deploy.images.resize import data_consistency, downscale, upscale
@@ -153,7 +154,7 @@ def test_a_decoded_picture_agrees_with_its_input_in_any_depth_and_with_alpha(lat
 
 
 def test_published_sampling_leaves_consistency_out_unless_it_is_asked_for(latent_sr: Bundle) -> None:
-    presets = {"balanced": {"equation": "ddim", "steps": 10, "consistency": 1.0}}
+    presets = {"balanced": Preset(equation="ddim", steps=10, consistency=1.0)}
     manifest = replace(latent_sr.manifest, presets=presets, default_preset="balanced")
     with Upscaler(replace(latent_sr, manifest=manifest), threads=1) as upscaler:
         assert upscaler.sampling().describe().endswith("from pure noise, data consistency 1")
@@ -198,7 +199,7 @@ def test_progress_ends_at_one_and_notices_tell_of_scales_beyond_training(up: Ups
     up.upscale(PICTURE, 8.0, steps=1, notice=told.append)
     assert told == []
     latent.upscale(PICTURE, 30.0, steps=1, notice=told.append)
-    largest = latent.bundle.manifest.scale_range["trained"][1]
+    largest = latent.bundle.manifest.scale_range.trained[1]
     assert told == [f"scale 30 is beyond the trained 1 to {largest:g}: the decoder extrapolates"]
 
 

@@ -6,6 +6,7 @@ from shutil import copytree
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as changed
 from PIL import Image
 
 from deploy.bundle import Bundle, BundleWriter
@@ -150,7 +151,7 @@ def test_a_model_that_generates_shows_draws(tmp_path: Path) -> None:
     from tests.checkpoints import save_latent
 
     bundle = export_bundle(load_checkpoint(save_latent(tmp_path, "latent_gen_tiny")), tmp_path / "g.bundle")
-    short = {name: {**preset, "steps": 1} for name, preset in bundle.manifest.presets.items()}
+    short = {name: changed(preset, steps=1) for name, preset in bundle.manifest.presets.items()}
     quick = replace(bundle, manifest=replace(bundle.manifest, presets=short))
     gallery = make_gallery(quick, GallerySettings(pictures=2, engine=ORT, threads=1), ignore)
     assert [scene.name for scene in gallery.scenes] == ["draw 1", "draw 2"]

@@ -1,5 +1,7 @@
 from dataclasses import replace
 
+from msgspec.structs import replace as changed
+
 from deploy.bundle import Bundle
 from deploy.bundle.quantization import HeldOut, Int8Target, Quantization
 from deploy.packaged.places import IDM_BUNDLE
@@ -10,7 +12,7 @@ def test_a_card_says_what_the_bundle_stores_and_nothing_else() -> None:
     bundle = Bundle.open(IDM_BUNDLE, verify="sizes")
     card = model_card(bundle, "a/idm", "mit")
     assert card.startswith("---\nlicense: mit\n") and "\n# idm\n" in card
-    assert f"SHA-256 `{bundle.manifest.source['sha256']}`" in card
+    assert f"SHA-256 `{bundle.manifest.source.sha256}`" in card
     assert "| balanced (default) | fitted-2, 2 steps" in card and "| not measured |" in card
     assert "None in this bundle; `idm-deploy quantize` adds it." in card
 
@@ -35,6 +37,6 @@ def test_figures_of_int8_are_those_that_were_measured() -> None:
 
 def test_words_of_a_bundle_are_no_markup() -> None:
     bundle = Bundle.open(IDM_BUNDLE, verify="sizes")
-    source = {**bundle.manifest.source, "file": "a`|<script>\n# x"}
+    source = changed(bundle.manifest.source, file="a`|<script>\n# x")
     card = model_card(Bundle(bundle.path, replace(bundle.manifest, source=source)), "a/b", "mit")
     assert "<script" not in card and "\n# x" not in card and "`a---script--# x`" in card

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as changed
 
+from deploy.bundle.records import ConfiguredValue, Preset, SearchedPlacement, Tool
 from deploy.engine.chosen import Candidate, DecisionFigures
 from deploy.errors import FolderError
 from deploy.images.sizes import Size
@@ -104,13 +106,13 @@ def test_hostile_names_stay_text() -> None:
     bare = HOSTILE.replace("/", "")  # a file's name has no folder
     manifest = packaged().manifest
     bundle = packaged(
-        source={**manifest.source, "file": bare},
+        source=changed(manifest.source, file=bare),
         libraries={HOSTILE: HOSTILE},
-        tool={"name": HOSTILE, "version": HOSTILE},
-        configuration={HOSTILE: {"value": HOSTILE, "source": "assumed"}},
-        rewrites=[HOSTILE],
-        placements={HOSTILE: {"noise_levels": [0.5]}},
-        presets={HOSTILE: {"equation": HOSTILE, "steps": 1}, **manifest.presets},
+        tool=Tool(name=HOSTILE, version=HOSTILE),
+        configuration={HOSTILE: ConfiguredValue(value=HOSTILE, source="assumed")},
+        rewrites=(HOSTILE,),
+        placements={HOSTILE: SearchedPlacement(noise_levels=(0.5,))},
+        presets={HOSTILE: Preset(equation=HOSTILE, steps=1), **manifest.presets},
         family="idm",
         quantization=quantization_entry({HOSTILE: int8_target(edges=(0.0, 0.5, 1.0))}, {HOSTILE: HOSTILE}),
         calibration_images={HOSTILE: "0" * 64},

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from deploy.bundle.records import Preset
 from deploy.report.chapters.int8 import int8_section
 from deploy.report.chapters.making import engine_section, rewriting_section
 from deploy.report.chapters.model import model_section
@@ -172,13 +173,13 @@ def test_the_model_tells_where_each_value_came_from() -> None:
     told = words(model_section(BARE))
     assert "channel_multiplier [1, 2, 4, 4] metadata" in told
     assert "metadata: stated in the checkpoint's metadata." in told
-    assert BARE.bundle.manifest.source["sha256"] in told
+    assert BARE.bundle.manifest.source.sha256 in told
     assert "linear, 2000 timesteps, beta 1e-06 to 0.01" in told
     assert "−1 to 1" in told
 
 
 def test_presets_are_drawn_and_one_that_cannot_be_used_says_why() -> None:
-    presets = {**BARE.bundle.manifest.presets, "odd": {"equation": "nonsense", "steps": 3}}
+    presets = {**BARE.bundle.manifest.presets, "odd": Preset(equation="nonsense", steps=3)}
     told = words(sampling_section(Facts(bundle=packaged_bundle(presets=presets))))
     assert "balanced default fitted-2 2 fitted 0.5 1 1 4 best fitted-4 4 fitted 0.5 1 3 4" in told
     assert "The denoising plan is impossible" in told or "nonsense" in told

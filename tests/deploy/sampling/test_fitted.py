@@ -11,6 +11,7 @@ import pytest
 
 from deploy.bundle import Bundle, BundleWriter, Manifest
 from deploy.bundle.fitted import FittedEquation, FittedStep, FittedTo
+from deploy.bundle.records import Preset
 from deploy.errors import BundleError, PlanError
 from deploy.picture.existing import Making
 from deploy.picture.upscaler import Upscaler
@@ -37,8 +38,8 @@ def manifest(idm_micro: Bundle) -> Manifest:
         settings = PlanSettings(steps=3, placement=LEVELS, eta=1.0)
         rules = upscaler.session.model.sampling
         equation = equation_of(make_plan(upscaler.session.schedule, settings, rules=rules))
-    preset = {"equation": "fitted-3", "steps": 3, "start": 0.5, "consistency": 0.5, "placement": "logsnr", "eta": 1.0}
-    presets = {"draft": {"equation": "ddim", "steps": 1}, "balanced": preset}
+    preset = Preset(equation="fitted-3", steps=3, start=0.5, consistency=0.5, placement="logsnr", eta=1.0)
+    presets = {"draft": Preset(equation="ddim", steps=1), "balanced": preset}
     return replace(idm_micro.manifest, fitted={"fitted-3": equation}, presets=presets, default_preset="balanced")
 
 

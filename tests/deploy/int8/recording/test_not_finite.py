@@ -13,6 +13,7 @@ from calibration.observe.observer import first_not_finite
 from calibration.passes.gathering import gather, quantizable_layers
 from calibration.passes.inputs import DenoiserInput, Inputs
 from deploy.bundle import Bundle, BundleWriter
+from deploy.bundle.records import Preset
 from deploy.engine.graphs import EngineChoice, GraphSet
 from deploy.engine.trials import TrialSettings, trial_step
 from deploy.images.sizes import Size
@@ -42,7 +43,7 @@ def feeds_of(bundle: Bundle) -> dict[str, np.ndarray]:
 
 
 def test_quantizing_names_layer_and_step(micro: Bundle, photographs: Path, tmp_path: Path) -> None:
-    presets = {"quick": {"equation": "ddim", "steps": 3}}
+    presets = {"quick": Preset(equation="ddim", steps=3)}
     with BundleWriter.update(micro) as writer:
         short = writer.commit(replace(micro.manifest, presets=presets, default_preset="quick"))
     layer = with_infinite_bias(short)

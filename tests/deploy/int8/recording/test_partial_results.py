@@ -12,6 +12,7 @@ import pytest
 
 from deploy.bundle import Bundle
 from deploy.bundle.locking import DirectoryLock
+from deploy.bundle.records import Scales
 from deploy.int8.pipeline import quantize_bundle
 from deploy.int8.recording import partial_results
 from deploy.int8.recording.partial_results import alone_in, folder_for, hash_of_code, what_is_recorded
@@ -122,7 +123,7 @@ def test_every_other_input_has_another_folder(
         what_is_recorded(micro, groups_at(photographs, 2.0, 16, most_lr=6), plans, 0),
         what_is_recorded(micro, [replace(one, size=(17, 16)) for one in groups], plans, 0),
         what_is_recorded(micro, [replace(one, sample=1) for one in groups], plans, 0),
-        what_is_recorded(with_manifest(scale_range={"trained": [1, 3]}), groups, plans, 0),
+        what_is_recorded(with_manifest(scale_range=Scales(trained=(1, 3))), groups, plans, 0),
         what_is_recorded(with_manifest(tables={"levels": next(iter(micro.manifest.files))}), groups, plans, 0),
     ]
     folders = [folder_for(one, tmp_path) for one in described]

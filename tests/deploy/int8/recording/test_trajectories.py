@@ -12,6 +12,7 @@ from calibration.lanes import lanes_for
 from calibration.passes.inputs import DenoiserInput
 from deploy.bundle import Bundle, BundleWriter
 from deploy.bundle.fitted import FittedEquation, FittedStep, FittedTo
+from deploy.bundle.records import Preset
 from deploy.int8.recording.pictures import calibration_pictures
 from deploy.int8.recording.trajectories import Trajectories, calibration_plans, groups_of_pictures
 from deploy.int8.settings import PLAIN_STEPS, QuantizeSettings
@@ -28,7 +29,7 @@ def recorded(
 ) -> Iterator[Trajectories]:
     """Groups as many as the test's parameter says, under a preset of three steps and plain ddim with four."""
     monkeypatch.setattr("deploy.int8.recording.trajectories.PLAIN_STEPS", 4)
-    presets = {"quick": {"equation": "ddim", "steps": 3}}
+    presets = {"quick": Preset(equation="ddim", steps=3)}
     with BundleWriter.update(micro) as writer:
         bundle = writer.commit(replace(micro.manifest, presets=presets, default_preset="quick"))
     settings = QuantizeSettings(scales=SCALES[: request.param], crop=16, pictures=request.param)
@@ -59,7 +60,7 @@ def test_a_turned_step_is_read_with_the_condition_of_the_turned_picture(
     manifest = replace(
         micro.manifest,
         fitted={"fitted-3": equation},
-        presets={"quick": {"equation": "fitted-3", "steps": 3, "start": 0.4, "consistency": 1.0}},
+        presets={"quick": Preset(equation="fitted-3", steps=3, start=0.4, consistency=1.0)},
         default_preset="quick",
     )
     settings = QuantizeSettings(scales=(4.0,), crop=16, pictures=1)
@@ -120,7 +121,7 @@ def test_ways_that_differ_after_the_last_state_alone_are_recorded_once(
 ) -> None:
     """Where the decoded picture is made consistent, trajectories are the same with and without."""
     bundle: Bundle = request.getfixturevalue(of)
-    presets = {"plain": {"equation": "ddim", "steps": PLAIN_STEPS, "consistency": 1.0}}
+    presets = {"plain": Preset(equation="ddim", steps=PLAIN_STEPS, consistency=1.0)}
     manifest = replace(bundle.manifest, presets=presets, default_preset="plain")
     with Session(replace(bundle, manifest=manifest)) as session:
         assert len(calibration_plans(session).plans) == count

@@ -43,7 +43,7 @@ def int8_bytes(bundle: Bundle, target: str) -> int:
     """Of everything that quantizing added: graph, int8 weights, rows, and what the manifest says."""
     assert bundle.manifest.quantization is not None
     told = bundle.manifest.quantization.targets[target]
-    files = set(told.files) - set(bundle.manifest.graphs["denoise"]["weights"])
+    files = set(told.files) - set(bundle.manifest.graphs["denoise"].weights)
     return sum(bundle.manifest.files[name].bytes for name in files) + len(json.dumps(to_builtins(told)))
 
 
@@ -224,7 +224,7 @@ def written(source: Bundle, folder: Path, made: Sequence[tuple[str, Recipe, list
     bundle = Bundle.open(folder)
     graphs = [graphs_of_target(bundle, *one) for one in made]
     with BundleWriter.update(bundle) as writer:
-        targets = write_targets(writer, graphs, bundle.manifest.graphs["denoise"]["weights"])
+        targets = write_targets(writer, graphs, bundle.manifest.graphs["denoise"].weights)
         return writer.commit(replace(bundle.manifest, quantization=quantization(**targets)))
 
 

@@ -14,6 +14,7 @@ from calibration.choose.quantizer import Asymmetric, Shifted, Symmetric
 from calibration.observe.layers import layers_of, read_graph
 from calibration.passes.gathering import quantizable_layers
 from deploy.bundle import Bundle, BundleWriter
+from deploy.bundle.records import Preset
 from deploy.checkpoint.load import load_checkpoint
 from deploy.checkpoint.quantizer_scales import TABLE, activation_amax, amax_of_layers, library_of, table_from_amax
 from deploy.cli.main import app
@@ -152,7 +153,7 @@ def quantized(bundle: Bundle, photographs: Path, cache: Path, said: list[str]) -
 def test_quantize_takes_them_and_says_how_many(
     calibrated_elsewhere: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deploy.export.export.PLAIN_PRESETS", {"balanced": {"equation": "ddim", "steps": 2}})
+    monkeypatch.setattr("deploy.export.export.PLAIN_PRESETS", {"balanced": Preset(equation="ddim", steps=2)})
     monkeypatch.setattr("deploy.int8.recording.trajectories.PLAIN_STEPS", 2)
     bundle = export_bundle(load_checkpoint(calibrated_elsewhere, config=CONFIG), tmp_path / "a.bundle")
     amax = amax_from_bundle(bundle)

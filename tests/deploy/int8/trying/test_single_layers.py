@@ -13,6 +13,7 @@ from calibration.observe.observer import Shape, tensor_shapes
 from calibration.passes.inputs import DenoiserInput
 from calibration.targets.table import target_named
 from deploy.bundle import Bundle, BundleWriter
+from deploy.bundle.records import Preset
 from deploy.int8.pipeline import quantize_bundle
 from deploy.int8.settings import Places, QuantizeSettings
 from deploy.int8.storing.storing import graphs_of_target
@@ -36,7 +37,7 @@ def test_predictions_are_those_of_the_whole_network(
     """With two ranges, which are inputs of one target's graph and constants of the other's, an input in each."""
     monkeypatch.setattr("deploy.int8.recording.trajectories.PLAIN_STEPS", 3)
     monkeypatch.setattr(single_layers, "MOST_BYTES", 1 << 18)  # several rounds of observing
-    presets = {"quick": {"equation": "ddim", "steps": 3}}
+    presets = {"quick": Preset(equation="ddim", steps=3)}
     with BundleWriter.update(micro) as writer:
         short = writer.commit(replace(micro.manifest, presets=presets, default_preset="quick"))
     settings = QuantizeSettings(

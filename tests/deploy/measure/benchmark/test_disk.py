@@ -1,13 +1,14 @@
 """What lies on disk, from what the bundle lists and the cache holds."""
 
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+from msgspec.structs import replace as changed
+
 from deploy.bundle import Bundle
-from deploy.bundle.manifest import FileRecord
 from deploy.bundle.quantization import RangeFiles
+from deploy.bundle.records import FileRecord
 from deploy.measure.benchmark.bench import disk_bytes
 from engines.cache import Cache, Figures
 from tests.deploy.quantizations import int8_target, quantization
@@ -35,7 +36,7 @@ def test_the_bundle_its_graphs_and_the_engines_built_from_it(idm_micro: Bundle, 
 
 def test_int8_is_told_by_target_without_what_it_shares_with_float(idm_micro: Bundle) -> None:
     weights, record = next((n, r) for n, r in idm_micro.manifest.files.items() if n.startswith("weights"))
-    files = {**idm_micro.manifest.files, "a.onnx": FileRecord(sha256="0", bytes=70), "b.npy": replace(record, bytes=8)}
+    files = {**idm_micro.manifest.files, "a.onnx": FileRecord(sha256="0", bytes=70), "b.npy": changed(record, bytes=8)}
     arrays = RangeFiles(**dict.fromkeys(("shape", "sizes", "factors", "slopes", "constants"), "b.npy"))
     target = int8_target(graph="a.onnx", weights=(weights,), rows={"deep": arrays})
     manifest = SimpleNamespace(

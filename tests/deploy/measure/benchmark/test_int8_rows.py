@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy.bundle import Bundle, BundleWriter
+from deploy.bundle.records import Preset
 from deploy.engine.graphs import EngineChoice
 from deploy.images.sizes import Size
 from deploy.int8.pipeline import quantize_bundle
@@ -27,7 +28,7 @@ TARGETS = {"ort": "onnxruntime-cpu", "openvino": "openvino-cpu"}
 def quantized(micro: Bundle, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     monkeypatch.setattr("deploy.int8.recording.trajectories.PLAIN_STEPS", 2)
     with BundleWriter.update(micro) as writer:
-        presets = {"quick": {"equation": "ddim", "steps": 2}}
+        presets = {"quick": Preset(equation="ddim", steps=2)}
         short = writer.commit(replace(micro.manifest, presets=presets, default_preset="quick"))
     settings = QuantizeSettings(
         scales=(2.0,), crop=16, pictures=2, ranges=2, max_psnr_drop=9.0, float_share=0.0, targets=tuple(TARGETS)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from deploy.bundle import Bundle
+from deploy.bundle.records import json_from_records
 from deploy.picture.options import ignore
 from deploy.picture.schedule.choosing import ETAS, LIMITS, STARTS
 from deploy.picture.schedule.presets import ScheduleRequest, schedule_bundle
@@ -76,14 +77,15 @@ def test_presets_are_the_fewest_steps_the_fewest_that_suffice_and_the_mean_of_dr
     taste = Taste()
     manifest = scheduled(upscaler, picture, taste).manifest
     assert manifest.default_preset == "balanced"
+    presets = {name: json_from_records(preset) for name, preset in manifest.presets.items()}
     way = {"equation": "ddim", "placement": "quadratic", "start": 0.7, "eta": 1.0, "stages": [4.0]}
     told = {"measured_on": "nothing"}
     # With one step all placements and shares of noise are one way, which stands there by its first name.
-    assert manifest.presets["draft"] == {
+    assert presets["draft"] == {
         "equation": "ddim", "steps": 1, "placement": "uniform", "start": 0.7, "stages": [4.0], "measured_taste": 51.01,
     } | told  # fmt: skip
-    assert manifest.presets["balanced"] == way | told | {"steps": 3, "measured_taste": pytest.approx(63.01)}
-    assert manifest.presets["best"] == way | told | {"steps": 3, "draws": 4, "measured_taste": pytest.approx(63.91)}
+    assert presets["balanced"] == way | told | {"steps": 3, "measured_taste": pytest.approx(63.01)}
+    assert presets["best"] == way | told | {"steps": 3, "draws": 4, "measured_taste": pytest.approx(63.91)}
 
 
 def test_few_pictures_are_looked_at_first_and_ways_that_are_one_way_once(upscaler: Upscaler, picture: Path) -> None:
@@ -103,5 +105,5 @@ def test_what_cannot_be_judged_stays_and_a_start_that_is_said_is_the_only_one(
     upscaler: Upscaler, picture: Path
 ) -> None:
     manifest = scheduled(upscaler, picture, Taste(scales=()), starts=(0.4,)).manifest
-    assert {preset.get("start") for preset in manifest.presets.values()} == {0.4}
-    assert all("stages" not in preset for preset in manifest.presets.values())
+    assert {preset.start for preset in manifest.presets.values()} == {0.4}
+    assert all(preset.stages is None for preset in manifest.presets.values())

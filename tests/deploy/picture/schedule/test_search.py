@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from deploy.bundle import Bundle
+from deploy.bundle.records import SearchedPlacement
 from deploy.errors import BundleError, PlanError
 from deploy.picture.options import ignore
-from deploy.picture.schedule.presets import ScheduleRequest, schedule_bundle
+from deploy.picture.schedule.presets import ScheduleRequest, schedule_bundle, text_from_entry
 from deploy.picture.schedule.search import PlacementSearch, Sample, Setting, blend, cheapest_path
 from deploy.picture.upscaler import Upscaler
 from deploy.sampling.choices import Choices
@@ -104,12 +105,17 @@ def test_a_stopped_search_resumes_and_infer_uses_what_was_found(
         rows = schedule_bundle(up, request, say=ignore, progress=lambda *_: None)
     assert [(row.steps, row.resumed) for row in rows] == [(2, True), (3, False)] and made == [2, 0, 3]
     bundle = Bundle.open(folder)
-    assert bundle.manifest.presets["draft"]["placement"] == rows[0].entry["noise_levels"]
-    assert bundle.manifest.presets["best"]["steps"] == 3 and bundle.manifest.default_preset == "balanced"
+    assert bundle.manifest.presets["draft"].placement == rows[0].entry.noise_levels
+    assert bundle.manifest.presets["best"].steps == 3 and bundle.manifest.default_preset == "balanced"
     with Upscaler(bundle, threads=1) as up:
         searched = up.sampling(Choices(equation="ddim", steps=2, placement="searched"))
         assert searched.plan.placement == up.sampling(Choices(preset="draft")).plan.placement
         assert up.upscale(np.zeros((4, 4, 3), np.uint8), 2.0).shape == (8, 8, 3)
+
+
+def test_a_placement_without_its_evidence_says_so() -> None:
+    """As another version may have recorded it."""
+    assert "how near they end is not" in text_from_entry("ddim", 1, SearchedPlacement(noise_levels=(0.5,)))
 
 
 def test_a_bundle_without_samples_asks_for_pictures(idm_micro: Bundle) -> None:
@@ -126,5 +132,5 @@ def test_a_generation_model_needs_no_picture(latent_gen: Bundle, tmp_path: Path)
     request = ScheduleRequest(steps=(3,), equations=("ddim",), samples=1)
     with Upscaler(Bundle.open(folder), threads=1) as up:
         (row,) = schedule_bundle(up, request, say=ignore, progress=lambda *_: None)
-    schedule = NoiseSchedule.from_dict(latent_gen.manifest.schedule)
-    assert set(row.entry["noise_levels"]) <= set(schedule.noise_levels)  # this family knows timesteps only
+    schedule = NoiseSchedule.from_record(latent_gen.manifest.schedule)
+    assert set(row.entry.noise_levels) <= set(schedule.noise_levels)  # this family knows timesteps only
