@@ -8,6 +8,7 @@ DOCS := .venv/.docs
 RELEASER := .venv/.releaser
 RELEASE ?= dist
 EXTRAS ?=
+PYTHONS ?=
 
 .PHONY: demo test test-slow test-long test-all check docs format release locks clean
 
@@ -75,9 +76,9 @@ docs: $(DOCS)
 	! grep -rnE '(src|<link[^>]+href)="?(https?:)?//|url\(["'"'"']?(https?:)?//' site --include='*.html' --include='*.css'
 
 # Wheel, sdist, bill of materials and hashes of HEAD in dist/, tried in a new environment; the same commit gives the same
-# bytes. EXTRAS=--extras tries every extra that needs no GPU, which takes minutes.
+# bytes. EXTRAS=--extras tries every extra that needs no GPU, which takes minutes; PYTHONS=--pythons every Python that is here.
 release: $(RELEASER)
-	$(BIN)/python -m releasing --output $(RELEASE) $(EXTRAS)
+	$(BIN)/python -m releasing --output $(RELEASE) $(EXTRAS) $(PYTHONS)
 
 # Versions and hashes of requirements/ anew, after a change of pyproject.toml or constraints.txt.
 locks: $(RELEASER)

@@ -35,6 +35,10 @@ CARRIED: Mapping[str, str] = {
 }
 """Package -> libraries under other licences in its wheels, as its own list of licences says."""
 
+FOR_GPUS = ("cuda-", "nvidia-")
+"""How the names of NVIDIA's libraries begin, which stand under NVIDIA's own terms. The extra gpu brings them, and
+torch where its build for CPUs alone is not asked for; nothing that runs on a CPU needs them."""
+
 _WORDS: Mapping[str, str] = {
     "apache 2.0": "Apache-2.0",
     "apache 2.0 license": "Apache-2.0",

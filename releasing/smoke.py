@@ -31,6 +31,11 @@ class Trial:
     is_service: bool = False
     """Whether the command goes on until it is ended, and answers on `/healthz`."""
 
+    @property
+    def is_picture(self) -> bool:
+        """Whether the file is a picture that the network made: the same to the byte on every Python."""
+        return self.command.startswith(ENLARGE)
+
 
 ENLARGE = "infer --scale 2 --steps 2"
 QUANTIZE = "quantize --pictures 1 --crop 16 --scale 2 --targets ort --report made"
@@ -66,10 +71,10 @@ NOT_TRIED: Mapping[str, str] = {
 """The other extras, and why a release is not tried with them."""
 
 
-def install_alone(wheel: Path, name: str, folder: Path) -> Path:
+def install_alone(wheel: Path, name: str, folder: Path, interpreter: Path = Path(sys.executable)) -> Path:
     """The Python of a new environment in `folder` that has the wheel with a trial's extras, and nothing else."""
     environment = folder / "environment"
-    run([sys.executable, "-m", "venv", "--without-pip", str(environment)], ROOT)
+    run([str(interpreter), "-m", "venv", "--without-pip", str(environment)], ROOT)
     python = programs(environment) / "python"
     install = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check", "install"]
     run([*install, "--constraint", str(ROOT / "constraints.txt"), f"{wheel}[{TRIALS[name].extras}]"], ROOT)
@@ -81,8 +86,8 @@ def programs(environment: Path) -> Path:
     return environment / ("Scripts" if sys.platform == "win32" else "bin")
 
 
-def try_alone(python: Path, name: str, folder: Path) -> None:
-    """ReleaseError unless the extra does what it is there for, in a new folder."""
+def try_alone(python: Path, name: str, folder: Path) -> bytes | None:
+    """What is in the file that a trial leaves, if it leaves one; ReleaseError unless the extra does what it is for."""
     trial = TRIALS[name]
     here = folder / "here"
     here.mkdir()
@@ -95,8 +100,11 @@ def try_alone(python: Path, name: str, folder: Path) -> None:
         answer_of(command, f"http://127.0.0.1:{PORT}/healthz", here, {})
     else:
         run(command, here, {"XDG_CACHE_HOME": str(folder / "cache")})
-    if trial.file is not None and not (here / trial.file).is_file():
+    if trial.file is None:
+        return None
+    if not (here / trial.file).is_file():
         raise ReleaseError(f"{trial.command} with the extra {name} left no {trial.file} but {sorted(here.iterdir())}")
+    return (here / trial.file).read_bytes()
 
 
 def answer_of(command: Sequence[str], address: str, folder: Path, environment: Mapping[str, str]) -> str:

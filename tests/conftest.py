@@ -1,4 +1,4 @@
-"""What holds for every test: one thread per process, since processes run side by side, and a cache of its own.
+"""What holds for every test: one thread per process, as processes run side by side, no clock, and a cache of its own.
 
 Set before torch, NumPy and ONNX Runtime are imported, because they look at their import only.
 """
@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 
+import hypothesis
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,6 +18,10 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 _CACHE = tempfile.mkdtemp(prefix="idm-deploy-tests-")
 os.environ["XDG_CACHE_HOME"] = _CACHE
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+
+# No example of hypothesis has to be done in 0.2 seconds: a machine with other work takes longer.
+hypothesis.settings.register_profile("untimed", hypothesis.settings(deadline=None))
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -29,6 +29,7 @@ from deploy.bundle.reading import Bundle, read_manifest
 from deploy.bundle.records import FileRecord
 from deploy.bundle.stream import BundleStream
 from deploy.errors import BundleError
+from engines.paths import is_folder_there
 
 
 class BundleWriter:
@@ -58,8 +59,8 @@ class BundleWriter:
         """A writer of a bundle at `path`; an existing bundle is replaced only with `force`, anything else never."""
         target = Path(path).absolute()
         with refused(f"writing {target}"):
-            if not os.path.lexists(target) or (target.is_dir() and not _names_in(target)):
-                if not target.parent.is_dir():
+            if not os.path.lexists(target) or (is_folder_there(target) and not _names_in(target)):
+                if not is_folder_there(target.parent):
                     raise BundleError(f"cannot write {path}: the folder {target.parent} does not exist. Make it first.")
                 return cls(target, in_place=False, old=None)
         if not holds_manifest(target):

@@ -7,6 +7,7 @@ numbers stay in the file and are mapped into memory when a tensor is read.
 import json
 import os
 import re
+import stat
 import struct
 import zipfile
 import zlib
@@ -24,6 +25,7 @@ from deploy.errors import CheckpointError
 from deploy.families.table import titles
 from deploy.foreign.networks import refuse_foreign_network
 from deploy.foreign.places import kind_of_file, kind_of_folder, refusal_of_address
+from engines.paths import status_there
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001
@@ -114,16 +116,16 @@ def open_weights(path: str | Path) -> Contents:
 
 
 def _readable_size(path: Path) -> int:
-    if path.is_dir():
+    status = status_there(path)
+    if status is not None and stat.S_ISDIR(status.st_mode):
         raise CheckpointError(_refusal_of_folder(path))
-    if not path.exists():
+    if status is None:
         if (address := refusal_of_address(path)) is not None:
             raise CheckpointError(address)
         raise CheckpointError(f"{path} does not exist{_nearest_file(path)}.")
-    size = path.stat().st_size
-    if size == 0:
+    if status.st_size == 0:
         raise CheckpointError(f"{path} is empty; copy or download the checkpoint again.")
-    return size
+    return status.st_size
 
 
 def _refusal_of_folder(folder: Path) -> str:

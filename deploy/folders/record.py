@@ -30,6 +30,7 @@ from typing import Self
 from deploy.errors import FolderError
 from deploy.folders.alive import AliveLock, is_alive
 from deploy.folders.search import OWN_FOLDER
+from engines.paths import is_file_there
 
 VERSION = 1
 """Of the tables; a record of another version is not read."""
@@ -164,8 +165,8 @@ class Known:
     def __init__(self, output: Path) -> None:
         self._place(output)
         self._connection: sqlite3.Connection | None = None
-        if self._path.is_file():
-            with self._refusals():
+        with self._refusals():
+            if is_file_there(self._path):
                 # Not read-only: what a killed run had begun to write has to be rolled back first.
                 address = f"{self._path.absolute().as_uri()}?mode=rw"
                 self._connection = sqlite3.connect(address, uri=True, timeout=PATIENCE, check_same_thread=False)
@@ -175,10 +176,13 @@ class Known:
                         self.close()
                     else:
                         self._check_version(version)
-                except sqlite3.OperationalError:
-                    raise
-                except sqlite3.DatabaseError:
+                except sqlite3.DatabaseError as error:
                     self.close()
+                    if isinstance(error, sqlite3.OperationalError):
+                        raise
+                except FolderError:
+                    self.close()
+                    raise
 
     def _place(self, output: Path) -> None:
         self._output = output

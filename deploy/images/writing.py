@@ -21,6 +21,7 @@ from deploy.images.profiles import kind_of
 from deploy.images.sizes import Size
 from deploy.images.tags import TagError
 from engines.new_files import new_file
+from engines.paths import is_folder_there
 
 _MOST_IN_JPEG = 65_000
 """Bytes of EXIF or XMP that fit into a segment of a JPEG."""
@@ -222,7 +223,7 @@ def check_format(path: Path, size: Size | None = None, record: Format | None = N
 def check_folder(path: Path) -> None:
     """The folder of `path` is there, and files can be made in it."""
     try:
-        if not path.parent.is_dir():
+        if not is_folder_there(path.parent):
             raise ImageError(f"writing {path}: the folder {path.parent} does not exist. Create it first.")
         # Only trying tells: permission bits do not know of read-only file systems and mounts.
         tempfile.TemporaryFile(dir=path.parent).close()

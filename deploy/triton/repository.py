@@ -34,6 +34,7 @@ from deploy.triton.settings import RepositorySettings, TritonError
 from engines.backends import BACKENDS, backend_named
 from engines.contract import Backend, TritonBackend
 from engines.onnx_files.graph_file import read_signature
+from engines.paths import is_folder_there
 
 SUMS = "SHA256SUMS"
 PACKAGES = (deploy, calibration, engines)
@@ -178,7 +179,7 @@ def _new_repository(target: Path) -> Iterator[Path]:
     folder = target.parent / f"{beside}{secrets.token_hex(6)}"
     lock = None
     try:
-        if not target.parent.is_dir():
+        if not is_folder_there(target.parent):
             raise FolderError(
                 f"writing the repository {target}: the folder {target.parent} does not exist. Make it first."
             )

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from engines.contract import ANONYMOUS, TensorSpec
 from engines.errors import EngineError
 from engines.onnx_files.wire_format import fields, last_message, last_number, last_text, messages
+from engines.paths import is_file_there
 
 NUMPY_DTYPES = {
     1: "float32",
@@ -153,7 +154,7 @@ def _note_weights(tensor: memoryview, graph: Path, needs: dict[Path, int]) -> No
 def _check_weights(needs: dict[Path, int], graph: Path) -> None:
     for path, size in needs.items():
         try:
-            length = path.stat().st_size if path.is_file() else None
+            length = path.stat().st_size if is_file_there(path) else None
         except (OSError, ValueError) as error:  # a name that no system takes
             raise EngineError(
                 f"Opening {graph}: its weights file {path.name[:60]} cannot be read ({error})."

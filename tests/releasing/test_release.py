@@ -3,6 +3,7 @@
 import io
 import re
 import subprocess
+import sys
 import tarfile
 import tomllib
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 import deploy
 from releasing.bill import without_places
 from releasing.build import ReleaseError, build, normalised, run
+from releasing.pythons import pythons_here
 from releasing.smoke import NOT_TRIED, TRIALS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -62,6 +64,29 @@ def test_a_command_that_fails_is_told_with_its_words(tmp_path: Path) -> None:
         run(["git", "log", "nowhere"], tmp_path)
 
 
+def program(path: Path, words: str, code: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho {words}\nexit {code}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="programs of the test are shell scripts")
+def test_the_pythons_of_a_machine_are_those_that_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither pyenv's names that start nothing, nor a Python that says it is another, nor a version too old."""
+    commands, kept = tmp_path / "bin", tmp_path / "pyenv" / "versions"
+    program(commands / "python3.10", "3.10")
+    program(commands / "python3.11", "3.10")
+    program(commands / "python3.12", "not found", code=127)
+    program(kept / "3.12.9" / "bin" / "python", "3.12")
+    newest = program(kept / "3.12.10" / "bin" / "python", "3.12")
+    program(kept / "3.13.0" / "bin" / "python", "3.13")
+    found = program(commands / "python3.13", "3.13")
+    monkeypatch.setenv("PATH", str(commands))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
+    assert pythons_here() == {"3.12": newest, "3.13": found}
+
+
 @pytest.mark.slow
 def test_two_clones_of_a_commit_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a commit without the large files, which only cost time; the clones differ in place, rights and time zone."""
@@ -87,9 +112,13 @@ def test_two_clones_of_a_commit_give_the_same_bytes(tmp_path: Path, monkeypatch:
 
 @pytest.mark.long
 @pytest.mark.slow
-def test_a_release_works_alone_with_every_extra(tmp_path: Path) -> None:
-    """Wheel, sdist, bill and hashes, from a new environment for each extra to a picture, int8 or a service."""
+def test_a_release_works_alone_with_every_extra_on_every_python(tmp_path: Path) -> None:
+    """Wheel, sdist, bill and hashes, from a new environment for each extra to a picture, int8 or a service.
+
+    On each Python of this machine, and pictures are the same to the byte on all of them.
+    """
     pytest.importorskip("cyclonedx_py", reason="needs the extra release, which `make test-long` installs")
-    told = run(["make", "release", f"RELEASE={tmp_path / 'dist'}", "EXTRAS=--extras"], ROOT)
-    assert told.count("alone in a new environment") == len(TRIALS)
+    told = run(["make", "release", f"RELEASE={tmp_path / 'dist'}", "EXTRAS=--extras", "PYTHONS=--pythons"], ROOT)
+    for version in {"{}.{}".format(*sys.version_info), *pythons_here()}:
+        assert told.count(f"alone in a new environment of Python {version}.") == len(TRIALS)
     assert {path.suffix for path in (tmp_path / "dist").iterdir()} == {".whl", ".gz", ".json", ""}

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from msgspec import to_builtins
+from msgspec import structs, to_builtins
 from typer.testing import CliRunner
 
 from deploy.bundle import Bundle
@@ -165,7 +165,7 @@ def test_what_surrounds_int8_is_named_or_measured_or_refused(
         engine_choice(quantized_idm, "openvino-cpu", "fp32", around="bf16")
     # Where fp32 was measured to be faster around int8, it is taken, although bf16 is usual for the processor.
     slow = Candidate(backend="openvino-cpu", precision="int8", step_ms=9.0)
-    fast = replace(slow, step_ms=7.0, around="fp32", normalisation="planar")
+    fast = structs.replace(slow, step_ms=7.0, around="fp32", normalisation="planar")
     figures = {"candidates": [to_builtins(slow), to_builtins(fast)], "chosen": to_builtins(fast), "why": ""}
     key = machine_key(quantized_idm) | {"asked": "auto auto"}
     own_cache.obtain(f"{CHOICE_LABEL} it", key, lambda _: figures)
